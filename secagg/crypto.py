@@ -1,0 +1,117 @@
+"""KA, AE, KDF and hashing as the paper names them (Bonawitz et al., CCS 2017, section 3), and the one
+table of tags that keeps every use of every key apart.
+
+Only this file and prg.py import `cryptography`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, NoReturn
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from secagg.errors import RemoteProtocolError
+
+PROTOCOL_VERSION: Final = 1
+
+Rng = Callable[[int], bytes]
+"""n -> n secret bytes. Everything secret comes from `os.urandom` unless a test injects another."""
+
+system_rng: Rng = os.urandom
+
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+AE_OVERHEAD: Final = NONCE_BYTES + 16
+DIGEST_BYTES: Final = 32
+
+
+class Tag(Enum):
+    """Every purpose a key or a hash serves. A tag is used for one thing, in one place."""
+
+    PARAMETERS = b"parameters"  # digest of a session's numbers
+    CONTEXT = b"context"  # digest of the task
+    SESSION = b"session"  # session id
+    SHARE_KEY = b"share-key"  # KDF: AE key of the shares from one dealer to one holder
+    SHARE_DATA = b"share-data"  # AE: associated data of those shares
+    SELF_MASK = b"self-mask"  # KDF: PRG key from b_u
+    PAIR_MASK = b"pair-mask"  # KDF: PRG key from s_uv
+    ROUNDING = b"rounding"  # KDF: PRG key of the stochastic rounding
+
+
+def transcript(tag: Tag, *parts: bytes | int | str) -> bytes:
+    """The tag, the protocol version and the parts, each with its length: no two lists give the same bytes."""
+    encoded = [f"secagg/{PROTOCOL_VERSION}/".encode() + tag.value]
+    for part in parts:
+        if isinstance(part, int):
+            encoded.append(part.to_bytes(8, "big"))
+        else:
+            encoded.append(part.encode() if isinstance(part, str) else part)
+    return b"".join(len(p).to_bytes(8, "big") + p for p in encoded)
+
+
+def digest(tag: Tag, *parts: bytes | int | str) -> bytes:
+    """SHA-256 of a transcript. Returns 32 bytes."""
+    return hashlib.sha256(transcript(tag, *parts)).digest()
+
+
+def kdf(tag: Tag, secret: bytes, salt: bytes, *info: bytes | int | str, length: int = KEY_BYTES) -> bytes:
+    """HKDF-SHA256 (RFC 5869) with a transcript as its info: one key for one tag, salt and list of names."""
+    return HKDF(hashes.SHA256(), length, salt, transcript(tag, *info)).derive(secret)
+
+
+class SecretKey:
+    """KA.gen: an X25519 key pair (RFC 7748).
+
+    Security: neither printed nor pickled; `expose` exists because the protocol shares s_sk among the cohort.
+    """
+
+    __slots__ = ("_private", "public")
+
+    def __init__(self, secret: bytes) -> None:
+        self._private = X25519PrivateKey.from_private_bytes(secret)
+        self.public: bytes = self._private.public_key().public_bytes_raw()
+
+    @classmethod
+    def generate(cls, rng: Rng = system_rng) -> SecretKey:
+        return cls(rng(KEY_BYTES))
+
+    def agree(self, public: bytes) -> bytes:
+        """KA.agree: 32 bytes that both ends derive.
+
+        Raises: RemoteProtocolError if the result is all zero, i.e. `public` is a point of small order.
+        """
+        try:
+            return self._private.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError:
+            raise RemoteProtocolError("a public key of small order: the key agreement gives zero") from None
+
+    def expose(self) -> bytes:
+        return self._private.private_bytes_raw()
+
+    def __repr__(self) -> str:
+        return "SecretKey(<hidden>)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret key is never pickled")
+
+
+def seal(key: bytes, plaintext: bytes, associated: bytes, rng: Rng = system_rng) -> bytes:
+    """AE.enc: AES-256-GCM under a fresh nonce, which goes in front. len(plaintext) + 28 bytes."""
+    nonce = rng(NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, plaintext, associated)
+
+
+def unseal(key: bytes, ciphertext: bytes, associated: bytes) -> bytes | None:
+    """AE.dec, or None where the ciphertext does not open: the caller knows whom to report."""
+    try:
+        return AESGCM(key).decrypt(ciphertext[:NONCE_BYTES], ciphertext[NONCE_BYTES:], associated)
+    except InvalidTag:
+        return None

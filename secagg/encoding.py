@@ -1,0 +1,306 @@
+"""Vectors of a session: what they may hold, how they become elements of Z_{2^b}, and how those are packed.
+
+A session names its vectors. Each has its own length, bounds and ring; the ring is the smallest power of
+two that the sum of all clients' codes cannot leave: b = ceil(log2(n (2^q - 1) + 1)).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from secagg.errors import LocalProtocolError, RemoteProtocolError
+from secagg.prg import Words, keystream
+
+MAX_RING_BITS: Final = 62
+MAX_LENGTH: Final = 2**32
+_BLOCK: Final = 1 << 14  # values handled at once: the working set stays in the second-level cache
+_GROUP: Final = 64  # b words of 64 bits hold 64 values of b bits
+
+Vector = ArrayLike
+
+
+class _Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+    def ring_bits(self, clients: int) -> int:
+        """b of the ring Z_{2^b} in which `clients` codes are summed.
+
+        Raises: LocalProtocolError above 62 bits.
+        """
+        bits = (clients * self.largest_code).bit_length()
+        if bits > MAX_RING_BITS:
+            raise LocalProtocolError(
+                f"{clients} clients with codes up to {self.largest_code} need a ring of {bits} bits; "
+                f"at most {MAX_RING_BITS} are possible: use fewer bits or a smaller maximum"
+            )
+        return bits
+
+    @property
+    def largest_code(self) -> int:
+        raise NotImplementedError
+
+
+class Bounded(_Spec, frozen=True, kw_only=True, tag="bounded"):
+    """Real numbers in [-bound, bound], sent as symmetric integers of `bits` bits with unbiased rounding.
+
+    length: coordinates, 1..2^32. bound: r, the coordinate range. bits: q, 2..32. clip: C, the largest L2
+    norm of the vector, applied before the range; None for no limit.
+    """
+
+    length: int
+    bound: float
+    bits: int = 16
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^32")
+        _check(0 < self.bound < math.inf, f"bound {self.bound} is not a positive number")
+        _check(2 <= self.bits <= 32, f"bits {self.bits} is not in 2..32")
+        _check(self.clip is None or 0 < self.clip < math.inf, f"clip {self.clip} is not a positive number")
+
+    @property
+    def levels(self) -> int:
+        """L: codes run from -L to L, so that zero is exact; bound corresponds to L."""
+        return (1 << self.bits - 1) - 1
+
+    @property
+    def largest_code(self) -> int:
+        return (1 << self.bits) - 1
+
+
+class Counts(_Spec, frozen=True, kw_only=True, tag="counts"):
+    """Integers in [0, maximum], exact: no rounding, and no weight multiplies them."""
+
+    length: int
+    maximum: int
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^32")
+        _check(1 <= self.maximum < 2**53, f"maximum {self.maximum} is not in 1..2^53-1")
+
+    @property
+    def largest_code(self) -> int:
+        return self.maximum
+
+
+class Weight(_Spec, frozen=True, kw_only=True, tag="weight"):
+    """One integer in 1..maximum, w: every Bounded vector of the session enters the sum as (w / maximum) x.
+
+    It travels masked like any vector: the server learns the sum of the weights alone.
+    """
+
+    maximum: int
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.maximum < 2**31, f"maximum weight {self.maximum} is not in 1..2^31-1")
+
+    @property
+    def length(self) -> int:
+        return 1
+
+    @property
+    def largest_code(self) -> int:
+        return self.maximum
+
+
+Spec = Bounded | Counts | Weight
+Vectors = Mapping[str, Spec]
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise LocalProtocolError(message)
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """What encoding changed, told to its client alone: coordinates out of range; the L2 factor (1: none)."""
+
+    coordinates: int
+    norm_factor: float
+
+
+def word_type(bits: int) -> DTypeLike:
+    """The machine word that holds an element of Z_{2^bits} while it is masked and summed."""
+    return np.uint32 if bits <= 32 else np.uint64
+
+
+def check_vectors(specs: Vectors, values: Mapping[str, Vector]) -> dict[str, NDArray[Any]]:
+    """The caller's vectors as arrays, each as its specification says.
+
+    Raises: LocalProtocolError naming the vector and what is wrong with it.
+    """
+    if missing := specs.keys() - values.keys():
+        raise LocalProtocolError(f"vector {sorted(missing)[0]!r} of the session is missing")
+    if unknown := values.keys() - specs.keys():
+        raise LocalProtocolError(f"vector {sorted(unknown)[0]!r} is not one of the session's {sorted(specs)}")
+    return {name: _check_vector(name, specs[name], values[name]) for name in sorted(specs)}
+
+
+def _check_vector(name: str, spec: Spec, value: Vector) -> NDArray[Any]:
+    label = f"vector {name!r}" if name else "the vector"
+    try:
+        x = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LocalProtocolError(f"{label} is not an array of numbers: {error}") from None
+    x = x.reshape(1) if isinstance(spec, Weight) and x.ndim == 0 else x
+    if x.shape != (spec.length,):
+        raise LocalProtocolError(f"{label} has shape {x.shape}, the session's is ({spec.length},)")
+    if isinstance(spec, Bounded):
+        if x.dtype.kind not in "fiu":
+            raise LocalProtocolError(f"{label} holds {x.dtype}, not real numbers")
+        for start in range(0, len(x), _BLOCK):
+            finite = np.isfinite(x[start : start + _BLOCK])
+            if not finite.all():
+                where = start + int(np.argmin(finite))
+                raise LocalProtocolError(f"{label} holds {x[where]} at coordinate {where}")
+        return x
+    if x.dtype.kind not in "iu":
+        raise LocalProtocolError(f"{label} holds {x.dtype}, not integers")
+    lowest = 1 if isinstance(spec, Weight) else 0
+    low, high = int(x.min()), int(x.max())
+    if low < lowest or high > spec.largest_code:
+        raise LocalProtocolError(
+            f"{label} holds {low if low < lowest else high}, not in {lowest}..{spec.largest_code}"
+        )
+    return x
+
+
+def weight_of(specs: Vectors, values: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+    """(w, w_max) of checked values; (1, 1) in a session without a Weight."""
+    for name, spec in specs.items():
+        if isinstance(spec, Weight):
+            return int(values[name][0]), spec.maximum
+    return 1, 1
+
+
+def norm_factor(spec: Bounded, x: NDArray[Any]) -> float:
+    """min(1, C / ||x||_2), the factor that brings x into the ball of radius clip."""
+    if spec.clip is None:
+        return 1.0
+    blocks = (x[i : i + _BLOCK] for i in range(0, len(x), _BLOCK))
+    square = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
+    return min(1.0, spec.clip / math.sqrt(square)) if square > 0 else 1.0
+
+
+def encode(
+    spec: Spec, x: NDArray[Any], *, clients: int, rounding_key: bytes, weight: tuple[int, int] = (1, 1)
+) -> tuple[Words, Clipping]:
+    """Codes of a checked vector: (m,) words in [0, 2^b), and what was clipped.
+
+    Bounded: clip to C, then to [-r, r]; z = (w / w_max) x L / r; floor(z) plus one with probability
+    z - floor(z), so that the expectation is z to 2^-32 and an integer z is exact. Others: themselves.
+
+    Security: rounding_key must not be used for another vector.
+    """
+    bits = spec.ring_bits(clients)
+    codes = np.empty(spec.length, word_type(bits))
+    if not isinstance(spec, Bounded):
+        codes[:] = x
+        return codes, Clipping(0, 1.0)
+    factor = norm_factor(spec, x)
+    scale = weight[0] / weight[1] * (spec.levels / spec.bound)
+    ring = np.uint64(2**bits - 1)
+    clipped = start = 0
+    for uniform in keystream(rounding_key, spec.length, np.uint32):
+        block = x[start : start + len(uniform)].astype(np.float64)
+        block *= factor
+        outside = np.abs(block) > spec.bound
+        clipped += int(np.count_nonzero(outside))
+        np.clip(block, -spec.bound, spec.bound, out=block)
+        block *= scale
+        whole = np.floor(block)
+        block -= whole
+        whole += uniform * 2.0**-32 < block
+        # At |z| = L the float product may lie a last place outside the symmetric range.
+        np.clip(whole, -spec.levels, spec.levels, out=whole)
+        codes[start : start + len(block)] = whole.astype(np.int64).view(np.uint64) & ring
+        start += len(block)
+    return codes, Clipping(clipped, factor)
+
+
+def centred(spec: Spec, total: Words, clients: int) -> NDArray[np.int64]:
+    """The sum of codes as signed integers, exact: (m,) words modulo 2^b -> (m,) int64."""
+    bits = spec.ring_bits(clients)
+    signed = total.astype(np.int64)
+    signed &= 2**bits - 1
+    if isinstance(spec, Bounded):
+        signed[signed >= 2 ** (bits - 1)] -= 2**bits
+    return signed
+
+
+def decode(
+    spec: Spec, codes: NDArray[np.int64], *, survivors: int, total_weight: int, max_weight: int
+) -> tuple[NDArray[Any], NDArray[np.float64], float]:
+    """(sum, mean, bound of the mean's error) from the exact sum of codes.
+
+    Bounded: sum of w x, weighted mean, and |U3| (r / L) w_max / sum w, which no coordinate's error exceeds
+    where no client clipped: each code is less than one level off. Others: the integers, their plain mean, 0.
+    """
+    if not isinstance(spec, Bounded):
+        return codes, codes / survivors, 0.0
+    step = spec.bound / spec.levels * max_weight
+    # The last term covers the float64 arithmetic of encoding and decoding.
+    error = survivors * step / total_weight + spec.bound * 2.0**-44
+    real = codes.astype(np.float64)
+    return real * step, real * (step / total_weight), error
+
+
+def packed_bytes(length: int, bits: int) -> int:
+    """Bytes of `length` values of exactly `bits` bits each."""
+    return (length * bits + 7) // 8
+
+
+def pack(codes: Words, bits: int) -> bytearray:
+    """(m,) words -> ceil(m b / 8) bytes: the low b bits of each, least significant first, nothing between.
+
+    bits: 1..62.
+    """
+    packed = bytearray(packed_bytes(len(codes), bits))
+    mask = np.uint64(2**bits - 1)
+    for start in range(0, len(codes), _BLOCK):
+        chunk = codes[start : start + _BLOCK]
+        values = np.zeros((-(-len(chunk) // _GROUP), _GROUP), np.uint64)
+        values.reshape(-1)[: len(chunk)] = chunk
+        values &= mask
+        words = np.zeros((len(values), bits), "<u8")
+        for j in range(_GROUP):
+            word, shift = divmod(j * bits, 64)
+            words[:, word] |= values[:, j] << np.uint64(shift)
+            if shift + bits > 64:
+                words[:, word + 1] |= values[:, j] >> np.uint64(64 - shift)
+        first = start * bits // 8
+        size = packed_bytes(len(chunk), bits)
+        packed[first : first + size] = words.reshape(-1).view(np.uint8)[:size].data
+    return packed
+
+
+def check_packed(packed: bytes | bytearray | memoryview, length: int, bits: int) -> None:
+    """Raises: RemoteProtocolError unless these are `length` values of `bits` bits and nothing behind."""
+    if len(packed) != packed_bytes(length, bits):
+        raise RemoteProtocolError(f"a vector of {len(packed)} bytes, not {packed_bytes(length, bits)}")
+    if (used := length * bits % 8) and packed[-1] >> used:
+        raise RemoteProtocolError("bits behind the last coordinate are set")
+
+
+def add_packed(total: Words, packed: bytes | bytearray | memoryview, bits: int) -> None:
+    """total += the checked packed vector, in place, modulo the word: unpacked block by block."""
+    mask = np.uint64(2**bits - 1)
+    for start in range(0, len(total), _BLOCK):
+        target = total[start : start + _BLOCK]
+        first, size = start * bits // 8, packed_bytes(len(target), bits)
+        words = np.zeros((-(-len(target) // _GROUP), bits), "<u8")
+        words.reshape(-1).view(np.uint8)[:size] = np.frombuffer(packed, np.uint8, size, first)
+        values = np.empty((len(words), _GROUP), np.uint64)
+        for j in range(_GROUP):
+            word, shift = divmod(j * bits, 64)
+            values[:, j] = words[:, word] >> np.uint64(shift)
+            if shift + bits > 64:
+                values[:, j] |= words[:, word + 1] << np.uint64(64 - shift)
+        values &= mask
+        target += values.reshape(-1)[: len(target)].astype(total.dtype)

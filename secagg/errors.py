@@ -1,0 +1,37 @@
+"""Every failure is one of these. Nothing returns False for failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+ClientId = int
+
+
+class SecAggError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class LocalProtocolError(SecAggError):
+    """The caller broke the protocol: a wrong argument, or a call out of turn. Nothing was sent."""
+
+
+class RemoteProtocolError(SecAggError):
+    """A peer broke the protocol. Received bytes, whatever they are, raise nothing else.
+
+    culprits: the clients whose own bytes show the fault; empty when it can only be the server's.
+    """
+
+    def __init__(self, message: str, culprits: Iterable[ClientId] = ()) -> None:
+        super().__init__(message)
+        self.culprits = frozenset(culprits)
+
+
+class TooFewClients(SecAggError):  # noqa: N818 - the name the interface promises
+    """Fewer clients are left than the threshold: the session ends and its inputs stay hidden."""
+
+    def __init__(self, alive: int, needed: int, round: str) -> None:
+        super().__init__(f"{alive} clients left in round {round}, {needed} needed: no sum, nothing revealed")
+        self.alive, self.needed, self.round = alive, needed, round
+
+    def __reduce__(self) -> tuple[type[TooFewClients], tuple[int, int, str]]:
+        return TooFewClients, (self.alive, self.needed, self.round)

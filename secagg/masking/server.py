@@ -1,0 +1,244 @@
+"""The server of the protocol (Bonawitz et al., CCS 2017, figure 4).
+
+It collects a round's answers, and whoever has answered when the caller closes the round goes on to the
+next: U1, U2, U3, as the paper calls them. An uploaded vector is added when it arrives and not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from secagg.crypto import KEY_BYTES, Rng, SecretKey, system_rng
+from secagg.encoding import add_packed, centred, check_packed, word_type
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
+from secagg.masking.client import pair_mask_key, self_mask_key, session_id
+from secagg.masking.messages import (
+    ADVERTISE_KEYS,
+    MASKED_INPUT,
+    SHARE_KEYS,
+    UNMASKING,
+    AdvertiseKeys,
+    MaskedInput,
+    MaskedInputRequest,
+    PairKeyShare,
+    SelfMaskShare,
+    ShareKeys,
+    ShareKeysRequest,
+    Unmasking,
+    UnmaskingRequest,
+)
+from secagg.params import Parameters
+from secagg.prg import Words, add_mask, subtract_mask
+from secagg.session import Aggregate
+from secagg.shamir import PRIME, recon
+from secagg.wire import Task, check_join, decode, encode
+
+JOIN = "join"
+ROUNDS = (JOIN, ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, UNMASKING)
+DONE = "done"
+
+
+@dataclass
+class _Shares:
+    """What came back about one client: holder's point -> share. One of the two stays empty, by type."""
+
+    of_mask: dict[int, int] = field(default_factory=dict, repr=False)
+    of_key: dict[int, int] = field(default_factory=dict, repr=False)
+
+
+class MaskingServer:
+    """One session of a semi-honest server (`session.ServerSession`).
+
+    Security: after `receive` raised, its sender has lost its place and the session goes on without it; a
+    vector that had been added before stays in the sum, as a client lost in unmasking does.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        threshold: int,
+        cohort: Collection[ClientId],
+        task: bytes,
+        context: bytes,
+        *,
+        rng: Rng = system_rng,
+    ) -> None:
+        if len(set(cohort)) != len(cohort):
+            raise LocalProtocolError("a client stands twice in the cohort")
+        if len(cohort) != parameters.clients:
+            raise LocalProtocolError(
+                f"a cohort of {len(cohort)} clients for parameters made for {parameters.clients}"
+            )
+        self._parameters, self._digest = parameters, parameters.digest()
+        self._threshold, self._task, self._context = threshold, task, context
+        self._nonce = rng(KEY_BYTES)
+        self._bits = {name: spec.ring_bits(parameters.clients) for name, spec in parameters.vectors.items()}
+        self.round = JOIN
+        self.waiting_for = frozenset(cohort)
+        self.result: Aggregate | None = None
+        self._answered: set[ClientId] = set()
+        self._keys: dict[ClientId, tuple[bytes, bytes]] = {}  # U1
+        self._public: set[bytes] = set()
+        self._sid = b""
+        self._sealed: dict[ClientId, dict[ClientId, bytes]] = {}  # U2: holder -> dealer -> e
+        self._U2: frozenset[ClientId] = frozenset()
+        self._U3: frozenset[ClientId] = frozenset()
+        self._total: dict[str, Words] = {}
+        self._shares: dict[ClientId, _Shares] = {}
+
+    def receive(self, sender: ClientId, message: bytes) -> None:
+        if sender not in self.waiting_for:
+            raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
+        self.waiting_for -= {sender}
+        try:
+            match self.round:
+                case "join":
+                    check_join(message, self._digest)
+                case "advertise-keys":
+                    self._advertised(sender, decode(AdvertiseKeys, message))
+                case "share-keys":
+                    self._shared(sender, decode(ShareKeys, message))
+                case "masked-input":
+                    self._masked(decode(MaskedInput, message))
+                case "unmasking":
+                    self._unmasking(sender, decode(Unmasking, message))
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(f"client {sender}, {self.round}: {error}", {sender}) from None
+        self._answered.add(sender)
+
+    def advance(self) -> dict[ClientId, bytes]:
+        if self.round == DONE:
+            raise LocalProtocolError("this session is over: make a new one")
+        alive, self._answered = frozenset(self._answered), set()
+        closing, self.round, self.waiting_for = self.round, DONE, frozenset()
+        if len(alive) < self._threshold:
+            raise TooFewClients(len(alive), self._threshold, closing)
+        match closing:
+            case "join":
+                requests = self._open_advertise_keys(alive)
+            case "advertise-keys":
+                requests = self._open_share_keys(alive)
+            case "share-keys":
+                requests = self._open_masked_input(alive)
+            case "masked-input":
+                requests = self._open_unmasking(alive)
+            case _:
+                self.result = self._unmask()
+                return {}
+        self.round = ROUNDS[ROUNDS.index(closing) + 1]
+        self.waiting_for = alive
+        return requests
+
+    # Round 0: AdvertiseKeys
+
+    def _open_advertise_keys(self, joined: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        request = encode(Task(self._nonce, self._task))
+        return dict.fromkeys(sorted(joined), request)
+
+    def _advertised(self, u: ClientId, message: AdvertiseKeys) -> None:
+        pair = {message.c_pk, message.s_pk}
+        if len(pair) == 1 or pair & self._public:
+            raise RemoteProtocolError("advertised a key that is already in use")
+        self._public |= pair
+        self._keys[u] = (message.c_pk, message.s_pk)
+
+    # Round 1: ShareKeys
+
+    def _open_share_keys(self, U1: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        self._keys = {u: self._keys[u] for u in sorted(U1)}
+        self._sid = session_id(self._nonce, self._digest, self._context, self._keys)
+        self._sealed = {u: {} for u in self._keys}
+        request = encode(ShareKeysRequest(self._keys))
+        return dict.fromkeys(self._keys, request)
+
+    def _shared(self, u: ClientId, message: ShareKeys) -> None:
+        if message.sealed.keys() != self._keys.keys() - {u}:
+            raise RemoteProtocolError("shared secrets with others than the clients that advertised keys")
+        for holder, sealed in message.sealed.items():
+            self._sealed[holder][u] = sealed
+
+    # Round 2: MaskedInputCollection
+
+    def _open_masked_input(self, U2: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        self._U2 = U2
+        self._total = {
+            name: np.zeros(spec.length, word_type(self._bits[name]))
+            for name, spec in self._parameters.vectors.items()
+        }
+        requests = {
+            u: encode(MaskedInputRequest({v: self._sealed[u][v] for v in sorted(U2 - {u})}))
+            for u in sorted(U2)
+        }
+        self._sealed = {}
+        return requests
+
+    def _masked(self, message: MaskedInput) -> None:
+        names = self._parameters.names
+        if len(message.packed) != len(names):
+            raise RemoteProtocolError(f"{len(message.packed)} vectors, the session has {len(names)}")
+        vectors = dict(zip(names, message.packed, strict=True))
+        # All are checked before any is added: half an upload could never be taken out of the sum again.
+        for name, packed in vectors.items():
+            check_packed(packed, len(self._total[name]), self._bits[name])
+        for name, packed in vectors.items():
+            add_packed(self._total[name], packed, self._bits[name])
+
+    # Round 4: Unmasking
+
+    def _open_unmasking(self, U3: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        self._U3 = U3
+        self._shares = {v: _Shares() for v in self._U2}
+        request = encode(UnmaskingRequest(sorted(self._U2 - U3)))
+        return dict.fromkeys(sorted(U3), request)
+
+    def _unmasking(self, u: ClientId, message: Unmasking) -> None:
+        if not message.shares.keys() <= self._U2:
+            raise RemoteProtocolError("returned a share of a client that shared no keys")
+        kinds = {v: SelfMaskShare if v in self._U3 else PairKeyShare for v in self._U2}
+        values = {v: int.from_bytes(given.share, "big") for v, given in message.shares.items()}
+        if any(not isinstance(given, kinds[v]) for v, given in message.shares.items()):
+            raise RemoteProtocolError("returned a share of the wrong kind")
+        if any(value >= PRIME for value in values.values()):
+            raise RemoteProtocolError("returned a share that is not an element of the field")
+        for v, value in values.items():
+            shares = self._shares[v]
+            (shares.of_mask if v in self._U3 else shares.of_key)[u + 1] = value
+
+    def _unmask(self) -> Aggregate:
+        """ "z = sum x_u = sum y_u - sum over U3 of PRG(b_u) + sum over u in U3, v in U2 minus U3 of
+        Delta_vu PRG(s_vu)."
+        """
+        # Rebuilt before anything is subtracted: a secret that cannot be had ends the session whole.
+        masks = {u: self._rebuild(u, self._shares[u].of_mask) for u in sorted(self._U3)}
+        keys = {v: self._rebuild_key(v) for v in sorted(self._U2 - self._U3)}
+        for u, b_u in masks.items():
+            for name, total in self._total.items():
+                subtract_mask(total, self_mask_key(b_u, self._sid, u, name))
+        for v, s_sk in keys.items():
+            for u in masks:
+                s_uv = s_sk.agree(self._keys[u][1])
+                # u added the pair's mask where u > v, and subtracted it where u < v.
+                apply = subtract_mask if u > v else add_mask
+                for name, total in self._total.items():
+                    apply(total, pair_mask_key(s_uv, self._sid, u, v, name))
+        n, specs = self._parameters.clients, self._parameters.vectors
+        codes = {name: centred(specs[name], self._total.pop(name), n) for name in sorted(specs)}
+        return Aggregate.of_codes(specs, self._U3, codes)
+
+    def _rebuild(self, v: ClientId, shares: Mapping[int, int]) -> bytes:
+        """SS.recon of one secret of v from the t holders with the lowest points."""
+        if len(shares) < self._threshold:
+            raise TooFewClients(len(shares), self._threshold, UNMASKING)
+        secret = recon({x: shares[x] for x in sorted(shares)[: self._threshold]})
+        if secret >= 2 ** (8 * KEY_BYTES):
+            raise RemoteProtocolError(f"the shares of client {v} do not belong together")
+        return secret.to_bytes(KEY_BYTES, "big")
+
+    def _rebuild_key(self, v: ClientId) -> SecretKey:
+        s_sk = SecretKey(self._rebuild(v, self._shares[v].of_key))
+        if s_sk.public != self._keys[v][1]:
+            raise RemoteProtocolError(f"the shares of client {v}'s key do not give its key")
+        return s_sk

@@ -1,0 +1,92 @@
+"""Every number of a session, checked once, when the parameters are made; and their digest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from secagg.crypto import Tag, digest
+from secagg.encoding import Bounded, Spec, Vectors, Weight
+from secagg.errors import LocalProtocolError
+
+MAX_CLIENTS = 10**6
+MAX_VECTORS = 64
+MAX_NAME = 64
+
+_canonical = msgspec.msgpack.Encoder(order="sorted")
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", forbid_unknown_fields=True):
+    """What every scheme has. Its canonical bytes are what a server offers and what digests bind.
+
+    clients: n, the size of the cohort. vectors: name -> specification. small_cohort: allow n of 1 or 2,
+    where a sum hides nothing: for experiments.
+
+    Raises: LocalProtocolError for anything out of range.
+    """
+
+    clients: int
+    vectors: dict[str, Spec]
+    small_cohort: bool = False
+
+    def __post_init__(self) -> None:
+        self._check(1 <= self.clients <= MAX_CLIENTS, f"{self.clients} clients is not in 1..{MAX_CLIENTS}")
+        self._check(
+            self.clients >= 3 or self.small_cohort,
+            f"with {self.clients} clients the sum tells each input, or each client the other's; use 3 or "
+            "more, or say small_cohort=True (--small-cohort) for an experiment",
+        )
+        self._check(1 <= len(self.vectors) <= MAX_VECTORS, f"a session has 1..{MAX_VECTORS} vectors")
+        self._check(
+            all(len(name.encode()) <= MAX_NAME for name in self.vectors),
+            f"a vector's name has at most {MAX_NAME} bytes",
+        )
+        weights = [name for name, spec in self.vectors.items() if isinstance(spec, Weight)]
+        self._check(len(weights) <= 1, f"a session has at most one weight, not {len(weights)}")
+        for spec in self.vectors.values():
+            spec.ring_bits(self.clients)
+
+    @staticmethod
+    def _check(condition: bool, message: str) -> None:
+        if not condition:
+            raise LocalProtocolError(message)
+
+    def offer(self) -> bytes:
+        """The canonical bytes, which `policy.Policy.accept` reads."""
+        return _canonical.encode(self)
+
+    def digest(self) -> bytes:
+        return digest(Tag.PARAMETERS, self.offer())
+
+    @property
+    def names(self) -> list[str]:
+        """The vectors' names in the order of the wire."""
+        return sorted(self.vectors)
+
+    def describe_vectors(self) -> list[str]:
+        lines = []
+        for name in self.names:
+            spec, label = self.vectors[name], name or "(unnamed)"
+            if isinstance(spec, Bounded):
+                clip = f", L2 clip {spec.clip:g}" if spec.clip else ""
+                lines.append(
+                    f"{label}: {spec.length} numbers in ±{spec.bound:g}{clip}, {spec.bits} bits each; "
+                    f"summed in Z_2^{spec.ring_bits(self.clients)}"
+                )
+            else:
+                lines.append(
+                    f"{label}: {spec.length} integers up to {spec.maximum}, exact; "
+                    f"summed in Z_2^{spec.ring_bits(self.clients)}"
+                )
+        return lines
+
+
+def named(vectors: Vectors | Spec) -> dict[str, Spec]:
+    """A bare specification is the mapping with one unnamed entry."""
+    return dict(vectors) if not isinstance(vectors, msgspec.Struct) else {"": vectors}
+
+
+def named_values(values: Any) -> dict[str, Any]:
+    """A bare array is the mapping with one unnamed entry."""
+    return dict(values) if isinstance(values, dict) else {"": values}

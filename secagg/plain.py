@@ -1,0 +1,176 @@
+"""The unprotected sum: the baseline of every measurement. The server sees every vector.
+
+Same interface, same clipping; numbers travel as float32, integers as 64 bits, weights in the clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
+from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, norm_factor, weight_of
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
+from secagg.params import MAX_VECTORS, Parameters, named, named_values
+from secagg.session import Aggregate, Contribute, weights
+from secagg.wire import Join, Message, Task, check_join, decode, encode
+
+ROUNDS = ("join", "input")
+NONCE = bytes(32)  # nothing is bound to it: there are no keys
+
+
+class Input(Message, frozen=True, tag="input"):
+    """u -> server: its vectors, in the clear."""
+
+    vectors: Annotated[list[memoryview], msgspec.Meta(max_length=MAX_VECTORS)]
+
+
+class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
+    """Parameters of an unprotected session."""
+
+    @classmethod
+    def for_cohort(cls, clients: int, vectors: Vectors | Spec, *, small_cohort: bool = False) -> Plain:
+        return cls(clients=clients, vectors=named(vectors), small_cohort=small_cohort)
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        return ROUNDS
+
+    def client(
+        self, u: ClientId, vectors: Contribute, *, rounding_seed: bytes | None = None, rng: Rng = system_rng
+    ) -> PlainClient:
+        return PlainClient(self, vectors)
+
+    def server(
+        self, cohort: Collection[ClientId], task: bytes = b"", *, rng: Rng = system_rng
+    ) -> PlainServer:
+        return PlainServer(self, cohort, task)
+
+    def explain(self) -> str:
+        return "\n".join(
+            [
+                f"plain, {self.clients} clients: NOTHING IS PROTECTED, the server reads every vector",
+                *self.describe_vectors(),
+            ]
+        )
+
+
+def _wire_type(spec: Spec) -> str:
+    return "<f4" if isinstance(spec, Bounded) else "<i8"
+
+
+class PlainClient:
+    def __init__(self, parameters: Plain, vectors: Contribute) -> None:
+        self._parameters, self._vectors = parameters, vectors
+        self._started = self.done = False
+        self.clipping: dict[str, Clipping] = {}
+
+    def start(self) -> bytes:
+        if self._started:
+            raise LocalProtocolError("this session has been started before: make a new one")
+        self._started = True
+        return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
+
+    def receive(self, message: bytes) -> bytes | None:
+        if self.done or not self._started:
+            raise LocalProtocolError("this session is over, or was never started")
+        self.done = True
+        task = decode(Task, message)
+        specs = self._parameters.vectors
+        values = check_vectors(specs, named_values(self._vectors(task.task)))
+        sent = [self._clip(name, values[name]).astype(_wire_type(specs[name])) for name in sorted(specs)]
+        return encode(Input([x.view(np.uint8).data for x in sent]))
+
+    def _clip(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
+        spec = self._parameters.vectors[name]
+        if not isinstance(spec, Bounded):
+            self.clipping[name] = Clipping(0, 1.0)
+            return x
+        factor = norm_factor(spec, x)
+        scaled = x * factor
+        clipped = np.clip(scaled, -spec.bound, spec.bound)
+        self.clipping[name] = Clipping(int(np.count_nonzero(clipped != scaled)), factor)
+        return clipped
+
+
+class PlainServer:
+    def __init__(self, parameters: Plain, cohort: Collection[ClientId], task: bytes) -> None:
+        if len(set(cohort)) != len(cohort) or len(cohort) != parameters.clients:
+            raise LocalProtocolError(
+                f"a cohort of {len(cohort)} clients for parameters made for {parameters.clients}"
+            )
+        self._parameters, self._digest, self._task = parameters, parameters.digest(), task
+        self.round = "join"
+        self.waiting_for = frozenset(cohort)
+        self.result: Aggregate | None = None
+        self._answered: set[ClientId] = set()
+        self._sums: dict[str, NDArray[Any]] = {
+            name: np.zeros(spec.length, np.float64 if isinstance(spec, Bounded) else np.int64)
+            for name, spec in parameters.vectors.items()
+        }
+
+    def receive(self, sender: ClientId, message: bytes) -> None:
+        if sender not in self.waiting_for:
+            raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
+        self.waiting_for -= {sender}
+        try:
+            if self.round == "join":
+                check_join(message, self._digest)
+            else:
+                self._add(decode(Input, message))
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(f"client {sender}, {self.round}: {error}", {sender}) from None
+        self._answered.add(sender)
+
+    def advance(self) -> dict[ClientId, bytes]:
+        if self.round == "done":
+            raise LocalProtocolError("this session is over: make a new one")
+        alive, self._answered = frozenset(self._answered), set()
+        closing, self.round, self.waiting_for = self.round, "done", frozenset()
+        if not alive:
+            raise TooFewClients(0, 1, closing)
+        if closing == "join":
+            self.round, self.waiting_for = "input", alive
+            return dict.fromkeys(sorted(alive), encode(Task(NONCE, self._task)))
+        self.result = self._aggregate(alive)
+        return {}
+
+    def _add(self, message: Input) -> None:
+        specs = self._parameters.vectors
+        sizes = [specs[name].length * np.dtype(_wire_type(specs[name])).itemsize for name in sorted(specs)]
+        if [len(raw) for raw in message.vectors] != sizes:
+            raise RemoteProtocolError("the vectors have other sizes than the session's")
+        values = {
+            name: np.frombuffer(raw, _wire_type(specs[name]))
+            for name, raw in zip(sorted(specs), message.vectors, strict=True)
+        }
+        try:
+            values = check_vectors(specs, values)
+        except LocalProtocolError as error:
+            raise RemoteProtocolError(str(error)) from None
+        weight, _ = weight_of(specs, values)
+        for name, x in values.items():
+            self._sums[name] += x.astype(np.float64) * weight if isinstance(specs[name], Bounded) else x
+
+    def _aggregate(self, survivors: frozenset[ClientId]) -> Aggregate:
+        specs = self._parameters.vectors
+        total_weight, _ = weights(specs, survivors, self._sums)
+        bounded: Mapping[str, bool] = {name: isinstance(spec, Bounded) for name, spec in specs.items()}
+        return Aggregate(
+            survivors,
+            {},
+            self._sums,
+            {
+                name: total / (total_weight if bounded[name] else len(survivors))
+                for name, total in self._sums.items()
+            },
+            # float32 on the wire: half a unit in the last of its 24 bits.
+            {
+                name: spec.bound * 2.0**-24 if isinstance(spec, Bounded) else 0.0
+                for name, spec in specs.items()
+            },
+        )

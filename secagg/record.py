@@ -1,0 +1,47 @@
+"""What the server saw, byte for byte: the view on which leakage is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from secagg.errors import ClientId
+from secagg.session import Aggregate, ServerSession
+
+
+@dataclass
+class ServerView:
+    """received, sent: (round, client, message) in order. aggregate: the result, once there is one."""
+
+    received: list[tuple[str, ClientId, bytes]] = field(default_factory=list, repr=False)
+    sent: list[tuple[str, ClientId, bytes]] = field(default_factory=list, repr=False)
+    aggregate: Aggregate | None = None
+
+
+class Recorded:
+    """A server session that remembers everything said to it and by it."""
+
+    def __init__(self, session: ServerSession) -> None:
+        self._session = session
+        self.view = ServerView()
+
+    def receive(self, sender: ClientId, message: bytes) -> None:
+        self.view.received.append((self.round, sender, bytes(message)))
+        self._session.receive(sender, message)
+
+    def advance(self) -> dict[ClientId, bytes]:
+        requests = self._session.advance()
+        self.view.sent += [(self.round, u, message) for u, message in requests.items()]
+        self.view.aggregate = self.result
+        return requests
+
+    @property
+    def round(self) -> str:
+        return self._session.round
+
+    @property
+    def waiting_for(self) -> frozenset[ClientId]:
+        return self._session.waiting_for
+
+    @property
+    def result(self) -> Aggregate | None:
+        return self._session.result

@@ -1,0 +1,197 @@
+"""The interface every scheme shares, and `run`, which drives one whole session in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.crypto import Rng, system_rng
+from secagg.encoding import Clipping, Spec, Vector, Vectors, Weight, decode
+from secagg.errors import ClientId, LocalProtocolError
+
+Contribute = Callable[[bytes], Mapping[str, Vector] | Vector]
+"""task -> the client's vectors; a bare array is the one unnamed vector. Called once a session."""
+
+Drops = Mapping[str, Collection[ClientId]]
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What the server learns of a session: sums over the survivors, U3, and nothing of any one of them.
+
+    codes: the exact sum in the ring, centred, (m,) int64; empty in `plain`. sum: weighted sum, for integer
+    vectors the integers. mean: the weighted mean, for integer vectors the plain one. error_bound: no
+    coordinate of `mean` is farther from the mean of the clients' clipped vectors.
+    """
+
+    survivors: frozenset[ClientId]
+    codes: Mapping[str, NDArray[np.int64]] = field(repr=False)
+    sum: Mapping[str, NDArray[Any]] = field(repr=False)
+    mean: Mapping[str, NDArray[np.float64]] = field(repr=False)
+    error_bound: Mapping[str, float]
+
+    @classmethod
+    def of_codes(
+        cls, specs: Vectors, survivors: frozenset[ClientId], codes: Mapping[str, NDArray[np.int64]]
+    ) -> Aggregate:
+        total_weight, max_weight = weights(specs, survivors, codes)
+        decoded = {
+            name: decode(
+                spec,
+                codes[name],
+                survivors=len(survivors),
+                total_weight=total_weight,
+                max_weight=max_weight,
+            )
+            for name, spec in specs.items()
+        }
+        return cls(
+            survivors,
+            codes,
+            {name: d[0] for name, d in decoded.items()},
+            {name: d[1] for name, d in decoded.items()},
+            {name: d[2] for name, d in decoded.items()},
+        )
+
+
+def weights(
+    specs: Mapping[str, Spec], survivors: Collection[ClientId], totals: Mapping[str, NDArray[Any]]
+) -> tuple[int, int]:
+    """(sum of w, w_max); every weight is 1 in a session without a Weight.
+
+    A sum of weights below one for each survivor can only come from a client that broke the rules: the mean
+    is then worthless, but finite.
+    """
+    for name, spec in specs.items():
+        if isinstance(spec, Weight):
+            return max(int(totals[name][0]), 1), spec.maximum
+    return len(survivors), 1
+
+
+class ClientSession(Protocol):
+    """One client's side of one session: whole messages in, whole messages out."""
+
+    def start(self) -> bytes: ...
+
+    def receive(self, message: bytes) -> bytes | None:
+        """The reply. Raises: RemoteProtocolError; the session is then over."""
+        ...
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def clipping(self) -> Mapping[str, Clipping]:
+        """What encoding changed in this client's own vectors; empty before they were encoded."""
+        ...
+
+
+class ServerSession(Protocol):
+    """The server's side. `sender` is who the channel says it is, never what a message says."""
+
+    def receive(self, sender: ClientId, message: bytes) -> None:
+        """Raises: RemoteProtocolError naming the sender, who has lost its place; the session goes on."""
+        ...
+
+    @property
+    def round(self) -> str: ...
+
+    @property
+    def waiting_for(self) -> frozenset[ClientId]: ...
+
+    def advance(self) -> dict[ClientId, bytes]:
+        """Close the round; the messages that open the next. The caller owns the clock.
+
+        Raises: TooFewClients; the session is then over and nothing was revealed.
+        """
+        ...
+
+    @property
+    def result(self) -> Aggregate | None: ...
+
+
+class Scheme(Protocol):
+    """Parameters and two factories."""
+
+    @property
+    def clients(self) -> int: ...
+
+    @property
+    def vectors(self) -> dict[str, Spec]: ...
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        """Every round's name, in order, the last before the result included."""
+        ...
+
+    def offer(self) -> bytes: ...
+
+    def digest(self) -> bytes: ...
+
+    def explain(self) -> str: ...
+
+    def client(
+        self, u: ClientId, vectors: Contribute, *, rounding_seed: bytes | None = None, rng: Rng = system_rng
+    ) -> ClientSession: ...
+
+    def server(
+        self, cohort: Collection[ClientId], task: bytes = b"", *, rng: Rng = system_rng
+    ) -> ServerSession: ...
+
+
+def run(
+    scheme: Scheme,
+    inputs: Mapping[ClientId, Mapping[str, Vector] | Vector | Contribute],
+    *,
+    task: bytes = b"",
+    drop: Drops | None = None,
+    rounding_seeds: Mapping[ClientId, bytes] | None = None,
+    instrument: Callable[[ServerSession], ServerSession] = lambda server: server,
+    rng: Rng = system_rng,
+) -> Aggregate:
+    """One session with all its clients in this process.
+
+    inputs: id -> vectors, or a function of the task that gives them. drop: round -> ids never heard from
+    again from that round on. instrument: wraps the server's side (see record.py).
+
+    Raises: TooFewClients, RemoteProtocolError, LocalProtocolError.
+    """
+    gone = _check_drops(scheme, inputs, drop or {})
+    server = instrument(scheme.server(inputs.keys(), task, rng=rng))
+    clients = {
+        u: scheme.client(
+            u,
+            value if callable(value) else _constant(value),
+            rounding_seed=(rounding_seeds or {}).get(u),
+            rng=rng,
+        )
+        for u, value in inputs.items()
+    }
+    outbox = {u: client.start() for u, client in clients.items()}
+    lost: set[ClientId] = set()
+    while server.result is None:
+        lost |= gone.get(server.round, set())
+        for u, message in outbox.items():
+            if u not in lost:
+                server.receive(u, message)
+        requests = server.advance()
+        replies = {u: clients[u].receive(m) for u, m in requests.items() if u not in lost}
+        outbox = {u: reply for u, reply in replies.items() if reply is not None}
+    return server.result
+
+
+def _constant(value: Mapping[str, Vector] | Vector) -> Contribute:
+    return lambda task: value
+
+
+def _check_drops(scheme: Scheme, cohort: Collection[ClientId], drop: Drops) -> dict[str, set[ClientId]]:
+    for name, ids in drop.items():
+        if name not in scheme.rounds:
+            raise LocalProtocolError(f"no round {name!r}; the rounds are {', '.join(scheme.rounds)}")
+        if unknown := set(ids) - set(cohort):
+            raise LocalProtocolError(f"client {min(unknown)} cannot be dropped: it is not in the cohort")
+    return {name: set(ids) for name, ids in drop.items()}

@@ -1,0 +1,69 @@
+"""SS.share and SS.recon: Shamir's t-of-n secret sharing (Shamir 1979; Bonawitz et al., section 3.1).
+
+Over the integers modulo a prime above 2^256, so that any 32 bytes are a secret. python-flint does the
+field arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from flint import fmpz_mod_ctx, fmpz_mod_poly_ctx
+
+from secagg.crypto import Rng, system_rng
+from secagg.errors import LocalProtocolError
+
+PRIME: Final = 2**256 + 297  # the smallest prime above 2^256
+SHARE_BYTES: Final = 33
+
+
+@lru_cache(maxsize=4)
+def _field(prime: int) -> tuple[Any, Any]:
+    field = fmpz_mod_ctx(prime)
+    return field, fmpz_mod_poly_ctx(field)
+
+
+def _uniform(rng: Rng, prime: int) -> int:
+    # 128 bits more than the prime has: the remainder is within 2^-128 of uniform.
+    return int.from_bytes(rng((prime.bit_length() + 7) // 8 + 16), "big") % prime
+
+
+def share(
+    secret: int, t: int, points: Sequence[int], rng: Rng = system_rng, prime: int = PRIME
+) -> dict[int, int]:
+    """Point -> share, for distinct points in 1..prime-1; any t shares give the secret, t-1 give nothing.
+
+    secret: in [0, prime). Raises: LocalProtocolError for a secret, threshold or point out of range.
+    """
+    if not 0 <= secret < prime:
+        raise LocalProtocolError("the secret is not an element of the field")
+    if not 1 <= t <= len(points):
+        raise LocalProtocolError(f"threshold {t} is impossible with {len(points)} shares")
+    if len(set(points)) != len(points) or not all(0 < x < prime for x in points):
+        raise LocalProtocolError("points must be distinct and not 0 modulo the prime")
+    _, polynomials = _field(prime)
+    polynomial = polynomials([secret, *(_uniform(rng, prime) for _ in range(t - 1))])
+    return {x: int(y) for x, y in zip(points, polynomial.multipoint_evaluate(list(points)), strict=True)}
+
+
+@lru_cache(maxsize=8)
+def _weights_at_zero(points: tuple[int, ...], prime: int) -> tuple[int, ...]:
+    """Lagrange's coefficients at 0: with L(x) = prod (x - x_j), weight i is L(0) / (-x_i L'(x_i)).
+
+    Cached: one unmasking rebuilds every secret from the same t holders.
+    """
+    field, polynomials = _field(prime)
+    vanishing = polynomials([1])
+    for x in points:
+        vanishing *= polynomials([-x, 1])
+    slopes = vanishing.derivative().multipoint_evaluate(list(points))
+    return tuple(int(vanishing[0] / (field(-x) * slope)) for x, slope in zip(points, slopes, strict=True))
+
+
+def recon(shares: Mapping[int, int], prime: int = PRIME) -> int:
+    """The secret from exactly t shares, point -> share."""
+    points = tuple(sorted(shares))
+    weights = _weights_at_zero(points, prime)
+    return sum(w * shares[x] for w, x in zip(weights, points, strict=True)) % prime

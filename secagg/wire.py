@@ -1,0 +1,92 @@
+"""How messages become bytes: msgpack through msgspec, decoded once, strictly, into a typed frozen message.
+
+Two messages every scheme shares stand here: a client's Join, and the Task that answers it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from secagg.crypto import DIGEST_BYTES, KEY_BYTES, PROTOCOL_VERSION
+from secagg.errors import RemoteProtocolError
+
+MAX_ID = 2**31 - 2  # the Shamir point of client u is u + 1
+MAX_TASK_BYTES = 2**31
+
+Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+Key = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An array whose first entry is the message's name."""
+
+
+class Join(Message, frozen=True, tag="join"):
+    """Client: here I am, with these parameters."""
+
+    version: int
+    parameters: Digest
+
+
+class Task(Message, frozen=True, tag="task"):
+    """Server: what this session is for. Opens advertise-keys, or in `plain` the input round."""
+
+    nonce: Key
+    task: Annotated[bytes, msgspec.Meta(max_length=MAX_TASK_BYTES)]
+
+
+M = TypeVar("M", bound=Message)
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode(kind: type[M], data: bytes | memoryview) -> M:
+    """The message of that kind, and nothing else.
+
+    Raises: RemoteProtocolError whatever else the bytes are: another message, a field out of range, bytes
+    left over, or another encoding of the same message.
+    """
+    try:
+        message = msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteProtocolError(f"not a {kind.__struct_config__.tag} message: {error}") from None
+    if _encoder.encode(message) != data:
+        raise RemoteProtocolError(f"a {kind.__struct_config__.tag} message in a form that is not canonical")
+    return message
+
+
+def check_join(data: bytes, parameters: bytes) -> None:
+    """Raises: RemoteProtocolError if this Join speaks another version or has other parameters."""
+    join = decode(Join, data)
+    if join.version != PROTOCOL_VERSION:
+        raise RemoteProtocolError(f"protocol version {join.version}, this is version {PROTOCOL_VERSION}")
+    if join.parameters != parameters:
+        raise RemoteProtocolError("joined with other parameters than this session's")
+
+
+# Sizes in bytes of what msgpack writes: the formula that measured traffic is compared with.
+
+
+def size_of_int(value: int) -> int:
+    return 1 if value < 2**7 else 2 if value < 2**8 else 3 if value < 2**16 else 5
+
+
+def size_of_bytes(length: int) -> int:
+    return length + (2 if length < 2**8 else 3 if length < 2**16 else 5)
+
+
+def size_of_header(entries: int) -> int:
+    """Of an array or a map."""
+    return 1 if entries < 16 else 3 if entries < 2**16 else 5
+
+
+def size_of_tag(kind: type[Message]) -> int:
+    """The array header of a message and its name."""
+    return 1 + 1 + len(str(kind.__struct_config__.tag))
