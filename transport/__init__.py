@@ -1,0 +1,16 @@
+"""Sessions over a network: ZeroMQ with CURVE, one server and the clients of a roster."""
+
+from transport.client import Contribution, Peer, join
+from transport.errors import TransportError
+from transport.server import DEADLINES, Cohort, RoundReport, serve
+
+__all__ = [
+    "DEADLINES",
+    "Cohort",
+    "Contribution",
+    "Peer",
+    "RoundReport",
+    "TransportError",
+    "join",
+    "serve",
+]

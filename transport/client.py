@@ -1,0 +1,310 @@
+"""A client's end: a ZeroMQ DEALER under CURVE, and this client's part in the sessions it is offered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from secagg import ClientSession, Clipping, LocalProtocolError, Policy, RemoteProtocolError, Scheme
+from secagg.errors import ClientId
+from secagg.session import Contribute
+from secagg.wire import MAX_TASK_BYTES, Raw
+from transport.errors import TransportError
+from transport.frames import (
+    MAX_FRAME_BYTES,
+    TRANSPORT_VERSION,
+    Announce,
+    Chunk,
+    Close,
+    End,
+    Frame,
+    Hello,
+    Incoming,
+    Leave,
+    Offer,
+    Outgoing,
+    Ping,
+    Pull,
+    ServerFrame,
+    decode_from_server,
+    encode,
+)
+from transport.keys import PrivateKey, PublicKey, read_private, read_public
+from transport.roster import read as read_roster
+from transport.roster import remember
+
+PATIENCE_SECONDS = 60.0
+RECONNECT_SECONDS = 10.0
+_REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_WRONG_SERVER = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+
+Progress = Callable[[str, int, int], None]
+"""(round, bytes sent, bytes in all), called before each piece of this client's message leaves."""
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """How one session ended for this client.
+
+    summed: its vectors are in a sum. reason: why not, in the server's words. clipping: what encoding
+    changed, per vector.
+    """
+
+    summed: bool
+    reason: str
+    scheme: Scheme
+    clipping: Mapping[str, Clipping]
+
+
+class _SessionOverError(Exception):
+    """The server, or the network, ended the session; its text says why, and is empty if all is well."""
+
+
+def join(
+    connect: str,
+    key: str | Path,
+    server: str | Path,
+    roster: str | Path | None = None,
+    roster_key: str | Path | None = None,
+    *,
+    policy: Policy | None = None,
+    patience: float = PATIENCE_SECONDS,
+) -> Peer:
+    """Connect to a server whose public key this client holds.
+
+    key: this client's private key file. server: the server's public key file. roster: the client's own copy
+    of the signed roster; roster_key: the public key it must be signed with, `<roster>.pub` unless given.
+    The newest version seen is kept in `<key>.seen`, and an older roster refused. policy: what the client
+    takes part in. patience: seconds without a sign of the server before giving up.
+
+    Raises: TransportError if a file is not right, with what to do.
+    """
+    own = read_private(key, "client")
+    if roster is not None:
+        signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
+        listed = read_roster(roster, signer)
+        if listed.clients.get(own.public.id or 0) != own.public:
+            raise TransportError(f"{roster} does not list the key in {key}: ask its keeper for a newer one")
+        remember(f"{key}.seen", listed)
+    return Peer(connect, own, read_public(server, "server"), policy or Policy(), patience)
+
+
+class Peer:
+    """This client, connected. A context that closes the socket."""
+
+    def __init__(
+        self, connect: str, key: PrivateKey, server: PublicKey, policy: Policy, patience: float
+    ) -> None:
+        if key.id is None:
+            raise LocalProtocolError("a client's key has an id")
+        self.id: ClientId = key.id
+        self._connect, self._policy, self._patience = connect, policy, patience
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.curve_serverkey = server.curve
+        self._socket.curve_secretkey, self._socket.curve_publickey = key.curve_secret, key.curve_public
+        for option, value in {
+            zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
+            zmq.HEARTBEAT_IVL: 5000,
+            zmq.HEARTBEAT_TIMEOUT: 20000,
+            zmq.LINGER: 1000,
+            zmq.RECONNECT_IVL_MAX: 2000,
+        }.items():
+            self._socket.setsockopt(option, value)
+        self._monitor = self._socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | _REFUSED | _WRONG_SERVER
+        )
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        self._heard = time.monotonic()
+        self._lost_at: float | None = None
+        try:
+            self._socket.connect(connect)
+        except zmq.ZMQError as error:
+            self.close()
+            raise TransportError(
+                f"cannot connect to {connect}: {error.strerror}; it should look like tcp://host:5555"
+            ) from None
+
+    def contribute(
+        self,
+        vectors: Contribute,
+        *,
+        rounding_seed: bytes | None = None,
+        progress: Progress | None = None,
+    ) -> Contribution | None:
+        """Take part in the next session. None once the server says that there are no more.
+
+        vectors: task -> this client's vectors; called once. rounding_seed: 32 secret bytes that make the
+        rounding, and nothing else, repeatable.
+
+        Raises: RemoteProtocolError if the server broke the protocol or offers what the policy refuses;
+        TransportError if the server is gone; LocalProtocolError, or whatever `vectors` raises.
+        """
+        offer = self._next_offer()
+        if offer is None:
+            return None
+        try:
+            scheme = self._policy.accept(offer.parameters)
+            session = scheme.client(self.id, vectors, rounding_seed=rounding_seed)
+            talk = _Talk(self, offer.session, scheme, session, progress or (lambda *_: None))
+            try:
+                talk.say(session.start())
+                while True:
+                    talk.step(self._next_frame())
+            except _SessionOverError as over:
+                return Contribution(not str(over), str(over), scheme, dict(session.clipping))
+        except RemoteProtocolError as error:
+            self._send(Leave(offer.session, str(error)[:500]))
+            raise
+        except TransportError:
+            raise
+        except Exception:
+            self._send(Leave(offer.session, "it could not take part"))
+            raise
+
+    def _next_offer(self) -> Offer | None:
+        while True:
+            try:
+                frame, _ = self._next_frame()
+            except _SessionOverError:
+                continue  # the connection was lost and may be made again
+            if isinstance(frame, Offer):
+                return frame
+            if isinstance(frame, Close):
+                return None
+
+    def _next_frame(self) -> tuple[ServerFrame, Raw | None]:
+        """The next frame that says something.
+
+        Raises: TransportError once patience is at its end; _SessionOverError where the connection was lost.
+        """
+        while True:
+            ready = dict(self._poller.poll(500))
+            if self._monitor in ready:
+                self._connection_changed()
+            if self._socket in ready:
+                parts: list[Raw] = [part.buffer for part in self._socket.recv_multipart(copy=False)]
+                self._heard = time.monotonic()
+                frame, payload = decode_from_server(parts)
+                if not isinstance(frame, Ping):
+                    return frame, payload
+                continue
+            now = time.monotonic()
+            if now - self._heard > self._patience or (
+                self._lost_at is not None and now - self._lost_at > min(RECONNECT_SECONDS, self._patience)
+            ):
+                raise TransportError(
+                    f"the server at {self._connect} is gone, or was never there: nothing heard for "
+                    f"{now - self._heard:.0f} s. Check the address and that it runs, then join again"
+                )
+
+    def _connection_changed(self) -> None:
+        event = recv_monitor_message(self._monitor)["event"]
+        if event == _REFUSED:
+            raise TransportError(
+                f"the server at {self._connect} does not know this client's key: its roster must list it"
+            )
+        if event & _WRONG_SERVER:
+            raise TransportError(
+                f"{self._connect} is not the server this client holds the key of: compare the fingerprints "
+                "(`secagg keys show`)"
+            )
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._lost_at, self._heard = None, time.monotonic()
+            self._send(Hello(TRANSPORT_VERSION))
+        elif event == zmq.EVENT_DISCONNECTED:
+            self._lost_at = time.monotonic()
+            raise _SessionOverError("the connection was lost")
+
+    def _send(self, frame: Frame, payload: Raw | None = None) -> None:
+        parts: list[Raw] = [encode(frame)] if payload is None else [encode(frame), payload]
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            # The receiver asks for every piece, so this queue never fills while there is a connection.
+            raise _SessionOverError("the connection was lost") from None
+
+    def close(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close()
+        self._socket.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Talk:
+    """One session's messages, in turn: the server's, and this client's answers."""
+
+    def __init__(
+        self, peer: Peer, id: bytes, scheme: Scheme, session: ClientSession, progress: Progress
+    ) -> None:
+        self._peer, self._id, self._scheme, self._session = peer, id, scheme, session
+        self._progress = progress
+        self._said = self._heard = 0
+        self._outgoing: Outgoing | None = None
+        self._incoming: Incoming | None = None
+
+    def say(self, message: bytes) -> None:
+        self._outgoing = Outgoing(self._id, self._said, message)
+        self._said += 1
+        self._tell_progress(0)
+        self._peer._send(*self._outgoing.announce())
+
+    def step(self, received: tuple[ServerFrame, Raw | None]) -> None:
+        """Raises: RemoteProtocolError; _SessionOverError when the server ends the session."""
+        frame, payload = received
+        if isinstance(frame, Close):
+            raise _SessionOverError("the server has closed")
+        if isinstance(frame, Offer | Ping) or frame.session != self._id:
+            return  # of an earlier session
+        match frame:
+            case End():
+                raise _SessionOverError(frame.reason)
+            case Announce():
+                if frame.number != self._heard or self._incoming is not None:
+                    raise RemoteProtocolError("the server sent a message out of turn")
+                limit = MAX_TASK_BYTES + self._scheme.largest_upload
+                self._incoming = Incoming.of(frame, payload, limit)
+                self._advance(self._incoming)
+            case Chunk():
+                if self._incoming is None:
+                    raise RemoteProtocolError("the server sent a chunk that nobody asked for")
+                self._incoming.add(frame, payload or b"")
+                self._advance(self._incoming)
+            case Pull():
+                if self._outgoing is None:
+                    raise RemoteProtocolError("the server asked for a message that was not announced")
+                self._tell_progress(self._outgoing.sent)
+                self._peer._send(*self._outgoing.chunk(frame))
+
+    def _advance(self, incoming: Incoming) -> None:
+        if not incoming.complete:
+            for pull in incoming.pulls():
+                self._peer._send(pull)
+            return
+        self._incoming = None
+        self._heard += 1
+        reply = self._session.receive(incoming.message())
+        if reply is not None:
+            self.say(reply)
+
+    def _tell_progress(self, sent: int) -> None:
+        assert self._outgoing is not None  # noqa: S101 - both callers have just looked
+        round = self._scheme.rounds[self._outgoing.number]
+        self._progress(round, sent, len(self._outgoing.message))

@@ -1,0 +1,9 @@
+"""What transport adds to the errors of `secagg`."""
+
+from __future__ import annotations
+
+from secagg.errors import SecAggError
+
+
+class TransportError(SecAggError):
+    """The network, or a file of keys, failed. The message says what to do."""

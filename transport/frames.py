@@ -1,0 +1,234 @@
+"""What travels between a client and the server: whole messages of a session, in pieces the receiver asks for.
+
+A sender announces a message; up to one chunk rides along. Of a longer one the receiver pulls chunks, a few
+at a time: nobody is sent more than it has asked for, and the server decides how many uploads it stages.
+
+A frame is a msgpack header and, behind an Announce or a Chunk, the payload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import msgspec
+
+from secagg.errors import RemoteProtocolError
+from secagg.wire import Raw, size_of_bytes, size_of_int
+
+TRANSPORT_VERSION = 1
+CHUNK_BYTES = 256 * 1024
+WINDOW = 4  # chunks asked for and not yet here
+MAX_FRAME_BYTES = CHUNK_BYTES + (1 << 17)  # an Offer is the longest header
+MAX_MESSAGE_BYTES = 2**32 - 1
+SESSION_BYTES = 8
+
+SessionId = Annotated[bytes, msgspec.Meta(min_length=SESSION_BYTES, max_length=SESSION_BYTES)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Position = Annotated[int, msgspec.Meta(ge=0, le=MAX_MESSAGE_BYTES)]
+Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Reason = Annotated[str, msgspec.Meta(max_length=500)]
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An array whose first entry is the frame's kind."""
+
+
+class Hello(Frame, frozen=True, tag="hello"):
+    """client: I am here. Who it is, its CURVE key says."""
+
+    version: int
+
+
+class Offer(Frame, frozen=True, tag="offer"):
+    """server: take part in this session, with these parameters."""
+
+    session: SessionId
+    parameters: Annotated[bytes, msgspec.Meta(max_length=1 << 16)]
+
+
+class Announce(Frame, frozen=True, tag="message"):
+    """Message `number` of this sender in this session. Its payload follows if it fits one chunk."""
+
+    session: SessionId
+    number: Number
+    size: Position
+    digest: Digest
+
+
+class Pull(Frame, frozen=True, tag="pull"):
+    """Send the chunk of your message `number` at `offset`."""
+
+    session: SessionId
+    number: Number
+    offset: Position
+
+
+class Chunk(Frame, frozen=True, tag="chunk"):
+    """The payload follows."""
+
+    session: SessionId
+    number: Number
+    offset: Position
+
+
+class Leave(Frame, frozen=True, tag="leave"):
+    """client: I take no part in this session, or no more."""
+
+    session: SessionId
+    reason: Reason
+
+
+class End(Frame, frozen=True, tag="end"):
+    """server: the session is over, for you at least. An empty reason: your vectors are in a sum."""
+
+    session: SessionId
+    reason: Reason
+
+
+class Ping(Frame, frozen=True, tag="ping"):
+    """server: I am here."""
+
+
+class Close(Frame, frozen=True, tag="close"):
+    """server: there will be no more sessions."""
+
+
+ClientFrame = Hello | Announce | Pull | Chunk | Leave
+ServerFrame = Offer | Announce | Pull | Chunk | End | Ping | Close
+
+_encoder = msgspec.msgpack.Encoder()
+_from_client = msgspec.msgpack.Decoder(ClientFrame)
+_from_server = msgspec.msgpack.Decoder(ServerFrame)
+
+
+def encode(frame: Frame) -> bytes:
+    return _encoder.encode(frame)
+
+
+def decode_from_client(parts: Sequence[Raw]) -> tuple[ClientFrame, Raw | None]:
+    """Raises: RemoteProtocolError if this is not one frame a client may send."""
+    try:
+        frame = _from_client.decode(parts[0])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteProtocolError(f"not a client's frame: {error}") from None
+    return frame, _payload(frame, parts)
+
+
+def decode_from_server(parts: Sequence[Raw]) -> tuple[ServerFrame, Raw | None]:
+    """Raises: RemoteProtocolError if this is not one frame a server may send."""
+    try:
+        frame = _from_server.decode(parts[0])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteProtocolError(f"not a server's frame: {error}") from None
+    return frame, _payload(frame, parts)
+
+
+def _payload(frame: Frame, parts: Sequence[Raw]) -> Raw | None:
+    most = 2 if isinstance(frame, Announce | Chunk) else 1
+    if len(parts) > most or (isinstance(frame, Chunk) and len(parts) != 2):
+        raise RemoteProtocolError(f"{len(parts)} parts in a {frame.__struct_config__.tag} frame")
+    return parts[1] if len(parts) == 2 else None
+
+
+@dataclass
+class Outgoing:
+    """A message on its way out: kept until the receiver has asked for all of it."""
+
+    session: bytes
+    number: int
+    message: Raw = field(repr=False)
+    sent: int = 0
+
+    def announce(self) -> tuple[Announce, Raw | None]:
+        size = len(self.message)
+        frame = Announce(self.session, self.number, size, hashlib.sha256(self.message).digest())
+        if size > CHUNK_BYTES:
+            return frame, None
+        self.sent = size
+        return frame, self.message
+
+    def chunk(self, pull: Pull) -> tuple[Chunk, Raw]:
+        """Raises: RemoteProtocolError unless the next chunk of this message is asked for."""
+        if (pull.session, pull.number, pull.offset) != (self.session, self.number, self.sent):
+            raise RemoteProtocolError("asked for a chunk that is not the next one")
+        if self.sent >= len(self.message):
+            raise RemoteProtocolError("asked for a chunk behind the end of the message")
+        payload = memoryview(self.message)[self.sent : self.sent + CHUNK_BYTES]
+        frame = Chunk(self.session, self.number, self.sent)
+        self.sent += len(payload)
+        return frame, payload
+
+
+@dataclass
+class Incoming:
+    """A message on its way in: nothing of it counts before it is whole and has its digest."""
+
+    announce: Announce
+    buffer: bytearray = field(repr=False)
+    received: int = 0
+    requested: int = 0
+
+    @classmethod
+    def of(cls, announce: Announce, payload: Raw | None, limit: int) -> Incoming:
+        """Raises: RemoteProtocolError if it is longer than `limit` or the payload is not of its size."""
+        if announce.size > limit:
+            raise RemoteProtocolError(f"announced {announce.size} bytes; at most {limit} can be due")
+        if (payload is not None) != (announce.size <= CHUNK_BYTES):
+            raise RemoteProtocolError("a short message comes with its announcement, a long one in chunks")
+        incoming = cls(announce, bytearray())
+        if payload is not None:
+            if len(payload) != announce.size:
+                raise RemoteProtocolError(f"{len(payload)} bytes where {announce.size} were announced")
+            incoming.buffer, incoming.received = bytearray(payload), len(payload)
+        return incoming
+
+    def pulls(self) -> Iterator[Pull]:
+        """Ask for as much as the window allows; the first call makes room for the message."""
+        size = self.announce.size
+        if not self.buffer and size:
+            self.buffer = bytearray(size)
+        while self.requested < size and self.requested - self.received < WINDOW * CHUNK_BYTES:
+            yield Pull(self.announce.session, self.announce.number, self.requested)
+            self.requested += CHUNK_BYTES
+
+    def add(self, chunk: Chunk, payload: Raw) -> None:
+        """Raises: RemoteProtocolError unless this is the next chunk that was asked for, whole."""
+        expected = (self.announce.session, self.announce.number, self.received)
+        if (chunk.session, chunk.number, chunk.offset) != expected or chunk.offset >= self.requested:
+            raise RemoteProtocolError("a chunk that is not the next one asked for")
+        if len(payload) != min(CHUNK_BYTES, self.announce.size - self.received):
+            raise RemoteProtocolError(f"a chunk of {len(payload)} bytes")
+        self.buffer[self.received : self.received + len(payload)] = payload
+        self.received += len(payload)
+
+    @property
+    def complete(self) -> bool:
+        return self.received == self.announce.size
+
+    def message(self) -> bytearray:
+        """The whole message. Raises: RemoteProtocolError if its digest is not the announced one."""
+        if hashlib.sha256(self.buffer).digest() != self.announce.digest:
+            raise RemoteProtocolError("a message with another digest than announced")
+        return self.buffer
+
+
+def wire_bytes(size: int, number: int) -> tuple[int, int]:
+    """(bytes sent, bytes sent back) that carry message `number` of `size` bytes: payload and headers.
+
+    What CURVE and TCP add below is not counted, nor are Hello, Ping and End, which belong to no message.
+    """
+
+    def header(kind: type[Frame], *fields: int) -> int:
+        return 1 + 1 + len(str(kind.__struct_config__.tag)) + sum(fields)
+
+    session, which = size_of_bytes(SESSION_BYTES), size_of_int(number)
+    announce = header(Announce, session, which, size_of_int(size), size_of_bytes(32))
+    if size <= CHUNK_BYTES:
+        return announce + size, 0
+    offsets = [size_of_int(offset) for offset in range(0, size, CHUNK_BYTES)]
+    chunks = sum(header(Chunk, session, which, offset) for offset in offsets)
+    pulls = sum(header(Pull, session, which, offset) for offset in offsets)
+    return announce + chunks + size, pulls

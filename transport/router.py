@@ -1,0 +1,161 @@
+"""The server's socket: who is connected, and frames to and from them. Nothing of sessions.
+
+Strangers are refused in CURVE's handshake: only keys of the roster get through. A frame's sender is the
+key its connection was made with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+
+from secagg.errors import ClientId
+from secagg.wire import Raw
+from transport.errors import TransportError
+from transport.frames import MAX_FRAME_BYTES, Frame, Ping, encode
+from transport.keys import PrivateKey
+from transport.roster import Roster
+
+LINGER_MS = 2000  # at closing: the last words get out, if anybody listens
+ZAP_DOMAIN = b"secagg"
+PING_SECONDS = 0.5
+
+
+class _RosterKeys:
+    """What pyzmq's authenticator asks: may this key connect?"""
+
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        return self._roster.id_of(key) is not None
+
+
+class Router:
+    """A bound ROUTER under CURVE. Close it, or use it as a context.
+
+    Raises: TransportError if the address cannot be bound.
+    """
+
+    def __init__(self, bind: str, key: PrivateKey, roster: Roster) -> None:
+        self._roster = roster
+        self._routes: dict[ClientId, bytes] = {}
+        self._backlog: dict[ClientId, deque[list[Raw]]] = {}
+        self._pinged = 0.0
+        self.traffic = (0, 0)  # payload bytes of all frames received and sent, pings left out
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._authenticator = ThreadAuthenticator(self._context)
+        self._authenticator.start()
+        self._authenticator.configure_curve_callback(
+            domain=ZAP_DOMAIN.decode(), credentials_provider=_RosterKeys(roster)
+        )
+        self._socket = self._context.socket(zmq.ROUTER)
+        for option, value in {
+            zmq.CURVE_SERVER: 1,
+            zmq.ROUTER_MANDATORY: 1,  # a send to one who has gone raises, a full queue waits: no silent drop
+            zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
+            zmq.HEARTBEAT_IVL: 5000,
+            zmq.HEARTBEAT_TIMEOUT: 20000,
+            zmq.LINGER: LINGER_MS,
+        }.items():
+            self._socket.setsockopt(option, value)
+        self._socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        self._socket.curve_secretkey, self._socket.curve_publickey = key.curve_secret, key.curve_public
+        try:
+            self._socket.bind(bind)
+        except zmq.ZMQError as error:
+            self.close()
+            raise TransportError(_why_not_bound(bind, error)) from None
+        self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    @property
+    def connected(self) -> frozenset[ClientId]:
+        return frozenset(self._routes)
+
+    @property
+    def gone(self) -> frozenset[ClientId]:
+        """Who was connected once and is not now."""
+        return frozenset(self._backlog.keys() - self._routes.keys())
+
+    def greet(self, u: ClientId, route: bytes) -> None:
+        """This connection is u's from now on; an earlier one of the same key is no longer listened to."""
+        self._routes[u] = route
+        self._backlog[u] = deque()
+
+    def receive(self, seconds: float) -> Iterator[tuple[ClientId, bytes, list[Raw]]]:
+        """(sender, route, parts) of every frame that is here, waiting at most so long for the first."""
+        if not self._socket.poll(max(0, int(seconds * 1000)) + 1):
+            return
+        for _ in range(1000):  # then let the caller look at the clock
+            try:
+                route, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            if not frames:
+                continue
+            u = self._roster.id_of(str(frames[0].get("User-Id")).encode())
+            if u is None:  # cannot pass the handshake
+                continue
+            parts: list[Raw] = [frame.buffer for frame in frames]
+            self.traffic = (self.traffic[0] + sum(len(part) for part in parts), self.traffic[1])
+            yield u, route.bytes, parts
+
+    def speaks_for(self, u: ClientId, route: bytes) -> bool:
+        return self._routes.get(u) == route
+
+    def send(self, u: ClientId, frame: Frame, payload: Raw | None = None) -> None:
+        """Queue a frame; to one who has gone it is lost, which `probe` tells."""
+        if u in self._routes:
+            parts: list[Raw] = [encode(frame)] if payload is None else [encode(frame), payload]
+            self._backlog[u].append(parts)
+            self._flush(u)
+
+    def probe(self) -> frozenset[ClientId]:
+        """Who has gone since the last call. Also tells the clients that this server lives."""
+        before = self.connected
+        for u in before:
+            self._flush(u)
+        if time.monotonic() - self._pinged > PING_SECONDS:
+            self._pinged = time.monotonic()
+            for u in self.connected:
+                if not self._backlog[u]:
+                    self._try(u, [encode(Ping())])
+        return before - self.connected
+
+    def _flush(self, u: ClientId) -> None:
+        queue = self._backlog[u]
+        while queue and self._try(u, queue[0]):
+            self.traffic = (self.traffic[0], self.traffic[1] + sum(len(part) for part in queue[0]))
+            queue.popleft()
+
+    def _try(self, u: ClientId, parts: Iterable[Raw]) -> bool:
+        """False if the frame could not be handed over now, or ever."""
+        try:
+            self._socket.send_multipart([self._routes[u], *parts], zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            del self._routes[u]
+            self._backlog[u].clear()
+            return False
+        return True
+
+    def close(self) -> None:
+        self._routes.clear()
+        self._socket.close()
+        self._authenticator.stop()
+        self._context.term()
+
+
+def _why_not_bound(bind: str, error: zmq.ZMQError) -> str:
+    if error.errno == zmq.EADDRINUSE:
+        return f"{bind} is in use: stop what listens there, or choose another port with --bind"
+    if error.errno == 13:
+        return f"{bind}: not permitted; ports below 1024 need privileges, choose another with --bind"
+    return f"cannot listen on {bind}: {error.strerror}; it should look like tcp://*:5555"

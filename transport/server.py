@@ -1,0 +1,340 @@
+"""The server's end of sessions of any scheme.
+
+The clock is here: a round closes when everybody it waits for has answered, has vanished, or is late.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from secagg import Aggregate, LocalProtocolError, RemoteProtocolError, Scheme, SecAggError, ServerSession
+from secagg.errors import ClientId
+from secagg.wire import Raw
+from transport.frames import (
+    CHUNK_BYTES,
+    SESSION_BYTES,
+    TRANSPORT_VERSION,
+    Announce,
+    Chunk,
+    ClientFrame,
+    Close,
+    End,
+    Hello,
+    Incoming,
+    Leave,
+    Offer,
+    Outgoing,
+    Pull,
+    decode_from_client,
+)
+from transport.keys import read_private, read_public
+from transport.roster import Roster
+from transport.roster import read as read_roster
+from transport.router import Router
+
+MAX_STAGED = 3  # uploads on their way in at once, whatever the cohort: the server's memory stands by this
+STALL_SECONDS = 20.0
+TICK_SECONDS = 0.25
+
+DEADLINES: Mapping[str, float] = {"join": 60.0, "advertise-keys": 600.0, "input": 600.0}
+"""Seconds a round may take. Clients train in the first round after joining; all others have OTHER_ROUNDS."""
+OTHER_ROUNDS = 120.0
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """One closed round, as the server saw it.
+
+    alive: who answered. lost: who did not, or wrongly, and why. up, down: bytes of the protocol's messages
+    from and to each client. wire_up, wire_down: bytes of all frames. seconds: from the round's opening to
+    the next one's.
+    """
+
+    round: str
+    alive: frozenset[ClientId]
+    lost: Mapping[ClientId, str]
+    up: Mapping[ClientId, int]
+    down: Mapping[ClientId, int]
+    wire_up: int
+    wire_down: int
+    seconds: float
+
+
+Watch = Callable[[RoundReport], None]
+
+
+def serve(bind: str, key: str | Path, roster: str | Path, roster_key: str | Path | None = None) -> Cohort:
+    """Listen for the clients of a roster.
+
+    bind: a ZeroMQ address, "tcp://*:5555"; "tcp://127.0.0.1:*" takes a free port. key: the server's private
+    key file. roster: the signed roster. roster_key: the public key it must be signed with, `<roster>.pub`
+    unless given.
+
+    Raises: TransportError if a file or the address is not right, with what to do.
+    """
+    signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
+    listed = read_roster(roster, signer)
+    return Cohort(Router(bind, read_private(key, "server"), listed), listed)
+
+
+class Cohort:
+    """The clients of a roster, as this server reaches them. A context that closes the socket."""
+
+    def __init__(self, router: Router, roster: Roster) -> None:
+        self._router, self.roster = router, roster
+        self._running: _Running | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where clients connect, the port filled in."""
+        return self._router.endpoint
+
+    @property
+    def connected(self) -> frozenset[ClientId]:
+        return self._router.connected
+
+    def aggregate(
+        self,
+        scheme: Scheme,
+        task: bytes = b"",
+        *,
+        deadlines: Mapping[str, float] | None = None,
+        watch: Watch | None = None,
+    ) -> Aggregate:
+        """One session with the whole roster; whoever is not there is dropped from it.
+
+        deadlines: round -> seconds, instead of those of DEADLINES. watch: called after each round.
+
+        Raises: TooFewClients; RemoteProtocolError where returned shares contradict each other;
+        LocalProtocolError if the scheme is for another number of clients, or no such round exists.
+        """
+        limits = {name: DEADLINES.get(name, OTHER_ROUNDS) for name in scheme.rounds}
+        if unknown := (deadlines or {}).keys() - limits.keys():
+            raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
+        limits |= deadlines or {}
+        session = scheme.server(self.roster.clients.keys(), task)
+        running = self._running = _Running(self._router, scheme, session, wire=self._router.traffic)
+        for u in self.connected:
+            self._router.send(u, running.offer)
+        try:
+            while session.result is None:
+                self._round(running, limits[session.round], watch)
+        except SecAggError as error:
+            running.end(running.joined - running.lost.keys(), str(error))
+            raise
+        finally:
+            self._running = None
+        running.end(running.joined - running.lost.keys(), "")
+        return session.result
+
+    def _round(self, running: _Running, limit: float, watch: Watch | None) -> None:
+        """Wait for the answers, close the round, and send what opens the next."""
+        session, closing, end = running.session, running.session.round, time.monotonic() + limit
+        try:
+            while (left := end - time.monotonic()) > 0 and running.waiting_for:
+                self._listen(min(left, TICK_SECONDS))
+                running.stage_uploads()
+            for u in running.waiting_for:
+                running.lose(u, "late")
+            requests = session.advance()
+        finally:
+            if watch is not None:
+                watch(running.report(closing))
+        running.open_round(requests)
+
+    def _listen(self, seconds: float) -> None:
+        running = self._running
+        for u, route, parts in self._router.receive(seconds):
+            try:
+                frame, payload = decode_from_client(parts)
+                if isinstance(frame, Hello):
+                    self._greet(u, route, frame)
+                elif running is not None and self._router.speaks_for(u, route):
+                    running.take(u, frame, payload)
+            except RemoteProtocolError as error:
+                if running is not None:
+                    running.lose(u, str(error))
+        for u in self._router.probe():
+            if running is not None:
+                running.vanish(u)
+
+    def _greet(self, u: ClientId, route: bytes, hello: Hello) -> None:
+        if hello.version != TRANSPORT_VERSION:
+            raise RemoteProtocolError(
+                f"client {u} speaks version {hello.version} of the transport, this is {TRANSPORT_VERSION}"
+            )
+        self._router.greet(u, route)
+        if self._running is not None:
+            self._running.invite(u)
+
+    def wait_for_clients(self, count: int, seconds: float) -> frozenset[ClientId]:
+        """Who is connected once `count` are, or when the time is up."""
+        end = time.monotonic() + seconds
+        while len(self.connected) < count and (left := end - time.monotonic()) > 0:
+            self._listen(min(left, TICK_SECONDS))
+        return self.connected
+
+    def close(self) -> None:
+        """Tell the clients that there will be no more sessions, and close the socket."""
+        for u in self.connected:
+            self._router.send(u, Close())
+        self._router.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass
+class _Running:
+    """One session on the wire: who is in it, and what is on its way."""
+
+    router: Router
+    scheme: Scheme
+    session: ServerSession
+    id: bytes = field(default_factory=lambda: os.urandom(SESSION_BYTES))
+    joined: set[ClientId] = field(default_factory=set)
+    lost: dict[ClientId, str] = field(default_factory=dict)
+    number: dict[ClientId, int] = field(default_factory=dict)  # of the message to come from u
+    sent: dict[ClientId, int] = field(default_factory=dict)  # messages sent to u
+    outgoing: dict[ClientId, Outgoing] = field(default_factory=dict)
+    incoming: dict[ClientId, Incoming] = field(default_factory=dict)
+    queue: deque[ClientId] = field(default_factory=deque)  # announced a long upload, not yet staged
+    staged: dict[ClientId, float] = field(default_factory=dict)  # u -> time of its last chunk
+    # Of the round that is open:
+    begun: float = field(default_factory=time.monotonic)
+    wire: tuple[int, int] = (0, 0)
+    lost_before: int = 0
+    up: dict[ClientId, int] = field(default_factory=dict)
+    down: dict[ClientId, int] = field(default_factory=dict)
+
+    @property
+    def offer(self) -> Offer:
+        return Offer(self.id, self.scheme.offer())
+
+    @property
+    def waiting_for(self) -> frozenset[ClientId]:
+        return self.session.waiting_for - self.lost.keys() - self.router.gone
+
+    def invite(self, u: ClientId) -> None:
+        """u has just connected. In a session already joined, a client that comes back is a dropout of it."""
+        if u in self.joined:
+            self.lose(u, "restarted")
+        elif self.session.round == "join":
+            self.router.send(u, self.offer)
+
+    def take(self, u: ClientId, frame: ClientFrame, payload: Raw | None) -> None:
+        """Raises: RemoteProtocolError for what does not belong here; u is then lost."""
+        if isinstance(frame, Hello) or frame.session != self.id or u in self.lost:
+            return  # of an earlier session, or from one that no longer counts
+        match frame:
+            case Announce():
+                self._announced(u, frame, payload)
+            case Chunk():
+                self._arrived(u, frame, payload or b"")
+            case Pull():
+                if u not in self.outgoing:
+                    raise RemoteProtocolError("asked for a message that was not sent")
+                self.router.send(u, *self.outgoing[u].chunk(frame))
+            case Leave():
+                self.lose(u, f"left: {frame.reason}" if frame.reason else "left")
+
+    def _announced(self, u: ClientId, announce: Announce, payload: Raw | None) -> None:
+        if announce.number != self.number.get(u, 0) or u in self.incoming:
+            raise RemoteProtocolError("a message out of turn")
+        self.incoming[u] = Incoming.of(announce, payload, self.scheme.largest_upload)
+        if self.incoming[u].complete:
+            self._whole(u)
+        else:
+            self.queue.append(u)
+
+    def _arrived(self, u: ClientId, chunk: Chunk, payload: Raw) -> None:
+        if u not in self.staged:
+            raise RemoteProtocolError("a chunk that nobody asked for")
+        self.incoming[u].add(chunk, payload)
+        self.staged[u] = time.monotonic()
+        if self.incoming[u].complete:
+            self._whole(u)
+        else:
+            self._pull(u)
+
+    def _whole(self, u: ClientId) -> None:
+        """The message is here, all of it: now it counts."""
+        incoming = self.incoming.pop(u)
+        self.staged.pop(u, None)
+        self.number[u] = incoming.announce.number + 1
+        joining = self.session.round == "join"
+        self.session.receive(u, incoming.message())
+        self.up[u] = incoming.announce.size
+        if joining:
+            self.joined.add(u)
+
+    def stage_uploads(self) -> None:
+        """Let the next few upload; give up on one that has stopped sending."""
+        now = time.monotonic()
+        for u, last in list(self.staged.items()):
+            if now - last > STALL_SECONDS:
+                self.lose(u, f"its upload stood still for {STALL_SECONDS:.0f} s")
+        while self.queue and len(self.staged) < MAX_STAGED:
+            u = self.queue.popleft()
+            self.staged[u] = now
+            self._pull(u)
+
+    def _pull(self, u: ClientId) -> None:
+        for pull in self.incoming[u].pulls():
+            self.router.send(u, pull)
+
+    def report(self, closing: str) -> RoundReport:
+        (up, down), seconds = self.router.traffic, time.monotonic() - self.begun
+        lost = dict(list(self.lost.items())[self.lost_before :])
+        alive = frozenset(self.up.keys() - lost.keys())
+        wire = up - self.wire[0], down - self.wire[1]
+        return RoundReport(closing, alive, lost, self.up, self.down, *wire, seconds)
+
+    def open_round(self, requests: Mapping[ClientId, bytes]) -> None:
+        self.begun, self.wire, self.lost_before = time.monotonic(), self.router.traffic, len(self.lost)
+        self.up, self.down = {}, {u: len(message) for u, message in requests.items()}
+        for u, message in requests.items():
+            number = self.sent.get(u, 0)
+            self.sent[u] = number + 1
+            self.outgoing[u] = Outgoing(self.id, number, message)
+            self.router.send(u, *self.outgoing[u].announce())
+            if len(message) <= CHUNK_BYTES:
+                del self.outgoing[u]
+
+    def lose(self, u: ClientId, why: str) -> None:
+        """u is out of this session, and leaves nothing behind."""
+        if u in self.lost:
+            return
+        self.lost[u] = why
+        self._forget(u)
+        self.end([u], why)
+
+    def vanish(self, u: ClientId) -> None:
+        """u's connection is gone. Before it has joined it may come back, but is not waited for."""
+        if u in self.joined:
+            self.lose(u, "vanished")
+        else:
+            self._forget(u)
+
+    def _forget(self, u: ClientId) -> None:
+        self.incoming.pop(u, None)
+        self.outgoing.pop(u, None)
+        self.staged.pop(u, None)
+        if u in self.queue:
+            self.queue.remove(u)
+
+    def end(self, to: Collection[ClientId], reason: str) -> None:
+        for u in to:
+            self.router.send(u, End(self.id, reason[:500]))
