@@ -19,7 +19,7 @@ from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.prg import Words, keystream
 
 MAX_RING_BITS: Final = 62
-MAX_LENGTH: Final = 2**32
+MAX_LENGTH: Final = 2**29
 _BLOCK: Final = 1 << 14  # values handled at once: the working set stays in the second-level cache
 _GROUP: Final = 64  # b words of 64 bits hold 64 values of b bits
 
@@ -48,7 +48,7 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_
 class Bounded(_Spec, frozen=True, kw_only=True, tag="bounded"):
     """Real numbers in [-bound, bound], sent as symmetric integers of `bits` bits with unbiased rounding.
 
-    length: coordinates, 1..2^32. bound: r, the coordinate range. bits: q, 2..32. clip: C, the largest L2
+    length: coordinates, 1..2^29. bound: r, the coordinate range. bits: q, 2..32. clip: C, the largest L2
     norm of the vector, applied before the range; None for no limit.
     """
 
@@ -58,7 +58,7 @@ class Bounded(_Spec, frozen=True, kw_only=True, tag="bounded"):
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^32")
+        _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^29")
         _check(0 < self.bound < math.inf, f"bound {self.bound} is not a positive number")
         _check(2 <= self.bits <= 32, f"bits {self.bits} is not in 2..32")
         _check(self.clip is None or 0 < self.clip < math.inf, f"clip {self.clip} is not a positive number")
@@ -80,7 +80,7 @@ class Counts(_Spec, frozen=True, kw_only=True, tag="counts"):
     maximum: int
 
     def __post_init__(self) -> None:
-        _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^32")
+        _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^29")
         _check(1 <= self.maximum < 2**53, f"maximum {self.maximum} is not in 1..2^53-1")
 
     @property

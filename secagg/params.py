@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from secagg.crypto import Tag, digest
-from secagg.encoding import Bounded, Spec, Vectors, Weight
+from secagg.encoding import MAX_LENGTH, Bounded, Spec, Vectors, Weight
 from secagg.errors import LocalProtocolError
 
 MAX_CLIENTS = 10**6
@@ -44,6 +44,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         )
         weights = [name for name, spec in self.vectors.items() if isinstance(spec, Weight)]
         self._check(len(weights) <= 1, f"a session has at most one weight, not {len(weights)}")
+        total = sum(spec.length for spec in self.vectors.values())
+        self._check(total <= MAX_LENGTH, f"the vectors have {total} coordinates together, more than 2^29")
         for spec in self.vectors.values():
             spec.ring_bits(self.clients)
 
@@ -63,6 +65,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     def names(self) -> list[str]:
         """The vectors' names in the order of the wire."""
         return sorted(self.vectors)
+
+    @property
+    def largest_upload(self) -> int:
+        """No client's message is longer, in bytes: what a server need stage, whatever is announced."""
+        return 4096 + 256 * self.clients + 8 * sum(spec.length for spec in self.vectors.values())
 
     def describe_vectors(self) -> list[str]:
         lines = []

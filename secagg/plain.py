@@ -17,7 +17,7 @@ from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, nor
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.params import MAX_VECTORS, Parameters, named, named_values
 from secagg.session import Aggregate, Contribute, weights
-from secagg.wire import Join, Message, Task, check_join, decode, encode
+from secagg.wire import Join, Message, Raw, Task, check_join, decode, encode
 
 ROUNDS = ("join", "input")
 NONCE = bytes(32)  # nothing is bound to it: there are no keys
@@ -75,7 +75,7 @@ class PlainClient:
         self._started = True
         return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
 
-    def receive(self, message: bytes) -> bytes | None:
+    def receive(self, message: Raw) -> bytes | None:
         if self.done or not self._started:
             raise LocalProtocolError("this session is over, or was never started")
         self.done = True
@@ -113,7 +113,7 @@ class PlainServer:
             for name, spec in parameters.vectors.items()
         }
 
-    def receive(self, sender: ClientId, message: bytes) -> None:
+    def receive(self, sender: ClientId, message: Raw) -> None:
         if sender not in self.waiting_for:
             raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
         self.waiting_for -= {sender}

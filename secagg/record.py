@@ -1,11 +1,14 @@
-"""What the server saw, byte for byte: the view on which leakage is measured."""
+"""Instruments: what the server saw, byte for byte, on which leakage is measured; and what a client said."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from secagg.encoding import Clipping
 from secagg.errors import ClientId
-from secagg.session import Aggregate, ServerSession
+from secagg.session import Aggregate, ClientSession, ServerSession
+from secagg.wire import Raw
 
 
 @dataclass
@@ -24,7 +27,7 @@ class Recorded:
         self._session = session
         self.view = ServerView()
 
-    def receive(self, sender: ClientId, message: bytes) -> None:
+    def receive(self, sender: ClientId, message: Raw) -> None:
         self.view.received.append((self.round, sender, bytes(message)))
         self._session.receive(sender, message)
 
@@ -45,3 +48,29 @@ class Recorded:
     @property
     def result(self) -> Aggregate | None:
         return self._session.result
+
+
+class RecordedClient:
+    """A client session that remembers what it said: `said` holds its messages in order."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+        self.said: list[bytes] = []
+
+    def start(self) -> bytes:
+        self.said.append(self._session.start())
+        return self.said[-1]
+
+    def receive(self, message: Raw) -> bytes | None:
+        reply = self._session.receive(message)
+        if reply is not None:
+            self.said.append(reply)
+        return reply
+
+    @property
+    def done(self) -> bool:
+        return self._session.done
+
+    @property
+    def clipping(self) -> Mapping[str, Clipping]:
+        return self._session.clipping

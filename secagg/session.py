@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from secagg.crypto import Rng, system_rng
 from secagg.encoding import Clipping, Spec, Vector, Vectors, Weight, decode
 from secagg.errors import ClientId, LocalProtocolError
+from secagg.wire import Raw
 
 Contribute = Callable[[bytes], Mapping[str, Vector] | Vector]
 """task -> the client's vectors; a bare array is the one unnamed vector. Called once a session."""
@@ -77,7 +78,7 @@ class ClientSession(Protocol):
 
     def start(self) -> bytes: ...
 
-    def receive(self, message: bytes) -> bytes | None:
+    def receive(self, message: Raw) -> bytes | None:
         """The reply. Raises: RemoteProtocolError; the session is then over."""
         ...
 
@@ -93,7 +94,7 @@ class ClientSession(Protocol):
 class ServerSession(Protocol):
     """The server's side. `sender` is who the channel says it is, never what a message says."""
 
-    def receive(self, sender: ClientId, message: bytes) -> None:
+    def receive(self, sender: ClientId, message: Raw) -> None:
         """Raises: RemoteProtocolError naming the sender, who has lost its place; the session goes on."""
         ...
 
@@ -127,6 +128,9 @@ class Scheme(Protocol):
     def rounds(self) -> tuple[str, ...]:
         """Every round's name, in order, the last before the result included."""
         ...
+
+    @property
+    def largest_upload(self) -> int: ...
 
     def offer(self) -> bytes: ...
 

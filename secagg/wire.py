@@ -20,6 +20,10 @@ Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGES
 Key = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
 
 
+Raw = bytes | bytearray | memoryview
+"""A whole message as it arrived."""
+
+
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """An array whose first entry is the message's name."""
 
@@ -47,7 +51,7 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
-def decode(kind: type[M], data: bytes | memoryview) -> M:
+def decode(kind: type[M], data: Raw) -> M:
     """The message of that kind, and nothing else.
 
     Raises: RemoteProtocolError whatever else the bytes are: another message, a field out of range, bytes
@@ -62,7 +66,7 @@ def decode(kind: type[M], data: bytes | memoryview) -> M:
     return message
 
 
-def check_join(data: bytes, parameters: bytes) -> None:
+def check_join(data: Raw, parameters: bytes) -> None:
     """Raises: RemoteProtocolError if this Join speaks another version or has other parameters."""
     join = decode(Join, data)
     if join.version != PROTOCOL_VERSION:

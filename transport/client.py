@@ -140,11 +140,13 @@ class Peer:
         *,
         rounding_seed: bytes | None = None,
         progress: Progress | None = None,
+        instrument: Callable[[ClientSession], ClientSession] = lambda session: session,
     ) -> Contribution | None:
         """Take part in the next session. None once the server says that there are no more.
 
         vectors: task -> this client's vectors; called once. rounding_seed: 32 secret bytes that make the
-        rounding, and nothing else, repeatable.
+        rounding, and nothing else, repeatable. progress: told of every piece before it leaves. instrument:
+        wraps the session (see secagg/record.py).
 
         Raises: RemoteProtocolError if the server broke the protocol or offers what the policy refuses;
         TransportError if the server is gone; LocalProtocolError, or whatever `vectors` raises.
@@ -154,7 +156,7 @@ class Peer:
             return None
         try:
             scheme = self._policy.accept(offer.parameters)
-            session = scheme.client(self.id, vectors, rounding_seed=rounding_seed)
+            session = instrument(scheme.client(self.id, vectors, rounding_seed=rounding_seed))
             talk = _Talk(self, offer.session, scheme, session, progress or (lambda *_: None))
             try:
                 talk.say(session.start())

@@ -6,12 +6,35 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from secagg import SecAggError
+from transport.keys import generate, write_private, write_public
+from transport.roster import sign
 
 _STOP_SECONDS = 5.0
+
+
+def lay_out_keys(folder: Path, clients: int) -> tuple[Path, list[Path]]:
+    """(the server's folder, each client's folder), under `folder`: every party with its keys and the roster.
+
+    The roster key is made, used once and forgotten. For a cohort on one machine: where parties are apart,
+    each makes its own key.
+    """
+    server, roster_key = generate("server"), generate("roster")
+    keys = [generate("client", u) for u in range(clients)]
+    roster = sign((key.public for key in keys), 1, roster_key)
+    folders = [folder / "server", *(folder / f"client{u}" for u in range(clients))]
+    for party in folders:
+        party.mkdir(mode=0o700, parents=True)
+        (party / "roster").write_bytes(roster)
+        write_public(party / "roster.pub", roster_key.public)
+    write_private(folders[0] / "server.key", server)
+    for party, key in zip(folders[1:], keys, strict=True):
+        write_private(party / "client.key", key)
+        write_public(party / "server.pub", server.public)
+    return folders[0], folders[1:]
 
 
 class LocalProcesses:
@@ -63,6 +86,6 @@ def _run(name: str, target: Callable[..., object], args: tuple[Any, ...]) -> Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         target(*args)
-    except SecAggError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+    except Exception as error:
+        print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(1)

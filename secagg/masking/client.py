@@ -22,7 +22,7 @@ from secagg.crypto import (
     system_rng,
     unseal,
 )
-from secagg.encoding import Clipping, check_vectors, encode, pack, weight_of
+from secagg.encoding import Clipping, Vector, check_vectors, encode, pack, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.masking.messages import (
     AdvertiseKeys,
@@ -39,11 +39,30 @@ from secagg.params import Parameters, named_values
 from secagg.prg import PRG_KEY_BYTES, Words, add_mask, subtract_mask
 from secagg.session import Contribute
 from secagg.shamir import SHARE_BYTES, share
-from secagg.wire import MAX_ID, Join, Task, decode
+from secagg.wire import MAX_ID, Join, Raw, Task, decode
 from secagg.wire import encode as to_bytes
 
 Codes = Mapping[str, Words]
 KeyPairs = Mapping[ClientId, tuple[bytes, bytes]]
+
+
+def encode_inputs(
+    parameters: Parameters, inputs: Mapping[str, Vector] | Vector, context: bytes, rounding_seed: bytes
+) -> tuple[dict[str, Words], dict[str, Clipping]]:
+    """x_u, a client's vectors in their rings, by name; and what encoding changed.
+
+    Raises: LocalProtocolError if a vector is not as its specification says.
+    """
+    specs = parameters.vectors
+    values = check_vectors(specs, named_values(inputs))
+    weight = weight_of(specs, values)
+    x_u, clipping = {}, {}
+    for name, x in values.items():
+        key = kdf(Tag.ROUNDING, rounding_seed, context, name, length=PRG_KEY_BYTES)
+        x_u[name], clipping[name] = encode(
+            specs[name], x, clients=parameters.clients, rounding_key=key, weight=weight
+        )
+    return x_u, clipping
 
 
 class NeverPickled:
@@ -293,14 +312,17 @@ class MaskingClient(NeverPickled):
         self._state = _AwaitingTask()
         return to_bytes(Join(PROTOCOL_VERSION, self._digest))
 
-    def receive(self, message: bytes) -> bytes | None:
+    def receive(self, message: Raw) -> bytes | None:
         # Taken out first: whatever is raised below, the session is over and its secrets are gone.
         state, self._state = self._state, None
         match state:
             case _AwaitingTask():
                 task = decode(Task, message)
                 context = digest(Tag.CONTEXT, task.task)
-                self._encode(task.task, context)
+                # Asked for and encoded once, and never again under the same mask.
+                self._x_u, self.clipping = encode_inputs(
+                    self._parameters, self._vectors(task.task), context, self._rounding_seed
+                )
                 self._state, keys = advertise_keys(
                     self._digest, self._threshold, self._u, context, task.nonce, self._rng
                 )
@@ -324,14 +346,3 @@ class MaskingClient(NeverPickled):
     def _ring_bits(self) -> dict[str, int]:
         n = self._parameters.clients
         return {name: spec.ring_bits(n) for name, spec in self._parameters.vectors.items()}
-
-    def _encode(self, task: bytes, context: bytes) -> None:
-        """Ask for the vectors and encode them: once, and never again under the same mask."""
-        specs = self._parameters.vectors
-        values = check_vectors(specs, named_values(self._vectors(task)))
-        weight = weight_of(specs, values)
-        for name, x in values.items():
-            key = kdf(Tag.ROUNDING, self._rounding_seed, context, name, length=PRG_KEY_BYTES)
-            self._x_u[name], self.clipping[name] = encode(
-                specs[name], x, clients=self._parameters.clients, rounding_key=key, weight=weight
-            )

@@ -34,7 +34,7 @@ from secagg.params import Parameters
 from secagg.prg import Words, add_mask, subtract_mask
 from secagg.session import Aggregate
 from secagg.shamir import PRIME, recon
-from secagg.wire import Task, check_join, decode, encode
+from secagg.wire import Raw, Task, check_join, decode, encode
 
 JOIN = "join"
 ROUNDS = (JOIN, ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, UNMASKING)
@@ -89,7 +89,7 @@ class MaskingServer:
         self._total: dict[str, Words] = {}
         self._shares: dict[ClientId, _Shares] = {}
 
-    def receive(self, sender: ClientId, message: bytes) -> None:
+    def receive(self, sender: ClientId, message: Raw) -> None:
         if sender not in self.waiting_for:
             raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
         self.waiting_for -= {sender}

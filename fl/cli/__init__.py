@@ -1,0 +1,246 @@
+"""The `secagg` command: what may be typed, and which exit code an error becomes.
+
+Each command is a thin function here that imports its module when it is called, so that help and the
+commands without training never load torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from fl.cli.output import Output
+
+OK, FAILED, USAGE, TOO_FEW_CLIENTS, PEER_MISBEHAVED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+EPILOG = "\n\n".join(
+    [
+        "--json, --quiet and --debug may also stand after the command. Exit codes:",
+        f"{OK} ok",
+        f"{FAILED} failed: network, file, data set or a missing package",
+        f"{USAGE} usage: an option, argument or configuration that cannot be",
+        f"{TOO_FEW_CLIENTS} too few clients were left: no sum, nothing revealed",
+        f"{PEER_MISBEHAVED} a peer misbehaved",
+        f"{INTERRUPTED} interrupted",
+    ]
+)
+
+# By name, so that no command has to import what it does not use. The nearest base class counts.
+EXIT_CODES = {
+    "TooFewClients": TOO_FEW_CLIENTS,
+    "RemoteProtocolError": PEER_MISBEHAVED,
+    "LocalProtocolError": USAGE,
+    "ConfigError": USAGE,
+    "DataError": FAILED,
+    "SecAggError": FAILED,
+}
+
+EXTRA_OF_MODULE = {
+    "torch": "fl",
+    "torchvision": "fl",
+    "sklearn": "fl",
+    "matplotlib": "fl",
+    "safetensors": "fl",
+    "tenseal": "ckks",
+    "flwr": "flower",
+    "ray": "ray",
+}
+
+
+class _Group(TyperGroup):
+    """Takes the global flags wherever they stand: `secagg info --json` is `secagg --json info`. Alone, a
+    group shows its help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        flags = [arg for arg in args[:end] if arg in ("--json", "--quiet", "--debug")]
+        rest = [arg for arg in args[:end] if arg not in flags]
+        return super().parse_args(ctx, [*flags, *rest, *args[end:]] or ["--help"])
+
+
+def _new_app(help: str, epilog: str | None = None) -> typer.Typer:
+    return typer.Typer(
+        cls=_Group,
+        help=help,
+        epilog=epilog,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+
+
+app = _new_app("Secure aggregation for federated learning.", EPILOG)
+keys_app = _new_app("Make identity keys, sign rosters, compare fingerprints.")
+app.add_typer(keys_app, name="keys")
+
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command line, by default the process's own; returns the exit code."""
+    out = Output()
+    try:
+        code = app(args=args, prog_name="secagg", obj=out, standalone_mode=False)
+        if code != INTERRUPTED:  # what typer makes of Ctrl-C inside a command
+            return code if isinstance(code, int) else OK
+    except (KeyboardInterrupt, click.Abort):
+        pass
+    except Exception as error:
+        if out.debug:
+            traceback.print_exc()
+        code, message = explain(error)
+        out.error(message)
+        return code
+    out.error("interrupted")
+    return INTERRUPTED
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """The exit code and the line for people."""
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        return error.exit_code, error.format_message() + hint
+    for base in type(error).__mro__:
+        if base.__name__ in EXIT_CODES and base.__module__.split(".")[0] in ("secagg", "transport", "fl"):
+            culprits = sorted(getattr(error, "culprits", ()))
+            named = f" (culprits: clients {', '.join(map(str, culprits))})" if culprits else ""
+            return EXIT_CODES[base.__name__], f"{error}{named}"
+    if isinstance(error, ModuleNotFoundError):
+        module = (error.name or "").split(".")[0]
+        if extra := EXTRA_OF_MODULE.get(module):
+            return FAILED, f"this needs {module}: pip install 'secagg[{extra}]'"
+    if isinstance(error, OSError) and error.strerror:
+        return FAILED, error.strerror + (f": {error.filename}" if error.filename else "")
+    return FAILED, f"internal: {type(error).__name__}: {error} (--debug shows where)"
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print("secagg", version("secagg"))
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    ctx: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout, one object a line.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    out = ctx.ensure_object(Output)
+    out.json, out.quiet, out.debug = json, quiet, debug
+
+
+@app.command("info")
+def _info(ctx: typer.Context) -> None:
+    """Show versions, cores, cipher speed, GPU, data sets and extras."""
+    from fl.cli.info import run
+
+    run(ctx.obj)
+
+
+@keys_app.command("server")
+def _keys_server(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option(help="Private key; the public one gets the suffix .pub.")] = Path(
+        "server.key"
+    ),
+    force: Force = False,
+) -> None:
+    """Make the server's key, on the server."""
+    from fl.cli.keys import server
+
+    server(ctx.obj, out, force=force)
+
+
+@keys_app.command("client")
+def _keys_client(
+    ctx: typer.Context,
+    id: Annotated[int, typer.Argument(metavar="ID")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Private key; the public one gets the suffix .pub.", show_default="clientID.key"),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Make the key of client ID (0 to 2147483647), on that client's machine."""
+    from fl.cli.keys import client
+
+    client(ctx.obj, id, out or Path(f"client{id}.key"), force=force)
+
+
+@keys_app.command("roster-key")
+def _keys_roster_key(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option(help="Private key; the public one gets the suffix .pub.")] = Path(
+        "roster.key"
+    ),
+    force: Force = False,
+) -> None:
+    """Make the key that signs rosters: on a machine that stays offline, never on the server."""
+    from fl.cli.keys import roster_key
+
+    roster_key(ctx.obj, out, force=force)
+
+
+@keys_app.command("roster")
+def _keys_roster(
+    ctx: typer.Context,
+    clients: Annotated[list[Path], typer.Argument(metavar="CLIENT.pub...")],
+    version: Annotated[int, typer.Option(help="1, then higher with every new roster.")],
+    key: Annotated[Path, typer.Option(help="The roster key.")] = Path("roster.key"),
+    out: Annotated[Path, typer.Option(help="The signed roster; its signer's .pub is kept beside it.")] = Path(
+        "roster"
+    ),
+    force: Force = False,
+) -> None:
+    """Sign a roster: which client has which public keys."""
+    from fl.cli.keys import roster
+
+    roster(ctx.obj, clients, key=key, version=version, to=out, force=force)
+
+
+@keys_app.command("show")
+def _keys_show(
+    ctx: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...")],
+    signer: Annotated[
+        Path | None,
+        typer.Option(help="Public roster key to check rosters with.", show_default="ROSTER.pub"),
+    ] = None,
+) -> None:
+    """Show kind, id and fingerprint of keys and rosters, to compare by voice."""
+    from fl.cli.keys import show
+
+    show(ctx.obj, files, signer=signer)
+
+
+@keys_app.command("cohort")
+def _keys_cohort(
+    ctx: typer.Context,
+    clients: Annotated[int, typer.Argument(min=1, metavar="N")],
+    out: Annotated[Path, typer.Option(help="Folder for the files; made if it is missing.")],
+    force: Force = False,
+) -> None:
+    """Make all keys and the roster of a demonstration with N clients, in one folder."""
+    from fl.cli.keys import cohort
+
+    cohort(ctx.obj, clients, out, force=force)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

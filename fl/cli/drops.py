@@ -1,0 +1,80 @@
+"""`--drop`: processes that are killed on purpose, to see that the others' sum does not suffer."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fl.config import ConfigError
+from transport.client import Progress
+from transport.frames import CHUNK_BYTES
+
+_DROP = re.compile(r"(?P<id>\d+)@(?P<round>[a-z-]+)(:(?P<percent>\d+)%)?(:(?P<training>\d+))?")
+FORM = "ID@ROUND, ID@ROUND:50% (after half its message) or ID@ROUND:TRAINING-ROUND"
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Client `client` is killed in protocol round `round` of the session number `training_round`, before
+    more than `fraction` of its message has left.
+    """
+
+    client: int
+    round: str
+    fraction: float = 0.0
+    training_round: int = 1
+
+
+def parse(texts: Iterable[str], clients: int, rounds: Sequence[str]) -> dict[int, Drop]:
+    """Client -> its drop. Raises: ConfigError for another form, client or round, or a client named twice."""
+    drops: dict[int, Drop] = {}
+    for text in texts:
+        match = _DROP.fullmatch(text)
+        if not match:
+            raise ConfigError(f"--drop {text}: the form is {FORM}")
+        drop = Drop(
+            int(match["id"]),
+            match["round"],
+            int(match["percent"] or 0) / 100,
+            int(match["training"] or 1),
+        )
+        if drop.client >= clients:
+            raise ConfigError(f"--drop {text}: the clients are 0 to {clients - 1}")
+        if drop.client in drops:
+            raise ConfigError(f"--drop {text}: client {drop.client} is dropped twice")
+        if drop.round not in rounds:
+            raise ConfigError(f"--drop {text}: the rounds are {', '.join(rounds)}")
+        if not 0 <= drop.fraction < 1 or drop.training_round < 1:
+            raise ConfigError(f"--drop {text}: a share of 0% to 99%, a training round from 1 on")
+        drops[drop.client] = drop
+    return drops
+
+
+def in_plain(drop: Drop) -> Drop:
+    """The same loss for the unprotected run, which has one round: the same clients are in each sum."""
+    if drop.round == "join":
+        return drop
+    if drop.round == "unmasking":  # its vector is in this sum, and it is not there for the next
+        return Drop(drop.client, "join", 0.0, drop.training_round + 1)
+    return Drop(drop.client, "input", drop.fraction, drop.training_round)
+
+
+class Killer:
+    """Watches a client's messages leave and kills the process at its moment. `session` counts from 1."""
+
+    def __init__(self, drop: Drop | None) -> None:
+        self._drop, self.session = drop, 1
+
+    @property
+    def progress(self) -> Progress | None:
+        return self._watch if self._drop is not None else None
+
+    def _watch(self, round: str, sent: int, size: int) -> None:
+        drop = self._drop
+        if drop is None or (drop.round, drop.training_round) != (round, self.session):
+            return
+        if min(sent + CHUNK_BYTES, size) > drop.fraction * size:
+            os.kill(os.getpid(), signal.SIGKILL)

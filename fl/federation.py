@@ -1,0 +1,219 @@
+"""Federated averaging over a cohort: what the server asks for, what a client does with it, what comes back.
+
+A client's update, its number of examples, its loss and its count of correct answers are named vectors of
+one session: with a scheme that hides, the server learns their sums and nothing of any one client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fl.config import RunConfig
+from fl.data import Dataset
+from fl.data.shard import Shard
+from fl.models import Description, ModelError, build, from_vector, to_vector
+from fl.training.fedavg import FedAvg
+from fl.training.local import device, evaluate, train
+from secagg import (
+    Bounded,
+    Counts,
+    Masking,
+    Plain,
+    RemoteProtocolError,
+    Scheme,
+    Weight,
+)
+from secagg.errors import ClientId
+from transport import Cohort, RoundReport
+
+UPDATE, EXAMPLES, LOSS, CORRECT = "update", "examples", "loss", "correct"
+LOSS_BOUND = 16.0  # nats; of ten classes, chance is 2.3
+
+_Real = Annotated[float, msgspec.Meta(ge=0, le=100)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+
+
+class Instructions(msgspec.Struct, frozen=True, array_like=True, tag="train", forbid_unknown_fields=True):
+    """The task of one training round: the model, and all that a client is to do with it.
+
+    parameters: (d,) little-endian float32. seed: of the order of examples, with client id and round.
+    """
+
+    round: _Count
+    model: Description
+    parameters: bytes
+    local_epochs: _Count
+    batch_size: _Count
+    lr: _Real
+    momentum: _Real
+    seed: int
+
+
+def read_instructions(task: bytes) -> tuple[Instructions, torch.nn.Module]:
+    """The instructions, and the model they bring.
+
+    Raises: RemoteProtocolError if the task is anything else.
+    """
+    try:
+        instructions = msgspec.msgpack.decode(task, type=Instructions)
+        description = instructions.model
+        model = build(description.model, description.shape, description.classes, 0)
+        from_vector(model, np.frombuffer(instructions.parameters, "<f4"))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ModelError, ValueError) as error:
+        raise RemoteProtocolError(f"the server's task is not a training round: {error}") from None
+    if not math.isfinite(instructions.lr) or not math.isfinite(instructions.momentum):
+        raise RemoteProtocolError("the server's task has a learning rate or momentum that is not a number")
+    return instructions, model
+
+
+def scheme_for(config: RunConfig, clients: int, length: int, examples: int) -> Scheme:
+    """The session of every training round. length: d of the model; examples: the largest weight."""
+    vectors = {
+        UPDATE: Bounded(length=length, bound=config.bound, bits=config.bits, clip=config.clip),
+        EXAMPLES: Weight(maximum=examples),
+        LOSS: Bounded(length=1, bound=LOSS_BOUND),
+        CORRECT: Counts(length=1, maximum=examples),
+    }
+    make = {"masking": Masking.for_cohort, "plain": Plain.for_cohort}[config.scheme]
+    return make(clients, vectors, small_cohort=config.small_cohort)
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One training round, as the server saw it; a line of metrics.jsonl.
+
+    accuracy, loss: of the new model on the test set. train_loss, train_accuracy: weighted means over the
+    clients' own examples, of sums that hid them. bytes_up, bytes_down: of the protocol's messages, all
+    clients together. alive: clients in the sum. error_bound: no weight of the mean is farther off.
+    """
+
+    round: int
+    accuracy: float
+    loss: float
+    train_loss: float
+    train_accuracy: float
+    bytes_up: int
+    bytes_down: int
+    alive: int
+    seconds: float
+    error_bound: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a round leaves: its record, and the global model as (d,) float64."""
+
+    record: RoundRecord
+    parameters: NDArray[np.float64]
+
+
+def serve_rounds(
+    cohort: Cohort,
+    config: RunConfig,
+    dataset: Dataset,
+    *,
+    deadlines: Mapping[str, float] | None = None,
+    watch: Callable[[RoundReport], None] = lambda report: None,
+) -> Iterator[Trained]:
+    """Train for `config.rounds` rounds with the whole roster, yielding after each.
+
+    Raises: TooFewClients and RemoteProtocolError from a round; ConfigError.
+    """
+    on = device(config.device)
+    description = Description(config.model, dataset.shape, dataset.classes)
+    model = build(config.model, dataset.shape, dataset.classes, config.seed)
+    server = FedAvg(to_vector(model))
+    scheme = scheme_for(
+        config, len(cohort.roster), len(server.parameters), config.max_examples or len(dataset.train_y)
+    )
+    for round in range(1, config.rounds + 1):
+        begun, reports = time.monotonic(), list[RoundReport]()
+
+        def keep(report: RoundReport, reports: list[RoundReport] = reports) -> None:
+            reports.append(report)
+            watch(report)
+
+        task = msgspec.msgpack.encode(
+            Instructions(
+                round,
+                description,
+                server.broadcast.astype("<f4").tobytes(),
+                config.local_epochs,
+                config.batch_size,
+                config.lr,
+                config.momentum,
+                config.seed,
+            )
+        )
+        total = cohort.aggregate(scheme, task, deadlines=deadlines, watch=keep)
+        server.apply(total.mean[UPDATE])
+        from_vector(model, server.broadcast)
+        accuracy, loss = evaluate(model, dataset.test_x, dataset.test_y, on)
+        record = RoundRecord(
+            round,
+            accuracy,
+            loss,
+            float(total.mean[LOSS][0]),
+            float(total.sum[CORRECT][0] / total.sum[EXAMPLES][0]),
+            sum(sum(report.up.values()) for report in reports),
+            sum(sum(report.down.values()) for report in reports),
+            len(total.survivors),
+            time.monotonic() - begun,
+            total.error_bound[UPDATE],
+        )
+        yield Trained(record, server.parameters)
+
+
+class LocalTrainer:
+    """What a client contributes: a function of the task. It opens nothing but the shard it was given.
+
+    on_round: told the training round's number when its task arrives.
+    """
+
+    def __init__(
+        self, u: ClientId, shard: Shard, device_name: str, on_round: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self._u, self._shard, self._device, self._on_round = u, shard, device(device_name), on_round
+
+    def __call__(self, task: bytes) -> dict[str, Any]:
+        """Raises: RemoteProtocolError if the task does not fit this client's data; Diverged."""
+        instructions, model = read_instructions(task)
+        self._on_round(instructions.round)
+        shard, description = self._shard, instructions.model
+        if (description.shape, description.classes) != (shard.shape, shard.classes):
+            raise RemoteProtocolError(
+                f"the server's model is for images of {description.shape} in {description.classes} classes, "
+                f"this client's are {shard.shape} in {shard.classes}"
+            )
+        result = train(
+            model,
+            shard.x,
+            shard.y,
+            epochs=instructions.local_epochs,
+            batch_size=instructions.batch_size,
+            lr=instructions.lr,
+            momentum=instructions.momentum,
+            seed=order_seed(instructions.seed, self._u, instructions.round),
+            device=self._device,
+        )
+        return {
+            UPDATE: result.update,
+            EXAMPLES: result.examples,
+            LOSS: np.array([min(result.loss, LOSS_BOUND)]),
+            CORRECT: np.array([result.correct]),
+        }
+
+
+def order_seed(seed: int, u: ClientId, round: int) -> int:
+    """Of the order in which client u takes its examples in a training round: 63 bits."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{u}/{round}".encode()).digest()[:8], "big") >> 1
