@@ -53,6 +53,11 @@ class LocalProcesses:
         process.start()
         self._processes[name] = process
 
+    def wait_for(self, name: str) -> int | None:
+        """The exit code of one process, once it has ended."""
+        self._processes[name].join()
+        return self._processes[name].exitcode
+
     def wait(self, seconds: float) -> dict[str, int | None]:
         """name -> exit code of each process, None where it still runs when the time is up."""
         for process in self._processes.values():

@@ -27,12 +27,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from zmq.utils import z85
 
 from secagg.errors import LocalProtocolError
+from secagg.wire import MAX_ID
 from transport.errors import TransportError
 
 Kind = Literal["server", "client", "roster"]
 FileType = Literal["private key", "public key", "roster"]
 
-MAX_ID = 2**31 - 1
 _MAX_FILE = 4096  # bytes of a key file; the longest has about 600
 _FINGERPRINT_TAG = b"secagg/1/key-fingerprint\0"
 _Z85_KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
@@ -49,7 +49,7 @@ class PublicKey:
     """What others may know of an identity.
 
     kind: "server", "client", or "roster" for the offline key that signs rosters.
-    id: 0..2^31-1 of a client, else None.
+    id: 0..2^31-2 of a client, else None.
     curve: 40 bytes of Z85, the CURVE public key; empty for a roster key.
     ed25519: 32 bytes.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,8 @@ EXIT_CODES = {
     "LocalProtocolError": USAGE,
     "ConfigError": USAGE,
     "DataError": FAILED,
+    "ModelError": FAILED,
+    "Diverged": FAILED,
     "SecAggError": FAILED,
 }
 
@@ -103,6 +106,19 @@ def main(args: Sequence[str] | None = None) -> int:
     return INTERRUPTED
 
 
+@contextmanager
+def exit_code(out: Output, who: str = "") -> Iterator[None]:
+    """For the body of a process of its own: an error becomes one line and the exit code."""
+    try:
+        yield
+    except Exception as error:
+        if out.debug:
+            traceback.print_exc()
+        code, message = explain(error)
+        out.error(f"{who}: {message}" if who else message)
+        sys.exit(code)
+
+
 def explain(error: Exception) -> tuple[int, str]:
     """The exit code and the line for people."""
     if isinstance(error, click.ClickException):
@@ -153,6 +169,173 @@ def _info(ctx: typer.Context) -> None:
     run(ctx.obj)
 
 
+Bind = Annotated[str, typer.Option(help="Address to listen on; a port of * takes a free one.")]
+Drops = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ID@ROUND", help="Kill a client in a round: 3@share-keys, 5@masked-input:50%."),
+]
+SmallCohort = Annotated[bool, typer.Option("--small-cohort", help="Allow 1 or 2 clients: for experiments.")]
+RosterKey = Annotated[
+    Path | None, typer.Option(help="Public key the roster is signed with.", show_default="ROSTER.pub")
+]
+Deadline = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ROUND=SECONDS", help="Who is later is dropped. Training: advertise-keys."),
+]
+
+
+@app.command("demo")
+def _demo(
+    ctx: typer.Context,
+    clients: Annotated[int, typer.Option(help="Client processes.")] = 8,
+    length: Annotated[int, typer.Option(help="Coordinates of each client's vector.")] = 100_000,
+    bits: Annotated[int, typer.Option(help="Bits of a coordinate, 2 to 32.")] = 16,
+    threshold: Annotated[
+        int | None, typer.Option(help="Clients needed.", show_default="half and one more")
+    ] = None,
+    drop: Drops = None,
+    scheme: Annotated[str, typer.Option(help="masking or plain.")] = "masking",
+    seed: Annotated[int, typer.Option(help="Of the clients' vectors; of no key and no mask.")] = 0,
+    show: Annotated[int, typer.Option(help="The client whose words are shown.")] = 0,
+    small_cohort: SmallCohort = False,
+) -> None:
+    """Tell the protocol round by round: one secure sum of vectors, in processes of their own."""
+    from fl.cli.demo import Demo, run
+
+    run(ctx.obj, Demo(clients, length, bits, threshold, tuple(drop or ()), scheme, seed, show, small_cohort))
+
+
+@app.command("train")
+def _train(
+    ctx: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="Run description, .toml or .json.")] = None,
+    clients: Annotated[int | None, typer.Option(help="Client processes.", show_default="8")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Training rounds.", show_default="15")] = None,
+    local_epochs: Annotated[int | None, typer.Option(help="Epochs a round and client.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of SGD.")] = None,
+    model: Annotated[str | None, typer.Option(help="cnn, mlp or logistic.", show_default="cnn")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="digits, mnist or fashion-mnist.", show_default="digits")
+    ] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Where data sets are looked for.")] = None,
+    scheme: Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")] = None,
+    drop: Drops = None,
+    seed: Annotated[int | None, typer.Option(help="Of data and weights; of no key and no mask.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda.", show_default="auto")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for metrics, plot and model.")] = Path("runs/train"),
+    small_cohort: SmallCohort = False,
+    baseline: Annotated[
+        bool, typer.Option("--baseline/--no-baseline", help="Run the plain scheme beside it.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in the folder.")] = False,
+) -> int:
+    """Train a model in a federation on this machine: a server process and one for each client."""
+    from fl.cli.train import run
+    from fl.config import RunConfig
+
+    given = {
+        "clients": clients,
+        "rounds": rounds,
+        "local_epochs": local_epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "model": model,
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "scheme": scheme,
+        "drop": tuple(drop) if drop else None,
+        "seed": seed,
+        "device": device,
+        "small_cohort": small_cohort or None,
+    }
+    flags = {name: value for name, value in given.items() if value is not None}
+    description = RunConfig.read(config, **flags) if config else RunConfig(**flags)
+    return run(ctx.obj, description, out, force=force, baseline=baseline)
+
+
+@app.command("serve")
+def _serve(
+    ctx: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="Train as this .toml or .json describes.")] = None,
+    length: Annotated[int | None, typer.Option(help="Or sum one vector of this length a client.")] = None,
+    bound: Annotated[float, typer.Option(help="Range of a coordinate.")] = 1.0,
+    bits: Annotated[int, typer.Option(help="Bits of a coordinate, 2 to 32.")] = 16,
+    clip: Annotated[float | None, typer.Option(help="Largest L2 norm of a vector.")] = None,
+    max_weight: Annotated[int | None, typer.Option(help="Clients give weights from 1 to this.")] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="Clients needed.", show_default="half and one more")
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")] = None,
+    bind: Bind = "tcp://*:5555",
+    key: Annotated[Path, typer.Option(help="The server's key.")] = Path("server.key"),
+    roster: Annotated[Path, typer.Option(help="The signed roster of the clients.")] = Path("roster"),
+    roster_key: RosterKey = None,
+    deadline: Deadline = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The mean, or the run's folder.", show_default="mean.npy, runs/serve")
+    ] = None,
+    small_cohort: SmallCohort = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """Serve a federation over a network: sum the clients' vectors, or train with them."""
+    from fl.cli.serve import Summing, run
+
+    summing = Summing(length or 0, bound, bits, clip, max_weight, threshold, scheme or "masking")
+    run(
+        ctx.obj,
+        config,
+        summing,
+        bind=bind,
+        key=key,
+        roster=roster,
+        roster_key=roster_key,
+        deadlines=deadline or [],
+        out_path=out,
+        scheme=scheme,
+        small_cohort=small_cohort,
+        force=force,
+    )
+
+
+@app.command("join")
+def _join(
+    ctx: typer.Context,
+    connect: Annotated[str, typer.Option(help="The server's address, tcp://host:5555.")],
+    key: Annotated[Path, typer.Option(help="This client's key.")],
+    data: Annotated[Path | None, typer.Option(help="Folder with shard.npz to train on.")] = None,
+    input: Annotated[Path | None, typer.Option(help="Or one vector to contribute, .npy.")] = None,
+    weight: Annotated[int | None, typer.Option(help="Of the vector, where the server weighs.")] = None,
+    server: Annotated[Path, typer.Option(help="The server's public key.")] = Path("server.pub"),
+    roster: Annotated[Path | None, typer.Option(help="This client's copy of the signed roster.")] = None,
+    roster_key: RosterKey = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="SCHEME", help="Accept this scheme too: plain.")
+    ] = None,
+    smallest_cohort: Annotated[int, typer.Option(help="Take no part in a smaller one.")] = 3,
+    patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+) -> None:
+    """Take part in a federation over a network, with a vector or with data to train on."""
+    from fl.cli.join import run
+
+    run(
+        ctx.obj,
+        connect,
+        key,
+        data=data,
+        vector=input,
+        weight=weight,
+        server=server,
+        roster=roster,
+        roster_key=roster_key,
+        allow=allow or [],
+        smallest_cohort=smallest_cohort,
+        patience=patience,
+        device=device,
+    )
+
+
 @keys_app.command("server")
 def _keys_server(
     ctx: typer.Context,
@@ -177,7 +360,7 @@ def _keys_client(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Make the key of client ID (0 to 2147483647), on that client's machine."""
+    """Make the key of client ID (0 to 2147483646), on that client's machine."""
     from fl.cli.keys import client
 
     client(ctx.obj, id, out or Path(f"client{id}.key"), force=force)

@@ -22,11 +22,12 @@ class Output:
     json: bool = False
     quiet: bool = False
     debug: bool = False
+    lines: bool = True  # False for a process that speaks up only to warn
 
     @property
     def for_people(self) -> bool:
         """Whether anything but records and errors appears."""
-        return not (self.json or self.quiet)
+        return self.lines and not (self.json or self.quiet)
 
     @property
     def terminal(self) -> bool:

@@ -1,0 +1,226 @@
+"""`secagg demo`: one secure sum, told round by round. Every client is a process with a vector of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import transport
+from fl.cli import exit_code
+from fl.cli.drops import Drop, Killer, parse
+from fl.cli.output import Output
+from fl.cli.report import THREAT_MODEL, round_fields, round_line, size
+from fl.cli.serve import Summing
+from fl.config import ConfigError
+from secagg import Aggregate, Policy, RemoteProtocolError, Scheme
+from secagg.crypto import Tag, digest
+from secagg.encoding import add_packed, word_type
+from secagg.masking.client import encode_inputs
+from secagg.masking.messages import MaskedInput, traffic
+from secagg.record import RecordedClient
+from secagg.wire import decode
+from transport import RoundReport
+from transport.cohort import LocalProcesses, lay_out_keys
+
+BOUND = 1.0
+PATIENCE = 60.0
+SHOWN = 6  # coordinates
+STORY = {
+    "join": "clients report in; the server answers with the task",
+    "advertise-keys": "each sends two fresh public keys: for sealing shares, and for masks",
+    "share-keys": "each deals shares of its mask key and of its own mask's seed, sealed for each holder",
+    "masked-input": "each sends its words plus its own mask, plus or minus one mask for every other client",
+    "unmasking": "of the survivors' own masks, and of the vanished ones' keys, the server gets shares",
+    "input": "each sends its vector, for the server to read",
+}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What `secagg demo` was asked for."""
+
+    clients: int
+    length: int
+    bits: int
+    threshold: int | None
+    drop: tuple[str, ...]
+    scheme: str
+    seed: int
+    show: int
+    small_cohort: bool
+
+
+def run(out: Output, demo: Demo) -> None:
+    """Raises: TooFewClients; ConfigError; RemoteProtocolError if the sum is not the survivors'."""
+    summing = Summing(demo.length, BOUND, demo.bits, None, None, demo.threshold, demo.scheme)
+    scheme = summing.for_cohort(demo.clients, small_cohort=demo.small_cohort)
+    drops = parse(demo.drop, demo.clients, scheme.rounds)
+    if any(drop.training_round != 1 for drop in drops.values()):
+        raise ConfigError("--drop: a demo has one session, so no training round can be named")
+    if not 0 <= demo.show < demo.clients:
+        raise ConfigError(f"--show {demo.show}: the clients are 0 to {demo.clients - 1}")
+    out.say(scheme.explain())
+    out.say()
+    with tempfile.TemporaryDirectory(prefix="secagg-demo-") as folder:
+        server, clients = lay_out_keys(Path(folder) / "parties", demo.clients)
+        with (
+            transport.serve("tcp://127.0.0.1:*", server / "server.key", server / "roster") as cohort,
+            LocalProcesses() as processes,
+        ):
+            with out.progress(demo.clients, "starting clients") as started:
+                for u, own in enumerate(clients):
+                    args = (out.debug, demo, scheme.offer(), own, cohort.endpoint, drops.get(u))
+                    processes.start(f"client {u}", client_process, *args)
+                    started(f"process of client {u}")
+            reports: list[RoundReport] = []
+
+            def watch(report: RoundReport) -> None:
+                reports.append(report)
+                tell(out, report)
+
+            total = cohort.aggregate(scheme, watch=watch)
+            cohort.close()
+            processes.wait(10)
+        verify(out, demo, scheme, total, clients)
+        if demo.scheme == "masking":
+            show_words(out, demo, clients[demo.show])
+        show_bytes(out, demo, scheme, total, reports)
+
+
+def tell(out: Output, report: RoundReport) -> None:
+    out.say(f"{report.round}: {STORY[report.round]}")
+    out.say(round_line(report))
+    out.record(round_fields(report))
+
+
+def own_vector(demo: Demo, u: int) -> NDArray[np.float32]:
+    """Client u's secret: uniform in [-1, 1]."""
+    return np.random.default_rng([demo.seed, u]).uniform(-BOUND, BOUND, demo.length).astype(np.float32)
+
+
+def client_process(
+    debug: bool, demo: Demo, offer: bytes, own: Path, endpoint: str, drop: Drop | None
+) -> None:
+    """Body of a client's process. It leaves its words in its own folder, for the check at the end."""
+    policy = Policy(frozenset({demo.scheme}), smallest_cohort=1)
+    with (
+        exit_code(Output(lines=False, debug=debug), own.name),
+        transport.join(
+            endpoint, own / "client.key", own / "server.pub", own / "roster", policy=policy, patience=PATIENCE
+        ) as peer,
+    ):
+        seed = os.urandom(32)
+        x = own_vector(demo, peer.id)
+        np.save(own / "input.npy", x)
+        scheme = policy.accept(offer)
+        if demo.scheme == "masking":
+            words, _ = encode_inputs(scheme, x, digest(Tag.CONTEXT, b""), seed)
+            np.save(own / "words.npy", words[""])
+        recorders: list[RecordedClient] = []
+
+        def record(session: Any) -> RecordedClient:
+            recorders.append(RecordedClient(session))
+            return recorders[-1]
+
+        peer.contribute(lambda task: x, rounding_seed=seed, progress=Killer(drop).progress, instrument=record)
+        if demo.scheme == "masking" and demo.show == peer.id:
+            save_masked(recorders[0], scheme, own)
+
+
+def save_masked(recorder: RecordedClient, scheme: Scheme, own: Path) -> None:
+    """The masked words as they were sent, if they were."""
+    if len(recorder.said) > scheme.rounds.index("masked-input"):
+        message = decode(MaskedInput, recorder.said[scheme.rounds.index("masked-input")])
+        bits = scheme.vectors[""].ring_bits(scheme.clients)
+        masked = np.zeros(scheme.vectors[""].length, word_type(bits))
+        add_packed(masked, message.packed[0], bits)
+        np.save(own / "masked.npy", masked)
+
+
+def verify(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, clients: list[Path]) -> None:
+    """The server's sum beside the sum of what the surviving clients put in.
+
+    Raises: RemoteProtocolError where they differ.
+    """
+    survivors = sorted(total.survivors)
+    worst = 0.0
+    if demo.scheme == "masking":
+        ring = np.uint64(2 ** scheme.vectors[""].ring_bits(demo.clients) - 1)
+        expected = np.zeros(demo.length, np.uint64)
+        for u in survivors:
+            expected += np.load(clients[u] / "words.npy")
+        if not np.array_equal(expected & ring, total.codes[""].view(np.uint64) & ring):
+            raise RemoteProtocolError("the sum is not the sum of the survivors' words")
+    mean = sum(np.load(clients[u] / "input.npy").astype(np.float64) for u in survivors) / len(survivors)
+    worst = float(np.abs(total.mean[""] - mean).max())
+    out.say()
+    out.say(f"survivors: {', '.join(map(str, survivors))}")
+    if demo.scheme == "masking":
+        out.say(
+            f"the server's sum equals the sum of the {len(survivors)} survivors' words exactly, in the ring, "
+            f"at all {demo.length} coordinates"
+        )
+    out.say(
+        f"the mean is within {worst:.2e} of the mean of their vectors (bound {total.error_bound['']:.2e})"
+    )
+    out.record(
+        {
+            "survivors": survivors,
+            "exact": demo.scheme == "masking",
+            "largest_error": worst,
+            "error_bound": total.error_bound[""],
+        }
+    )
+
+
+def show_words(out: Output, demo: Demo, own: Path) -> None:
+    """One client's input, ring words and masked words side by side."""
+    names = ("input", "words", "masked")
+    columns = {
+        name: np.load(own / f"{name}.npy", mmap_mode="r")[:SHOWN]
+        for name in names
+        if (own / f"{name}.npy").exists()
+    }
+    out.say()
+    titles = {"input": "its input", "words": "words in the ring", "masked": "masked words, as sent"}
+    rows = [
+        (i, *(f"{columns[name][i]:+.6f}" if name == "input" else columns[name][i] for name in columns))
+        for i in range(min(SHOWN, demo.length))
+    ]
+    out.table(rows, ("coordinate", *(titles[name] for name in columns)), f"client {demo.show}")
+    if "masked" not in columns:
+        out.say(f"client {demo.show} sent no masked words: it vanished before")
+    out.record({"client": demo.show, **{name: column.tolist() for name, column in columns.items()}})
+
+
+def show_bytes(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, reports: list[RoundReport]) -> None:
+    """Bytes by round of one surviving client, beside the formula; and per coordinate."""
+    alive = {report.round: report.alive for report in reports}
+    last = reports[-1].alive
+    u = demo.show if demo.show in last else min(last)
+    predicted = (
+        traffic(scheme, 0, u, alive["advertise-keys"], alive["share-keys"], total.survivors)  # type: ignore[arg-type]
+        if demo.scheme == "masking"
+        else {}
+    )
+    rows = []
+    for report in reports:
+        up, down = report.up[u], report.down.get(u, 0)
+        formula = predicted.get(report.round)
+        rows.append((report.round, up, down, f"{formula[0]} / {formula[1]}" if formula else ""))
+        if formula and formula != (up, down):
+            raise RemoteProtocolError(f"{report.round}: {up} and {down} bytes, the formula says {formula}")
+    out.say()
+    out.table(rows, ("round", "bytes up", "bytes down", "by the formula"), f"traffic of client {u}")
+    sent = sum(report.up[u] for report in reports)
+    out.say(
+        f"client {u} sent {size(sent)} in all, {8 * sent / demo.length:.2f} bits a coordinate; "
+        f"{THREAT_MODEL[demo.scheme]}"
+    )
+    out.record({"client": u, "bytes_up": sent, "bits_per_coordinate": 8 * sent / demo.length})

@@ -1,0 +1,134 @@
+"""How rounds look: sizes in words, one protocol round, one training round, the curve of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fl.cli.output import Output
+from transport import RoundReport
+
+THREAT_MODEL = {
+    "masking": "honest-but-curious server: it learns the sum and no single vector. "
+    "Correct for honest clients only: masking gives no integrity.",
+    "plain": "NOTHING IS PROTECTED: the server reads every client's vector.",
+}
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of ten."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def round_cells(report: RoundReport) -> tuple[str, ...]:
+    """round, alive, lost, bytes up, bytes down, milliseconds."""
+    lost = ", ".join(f"{u} {why}" for u, why in sorted(report.lost.items()))
+    return (
+        report.round,
+        str(len(report.alive)),
+        lost,
+        size(sum(report.up.values())),
+        size(sum(report.down.values())),
+        f"{report.seconds * 1000:.0f}",
+    )
+
+
+def round_line(report: RoundReport) -> str:
+    name, alive, lost, up, down, ms = round_cells(report)
+    return f"  {name:<14} {alive:>4} alive  {up:>8} up  {down:>8} down  {ms:>6} ms" + (
+        f"  lost: {lost}" if lost else ""
+    )
+
+
+def round_fields(report: RoundReport) -> dict[str, Any]:
+    return {
+        "round": report.round,
+        "alive": sorted(report.alive),
+        "lost": {str(u): why for u, why in report.lost.items()},
+        "bytes_up": sum(report.up.values()),
+        "bytes_down": sum(report.down.values()),
+        "wire_up": report.wire_up,
+        "wire_down": report.wire_down,
+        "milliseconds": round(report.seconds * 1000, 1),
+    }
+
+
+@dataclass
+class TrainingDisplay:
+    """A run as it goes: a bar over training rounds and the current session's rounds; or plain lines."""
+
+    out: Output
+    total: int
+    _finished: list[str] = field(default_factory=list)
+    _rounds: list[RoundReport] = field(default_factory=list)
+    _live: Any = None
+    _bar: Any = None
+    _task: Any = None
+
+    @contextmanager
+    def running(self) -> Iterator[TrainingDisplay]:
+        if not self.out.terminal:
+            yield self
+            return
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bar = Progress(
+            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), auto_refresh=False
+        )
+        self._task = self._bar.add_task("", total=self.total)
+        with Live(get_renderable=self._render, refresh_per_second=4) as self._live:
+            yield self
+
+    def protocol_round(self, report: RoundReport) -> None:
+        if report.round == "join":
+            self._rounds = []
+        self._rounds.append(report)
+        if self._live is None:
+            self.out.say(round_line(report))
+
+    def training_round(self, line: str) -> None:
+        if self._live is None:
+            self.out.say(line)
+        else:
+            self._finished.append(line)
+            self._bar.advance(self._task)
+
+    def _render(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        lines = [*self._finished[-12:], "", *(round_line(report) for report in self._rounds)]
+        return Group(Text("\n".join(lines)), self._bar)
+
+
+def training_line(record: Mapping[str, Any], total: int) -> str:
+    return (
+        f"round {record['round']:>3}/{total}  accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  "
+        f"{record['alive']} alive  {size(record['bytes_up'])} up  {size(record['bytes_down'])} down  "
+        f"{record['seconds']:.2f} s"
+    )
+
+
+def draw_accuracy(path: Path, curves: Mapping[str, Sequence[float]], title: str) -> None:
+    """accuracy.png: one curve a scheme over training rounds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    for (name, values), style in zip(curves.items(), ("o-", "x--"), strict=False):
+        axes.plot(range(1, len(values) + 1), values, style, label=name, markersize=4)
+    axes.set(xlabel="training round", ylabel="test accuracy", title=title, ylim=(None, 1.0))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,200 @@
+"""`secagg serve`: the server of a federation, summing vectors or training a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+import transport
+from fl.cli.output import Output
+from fl.cli.report import (
+    THREAT_MODEL,
+    TrainingDisplay,
+    draw_accuracy,
+    round_fields,
+    round_line,
+    training_line,
+)
+from fl.config import ConfigError, RunConfig
+from secagg import Bounded, Masking, Plain, Scheme, Weight
+from secagg.encoding import Spec
+from transport import Cohort, RoundReport
+
+CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
+OUTPUTS = (CONFIG, METRICS, PLOT, FIRST_ROUND, "model.safetensors")
+
+
+def prepare_folder(folder: Path, *, force: bool) -> None:
+    """Make the output folder, empty of an earlier run's files.
+
+    Raises: ConfigError if it holds anything and `force` is not given, or anything that is not a run's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: choose a folder with --out")
+    if folder.exists() and any(folder.iterdir()) and not force:
+        raise ConfigError(f"{folder} is not empty: choose another --out, or replace its run with --force")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in OUTPUTS:
+        (folder / name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Summing:
+    """One vector a client, weighted if max_weight is given."""
+
+    length: int
+    bound: float
+    bits: int
+    clip: float | None
+    max_weight: int | None
+    threshold: int | None
+    scheme: str
+
+    def for_cohort(self, clients: int, *, small_cohort: bool) -> Scheme:
+        """Raises: LocalProtocolError where there is no such session; ConfigError for an unknown scheme."""
+        spec = Bounded(length=self.length, bound=self.bound, bits=self.bits, clip=self.clip)
+        vectors: dict[str, Spec] = {"": spec}
+        if self.max_weight is not None:
+            vectors["weight"] = Weight(maximum=self.max_weight)
+        if self.scheme == "masking":
+            return Masking.for_cohort(clients, vectors, threshold=self.threshold, small_cohort=small_cohort)
+        if self.scheme == "plain":
+            return Plain.for_cohort(clients, vectors, small_cohort=small_cohort)
+        raise ConfigError(f"no scheme {self.scheme!r}: there are masking and plain")
+
+
+def run(
+    out: Output,
+    config: Path | None,
+    summing: Summing,
+    *,
+    bind: str,
+    key: Path,
+    roster: Path,
+    roster_key: Path | None,
+    deadlines: Sequence[str],
+    out_path: Path | None,
+    scheme: str | None,
+    small_cohort: bool,
+    force: bool,
+) -> None:
+    """Serve one sum, or one training."""
+    if (config is None) == (summing.length == 0):
+        raise ConfigError("give --length to sum vectors, or --config to train a model, and not both")
+    seconds = parse_deadlines(deadlines)
+    if config is None:
+        result = out_path or Path("mean.npy")
+        if result.exists() and not force:
+            raise ConfigError(f"{result} exists: choose another --out, or replace it with --force")
+        with transport.serve(bind, key, roster, roster_key) as cohort:
+            run_sum(
+                out,
+                cohort,
+                summing.for_cohort(len(cohort.roster), small_cohort=small_cohort),
+                result,
+                seconds,
+            )
+        return
+    folder = out_path or Path("runs/serve")
+    flags = {"scheme": scheme, "small_cohort": small_cohort or None}
+    description = RunConfig.read(
+        config, **{name: value for name, value in flags.items() if value is not None}
+    )
+    prepare_folder(folder, force=force)
+    with transport.serve(bind, key, roster, roster_key) as cohort:
+        description = msgspec.structs.replace(description, clients=len(cohort.roster), drop=())
+        out.say(f"{description.scheme}: {THREAT_MODEL[description.scheme]}")
+        out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")
+        out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
+        run_training(out, cohort, description, folder, seconds)
+        records = read_metrics(folder)
+    out.say(f"wrote {folder}: test accuracy {records[-1]['accuracy']:.4f}; fl.load({str(folder)!r})")
+    out.record({"wrote": folder, "accuracy": records[-1]["accuracy"]})
+
+
+def parse_deadlines(texts: Iterable[str]) -> dict[str, float]:
+    """ROUND=SECONDS each. Raises: ConfigError for another form."""
+    deadlines = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            deadlines[name] = float(value)
+        except ValueError:
+            raise ConfigError(
+                f"--deadline {text}: the form is ROUND=SECONDS, as in masked-input=30"
+            ) from None
+        if not 0 < deadlines[name] < 1e9:
+            raise ConfigError(f"--deadline {text}: a number of seconds above 0")
+    return deadlines
+
+
+def run_sum(
+    out: Output, cohort: Cohort, scheme: Scheme, result: Path, deadlines: Mapping[str, float]
+) -> None:
+    """One session; the mean goes to an .npy file."""
+    out.say(scheme.explain())
+    out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")
+    out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
+
+    def watch(report: RoundReport) -> None:
+        out.say(round_line(report))
+        out.record(round_fields(report))
+
+    total = cohort.aggregate(scheme, deadlines=deadlines, watch=watch)
+    with result.open("wb") as file:
+        np.save(file, total.mean[""])
+    out.say(
+        f"wrote {result}: the mean over {len(total.survivors)} clients, each coordinate within "
+        f"{total.error_bound['']:.2e} of the mean of their clipped vectors"
+    )
+    out.record({"wrote": result, "survivors": sorted(total.survivors), "error_bound": total.error_bound[""]})
+
+
+def run_training(
+    out: Output, cohort: Cohort, config: RunConfig, folder: Path, deadlines: Mapping[str, float]
+) -> None:
+    """Train with the whole roster; leaves the files of OUTPUTS in `folder`."""
+    import torch
+
+    from fl.data import load
+    from fl.federation import Description, build, from_vector, serve_rounds
+    from fl.models import save
+
+    torch.set_num_threads(1)
+    dataset = load(config.dataset, config.data_dir)
+    config.write(folder / CONFIG)
+    records: list[dict[str, Any]] = []
+    display = TrainingDisplay(out, config.rounds)
+    with display.running(), (folder / METRICS).open("w") as metrics:
+
+        def watch(report: RoundReport) -> None:
+            display.protocol_round(report)
+            out.record(round_fields(report))
+
+        for trained in serve_rounds(cohort, config, dataset, deadlines=deadlines, watch=watch):
+            record = asdict(trained.record)
+            records.append(record)
+            metrics.write(json.dumps(record) + "\n")
+            metrics.flush()
+            if trained.record.round == 1:
+                np.save(folder / FIRST_ROUND, trained.parameters)
+            display.training_round(training_line(record, config.rounds))
+            out.record({"training_round": record})
+        model = build(config.model, dataset.shape, dataset.classes, config.seed)
+        from_vector(model, trained.parameters)
+    save(model, Description(config.model, dataset.shape, dataset.classes), folder)
+    draw_accuracy(
+        folder / PLOT,
+        {config.scheme: [record["accuracy"] for record in records]},
+        f"{config.dataset}, {config.model}, {config.clients} clients",
+    )
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
