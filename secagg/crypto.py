@@ -67,7 +67,16 @@ def kdf(tag: Tag, secret: bytes, salt: bytes, *info: bytes | int | str, length: 
     return HKDF(hashes.SHA256(), length, salt, transcript(tag, *info)).derive(secret)
 
 
-class SecretKey:
+class NeverPickled:
+    """For what holds secrets: neither pickled nor copied."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds secrets and is never pickled")
+
+
+class SecretKey(NeverPickled):
     """KA.gen: an X25519 key pair (RFC 7748).
 
     Security: neither printed nor pickled; `expose` exists because the protocol shares s_sk among the cohort.
@@ -99,8 +108,13 @@ class SecretKey:
     def __repr__(self) -> str:
         return "SecretKey(<hidden>)"
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret key is never pickled")
+
+def check_public_key(public: bytes) -> None:
+    """Raises: RemoteProtocolError for a point of small order: any agreement with it gives zero."""
+    _ANY_KEY.agree(public)
+
+
+_ANY_KEY: Final = SecretKey(bytes(KEY_BYTES))
 
 
 def seal(key: bytes, plaintext: bytes, associated: bytes, rng: Rng = system_rng) -> bytes:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from secagg.crypto import (
     KEY_BYTES,
     PROTOCOL_VERSION,
+    NeverPickled,
     Rng,
     SecretKey,
     Tag,
@@ -65,13 +65,16 @@ def encode_inputs(
     return x_u, clipping
 
 
-class NeverPickled:
-    """A mixin for what holds secrets."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What client u knows before any key is seen: n, t, the parameters' digest, the context, the nonce."""
 
-    __slots__ = ()
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} holds secrets and is never pickled")
+    u: ClientId
+    clients: int
+    threshold: int
+    parameters: bytes
+    context: bytes
+    nonce: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +111,10 @@ def pair_mask_key(s_uv: bytes, sid: bytes, u: ClientId, v: ClientId, name: str) 
     return kdf(Tag.PAIR_MASK, s_uv, sid, min(u, v), max(u, v), name, length=PRG_KEY_BYTES)
 
 
-def advertise_keys(
-    parameters: bytes, threshold: int, u: ClientId, context: bytes, nonce: bytes, rng: Rng
-) -> tuple[AwaitingShareKeys, AdvertiseKeys]:
+def advertise_keys(terms: Terms, rng: Rng) -> tuple[AwaitingShareKeys, AdvertiseKeys]:
     """ "Generate key pairs (c_u^PK, c_u^SK), (s_u^PK, s_u^SK)." """
     c_sk, s_sk = SecretKey.generate(rng), SecretKey.generate(rng)
-    state = AwaitingShareKeys(u, threshold, parameters, context, nonce, c_sk, s_sk, rng)
-    return state, AdvertiseKeys(c_sk.public, s_sk.public)
+    return AwaitingShareKeys(terms, c_sk, s_sk, rng), AdvertiseKeys(c_sk.public, s_sk.public)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +124,7 @@ class AwaitingShareKeys(NeverPickled):
     Security: holds both secret keys.
     """
 
-    u: ClientId
-    threshold: int
-    parameters: bytes
-    context: bytes
-    nonce: bytes
+    terms: Terms
     c_sk: SecretKey = field(repr=False)
     s_sk: SecretKey = field(repr=False)
     rng: Rng = field(repr=False)
@@ -136,36 +132,37 @@ class AwaitingShareKeys(NeverPickled):
     def share_keys(self, request: ShareKeysRequest) -> tuple[AwaitingMaskedInput, ShareKeys]:
         """Share s_u^SK and b_u among U1 and seal each v's shares for v.
 
-        Raises: RemoteProtocolError if U1 is smaller than t, lacks u's own keys or repeats a key.
+        Raises: RemoteProtocolError unless U1 has t to n members, u's own keys, and no key twice.
         """
         self._check_U1(request.keys)
-        sid = session_id(self.nonce, self.parameters, self.context, request.keys)
+        u, t, rng = self.terms.u, self.terms.threshold, self.rng
+        sid = session_id(self.terms.nonce, self.terms.parameters, self.terms.context, request.keys)
         # "sample a random element b_u"; "generate t-out-of-|U1| shares of s_u^SK ... and of b_u"
-        b_u = self.rng(KEY_BYTES)
+        b_u = rng(KEY_BYTES)
         points = [v + 1 for v in request.keys]
-        t = self.threshold
-        of_key = share(int.from_bytes(self.s_sk.expose(), "big"), t, points, self.rng)
-        of_mask = share(int.from_bytes(b_u, "big"), t, points, self.rng)
+        of_key = share(int.from_bytes(self.s_sk.expose(), "big"), t, points, rng)
+        of_mask = share(int.from_bytes(b_u, "big"), t, points, rng)
         both = {
             v: of_key[v + 1].to_bytes(SHARE_BYTES, "big") + of_mask[v + 1].to_bytes(SHARE_BYTES, "big")
             for v in request.keys
         }
         # "e_uv <- AE.enc(KA.agree(c_u^SK, c_v^PK), u || v || shares)", and the key v will use for u.
-        agreed = {v: self.c_sk.agree(c_pk) for v, (c_pk, _) in request.keys.items() if v != self.u}
+        agreed = {v: self.c_sk.agree(c_pk) for v, (c_pk, _) in request.keys.items() if v != u}
         sealed = {
-            v: seal(share_key(secret, sid, self.u, v), both[v], share_data(sid, self.u, v), self.rng)
+            v: seal(share_key(secret, sid, u, v), both[v], share_data(sid, u, v), rng)
             for v, secret in agreed.items()
         }
-        incoming = {v: share_key(secret, sid, v, self.u) for v, secret in agreed.items()}
-        session = Session(self.u, t, sid, request.keys)
-        state = AwaitingMaskedInput(session, self.s_sk, b_u, incoming, both[self.u])
-        return state, ShareKeys(sealed)
+        incoming = {v: share_key(secret, sid, v, u) for v, secret in agreed.items()}
+        session = Session(u, t, sid, request.keys)
+        return AwaitingMaskedInput(session, self.s_sk, b_u, incoming, both[u]), ShareKeys(sealed)
 
     def _check_U1(self, keys: KeyPairs) -> None:
-        if keys.get(self.u) != (self.c_sk.public, self.s_sk.public):
+        if keys.get(self.terms.u) != (self.c_sk.public, self.s_sk.public):
             raise RemoteProtocolError("the server's key list does not hold this client's own keys")
-        if len(keys) < self.threshold:
-            raise RemoteProtocolError(f"{len(keys)} clients advertised keys, {self.threshold} are needed")
+        # More than n would leave room for two groups of t that share no member.
+        least, most = self.terms.threshold, self.terms.clients
+        if not least <= len(keys) <= most:
+            raise RemoteProtocolError(f"{len(keys)} clients advertised keys; it takes {least} to {most}")
         # "assert that all public key pairs are different": the same point twice would cancel two masks.
         if len({key for pair in keys.values() for key in pair}) != 2 * len(keys):
             raise RemoteProtocolError("the server's key list holds one key twice")
@@ -323,9 +320,9 @@ class MaskingClient(NeverPickled):
                 self._x_u, self.clipping = encode_inputs(
                     self._parameters, self._vectors(task.task), context, self._rounding_seed
                 )
-                self._state, keys = advertise_keys(
-                    self._digest, self._threshold, self._u, context, task.nonce, self._rng
-                )
+                n, t = self._parameters.clients, self._threshold
+                terms = Terms(self._u, n, t, self._digest, context, task.nonce)
+                self._state, keys = advertise_keys(terms, self._rng)
                 return to_bytes(keys)
             case AwaitingShareKeys():
                 self._state, shares = state.share_keys(decode(ShareKeysRequest, message))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from secagg.crypto import KEY_BYTES, Rng, SecretKey, system_rng
+from secagg.crypto import KEY_BYTES, NeverPickled, Rng, SecretKey, check_public_key, system_rng
 from secagg.encoding import add_packed, centred, check_packed, word_type
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.masking.client import pair_mask_key, self_mask_key, session_id
@@ -49,7 +49,7 @@ class _Shares:
     of_key: dict[int, int] = field(default_factory=dict, repr=False)
 
 
-class MaskingServer:
+class MaskingServer(NeverPickled):
     """One session of a semi-honest server (`session.ServerSession`).
 
     Security: after `receive` raised, its sender has lost its place and the session goes on without it; a
@@ -139,6 +139,8 @@ class MaskingServer:
         return dict.fromkeys(sorted(joined), request)
 
     def _advertised(self, u: ClientId, message: AdvertiseKeys) -> None:
+        for public in (message.c_pk, message.s_pk):
+            check_public_key(public)  # else every other client would fail on it
         pair = {message.c_pk, message.s_pk}
         if len(pair) == 1 or pair & self._public:
             raise RemoteProtocolError("advertised a key that is already in use")
