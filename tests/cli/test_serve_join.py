@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from commands import Command, Ran, is_one_line
 
 import fl
 from fl.cli import main
+from fl.cli.join import rounding_seed
 from fl.config import RunConfig
 from fl.data import load
 from fl.data.shard import write_shard
@@ -56,18 +58,20 @@ def vector(u: int) -> np.ndarray:
 
 
 def test_a_weighted_mean_over_the_network(tmp_path: Path, keys: Path, without_torch: dict[str, str]) -> None:
-    """Four processes, none of which imports torch."""
+    """Four processes, none of which imports torch. Client 2 learns that it was clipped."""
     options = ["--length", str(LENGTH), "--max-weight", "10", "--out", str(tmp_path / "mean.npy")]
     server = Command("serve", *server_options(keys), *options, env=without_torch)
     endpoint = listening(server)
-    clients = []
+    clients, vectors = [], [vector(0), vector(1), 1.5 * vector(2)]
+    outside = np.count_nonzero(np.abs(vectors[2]) > 1)
+    warning = f"warning: client 2: {outside} coordinates of the vector were beyond ±1 and were clipped\n"
     for u in range(CLIENTS):
-        np.save(tmp_path / f"{u}.npy", vector(u))
+        np.save(tmp_path / f"{u}.npy", vectors[u])
         given = ["--input", str(tmp_path / f"{u}.npy"), "--weight", str(u + 1)]
         clients.append(Command("join", *client_options(keys, u, endpoint), *given, env=without_torch))
     for u, client in enumerate(clients):
         ran = client.end()
-        assert (ran.code, ran.err) == (0, "")
+        assert (ran.code, ran.err) == (0, warning if u == 2 else "")
         assert f"client {u}: connecting to {endpoint}" in ran.out
         assert "honest-but-curious server" in ran.out
         assert f"client {u}: the vector is in the sum" in ran.out
@@ -75,7 +79,7 @@ def test_a_weighted_mean_over_the_network(tmp_path: Path, keys: Path, without_to
     assert (ran.code, ran.err) == (0, "")
     written = ran.records[-1]
     assert written["survivors"] == [0, 1, 2]
-    mean = sum((u + 1) * vector(u).astype(np.float64) for u in range(CLIENTS)) / 6
+    mean = sum((u + 1) * np.clip(vectors[u].astype(np.float64), -1, 1) for u in range(CLIENTS)) / 6
     assert np.abs(np.load(tmp_path / "mean.npy") - mean).max() <= written["error_bound"] < 1e-3
 
 
@@ -127,7 +131,7 @@ def test_a_model_is_trained_over_the_network(
     assert ran.records[-1]["wrote"] == str(tmp_path / "run")
     told, err = capfd.readouterr()
     assert err == ""
-    told_by = [json.loads(line) for line in told.splitlines()]
+    told_by = [json.loads(record) for record in re.findall(r"{.*?}", told)]  # threads share their lines
     assert len(told_by) == 2 * CLIENTS
     assert all(record["summed"] for record in told_by)
     assert sum(parameter.numel() for parameter in fl.load(tmp_path / "run").parameters()) == 650
@@ -135,6 +139,14 @@ def test_a_model_is_trained_over_the_network(
     assert [json.loads(line)["alive"] for line in lines] == [CLIENTS] * 2
     for u in range(CLIENTS):
         assert (tmp_path / f"{u}" / "rounding.seed").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_client_that_starts_again_rounds_alike(tmp_path: Path) -> None:
+    """Its secret seed is in its folder; another client has another."""
+    for u in range(2):
+        (tmp_path / str(u)).mkdir()
+    assert rounding_seed(tmp_path / "0") == rounding_seed(tmp_path / "0")
+    assert rounding_seed(tmp_path / "0") != rounding_seed(tmp_path / "1")
 
 
 def test_ctrl_c_ends_a_server_that_waits(tmp_path: Path, keys: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -17,14 +18,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from commands import Command, Ran, secagg
+from commands import Command, Ran, is_one_line, secagg
 
 import fl
+from fl.cli import exit_code
 from fl.cli.output import Output
 from fl.cli.report import TrainingDisplay
 from fl.config import RunConfig
 from fl.data import load
 from fl.data.shard import read_shard
+from secagg import TooFewClients
 from transport import RoundReport
 
 CLIENTS = 3
@@ -230,6 +233,29 @@ def test_its_own_configuration_is_accepted_back_and_flags_win_over_it(
     assert training_round["training_round"] == again.metrics[0]
     assert [row["scheme"] for row in summary["summary"]["runs"]] == ["masking"]
     assert not (again.folder / "plain").exists()
+
+
+def server_that_is_killed(*args: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def server_without_clients(*args: object) -> None:
+    with exit_code(Output()):
+        raise TooFewClients(1, 2, "share-keys")
+
+
+@pytest.mark.parametrize(
+    ("server", "code", "words"),
+    [
+        (server_that_is_killed, 1, "the server process was killed (signal 9)"),
+        (server_without_clients, 3, "1 clients left in round share-keys, 2 needed"),
+    ],
+)
+def test_the_servers_end_is_the_commands(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Any, code: int, words: str
+) -> None:
+    monkeypatch.setattr("fl.cli.train.server_process", server)
+    is_one_line(here("train", *SMALL, "--out", str(tmp_path / "run")), code, words)
 
 
 def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
-from loopback import Federation
+from loopback import PATIENCE, Federation
 
 from secagg import Bounded, Masking
 from transport import Contribution
+from transport.client import Progress
 from transport.cohort import LocalProcesses
 
 LENGTH = 1_000_000
@@ -42,13 +44,25 @@ def server_process(federation: Federation, clients: int, pipe: Connection) -> No
 
 
 def peak_of_a_server(folder: Path, clients: int) -> int:
-    """Of a session of so many clients, each a thread of this process."""
+    """Of a session of so many clients, each a thread of this process. All upload at once."""
     federation = Federation(folder, clients)
     here, there = Pipe()
+    ready = Barrier(clients)
+
+    def progress_of(u: int) -> Progress:
+        pieces = 0
+
+        def progress(round: str, sent: int, size: int) -> None:
+            nonlocal pieces
+            pieces += round == "masked-input"
+            if pieces == 1:
+                ready.wait(PATIENCE)
+
+        return progress
 
     def client(u: int, endpoint: str) -> Contribution | None:
         with federation.join(u, endpoint) as peer:
-            return peer.contribute(lambda task: VECTOR)
+            return peer.contribute(lambda task: VECTOR, progress=progress_of(u))
 
     with LocalProcesses() as processes, ThreadPoolExecutor(clients) as threads:
         processes.start("server", server_process, federation, clients, there)

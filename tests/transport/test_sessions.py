@@ -353,12 +353,25 @@ def test_a_late_client_is_dropped_and_the_session_goes_on(session: Session, cloc
 
 
 def test_deadlines_are_the_callers(session: Session, clock: Clock) -> None:
+    """A client that joins when the usual minute has long passed."""
+
+    def tell(server: Any) -> None:
+        if server.round == "join" and server.waiting_for == {0}:
+            clock.ahead += 10 * transport.DEADLINES["join"]
+            session.start(0)
+
     session.start(*OTHERS)
-    scheme = Instrumented(scheme_of("masking", N, SHORT), jump(clock, "join", 1000))
-    assert session.run(scheme, deadlines={"join": 1000}) == OTHERS
-    assert session.reports["join"].lost == {0: "late"}
+    scheme = Instrumented(scheme_of("masking", N, SHORT), lambda server: Telling(server, tell))
+    assert session.run(scheme, deadlines={"join": 1000}) == EVERYBODY
     with pytest.raises(LocalProtocolError, match="no round 'training'; the rounds are join, advertise-keys"):
         session.run(scheme, deadlines={"training": 1})
+
+
+def test_a_client_that_never_comes_is_late_for_the_join(session: Session, clock: Clock) -> None:
+    session.start(*OTHERS)
+    scheme = Instrumented(scheme_of("masking", N, SHORT), jump(clock, "join", transport.DEADLINES["join"]))
+    assert session.run(scheme) == OTHERS
+    assert session.reports["join"].lost == {0: "late"}
 
 
 def test_an_upload_that_stands_still_is_given_up(
@@ -436,6 +449,50 @@ def test_a_client_that_comes_back_is_a_dropout_of_the_session_and_takes_part_in_
     assert session.run(scheme) == EVERYBODY
     assert session.contribution(0).summed
     gives_up(before, clients_clock)
+
+
+def test_of_two_connections_with_one_key_the_newer_is_heard(session: Session) -> None:
+    """Both were offered the session, and both join it."""
+    said = Event()
+
+    def deed(frame: Frame, payload: Raw | None) -> list[list[Raw]] | None:
+        if not is_answer(frame, 0):
+            return None
+        session.start(0)
+        assert session.closed["join"].wait(PATIENCE)
+        said.set()
+        return [[encode(frame), payload or b""]]
+
+    def progress(round: str, sent: int, size: int) -> None:
+        assert round == "join" or said.wait(PATIENCE)
+
+    session.spoil(0, deed, "unmasking")
+    session.start(*OTHERS, progress=progress)
+    assert session.run(scheme_of("masking", N, SHORT)) == EVERYBODY
+    assert session.lost == {}
+
+
+def test_nothing_is_dropped_when_a_client_does_not_keep_up(session: Session) -> None:
+    """More frames than ZeroMQ queues at both ends, to a client that does not read yet."""
+    count, reads = 4000, Event()
+
+    def client() -> list[int]:
+        with session.federation.join(0, session.cohort.endpoint) as peer:
+            send = peer._send
+            peer._send = lambda hello: (send(hello), reads.wait(PATIENCE))  # type: ignore[assignment]
+            chunks = (peer._next_frame()[0] for _ in range(count))
+            return [chunk.offset for chunk in chunks if isinstance(chunk, Chunk)]
+
+    reading = session.threads.submit(client)
+    router = session.cohort._router
+    assert session.cohort.wait_for_clients(1, PATIENCE) == {0}
+    for offset in range(count):
+        router.send(0, Chunk(bytes(8), 0, offset), bytes(2**14))
+    assert len(router._backlog[0]) > 0
+    reads.set()
+    while not reading.done():
+        session.cohort.wait_for_clients(2, 0.01)
+    assert reading.result() == list(range(count))
 
 
 # Clients that do not do what they should: a normal run with one frame changed
