@@ -61,6 +61,10 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     def digest(self) -> bytes:
         return digest(Tag.PARAMETERS, self.offer())
 
+    def ring_bits(self) -> dict[str, int]:
+        """name -> b of its ring."""
+        return {name: spec.ring_bits(self.clients) for name, spec in self.vectors.items()}
+
     @property
     def names(self) -> list[str]:
         """The vectors' names in the order of the wire."""
