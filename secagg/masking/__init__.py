@@ -97,7 +97,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
 
         Raises: LocalProtocolError where no such session is possible, with the number that fails.
         """
-        A = corrupt if corrupt is not None else int(adversary == "active")
+        A = corrupt if corrupt is not None else int(adversary == "active" and clients > 2)
         t = threshold if threshold is not None else default_threshold(clients, adversary, A)
         return cls(
             clients=clients,
