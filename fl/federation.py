@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fl.config import RunConfig
 from fl.data import Dataset
 from fl.data.shard import Shard
-from fl.models import Description, ModelError, build, from_vector, to_vector
+from fl.models import MODELS, Description, build, from_vector, to_vector
 from fl.training.fedavg import FedAvg
 from fl.training.local import device, evaluate, train
 from secagg import (
@@ -67,9 +67,13 @@ def read_instructions(task: bytes) -> tuple[Instructions, torch.nn.Module]:
     try:
         instructions = msgspec.msgpack.decode(task, type=Instructions)
         description = instructions.model
-        model = build(description.model, description.shape, description.classes, 0)
-        from_vector(model, np.frombuffer(instructions.parameters, "<f4"))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ModelError, ValueError) as error:
+        vector = np.frombuffer(instructions.parameters, "<f4")
+        with torch.device("meta"):  # shapes only: the task decides nothing about memory but by its length
+            model = MODELS[description.model](description.shape, description.classes)
+        from_vector(model, vector)
+        model.to_empty(device="cpu")
+        from_vector(model, vector)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RuntimeError, ValueError) as error:
         raise RemoteProtocolError(f"the server's task is not a training round: {error}") from None
     if not math.isfinite(instructions.lr) or not math.isfinite(instructions.momentum):
         raise RemoteProtocolError("the server's task has a learning rate or momentum that is not a number")

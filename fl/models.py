@@ -42,6 +42,8 @@ def cnn(shape: Shape, classes: int) -> nn.Module:
     early = (
         2 if min(height, width) >= 16 else 1
     )  # of 8 x 8 pixels, none can be spared before the strokes are seen
+    if min(height, width) < 2:
+        raise ModelError(f"cnn is for images of at least 2 x 2 pixels, not {height} x {width}")
     return nn.Sequential(
         Centred(),
         nn.Conv2d(channels, 16, 3, padding=1),

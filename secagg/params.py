@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -100,4 +101,4 @@ def named(vectors: Vectors | Spec) -> dict[str, Spec]:
 
 def named_values(values: Any) -> dict[str, Any]:
     """A bare array is the mapping with one unnamed entry."""
-    return dict(values) if isinstance(values, dict) else {"": values}
+    return dict(values) if isinstance(values, Mapping) else {"": values}

@@ -104,7 +104,7 @@ class PlainClient:
             self.clipping[name] = Clipping(0, 1.0)
             return x
         factor = norm_factor(spec, x)
-        scaled = x * factor
+        scaled = x.astype(np.float64) * factor
         clipped = np.clip(scaled, -spec.bound, spec.bound)
         self.clipping[name] = Clipping(int(np.count_nonzero(clipped != scaled)), factor)
         return clipped

@@ -152,6 +152,7 @@ class Peer:
         self._poller.register(self._monitor, zmq.POLLIN)
         self._heard = time.monotonic()
         self._lost_at: float | None = None
+        self._closed = False
         try:
             self._socket.connect(connect)
         except zmq.ZMQError as error:
@@ -210,15 +211,14 @@ class Peer:
             raise
 
     def _next_offer(self) -> Offer | None:
-        while True:
+        while not self._closed:
             try:
                 frame, _ = self._next_frame()
             except _SessionOverError:
                 continue  # the connection was lost and may be made again
             if isinstance(frame, Offer):
                 return frame
-            if isinstance(frame, Close):
-                return None
+        return None
 
     def _next_frame(self) -> tuple[ServerFrame, Raw | None]:
         """The next frame that says something.
@@ -233,6 +233,7 @@ class Peer:
                 parts: list[Raw] = [part.buffer for part in self._socket.recv_multipart(copy=False)]
                 self._heard = time.monotonic()
                 frame, payload = decode_from_server(parts)
+                self._closed = isinstance(frame, Close)
                 if not isinstance(frame, Ping):
                     return frame, payload
                 continue

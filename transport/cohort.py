@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,18 +43,24 @@ def lay_out_keys(folder: Path, clients: int) -> tuple[Path, list[Path]]:
 
 
 class LocalProcesses:
-    """Processes that end with this context, whatever ends it.
-
-    Should this process be killed outright, a client finds its server gone and ends at its deadline.
-    """
+    """Processes that end with this context, whatever ends it; killed outright, it takes them along."""
 
     def __init__(self) -> None:
         self._spawn = multiprocessing.get_context("spawn")
         self._processes: dict[str, multiprocessing.process.BaseProcess] = {}
+        self._starter = ThreadPoolExecutor(1)
 
     def start(self, name: str, target: Callable[..., object], *args: Any) -> None:
         """Run target(*args) in a new process. Both must be picklable, and hold no secret."""
+        # In a thread, which Ctrl-C does not interrupt: no process is left half started, or out of the list.
+        self._starter.submit(self._start, name, target, args).result()
+
+    def _start(self, name: str, target: Callable[..., object], args: tuple[Any, ...]) -> None:
         process = self._spawn.Process(target=_run, args=(name, target, args), name=name, daemon=True)
+        # Ctrl-C reaches the whole group of processes: the one that started us decides what happens. A new
+        # one inherits this mask, and with it is deaf from its first instruction on.
+        resource_tracker.ensure_running()  # first: starting it opens the mask again
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         process.start()
         self._processes[name] = process
 
@@ -60,8 +71,9 @@ class LocalProcesses:
 
     def wait(self, seconds: float) -> dict[str, int | None]:
         """name -> exit code of each process, None where it still runs when the time is up."""
+        end = time.monotonic() + seconds
         for process in self._processes.values():
-            process.join(seconds)
+            process.join(max(0.0, end - time.monotonic()))
         return self.exit_codes
 
     @property
@@ -75,6 +87,7 @@ class LocalProcesses:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._starter.shutdown()
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
@@ -87,10 +100,16 @@ class LocalProcesses:
 
 
 def _run(name: str, target: Callable[..., object], args: tuple[Any, ...]) -> None:
-    # Ctrl-C reaches the whole group of processes: the one that started us decides what happens.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         target(*args)
     except Exception as error:
         print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

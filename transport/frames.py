@@ -191,8 +191,9 @@ class Incoming:
         if not self.buffer and size:
             self.buffer = bytearray(size)
         while self.requested < size and self.requested - self.received < WINDOW * CHUNK_BYTES:
-            yield Pull(self.announce.session, self.announce.number, self.requested)
+            offset = self.requested
             self.requested += CHUNK_BYTES
+            yield Pull(self.announce.session, self.announce.number, offset)
 
     def add(self, chunk: Chunk, payload: Raw) -> None:
         """Raises: RemoteProtocolError unless this is the next chunk that was asked for, whole."""

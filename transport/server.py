@@ -52,9 +52,9 @@ OTHER_ROUNDS = 120.0
 class RoundReport:
     """One closed round, as the server saw it.
 
-    alive: who answered. lost: who did not, or wrongly, and why. up, down: bytes of the protocol's messages
-    from and to each client. wire_up, wire_down: bytes of all frames. seconds: from the round's opening to
-    the next one's.
+    alive: who answered, the paper's U1, U2, U3. lost: who did not, answered wrongly, or was lost after its
+    answer, and why. up, down: bytes of the protocol's messages from and to each client. wire_up, wire_down:
+    bytes of all frames. seconds: from the round's opening to the next one's.
     """
 
     round: str
@@ -141,8 +141,8 @@ class Cohort:
             while (left := end - time.monotonic()) > 0 and running.waiting_for:
                 self._listen(min(left, TICK_SECONDS))
                 running.stage_uploads()
-            for u in running.waiting_for:
-                running.lose(u, "late")
+            for u in session.waiting_for - running.lost.keys():
+                running.lose(u, "vanished" if u in self._router.gone else "late")
             requests = session.advance()
         finally:
             if watch is not None:
@@ -298,12 +298,12 @@ class _Running:
     def report(self, closing: str) -> RoundReport:
         (up, down), seconds = self.router.traffic, time.monotonic() - self.begun
         lost = dict(list(self.lost.items())[self.lost_before :])
-        alive = frozenset(self.up.keys() - lost.keys())
         wire = up - self.wire[0], down - self.wire[1]
-        return RoundReport(closing, alive, lost, self.up, self.down, *wire, seconds)
+        return RoundReport(closing, frozenset(self.up), lost, self.up, self.down, *wire, seconds)
 
     def open_round(self, requests: Mapping[ClientId, bytes]) -> None:
         self.begun, self.wire, self.lost_before = time.monotonic(), self.router.traffic, len(self.lost)
+        requests = {u: message for u, message in requests.items() if u not in self.lost}
         self.up, self.down = {}, {u: len(message) for u, message in requests.items()}
         for u, message in requests.items():
             number = self.sent.get(u, 0)

@@ -195,7 +195,7 @@ def _demo(
     ] = None,
     drop: Drops = None,
     scheme: Annotated[str, typer.Option(help="masking or plain.")] = "masking",
-    seed: Annotated[int, typer.Option(help="Of the clients' vectors; of no key and no mask.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the clients' vectors; of no key and no mask.")] = 0,
     show: Annotated[int, typer.Option(help="The client whose words are shown.")] = 0,
     small_cohort: SmallCohort = False,
 ) -> None:

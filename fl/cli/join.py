@@ -15,8 +15,8 @@ from fl.cli.drops import Killer
 from fl.cli.output import Output
 from fl.cli.report import THREAT_MODEL
 from fl.config import ConfigError
-from secagg import Policy, RemoteProtocolError
-from transport import Contribution, Peer
+from secagg import Policy
+from transport import Contribution, Peer, TransportError
 
 ROUNDING_SEED = "rounding.seed"
 SEED_BYTES = 32
@@ -43,12 +43,18 @@ def run(
         raise ConfigError("give --input, a vector to contribute, or --data, a folder to train on")
     if unknown := set(allow) - {"masking", "plain"}:
         raise ConfigError(f"--allow {min(unknown)}: the schemes are masking and plain")
+    if not 0 < patience < 1e9:
+        raise ConfigError(f"--patience {patience}: a number of seconds above 0")
     x = read_vector(vector) if vector is not None else None
     policy = Policy(frozenset({"masking", *allow}), smallest_cohort)
     if roster is None:
         out.warn("no --roster: who else takes part, this client takes on the server's word")
     with transport.join(connect, key, server, roster, roster_key, policy=policy, patience=patience) as peer:
-        out.say(f"client {peer.id}: connecting to {connect}; {THREAT_MODEL['masking']}")
+        out.say(f"client {peer.id}: connecting to {connect}")
+        if "plain" in allow:
+            out.warn("--allow plain: if the server offers that, it reads every vector of this client")
+        else:
+            out.say(THREAT_MODEL["masking"])
         if x is not None:
             run_sum(out, peer, x, weight)
         elif data is not None:
@@ -88,7 +94,7 @@ def run_sum(out: Output, peer: Peer, vector: np.ndarray[Any, Any], weight: int |
     contribution = peer.contribute(lambda task: values)
     if contribution is None or not contribution.summed:
         reason = contribution.reason if contribution else "the server closed without a session"
-        raise RemoteProtocolError(f"the vector is not known to be in a sum: {reason}")
+        raise TransportError(f"the vector is not known to be in a sum: {reason}")
     tell_clipping(out, peer.id, contribution)
     out.say(f"client {peer.id}: the vector is in the sum")
     out.record({"client": peer.id, "summed": True})

@@ -111,9 +111,9 @@ class TrainingDisplay:
 
 def training_line(record: Mapping[str, Any], total: int) -> str:
     return (
-        f"round {record['round']:>3}/{total}  accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  "
-        f"{record['alive']} alive  {size(record['bytes_up'])} up  {size(record['bytes_down'])} down  "
-        f"{record['seconds']:.2f} s"
+        f"round {record['round']:>{len(str(total))}}/{total}  accuracy {record['accuracy']:.4f}  "
+        f"loss {record['loss']:.3f}  {record['alive']} alive  {size(record['bytes_up'])} up  "
+        f"{size(record['bytes_down'])} down  {record['seconds']:.2f} s"
     )
 
 

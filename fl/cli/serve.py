@@ -92,6 +92,8 @@ def run(
         result = out_path or Path("mean.npy")
         if result.exists() and not force:
             raise ConfigError(f"{result} exists: choose another --out, or replace it with --force")
+        if not result.parent.is_dir():
+            raise ConfigError(f"there is no folder {result.parent}: make it, or choose another --out")
         with transport.serve(bind, key, roster, roster_key) as cohort:
             run_sum(
                 out,

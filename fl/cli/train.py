@@ -17,8 +17,9 @@ from fl.cli import exit_code, serve
 from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
 from fl.cli.report import THREAT_MODEL, draw_accuracy, size
-from fl.config import ConfigError, RunConfig
+from fl.config import RunConfig
 from secagg import Policy
+from transport import TransportError
 from transport.cohort import LocalProcesses, lay_out_keys
 
 PARTIES, BASELINE = "parties", "plain"
@@ -34,6 +35,7 @@ def run(out: Output, config: RunConfig, folder: Path, *, force: bool, baseline: 
     drops = parse(config.drop, config.clients, scheme.rounds)
     server, clients = lay_out(config, folder, force=force)
     out.say(f"{config.scheme}, {config.clients} clients on {config.dataset}: {THREAT_MODEL[config.scheme]}")
+    out.say("starting the server and the clients; each loads torch, which takes a moment")
     if code := federation(out, config, folder, server, clients, drops):
         return code
     if config.scheme == "plain" or not baseline:
@@ -85,16 +87,23 @@ def federation(
         there.close()
         try:
             if not here.poll(START_SECONDS):
-                raise ConfigError("the server process did not start in time")
+                raise TransportError("the server process did not start in time: is this machine busy?")
             endpoint = here.recv()
         except EOFError:
-            processes.wait(5)
-            return processes.exit_codes["server"] or 1
+            return _code_of_server(processes) or 1
         for u, own in enumerate(clients):
             processes.start(f"client {u}", client_process, out, config, own, endpoint, drops.get(u))
-        processes.wait_for("server")
+        code = _code_of_server(processes)
         processes.wait(5)
-        return processes.exit_codes["server"] or 0
+        return code
+
+
+def _code_of_server(processes: LocalProcesses) -> int:
+    """Once it has ended. Raises: TransportError if it was killed."""
+    code = processes.wait_for("server") or 0
+    if code < 0:
+        raise TransportError(f"the server process was killed (signal {-code}): has this machine memory left?")
+    return code
 
 
 def server_process(out: Output, config: RunConfig, folder: Path, own: Path, endpoint: Connection) -> None:
