@@ -1,0 +1,225 @@
+"""What the tests of the protocol share: small sessions played a round at a time, and ways to spoil them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from secagg import Bounded, Counts, LocalProtocolError, RemoteProtocolError, Weight
+from secagg.crypto import Rng, Tag, digest, kdf, system_rng
+from secagg.encoding import centred, check_vectors, encode, weight_of
+from secagg.masking.messages import (
+    AdvertiseKeys,
+    MaskedInput,
+    MaskedInputRequest,
+    ShareKeys,
+    ShareKeysRequest,
+    Unmasking,
+    UnmaskingRequest,
+)
+from secagg.masking.server import ROUNDS
+from secagg.params import Parameters
+from secagg.session import Aggregate, Scheme
+from secagg.wire import Join, Message, Task
+from secagg.wire import decode as from_bytes
+from secagg.wire import encode as to_bytes
+
+REQUEST: dict[str, type[Message]] = {
+    "advertise-keys": Task,
+    "share-keys": ShareKeysRequest,
+    "masked-input": MaskedInputRequest,
+    "unmasking": UnmaskingRequest,
+}
+ANSWER: dict[str, type[Message]] = {
+    "join": Join,
+    "advertise-keys": AdvertiseKeys,
+    "share-keys": ShareKeys,
+    "masked-input": MaskedInput,
+    "unmasking": Unmasking,
+}
+FATES = (*ROUNDS, None)
+"""The round from which on a client is never heard from again; None: it stays."""
+
+TASK = b"round 1 of model 0"
+MIXED = {
+    "counts": Counts(length=3, maximum=9),
+    "update": Bounded(length=5, bound=1.0, bits=8),
+    "weight": Weight(maximum=4),
+}
+
+_P = 2**255 - 19
+_ORDER_8 = (
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+)
+# Every point of order 1, 2, 4 or 8 of the curve and its twist (https://cr.yp.to/ecdh.html#validate) in each
+# of its encodings in 32 bytes: unreduced, and with the top bit that X25519 ignores.
+SMALL_ORDER = [
+    (x + top).to_bytes(32, "little") for x in (0, 1, *_ORDER_8, _P - 1, _P, _P + 1) for top in (0, 1 << 255)
+]
+
+
+def seeded(seed: int) -> Rng:
+    """Repeatable bytes in the place of the operating system's."""
+    return np.random.default_rng(seed).bytes
+
+
+def rounding_seed(u: int) -> bytes:
+    return hashlib.sha256(b"rounding of %d" % u).digest()
+
+
+def mixed_inputs(ids: Collection[int]) -> dict[int, dict[str, Any]]:
+    return {
+        u: {
+            "counts": [u % 10, 9, 0],
+            "update": np.sin(u + np.arange(5.0)),
+            "weight": 1 + u % 4,
+        }
+        for u in ids
+    }
+
+
+def codes_of(
+    parameters: Parameters, inputs: Mapping[int, Any], survivors: Collection[int], task: bytes = TASK
+) -> dict[str, NDArray[np.int64]]:
+    """The survivors' codes, each encoded alone under its `rounding_seed`, and summed without any mask."""
+    specs, n = parameters.vectors, parameters.clients
+    sums = {name: np.zeros(spec.length, np.int64) for name, spec in specs.items()}
+    for u in survivors:
+        values = check_vectors(specs, inputs[u])
+        for name, x in values.items():
+            key = kdf(Tag.ROUNDING, rounding_seed(u), digest(Tag.CONTEXT, task), name, length=16)
+            weight = weight_of(specs, values)
+            codes, _ = encode(specs[name], x, clients=n, rounding_key=key, weight=weight)
+            sums[name] += centred(specs[name], codes, n)
+    return sums
+
+
+def assert_same_codes(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
+
+
+class Play:
+    """One session in this process, played a round at a time, so that a test can change what is said.
+
+    requests: what the server said, not yet read by the clients; answers: the other way round.
+    """
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        inputs: Mapping[int, Any],
+        *,
+        drop: Mapping[str, Collection[int]] | None = None,
+        rng: Callable[[int], Rng] = lambda u: system_rng,
+        server_rng: Rng = system_rng,
+    ) -> None:
+        self.scheme, self.inputs, self.drop = scheme, inputs, drop or {}
+        self.server = scheme.server(inputs.keys(), TASK, rng=server_rng)
+        self.clients = {
+            u: scheme.client(u, lambda task, x=x: x, rounding_seed=rounding_seed(u), rng=rng(u))
+            for u, x in inputs.items()
+        }
+        self.lost: set[int] = set()
+        self.requests: dict[int, bytes] = {}
+        self.answers = {u: client.start() for u, client in self.clients.items()}
+
+    def to(self, round: str) -> Play:
+        """Play on until that round is open and its requests are on their way."""
+        while self.server.round != round:
+            self.answer()
+            self.close()
+        return self
+
+    def answer(self) -> Play:
+        """The clients read their requests and answer."""
+        self.lost |= set(self.drop.get(self.server.round, ()))
+        for u, request in self.requests.items():
+            if u not in self.lost:
+                self.answers[u] = self.clients[u].receive(request)
+        self.requests = {}
+        return self
+
+    def close(self) -> None:
+        """The server reads the answers and closes the round."""
+        for u, message in self.answers.items():
+            if u not in self.lost:
+                self.server.receive(u, message)
+        self.answers = {}
+        self.requests = self.server.advance()
+
+    def finish(self) -> Aggregate:
+        self.to("done")
+        assert self.server.result is not None
+        return self.server.result
+
+
+def changed(kind: type[Message], message: bytes, change: Callable[[Any], Message | bytes]) -> bytes:
+    """The message, decoded, changed and encoded again; a change may also give bytes of its own."""
+    new = change(from_bytes(kind, message))
+    return new if isinstance(new, bytes) else to_bytes(new)
+
+
+def client_refuses(play: Play, round: str, change: Callable[[Any], Message | bytes], words: str) -> None:
+    """Client 0 gets a changed request: it raises, says why, and is dead from then on."""
+    request = play.to(round).requests[0]
+    with pytest.raises(RemoteProtocolError, match=words) as caught:
+        play.clients[0].receive(changed(REQUEST[round], request, change))
+    assert caught.value.culprits == frozenset()
+    with pytest.raises(LocalProtocolError, match="over"):
+        play.clients[0].receive(request)
+    assert not play.clients[0].done
+
+
+def server_refuses(play: Play, round: str, change: Callable[[Any], Message | bytes], words: str) -> None:
+    """Client 0's answer is changed: it is named and out, and the others' sum is exact all the same."""
+    answer = play.to(round).answer().answers.pop(0)
+    with pytest.raises(RemoteProtocolError, match=f"client 0, {round}: .*{words}") as caught:
+        play.server.receive(0, changed(ANSWER[round], answer, change))
+    assert caught.value.culprits == {0}
+    with pytest.raises(RemoteProtocolError, match="client 0 is not expected"):
+        play.server.receive(0, answer)
+    total = play.finish()
+    inputs = play.inputs.keys() - play.lost
+    assert total.survivors == (inputs if round == "unmasking" else inputs - {0})
+    assert_same_codes(total.codes, codes_of(play.scheme, play.inputs, total.survivors))
+
+
+def culprits_named(receive: Callable[[bytes], Any], message: bytes) -> frozenset[int] | None:
+    """Whom a refusal names; None if the message was taken. Nothing else may be raised."""
+    try:
+        receive(message)
+    except RemoteProtocolError as refusal:
+        return refusal.culprits
+    return None
+
+
+def with_another_byte(message: bytes, data: st.DataObject) -> bytes:
+    i = data.draw(st.integers(0, len(message) - 1), label="index")
+    return message[:i] + bytes([data.draw(st.integers(0, 255), label="byte")]) + message[i + 1 :]
+
+
+def hkdf_sha256(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
+    """RFC 5869, section 2, from HMAC alone: independent of the library under test."""
+    prk = hmac.digest(salt, secret, "sha256")
+    okm = block = b""
+    for i in range(1, -(-length // 32) + 1):
+        block = hmac.digest(prk, block + info + bytes([i]), "sha256")
+        okm += block
+    return okm[:length]
+
+
+def flips(data: bytes) -> Iterator[bytes]:
+    """The data with each of its bits flipped."""
+    for i in range(len(data)):
+        for bit in range(8):
+            yield data[:i] + bytes([data[i] ^ 1 << bit]) + data[i + 1 :]

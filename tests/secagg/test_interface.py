@@ -1,0 +1,96 @@
+"""The user code that docs/architecture.md promises, run as it stands there, with every scheme."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import secagg
+from secagg import Bounded, Counts, Masking, Plain, Policy, RemoteProtocolError, Weight, run
+from secagg.policy import read_offer
+
+LENGTH = 1000
+every_scheme = pytest.mark.parametrize("kind", [Masking, Plain])
+
+
+def train(u: int, task: bytes) -> np.ndarray:
+    return np.random.default_rng([u, len(task)]).uniform(-1, 1, LENGTH)
+
+
+@every_scheme
+def test_in_process(kind: Any) -> None:
+    inputs = {u: {"update": train(u, b"")} for u in range(10)}
+    vectors = {"update": Bounded(length=LENGTH, bound=1.0, bits=16)}
+    total = run(kind.for_cohort(clients=10, vectors=vectors), inputs, drop={"join": {9}})
+    expected = np.mean([inputs[u]["update"] for u in range(9)], axis=0)
+    assert np.abs(total.mean["update"] - expected).max() <= total.error_bound["update"] < 1e-3
+
+
+@every_scheme
+def test_in_process_with_one_unnamed_vector(kind: Any) -> None:
+    total = run(kind.for_cohort(3, Counts(length=2, maximum=9)), {0: [1, 2], 1: np.array([3, 4]), 2: (5, 6)})
+    assert total.sum[""].tolist() == [9, 12]
+
+
+@every_scheme
+def test_in_somebody_elses_loop_and_queues(kind: Any) -> None:
+    """No I/O inside: clients in threads of their own, which know the offer and two queues."""
+    n, task, weights = 5, b"the model", [10, 20, 30, 40, 50]
+    specs = {"update": Bounded(length=LENGTH, bound=1.0), "examples": Weight(maximum=100)}
+    offered = kind.for_cohort(n, specs)
+    policy = Policy(schemes=frozenset({"masking", "plain"}))
+    inbox: queue.Queue[tuple[int, bytes]] = queue.Queue()
+    outboxes: dict[int, queue.Queue[bytes]] = {u: queue.Queue() for u in range(n)}
+
+    def client(u: int) -> None:
+        def send(message: bytes) -> None:
+            inbox.put((u, message))
+
+        def recv() -> bytes:
+            return outboxes[u].get(timeout=30)
+
+        scheme = policy.accept(offered.offer())
+        me = scheme.client(u, lambda task: {"update": train(u, task), "examples": weights[u]})
+        send(me.start())
+        while not me.done:
+            send(me.receive(recv()))
+
+    threads = [threading.Thread(target=client, args=(u,), daemon=True) for u in range(n)]
+    for thread in threads:
+        thread.start()
+    server = offered.server(range(n), task)
+    while server.result is None:
+        while server.waiting_for:
+            server.receive(*inbox.get(timeout=30))
+        for u, message in server.advance().items():
+            outboxes[u].put(message)
+    for thread in threads:
+        thread.join(30)
+    total = server.result
+    expected = np.average([train(u, task) for u in range(n)], axis=0, weights=weights)
+    assert np.abs(total.mean["update"] - expected).max() <= total.error_bound["update"]
+    assert total.sum["examples"].tolist() == [sum(weights)]
+
+
+@every_scheme
+def test_a_scheme_is_what_its_offer_says_at_the_other_end(kind: Any) -> None:
+    scheme = kind.for_cohort(3, Counts(length=1, maximum=1))
+    other = read_offer(scheme.offer())
+    assert other.digest() == scheme.digest()
+    assert (other.rounds, other.explain()) == (scheme.rounds, scheme.explain())
+
+
+def test_a_client_of_another_session_is_refused_at_the_door() -> None:
+    one, other = (Masking.for_cohort(3, Counts(length=1, maximum=m)) for m in (1, 2))
+    server = one.server(range(3))
+    with pytest.raises(RemoteProtocolError, match="other parameters"):
+        server.receive(0, other.client(0, lambda task: [1]).start())
+
+
+def test_the_public_names_are_all_there() -> None:
+    assert sorted(secagg.__all__) == list(secagg.__all__)
+    assert all(hasattr(secagg, name) for name in secagg.__all__)

@@ -1,0 +1,180 @@
+"""The protocol as a whole: whoever vanishes, the sum of the others is exact, or there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secagg import Bounded, Counts, Masking, TooFewClients, Weight, run
+from secagg.masking.messages import MaskedInput
+from secagg.masking.server import ROUNDS
+from secagg.wire import MAX_ID
+from tests.secagg.helpers import (
+    FATES,
+    MIXED,
+    TASK,
+    Play,
+    assert_same_codes,
+    changed,
+    codes_of,
+    mixed_inputs,
+    rounding_seed,
+)
+
+Fates = Mapping[int, str | None]
+
+
+def session(scheme: Masking, inputs: Mapping[int, Any], fates: Fates | None = None, **more: Any) -> Any:
+    drop: dict[str, set[int]] = {}
+    for u, round in (fates or {}).items():
+        if round:
+            drop.setdefault(round, set()).add(u)
+    seeds = {u: rounding_seed(u) for u in inputs}
+    return run(scheme, inputs, task=TASK, drop=drop, rounding_seeds=seeds, **more)
+
+
+def alive_in(fates: Fates, round: str) -> frozenset[int]:
+    passed = ROUNDS[: ROUNDS.index(round) + 1]
+    return frozenset(u for u, fate in fates.items() if fate not in passed)
+
+
+def check_drops(scheme: Masking, inputs: Mapping[int, Any], fates: Fates) -> None:
+    """The sum is exact if t are left in every round; else the first round with fewer ends the session."""
+    for round in ROUNDS:
+        if (left := len(alive_in(fates, round))) < scheme.threshold:
+            with pytest.raises(TooFewClients) as caught:
+                session(scheme, inputs, fates)
+            error = caught.value
+            assert (error.alive, error.needed, error.round) == (left, scheme.threshold, round)
+            return
+    total = session(scheme, inputs, fates)
+    assert total.survivors == alive_in(fates, "masked-input")
+    assert_same_codes(total.codes, codes_of(scheme, inputs, total.survivors))
+
+
+# The sum
+
+
+@st.composite
+def cohorts(draw: st.DrawFn) -> tuple[Masking, dict[int, Any], Fates]:
+    n = draw(st.integers(3, 7))
+    specs: dict[str, Any] = {
+        "": Counts(length=draw(st.integers(1, 4)), maximum=draw(st.integers(1, 2**53 - 1))),
+        "update": Bounded(
+            length=draw(st.integers(1, 70)),
+            bound=draw(st.floats(1e-3, 1e3)),
+            bits=draw(st.integers(2, 32)),
+            clip=draw(st.none() | st.floats(1e-3, 1e3)),
+        ),
+        "weight": Weight(maximum=draw(st.integers(1, 2**31 - 1))),
+    }
+    specs = {name: specs[name] for name in draw(st.sets(st.sampled_from(sorted(specs)), min_size=1))}
+    scheme = Masking.for_cohort(n, specs, threshold=draw(st.integers(n // 2 + 1, n)))
+    ids = draw(st.lists(st.integers(0, MAX_ID), min_size=n, max_size=n, unique=True))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    values: dict[str, Callable[[], Any]] = {
+        "": lambda: rng.integers(0, specs[""].maximum, specs[""].length, endpoint=True),
+        "update": lambda: rng.normal(0, specs["update"].bound, specs["update"].length),
+        "weight": lambda: rng.integers(1, specs["weight"].maximum, endpoint=True),
+    }
+    inputs = {u: {name: values[name]() for name in specs} for u in ids}
+    # Most clients stay, so that most sessions reach the last round.
+    fate = st.sampled_from((*FATES, *[None] * 10))
+    return scheme, inputs, {u: draw(fate) for u in ids}
+
+
+@settings(max_examples=300)
+@given(cohorts())
+def test_whoever_vanishes_the_sum_is_exact_or_there_is_none(
+    cohort: tuple[Masking, dict[int, Any], Fates],
+) -> None:
+    check_drops(*cohort)
+
+
+@pytest.mark.parametrize("first", FATES)
+def test_every_pattern_of_drops_of_four_clients(first: str | None) -> None:
+    scheme = Masking.for_cohort(4, {"counts": Counts(length=2, maximum=9), "weight": Weight(maximum=4)})
+    inputs = {u: {"counts": [u, 9 - u], "weight": 1 + u} for u in range(4)}
+    for others in product(FATES, repeat=3):
+        check_drops(scheme, inputs, dict(enumerate((first, *others))))
+
+
+def test_a_client_lost_in_unmasking_is_still_in_the_sum() -> None:
+    scheme = Masking.for_cohort(5, Counts(length=1, maximum=10))
+    total = run(scheme, {u: [1 + u] for u in range(5)}, drop={"masked-input": {1}, "unmasking": {4}})
+    assert total.survivors == {0, 2, 3, 4}
+    assert total.sum[""].tolist() == [1 + 3 + 4 + 5]
+
+
+@pytest.mark.parametrize("clients", [1, 2])
+def test_a_small_cohort_sums_too(clients: int) -> None:
+    scheme = Masking.for_cohort(clients, MIXED, small_cohort=True)
+    inputs = mixed_inputs(range(clients))
+    assert_same_codes(session(scheme, inputs).codes, codes_of(scheme, inputs, inputs))
+
+
+def test_twenty_clients_sum_with_one_lost_in_every_round() -> None:
+    scheme = Masking.for_cohort(20, MIXED)
+    inputs = mixed_inputs(range(20))
+    check_drops(scheme, inputs, dict.fromkeys(inputs) | dict(enumerate(ROUNDS, 3)))
+
+
+def test_the_weighted_mean_is_within_the_stated_bound_of_the_float_mean() -> None:
+    """100 sets of weighted updates, some out of range, some out of the ball."""
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        n, length, w_max = int(rng.integers(3, 9)), int(rng.integers(1, 40)), int(rng.integers(1, 500))
+        bound, clip = rng.uniform(0.1, 2.0), rng.choice([None, 0.5, 3.0])
+        spec = Bounded(length=length, bound=bound, bits=int(rng.integers(2, 25)), clip=clip)
+        scheme = Masking.for_cohort(n, {"update": spec, "weight": Weight(maximum=w_max)})
+        x = rng.normal(0, 0.6, (n, length)).astype(rng.choice([np.float32, np.float64]))
+        w = rng.integers(1, w_max, n, endpoint=True)
+        lost = set(rng.choice(n, n - scheme.threshold, replace=False).tolist())
+        total = run(
+            scheme, {u: {"update": x[u], "weight": w[u]} for u in range(n)}, drop={"masked-input": lost}
+        )
+        left = sorted(set(range(n)) - lost)
+        norms = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+        clipped = np.clip(x * np.minimum(1, clip / norms) if clip else x, -bound, bound)
+        true = np.average(clipped[left], axis=0, weights=w[left])
+        assert np.abs(total.mean["update"] - true).max() <= total.error_bound["update"]
+        assert total.error_bound["update"] == pytest.approx(
+            len(left) * bound / (2 ** (spec.bits - 1) - 1) * w_max / w[left].sum(), rel=1e-6
+        )
+        assert total.sum["weight"].tolist() == [w[left].sum()]
+        np.testing.assert_allclose(total.sum["update"], total.mean["update"] * w[left].sum(), rtol=1e-12)
+
+
+def test_weights_that_sum_to_nothing_give_a_finite_mean() -> None:
+    """A lying client can bring the sum of weights to zero: the mean is worthless then, but no error."""
+    weighted = Masking.for_cohort(3, {"update": Bounded(length=2, bound=1.0), "weight": Weight(maximum=4)})
+    honest = {u: {"update": [1.0, 0.0], "weight": 2} for u in range(3)}
+    play = Play(weighted, honest).to("masked-input").answer()
+    bits = weighted.vectors["weight"].ring_bits(3)
+
+    def lie(message: MaskedInput) -> MaskedInput:
+        update, weight = message.packed
+        less = (int.from_bytes(weight, "little") - 6) % 2**bits
+        return MaskedInput([update, memoryview(less.to_bytes(1, "little"))])
+
+    play.answers[0] = changed(MaskedInput, play.answers[0], lie)
+    total = play.finish()
+    assert total.sum["weight"].tolist() == [0]
+    assert np.isfinite(total.mean["update"]).all()
+
+
+def test_clipping_is_told_to_its_client_alone() -> None:
+    inputs = mixed_inputs(range(3))
+    inputs[1]["update"] = [9, 1, 0, -1, -9]
+    play = Play(Masking.for_cohort(3, MIXED), inputs)
+    assert play.clients[1].clipping == {}
+    play.finish()
+    assert play.clients[1].clipping["update"].coordinates == 2
+    assert play.clients[0].clipping["update"].coordinates == 0
+    assert play.clients[0].clipping.keys() == MIXED.keys()

@@ -1,0 +1,199 @@
+"""One encoding for each message, and nothing else is read; the sizes are those the formulas say."""
+
+from __future__ import annotations
+
+import pickle
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secagg import LocalProtocolError, RemoteProtocolError, TooFewClients
+from secagg.crypto import PROTOCOL_VERSION
+from secagg.masking.messages import (
+    SEALED_BYTES,
+    AdvertiseKeys,
+    MaskedInput,
+    MaskedInputRequest,
+    PairKeyShare,
+    SelfMaskShare,
+    ShareKeys,
+    ShareKeysRequest,
+    Unmasking,
+    UnmaskingRequest,
+)
+from secagg.plain import Input
+from secagg.shamir import SHARE_BYTES
+from secagg.wire import (
+    MAX_ID,
+    Join,
+    Message,
+    Task,
+    decode,
+    encode,
+    size_of_bytes,
+    size_of_header,
+    size_of_int,
+    size_of_tag,
+)
+
+KEY, SEALED, SHARE = bytes(32), bytes(SEALED_BYTES), bytes(SHARE_BYTES)
+MESSAGES = [
+    Join(PROTOCOL_VERSION, KEY),
+    Task(KEY, b"model"),
+    AdvertiseKeys(KEY, KEY),
+    ShareKeysRequest({0: (KEY, KEY), MAX_ID: (KEY, KEY)}),
+    ShareKeys({1: SEALED}),
+    MaskedInputRequest({1: SEALED}),
+    MaskedInput([memoryview(b"abc"), memoryview(b"")]),
+    UnmaskingRequest([3, 300]),
+    Unmasking({0: SelfMaskShare(SHARE), 1: PairKeyShare(SHARE)}),
+    Input([memoryview(bytes(8))]),
+]
+NAMES = [type(message).__name__ for message in MESSAGES]
+every_message = pytest.mark.parametrize("message", MESSAGES, ids=NAMES)
+
+
+def refuses(kind: type[Message], data: bytes, words: str = "message") -> None:
+    with pytest.raises(RemoteProtocolError, match=words):
+        decode(kind, data)
+
+
+@every_message
+@pytest.mark.parametrize("buffer", [bytes, bytearray, memoryview])
+def test_a_message_is_read_back_from_any_buffer(message: Message, buffer: Any) -> None:
+    assert decode(type(message), buffer(encode(message))) == message
+
+
+@every_message
+def test_a_message_is_read_as_no_other_kind(message: Message) -> None:
+    for kind in {type(other) for other in MESSAGES} - {type(message)}:
+        refuses(kind, encode(message), f"not a {kind.__struct_config__.tag} message")
+
+
+@every_message
+def test_a_message_cut_short_or_with_bytes_left_over_is_refused(message: Message) -> None:
+    data = encode(message)
+    for length in range(len(data)):
+        refuses(type(message), data[:length])
+    refuses(type(message), data + b"\0")
+
+
+@every_message
+def test_a_message_with_a_field_too_many_or_too_few_is_refused(message: Message) -> None:
+    fields = msgspec.msgpack.decode(encode(message))
+    refuses(type(message), msgspec.msgpack.encode([*fields, 0]))
+    refuses(type(message), msgspec.msgpack.encode(fields[:-1]))
+
+
+def test_another_encoding_of_the_same_message_is_refused() -> None:
+    data = encode(UnmaskingRequest([3]))
+    assert data.endswith(b"\x91\x03")
+    for longer in (b"\x91\xcc\x03", b"\x91\xd2\0\0\0\x03", b"\xdc\0\x01\x03"):
+        refuses(UnmaskingRequest, data[:-2] + longer, "not canonical")
+
+
+def test_an_id_that_stands_twice_in_a_map_is_refused() -> None:
+    data = encode(ShareKeys({1: SEALED, 2: SEALED}))
+    twice = data.replace(b"\x02\xc4", b"\x01\xc4")
+    assert twice != data
+    refuses(ShareKeys, twice, "not canonical")
+
+
+KEYS = (KEY, KEY)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Join("1", KEY),
+        Join(1, KEY[:-1]),
+        Join(1, KEY + b"\0"),
+        Task(KEY[:-1], b""),
+        Task(KEY + b"\0", b""),
+        AdvertiseKeys(KEY[:-1], KEY),
+        AdvertiseKeys(KEY, KEY + b"\0"),
+        ShareKeysRequest({-1: KEYS}),
+        ShareKeysRequest({MAX_ID + 1: KEYS}),
+        ShareKeysRequest({0: (KEY, KEY[:-1])}),
+        ShareKeysRequest({0: (KEY,)}),
+        ShareKeys({-1: SEALED}),
+        ShareKeys({0: SEALED[:-1]}),
+        ShareKeys({0: SEALED + b"\0"}),
+        MaskedInputRequest({0: SEALED[:-1]}),
+        MaskedInput([memoryview(b"")] * 65),
+        Input([memoryview(b"")] * 65),
+        UnmaskingRequest([-1]),
+        UnmaskingRequest([MAX_ID + 1]),
+        UnmaskingRequest([None]),
+        Unmasking({0: SelfMaskShare(SHARE[:-1])}),
+        Unmasking({0: PairKeyShare(SHARE + b"\0")}),
+        Unmasking({0: [SelfMaskShare(SHARE), PairKeyShare(SHARE)]}),
+        Unmasking({0: ["x", SHARE]}),
+        Unmasking({0: ["b", SHARE, SHARE]}),
+    ],
+)
+def test_a_field_out_of_its_range_is_refused(message: Any) -> None:
+    refuses(type(message), encode(message), f"not a {type(message).__struct_config__.tag} message")
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x91" * 10**5, b"\x81" * 10**5, b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc1", b""]
+)
+@every_message
+def test_bytes_made_to_hurt_a_decoder_are_refused(message: Message, data: bytes) -> None:
+    kind = type(message)
+    refuses(kind, data)
+    refuses(kind, encode(message)[: size_of_tag(kind)] + data)
+
+
+@given(st.sampled_from(MESSAGES), st.binary())
+def test_whatever_the_bytes_a_message_is_read_or_refused(message: Message, data: bytes) -> None:
+    for candidate in (data, encode(message)[:-1] + data):
+        with suppress(RemoteProtocolError):
+            assert encode(decode(type(message), candidate)) == candidate
+
+
+def test_the_shamir_point_of_the_largest_id_is_below_two_to_the_31() -> None:
+    assert MAX_ID + 1 == 2**31 - 1
+
+
+@pytest.mark.parametrize("value", [0, 127, 128, 255, 256, 65535, 65536, MAX_ID])
+def test_the_size_of_an_id_is_what_msgpack_writes(value: int) -> None:
+    assert size_of_int(value) == len(msgspec.msgpack.encode(value))
+
+
+@pytest.mark.parametrize("length", [0, 1, 255, 256, 65535, 65536])
+def test_the_size_of_bytes_is_what_msgpack_writes(length: int) -> None:
+    assert size_of_bytes(length) == len(msgspec.msgpack.encode(bytes(length)))
+
+
+@pytest.mark.parametrize("entries", [0, 15, 16, 65535, 65536])
+def test_the_size_of_a_header_is_what_msgpack_writes(entries: int) -> None:
+    assert size_of_header(entries) == len(msgspec.msgpack.encode([0] * entries)) - entries
+    assert size_of_header(entries) == len(
+        msgspec.msgpack.encode(dict.fromkeys(range(entries), 0))
+    ) - entries - sum(map(size_of_int, range(entries)))
+
+
+@pytest.mark.parametrize("share", [SelfMaskShare(SHARE), PairKeyShare(SHARE)])
+def test_a_share_is_not_shown(share: Any) -> None:
+    assert repr(share) == f"{type(share).__name__}(<hidden>)"
+    assert "\\x00" not in repr(Unmasking({0: share}))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LocalProtocolError("words"), RemoteProtocolError("words", {1, 2}), TooFewClients(2, 3, "unmasking")],
+)
+def test_an_error_survives_the_way_between_processes(error: Exception) -> None:
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+def test_an_error_says_its_words_and_no_more() -> None:
+    assert str(RemoteProtocolError("words", {1})) == "words"
+    assert str(TooFewClients(2, 3, "join")).startswith("2 clients left in round join, 3 needed")

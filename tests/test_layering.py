@@ -1,0 +1,165 @@
+"""The dependency rule of docs/architecture.md, `secagg <- transport <- fl`, read off every file's imports."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Which of our own packages a folder or file may import. The longest prefix that fits a path decides.
+OURS = {
+    "secagg/": {"secagg"},
+    "transport/": {"secagg", "transport"},
+    "fl/": {"secagg", "fl"},
+    "fl/federation.py": {"secagg", "transport", "fl"},
+    "fl/cli/": {"secagg", "transport", "fl"},
+}
+# What it never imports besides. Every prefix that fits a path counts.
+NO_INPUT_OR_OUTPUT = {
+    *("socket", "asyncio", "threading", "multiprocessing", "subprocess", "concurrent", "time", "logging"),
+    *("random", "numpy.random", "torch", "pickle", "zmq", "pathlib", "importlib"),
+}
+NEVER = {
+    "secagg/": NO_INPUT_OR_OUTPUT,
+    "transport/": {"torch", "typer"},
+    "fl/config.py": {"torch", "fl.training", "fl.federation", "fl.cli"},
+    "fl/data/": {"fl.training", "fl.federation", "fl.cli", "fl.privacy"},
+    "fl/models.py": {"fl.training", "fl.federation", "fl.cli", "fl.privacy"},
+    "fl/training/": {"fl.federation", "fl.cli", "fl.privacy"},
+    "fl/federation.py": {"fl.cli"},
+    "fl/leakage/": {"fl.poisoning", "fl.robust"},
+    "fl/poisoning/": {"fl.leakage", "fl.robust"},
+    "fl/robust/": {"fl.leakage", "fl.poisoning"},
+}
+# Third parties of the core, and where: everywhere, or in these files alone.
+THIRD_PARTIES_OF_SECAGG = {
+    "numpy": None,
+    "flint": None,
+    "msgspec": None,
+    "cryptography": {"secagg/crypto.py", "secagg/prg.py"},
+}
+NEVER_CALLED_IN_SECAGG = {"open", "print", "input", "exec", "eval", "__import__"}
+
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for package in ("secagg", "transport", "fl")
+    for path in (ROOT / package).rglob("*.py")
+)
+
+
+def imported(path: str, tree: ast.AST) -> Iterator[str]:
+    """Every dotted name that an import statement anywhere in the file could mean."""
+    package = Path(path).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            base += [node.module] if node.module else []
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def within(name: str, modules: set[str]) -> bool:
+    return any(name == module or name.startswith(module + ".") for module in modules)
+
+
+def violations(path: str, source: str) -> list[str]:
+    """What a file at this path does against the tables."""
+    tree = ast.parse(source)
+    found = []
+    ours = OURS[max((prefix for prefix in OURS if path.startswith(prefix)), key=len)]
+    never = set().union(*(modules for prefix, modules in NEVER.items() if path.startswith(prefix)))
+    for name in imported(path, tree):
+        top = name.partition(".")[0]
+        if (top in {"secagg", "transport", "fl", "benchmarks", "tests"} - ours) or within(name, never):
+            found.append(f"imports {name}")
+        elif path.startswith("secagg/") and top not in {"secagg", *sys.stdlib_module_names}:
+            files = THIRD_PARTIES_OF_SECAGG.get(top, set())
+            if files is not None and path not in files:
+                found.append(f"imports {name}")
+    if path.startswith("secagg/"):
+        found += forbidden_uses(tree)
+    return found
+
+
+def forbidden_uses(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in NEVER_CALLED_IN_SECAGG:
+                yield f"calls {name}"
+            case ast.Attribute(value=ast.Name(id="np" | "numpy"), attr="random"):
+                yield "uses numpy.random"
+            case ast.Attribute(value=ast.Name(id="os"), attr=name) if name != "urandom":
+                yield f"uses os.{name}"
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_imports_point_one_way(path: str) -> None:
+    assert violations(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_the_files_of_the_core_are_among_those_checked() -> None:
+    assert {"secagg/crypto.py", "secagg/masking/client.py", "secagg/session.py"} <= set(FILES)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        *(("secagg/masking/new.py", f"import {module}") for module in sorted(NO_INPUT_OR_OUTPUT)),
+        ("secagg/new.py", "import os.path, threading"),
+        ("secagg/new.py", "from concurrent.futures import ThreadPoolExecutor"),
+        ("secagg/new.py", "def late():\n    import torch.nn as nn"),
+        ("secagg/new.py", "from numpy import random"),
+        ("secagg/new.py", "from numpy.random import default_rng"),
+        ("secagg/new.py", "import numpy as np\nx = np.random.default_rng()"),
+        ("secagg/new.py", "import os\nos.open('f', 0)"),
+        ("secagg/new.py", "def f():\n    return open('f').read()"),
+        ("secagg/new.py", "import scipy"),
+        ("secagg/new.py", "from transport import serve"),
+        ("secagg/masking/new.py", "from ... import transport"),
+        ("secagg/masking/new.py", "from ...fl import models"),
+        ("secagg/shamir.py", "from cryptography.exceptions import InvalidTag"),
+        ("secagg/new.py", "import fl.models"),
+        ("secagg/new.py", "from tests.secagg import helpers"),
+        ("transport/new.py", "import fl"),
+        ("transport/new.py", "from torch import nn"),
+        ("transport/new.py", "import typer"),
+        ("fl/models.py", "import transport.client"),
+        ("fl/models.py", "from fl.training import fedavg"),
+        ("fl/config.py", "import transport"),
+        ("fl/config.py", "import torch"),
+        ("fl/data/new.py", "from transport import Peer"),
+        ("fl/data/new.py", "from fl import training"),
+        ("fl/data/new.py", "from .. import training"),
+        ("fl/training/new.py", "from transport import Peer"),
+        ("fl/training/new.py", "from fl.cli import main"),
+        ("fl/federation.py", "from fl.cli import main"),
+        ("fl/leakage/new.py", "from fl.robust.rules import median"),
+        ("fl/cli/new.py", "import benchmarks"),
+    ],
+)
+def test_the_checker_catches_a_violation(path: str, source: str) -> None:
+    assert len(violations(path, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("secagg/new.py", "import os, hashlib, numpy as np\nx = os.urandom(np.uint8(3))\nfile.open()"),
+        ("secagg/crypto.py", "from cryptography.exceptions import InvalidTag"),
+        (
+            "secagg/masking/new.py",
+            "from ..wire import decode\nfrom . import messages",
+        ),
+        ("transport/new.py", "import zmq, threading\nfrom secagg import run"),
+        ("fl/federation.py", "import torch, transport, secagg\nfrom fl.training import local"),
+        ("fl/cli/new.py", "import typer, torch, transport, secagg, fl.federation"),
+    ],
+)
+def test_the_checker_lets_pass_what_is_allowed(path: str, source: str) -> None:
+    assert violations(path, source) == []
