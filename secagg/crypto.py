@@ -57,13 +57,15 @@ class Tag(Enum):
 
 
 def transcript(tag: Tag, *parts: bytes | int | str) -> bytes:
-    """The tag, the protocol version and the parts, each with its length: no two lists give the same bytes."""
+    """The tag, the protocol version and the parts, each with its kind and length: no two lists give the same
+    bytes. Integers are below 2^64.
+    """
     encoded = [f"secagg/{PROTOCOL_VERSION}/".encode() + tag.value]
     for part in parts:
         if isinstance(part, int):
-            encoded.append(part.to_bytes(8, "big"))
+            encoded.append(b"i" + part.to_bytes(8, "big"))
         else:
-            encoded.append(part.encode() if isinstance(part, str) else part)
+            encoded.append(b"s" + part.encode() if isinstance(part, str) else b"b" + part)
     return b"".join(len(p).to_bytes(8, "big") + p for p in encoded)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
-from secagg.encoding import Spec, Vectors
+from secagg.encoding import Spec, Vectors, set_exactly
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, Roster
 from secagg.masking.client import MaskingClient
@@ -60,6 +60,8 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for number in ("threshold", "m_min", "corrupt"):
+            set_exactly(self, number, int)
         n, t, A = self.clients, self.threshold, self.corrupt
         self._check(0 <= A < n, f"{A} corrupt clients of {n} is impossible: from 0 to {n - 1}")
         least = least_threshold(n, self.adversary, A)

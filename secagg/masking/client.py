@@ -46,7 +46,7 @@ from secagg.masking.messages import (
 from secagg.params import Parameters, named_values
 from secagg.prg import PRG_KEY_BYTES, Words, add_mask, subtract_mask
 from secagg.session import Contribute, Once
-from secagg.shamir import SHARE_BYTES, share
+from secagg.shamir import SHARE_BYTES, is_share, share
 from secagg.wire import MAX_ID, Join, Raw, Task, decode
 from secagg.wire import encode as to_bytes
 
@@ -331,8 +331,8 @@ class Holding(NeverPickled):
     def reveal(self, dropped: frozenset[ClientId]) -> Unmasking:
         """One share of each v of U2: of s_v^SK where v was dropped, of b_v where it survived.
 
-        A share that does not open, or is not what its dealer committed to, is left out: it is the dealer's
-        or the server's fault, and t others suffice.
+        A share that does not open, is no element of the field, or is not what its dealer committed to, is
+        left out: it is the dealer's or the server's fault, and t others suffice.
         """
         shares: dict[int, SelfMaskShare | PairKeyShare] = {}
         for v in sorted(self.U2):
@@ -348,7 +348,9 @@ class Holding(NeverPickled):
             return self.own_shares
         dealt = self.dealt[v]
         both = unseal(self.incoming[v], dealt.sealed, share_data(sid, v, u))
-        if both is None or self.session.terms.identity is None:
+        if both is None or not all(is_share(half) for half in (both[:SHARE_BYTES], both[SHARE_BYTES:])):
+            return None
+        if self.session.terms.identity is None:
             return both
         return both if commit_shares(sid, v, u, both) == dealt.commitments else None
 
@@ -506,6 +508,13 @@ class MaskingClient(NeverPickled):
     def receive(self, message: Raw) -> bytes | None:
         # Taken out first: whatever is raised below, the session is over and its secrets are gone.
         state, self._state = self._state, None
+        try:
+            return self._step(state, message)
+        except BaseException:
+            self._x_u, self._rounding_seed = {}, b""
+            raise
+
+    def _step(self, state: _State | None, message: Raw) -> bytes:
         match state:
             case _AwaitingTask():
                 return self._take_task(decode(Task, message))

@@ -54,8 +54,8 @@ from secagg.masking.messages import (
 )
 from secagg.prg import Words, add_mask, subtract_mask
 from secagg.session import Aggregate
-from secagg.shamir import PRIME, recon
-from secagg.wire import Raw, Task, check_join, decode, encode
+from secagg.shamir import is_share, recon
+from secagg.wire import MAX_ID, Raw, Task, check_join, decode, encode
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
@@ -78,8 +78,9 @@ class MaskingServer(NeverPickled):
     unopened: (holder, dealer) of each share that its holder could not open, or found to be another than its
     dealer committed to: one of the two, or the way between them, is at fault.
 
-    Security: after `receive` raised, its sender has lost its place and the session goes on without it; a
-    vector that had been added before stays in the sum, as a client lost in unmasking does.
+    Security: after `receive` raised, its sender has lost its place and the session goes on without it. What
+    it had answered in this round before stands only where it cannot be undone, a vector in the sum: it is
+    then a client lost in the next round.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class MaskingServer(NeverPickled):
     ) -> None:
         if len(set(cohort)) != len(cohort):
             raise LocalProtocolError("a client stands twice in the cohort")
+        if not all(0 <= u <= MAX_ID for u in cohort):
+            raise LocalProtocolError(f"a client id is in 0..{MAX_ID}")
         if len(cohort) != parameters.clients:
             raise LocalProtocolError(
                 f"a cohort of {len(cohort)} clients for parameters made for {parameters.clients}"
@@ -109,6 +112,7 @@ class MaskingServer(NeverPickled):
         self.result: Aggregate | None = None
         self.unopened: set[tuple[ClientId, ClientId]] = set()
         self._answered: set[ClientId] = set()
+        self._lost: set[ClientId] = set()  # answered, then said something it should not have
         self._keys: dict[ClientId, tuple[bytes, bytes, bytes]] = {}  # U1
         self._public: set[bytes] = set()
         self._sid = b""
@@ -124,6 +128,7 @@ class MaskingServer(NeverPickled):
 
     def receive(self, sender: ClientId, message: Raw) -> None:
         if sender not in self.waiting_for:
+            self._lost.add(sender)
             raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
         self.waiting_for -= {sender}
         try:
@@ -147,8 +152,9 @@ class MaskingServer(NeverPickled):
     def advance(self) -> dict[ClientId, bytes]:
         if self.round == DONE:
             raise LocalProtocolError("this session is over: make a new one")
-        alive, self._answered = frozenset(self._answered), set()
         closing, self.round, self.waiting_for = self.round, DONE, frozenset()
+        kept = set() if closing == "masked-input" else self._lost
+        alive, self._answered = frozenset(self._answered - kept), set()
         if len(alive) < (needed := self._needed(closing)):
             raise TooFewClients(len(alive), needed, closing)
         match closing:
@@ -167,8 +173,8 @@ class MaskingServer(NeverPickled):
                 return {}
         rounds = self._parameters.rounds
         self.round = rounds[rounds.index(closing) + 1]
-        self.waiting_for = alive
-        return requests
+        self.waiting_for = alive - self._lost
+        return {u: request for u, request in requests.items() if u in self.waiting_for}
 
     def _needed(self, round: str) -> int:
         """Of the clients, in this round, for the session to go on."""
@@ -282,7 +288,7 @@ class MaskingServer(NeverPickled):
         values = {v: int.from_bytes(given.share, "big") for v, given in message.shares.items()}
         if any(not isinstance(given, kinds[v]) for v, given in message.shares.items()):
             raise RemoteProtocolError("returned a share of the wrong kind")
-        if any(value >= PRIME for value in values.values()):
+        if not all(is_share(given.share) for given in message.shares.values()):
             raise RemoteProtocolError("returned a share that is not an element of the field")
         self._check_returned(u, message)
         self.unopened |= {(u, v) for v in self._U2 - values.keys()}
