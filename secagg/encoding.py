@@ -10,7 +10,7 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -27,8 +27,13 @@ _GROUP: Final = 64  # b words of 64 bits hold 64 values of b bits
 Vector = ArrayLike
 
 
+class _Codes(Protocol):
+    @property
+    def largest_code(self) -> int: ...
+
+
 class _Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
-    def ring_bits(self, clients: int) -> int:
+    def ring_bits(self: _Codes, clients: int) -> int:
         """b of the ring Z_{2^b} in which `clients` codes are summed.
 
         Raises: LocalProtocolError above 62 bits.
@@ -40,10 +45,6 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_
                 f"at most {MAX_RING_BITS} are possible: use fewer bits or a smaller maximum"
             )
         return bits
-
-    @property
-    def largest_code(self) -> int:
-        raise NotImplementedError
 
 
 class Bounded(_Spec, frozen=True, kw_only=True, tag="bounded"):
@@ -125,7 +126,7 @@ def set_exactly(struct: msgspec.Struct, name: str, kind: type[int] | type[float]
     """A field as Python's own int or float, as which it is sent and digested, if it is that number."""
     value = getattr(struct, name)
     try:
-        exact = operator.index(value) if kind is int else float(value)
+        exact = int(operator.index(value)) if kind is int else float(value)
     except (TypeError, ValueError, OverflowError):
         raise LocalProtocolError(
             f"{name} {value!r} is not {'an integer' if kind is int else 'a number'}"

@@ -62,7 +62,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return scheme
 
     def _check_masking(self, scheme: Masking, roster: Roster | None) -> None:
-        if self.adversary == "active" and scheme.adversary != "active":
+        if self.adversary != "semi-honest" and scheme.adversary != "active":
             raise RemoteProtocolError(
                 "the server offers a session that trusts it to follow the protocol; this client does not. "
                 "If you mean it: --semi-honest"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Literal, get_args
 
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
 from secagg.encoding import Spec, Vectors, set_exactly
@@ -60,6 +60,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check(self.adversary in get_args(Adversary), f"no adversary is called {self.adversary!r}")
         for number in ("threshold", "m_min", "corrupt"):
             set_exactly(self, number, int)
         n, t, A = self.clients, self.threshold, self.corrupt

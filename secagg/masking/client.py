@@ -511,7 +511,7 @@ class MaskingClient(NeverPickled):
         try:
             return self._step(state, message)
         except BaseException:
-            self._x_u, self._rounding_seed = {}, b""
+            self._state, self._x_u, self._rounding_seed = None, {}, b""
             raise
 
     def _step(self, state: _State | None, message: Raw) -> bytes:

@@ -143,7 +143,7 @@ class MaskingServer(NeverPickled):
                     self._masked(decode(MaskedInput, message))
                 case "consistency-check":
                     self._checked(sender, decode(ConsistencyCheck, message))
-                case "unmasking":
+                case _:
                     self._unmasking(sender, decode(Unmasking, message))
         except RemoteProtocolError as error:
             raise RemoteProtocolError(f"client {sender}, {self.round}: {error}", {sender}) from None
@@ -330,7 +330,8 @@ class MaskingServer(NeverPickled):
         return Aggregate.of_codes(specs, self._U3, codes)
 
     def _rebuild(self, v: ClientId, shares: Mapping[int, int]) -> bytes:
-        """SS.recon of one secret of v from the t holders with the lowest points."""
+        """SS.recon of one secret of v from the t holders with the lowest points that kept their places."""
+        shares = {x: y for x, y in shares.items() if x - 1 not in self._lost}
         if len(shares) < self._threshold:
             raise TooFewClients(len(shares), self._threshold, UNMASKING)
         secret = recon({x: shares[x] for x in sorted(shares)[: self._threshold]})
