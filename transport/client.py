@@ -227,9 +227,8 @@ class Peer:
         """
         while True:
             ready = dict(self._poller.poll(500))
-            if self._monitor in ready:
-                self._connection_changed()
-            if self._socket in ready:
+            # What the server said before the connection was lost comes first: its vectors may be in the sum.
+            if self._socket in ready or self._socket.poll(0):
                 parts: list[Raw] = [part.buffer for part in self._socket.recv_multipart(copy=False)]
                 self._heard = time.monotonic()
                 frame, payload = decode_from_server(parts)
@@ -237,6 +236,8 @@ class Peer:
                 if not isinstance(frame, Ping):
                     return frame, payload
                 continue
+            if self._monitor in ready:
+                self._connection_changed()
             now = time.monotonic()
             if now - self._heard > self._patience or (
                 self._lost_at is not None and now - self._lost_at > min(RECONNECT_SECONDS, self._patience)

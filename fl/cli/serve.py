@@ -125,8 +125,8 @@ def run(
     description = RunConfig.read(
         config, **{name: value for name, value in flags.items() if value is not None}
     )
-    prepare_folder(folder, force=force)
     with transport.serve(bind, key, roster, roster_key) as cohort:
+        prepare_folder(folder, force=force)
         description = msgspec.structs.replace(description, clients=len(cohort.roster), drop=())
         out.say(f"{description.scheme}: {threat_model(description.scheme, description.adversary)}")
         out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")

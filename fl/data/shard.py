@@ -52,7 +52,8 @@ def read_shard(folder: str | PathLike[str]) -> Shard:
     """
     path = Path(folder) / FILE
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: np.load leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             fields = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path} is not there: name the folder that holds the client's {FILE}") from None

@@ -1,0 +1,95 @@
+"""How the tests run commands: as a user does, in a process group of which nothing may be left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+SECAGG = str(Path(sys.executable).with_name("secagg"))
+PATIENCE = 120.0  # nothing waits so long unless something is broken
+ORPHANS_LIVE = 5.0  # at least: a client whose server has gone looks for it for ten seconds
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What --json printed: every line is an object."""
+        return [msgspec.json.decode(line, type=dict) for line in self.out.splitlines()]
+
+
+class Command:
+    """A command that runs, the leader of a process group."""
+
+    def __init__(self, *args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
+        self._process = subprocess.Popen(
+            [SECAGG, *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+        )
+
+    def line_with(self, words: str) -> str:
+        """The next line of stdout that holds the words."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if words in line:
+                return line
+        raise AssertionError(f"ended without a word of {words!r}: {self._process.communicate()}")
+
+    def interrupt(self) -> None:
+        """Ctrl-C, which reaches every process of the group."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
+    def end(self) -> Ran:
+        """Wait for the end, and check that no process is left."""
+        try:
+            self._process.wait(PATIENCE)
+            end = time.monotonic() + ORPHANS_LIVE
+            while (left := members(self._process.pid)) and time.monotonic() < end:
+                time.sleep(0.05)
+            assert left == [], left
+            out, err = self._process.communicate(timeout=PATIENCE)
+            return Ran(self._process.returncode, out, err)
+        finally:
+            if members(self._process.pid):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def members(group: int) -> list[str]:
+    """The command lines of the processes of a group that have not ended."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True)
+    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
+    return [args for pgid, state, args in rows if int(pgid) == group and not state.startswith("Z")]
+
+
+def secagg(*args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ran:
+    """Run a command to its end."""
+    return Command(*args, env=env, cwd=cwd).end()
+
+
+def is_one_line(ran: Ran, code: int, *words: str) -> None:
+    """The exit code, and one line on stderr that says what is wrong."""
+    assert ran.code == code, ran
+    (line,) = ran.err.splitlines()
+    assert line.startswith("error: ")
+    for word in words:
+        assert word in line

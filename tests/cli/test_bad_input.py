@@ -1,0 +1,345 @@
+"""Bad input gets one line that says what to do and the documented exit code; nothing is left behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Ran, is_one_line, secagg
+
+import transport
+from secagg import Bounded, Masking, Weight
+from transport import Contribution
+from transport.keys import generate, read_public, write_private, write_public
+from transport.roster import sign
+
+Here = Callable[..., Ran]
+NOWHERE = "tcp://127.0.0.1:9"
+LOOPBACK = "tcp://127.0.0.1:*"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command runs; it may leave nothing there."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def keys(folder: Path, here: Here) -> Path:
+    """The server's key, three clients' and the roster, in the folder of the command."""
+    assert here("keys", "cohort", "3", "--out", ".").code == 0
+    np.save("x.npy", np.zeros(5))
+    return folder
+
+
+def names(folder: Path) -> set[str]:
+    """Of its files, but for what a client remembers."""
+    return {path.name for path in folder.iterdir() if ".key.seen" not in path.name}
+
+
+def refuses(here: Here, folder: Path, line: str, code: int, *words: str) -> None:
+    before = names(folder)
+    is_one_line(here(*line.split()), code, *words)
+    assert names(folder) == before
+
+
+# Sessions that cannot be
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--clients 2", "--small-cohort"),
+        ("--clients 1", "--small-cohort"),
+        ("--clients 0", "0 clients is not in 1.."),
+        ("--clients many", "--clients"),
+        ("--threshold 4", "threshold 4 is impossible: with 8 clients it is in 5..8"),
+        ("--threshold 9", "threshold 9 is impossible"),
+        ("--length 0", "length"),
+        ("--length 1000000000000", "length"),
+        ("--bits 1", "bits"),
+        ("--bits 64", "bits"),
+        ("--seed -1", "--seed"),
+        ("--show 8", "--show 8: the clients are 0 to 7"),
+        ("--scheme none", "there are masking and plain"),
+        ("--drop 3", "--drop 3: the form is ID@ROUND"),
+        ("--drop 3@", "the form is ID@ROUND"),
+        ("--drop x@join", "the form is ID@ROUND"),
+        ("--drop 3@join:half", "the form is ID@ROUND"),
+        ("--drop 3@join:50%:", "the form is ID@ROUND"),
+        ("--drop 8@join", "--drop 8@join: the clients are 0 to 7"),
+        ("--drop 3@lunch", "the rounds are join, advertise-keys, share-keys, masked-input, unmasking"),
+        ("--drop 3@input", "the rounds are join, advertise-keys"),
+        ("--drop 3@join --drop 3@unmasking", "client 3 is dropped twice"),
+        ("--drop 3@join:100%", "0% to 99%"),
+        ("--drop 3@join:2", "no training round"),
+        ("--nonsense", "--nonsense"),
+    ],
+)
+def test_a_demo_that_cannot_be(here: Here, folder: Path, line: str, words: str) -> None:
+    refuses(here, folder, f"demo {line}", 2, words)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--clients 2", "--small-cohort"),
+        ("--clients 0", "clients = 0"),
+        ("--clients 1000", "1343 examples do not give 1000 clients"),
+        ("--rounds 0", "rounds = 0"),
+        ("--lr -1", "lr = -1.0"),
+        ("--model cnnn", "did you mean 'cnn'?"),
+        ("--dataset digit", "did you mean 'digits'?"),
+        ("--dataset mnist --data-dir nowhere", "nothing is downloaded"),
+        ("--scheme maskin", "did you mean 'masking'?"),
+        ("--device gpu", "give one of auto, cpu, cuda, mps"),
+        ("--drop 8@join", "the clients are 0 to 7"),
+        ("--drop 3@join:1:1", "the form is ID@ROUND"),
+        ("--drop 3@join:0", "a training round from 1 on"),
+        ("--config none.toml", "none.toml: not readable"),
+        ("--config none.yaml", "ends in .toml or .json"),
+    ],
+)
+def test_a_run_that_cannot_be(here: Here, folder: Path, line: str, words: str) -> None:
+    code = 1 if "1000" in line or "mnist" in line else 2
+    refuses(here, folder, f"train {line} --out out", code, words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epochs = 3", "run.toml: unknown key 'epochs'; did you mean 'local_epochs'?"),
+        ("round = 3", "run.toml: unknown key 'round'; did you mean 'rounds'?"),
+        ("rounds = 'three'", "run.toml: rounds = 'three': give int"),
+        ("rounds = 0", "run.toml: rounds = 0: give int >= 1"),
+        ("rounds =", "run.toml: not TOML"),
+    ],
+)
+def test_a_configuration_that_cannot_be(here: Here, folder: Path, text: str, words: str) -> None:
+    (folder / "run.toml").write_text(text)
+    refuses(here, folder, "train --config run.toml --out out", 2, words)
+
+
+def test_an_output_folder_that_is_not_empty_is_left_alone(here: Here, folder: Path, keys: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "model.safetensors").write_text("precious")
+    (folder / "run.toml").write_text("rounds = 1")
+    serve = "serve --config run.toml --bind tcp://127.0.0.1:*"
+    for command in ("train", serve):
+        refuses(here, folder, f"{command} --out out", 2, "out is not empty", "--force")
+        refuses(here, folder, f"{command} --out run.toml", 2, "run.toml is a file: choose a folder")
+    refuses(here, folder, f"serve --length 5 --bind {LOOPBACK} --out x.npy", 2, "x.npy exists", "--force")
+    assert (folder / "out" / "model.safetensors").read_text() == "precious"
+
+
+# Servers
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("", 2, "give --length to sum vectors, or --config to train"),
+        ("--length 5 --config run.toml", 2, "and not both"),
+        ("--length -5", 2, "length"),
+        ("--length 5 --threshold 1", 2, "threshold 1 is impossible"),
+        ("--length 5 --bound 0", 2, "bound"),
+        ("--length 5 --clip -1", 2, "clip"),
+        ("--length 5 --max-weight 0", 2, "maximum"),
+        ("--length 5 --scheme none", 2, "there are masking and plain"),
+        ("--length 5 --out nowhere/mean.npy", 2, "there is no folder nowhere: make it"),
+        ("--length 5 --deadline join", 2, "the form is ROUND=SECONDS"),
+        ("--length 5 --deadline join=soon", 2, "the form is ROUND=SECONDS"),
+        ("--length 5 --deadline join=0", 2, "a number of seconds above 0"),
+        ("--length 5 --deadline join=nan", 2, "a number of seconds above 0"),
+        ("--length 5 --deadline lunch=5", 2, "no round 'lunch'; the rounds are join"),
+        ("--length 5 --key none.key", 1, "there is no file none.key"),
+        ("--length 5 --key client0.key", 1, "a server key is needed"),
+        ("--length 5 --roster none", 1, "there is no file none"),
+        ("--length 5 --roster-key server.pub", 1, "a roster key is needed"),
+        ("--length 5 --bind 127.0.0.1:5555", 1, "it should look like tcp://*:5555"),
+    ],
+)
+def test_a_server_that_cannot_be(
+    here: Here, folder: Path, keys: Path, line: str, code: int, words: str
+) -> None:
+    bind = "" if "--bind" in line else f"--bind {LOOPBACK}"
+    refuses(here, folder, f"serve {line} {bind}", code, words)
+
+
+@pytest.mark.parametrize("what", ["--length 5", "--config run.toml"])
+def test_a_port_in_use(here: Here, folder: Path, keys: Path, what: str) -> None:
+    (folder / "run.toml").write_text("rounds = 1")
+    with transport.serve(LOOPBACK, "server.key", "roster") as other:
+        words = f"{other.endpoint} is in use", "choose another port with --bind"
+        refuses(here, folder, f"serve {what} --bind {other.endpoint}", 1, *words)
+
+
+def test_a_roster_of_two_is_too_small_unless_it_is_an_experiment(here: Here, folder: Path) -> None:
+    here("keys", "cohort", "2", "--out", ".")
+    refuses(here, folder, f"serve --length 5 --bind {LOOPBACK}", 2, "--small-cohort")
+
+
+# Clients, before they are connected
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("", 2, "give --input, a vector to contribute, or --data"),
+        ("--input x.npy --data .", 2, "give --input, a vector to contribute, or --data"),
+        ("--input none.npy", 2, "none.npy is not a vector in numpy's .npy format"),
+        ("--input server.pub", 2, "server.pub is not a vector in numpy's .npy format"),
+        ("--input x.npy --allow none", 2, "the schemes are masking and plain"),
+        ("--input x.npy --patience 0", 2, "a number of seconds above 0"),
+        ("--input x.npy --patience nan", 2, "a number of seconds above 0"),
+        ("--input x.npy --server none.pub", 1, "there is no file none.pub"),
+        ("--input x.npy --server client1.pub", 1, "a server key is needed"),
+        ("--input x.npy --key none.key", 1, "there is no file none.key"),
+        ("--input x.npy --key server.key", 1, "a client key is needed"),
+        ("--input x.npy --roster x.npy --roster-key roster.pub", 1, "x.npy"),
+        ("--input x.npy --connect 127.0.0.1", 1, "it should look like tcp://host:5555"),
+        ("--input x.npy --connect tcp://127.0.0.1:9 --patience 0.1", 1, "is gone, or was never there"),
+        ("--data . --connect tcp://127.0.0.1:9", 1, "shard.npz is not there"),
+    ],
+)
+def test_a_client_that_cannot_be(
+    here: Here, folder: Path, keys: Path, line: str, code: int, words: str
+) -> None:
+    given = {"--key": "client0.key", "--roster": "roster", "--connect": NOWHERE}
+    options = " ".join(f"{option} {value}" for option, value in given.items() if option not in line)
+    refuses(here, folder, f"join {options} {line}", code, words)
+
+
+JOIN = f"join --connect {NOWHERE} --key client0.key --input x.npy --roster roster"
+
+
+def test_a_key_that_others_can_read(here: Here, folder: Path, keys: Path) -> None:
+    for key in ("client0.key", "server.key"):
+        Path(key).chmod(0o640)
+    words = "open to other users (mode 0640)", "run `chmod 600"
+    refuses(here, folder, JOIN, 1, "client0.key", *words)
+    refuses(here, folder, f"serve --length 5 --bind {LOOPBACK}", 1, "server.key", *words)
+
+
+def test_a_rounding_seed_that_others_can_read(here: Here, folder: Path, keys: Path) -> None:
+    from fl.data.shard import write_shard
+
+    write_shard(folder, np.zeros((1, 1, 2, 2), np.float32), np.zeros(1, np.int64), 2, "tiny")
+    Path("rounding.seed").write_bytes(bytes(32))
+    Path("rounding.seed").chmod(0o644)
+    line = f"join --connect {NOWHERE} --key client0.key --roster roster --data ."
+    refuses(here, folder, line, 2, "rounding.seed is readable by others: chmod 600")
+    Path("rounding.seed").chmod(0o600)
+    Path("rounding.seed").write_bytes(bytes(31))
+    refuses(here, folder, line, 2, "rounding.seed is damaged: delete it")
+
+
+@pytest.mark.parametrize("cut", ["signature", "client 0"])
+def test_a_roster_that_is_not_signed_or_was_changed(here: Here, folder: Path, keys: Path, cut: str) -> None:
+    text = Path("roster").read_text()
+    Path("roster").write_text(re.sub(rf"{cut}.*\n", "", text))
+    refuses(here, folder, JOIN, 1, "roster, line", "ask the keeper of the roster")
+    refuses(here, folder, f"serve --length 5 --bind {LOOPBACK}", 1, "roster, line")
+
+
+def test_a_roster_older_than_the_newest_seen(here: Here, folder: Path, keys: Path) -> None:
+    keeper = generate("roster")
+    write_public("signer.pub", keeper.public)
+    clients = [read_public(f"client{u}.pub") for u in range(3)]
+    for version in (2, 1):
+        Path(f"roster{version}").write_bytes(sign(clients, version, keeper))
+    newer, older = (f"{JOIN}{version} --roster-key signer.pub" for version in (2, 1))
+    refuses(here, folder, f"{newer} --patience 0.1", 1, "is gone, or was never there")
+    refuses(here, folder, older, 1, "version 1, but version 2 was seen before", "ask the keeper")
+
+
+def test_a_roster_that_does_not_list_the_client(here: Here, folder: Path, keys: Path) -> None:
+    write_private("new.key", generate("client", 0))
+    line = f"join --connect {NOWHERE} --key new.key --input x.npy --roster roster"
+    refuses(here, folder, line, 1, "does not list the key in new.key", "ask its keeper for a newer one")
+
+
+# Clients, in a session
+
+
+@pytest.fixture
+def server(keys: Path) -> Iterator[str]:
+    """A session of weighted sums in which clients 1 and 2 take part, and of which the sum must be theirs."""
+    vectors = {"": Bounded(length=5, bound=1.0), "weight": Weight(maximum=10)}
+    scheme = Masking.for_cohort(3, vectors)
+
+    def client(u: int, endpoint: str) -> Contribution | None:
+        with transport.join(endpoint, f"client{u}.key", "server.pub", "roster") as peer:
+            return peer.contribute(lambda task: {"": np.full(5, u / 4), "weight": u})
+
+    with ThreadPoolExecutor(3) as threads, transport.serve(LOOPBACK, "server.key", "roster") as cohort:
+        total = threads.submit(cohort.aggregate, scheme)
+        for u in (1, 2):
+            threads.submit(client, u, cohort.endpoint)
+        yield cohort.endpoint
+        assert total.result().survivors == {1, 2}
+        np.testing.assert_allclose(total.result().mean[""], (1 / 4 + 2 * 2 / 4) / 3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("vector", "weight", "words"),
+    [
+        (np.zeros(6), "--weight 1", "the vector has shape (6,), the session's is (5,)"),
+        (np.zeros(0), "--weight 1", "the vector has shape (0,)"),
+        (np.array([0, 0, np.nan, 0, 0]), "--weight 1", "the vector holds nan at coordinate 2"),
+        (np.array([0, 0, 0, np.inf, 0]), "--weight 1", "the vector holds inf at coordinate 3"),
+        (np.zeros(5, complex), "--weight 1", "the vector holds complex128, not real numbers"),
+        (np.zeros(5), "--weight 0", "vector 'weight' holds 0, not in 1..10"),
+        (np.zeros(5), "--weight 11", "vector 'weight' holds 11, not in 1..10"),
+        (np.zeros(5), "", "vector 'weight' of the session is missing"),
+    ],
+)
+def test_a_vector_that_cannot_be(
+    here: Here, folder: Path, server: str, vector: np.ndarray, weight: str, words: str
+) -> None:
+    np.save("x.npy", vector)
+    line = f"join --connect {server} --key client0.key --roster roster --input x.npy {weight}"
+    refuses(here, folder, line, 2, words)
+
+
+def declines(here: Here, folder: Path, server: str) -> None:
+    """Client 0 is not waited for any longer."""
+    line = f"join --connect {server} --key client0.key --roster roster --input x.npy --smallest-cohort 50"
+    refuses(here, folder, line, 4, "a cohort of 3; this client takes part from 50 on (--smallest-cohort)")
+
+
+def test_a_cohort_smaller_than_the_client_accepts(here: Here, folder: Path, server: str) -> None:
+    declines(here, folder, server)
+
+
+def test_a_client_the_server_does_not_know(here: Here, folder: Path, server: str) -> None:
+    write_private("new.key", generate("client", 0))
+    ran = here(*f"join --connect {server} --key new.key --input x.npy".split())
+    warning, error = ran.err.splitlines(keepends=True)
+    assert warning.startswith("warning: no --roster")
+    words = "does not know this client's key: its roster must list it"
+    is_one_line(Ran(ran.code, ran.out, error), 1, words)
+    declines(here, folder, server)
+
+
+def test_a_server_with_another_key(here: Here, folder: Path, server: str) -> None:
+    write_public("other.pub", generate("server").public)
+    line = f"join --connect {server} --key client0.key --roster roster --input x.npy --server other.pub"
+    words = "is not the server this client holds the key of", "compare the fingerprints"
+    refuses(here, folder, line, 1, *words)
+    declines(here, folder, server)
+
+
+def test_a_missing_package_names_the_command_that_adds_it(without_torch: dict[str, str]) -> None:
+    """As `secagg train` meets it where the extra was not installed."""
+    missing = Path(without_torch["PYTHONPATH"]) / "missing"
+    missing.mkdir(exist_ok=True)
+    (missing / "torch.py").write_text("raise ModuleNotFoundError('no torch', name='torch')\n")
+    is_one_line(secagg("train", env={"PYTHONPATH": str(missing)}), 1, "pip install 'secagg[fl]'")

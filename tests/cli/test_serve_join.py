@@ -1,0 +1,156 @@
+"""`secagg serve` and `secagg join`: a federation whose parties are started by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Command, Ran, is_one_line
+
+import fl
+from fl.cli import main
+from fl.config import RunConfig
+from fl.data import load
+from fl.data.shard import write_shard
+
+CLIENTS = 3
+LENGTH = 50
+Here = Callable[..., Ran]
+
+
+@pytest.fixture
+def keys(tmp_path: Path, here: Here) -> Path:
+    """The folder of `secagg keys cohort`."""
+    assert here("keys", "cohort", str(CLIENTS), "--out", str(tmp_path / "keys")).code == 0
+    return tmp_path / "keys"
+
+
+def server_options(keys: Path) -> list[str]:
+    return [
+        *("--key", str(keys / "server.key"), "--roster", str(keys / "roster")),
+        *("--bind", "tcp://127.0.0.1:*", "--json"),
+    ]
+
+
+def client_options(keys: Path, u: int, endpoint: str) -> list[str]:
+    return [
+        *("--connect", endpoint, "--key", str(keys / f"client{u}.key")),
+        *("--server", str(keys / "server.pub"), "--roster", str(keys / "roster")),
+    ]
+
+
+def listening(server: Command) -> str:
+    """Where the server of `serve --json` listens."""
+    record = json.loads(server.line_with("listening"))
+    assert record["clients"] == CLIENTS
+    endpoint: str = record["listening"]
+    return endpoint
+
+
+def vector(u: int) -> np.ndarray:
+    return np.sin(np.arange(LENGTH) + u).astype(np.float32)
+
+
+def test_a_weighted_mean_over_the_network(tmp_path: Path, keys: Path, without_torch: dict[str, str]) -> None:
+    """Four processes, none of which imports torch."""
+    options = ["--length", str(LENGTH), "--max-weight", "10", "--out", str(tmp_path / "mean.npy")]
+    server = Command("serve", *server_options(keys), *options, env=without_torch)
+    endpoint = listening(server)
+    clients = []
+    for u in range(CLIENTS):
+        np.save(tmp_path / f"{u}.npy", vector(u))
+        given = ["--input", str(tmp_path / f"{u}.npy"), "--weight", str(u + 1)]
+        clients.append(Command("join", *client_options(keys, u, endpoint), *given, env=without_torch))
+    for u, client in enumerate(clients):
+        ran = client.end()
+        assert (ran.code, ran.err) == (0, "")
+        assert f"client {u}: connecting to {endpoint}" in ran.out
+        assert "honest-but-curious server" in ran.out
+        assert f"client {u}: the vector is in the sum" in ran.out
+    ran = server.end()
+    assert (ran.code, ran.err) == (0, "")
+    written = ran.records[-1]
+    assert written["survivors"] == [0, 1, 2]
+    mean = sum((u + 1) * vector(u).astype(np.float64) for u in range(CLIENTS)) / 6
+    assert np.abs(np.load(tmp_path / "mean.npy") - mean).max() <= written["error_bound"] < 1e-3
+
+
+def test_plain_must_be_asked_for_at_both_ends(tmp_path: Path, keys: Path) -> None:
+    """Client 2 does not, and is told; the sum is the others'."""
+    options = ["--length", str(LENGTH), "--scheme", "plain"]
+    server = Command("serve", *server_options(keys), *options, "--out", str(tmp_path / "mean.npy"))
+    endpoint = listening(server)
+    clients = []
+    for u, allow in enumerate([["--allow", "plain"], ["--allow", "plain"], []]):
+        np.save(tmp_path / f"{u}.npy", vector(u))
+        given = ["--input", str(tmp_path / f"{u}.npy"), *allow]
+        clients.append(Command("join", *client_options(keys, u, endpoint), *given))
+    *allowing, refusing = [client.end() for client in clients]
+    for ran in allowing:
+        assert ran.code == 0
+        assert ran.err.startswith("warning: --allow plain: if the server offers that, it reads every vector")
+        assert "no single vector" not in ran.out
+    is_one_line(refusing, 4, "offers the scheme plain", "--allow plain")
+    ran = server.end()
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.records[0]["lost"].keys() == {"2"}
+    assert ran.records[-1]["survivors"] == [0, 1]
+    np.testing.assert_allclose(np.load(tmp_path / "mean.npy"), (vector(0) + vector(1)) / 2, atol=1e-6)
+
+
+def test_a_model_is_trained_over_the_network(
+    tmp_path: Path, keys: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The server a process of its own, the clients threads of this one, each with a shard in its folder."""
+    description = RunConfig(clients=CLIENTS, rounds=2, model="logistic")
+    description.write(tmp_path / "run.json")
+    options = ["--config", str(tmp_path / "run.json"), "--out", str(tmp_path / "run")]
+    server = Command("serve", *server_options(keys), *options)
+    data = load("digits")
+    for u in range(CLIENTS):
+        write_shard(tmp_path / f"{u}", data.train_x[u::10], data.train_y[u::10], data.classes, data.name)
+    endpoint = listening(server)
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        joined = [
+            threads.submit(
+                main, ["join", *client_options(keys, u, endpoint), "--data", str(tmp_path / f"{u}"), "--json"]
+            )
+            for u in range(CLIENTS)
+        ]
+    assert [client.result() for client in joined] == [0] * CLIENTS
+    ran = server.end()
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.records[-1]["wrote"] == str(tmp_path / "run")
+    told, err = capfd.readouterr()
+    assert err == ""
+    told_by = [json.loads(line) for line in told.splitlines()]
+    assert len(told_by) == 2 * CLIENTS
+    assert all(record["summed"] for record in told_by)
+    assert sum(parameter.numel() for parameter in fl.load(tmp_path / "run").parameters()) == 650
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["alive"] for line in lines] == [CLIENTS] * 2
+    for u in range(CLIENTS):
+        assert (tmp_path / f"{u}" / "rounding.seed").stat().st_mode & 0o777 == 0o600
+
+
+def test_ctrl_c_ends_a_server_that_waits(tmp_path: Path, keys: Path) -> None:
+    server = Command("serve", *server_options(keys), "--length", "5", cwd=tmp_path)
+    listening(server)
+    server.interrupt()
+    ran = server.end()
+    assert (ran.code, ran.err) == (130, "error: interrupted\n")
+    assert not (tmp_path / "mean.npy").exists()
+
+
+def test_ctrl_c_ends_a_client_that_waits(tmp_path: Path, keys: Path) -> None:
+    np.save(tmp_path / "0.npy", np.zeros(5))
+    options = client_options(keys, 0, "tcp://127.0.0.1:9")
+    client = Command("join", *options, "--input", str(tmp_path / "0.npy"))
+    client.line_with("connecting to")
+    client.interrupt()
+    ran = client.end()
+    assert (ran.code, ran.err) == (130, "error: interrupted\n")

@@ -1,0 +1,241 @@
+"""`secagg train` as its user sees it: one small run and its folder, then what else can be asked for."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from commands import Command, Ran, secagg
+
+import fl
+from fl.cli.output import Output
+from fl.cli.report import TrainingDisplay
+from fl.config import RunConfig
+from fl.data import load
+from fl.data.shard import read_shard
+from transport import RoundReport
+
+CLIENTS = 3
+ROUNDS = ["join", "advertise-keys", "share-keys", "masked-input", "unmasking"]
+SMALL = ["--clients", str(CLIENTS), "--model", "logistic"]
+Here = Callable[..., Ran]
+
+WATCH = """
+import os, sys
+log = os.open(os.environ["WATCH_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def watch(event, args):
+    if event in ("open", "os.listdir", "os.scandir") and isinstance(args[0], (str, bytes, os.PathLike)):
+        path = os.path.abspath(os.fsdecode(args[0]))
+        if path.startswith(os.environ["WATCH_FOLDER"]) or "digits.csv" in path:
+            os.write(log, f"{os.getpid()} {path}\\n".encode())
+sys.addaudithook(watch)
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended. opened: process -> the files of the run and of the data that it opened."""
+
+    folder: Path
+    ran: Ran
+    opened: list[set[str]]
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text())
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two training rounds with a client lost in the second, every process watched. Made once, whichever of
+    xdist's workers comes first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "train"
+    base.mkdir(exist_ok=True)
+    folder, ended = base / "run", base / "ended"
+    with (base / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ended.exists():
+            ended.write_bytes(msgspec.json.encode(watched_run(base, folder)))
+        ran = msgspec.json.decode(ended.read_bytes(), type=Ran)
+    assert (ran.code, ran.err) == (0, "")
+    opened: dict[str, set[str]] = {}
+    for line in (base / "log").read_text().splitlines():
+        pid, path = line.split(" ", 1)
+        opened.setdefault(pid, set()).add(path.removeprefix(f"{folder}/"))
+    return Run(folder, ran, list(opened.values()))
+
+
+def watched_run(base: Path, folder: Path) -> Ran:
+    (base / "sitecustomize.py").write_text(WATCH)
+    env = {"PYTHONPATH": str(base), "WATCH_LOG": str(base / "log"), "WATCH_FOLDER": str(folder)}
+    drop = ["--drop", "2@masked-input:2"]
+    return secagg("train", *SMALL, "--rounds", "2", *drop, "--seed", "3", "--out", str(folder), env=env)
+
+
+# What a run leaves
+
+
+def test_the_metrics_have_an_object_a_round(run: Run) -> None:
+    named = {"round", "accuracy", "loss", "bytes_up", "bytes_down", "alive", "seconds"}
+    assert [record["round"] for record in run.metrics] == [1, 2]
+    assert [record["alive"] for record in run.metrics] == [3, 2]  # client 2 was killed in the second
+    for record in run.metrics:
+        assert named <= record.keys()
+        assert 0 < record["accuracy"] <= 1
+        assert record["loss"] > 0
+        assert record["bytes_up"] > record["alive"] * 650 * 17 / 8  # 650 parameters of 16 bits and more
+        assert record["bytes_down"] > record["alive"] * 650 * 4
+
+
+def test_the_configuration_is_the_run(run: Run) -> None:
+    description = RunConfig.read(run.folder / "config.json")
+    asked = RunConfig(clients=3, rounds=2, model="logistic", seed=3, drop=("2@masked-input:2",))
+    assert description == asked
+
+
+def test_the_curve_is_drawn(run: Run) -> None:
+    assert (run.folder / "accuracy.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_the_model_is_loaded_and_is_as_accurate_as_the_run_says(run: Run) -> None:
+    import torch
+
+    from fl.training.local import evaluate
+
+    data = load("digits")
+    model = fl.load(run.folder)
+    accuracy, loss = evaluate(model, data.test_x, data.test_y, torch.device("cpu"))
+    assert accuracy == pytest.approx(run.metrics[-1]["accuracy"])
+    assert loss == pytest.approx(run.metrics[-1]["loss"], rel=1e-4)
+    assert not [path for path in run.folder.rglob("*") if path.suffix in (".pkl", ".pt", ".pth", ".bin")]
+
+
+def test_after_the_first_round_no_weight_is_farther_from_plain_than_the_bound(run: Run) -> None:
+    masked, plain = (np.load(folder / "after-round-1.npy") for folder in (run.folder, run.folder / "plain"))
+    difference = np.abs(masked - plain).max()
+    assert 0 < difference <= run.metrics[0]["error_bound"]
+    said = re.search(r"differs from the plain run by more than (\S+) \(bound (\S+)\)", run.ran.out)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(difference, rel=0.01)
+    assert float(said[2]) == pytest.approx(run.metrics[0]["error_bound"], rel=0.01)
+
+
+# What each party holds, and touches
+
+
+def test_every_client_has_examples_of_its_own_not_evenly(run: Run) -> None:
+    shards = [read_shard(run.folder / "parties" / f"client{u}") for u in range(CLIENTS)]
+    data = load("digits")
+    dealt = Counter(image.tobytes() for shard in shards for image in shard.x)
+    assert dealt == Counter(image.tobytes() for image in data.train_x)
+    labels = np.array([np.bincount(shard.y, minlength=10) for shard in shards])
+    shares = labels / labels.sum(axis=0)
+    assert shares.max() > 0.75
+    assert shares.min() < 0.1
+
+
+def test_a_client_opens_nothing_but_its_own_folder(run: Run) -> None:
+    for u in range(CLIENTS):
+        own = f"parties/client{u}"
+        processes = [opened for opened in run.opened if f"{own}/client.key" in opened]
+        launcher, *clients = sorted(processes, key=len, reverse=True)
+        assert any("digits.csv" in path for path in launcher)  # it has dealt the data, and made all keys
+        assert len(clients) == 2  # masked, and plain beside it
+        for opened in clients:
+            assert f"{own}/shard.npz" in opened
+            assert not [path for path in opened if path != own and not path.startswith(f"{own}/")]
+
+
+def test_the_server_opens_no_clients_folder(run: Run) -> None:
+    for metrics in ("metrics.jsonl", "plain/metrics.jsonl"):
+        opened = min((opened for opened in run.opened if metrics in opened), key=len)  # the launcher reads it
+        assert {path for path in opened if path.startswith("parties")} == {
+            "parties/server/server.key",
+            "parties/server/roster",
+            "parties/server/roster.pub",
+        }
+
+
+# What is said
+
+
+def test_progress_is_told_in_plain_lines(run: Run) -> None:
+    form = r"  ([a-z-]+) +(\d) alive +([\d.]+ k?B) up +([\d.]+ k?B) down +(\d+) ms(  lost: 2 vanished)?"
+    told = [match.groups() for line in run.ran.out.splitlines() if (match := re.fullmatch(form, line))]
+    assert [row[0] for row in told] == ROUNDS * 2
+    assert [row[1] for row in told] == ["3"] * 8 + ["2"] * 2
+    assert [row[0] for row in told if row[5]] == ["masked-input"]
+    ended = [line for line in run.ran.out.splitlines() if line.startswith("round ")]
+    assert [line.split()[1] for line in ended] == ["1/2", "2/2"]
+    assert all("accuracy" in line and " up" in line and " down" in line for line in ended)
+
+
+def test_the_end_compares_with_plain(run: Run) -> None:
+    lines = run.ran.out.splitlines()
+    header = next(line for line in lines if line.startswith("scheme"))
+    assert "test accuracy" in header
+    assert "up per client and round" in header
+    plain = Run(run.folder / "plain", run.ran, [])
+    for name, metrics in (("masking", run.metrics), ("plain", plain.metrics)):
+        (row,) = [line.split() for line in lines if line.startswith(f"{name}  ")]
+        assert float(row[1]) == pytest.approx(metrics[-1]["accuracy"], abs=1e-4)
+        assert [record["alive"] for record in metrics] == [3, 2]
+    assert "honest-but-curious server" in run.ran.out
+
+
+def test_on_a_terminal_the_rounds_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    report = RoundReport("join", frozenset({0, 1}), {2: "late"}, {0: 41}, {}, 0, 0, 0.002)
+    with TrainingDisplay(Output(), 5).running() as display:
+        display.protocol_round(report)
+        display.training_round("the first round")
+    shown = screen.getvalue()
+    for text in ("the first round", "2 alive", "2 late", "training", "1/5"):
+        assert text in shown
+
+
+# What else can be asked for
+
+
+def test_its_own_configuration_is_accepted_back_and_flags_win_over_it(
+    run: Run, tmp_path: Path, here: Here
+) -> None:
+    flags = ["--config", str(run.folder / "config.json"), "--rounds", "1", "--lr", "0.2", "--no-baseline"]
+    ran = here("train", *flags, "--out", str(tmp_path / "again"), "--json")
+    assert (ran.code, ran.err) == (0, "")
+    again = Run(tmp_path / "again", ran, [])
+    assert again.json("config.json") == run.json("config.json") | {"rounds": 1, "lr": 0.2}
+    *rounds, training_round, summary = ran.records
+    assert [report["round"] for report in rounds] == ROUNDS
+    assert training_round["training_round"] == again.metrics[0]
+    assert [row["scheme"] for row in summary["summary"]["runs"]] == ["masking"]
+    assert not (again.folder / "plain").exists()
+
+
+def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
+    flags = ["--rounds", "100000", "--no-baseline", "--out", str(tmp_path / "run")]
+    command = Command("train", *SMALL, *flags)
+    command.line_with("round ")
+    command.interrupt()
+    ran = command.end()
+    assert (ran.code, ran.err) == (130, "error: interrupted\n")

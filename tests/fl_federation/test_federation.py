@@ -1,0 +1,314 @@
+"""Federated averaging: rounds over real sockets, what a client takes for a task, what the server can read."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import transport
+from fl.config import RunConfig
+from fl.data import Dataset
+from fl.data.shard import Shard
+from fl.federation import (
+    Instructions,
+    LocalTrainer,
+    Trained,
+    order_seed,
+    read_instructions,
+    scheme_for,
+    serve_rounds,
+)
+from fl.models import Description, build, to_vector
+from fl.training.local import LocalResult, train
+from secagg import Masking, Policy, Recorded, RemoteProtocolError, ServerView, run
+from secagg.masking.messages import MaskedInput
+from secagg.plain import Input
+from secagg.wire import decode
+from transport.cohort import lay_out_keys
+
+CPU = torch.device("cpu")
+SHAPE, CLASSES, LENGTH = (1, 2, 2), 3, 15
+SIZES = (5, 9, 21)  # examples of each client
+CONFIG = RunConfig(
+    clients=3,
+    rounds=2,
+    local_epochs=1,
+    batch_size=4,
+    lr=0.05,
+    momentum=0.9,
+    model="logistic",
+    max_examples=max(SIZES),
+    seed=0,
+)
+
+
+def shard(u: int) -> Shard:
+    rng = np.random.default_rng(u)
+    x = rng.uniform(0, 1, (SIZES[u], *SHAPE)).astype(np.float32)
+    return Shard(x, rng.integers(0, CLASSES, SIZES[u]), CLASSES, "tiny")
+
+
+def dataset() -> Dataset:
+    parts = [shard(u) for u in range(3)]
+    x, y = np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts])
+    return Dataset("tiny", x, y, x[:7], y[:7], CLASSES)
+
+
+def model() -> torch.nn.Module:
+    return build("logistic", SHAPE, CLASSES, CONFIG.seed)
+
+
+def task(**changed: Any) -> bytes:
+    """Instructions of the first round, as a server sends them, with some fields changed."""
+    fields: dict[str, Any] = {
+        "round": 1,
+        "model": Description("logistic", SHAPE, CLASSES),
+        "parameters": to_vector(model()).tobytes(),
+        "local_epochs": CONFIG.local_epochs,
+        "batch_size": CONFIG.batch_size,
+        "lr": CONFIG.lr,
+        "momentum": CONFIG.momentum,
+        "seed": CONFIG.seed,
+    }
+    return msgspec.msgpack.encode(["train", *(fields | changed).values()])
+
+
+def trained(u: int, parameters: np.ndarray, round: int) -> LocalResult:
+    """What client u computes in that round from those parameters."""
+    received = model()
+    torch.nn.utils.vector_to_parameters(torch.tensor(parameters), received.parameters())
+    return train(
+        received,
+        shard(u).x,
+        shard(u).y,
+        epochs=CONFIG.local_epochs,
+        batch_size=CONFIG.batch_size,
+        lr=CONFIG.lr,
+        momentum=CONFIG.momentum,
+        seed=order_seed(CONFIG.seed, u, round),
+        device=CPU,
+    )
+
+
+# Rounds
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> list[Trained]:
+    """A server and three clients on loopback."""
+    server, folders = lay_out_keys(tmp_path_factory.mktemp("parties"), 3)
+
+    def client(u: int, own: Path, endpoint: str) -> list[bool]:
+        summed = []
+        with transport.join(
+            endpoint, own / "client.key", own / "server.pub", own / "roster", policy=Policy()
+        ) as peer:
+            trainer = LocalTrainer(u, shard(u), "cpu")
+            while (contribution := peer.contribute(trainer)) is not None:
+                summed.append(contribution.summed)
+        return summed
+
+    with ThreadPoolExecutor(3) as threads:
+        with transport.serve("tcp://127.0.0.1:*", server / "server.key", server / "roster") as cohort:
+            clients = [threads.submit(client, u, own, cohort.endpoint) for u, own in enumerate(folders)]
+            rounds = list(serve_rounds(cohort, CONFIG, dataset()))
+        assert [client.result() for client in clients] == [[True] * CONFIG.rounds] * 3
+    return rounds
+
+
+def test_the_model_moves_by_the_weighted_mean_of_the_updates(rounds: list[Trained]) -> None:
+    """w <- w + sum n_k (w_k - w) / n, to the bound that the round states."""
+    before = to_vector(model()).astype(np.float64)
+    for number, after in enumerate(rounds, start=1):
+        results = [trained(u, before.astype(np.float32), number) for u in range(3)]
+        mean = np.average([result.update for result in results], axis=0, weights=SIZES)
+        assert np.abs(after.parameters - before - mean).max() <= after.record.error_bound
+        assert np.abs(mean).max() > 100 * after.record.error_bound  # or it would say nothing
+        before = after.parameters
+
+
+def test_a_round_tells_the_clients_means_and_the_test_sets(rounds: list[Trained]) -> None:
+    results = [trained(u, to_vector(model()), 1) for u in range(3)]
+    record = rounds[0].record
+    assert record.train_loss == pytest.approx(
+        np.average([result.loss for result in results], weights=SIZES), abs=1e-3
+    )
+    assert record.train_accuracy == sum(result.correct for result in results) / sum(SIZES)
+    assert (record.round, record.alive) == (1, 3)
+    assert 0 <= record.accuracy <= 1
+    assert record.bytes_up > 0
+    assert record.bytes_down > 3 * 4 * LENGTH
+
+
+# What the server can read
+
+
+def view_of(scheme: str, rng: Any) -> ServerView:
+    """Everything the server saw of the first round."""
+    config = msgspec.structs.replace(CONFIG, scheme=scheme)
+    recorders: list[Recorded] = []
+
+    def record(session: Any) -> Recorded:
+        recorders.append(Recorded(session))
+        return recorders[0]
+
+    run(
+        scheme_for(config, 3, LENGTH, 2**30),
+        {u: LocalTrainer(u, shard(u), "cpu") for u in range(3)},
+        task=task(),
+        rounding_seeds=dict.fromkeys(range(3), bytes(32)),
+        instrument=record,
+        rng=rng,
+    )
+    return recorders[0].view
+
+
+def own_numbers(u: int) -> dict[str, list[bytes]]:
+    """Client u's weight, count and loss in every form in which they might travel."""
+    result = trained(u, to_vector(model()), 1)
+    counts = {"examples": result.examples, "correct": result.correct}
+    forms = {
+        name: [count.to_bytes(8, "little"), msgspec.msgpack.encode(count)] for name, count in counts.items()
+    }
+    return forms | {"loss": [np.array(result.loss, kind).tobytes() for kind in ("<f4", "<f8")]}
+
+
+def test_masked_metrics_are_nowhere_in_what_the_server_saw() -> None:
+    """Each of the four vectors in its own ring; the same metrics under other masks are other words."""
+    first, second = (view_of("masking", np.random.default_rng(seed).bytes) for seed in (1, 2))
+    for u in range(3):
+        one, other = (
+            decode(MaskedInput, message).packed
+            for view in (first, second)
+            for round, v, message in view.received
+            if (round, v) == ("masked-input", u)
+        )
+        assert len(one) == 4
+        assert all(bytes(a) != bytes(b) for a, b in zip(one, other, strict=True))
+        said = b"".join(bytes(vector) for vector in one)
+        for forms in own_numbers(u).values():
+            assert forms[0] not in said
+            assert len(forms[1]) == 1 or forms[1] not in said
+    np.testing.assert_array_equal(first.aggregate.codes["examples"], [sum(SIZES)])
+    np.testing.assert_array_equal(first.aggregate.codes["update"], second.aggregate.codes["update"])
+
+
+def test_in_plain_they_are_all_there() -> None:
+    """The same look at a server that reads everything: it is the masks that hide."""
+    view = view_of("plain", np.random.default_rng(1).bytes)
+    for u in range(3):
+        (message,) = [message for round, v, message in view.received if (round, v) == ("input", u)]
+        said = b"".join(bytes(vector) for vector in decode(Input, message).vectors)
+        for forms in own_numbers(u).values():
+            assert forms[0] in said
+
+
+def test_every_metric_is_a_vector_of_the_session() -> None:
+    scheme = scheme_for(CONFIG, 3, LENGTH, 100)
+    assert isinstance(scheme, Masking)
+    assert set(scheme.vectors) == {"update", "examples", "loss", "correct"}
+
+
+# Tasks
+
+
+def test_a_task_is_read_back() -> None:
+    state = torch.get_rng_state()
+    instructions, received = read_instructions(task(round=7, lr=0.25))
+    assert (instructions.round, instructions.lr) == (7, 0.25)
+    np.testing.assert_array_equal(to_vector(received), to_vector(model()))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def reads_or_refuses(message: bytes) -> None:
+    try:
+        instructions, received = read_instructions(message)
+    except RemoteProtocolError:
+        return
+    assert isinstance(instructions, Instructions)
+    assert np.isfinite(to_vector(received)).all()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_task_or_an_error(message: bytes) -> None:
+    reads_or_refuses(message)
+
+
+@given(data=st.data())
+def test_a_task_with_changed_bytes_is_a_task_or_an_error(data: st.DataObject) -> None:
+    whole = task()
+    at, until = sorted((data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, len(whole)))))
+    reads_or_refuses(whole[:at] + data.draw(st.binary(max_size=8)) + whole[until:])
+
+
+@given(
+    model=st.sampled_from(["cnn", "mlp", "logistic"]),
+    shape=st.tuples(*[st.integers(1, 65_536)] * 3),
+    classes=st.integers(1, 65_536),
+    parameters=st.binary(max_size=100),
+)
+def test_any_model_is_a_task_or_an_error(
+    model: str, shape: tuple[int, int, int], classes: int, parameters: bytes
+) -> None:
+    """And takes no memory but that of its parameters, of which there are few here."""
+    reads_or_refuses(task(model=Description(model, shape, classes), parameters=parameters))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"round": 0},
+        {"local_epochs": 0},
+        {"local_epochs": 100_001},
+        {"batch_size": 0},
+        {"lr": -0.1},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+        {"momentum": float("nan")},
+        {"seed": "x"},
+        {"parameters": bytes(4 * LENGTH - 1)},
+        {"parameters": bytes(4 * LENGTH - 4)},
+        {"parameters": bytes(4 * LENGTH + 4)},
+        {"parameters": np.full(LENGTH, np.nan, "<f4").tobytes()},
+        {"parameters": np.full(LENGTH, np.inf, "<f4").tobytes()},
+        {"model": {"model": "resnet", "shape": SHAPE, "classes": CLASSES}},
+        {"model": {"model": "logistic", "shape": (1, 2), "classes": CLASSES}},
+        {"model": {"model": "logistic", "shape": (1, 2, 0), "classes": CLASSES}},
+        {"model": {"model": "logistic", "shape": SHAPE, "classes": CLASSES, "path": "/etc/passwd"}},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_task_out_of_range_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(RemoteProtocolError, match="the server's task is not a training round"):
+        read_instructions(task(**changed))
+
+
+def test_a_model_for_other_data_is_refused() -> None:
+    other = build("logistic", (1, 3, 3), CLASSES, 0)
+    message = task(model=Description("logistic", (1, 3, 3), CLASSES), parameters=to_vector(other).tobytes())
+    with pytest.raises(RemoteProtocolError, match=r"for images of \(1, 3, 3\) in 3 classes, this client's"):
+        LocalTrainer(0, shard(0), "cpu")(message)
+
+
+def test_a_client_learns_of_its_round_and_gives_four_vectors() -> None:
+    told: list[int] = []
+    vectors = LocalTrainer(1, shard(1), "cpu", told.append)(task(round=3))
+    assert told == [3]
+    assert vectors.keys() == {"update", "examples", "loss", "correct"}
+    assert vectors["examples"] == SIZES[1]
+    assert vectors["update"].shape == (LENGTH,)
+
+
+def test_the_order_of_examples_differs_by_client_and_round() -> None:
+    seeds = {order_seed(seed, u, round) for seed in range(3) for u in range(3) for round in range(3)}
+    assert len(seeds) == 27
+    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -1,0 +1,156 @@
+"""What the tests of sessions share: keys in folders, a server on loopback, clients that fail when told to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import transport
+from secagg import Counts, Masking, Plain, Policy, SecAggError, ServerSession
+from secagg.session import Scheme
+from secagg.wire import Raw
+from transport import Cohort, Contribution, Peer, TransportError
+from transport.cohort import lay_out_keys
+from transport.frames import Announce, Frame
+
+LOOPBACK = "tcp://127.0.0.1:*"
+PATIENCE = 60.0  # nothing waits so long unless something is broken
+ANY_SCHEME = Policy(frozenset({"masking", "plain"}))
+MAXIMUM = 2**20
+SHORT, LONG = 5, 100_000  # a LONG vector of the cohorts here is packed to more than one chunk
+
+
+def scheme_of(name: str, clients: int, length: int) -> Scheme:
+    make = {"masking": Masking.for_cohort, "plain": Plain.for_cohort}[name]
+    return make(clients, Counts(length=length, maximum=MAXIMUM))
+
+
+def vector(u: int, length: int) -> NDArray[np.int64]:
+    """Client u's secret; integers, so that every sum is exact."""
+    return (np.arange(length, dtype=np.int64) * (2 * u + 1) + u) % MAXIMUM
+
+
+def exact_sum(survivors: frozenset[int], length: int) -> NDArray[np.int64]:
+    return sum((vector(u, length) for u in survivors), np.zeros(length, np.int64))
+
+
+class Federation:
+    """Every party's folder of keys, and the two calls that use them."""
+
+    def __init__(self, folder: Path, clients: int) -> None:
+        self.server, self.clients = lay_out_keys(folder, clients)
+
+    def serve(self, bind: str = LOOPBACK) -> Cohort:
+        return transport.serve(bind, self.server / "server.key", self.server / "roster")
+
+    def join(
+        self, u: int, endpoint: str, policy: Policy = ANY_SCHEME, patience: float = PATIENCE, **files: Path
+    ) -> Peer:
+        own = self.clients[u]
+        given = {"key": own / "client.key", "server": own / "server.pub", "roster": own / "roster"} | files
+        return transport.join(endpoint, **given, policy=policy, patience=patience)
+
+    def contribute(
+        self,
+        u: int,
+        endpoint: str,
+        length: int,
+        *,
+        policy: Policy = ANY_SCHEME,
+        stay: Event | None = None,
+        **how: Any,
+    ) -> Contribution | None:
+        """Body of a client's thread: one session, then gone; after an error not before `stay`."""
+        with self.join(u, endpoint, policy) as peer:
+            try:
+                return peer.contribute(lambda task: vector(u, length), **how)
+            except SecAggError:
+                if stay is not None:
+                    stay.wait(PATIENCE)
+                raise
+
+    def contribute_often(self, u: int, endpoint: str, length: int, **how: Any) -> list[Contribution]:
+        """Body of a client's thread: every session until the server closes."""
+        contributions = []
+        with self.join(u, endpoint) as peer:
+            while (contribution := peer.contribute(lambda task: vector(u, length), **how)) is not None:
+                contributions.append(contribution)
+        return contributions
+
+
+def vanish(round: str, fraction: float = 0.0) -> Callable[[str, int, int], None]:
+    """A client's `progress`: its connection breaks in that round, once a part of its message has left."""
+
+    def progress(name: str, sent: int, size: int) -> None:
+        if name == round and sent >= fraction * size:
+            raise TransportError("the plug was pulled")
+
+    return progress
+
+
+Deed = Callable[[Frame, Raw | None], list[list[Raw]] | None]
+"""What leaves in the place of a frame and its payload; None: they themselves."""
+
+
+def spoil(peer: Peer, deed: Deed, until: Event) -> None:
+    """Let the peer do the deed in the place of a frame, then stay silent, but connected, `until`."""
+    send = peer._send
+
+    def spoiled(frame: Frame, payload: Raw | None = None) -> None:
+        instead = deed(frame, payload)
+        if instead is None:
+            return send(frame, payload)
+        for parts in instead:
+            peer._socket.send_multipart(parts)
+        until.wait(PATIENCE)
+        raise TransportError("the deed is done")
+
+    peer._send = spoiled  # type: ignore[method-assign]
+
+
+def is_answer(frame: Frame, number: int) -> bool:
+    """Whether it announces a client's message: 0 closes join, 3 masked-input."""
+    return isinstance(frame, Announce) and frame.number == number
+
+
+class Instrumented:
+    """A scheme whose server sessions are wrapped."""
+
+    def __init__(self, scheme: Scheme, wrap: Callable[[ServerSession], Any]) -> None:
+        self._scheme, self._wrap = scheme, wrap
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scheme, name)
+
+    def server(self, *args: Any, **named: Any) -> Any:
+        return self._wrap(self._scheme.server(*args, **named))
+
+
+class Telling:
+    """A server session that tells a test of each message it has taken."""
+
+    def __init__(self, session: ServerSession, tell: Callable[[ServerSession], None]) -> None:
+        self._session, self._tell = session, tell
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def receive(self, sender: int, message: Raw) -> None:
+        self._session.receive(sender, message)
+        self._tell(self._session)
+
+
+class Clock:
+    """`time` as a module sees it, and how many seconds a test has put it ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead

@@ -1,0 +1,156 @@
+"""A cohort on one machine: each party has its own folder, and no process outlives the one that began it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from transport.cohort import LocalProcesses, lay_out_keys
+from transport.keys import read_private, read_public
+from transport.roster import read
+
+MARK = "as imported"
+
+
+def say(pipe: Connection, what: Callable[[], object]) -> None:
+    pipe.send(what())
+
+
+def wait_for_ever(pipe: Connection) -> None:
+    pipe.send(os.getpid())
+    time.sleep(3600)
+
+
+def wait_for_ever_and_ignore_the_request_to_end(pipe: Connection) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    wait_for_ever(pipe)
+
+
+def kill_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+def mark() -> str:
+    return MARK
+
+
+def deaf_to_ctrl_c() -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def what_one_says(what: Callable[[], object]) -> object:
+    here, there = Pipe()
+    with LocalProcesses() as processes:
+        processes.start("one", say, there, what)
+        there.close()
+        return here.recv()
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+# Processes
+
+
+def test_exit_codes_tell_how_each_process_ended(capfd: pytest.CaptureFixture[str]) -> None:
+    here, there = Pipe()
+    with LocalProcesses() as processes:
+        processes.start("well", os.getpid)
+        processes.start("four", sys.exit, 4)
+        processes.start("error", fail, "the reason")
+        processes.start("killed", kill_itself)
+        processes.start("runs", wait_for_ever, there)
+        for name, code in {"well": 0, "four": 4, "error": 1, "killed": -9}.items():
+            assert processes.wait_for(name) == code
+        assert processes.wait(0) == {"well": 0, "four": 4, "error": 1, "killed": -9, "runs": None}
+        pid = here.recv()
+        assert not is_gone(pid)
+    assert is_gone(pid)
+    assert capfd.readouterr().err == "error: ValueError: the reason\n"
+
+
+@pytest.mark.parametrize("target", [wait_for_ever, wait_for_ever_and_ignore_the_request_to_end])
+def test_an_exception_takes_the_processes_along(
+    target: Callable[[Connection], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transport.cohort._STOP_SECONDS", 0.1)
+    here, there = Pipe()
+    pids = []
+
+    def interrupted() -> None:
+        with LocalProcesses() as processes:
+            for name in "abc":
+                processes.start(name, target, there)
+            pids.extend(here.recv() for _ in range(3))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert all(map(is_gone, pids))
+
+
+@pytest.mark.parametrize("death", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_the_one_that_was_killed(death: signal.Signals) -> None:
+    """They hold its stdout: it is at its end when the last of them is."""
+    program = (
+        "import sys, time; from transport.cohort import LocalProcesses\n"
+        "if __name__ == '__main__':\n"
+        "    with LocalProcesses() as processes:\n"
+        "        for name in 'abc': processes.start(name, time.sleep, 3600)\n"
+        "        print('started', flush=True)\n"
+        "        time.sleep(3600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == "started\n"
+        launcher.send_signal(death)
+        assert launcher.communicate(timeout=30) == ("", None)
+        assert launcher.returncode == -death
+
+
+def test_processes_are_deaf_to_ctrl_c_from_the_beginning_and_this_one_is_not() -> None:
+    assert what_one_says(deaf_to_ctrl_c) is True
+    assert not deaf_to_ctrl_c()
+
+
+def test_processes_start_by_spawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork would show what this process has changed."""
+    monkeypatch.setattr(sys.modules[__name__], "MARK", "changed")
+    assert mark() == "changed"
+    assert what_one_says(mark) == "as imported"
+
+
+# Folders
+
+
+def test_every_party_has_its_own_keys_and_no_others(tmp_path: Path) -> None:
+    server, clients = lay_out_keys(tmp_path / "parties", 3)
+    assert {path.name for path in server.iterdir()} == {"server.key", "roster", "roster.pub"}
+    for u, own in enumerate(clients):
+        assert {path.name for path in own.iterdir()} == {"client.key", "server.pub", "roster", "roster.pub"}
+        assert stat.S_IMODE(own.stat().st_mode) == 0o700
+        assert stat.S_IMODE((own / "client.key").stat().st_mode) == 0o600
+        key = read_private(own / "client.key", "client")
+        assert key.id == u
+        assert read(own / "roster", read_public(own / "roster.pub")).clients[u] == key.public
+        assert read_public(own / "server.pub") == read_private(server / "server.key").public
+    assert len({(own / "client.key").read_bytes() for own in clients}) == 3
