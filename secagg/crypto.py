@@ -150,6 +150,16 @@ def is_signature(public: bytes, message: bytes, signature: bytes) -> bool:
     return True
 
 
+_P: Final = 2**255 - 19
+_Y8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER_Y: Final = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})  # of the 8 points whose order divides 8
+
+
+def verifies_anything(public: bytes) -> bool:
+    """Whether this Ed25519 key is a point of small order, under which anybody can sign."""
+    return int.from_bytes(public, "little") % 2**255 % _P in _SMALL_ORDER_Y
+
+
 def check_public_key(public: bytes) -> None:
     """Raises: RemoteProtocolError for a point of small order: any agreement with it gives zero."""
     _ANY_KEY.agree(public)

@@ -10,7 +10,7 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex
 
 import msgspec
 import numpy as np
@@ -125,13 +125,23 @@ Vectors = Mapping[str, Spec]
 def set_exactly(struct: msgspec.Struct, name: str, kind: type[int] | type[float]) -> None:
     """A field as Python's own int or float, as which it is sent and digested, if it is that number."""
     value = getattr(struct, name)
-    try:
-        exact = int(operator.index(value)) if kind is int else float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise LocalProtocolError(
-            f"{name} {value!r} is not {'an integer' if kind is int else 'a number'}"
-        ) from None
+    exact = integer(name, value) if kind is int else _real(name, value)
     msgspec.structs.force_setattr(struct, name, exact)
+
+
+def integer(name: str, value: SupportsIndex) -> int:
+    """Raises: LocalProtocolError if this is no integer."""
+    try:
+        return int(operator.index(value))
+    except TypeError:
+        raise LocalProtocolError(f"{name} {value!r} is not an integer") from None
+
+
+def _real(name: str, value: SupportsFloat) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise LocalProtocolError(f"{name} {value!r} is not a number") from None
 
 
 def _check(condition: bool, message: str) -> None:

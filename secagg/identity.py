@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from secagg.crypto import DIGEST_BYTES, KEY_BYTES, Rng, SigningKey, Tag, digest, is_signature, system_rng
+from secagg.crypto import (
+    DIGEST_BYTES,
+    KEY_BYTES,
+    Rng,
+    SigningKey,
+    Tag,
+    digest,
+    is_signature,
+    system_rng,
+    verifies_anything,
+)
 from secagg.errors import ClientId, LocalProtocolError
 
 
@@ -23,6 +33,10 @@ class Roster:
     def __post_init__(self) -> None:
         if len(self.digest) != DIGEST_BYTES:
             raise LocalProtocolError(f"a roster's digest has {DIGEST_BYTES} bytes")
+        if weak := [u for u, key in self.keys.items() if verifies_anything(key)]:
+            raise LocalProtocolError(
+                f"the roster lists client {weak[0]} with a key of small order, under which anybody can sign"
+            )
 
     def signed_by(self, u: ClientId, message: bytes, signature: bytes) -> bool:
         """Whether u is in this roster and this is its signature."""

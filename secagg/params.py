@@ -33,6 +33,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
 
     def __post_init__(self) -> None:
         set_exactly(self, "clients", int)
+        self._check(isinstance(self.small_cohort, bool), "small_cohort is True or False")
         self._check(1 <= self.clients <= MAX_CLIENTS, f"{self.clients} clients is not in 1..{MAX_CLIENTS}")
         self._check(
             self.clients >= 3 or self.small_cohort,

@@ -128,6 +128,8 @@ class PlainServer:
 
     def receive(self, sender: ClientId, message: Raw) -> None:
         if sender not in self.waiting_for:
+            if self.round == "join":  # a vector that was added cannot be taken back
+                self._answered.discard(sender)
             raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
         self.waiting_for -= {sender}
         try:

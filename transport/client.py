@@ -153,6 +153,7 @@ class Peer:
         self._heard = time.monotonic()
         self._lost_at: float | None = None
         self._closed = False
+        self._failed_handshakes = 0
         try:
             self._socket.connect(connect)
         except zmq.ZMQError as error:
@@ -254,12 +255,16 @@ class Peer:
                 f"the server at {self._connect} does not know this client's key: its roster must list it"
             )
         if event & _WRONG_SERVER:
+            # Once may be a server that closed in the middle of it; ZeroMQ tries again.
+            self._failed_handshakes += 1
+            if self._failed_handshakes < 3:
+                return
             raise TransportError(
                 f"{self._connect} is not the server this client holds the key of: compare the fingerprints "
                 "(`secagg keys show`)"
             )
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self._lost_at, self._heard = None, time.monotonic()
+            self._lost_at, self._heard, self._failed_handshakes = None, time.monotonic(), 0
             self._send(Hello(TRANSPORT_VERSION))
         elif event == zmq.EVENT_DISCONNECTED:
             self._lost_at = time.monotonic()

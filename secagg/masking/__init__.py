@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Literal, get_args
 
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
-from secagg.encoding import Spec, Vectors, set_exactly
+from secagg.encoding import Spec, Vectors, integer, set_exactly
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, Roster
 from secagg.masking.client import MaskingClient
@@ -100,7 +100,8 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
 
         Raises: LocalProtocolError where no such session is possible, with the number that fails.
         """
-        A = corrupt if corrupt is not None else int(adversary == "active" and clients > 2)
+        clients = integer("clients", clients)
+        A = integer("corrupt", corrupt) if corrupt is not None else int(adversary == "active" and clients > 2)
         t = threshold if threshold is not None else default_threshold(clients, adversary, A)
         return cls(
             clients=clients,

@@ -416,29 +416,25 @@ class AwaitingSignatures(NeverPickled):
     statement: bytes = field(repr=False)
 
     def unmask(self, request: SignedUnmaskingRequest) -> Unmasking:
-        """Reveal, once a quorum has signed exactly what u signed.
+        """Reveal, once m_min members of U3 have signed exactly what u signed.
 
-        Any two quorums share an honest client, and an honest client signs once: all that unmask, unmask
-        the same U3.
+        m_min >= t > (n + A) / 2 >= (|U1| + A) / 2: of one cohort any two such quorums share an honest client,
+        which signs once, so that all that unmask, unmask the same U3. And m_min, not the quorum of U1: a U3
+        is the server's claim, only who signed has been there.
 
-        Raises: RemoteProtocolError unless signatures of more than (|U1| + A) / 2 members of U3 verify.
+        Raises: RemoteProtocolError if fewer signatures of members of U3 verify.
         """
         session, roster = self.holding.session, self.identity.roster
         signed = sum(
             v in self.U3 and roster.signed_by(v, self.statement, signature)
             for v, signature in request.signatures.items()
         )
-        needed = quorum(len(session.keys), session.terms.parameters.corrupt)
+        needed = session.terms.parameters.m_min
         if signed < needed:
             raise RemoteProtocolError(
                 f"{signed} clients signed the survivors this client was shown, {needed} are needed"
             )
         return self.holding.reveal(self.holding.U2 - self.U3)
-
-
-def quorum(keys: int, corrupt: int) -> int:
-    """The smallest number above (|U1| + A) / 2."""
-    return (keys + corrupt) // 2 + 1
 
 
 def _check_survivors(session: Session, survivors: int) -> None:

@@ -30,7 +30,6 @@ from secagg.masking.client import (
     keys_statement,
     members_statement,
     pair_mask_key,
-    quorum,
     self_mask_key,
     session_id,
     shares_statement,
@@ -155,7 +154,9 @@ class MaskingServer(NeverPickled):
         closing, self.round, self.waiting_for = self.round, DONE, frozenset()
         kept = set() if closing == "masked-input" else self._lost
         alive, self._answered = frozenset(self._answered - kept), set()
-        if len(alive) < (needed := self._needed(closing)):
+        summing = closing in ("masked-input", "consistency-check")
+        needed = self._parameters.m_min if summing else self._threshold
+        if len(alive) < needed:
             raise TooFewClients(len(alive), needed, closing)
         match closing:
             case "join":
@@ -175,14 +176,6 @@ class MaskingServer(NeverPickled):
         self.round = rounds[rounds.index(closing) + 1]
         self.waiting_for = alive - self._lost
         return {u: request for u, request in requests.items() if u in self.waiting_for}
-
-    def _needed(self, round: str) -> int:
-        """Of the clients, in this round, for the session to go on."""
-        if round == "masked-input":
-            return self._parameters.m_min
-        if round == "consistency-check":
-            return max(self._threshold, quorum(len(self._keys), self._parameters.corrupt))
-        return self._threshold
 
     # Round 0: AdvertiseKeys
 
@@ -332,6 +325,10 @@ class MaskingServer(NeverPickled):
     def _rebuild(self, v: ClientId, shares: Mapping[int, int]) -> bytes:
         """SS.recon of one secret of v from the t holders with the lowest points that kept their places."""
         shares = {x: y for x, y in shares.items() if x - 1 not in self._lost}
+        reporting = {holder for holder, dealer in self.unopened if dealer == v}
+        if len(shares) < self._threshold and self._roster and len(reporting) > self._parameters.corrupt:
+            # More than can be corrupt could not use what v signed: one of them at least is honest.
+            raise RemoteProtocolError(f"client {v} dealt shares that its holders cannot use", {v})
         if len(shares) < self._threshold:
             raise TooFewClients(len(shares), self._threshold, UNMASKING)
         secret = recon({x: shares[x] for x in sorted(shares)[: self._threshold]})

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from secagg import Bounded, Identity, LocalProtocolError, Masking, RemoteProtocolError, Roster
 from secagg.crypto import KEY_BYTES, Rng, SigningKey, system_rng
-from secagg.masking.client import members_statement, quorum
+from secagg.masking import least_threshold
+from secagg.masking.client import members_statement
 from secagg.masking.messages import (
     Commitments,
     ConsistencyCheckRequest,
@@ -55,7 +56,7 @@ from tests.secagg.helpers import (
 
 ACTIVE, SEMI_HONEST = FIVE["active"], FIVE["semi-honest"]
 SEVEN = active(range(7), MIXED)
-"""A = 1, t = 5: the quorum of seven keys is five, and of six or five keys four."""
+"""A = 1, t = m_min = 5."""
 
 
 def play(scheme: Masking, **more: Any) -> Play:
@@ -431,18 +432,12 @@ def signatures(change: Callable[[dict[int, bytes]], dict[int, bytes]]) -> Callab
     return lambda request: SignedUnmaskingRequest(change(request.signatures))
 
 
-def test_a_quorum_is_the_smallest_number_above_half_of_the_keys_and_the_corrupt() -> None:
-    for keys, corrupt, needed in [
-        (3, 0, 2),
-        (4, 0, 3),
-        (4, 1, 3),
-        (5, 1, 4),
-        (6, 2, 5),
-        (7, 2, 5),
-        (100, 33, 67),
-    ]:
-        assert quorum(keys, corrupt) == needed
-        assert needed > (keys + corrupt) / 2 >= needed - 1
+@given(n=st.integers(3, 1000), data=st.data())
+def test_as_many_signatures_as_survivors_are_a_quorum_of_any_U1(n: int, data: st.DataObject) -> None:
+    """m_min >= t > (n + A) / 2, and |U1| <= n: two of one cohort share more than A signers."""
+    corrupt = data.draw(st.integers(0, n - 2))
+    least = least_threshold(n, "active", corrupt)
+    assert least > (n + corrupt) / 2 >= least - 1 or least == corrupt + 2
 
 
 def test_a_client_reveals_nothing_without_a_quorum_of_signatures() -> None:
@@ -457,9 +452,10 @@ def test_a_client_reveals_shares_to_a_quorum() -> None:
     assert decode(Unmasking, it.clients[0].receive(request)).shares.keys() == set(range(5))
 
 
-@pytest.mark.parametrize(("lost", "needed"), [(0, 5), (1, 4)])
-def test_the_quorum_is_above_half_of_u1_and_the_corrupt(lost: int, needed: int) -> None:
-    """Whoever vanished before it had keys can neither sign nor split the cohort."""
+@pytest.mark.parametrize("lost", [0, 1])
+def test_m_min_survivors_have_to_sign_however_small_u1(lost: int) -> None:
+    """A U3 is the server's claim: who has not signed may never have been there."""
+    needed = SEVEN.m_min
 
     def unmasking() -> Play:
         it = Play(SEVEN, mixed_inputs(range(7)), drop={"join": set(range(7 - lost, 7))})

@@ -256,3 +256,36 @@ def test_throwaway_keys_are_fresh_by_default_and_the_generators_where_one_is_giv
 def test_nobody_makes_a_roster_of_nobody() -> None:
     roster, ours = throwaway_identities([])
     assert (roster.keys, ours) == ({}, {})
+
+
+SMALL_ORDER = [
+    y.to_bytes(32, "little")
+    for sign in (0, 2**255)
+    for y in [
+        sign + 0,
+        sign + 1,
+        sign + 2**255 - 20,
+        sign + 2**255 - 19,
+        sign + 2**255 - 18,
+        sign + 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+        sign + 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+    ]
+    if y < 2**256
+]
+
+
+def test_under_a_key_of_small_order_anybody_can_sign():
+    """The control: R of small order and S = 0 verify for one message in eight, or more."""
+    identity_point = b"\1" + bytes(31)
+    forged = {
+        public
+        for public in SMALL_ORDER
+        if any(is_signature(public, bytes([i]), identity_point + bytes(32)) for i in range(64))
+    }
+    assert len(forged) >= 5
+
+
+@pytest.mark.parametrize("public", SMALL_ORDER, ids=bytes.hex)
+def test_a_roster_with_a_key_of_small_order_is_refused(public):
+    with pytest.raises(LocalProtocolError, match="small order"):
+        Roster(bytes(32), {7: public})

@@ -165,15 +165,7 @@ def test_a_stranger_and_a_latecomer_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "round",
-    [
-        pytest.param(
-            "join",
-            marks=pytest.mark.xfail(
-                strict=True, raises=AssertionError, reason="what is refused here costs nobody its place"
-            ),
-        ),
-        "input",
-    ],
+    ["join", "input"],
 )
 def test_a_client_that_says_two_things_in_a_round_is_out(round: str) -> None:
     """As in masking, and as `ServerSession.receive` says: only a vector stays in the sum."""
