@@ -21,6 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model": MODELS,
     "dataset": tuple(DATASETS),
     "scheme": ("masking", "plain"),
+    "adversary": ("active", "semi-honest"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }
 
@@ -46,6 +47,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     alpha: Annotated[float, Meta(ge=1e-3, le=1e6)] = 0.5
     """Dirichlet concentration of the clients' label mixtures: small is skewed, large is even."""
     scheme: str = "masking"
+    adversary: str = "active"
+    """What the server may do: anything (active), or only look (semi-honest)."""
+    corrupt: Annotated[int, Meta(ge=0, le=10_000)] | None = None
+    """Clients assumed on the server's side; None: the scheme's default."""
     bits: Annotated[int, Meta(ge=2, le=32)] = 16
     """Bits per coordinate of a client's encoded update."""
     bound: Annotated[float, Meta(gt=0, le=1e6)] = 3.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from secagg import (
     Masking,
     Plain,
     RemoteProtocolError,
+    Roster,
     Scheme,
     Weight,
 )
@@ -46,9 +48,11 @@ _Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 class Instructions(msgspec.Struct, frozen=True, array_like=True, tag="train", forbid_unknown_fields=True):
     """The task of one training round: the model, and all that a client is to do with it.
 
-    parameters: (d,) little-endian float32. seed: of the order of examples, with client id and round.
+    run: fresh for each run, so that round 3 of this one is not round 3 of another: a client contributes to
+    each once. parameters: (d,) little-endian float32. seed: of the order of examples, with id and round.
     """
 
+    run: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     round: _Count
     model: Description
     parameters: bytes
@@ -75,12 +79,14 @@ def read_instructions(task: bytes) -> tuple[Instructions, torch.nn.Module]:
         from_vector(model, vector)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RuntimeError, ValueError) as error:
         raise RemoteProtocolError(f"the server's task is not a training round: {error}") from None
+    if msgspec.msgpack.encode(instructions) != task:
+        raise RemoteProtocolError("the server's task is in a form that is not canonical")
     if not math.isfinite(instructions.lr) or not math.isfinite(instructions.momentum):
         raise RemoteProtocolError("the server's task has a learning rate or momentum that is not a number")
     return instructions, model
 
 
-def scheme_for(config: RunConfig, clients: int, length: int, examples: int) -> Scheme:
+def scheme_for(config: RunConfig, clients: int, length: int, examples: int, roster: Roster | None) -> Scheme:
     """The session of every training round. length: d of the model; examples: the largest weight."""
     vectors = {
         UPDATE: Bounded(length=length, bound=config.bound, bits=config.bits, clip=config.clip),
@@ -88,8 +94,16 @@ def scheme_for(config: RunConfig, clients: int, length: int, examples: int) -> S
         LOSS: Bounded(length=1, bound=LOSS_BOUND),
         CORRECT: Counts(length=1, maximum=examples),
     }
-    make = {"masking": Masking.for_cohort, "plain": Plain.for_cohort}[config.scheme]
-    return make(clients, vectors, small_cohort=config.small_cohort)
+    if config.scheme == "plain":
+        return Plain.for_cohort(clients, vectors, small_cohort=config.small_cohort)
+    return Masking.for_cohort(
+        clients,
+        vectors,
+        adversary=config.adversary,
+        roster=roster,
+        corrupt=config.corrupt,
+        small_cohort=config.small_cohort,
+    )
 
 
 @dataclass(frozen=True)
@@ -138,8 +152,13 @@ def serve_rounds(
     model = build(config.model, dataset.shape, dataset.classes, config.seed)
     server = FedAvg(to_vector(model))
     scheme = scheme_for(
-        config, len(cohort.roster), len(server.parameters), config.max_examples or len(dataset.train_y)
+        config,
+        len(cohort.roster),
+        len(server.parameters),
+        config.max_examples or len(dataset.train_y),
+        cohort.roster.identities,
     )
+    run = os.urandom(16)
     for round in range(1, config.rounds + 1):
         begun, reports = time.monotonic(), list[RoundReport]()
 
@@ -149,6 +168,7 @@ def serve_rounds(
 
         task = msgspec.msgpack.encode(
             Instructions(
+                run,
                 round,
                 description,
                 server.broadcast.astype("<f4").tobytes(),

@@ -2,10 +2,11 @@
 
 from secagg.encoding import Bounded, Clipping, Counts, Weight
 from secagg.errors import LocalProtocolError, RemoteProtocolError, SecAggError, TooFewClients
+from secagg.identity import Identity, Roster, throwaway_identities
 from secagg.masking import Masking
 from secagg.plain import Plain
 from secagg.policy import Policy
-from secagg.record import Recorded, ServerView
+from secagg.record import Recorded, ServerView, Tampered
 from secagg.session import Aggregate, ClientSession, Scheme, ServerSession, run
 
 __all__ = [
@@ -14,17 +15,21 @@ __all__ = [
     "ClientSession",
     "Clipping",
     "Counts",
+    "Identity",
     "LocalProtocolError",
     "Masking",
     "Plain",
     "Policy",
     "Recorded",
     "RemoteProtocolError",
+    "Roster",
     "Scheme",
     "SecAggError",
     "ServerSession",
     "ServerView",
+    "Tampered",
     "TooFewClients",
     "Weight",
     "run",
+    "throwaway_identities",
 ]

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, NoReturn
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -31,6 +32,7 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 AE_OVERHEAD: Final = NONCE_BYTES + 16
 DIGEST_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
 
 
 class Tag(Enum):
@@ -44,16 +46,26 @@ class Tag(Enum):
     SELF_MASK = b"self-mask"  # KDF: PRG key from b_u
     PAIR_MASK = b"pair-mask"  # KDF: PRG key from s_uv
     ROUNDING = b"rounding"  # KDF: PRG key of the stochastic rounding
+    ROSTER = b"roster"  # digest of a roster made in this process
+    MEMBERS = b"members"  # digest of U1, U2 or U3
+    COMMIT_MASK = b"commit-mask"  # commitment of b_u
+    COMMIT_KEY_SHARE = b"commit-key-share"  # commitment of one holder's share of s_u^SK
+    COMMIT_MASK_SHARE = b"commit-mask-share"  # commitment of one holder's share of b_u
+    SIGN_KEYS = b"sign-keys"  # SIG: AdvertiseKeys
+    SIGN_SHARES = b"sign-shares"  # SIG: ShareKeys
+    SIGN_MEMBERS = b"sign-members"  # SIG: ConsistencyCheck
 
 
 def transcript(tag: Tag, *parts: bytes | int | str) -> bytes:
-    """The tag, the protocol version and the parts, each with its length: no two lists give the same bytes."""
+    """The tag, the protocol version and the parts, each with its kind and length: no two lists give the same
+    bytes. Integers are below 2^64.
+    """
     encoded = [f"secagg/{PROTOCOL_VERSION}/".encode() + tag.value]
     for part in parts:
         if isinstance(part, int):
-            encoded.append(part.to_bytes(8, "big"))
+            encoded.append(b"i" + part.to_bytes(8, "big"))
         else:
-            encoded.append(part.encode() if isinstance(part, str) else part)
+            encoded.append(b"s" + part.encode() if isinstance(part, str) else b"b" + part)
     return b"".join(len(p).to_bytes(8, "big") + p for p in encoded)
 
 
@@ -107,6 +119,45 @@ class SecretKey(NeverPickled):
 
     def __repr__(self) -> str:
         return "SecretKey(<hidden>)"
+
+
+class SigningKey(NeverPickled):
+    """SIG.gen: an Ed25519 key pair (RFC 8032).
+
+    Security: one key signs for many sessions; what it signs is a transcript with a tag of its own.
+    """
+
+    __slots__ = ("_private", "public")
+
+    def __init__(self, secret: bytes) -> None:
+        self._private = Ed25519PrivateKey.from_private_bytes(secret)
+        self.public: bytes = self._private.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """SIG.sign: 64 bytes."""
+        return self._private.sign(message)
+
+    def __repr__(self) -> str:
+        return "SigningKey(<hidden>)"
+
+
+def is_signature(public: bytes, message: bytes, signature: bytes) -> bool:
+    """SIG.ver."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+_P: Final = 2**255 - 19
+_Y8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER_Y: Final = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})  # of the 8 points whose order divides 8
+
+
+def verifies_anything(public: bytes) -> bool:
+    """Whether this Ed25519 key is a point of small order, under which anybody can sign."""
+    return int.from_bytes(public, "little") % 2**255 % _P in _SMALL_ORDER_Y
 
 
 def check_public_key(public: bytes) -> None:

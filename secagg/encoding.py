@@ -7,9 +7,10 @@ two that the sum of all clients' codes cannot leave: b = ceil(log2(n (2^q - 1) +
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex
 
 import msgspec
 import numpy as np
@@ -26,8 +27,13 @@ _GROUP: Final = 64  # b words of 64 bits hold 64 values of b bits
 Vector = ArrayLike
 
 
+class _Codes(Protocol):
+    @property
+    def largest_code(self) -> int: ...
+
+
 class _Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
-    def ring_bits(self, clients: int) -> int:
+    def ring_bits(self: _Codes, clients: int) -> int:
         """b of the ring Z_{2^b} in which `clients` codes are summed.
 
         Raises: LocalProtocolError above 62 bits.
@@ -39,10 +45,6 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_
                 f"at most {MAX_RING_BITS} are possible: use fewer bits or a smaller maximum"
             )
         return bits
-
-    @property
-    def largest_code(self) -> int:
-        raise NotImplementedError
 
 
 class Bounded(_Spec, frozen=True, kw_only=True, tag="bounded"):
@@ -58,10 +60,15 @@ class Bounded(_Spec, frozen=True, kw_only=True, tag="bounded"):
     clip: float | None = None
 
     def __post_init__(self) -> None:
+        set_exactly(self, "length", int)
+        set_exactly(self, "bits", int)
+        set_exactly(self, "bound", float)
         _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^29")
-        _check(0 < self.bound < math.inf, f"bound {self.bound} is not a positive number")
+        _check(1e-30 <= self.bound <= 1e30, f"bound {self.bound} is not a number in 1e-30..1e30")
         _check(2 <= self.bits <= 32, f"bits {self.bits} is not in 2..32")
-        _check(self.clip is None or 0 < self.clip < math.inf, f"clip {self.clip} is not a positive number")
+        if self.clip is not None:
+            set_exactly(self, "clip", float)
+            _check(1e-30 <= self.clip <= 1e30, f"clip {self.clip} is not a number in 1e-30..1e30")
 
     @property
     def levels(self) -> int:
@@ -80,6 +87,8 @@ class Counts(_Spec, frozen=True, kw_only=True, tag="counts"):
     maximum: int
 
     def __post_init__(self) -> None:
+        set_exactly(self, "length", int)
+        set_exactly(self, "maximum", int)
         _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^29")
         _check(1 <= self.maximum < 2**53, f"maximum {self.maximum} is not in 1..2^53-1")
 
@@ -97,6 +106,7 @@ class Weight(_Spec, frozen=True, kw_only=True, tag="weight"):
     maximum: int
 
     def __post_init__(self) -> None:
+        set_exactly(self, "maximum", int)
         _check(1 <= self.maximum < 2**31, f"maximum weight {self.maximum} is not in 1..2^31-1")
 
     @property
@@ -110,6 +120,28 @@ class Weight(_Spec, frozen=True, kw_only=True, tag="weight"):
 
 Spec = Bounded | Counts | Weight
 Vectors = Mapping[str, Spec]
+
+
+def set_exactly(struct: msgspec.Struct, name: str, kind: type[int] | type[float]) -> None:
+    """A field as Python's own int or float, as which it is sent and digested, if it is that number."""
+    value = getattr(struct, name)
+    exact = integer(name, value) if kind is int else _real(name, value)
+    msgspec.structs.force_setattr(struct, name, exact)
+
+
+def integer(name: str, value: SupportsIndex) -> int:
+    """Raises: LocalProtocolError if this is no integer."""
+    try:
+        return int(operator.index(value))
+    except TypeError:
+        raise LocalProtocolError(f"{name} {value!r} is not an integer") from None
+
+
+def _real(name: str, value: SupportsFloat) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise LocalProtocolError(f"{name} {value!r} is not a number") from None
 
 
 def _check(condition: bool, message: str) -> None:
@@ -135,6 +167,8 @@ def check_vectors(specs: Vectors, values: Mapping[str, Vector]) -> dict[str, NDA
 
     Raises: LocalProtocolError naming the vector and what is wrong with it.
     """
+    if odd := [name for name in values if not isinstance(name, str)]:
+        raise LocalProtocolError(f"a vector's name is a string, not {odd[0]!r}")
     if missing := specs.keys() - values.keys():
         raise LocalProtocolError(f"vector {sorted(missing)[0]!r} of the session is missing")
     if unknown := values.keys() - specs.keys():
@@ -183,9 +217,13 @@ def norm_factor(spec: Bounded, x: NDArray[Any]) -> float:
     """min(1, C / ||x||_2), the factor that brings x into the ball of radius clip."""
     if spec.clip is None:
         return 1.0
-    blocks = (x[i : i + _BLOCK] for i in range(0, len(x), _BLOCK))
-    square = sum(float(np.square(block, dtype=np.float64).sum()) for block in blocks)
-    return min(1.0, spec.clip / math.sqrt(square)) if square > 0 else 1.0
+    largest = max(float(x.max()), -float(x.min()))
+    if largest == 0:
+        return 1.0
+    # In units of the largest coordinate, so that no square leaves the range of float64.
+    blocks = (x[i : i + _BLOCK].astype(np.float64) / largest for i in range(0, len(x), _BLOCK))
+    square = sum(float(np.square(block).sum()) for block in blocks)
+    return min(1.0, spec.clip / largest / math.sqrt(square))
 
 
 def encode(

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from secagg.crypto import Tag, digest
-from secagg.encoding import MAX_LENGTH, Bounded, Spec, Vectors, Weight
+from secagg.encoding import MAX_LENGTH, Bounded, Spec, Vectors, Weight, set_exactly
 from secagg.errors import LocalProtocolError
 
 MAX_CLIENTS = 10**6
@@ -32,6 +32,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     small_cohort: bool = False
 
     def __post_init__(self) -> None:
+        set_exactly(self, "clients", int)
+        self._check(isinstance(self.small_cohort, bool), "small_cohort is True or False")
         self._check(1 <= self.clients <= MAX_CLIENTS, f"{self.clients} clients is not in 1..{MAX_CLIENTS}")
         self._check(
             self.clients >= 3 or self.small_cohort,
@@ -40,8 +42,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         )
         self._check(1 <= len(self.vectors) <= MAX_VECTORS, f"a session has 1..{MAX_VECTORS} vectors")
         self._check(
-            all(len(name.encode()) <= MAX_NAME for name in self.vectors),
-            f"a vector's name has at most {MAX_NAME} bytes",
+            all(name.isprintable() and len(name.encode()) <= MAX_NAME for name in self.vectors),
+            f"a vector's name is printable and has at most {MAX_NAME} bytes",
         )
         weights = [name for name, spec in self.vectors.items() if isinstance(spec, Weight)]
         self._check(len(weights) <= 1, f"a session has at most one weight, not {len(weights)}")
@@ -61,6 +63,10 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
 
     def digest(self) -> bytes:
         return digest(Tag.PARAMETERS, self.offer())
+
+    def ring_bits(self) -> dict[str, int]:
+        """name -> b of its ring."""
+        return {name: spec.ring_bits(self.clients) for name, spec in self.vectors.items()}
 
     @property
     def names(self) -> list[str]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
 from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, norm_factor, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
+from secagg.identity import Identity, Roster
 from secagg.params import MAX_VECTORS, Parameters, named, named_values
-from secagg.session import Aggregate, Contribute, weights
+from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.wire import Join, Message, Raw, Task, check_join, decode, encode
 
 ROUNDS = ("join", "input")
@@ -41,12 +42,24 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
         return ROUNDS
 
     def client(
-        self, u: ClientId, vectors: Contribute, *, rounding_seed: bytes | None = None, rng: Rng = system_rng
+        self,
+        u: ClientId,
+        vectors: Contribute,
+        *,
+        rounding_seed: bytes | None = None,
+        identity: Identity | None = None,
+        once: Once | None = None,
+        rng: Rng = system_rng,
     ) -> PlainClient:
         return PlainClient(self, vectors)
 
     def server(
-        self, cohort: Collection[ClientId], task: bytes = b"", *, rng: Rng = system_rng
+        self,
+        cohort: Collection[ClientId],
+        task: bytes = b"",
+        *,
+        roster: Roster | None = None,
+        rng: Rng = system_rng,
     ) -> PlainServer:
         return PlainServer(self, cohort, task)
 
@@ -115,6 +128,8 @@ class PlainServer:
 
     def receive(self, sender: ClientId, message: Raw) -> None:
         if sender not in self.waiting_for:
+            if self.round == "join":  # a vector that was added cannot be taken back
+                self._answered.discard(sender)
             raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
         self.waiting_for -= {sender}
         try:

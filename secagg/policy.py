@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
+from secagg.encoding import Spec
 from secagg.errors import LocalProtocolError, RemoteProtocolError
-from secagg.masking import Masking
+from secagg.identity import Roster
+from secagg.masking import Adversary, Masking
 from secagg.plain import Plain
 
 MAX_OFFER_BYTES = 1 << 16
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 
-@dataclass(frozen=True)
-class Policy:
-    """schemes: names of the schemes this client takes part in; `plain` is never in the default.
-    smallest_cohort: n below which it takes no part, whatever the server says of experiments.
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The numbers a client insists on. It recomputes what follows from them and refuses any other.
+
+    schemes: what it takes part in; `plain` is never in the default. adversary: the weakest server it is
+    content to be protected from. corrupt: A, clients it assumes on the server's side, absolute; None for
+    the scheme's default. smallest_cohort: n below which it takes no part, whatever the server says of
+    experiments. threshold, m_min: t and the smallest U3 it unmasks, where they are not to be those that
+    follow. vectors: exactly what it is willing to send, or None for whatever the server asks.
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
-    smallest_cohort: int = 3
+    adversary: Adversary = "active"
+    corrupt: _Count | None = None
+    smallest_cohort: _Count = 3
+    threshold: _Count | None = None
+    m_min: _Count | None = None
+    vectors: dict[str, Spec] | None = None
 
-    def accept(self, offer: bytes) -> Masking | Plain:
-        """The scheme the server offers.
+    def accept(self, offer: bytes, roster: Roster | None = None) -> Masking | Plain:
+        """The scheme the server offers. roster: the client's own, if it has one.
 
         Raises: RemoteProtocolError if the offer is malformed, impossible, or against this policy.
         """
@@ -39,7 +52,63 @@ class Policy:
                 f"the server offers a cohort of {scheme.clients}; this client takes part from "
                 f"{self.smallest_cohort} on (--smallest-cohort)"
             )
+        if self.vectors is not None and scheme.vectors != self.vectors:
+            raise RemoteProtocolError(
+                f"the server does not ask for what this client's policy says of the vectors "
+                f"{_difference(scheme.vectors, self.vectors)}"
+            )
+        if isinstance(scheme, Masking):
+            self._check_masking(scheme, roster)
         return scheme
+
+    def _check_masking(self, scheme: Masking, roster: Roster | None) -> None:
+        if self.adversary != "semi-honest" and scheme.adversary != "active":
+            raise RemoteProtocolError(
+                "the server offers a session that trusts it to follow the protocol; this client does not. "
+                "If you mean it: --semi-honest"
+            )
+        if scheme.adversary == "active":
+            if roster is None:
+                raise RemoteProtocolError(
+                    "the server offers a session against an active adversary; for that a client needs its "
+                    "own copy of the roster (--roster)"
+                )
+            if scheme.roster != roster.digest:
+                raise RemoteProtocolError("the session is bound to another roster than this client holds")
+            if scheme.clients > len(roster.keys):
+                raise RemoteProtocolError(
+                    f"a cohort of {scheme.clients} from a roster of {len(roster.keys)} clients"
+                )
+        expected = self._recompute(scheme, roster)
+        for number in ("corrupt", "threshold", "m_min"):
+            offered, due = getattr(scheme, number), getattr(expected, number)
+            if offered != due:
+                raise RemoteProtocolError(
+                    f"the server offers {number} {offered}; by this client's policy it is {due}"
+                )
+
+    def _recompute(self, scheme: Masking, roster: Roster | None) -> Masking:
+        try:
+            return Masking.for_cohort(
+                scheme.clients,
+                scheme.vectors,
+                adversary=scheme.adversary,
+                roster=roster,
+                corrupt=self.corrupt,
+                threshold=self.threshold,
+                m_min=self.m_min,
+                small_cohort=scheme.small_cohort,
+            )
+        except LocalProtocolError as error:
+            raise RemoteProtocolError(
+                f"by this client's policy no such session is possible: {error}"
+            ) from None
+
+
+def _difference(offered: dict[str, Spec], allowed: dict[str, Spec]) -> str:
+    """The names of vectors that are not as allowed."""
+    names = sorted(offered.keys() | allowed.keys())
+    return ", ".join(repr(name) for name in names if offered.get(name) != allowed.get(name))
 
 
 def read_offer(offer: bytes) -> Masking | Plain:

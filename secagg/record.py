@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from secagg.encoding import Clipping
@@ -36,6 +36,40 @@ class Recorded:
         self.view.sent += [(self.round, u, message) for u, message in requests.items()]
         self.view.aggregate = self.result
         return requests
+
+    @property
+    def round(self) -> str:
+        return self._session.round
+
+    @property
+    def waiting_for(self) -> frozenset[ClientId]:
+        return self._session.waiting_for
+
+    @property
+    def result(self) -> Aggregate | None:
+        return self._session.result
+
+
+Rule = Callable[[str, ClientId, bytes], bytes | None]
+"""(round, client, request) -> the request to send instead; None to send nothing."""
+
+
+class Tampered:
+    """A malicious server: one that follows the protocol but for what it sends. For tests.
+
+    rule: applied to every request. session.receive and .advance are the honest server's.
+    """
+
+    def __init__(self, session: ServerSession, rule: Rule) -> None:
+        self._session, self._rule = session, rule
+
+    def receive(self, sender: ClientId, message: Raw) -> None:
+        self._session.receive(sender, message)
+
+    def advance(self) -> dict[ClientId, bytes]:
+        requests = self._session.advance()
+        changed = {u: self._rule(self._session.round, u, message) for u, message in requests.items()}
+        return {u: message for u, message in changed.items() if message is not None}
 
     @property
     def round(self) -> str:

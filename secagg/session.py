@@ -12,10 +12,15 @@ from numpy.typing import NDArray
 from secagg.crypto import Rng, system_rng
 from secagg.encoding import Clipping, Spec, Vector, Vectors, Weight, decode
 from secagg.errors import ClientId, LocalProtocolError
+from secagg.identity import Identity, Roster
 from secagg.wire import Raw
 
 Contribute = Callable[[bytes], Mapping[str, Vector] | Vector]
 """task -> the client's vectors; a bare array is the one unnamed vector. Called once a session."""
+
+Once = Callable[[bytes], None]
+"""A durable record of this client's: told the context before its masked input leaves, it raises if one has
+left under the same context before."""
 
 Drops = Mapping[str, Collection[ClientId]]
 
@@ -139,11 +144,23 @@ class Scheme(Protocol):
     def explain(self) -> str: ...
 
     def client(
-        self, u: ClientId, vectors: Contribute, *, rounding_seed: bytes | None = None, rng: Rng = system_rng
+        self,
+        u: ClientId,
+        vectors: Contribute,
+        *,
+        rounding_seed: bytes | None = None,
+        identity: Identity | None = None,
+        once: Once | None = None,
+        rng: Rng = system_rng,
     ) -> ClientSession: ...
 
     def server(
-        self, cohort: Collection[ClientId], task: bytes = b"", *, rng: Rng = system_rng
+        self,
+        cohort: Collection[ClientId],
+        task: bytes = b"",
+        *,
+        roster: Roster | None = None,
+        rng: Rng = system_rng,
     ) -> ServerSession: ...
 
 
@@ -154,23 +171,27 @@ def run(
     task: bytes = b"",
     drop: Drops | None = None,
     rounding_seeds: Mapping[ClientId, bytes] | None = None,
+    identities: Mapping[ClientId, Identity] | None = None,
     instrument: Callable[[ServerSession], ServerSession] = lambda server: server,
     rng: Rng = system_rng,
 ) -> Aggregate:
     """One session with all its clients in this process.
 
     inputs: id -> vectors, or a function of the task that gives them. drop: round -> ids never heard from
-    again from that round on. instrument: wraps the server's side (see record.py).
+    again from that round on. identities: id -> identity, for an active adversary (the server holds the
+    same roster). instrument: wraps the server's side (see record.py).
 
     Raises: TooFewClients, RemoteProtocolError, LocalProtocolError.
     """
     gone = _check_drops(scheme, inputs, drop or {})
-    server = instrument(scheme.server(inputs.keys(), task, rng=rng))
+    roster = next((identity.roster for identity in (identities or {}).values()), None)
+    server = instrument(scheme.server(inputs.keys(), task, roster=roster, rng=rng))
     clients = {
         u: scheme.client(
             u,
             value if callable(value) else _constant(value),
             rounding_seed=(rounding_seeds or {}).get(u),
+            identity=(identities or {}).get(u),
             rng=rng,
         )
         for u, value in inputs.items()

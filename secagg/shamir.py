@@ -48,6 +48,11 @@ def share(
     return {x: int(y) for x, y in zip(points, polynomial.multipoint_evaluate(list(points)), strict=True)}
 
 
+def is_share(value: bytes) -> bool:
+    """Whether these bytes, big-endian, are an element of the field of the session's secrets."""
+    return int.from_bytes(value, "big") < PRIME
+
+
 @lru_cache(maxsize=8)
 def _weights_at_zero(points: tuple[int, ...], prime: int) -> tuple[int, ...]:
     """Lagrange's coefficients at 0: with L(x) = prod (x - x_j), weight i is L(0) / (-x_i L'(x_i)).

@@ -12,9 +12,18 @@ from typing import Self
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from secagg import ClientSession, Clipping, LocalProtocolError, Policy, RemoteProtocolError, Scheme
+from secagg import (
+    ClientSession,
+    Clipping,
+    Identity,
+    LocalProtocolError,
+    Policy,
+    RemoteProtocolError,
+    Scheme,
+)
+from secagg.crypto import SigningKey
 from secagg.errors import ClientId
-from secagg.session import Contribute
+from secagg.session import Contribute, Once
 from secagg.wire import MAX_TASK_BYTES, Raw
 from transport.errors import TransportError
 from transport.frames import (
@@ -36,6 +45,7 @@ from transport.frames import (
     decode_from_server,
     encode,
 )
+from transport.journal import Journal
 from transport.keys import PrivateKey, PublicKey, read_private, read_public
 from transport.roster import read as read_roster
 from transport.roster import remember
@@ -81,31 +91,47 @@ def join(
 
     key: this client's private key file. server: the server's public key file. roster: the client's own copy
     of the signed roster; roster_key: the public key it must be signed with, `<roster>.pub` unless given.
-    The newest version seen is kept in `<key>.seen`, and an older roster refused. policy: what the client
-    takes part in. patience: seconds without a sign of the server before giving up.
+    The newest version seen is kept in `<key>.seen`, and an older roster refused; without a roster sessions
+    are semi-honest. What the client has contributed to is kept in `<key>.journal`. policy: what the client
+    takes part in; by default masking, active where it has a roster. patience: seconds without a sign of the
+    server before giving up.
 
     Raises: TransportError if a file is not right, with what to do.
     """
     own = read_private(key, "client")
+    identity = None
     if roster is not None:
         signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
         listed = read_roster(roster, signer)
         if listed.clients.get(own.public.id or 0) != own.public:
             raise TransportError(f"{roster} does not list the key in {key}: ask its keeper for a newer one")
         remember(f"{key}.seen", listed)
-    return Peer(connect, own, read_public(server, "server"), policy or Policy(), patience)
+        signing = SigningKey(own.signing.private_bytes_raw())
+        identity = Identity(own.id or 0, listed.identities, signing)
+    if policy is None:
+        policy = Policy(adversary="active" if identity else "semi-honest")
+    once = Journal(f"{key}.journal").once
+    return Peer(connect, own, read_public(server, "server"), policy, patience, identity, once)
 
 
 class Peer:
     """This client, connected. A context that closes the socket."""
 
     def __init__(
-        self, connect: str, key: PrivateKey, server: PublicKey, policy: Policy, patience: float
+        self,
+        connect: str,
+        key: PrivateKey,
+        server: PublicKey,
+        policy: Policy,
+        patience: float,
+        identity: Identity | None,
+        once: Once,
     ) -> None:
         if key.id is None:
             raise LocalProtocolError("a client's key has an id")
         self.id: ClientId = key.id
         self._connect, self._policy, self._patience = connect, policy, patience
+        self._identity, self._once = identity, once
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.curve_serverkey = server.curve
@@ -127,6 +153,7 @@ class Peer:
         self._heard = time.monotonic()
         self._lost_at: float | None = None
         self._closed = False
+        self._failed_handshakes = 0
         try:
             self._socket.connect(connect)
         except zmq.ZMQError as error:
@@ -156,8 +183,18 @@ class Peer:
         if offer is None:
             return None
         try:
-            scheme = self._policy.accept(offer.parameters)
-            session = instrument(scheme.client(self.id, vectors, rounding_seed=rounding_seed))
+            scheme = self._policy.accept(
+                offer.parameters, self._identity.roster if self._identity is not None else None
+            )
+            session = instrument(
+                scheme.client(
+                    self.id,
+                    vectors,
+                    rounding_seed=rounding_seed,
+                    identity=self._identity,
+                    once=self._once,
+                )
+            )
             talk = _Talk(self, offer.session, scheme, session, progress or (lambda *_: None))
             try:
                 talk.say(session.start())
@@ -218,12 +255,16 @@ class Peer:
                 f"the server at {self._connect} does not know this client's key: its roster must list it"
             )
         if event & _WRONG_SERVER:
+            # Once may be a server that closed in the middle of it; ZeroMQ tries again.
+            self._failed_handshakes += 1
+            if self._failed_handshakes < 3:
+                return
             raise TransportError(
                 f"{self._connect} is not the server this client holds the key of: compare the fingerprints "
                 "(`secagg keys show`)"
             )
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self._lost_at, self._heard = None, time.monotonic()
+            self._lost_at, self._heard, self._failed_handshakes = None, time.monotonic(), 0
             self._send(Hello(TRANSPORT_VERSION))
         elif event == zmq.EVENT_DISCONNECTED:
             self._lost_at = time.monotonic()

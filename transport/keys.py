@@ -243,7 +243,7 @@ def write_file(path: str | Path, data: bytes, *, mode: int, replace: bool) -> No
             os.fsync(file.fileno())
         if replace:
             os.replace(target, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         target.unlink(missing_ok=True)
         raise TransportError(
@@ -251,7 +251,7 @@ def write_file(path: str | Path, data: bytes, *, mode: int, replace: bool) -> No
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -27,6 +27,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+import secagg
 from secagg.errors import LocalProtocolError
 from transport.errors import TransportError
 from transport.keys import PrivateKey, PublicKey, read_file, write_file
@@ -63,6 +64,11 @@ class Roster:
     def id_of(self, curve_public: bytes) -> int | None:
         """The client whose CURVE key this is (40 bytes of Z85), None for a stranger."""
         return self._ids.get(curve_public)
+
+    @property
+    def identities(self) -> secagg.Roster:
+        """This roster as a session uses it: its digest and the clients' signing keys."""
+        return secagg.Roster(self.digest, {id: key.ed25519 for id, key in self.clients.items()})
 
     def __len__(self) -> int:
         return len(self.clients)

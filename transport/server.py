@@ -119,7 +119,7 @@ class Cohort:
         if unknown := (deadlines or {}).keys() - limits.keys():
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
         limits |= deadlines or {}
-        session = scheme.server(self.roster.clients.keys(), task)
+        session = scheme.server(self.roster.clients.keys(), task, roster=self.roster.identities)
         running = self._running = _Running(self._router, scheme, session, wire=self._router.traffic)
         for u in self.connected:
             self._router.send(u, running.offer)

@@ -178,6 +178,13 @@ SmallCohort = Annotated[bool, typer.Option("--small-cohort", help="Allow 1 or 2 
 RosterKey = Annotated[
     Path | None, typer.Option(help="Public key the roster is signed with.", show_default="ROSTER.pub")
 ]
+AdversaryOption = Annotated[
+    str | None,
+    typer.Option(help="What the server may do: active or semi-honest.", show_default="active"),
+]
+Corrupt = Annotated[
+    int | None, typer.Option(min=0, help="Clients assumed on the server's side.", show_default="1 if active")
+]
 Deadline = Annotated[
     list[str] | None,
     typer.Option(metavar="ROUND=SECONDS", help="Who is later is dropped. Training: advertise-keys."),
@@ -197,12 +204,27 @@ def _demo(
     scheme: Annotated[str, typer.Option(help="masking or plain.")] = "masking",
     seed: Annotated[int, typer.Option(min=0, help="Of the clients' vectors; of no key and no mask.")] = 0,
     show: Annotated[int, typer.Option(help="The client whose words are shown.")] = 0,
+    adversary: AdversaryOption = None,
+    corrupt: Corrupt = None,
     small_cohort: SmallCohort = False,
 ) -> None:
     """Tell the protocol round by round: one secure sum of vectors, in processes of their own."""
     from fl.cli.demo import Demo, run
 
-    run(ctx.obj, Demo(clients, length, bits, threshold, tuple(drop or ()), scheme, seed, show, small_cohort))
+    demo = Demo(
+        clients,
+        length,
+        bits,
+        threshold,
+        tuple(drop or ()),
+        scheme,
+        seed,
+        show,
+        small_cohort,
+        adversary or "active",
+        corrupt,
+    )
+    run(ctx.obj, demo)
 
 
 @app.command("train")
@@ -220,6 +242,8 @@ def _train(
     ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where data sets are looked for.")] = None,
     scheme: Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")] = None,
+    adversary: AdversaryOption = None,
+    corrupt: Corrupt = None,
     drop: Drops = None,
     seed: Annotated[int | None, typer.Option(help="Of data and weights; of no key and no mask.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda.", show_default="auto")] = None,
@@ -244,6 +268,8 @@ def _train(
         "dataset": dataset,
         "data_dir": data_dir,
         "scheme": scheme,
+        "adversary": adversary,
+        "corrupt": corrupt,
         "drop": tuple(drop) if drop else None,
         "seed": seed,
         "device": device,
@@ -267,6 +293,8 @@ def _serve(
         int | None, typer.Option(help="Clients needed.", show_default="half and one more")
     ] = None,
     scheme: Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")] = None,
+    adversary: AdversaryOption = None,
+    corrupt: Corrupt = None,
     bind: Bind = "tcp://*:5555",
     key: Annotated[Path, typer.Option(help="The server's key.")] = Path("server.key"),
     roster: Annotated[Path, typer.Option(help="The signed roster of the clients.")] = Path("roster"),
@@ -281,7 +309,17 @@ def _serve(
     """Serve a federation over a network: sum the clients' vectors, or train with them."""
     from fl.cli.serve import Summing, run
 
-    summing = Summing(length or 0, bound, bits, clip, max_weight, threshold, scheme or "masking")
+    summing = Summing(
+        length or 0,
+        bound,
+        bits,
+        clip,
+        max_weight,
+        threshold,
+        scheme or "masking",
+        adversary or "active",
+        corrupt,
+    )
     run(
         ctx.obj,
         config,
@@ -293,6 +331,7 @@ def _serve(
         deadlines=deadline or [],
         out_path=out,
         scheme=scheme,
+        adversary=adversary,
         small_cohort=small_cohort,
         force=force,
     )
@@ -309,10 +348,16 @@ def _join(
     server: Annotated[Path, typer.Option(help="The server's public key.")] = Path("server.pub"),
     roster: Annotated[Path | None, typer.Option(help="This client's copy of the signed roster.")] = None,
     roster_key: RosterKey = None,
+    policy: Annotated[Path | None, typer.Option(help="This client's rules, .toml.")] = None,
     allow: Annotated[
         list[str] | None, typer.Option(metavar="SCHEME", help="Accept this scheme too: plain.")
     ] = None,
-    smallest_cohort: Annotated[int, typer.Option(help="Take no part in a smaller one.")] = 3,
+    semi_honest: Annotated[
+        bool, typer.Option("--semi-honest", help="Trust the server to follow the protocol.")
+    ] = False,
+    smallest_cohort: Annotated[
+        int | None, typer.Option(help="Take no part in a smaller one.", show_default="3")
+    ] = None,
     patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
@@ -329,7 +374,9 @@ def _join(
         server=server,
         roster=roster,
         roster_key=roster_key,
+        policy_file=policy,
         allow=allow or [],
+        semi_honest=semi_honest,
         smallest_cohort=smallest_cohort,
         patience=patience,
         device=device,

@@ -15,14 +15,16 @@ import transport
 from fl.cli import exit_code
 from fl.cli.drops import Drop, Killer, parse
 from fl.cli.output import Output
-from fl.cli.report import THREAT_MODEL, round_fields, round_line, size
+from fl.cli.report import round_fields, round_line, size, threat_model
 from fl.cli.serve import Summing
 from fl.config import ConfigError
-from secagg import Aggregate, Policy, RemoteProtocolError, Scheme
-from secagg.crypto import Tag, digest
+from secagg import Aggregate, Policy, RemoteProtocolError, Roster, Scheme
+from secagg.crypto import DIGEST_BYTES, Tag, digest
 from secagg.encoding import add_packed, word_type
+from secagg.masking import Adversary
 from secagg.masking.client import encode_inputs
 from secagg.masking.messages import MaskedInput, traffic
+from secagg.policy import read_offer
 from secagg.record import RecordedClient
 from secagg.wire import decode
 from transport import RoundReport
@@ -35,6 +37,7 @@ STORY = {
     "join": "clients report in; the server answers with the task",
     "advertise-keys": "each sends two fresh public keys: for sealing shares, and for masks",
     "share-keys": "each deals shares of its mask key and of its own mask's seed, sealed for each holder",
+    "consistency-check": "each signs who has survived, with everything it was shown before",
     "masked-input": "each sends its words plus its own mask, plus or minus one mask for every other client",
     "unmasking": "of the survivors' own masks, and of the vanished ones' keys, the server gets shares",
     "input": "each sends its vector, for the server to read",
@@ -54,12 +57,26 @@ class Demo:
     seed: int
     show: int
     small_cohort: bool
+    adversary: Adversary
+    corrupt: int | None
 
 
 def run(out: Output, demo: Demo) -> None:
     """Raises: TooFewClients; ConfigError; RemoteProtocolError if the sum is not the survivors'."""
-    summing = Summing(demo.length, BOUND, demo.bits, None, None, demo.threshold, demo.scheme)
-    scheme = summing.for_cohort(demo.clients, small_cohort=demo.small_cohort)
+    summing = Summing(
+        demo.length,
+        BOUND,
+        demo.bits,
+        None,
+        None,
+        demo.threshold,
+        demo.scheme,
+        demo.adversary,
+        demo.corrupt,
+    )
+    # As it will be, but for the roster, which is made below.
+    stand_in = Roster(bytes(DIGEST_BYTES), {})
+    scheme = summing.for_cohort(demo.clients, stand_in, small_cohort=demo.small_cohort)
     drops = parse(demo.drop, demo.clients, scheme.rounds)
     if any(drop.training_round != 1 for drop in drops.values()):
         raise ConfigError("--drop: a demo has one session, so no training round can be named")
@@ -73,6 +90,8 @@ def run(out: Output, demo: Demo) -> None:
             transport.serve("tcp://127.0.0.1:*", server / "server.key", server / "roster") as cohort,
             LocalProcesses() as processes,
         ):
+            roster = cohort.roster.identities
+            scheme = summing.for_cohort(demo.clients, roster, small_cohort=demo.small_cohort)
             with out.progress(demo.clients, "starting clients") as started:
                 for u, own in enumerate(clients):
                     args = (out.debug, demo, scheme.offer(), own, cohort.endpoint, drops.get(u))
@@ -108,7 +127,13 @@ def client_process(
     debug: bool, demo: Demo, offer: bytes, own: Path, endpoint: str, drop: Drop | None
 ) -> None:
     """Body of a client's process. It leaves its words in its own folder, for the check at the end."""
-    policy = Policy(frozenset({demo.scheme}), smallest_cohort=1)
+    policy = Policy(
+        schemes=frozenset({demo.scheme}),
+        adversary=demo.adversary,
+        corrupt=demo.corrupt,
+        threshold=demo.threshold,
+        smallest_cohort=1,
+    )
     with (
         exit_code(Output(lines=False, debug=debug), own.name),
         transport.join(
@@ -118,7 +143,7 @@ def client_process(
         seed = os.urandom(32)
         x = own_vector(demo, peer.id)
         np.save(own / "input.npy", x)
-        scheme = policy.accept(offer)
+        scheme = read_offer(offer)
         if demo.scheme == "masking":
             words, _ = encode_inputs(scheme, x, digest(Tag.CONTEXT, b""), seed)
             np.save(own / "words.npy", words[""])
@@ -205,7 +230,15 @@ def show_bytes(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, report
     last = reports[-1].alive
     u = demo.show if demo.show in last else min(last)
     predicted = (
-        traffic(scheme, 0, u, alive["advertise-keys"], alive["share-keys"], total.survivors)  # type: ignore[arg-type]
+        traffic(
+            scheme,  # type: ignore[arg-type]
+            0,
+            u,
+            alive["advertise-keys"],
+            alive["share-keys"],
+            total.survivors,
+            alive.get("consistency-check"),
+        )
         if demo.scheme == "masking"
         else {}
     )
@@ -221,6 +254,6 @@ def show_bytes(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, report
     sent = sum(report.up[u] for report in reports)
     out.say(
         f"client {u} sent {size(sent)} in all, {8 * sent / demo.length:.2f} bits a coordinate; "
-        f"{THREAT_MODEL[demo.scheme]}"
+        f"{threat_model(demo.scheme, demo.adversary)}"
     )
     out.record({"client": u, "bytes_up": sent, "bits_per_coordinate": 8 * sent / demo.length})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 import transport
@@ -15,7 +17,7 @@ from fl.cli.drops import Killer
 from fl.cli.output import Output
 from fl.cli.report import THREAT_MODEL
 from fl.config import ConfigError
-from secagg import Policy
+from secagg import LocalProtocolError, Policy
 from transport import Contribution, Peer, TransportError
 
 ROUNDING_SEED = "rounding.seed"
@@ -33,32 +35,53 @@ def run(
     server: Path,
     roster: Path | None,
     roster_key: Path | None,
+    policy_file: Path | None,
     allow: Sequence[str],
-    smallest_cohort: int,
+    semi_honest: bool,
+    smallest_cohort: int | None,
     patience: float,
     device: str,
 ) -> None:
     """Contribute one vector, or train until the server closes."""
     if (data is None) == (vector is None):
         raise ConfigError("give --input, a vector to contribute, or --data, a folder to train on")
+    if policy_file is not None and (allow or semi_honest or smallest_cohort is not None):
+        raise ConfigError("--policy says it all: not --allow, --semi-honest or --smallest-cohort beside it")
     if unknown := set(allow) - {"masking", "plain"}:
         raise ConfigError(f"--allow {min(unknown)}: the schemes are masking and plain")
     if not 0 < patience < 1e9:
         raise ConfigError(f"--patience {patience}: a number of seconds above 0")
     x = read_vector(vector) if vector is not None else None
-    policy = Policy(frozenset({"masking", *allow}), smallest_cohort)
+    if policy_file is not None:
+        policy = read_policy(policy_file)
+    else:
+        policy = Policy(
+            schemes=frozenset({"masking", *allow}),
+            adversary="semi-honest" if semi_honest or roster is None else "active",
+            smallest_cohort=3 if smallest_cohort is None else smallest_cohort,
+        )
     if roster is None:
-        out.warn("no --roster: who else takes part, this client takes on the server's word")
+        out.warn("no --roster: who else takes part, this client takes on the server's word: semi-honest")
     with transport.join(connect, key, server, roster, roster_key, policy=policy, patience=patience) as peer:
         out.say(f"client {peer.id}: connecting to {connect}")
-        if "plain" in allow:
-            out.warn("--allow plain: if the server offers that, it reads every vector of this client")
+        if "plain" in policy.schemes:
+            out.warn("plain is allowed: if the server offers that, it reads every vector of this client")
         else:
-            out.say(THREAT_MODEL["masking"])
+            out.say(THREAT_MODEL[policy.adversary])
         if x is not None:
             run_sum(out, peer, x, weight)
         elif data is not None:
             run_training(out, peer, data, device=device)
+
+
+def read_policy(path: Path) -> Policy:
+    """The client's own rules, a .toml of the fields of `secagg.Policy`. Raises: ConfigError for any other."""
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Policy)
+    except OSError as error:
+        raise ConfigError(f"{path}: not readable: {error.strerror}") from error
+    except (ValueError, LocalProtocolError) as error:
+        raise ConfigError(f"{path} is not a policy: {error}") from error
 
 
 def rounding_seed(folder: Path) -> bytes:

@@ -11,11 +11,18 @@ from typing import Any
 from fl.cli.output import Output
 from transport import RoundReport
 
+_INTEGRITY = "Correct for honest clients only: masking gives no integrity."
 THREAT_MODEL = {
-    "masking": "honest-but-curious server: it learns the sum and no single vector. "
-    "Correct for honest clients only: masking gives no integrity.",
+    "active": "active server: whatever it does, it learns sums over a quorum and no single vector. "
+    + _INTEGRITY,
+    "semi-honest": "honest-but-curious server: it learns the sum and no single vector. " + _INTEGRITY,
     "plain": "NOTHING IS PROTECTED: the server reads every client's vector.",
 }
+
+
+def threat_model(scheme: str, adversary: str) -> str:
+    """In one line, against whom."""
+    return THREAT_MODEL["plain" if scheme == "plain" else adversary]
 
 
 def size(count: float) -> str:
@@ -42,7 +49,7 @@ def round_cells(report: RoundReport) -> tuple[str, ...]:
 
 def round_line(report: RoundReport) -> str:
     name, alive, lost, up, down, ms = round_cells(report)
-    return f"  {name:<14} {alive:>4} alive  {up:>8} up  {down:>8} down  {ms:>6} ms" + (
+    return f"  {name:<17} {alive:>4} alive  {up:>8} up  {down:>8} down  {ms:>6} ms" + (
         f"  lost: {lost}" if lost else ""
     )
 

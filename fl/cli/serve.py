@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,16 +15,17 @@ import numpy as np
 import transport
 from fl.cli.output import Output
 from fl.cli.report import (
-    THREAT_MODEL,
     TrainingDisplay,
     draw_accuracy,
     round_fields,
     round_line,
+    threat_model,
     training_line,
 )
 from fl.config import ConfigError, RunConfig
-from secagg import Bounded, Masking, Plain, Scheme, Weight
+from secagg import Bounded, Masking, Plain, Roster, Scheme, Weight
 from secagg.encoding import Spec
+from secagg.masking import Adversary
 from transport import Cohort, RoundReport
 
 CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
@@ -55,18 +57,32 @@ class Summing:
     max_weight: int | None
     threshold: int | None
     scheme: str
+    adversary: Adversary
+    corrupt: int | None
 
-    def for_cohort(self, clients: int, *, small_cohort: bool) -> Scheme:
+    def for_cohort(self, clients: int, roster: Roster | None, *, small_cohort: bool) -> Scheme:
         """Raises: LocalProtocolError where there is no such session; ConfigError for an unknown scheme."""
         spec = Bounded(length=self.length, bound=self.bound, bits=self.bits, clip=self.clip)
         vectors: dict[str, Spec] = {"": spec}
         if self.max_weight is not None:
             vectors["weight"] = Weight(maximum=self.max_weight)
         if self.scheme == "masking":
-            return Masking.for_cohort(clients, vectors, threshold=self.threshold, small_cohort=small_cohort)
+            return Masking.for_cohort(
+                clients,
+                vectors,
+                adversary=self.adversary,
+                roster=roster,
+                corrupt=self.corrupt,
+                threshold=self.threshold,
+                small_cohort=small_cohort,
+            )
         if self.scheme == "plain":
             return Plain.for_cohort(clients, vectors, small_cohort=small_cohort)
         raise ConfigError(f"no scheme {self.scheme!r}: there are masking and plain")
+
+    def __post_init__(self) -> None:
+        if self.adversary not in ("active", "semi-honest"):
+            raise ConfigError(f"no adversary {self.adversary!r}: there are active and semi-honest")
 
 
 def run(
@@ -81,6 +97,7 @@ def run(
     deadlines: Sequence[str],
     out_path: Path | None,
     scheme: str | None,
+    adversary: str | None,
     small_cohort: bool,
     force: bool,
 ) -> None:
@@ -98,20 +115,20 @@ def run(
             run_sum(
                 out,
                 cohort,
-                summing.for_cohort(len(cohort.roster), small_cohort=small_cohort),
+                summing.for_cohort(len(cohort.roster), cohort.roster.identities, small_cohort=small_cohort),
                 result,
                 seconds,
             )
         return
     folder = out_path or Path("runs/serve")
-    flags = {"scheme": scheme, "small_cohort": small_cohort or None}
+    flags = {"scheme": scheme, "adversary": adversary, "small_cohort": small_cohort or None}
     description = RunConfig.read(
         config, **{name: value for name, value in flags.items() if value is not None}
     )
     with transport.serve(bind, key, roster, roster_key) as cohort:
         prepare_folder(folder, force=force)
         description = msgspec.structs.replace(description, clients=len(cohort.roster), drop=())
-        out.say(f"{description.scheme}: {THREAT_MODEL[description.scheme]}")
+        out.say(f"{description.scheme}: {threat_model(description.scheme, description.adversary)}")
         out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")
         out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
         run_training(out, cohort, description, folder, seconds)
@@ -148,7 +165,8 @@ def run_sum(
         out.say(round_line(report))
         out.record(round_fields(report))
 
-    total = cohort.aggregate(scheme, deadlines=deadlines, watch=watch)
+    # A fresh task: a client contributes once to each, and this is not the sum of last time.
+    total = cohort.aggregate(scheme, os.urandom(16), deadlines=deadlines, watch=watch)
     with result.open("wb") as file:
         np.save(file, total.mean[""])
     out.say(

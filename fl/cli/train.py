@@ -16,9 +16,10 @@ import transport
 from fl.cli import exit_code, serve
 from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
-from fl.cli.report import THREAT_MODEL, draw_accuracy, size
+from fl.cli.report import draw_accuracy, size, threat_model
 from fl.config import RunConfig
-from secagg import Policy
+from secagg import Policy, Roster
+from secagg.crypto import DIGEST_BYTES
 from transport import TransportError
 from transport.cohort import LocalProcesses, lay_out_keys
 
@@ -31,10 +32,13 @@ def run(out: Output, config: RunConfig, folder: Path, *, force: bool, baseline: 
     """Train, then train again unprotected beside it. Returns the exit code of the server process."""
     from fl.federation import scheme_for
 
-    scheme = scheme_for(config, config.clients, 1, config.max_examples or 1)
+    # As it will be, but for the roster, which is made below.
+    stand_in = Roster(bytes(DIGEST_BYTES), {})
+    scheme = scheme_for(config, config.clients, 1, config.max_examples or 1, stand_in)
     drops = parse(config.drop, config.clients, scheme.rounds)
     server, clients = lay_out(config, folder, force=force)
-    out.say(f"{config.scheme}, {config.clients} clients on {config.dataset}: {THREAT_MODEL[config.scheme]}")
+    against = threat_model(config.scheme, config.adversary)
+    out.say(f"{config.scheme}, {config.clients} clients on {config.dataset}: {against}")
     out.say("starting the server and the clients; each loads torch, which takes a moment")
     if code := federation(out, config, folder, server, clients, drops):
         return code
@@ -118,7 +122,12 @@ def client_process(out: Output, config: RunConfig, own: Path, endpoint: str, dro
     """Body of a client's process: what `secagg join` does. It opens nothing but its own folder."""
     from fl.cli import join
 
-    policy = Policy(schemes=frozenset({config.scheme}), smallest_cohort=1 if config.small_cohort else 3)
+    policy = Policy(
+        schemes=frozenset({config.scheme}),
+        adversary=config.adversary,
+        corrupt=config.corrupt,
+        smallest_cohort=1 if config.small_cohort else 3,
+    )
     speaks_up = Output(lines=False, debug=out.debug)
     with (
         exit_code(speaks_up, own.name),

@@ -6,8 +6,9 @@ an exception leaves the session dead and its secrets dropped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from secagg.crypto import (
     KEY_BYTES,
@@ -20,30 +21,39 @@ from secagg.crypto import (
     kdf,
     seal,
     system_rng,
+    transcript,
     unseal,
 )
 from secagg.encoding import Clipping, Vector, check_vectors, encode, pack, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
+from secagg.identity import Identity
 from secagg.masking.messages import (
     AdvertiseKeys,
+    Commitments,
+    ConsistencyCheck,
+    ConsistencyCheckRequest,
+    Delivery,
     MaskedInput,
     MaskedInputRequest,
     PairKeyShare,
     SelfMaskShare,
     ShareKeys,
     ShareKeysRequest,
+    SignedUnmaskingRequest,
     Unmasking,
     UnmaskingRequest,
 )
 from secagg.params import Parameters, named_values
 from secagg.prg import PRG_KEY_BYTES, Words, add_mask, subtract_mask
-from secagg.session import Contribute
-from secagg.shamir import SHARE_BYTES, share
+from secagg.session import Contribute, Once
+from secagg.shamir import SHARE_BYTES, is_share, share
 from secagg.wire import MAX_ID, Join, Raw, Task, decode
 from secagg.wire import encode as to_bytes
 
-Codes = Mapping[str, Words]
-KeyPairs = Mapping[ClientId, tuple[bytes, bytes]]
+if TYPE_CHECKING:
+    from secagg.masking import Masking
+
+AdvertisedKeys = Mapping[ClientId, tuple[bytes, bytes, bytes]]  # v -> (c_v^PK, s_v^PK, sigma_v)
 
 
 def encode_inputs(
@@ -67,29 +77,38 @@ def encode_inputs(
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What client u knows before any key is seen: n, t, the parameters' digest, the context, the nonce."""
+    """What client u knows before any key is seen: the parameters, the task's context, the server's nonce.
+
+    identity: u's roster and signing key against an active adversary; None against a semi-honest one.
+    """
 
     u: ClientId
-    clients: int
-    threshold: int
-    parameters: bytes
+    parameters: Masking
     context: bytes
     nonce: bytes
+    identity: Identity | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """What all of U1 agree on once the server has shown the keys."""
 
-    u: ClientId
-    threshold: int
+    terms: Terms
     sid: bytes
-    keys: KeyPairs  # U1: v -> (c_v^PK, s_v^PK)
+    keys: AdvertisedKeys  # U1
+
+    @property
+    def u(self) -> ClientId:
+        return self.terms.u
+
+    @property
+    def threshold(self) -> int:
+        return self.terms.parameters.threshold
 
 
-def session_id(nonce: bytes, parameters: bytes, context: bytes, keys: KeyPairs) -> bytes:
+def session_id(nonce: bytes, parameters: bytes, context: bytes, keys: AdvertisedKeys) -> bytes:
     """Fresh for every client whose own fresh keys are in it, whatever the server sends."""
-    listed = b"".join(v.to_bytes(4, "big") + c_pk + s_pk for v, (c_pk, s_pk) in sorted(keys.items()))
+    listed = b"".join(v.to_bytes(4, "big") + c_pk + s_pk for v, (c_pk, s_pk, _) in sorted(keys.items()))
     return digest(Tag.SESSION, nonce, parameters, context, listed)
 
 
@@ -111,10 +130,60 @@ def pair_mask_key(s_uv: bytes, sid: bytes, u: ClientId, v: ClientId, name: str) 
     return kdf(Tag.PAIR_MASK, s_uv, sid, min(u, v), max(u, v), name, length=PRG_KEY_BYTES)
 
 
+def keys_statement(
+    parameters: bytes, roster: bytes, context: bytes, nonce: bytes, u: ClientId, c_pk: bytes, s_pk: bytes
+) -> bytes:
+    """What u signs when it advertises keys."""
+    return transcript(Tag.SIGN_KEYS, parameters, roster, context, nonce, u, c_pk, s_pk)
+
+
+def shares_statement(sid: bytes, u: ClientId, message: ShareKeys) -> bytes:
+    """What u signs when it shares: everything in the message."""
+    unsigned = ShareKeys(message.sealed, message.commitment, message.commitments, b"")
+    return transcript(Tag.SIGN_SHARES, sid, u, to_bytes(unsigned))
+
+
+def members_statement(
+    sid: bytes,
+    parameters: bytes,
+    context: bytes,
+    U1: Collection[ClientId],
+    U2: Collection[ClientId],
+    U3: Collection[ClientId],
+) -> bytes:
+    """What each survivor signs in ConsistencyCheck: this session, and the whole of U1, U2 and U3."""
+    sets = [digest(Tag.MEMBERS, b"".join(v.to_bytes(4, "big") for v in sorted(U))) for U in (U1, U2, U3)]
+    return transcript(Tag.SIGN_MEMBERS, sid, parameters, context, *sets)
+
+
+def commit_mask(sid: bytes, u: ClientId, b_u: bytes) -> bytes:
+    return digest(Tag.COMMIT_MASK, sid, u, b_u)
+
+
+def commit_shares(sid: bytes, dealer: ClientId, holder: ClientId, both: bytes) -> Commitments:
+    """Of the two shares of one holder, as `both` joins them. Hiding: a share is uniform in a large field."""
+    return Commitments(
+        digest(Tag.COMMIT_KEY_SHARE, sid, dealer, holder, both[:SHARE_BYTES]),
+        digest(Tag.COMMIT_MASK_SHARE, sid, dealer, holder, both[SHARE_BYTES:]),
+    )
+
+
 def advertise_keys(terms: Terms, rng: Rng) -> tuple[AwaitingShareKeys, AdvertiseKeys]:
-    """ "Generate key pairs (c_u^PK, c_u^SK), (s_u^PK, s_u^SK)." """
+    """ "Generate key pairs (c_u^PK, c_u^SK), (s_u^PK, s_u^SK) ... sigma_u <- SIG.sign(d_u^SK, ...)." """
     c_sk, s_sk = SecretKey.generate(rng), SecretKey.generate(rng)
-    return AwaitingShareKeys(terms, c_sk, s_sk, rng), AdvertiseKeys(c_sk.public, s_sk.public)
+    signature = b""
+    if (identity := terms.identity) is not None:
+        statement = keys_statement(
+            terms.parameters.digest(),
+            identity.roster.digest,
+            terms.context,
+            terms.nonce,
+            terms.u,
+            c_sk.public,
+            s_sk.public,
+        )
+        signature = identity.key.sign(statement)
+    return AwaitingShareKeys(terms, c_sk, s_sk, rng), AdvertiseKeys(c_sk.public, s_sk.public, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,40 +201,70 @@ class AwaitingShareKeys(NeverPickled):
     def share_keys(self, request: ShareKeysRequest) -> tuple[AwaitingMaskedInput, ShareKeys]:
         """Share s_u^SK and b_u among U1 and seal each v's shares for v.
 
-        Raises: RemoteProtocolError unless U1 has t to n members, u's own keys, and no key twice.
+        Raises: RemoteProtocolError unless U1 has t to n members, u's own keys, no key twice and, active, a
+        signature of every member that verifies under u's own roster.
         """
-        self._check_U1(request.keys)
-        u, t, rng = self.terms.u, self.terms.threshold, self.rng
-        sid = session_id(self.terms.nonce, self.terms.parameters, self.terms.context, request.keys)
+        keys, terms, rng = request.keys, self.terms, self.rng
+        self._check_U1(keys)
+        self._check_signatures(keys)
+        u, t = terms.u, terms.parameters.threshold
+        sid = session_id(terms.nonce, terms.parameters.digest(), terms.context, keys)
         # "sample a random element b_u"; "generate t-out-of-|U1| shares of s_u^SK ... and of b_u"
         b_u = rng(KEY_BYTES)
-        points = [v + 1 for v in request.keys]
+        points = [v + 1 for v in keys]
         of_key = share(int.from_bytes(self.s_sk.expose(), "big"), t, points, rng)
         of_mask = share(int.from_bytes(b_u, "big"), t, points, rng)
         both = {
             v: of_key[v + 1].to_bytes(SHARE_BYTES, "big") + of_mask[v + 1].to_bytes(SHARE_BYTES, "big")
-            for v in request.keys
+            for v in keys
         }
         # "e_uv <- AE.enc(KA.agree(c_u^SK, c_v^PK), u || v || shares)", and the key v will use for u.
-        agreed = {v: self.c_sk.agree(c_pk) for v, (c_pk, _) in request.keys.items() if v != u}
+        agreed = {v: self.c_sk.agree(c_pk) for v, (c_pk, _, _) in keys.items() if v != u}
         sealed = {
             v: seal(share_key(secret, sid, u, v), both[v], share_data(sid, u, v), rng)
             for v, secret in agreed.items()
         }
         incoming = {v: share_key(secret, sid, v, u) for v, secret in agreed.items()}
-        session = Session(u, t, sid, request.keys)
-        return AwaitingMaskedInput(session, self.s_sk, b_u, incoming, both[u]), ShareKeys(sealed)
+        session = Session(terms, sid, keys)
+        state = AwaitingMaskedInput(session, self.s_sk, b_u, incoming, both[u])
+        return state, self._signed(sid, sealed, b_u, both)
 
-    def _check_U1(self, keys: KeyPairs) -> None:
-        if keys.get(self.terms.u) != (self.c_sk.public, self.s_sk.public):
+    def _check_U1(self, keys: AdvertisedKeys) -> None:
+        own = keys.get(self.terms.u)
+        if own is None or own[:2] != (self.c_sk.public, self.s_sk.public):
             raise RemoteProtocolError("the server's key list does not hold this client's own keys")
         # More than n would leave room for two groups of t that share no member.
-        least, most = self.terms.threshold, self.terms.clients
+        least, most = self.terms.parameters.threshold, self.terms.parameters.clients
         if not least <= len(keys) <= most:
             raise RemoteProtocolError(f"{len(keys)} clients advertised keys; it takes {least} to {most}")
         # "assert that all public key pairs are different": the same point twice would cancel two masks.
-        if len({key for pair in keys.values() for key in pair}) != 2 * len(keys):
+        if len({key for c_pk, s_pk, _ in keys.values() for key in (c_pk, s_pk)}) != 2 * len(keys):
             raise RemoteProtocolError("the server's key list holds one key twice")
+
+    def _check_signatures(self, keys: AdvertisedKeys) -> None:
+        """ "assert that all signatures are valid": of the whole cohort, whoever u's neighbours are."""
+        terms = self.terms
+        if (identity := terms.identity) is None:
+            return
+        parameters, roster = terms.parameters.digest(), identity.roster
+        for v, (c_pk, s_pk, signature) in keys.items():
+            statement = keys_statement(parameters, roster.digest, terms.context, terms.nonce, v, c_pk, s_pk)
+            if not roster.signed_by(v, statement, signature):
+                raise RemoteProtocolError(
+                    f"the keys the server shows for client {v} are not signed by that client of this roster "
+                    "for these parameters and this task"
+                )
+
+    def _signed(
+        self, sid: bytes, sealed: dict[ClientId, bytes], b_u: bytes, both: Mapping[ClientId, bytes]
+    ) -> ShareKeys:
+        if (identity := self.terms.identity) is None:
+            return ShareKeys(sealed, b"", {}, b"")
+        u = self.terms.u
+        commitments = {v: commit_shares(sid, u, v, shares) for v, shares in both.items()}
+        unsigned = ShareKeys(sealed, commit_mask(sid, u, b_u), commitments, b"")
+        signature = identity.key.sign(shares_statement(sid, u, unsigned))
+        return ShareKeys(sealed, unsigned.commitment, commitments, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +282,7 @@ class AwaitingMaskedInput(NeverPickled):
 
     def mask_input(
         self, request: MaskedInputRequest, x_u: Mapping[str, Words], bits: Mapping[str, int]
-    ) -> tuple[AwaitingUnmasking, MaskedInput]:
+    ) -> tuple[AwaitingConsistencyCheck | AwaitingUnmasking, MaskedInput]:
         """Mask the encoded vectors, in place, for U2: those whose sealed shares arrived, and u.
 
         x_u: name -> (m,) words in [0, 2^b). bits: name -> b.
@@ -199,12 +298,14 @@ class AwaitingMaskedInput(NeverPickled):
             apply = add_mask if session.u > v else subtract_mask
             for name, y in x_u.items():
                 apply(y, pair_mask_key(s_uv, session.sid, session.u, v, name))
-        packed = [memoryview(pack(x_u[name], bits[name])) for name in sorted(x_u)]
-        state = AwaitingUnmasking(session, U2, self.incoming, request.sealed, self.own_shares)
-        return state, MaskedInput(packed)
+        masked = MaskedInput([memoryview(pack(x_u[name], bits[name])) for name in sorted(x_u)])
+        holding = Holding(session, U2, self.incoming, request.dealt, self.own_shares)
+        if session.terms.identity is None:
+            return AwaitingUnmasking(holding), masked
+        return AwaitingConsistencyCheck(holding, session.terms.identity), masked
 
     def _check_U2(self, request: MaskedInputRequest) -> frozenset[ClientId]:
-        others, u = request.sealed.keys(), self.session.u
+        others, u = request.dealt.keys(), self.session.u
         if u in others or not others <= self.session.keys.keys():
             raise RemoteProtocolError("the server passes on shares from clients that advertised no keys")
         if len(others) + 1 < self.session.threshold:
@@ -215,27 +316,24 @@ class AwaitingMaskedInput(NeverPickled):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitingUnmasking(NeverPickled):
-    """After the masked input has left. Used once: a second call could reveal a second kind of share.
+class Holding(NeverPickled):
+    """What the others dealt to u, still sealed, and what opens it.
 
-    Security: holds what opens the others' shares, and u's own.
+    Security: `reveal` is called once a session; a second call could give the second share of one client.
     """
 
     session: Session
     U2: frozenset[ClientId]
     incoming: Mapping[ClientId, bytes] = field(repr=False)
-    sealed: Mapping[ClientId, bytes] = field(repr=False)
+    dealt: Mapping[ClientId, Delivery] = field(repr=False)
     own_shares: bytes = field(repr=False)
 
-    def unmask(self, request: UnmaskingRequest) -> Unmasking:
+    def reveal(self, dropped: frozenset[ClientId]) -> Unmasking:
         """One share of each v of U2: of s_v^SK where v was dropped, of b_v where it survived.
 
-        A sealed share that does not open is left out: it is its dealer's or the server's fault, and t
-        others suffice.
-
-        Raises: RemoteProtocolError if a dropped id is u's, repeated or not in U2, or fewer than t are left.
+        A share that does not open, is no element of the field, or is not what its dealer committed to, is
+        left out: it is the dealer's or the server's fault, and t others suffice.
         """
-        dropped = self._check_dropped(request.dropped)
         shares: dict[int, SelfMaskShare | PairKeyShare] = {}
         for v in sorted(self.U2):
             both = self._open(v)
@@ -248,21 +346,101 @@ class AwaitingUnmasking(NeverPickled):
         u, sid = self.session.u, self.session.sid
         if v == u:
             return self.own_shares
-        return unseal(self.incoming[v], self.sealed[v], share_data(sid, v, u))
+        dealt = self.dealt[v]
+        both = unseal(self.incoming[v], dealt.sealed, share_data(sid, v, u))
+        if both is None or not all(is_share(half) for half in (both[:SHARE_BYTES], both[SHARE_BYTES:])):
+            return None
+        if self.session.terms.identity is None:
+            return both
+        return both if commit_shares(sid, v, u, both) == dealt.commitments else None
 
-    def _check_dropped(self, listed: list[ClientId]) -> frozenset[ClientId]:
-        dropped = frozenset(listed)
-        if len(dropped) != len(listed):
+
+@dataclass(frozen=True, slots=True)
+class AwaitingUnmasking(NeverPickled):
+    """After the masked input has left, semi-honest server. Used once."""
+
+    holding: Holding = field(repr=False)
+
+    def unmask(self, request: UnmaskingRequest) -> Unmasking:
+        """Raises: RemoteProtocolError if a dropped id is u's, repeated or not in U2, or fewer than m_min
+        survive.
+        """
+        session, U2 = self.holding.session, self.holding.U2
+        dropped = frozenset(request.dropped)
+        if len(dropped) != len(request.dropped):
             raise RemoteProtocolError("the server names a dropped client twice")
-        if self.session.u in dropped:
+        if session.u in dropped:
             raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
-        if not dropped <= self.U2:
+        if not dropped <= U2:
             raise RemoteProtocolError("the server names a dropped client that had shared no keys")
-        if len(self.U2) - len(dropped) < self.session.threshold:
+        _check_survivors(session, len(U2) - len(dropped))
+        return self.holding.reveal(dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitingConsistencyCheck(NeverPickled):
+    """After the masked input has left, active server. Used once: u signs one U3 and no other."""
+
+    holding: Holding = field(repr=False)
+    identity: Identity = field(repr=False)
+
+    def check(self, request: ConsistencyCheckRequest) -> tuple[AwaitingSignatures, ConsistencyCheck]:
+        """Sign the whole U1, U2 and U3, as the server showed them to u.
+
+        Raises: RemoteProtocolError if U3 repeats an id, is not within U2, lacks u or is smaller than m_min.
+        """
+        session, U2 = self.holding.session, self.holding.U2
+        U3 = frozenset(request.survivors)
+        if len(U3) != len(request.survivors):
+            raise RemoteProtocolError("the server names a survivor twice")
+        if session.u not in U3:
+            raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
+        if not U3 <= U2:
+            raise RemoteProtocolError("the server names a survivor that had shared no keys")
+        _check_survivors(session, len(U3))
+        terms = session.terms
+        statement = members_statement(
+            session.sid, terms.parameters.digest(), terms.context, session.keys.keys(), U2, U3
+        )
+        state = AwaitingSignatures(self.holding, self.identity, U3, statement)
+        return state, ConsistencyCheck(self.identity.key.sign(statement))
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitingSignatures(NeverPickled):
+    """After ConsistencyCheck. Used once. The dropped are U2 minus the U3 it signed, and no other set."""
+
+    holding: Holding = field(repr=False)
+    identity: Identity = field(repr=False)
+    U3: frozenset[ClientId]
+    statement: bytes = field(repr=False)
+
+    def unmask(self, request: SignedUnmaskingRequest) -> Unmasking:
+        """Reveal, once m_min members of U3 have signed exactly what u signed.
+
+        m_min >= t > (n + A) / 2 >= (|U1| + A) / 2: of one cohort any two such quorums share an honest client,
+        which signs once, so that all that unmask, unmask the same U3. And m_min, not the quorum of U1: a U3
+        is the server's claim, only who signed has been there.
+
+        Raises: RemoteProtocolError if fewer signatures of members of U3 verify.
+        """
+        session, roster = self.holding.session, self.identity.roster
+        signed = sum(
+            v in self.U3 and roster.signed_by(v, self.statement, signature)
+            for v, signature in request.signatures.items()
+        )
+        needed = session.terms.parameters.m_min
+        if signed < needed:
             raise RemoteProtocolError(
-                f"{len(self.U2) - len(dropped)} clients survive, {self.session.threshold} are needed"
+                f"{signed} clients signed the survivors this client was shown, {needed} are needed"
             )
-        return dropped
+        return self.holding.reveal(self.holding.U2 - self.U3)
+
+
+def _check_survivors(session: Session, survivors: int) -> None:
+    needed = session.terms.parameters.m_min
+    if survivors < needed:
+        raise RemoteProtocolError(f"{survivors} clients survive, {needed} are needed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,11 +448,20 @@ class _AwaitingTask:
     pass
 
 
-_State = _AwaitingTask | AwaitingShareKeys | AwaitingMaskedInput | AwaitingUnmasking
+_State = (
+    _AwaitingTask
+    | AwaitingShareKeys
+    | AwaitingMaskedInput
+    | AwaitingConsistencyCheck
+    | AwaitingSignatures
+    | AwaitingUnmasking
+)
 
 
 class MaskingClient(NeverPickled):
     """The states behind the interface every scheme shares (`session.ClientSession`).
+
+    once: called with the context before a masked input leaves; what it raises keeps it here.
 
     Security: rounding_seed is a secret of this client; two sessions with the same seed and task round
     alike, and share no mask and no key.
@@ -282,21 +469,26 @@ class MaskingClient(NeverPickled):
 
     def __init__(
         self,
-        parameters: Parameters,
-        threshold: int,
+        parameters: Masking,
         u: ClientId,
         vectors: Contribute,
         *,
         rounding_seed: bytes | None = None,
+        identity: Identity | None = None,
+        once: Once | None = None,
         rng: Rng = system_rng,
     ) -> None:
         if not 0 <= u <= MAX_ID:
             raise LocalProtocolError(f"client id {u} is not in 0..{MAX_ID}")
         if rounding_seed is not None and len(rounding_seed) < KEY_BYTES:
             raise LocalProtocolError(f"a rounding seed has at least {KEY_BYTES} secret bytes")
-        self._parameters, self._digest = parameters, parameters.digest()
-        self._threshold, self._u, self._vectors, self._rng = threshold, u, vectors, rng
+        parameters.check_roster(identity.roster if identity else None)
+        if identity is not None and identity.u != u:
+            raise LocalProtocolError(f"the identity of client {identity.u} is not that of client {u}")
+        self._parameters, self._identity = parameters, identity
+        self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
         self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
+        self._context = b""
         self._x_u: dict[str, Words] = {}
         self._state: _State | None = None
         self._started = self.done = False
@@ -307,39 +499,52 @@ class MaskingClient(NeverPickled):
             raise LocalProtocolError("this session has been started before: make a new one")
         self._started = True
         self._state = _AwaitingTask()
-        return to_bytes(Join(PROTOCOL_VERSION, self._digest))
+        return to_bytes(Join(PROTOCOL_VERSION, self._parameters.digest()))
 
     def receive(self, message: Raw) -> bytes | None:
         # Taken out first: whatever is raised below, the session is over and its secrets are gone.
         state, self._state = self._state, None
+        try:
+            return self._step(state, message)
+        except BaseException:
+            self._state, self._x_u, self._rounding_seed = None, {}, b""
+            raise
+
+    def _step(self, state: _State | None, message: Raw) -> bytes:
         match state:
             case _AwaitingTask():
-                task = decode(Task, message)
-                context = digest(Tag.CONTEXT, task.task)
-                # Asked for and encoded once, and never again under the same mask.
-                self._x_u, self.clipping = encode_inputs(
-                    self._parameters, self._vectors(task.task), context, self._rounding_seed
-                )
-                n, t = self._parameters.clients, self._threshold
-                terms = Terms(self._u, n, t, self._digest, context, task.nonce)
-                self._state, keys = advertise_keys(terms, self._rng)
-                return to_bytes(keys)
+                return self._take_task(decode(Task, message))
             case AwaitingShareKeys():
                 self._state, shares = state.share_keys(decode(ShareKeysRequest, message))
                 return to_bytes(shares)
             case AwaitingMaskedInput():
                 x_u, self._x_u = self._x_u, {}
                 self._state, masked = state.mask_input(
-                    decode(MaskedInputRequest, message), x_u, self._ring_bits()
+                    decode(MaskedInputRequest, message), x_u, self._parameters.ring_bits()
                 )
+                if self._once is not None:
+                    self._once(self._context)
                 return to_bytes(masked)
+            case AwaitingConsistencyCheck():
+                self._state, checked = state.check(decode(ConsistencyCheckRequest, message))
+                return to_bytes(checked)
             case AwaitingUnmasking():
-                reply = state.unmask(decode(UnmaskingRequest, message))
-                self.done = True
-                return to_bytes(reply)
+                return self._finish(state.unmask(decode(UnmaskingRequest, message)))
+            case AwaitingSignatures():
+                return self._finish(state.unmask(decode(SignedUnmaskingRequest, message)))
             case _:
                 raise LocalProtocolError("this session is over, or was never started")
 
-    def _ring_bits(self) -> dict[str, int]:
-        n = self._parameters.clients
-        return {name: spec.ring_bits(n) for name, spec in self._parameters.vectors.items()}
+    def _take_task(self, task: Task) -> bytes:
+        self._context = digest(Tag.CONTEXT, task.task)
+        # Asked for and encoded once, and never again under the same mask.
+        self._x_u, self.clipping = encode_inputs(
+            self._parameters, self._vectors(task.task), self._context, self._rounding_seed
+        )
+        terms = Terms(self._u, self._parameters, self._context, task.nonce, self._identity)
+        self._state, keys = advertise_keys(terms, self._rng)
+        return to_bytes(keys)
+
+    def _finish(self, reply: Unmasking) -> bytes:
+        self.done = True
+        return to_bytes(reply)

@@ -1,6 +1,7 @@
 """What the parties of a masking session say (Bonawitz et al., figure 4), and how many bytes it takes.
 
-Every request opens the round it is named after; every answer closes it.
+Every request opens the round it is named after; every answer closes it. Against a semi-honest server
+nothing is signed or committed to: signatures are empty, commitments are left out.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from typing import Annotated
 
 import msgspec
 
-from secagg.crypto import AE_OVERHEAD, KEY_BYTES
+from secagg.crypto import AE_OVERHEAD, DIGEST_BYTES, KEY_BYTES, SIGNATURE_BYTES
 from secagg.encoding import packed_bytes
 from secagg.params import MAX_VECTORS, Parameters
 from secagg.shamir import SHARE_BYTES
 from secagg.wire import (
+    Digest,
     Id,
     Join,
     Key,
@@ -29,37 +31,60 @@ from secagg.wire import (
 ADVERTISE_KEYS = "advertise-keys"
 SHARE_KEYS = "share-keys"
 MASKED_INPUT = "masked-input"
+CONSISTENCY_CHECK = "consistency-check"
 UNMASKING = "unmasking"
 
 SEALED_BYTES = 2 * SHARE_BYTES + AE_OVERHEAD
 
 Share = Annotated[bytes, msgspec.Meta(min_length=SHARE_BYTES, max_length=SHARE_BYTES)]
 Sealed = Annotated[bytes, msgspec.Meta(min_length=SEALED_BYTES, max_length=SEALED_BYTES)]
+Signature = Annotated[bytes, msgspec.Meta(max_length=SIGNATURE_BYTES)]
 
 
 class AdvertiseKeys(Message, frozen=True, tag=ADVERTISE_KEYS):
-    """u -> server: c_u^PK for the shares' encryption, s_u^PK for the masks."""
+    """u -> server: c_u^PK for the shares' encryption, s_u^PK for the masks, sigma_u."""
 
     c_pk: Key
     s_pk: Key
+    signature: Signature
 
 
 class ShareKeysRequest(Message, frozen=True, tag="share-keys-request"):
-    """server -> all: {(v, c_v^PK, s_v^PK)} of U1."""
+    """server -> all: {(v, c_v^PK, s_v^PK, sigma_v)} of U1."""
 
-    keys: dict[Id, tuple[Key, Key]]
+    keys: dict[Id, tuple[Key, Key, Signature]]
+
+
+class Commitments(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Of one holder's two shares, so that whoever returns or deals a wrong one can be named."""
+
+    of_key: Digest
+    of_mask: Digest
 
 
 class ShareKeys(Message, frozen=True, tag=SHARE_KEYS):
-    """u -> server: e_uv, the sealed shares of s_u^SK and b_u, for each v of U1 but u."""
+    """u -> server: e_uv, the sealed shares of s_u^SK and b_u, for each v of U1 but u.
+
+    Against an active server also commitments of b_u and of the shares of every v of U1, all signed.
+    """
 
     sealed: dict[Id, Sealed]
+    commitment: Annotated[bytes, msgspec.Meta(max_length=DIGEST_BYTES)]
+    commitments: dict[Id, Commitments]
+    signature: Signature
+
+
+class Delivery(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One dealer's e_vu, and what it committed to for this holder."""
+
+    sealed: Sealed
+    commitments: Commitments | None
 
 
 class MaskedInputRequest(Message, frozen=True, tag="masked-input-request"):
-    """server -> u: e_vu from each v of U2 but u. The senders and u are U2."""
+    """server -> u: what each v of U2 but u dealt to u. The dealers and u are U2."""
 
-    sealed: dict[Id, Sealed]
+    dealt: dict[Id, Delivery]
 
 
 class MaskedInput(Message, frozen=True, tag=MASKED_INPUT):
@@ -68,10 +93,28 @@ class MaskedInput(Message, frozen=True, tag=MASKED_INPUT):
     packed: Annotated[list[memoryview], msgspec.Meta(max_length=MAX_VECTORS)]
 
 
+class ConsistencyCheckRequest(Message, frozen=True, tag="consistency-check-request"):
+    """server -> all, active: U3."""
+
+    survivors: list[Id]
+
+
+class ConsistencyCheck(Message, frozen=True, tag=CONSISTENCY_CHECK):
+    """u -> server, active: sigma'_u over the session, U1, U2 and U3."""
+
+    signature: Signature
+
+
 class UnmaskingRequest(Message, frozen=True, tag="unmasking-request"):
-    """server -> u: U2 minus U3. Who is not named here is alive: one client cannot be both."""
+    """server -> u, semi-honest: U2 minus U3. Who is not named here is alive: one client cannot be both."""
 
     dropped: list[Id]
+
+
+class SignedUnmaskingRequest(Message, frozen=True, tag="signed-unmasking-request"):
+    """server -> u, active: sigma'_v of each v that checked. It names no set: u holds the one it signed."""
+
+    signatures: dict[Id, Signature]
 
 
 class SelfMaskShare(msgspec.Struct, frozen=True, array_like=True, tag="b", forbid_unknown_fields=True):
@@ -105,13 +148,17 @@ def traffic(
     U1: Collection[int],
     U2: Collection[int],
     U3: Collection[int],
+    U4: Collection[int] | None = None,
 ) -> Mapping[str, tuple[int, int]]:
     """Round -> (bytes u sends, bytes u receives to open it), exactly, for a client that stays to the end.
 
-    Linear in the cohort: 68 bytes a key pair, 98 a sealed share in each direction, 38 a returned share.
+    U4: who signed the survivors, for an active adversary; None for a semi-honest one.
     """
+    active = U4 is not None
     ids = {v: size_of_int(v) for v in U1}
     key, sealed = size_of_bytes(KEY_BYTES), size_of_bytes(SEALED_BYTES)
+    signature = size_of_bytes(SIGNATURE_BYTES if active else 0)
+    commitments = 1 + 2 * size_of_bytes(DIGEST_BYTES) if active else 0
     returned = 1 + 2 + size_of_bytes(SHARE_BYTES)
     others1 = [v for v in U1 if v != u]
     others2 = [v for v in U2 if v != u]
@@ -120,19 +167,35 @@ def traffic(
         packed_bytes(spec.length, spec.ring_bits(parameters.clients)) for spec in parameters.vectors.values()
     ]
 
-    def entries(kind: type[Message], members: Collection[int], each: int) -> int:
-        return size_of_tag(kind) + size_of_header(len(members)) + sum(ids[v] + each for v in members)
+    def entries(members: Collection[int], each: int) -> int:
+        return size_of_header(len(members)) + sum(ids[v] + each for v in members)
 
-    return {
+    rounds = {
         "join": (size_of_tag(Join) + 1 + key, 0),
         ADVERTISE_KEYS: (
-            size_of_tag(AdvertiseKeys) + 2 * key,
+            size_of_tag(AdvertiseKeys) + 2 * key + signature,
             size_of_tag(Task) + key + size_of_bytes(task_bytes),
         ),
-        SHARE_KEYS: (entries(ShareKeys, others1, sealed), entries(ShareKeysRequest, U1, 1 + 2 * key)),
+        SHARE_KEYS: (
+            size_of_tag(ShareKeys)
+            + entries(others1, sealed)
+            + size_of_bytes(DIGEST_BYTES if active else 0)
+            + entries(U1 if active else (), commitments)
+            + signature,
+            size_of_tag(ShareKeysRequest) + entries(U1, 1 + 2 * key + signature),
+        ),
         MASKED_INPUT: (
             size_of_tag(MaskedInput) + size_of_header(len(packed)) + sum(map(size_of_bytes, packed)),
-            entries(MaskedInputRequest, others2, sealed),
+            size_of_tag(MaskedInputRequest) + entries(others2, 1 + sealed + (commitments or 1)),
         ),
-        UNMASKING: (entries(Unmasking, U2, returned), entries(UnmaskingRequest, dropped, 0)),
     }
+    if U4 is None:
+        request = size_of_tag(UnmaskingRequest) + entries(dropped, 0)
+    else:
+        request = size_of_tag(SignedUnmaskingRequest) + entries(U4, signature)
+        rounds[CONSISTENCY_CHECK] = (
+            size_of_tag(ConsistencyCheck) + signature,
+            size_of_tag(ConsistencyCheckRequest) + entries(U3, 0),
+        )
+    rounds[UNMASKING] = (size_of_tag(Unmasking) + entries(U2, returned), request)
+    return rounds

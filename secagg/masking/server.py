@@ -8,36 +8,58 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from secagg.crypto import KEY_BYTES, NeverPickled, Rng, SecretKey, check_public_key, system_rng
+from secagg.crypto import (
+    DIGEST_BYTES,
+    KEY_BYTES,
+    NeverPickled,
+    Rng,
+    SecretKey,
+    check_public_key,
+    system_rng,
+)
 from secagg.encoding import add_packed, centred, check_packed, word_type
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
-from secagg.masking.client import pair_mask_key, self_mask_key, session_id
+from secagg.identity import Roster
+from secagg.masking.client import (
+    commit_mask,
+    commit_shares,
+    keys_statement,
+    members_statement,
+    pair_mask_key,
+    self_mask_key,
+    session_id,
+    shares_statement,
+)
 from secagg.masking.messages import (
-    ADVERTISE_KEYS,
-    MASKED_INPUT,
-    SHARE_KEYS,
     UNMASKING,
     AdvertiseKeys,
+    Commitments,
+    ConsistencyCheck,
+    ConsistencyCheckRequest,
+    Delivery,
     MaskedInput,
     MaskedInputRequest,
     PairKeyShare,
     SelfMaskShare,
     ShareKeys,
     ShareKeysRequest,
+    SignedUnmaskingRequest,
     Unmasking,
     UnmaskingRequest,
 )
-from secagg.params import Parameters
 from secagg.prg import Words, add_mask, subtract_mask
 from secagg.session import Aggregate
-from secagg.shamir import PRIME, recon
-from secagg.wire import Raw, Task, check_join, decode, encode
+from secagg.shamir import is_share, recon
+from secagg.wire import MAX_ID, Raw, Task, check_join, decode, encode
+
+if TYPE_CHECKING:
+    from secagg.masking import Masking
 
 JOIN = "join"
-ROUNDS = (JOIN, ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, UNMASKING)
 DONE = "done"
 
 
@@ -50,47 +72,62 @@ class _Shares:
 
 
 class MaskingServer(NeverPickled):
-    """One session of a semi-honest server (`session.ServerSession`).
+    """One session of the server (`session.ServerSession`), which itself follows the protocol.
 
-    Security: after `receive` raised, its sender has lost its place and the session goes on without it; a
-    vector that had been added before stays in the sum, as a client lost in unmasking does.
+    unopened: (holder, dealer) of each share that its holder could not open, or found to be another than its
+    dealer committed to: one of the two, or the way between them, is at fault.
+
+    Security: after `receive` raised, its sender has lost its place and the session goes on without it. What
+    it had answered in this round before stands only where it cannot be undone, a vector in the sum: it is
+    then a client lost in the next round.
     """
 
     def __init__(
         self,
-        parameters: Parameters,
-        threshold: int,
+        parameters: Masking,
         cohort: Collection[ClientId],
         task: bytes,
         context: bytes,
         *,
+        roster: Roster | None = None,
         rng: Rng = system_rng,
     ) -> None:
         if len(set(cohort)) != len(cohort):
             raise LocalProtocolError("a client stands twice in the cohort")
+        if not all(0 <= u <= MAX_ID for u in cohort):
+            raise LocalProtocolError(f"a client id is in 0..{MAX_ID}")
         if len(cohort) != parameters.clients:
             raise LocalProtocolError(
                 f"a cohort of {len(cohort)} clients for parameters made for {parameters.clients}"
             )
+        parameters.check_roster(roster)
         self._parameters, self._digest = parameters, parameters.digest()
-        self._threshold, self._task, self._context = threshold, task, context
+        self._threshold, self._roster = parameters.threshold, roster
+        self._task, self._context = task, context
         self._nonce = rng(KEY_BYTES)
-        self._bits = {name: spec.ring_bits(parameters.clients) for name, spec in parameters.vectors.items()}
+        self._bits = parameters.ring_bits()
         self.round = JOIN
         self.waiting_for = frozenset(cohort)
         self.result: Aggregate | None = None
+        self.unopened: set[tuple[ClientId, ClientId]] = set()
         self._answered: set[ClientId] = set()
-        self._keys: dict[ClientId, tuple[bytes, bytes]] = {}  # U1
+        self._lost: set[ClientId] = set()  # answered, then said something it should not have
+        self._keys: dict[ClientId, tuple[bytes, bytes, bytes]] = {}  # U1
         self._public: set[bytes] = set()
         self._sid = b""
         self._sealed: dict[ClientId, dict[ClientId, bytes]] = {}  # U2: holder -> dealer -> e
+        self._commitment: dict[ClientId, bytes] = {}  # of b_u
+        self._commitments: dict[ClientId, dict[ClientId, Commitments]] = {}  # dealer -> holder
         self._U2: frozenset[ClientId] = frozenset()
         self._U3: frozenset[ClientId] = frozenset()
+        self._statement = b""
+        self._signatures: dict[ClientId, bytes] = {}  # U4
         self._total: dict[str, Words] = {}
         self._shares: dict[ClientId, _Shares] = {}
 
     def receive(self, sender: ClientId, message: Raw) -> None:
         if sender not in self.waiting_for:
+            self._lost.add(sender)
             raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
         self.waiting_for -= {sender}
         try:
@@ -103,7 +140,9 @@ class MaskingServer(NeverPickled):
                     self._shared(sender, decode(ShareKeys, message))
                 case "masked-input":
                     self._masked(decode(MaskedInput, message))
-                case "unmasking":
+                case "consistency-check":
+                    self._checked(sender, decode(ConsistencyCheck, message))
+                case _:
                     self._unmasking(sender, decode(Unmasking, message))
         except RemoteProtocolError as error:
             raise RemoteProtocolError(f"client {sender}, {self.round}: {error}", {sender}) from None
@@ -112,10 +151,13 @@ class MaskingServer(NeverPickled):
     def advance(self) -> dict[ClientId, bytes]:
         if self.round == DONE:
             raise LocalProtocolError("this session is over: make a new one")
-        alive, self._answered = frozenset(self._answered), set()
         closing, self.round, self.waiting_for = self.round, DONE, frozenset()
-        if len(alive) < self._threshold:
-            raise TooFewClients(len(alive), self._threshold, closing)
+        kept = set() if closing == "masked-input" else self._lost
+        alive, self._answered = frozenset(self._answered - kept), set()
+        summing = closing in ("masked-input", "consistency-check")
+        needed = self._parameters.m_min if summing else self._threshold
+        if len(alive) < needed:
+            raise TooFewClients(len(alive), needed, closing)
         match closing:
             case "join":
                 requests = self._open_advertise_keys(alive)
@@ -123,14 +165,17 @@ class MaskingServer(NeverPickled):
                 requests = self._open_share_keys(alive)
             case "share-keys":
                 requests = self._open_masked_input(alive)
-            case "masked-input":
+            case "masked-input" if self._roster is not None:
+                requests = self._open_consistency_check(alive)
+            case "masked-input" | "consistency-check":
                 requests = self._open_unmasking(alive)
             case _:
                 self.result = self._unmask()
                 return {}
-        self.round = ROUNDS[ROUNDS.index(closing) + 1]
-        self.waiting_for = alive
-        return requests
+        rounds = self._parameters.rounds
+        self.round = rounds[rounds.index(closing) + 1]
+        self.waiting_for = alive - self._lost
+        return {u: request for u, request in requests.items() if u in self.waiting_for}
 
     # Round 0: AdvertiseKeys
 
@@ -144,8 +189,13 @@ class MaskingServer(NeverPickled):
         pair = {message.c_pk, message.s_pk}
         if len(pair) == 1 or pair & self._public:
             raise RemoteProtocolError("advertised a key that is already in use")
+        if (roster := self._roster) is not None:
+            keys = message.c_pk, message.s_pk
+            statement = keys_statement(self._digest, roster.digest, self._context, self._nonce, u, *keys)
+            if not roster.signed_by(u, statement, message.signature):
+                raise RemoteProtocolError("advertised keys without its signature")
         self._public |= pair
-        self._keys[u] = (message.c_pk, message.s_pk)
+        self._keys[u] = (message.c_pk, message.s_pk, message.signature)
 
     # Round 1: ShareKeys
 
@@ -159,6 +209,12 @@ class MaskingServer(NeverPickled):
     def _shared(self, u: ClientId, message: ShareKeys) -> None:
         if message.sealed.keys() != self._keys.keys() - {u}:
             raise RemoteProtocolError("shared secrets with others than the clients that advertised keys")
+        if (roster := self._roster) is not None:
+            if message.commitments.keys() != self._keys.keys() or len(message.commitment) != DIGEST_BYTES:
+                raise RemoteProtocolError("shared secrets without committing to each share")
+            if not roster.signed_by(u, shares_statement(self._sid, u, message), message.signature):
+                raise RemoteProtocolError("shared secrets without its signature")
+            self._commitment[u], self._commitments[u] = message.commitment, message.commitments
         for holder, sealed in message.sealed.items():
             self._sealed[holder][u] = sealed
 
@@ -171,11 +227,15 @@ class MaskingServer(NeverPickled):
             for name, spec in self._parameters.vectors.items()
         }
         requests = {
-            u: encode(MaskedInputRequest({v: self._sealed[u][v] for v in sorted(U2 - {u})}))
+            u: encode(MaskedInputRequest({v: self._delivery(v, u) for v in sorted(U2 - {u})}))
             for u in sorted(U2)
         }
         self._sealed = {}
         return requests
+
+    def _delivery(self, dealer: ClientId, holder: ClientId) -> Delivery:
+        committed = self._commitments[dealer][holder] if self._roster is not None else None
+        return Delivery(self._sealed[holder][dealer], committed)
 
     def _masked(self, message: MaskedInput) -> None:
         names = self._parameters.names
@@ -188,13 +248,31 @@ class MaskingServer(NeverPickled):
         for name, packed in vectors.items():
             add_packed(self._total[name], packed, self._bits[name])
 
+    # Round 3: ConsistencyCheck
+
+    def _open_consistency_check(self, U3: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        self._U3 = U3
+        self._statement = members_statement(
+            self._sid, self._digest, self._context, self._keys.keys(), self._U2, U3
+        )
+        request = encode(ConsistencyCheckRequest(sorted(U3)))
+        return dict.fromkeys(sorted(U3), request)
+
+    def _checked(self, u: ClientId, message: ConsistencyCheck) -> None:
+        if self._roster is None or not self._roster.signed_by(u, self._statement, message.signature):
+            raise RemoteProtocolError("did not sign the survivors it was shown")
+        self._signatures[u] = message.signature
+
     # Round 4: Unmasking
 
-    def _open_unmasking(self, U3: frozenset[ClientId]) -> dict[ClientId, bytes]:
-        self._U3 = U3
+    def _open_unmasking(self, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
         self._shares = {v: _Shares() for v in self._U2}
-        request = encode(UnmaskingRequest(sorted(self._U2 - U3)))
-        return dict.fromkeys(sorted(U3), request)
+        if self._roster is not None:
+            request = encode(SignedUnmaskingRequest({v: self._signatures[v] for v in sorted(alive)}))
+        else:
+            self._U3 = alive
+            request = encode(UnmaskingRequest(sorted(self._U2 - alive)))
+        return dict.fromkeys(sorted(alive), request)
 
     def _unmasking(self, u: ClientId, message: Unmasking) -> None:
         if not message.shares.keys() <= self._U2:
@@ -203,18 +281,32 @@ class MaskingServer(NeverPickled):
         values = {v: int.from_bytes(given.share, "big") for v, given in message.shares.items()}
         if any(not isinstance(given, kinds[v]) for v, given in message.shares.items()):
             raise RemoteProtocolError("returned a share of the wrong kind")
-        if any(value >= PRIME for value in values.values()):
+        if not all(is_share(given.share) for given in message.shares.values()):
             raise RemoteProtocolError("returned a share that is not an element of the field")
+        self._check_returned(u, message)
+        self.unopened |= {(u, v) for v in self._U2 - values.keys()}
         for v, value in values.items():
             shares = self._shares[v]
             (shares.of_mask if v in self._U3 else shares.of_key)[u + 1] = value
+
+    def _check_returned(self, u: ClientId, message: Unmasking) -> None:
+        """Against what their dealers committed to; an honest holder returns nothing else."""
+        if self._roster is None:
+            return
+        for v, given in message.shares.items():
+            # The commitment of the kind that was returned, whatever stands in for the other.
+            joined = given.share * 2
+            made, due = commit_shares(self._sid, v, u, joined), self._commitments[v][u]
+            same = made.of_key == due.of_key if v not in self._U3 else made.of_mask == due.of_mask
+            if not same:
+                raise RemoteProtocolError(f"returned another share of client {v} than it was dealt")
 
     def _unmask(self) -> Aggregate:
         """ "z = sum x_u = sum y_u - sum over U3 of PRG(b_u) + sum over u in U3, v in U2 minus U3 of
         Delta_vu PRG(s_vu)."
         """
         # Rebuilt before anything is subtracted: a secret that cannot be had ends the session whole.
-        masks = {u: self._rebuild(u, self._shares[u].of_mask) for u in sorted(self._U3)}
+        masks = {u: self._rebuild_mask(u) for u in sorted(self._U3)}
         keys = {v: self._rebuild_key(v) for v in sorted(self._U2 - self._U3)}
         for u, b_u in masks.items():
             for name, total in self._total.items():
@@ -231,16 +323,31 @@ class MaskingServer(NeverPickled):
         return Aggregate.of_codes(specs, self._U3, codes)
 
     def _rebuild(self, v: ClientId, shares: Mapping[int, int]) -> bytes:
-        """SS.recon of one secret of v from the t holders with the lowest points."""
+        """SS.recon of one secret of v from the t holders with the lowest points that kept their places."""
+        shares = {x: y for x, y in shares.items() if x - 1 not in self._lost}
+        reporting = {holder for holder, dealer in self.unopened if dealer == v}
+        if len(shares) < self._threshold and self._roster and len(reporting) > self._parameters.corrupt:
+            # More than can be corrupt could not use what v signed: one of them at least is honest.
+            raise RemoteProtocolError(f"client {v} dealt shares that its holders cannot use", {v})
         if len(shares) < self._threshold:
             raise TooFewClients(len(shares), self._threshold, UNMASKING)
         secret = recon({x: shares[x] for x in sorted(shares)[: self._threshold]})
         if secret >= 2 ** (8 * KEY_BYTES):
-            raise RemoteProtocolError(f"the shares of client {v} do not belong together")
+            raise RemoteProtocolError(f"the shares of client {v} do not belong together", self._dealer(v))
         return secret.to_bytes(KEY_BYTES, "big")
+
+    def _rebuild_mask(self, u: ClientId) -> bytes:
+        b_u = self._rebuild(u, self._shares[u].of_mask)
+        if self._roster is not None and commit_mask(self._sid, u, b_u) != self._commitment[u]:
+            raise RemoteProtocolError(f"client {u} dealt shares of another mask", self._dealer(u))
+        return b_u
 
     def _rebuild_key(self, v: ClientId) -> SecretKey:
         s_sk = SecretKey(self._rebuild(v, self._shares[v].of_key))
         if s_sk.public != self._keys[v][1]:
-            raise RemoteProtocolError(f"the shares of client {v}'s key do not give its key")
+            raise RemoteProtocolError(f"client {v} dealt shares of another key", self._dealer(v))
         return s_sk
+
+    def _dealer(self, v: ClientId) -> set[ClientId]:
+        """v, where its holders' shares are known to be those it dealt; else nobody can be named."""
+        return {v} if self._roster is not None else set()

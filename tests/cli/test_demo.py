@@ -13,7 +13,7 @@ from commands import Command, Ran, is_one_line, secagg
 from secagg.masking.server import MaskingServer
 from transport.frames import CHUNK_BYTES, wire_bytes
 
-ROUNDS = ["join", "advertise-keys", "share-keys", "masked-input", "unmasking"]
+ROUNDS = ["join", "advertise-keys", "share-keys", "masked-input", "consistency-check", "unmasking"]
 Here = Callable[..., Ran]
 
 
@@ -68,7 +68,7 @@ def test_the_story_is_told_round_by_round(here: Here) -> None:
         assert not lost or f"lost: {lost} vanished" in cells
     assert "survivors: 0, 3, 4" in lines
     assert "the server's sum equals the sum of the 3 survivors' words exactly, in the ring" in ran.out
-    assert "honest-but-curious server" in ran.out
+    assert "active server" in ran.out
     assert "masking gives no integrity" in ran.out
     header = lines.index("client 0") + 1
     assert lines[header].split("  ") == [

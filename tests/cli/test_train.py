@@ -31,7 +31,7 @@ from secagg import TooFewClients
 from transport import RoundReport
 
 CLIENTS = 3
-ROUNDS = ["join", "advertise-keys", "share-keys", "masked-input", "unmasking"]
+ROUNDS = ["join", "advertise-keys", "share-keys", "masked-input", "consistency-check", "unmasking"]
 SMALL = ["--clients", str(CLIENTS), "--model", "logistic"]
 Here = Callable[..., Ran]
 
@@ -200,7 +200,7 @@ def test_the_end_compares_with_plain(run: Run) -> None:
         (row,) = [line.split() for line in lines if line.startswith(f"{name}  ")]
         assert float(row[1]) == pytest.approx(metrics[-1]["accuracy"], abs=1e-4)
         assert [record["alive"] for record in metrics] == [3, 2]
-    assert "honest-but-curious server" in run.ran.out
+    assert "active server" in run.ran.out
 
 
 def test_on_a_terminal_the_rounds_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

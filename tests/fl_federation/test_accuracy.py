@@ -11,7 +11,7 @@ from fl.data import load
 from fl.data.partition import dirichlet
 from fl.data.shard import Shard
 from fl.federation import LocalTrainer, serve_rounds
-from secagg import Aggregate, Scheme, run
+from secagg import Aggregate, Scheme, run, throwaway_identities
 
 
 @dataclass
@@ -29,10 +29,14 @@ class HereCohort:
             u: LocalTrainer(u, Shard(data.train_x[own], data.train_y[own], data.classes, data.name), "cpu")
             for u, own in enumerate(shares)
         }
-        self.roster = self.trainers  # its length is what counts
+        self.roster = self
+        self.identities, self._own = throwaway_identities(range(self.config.clients))
+
+    def __len__(self) -> int:
+        return self.config.clients
 
     def aggregate(self, scheme: Scheme, task: bytes, **_: object) -> Aggregate:
-        return run(scheme, self.trainers, task=task)
+        return run(scheme, self.trainers, task=task, identities=self._own)
 
     def train(self) -> list:
         return list(serve_rounds(self, self.config, self.dataset))

@@ -28,7 +28,15 @@ from fl.federation import (
 )
 from fl.models import Description, build, to_vector
 from fl.training.local import LocalResult, train
-from secagg import Masking, Policy, Recorded, RemoteProtocolError, ServerView, run
+from secagg import (
+    Masking,
+    Policy,
+    Recorded,
+    RemoteProtocolError,
+    ServerView,
+    run,
+    throwaway_identities,
+)
 from secagg.masking.messages import MaskedInput
 from secagg.plain import Input
 from secagg.wire import decode
@@ -69,6 +77,7 @@ def model() -> torch.nn.Module:
 def task(**changed: Any) -> bytes:
     """Instructions of the first round, as a server sends them, with some fields changed."""
     fields: dict[str, Any] = {
+        "run": bytes(16),
         "round": 1,
         "model": Description("logistic", SHAPE, CLASSES),
         "parameters": to_vector(model()).tobytes(),
@@ -154,6 +163,7 @@ def test_a_round_tells_the_clients_means_and_the_test_sets(rounds: list[Trained]
 def view_of(scheme: str, rng: Any) -> ServerView:
     """Everything the server saw of the first round."""
     config = msgspec.structs.replace(CONFIG, scheme=scheme)
+    roster, identities = throwaway_identities(range(3))
     recorders: list[Recorded] = []
 
     def record(session: Any) -> Recorded:
@@ -161,8 +171,9 @@ def view_of(scheme: str, rng: Any) -> ServerView:
         return recorders[0]
 
     run(
-        scheme_for(config, 3, LENGTH, 2**30),
+        scheme_for(config, 3, LENGTH, 2**30, roster),
         {u: LocalTrainer(u, shard(u), "cpu") for u in range(3)},
+        identities=identities,
         task=task(),
         rounding_seeds=dict.fromkeys(range(3), bytes(32)),
         instrument=record,
@@ -212,7 +223,8 @@ def test_in_plain_they_are_all_there() -> None:
 
 
 def test_every_metric_is_a_vector_of_the_session() -> None:
-    scheme = scheme_for(CONFIG, 3, LENGTH, 100)
+    roster, _ = throwaway_identities(range(3))
+    scheme = scheme_for(CONFIG, 3, LENGTH, 100, roster)
     assert isinstance(scheme, Masking)
     assert set(scheme.vectors) == {"update", "examples", "loss", "correct"}
 
@@ -265,6 +277,7 @@ def test_any_model_is_a_task_or_an_error(
 @pytest.mark.parametrize(
     "changed",
     [
+        {"run": bytes(15)},
         {"round": 0},
         {"local_epochs": 0},
         {"local_epochs": 100_001},

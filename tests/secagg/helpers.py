@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,40 +13,65 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from secagg import Bounded, Counts, LocalProtocolError, RemoteProtocolError, Weight
+from secagg import (
+    Bounded,
+    Counts,
+    Identity,
+    LocalProtocolError,
+    Masking,
+    Plain,
+    RemoteProtocolError,
+    Roster,
+    Weight,
+    throwaway_identities,
+)
 from secagg.crypto import Rng, Tag, digest, kdf, system_rng
-from secagg.encoding import centred, check_vectors, encode, weight_of
+from secagg.encoding import Spec, Vectors, centred, check_vectors, encode, weight_of
+from secagg.masking.client import keys_statement, shares_statement
 from secagg.masking.messages import (
     AdvertiseKeys,
+    ConsistencyCheck,
+    ConsistencyCheckRequest,
     MaskedInput,
     MaskedInputRequest,
     ShareKeys,
     ShareKeysRequest,
+    SignedUnmaskingRequest,
     Unmasking,
     UnmaskingRequest,
 )
-from secagg.masking.server import ROUNDS
 from secagg.params import Parameters
+from secagg.plain import Input
 from secagg.session import Aggregate, Scheme
 from secagg.wire import Join, Message, Task
 from secagg.wire import decode as from_bytes
 from secagg.wire import encode as to_bytes
 
-REQUEST: dict[str, type[Message]] = {
+_UP_TO_MASKED_INPUT: dict[str, type[Message]] = {
     "advertise-keys": Task,
     "share-keys": ShareKeysRequest,
     "masked-input": MaskedInputRequest,
-    "unmasking": UnmaskingRequest,
+}
+REQUEST: dict[str, dict[str, type[Message]]] = {
+    "plain": {"input": Task},
+    "semi-honest": {**_UP_TO_MASKED_INPUT, "unmasking": UnmaskingRequest},
+    "active": {
+        **_UP_TO_MASKED_INPUT,
+        "consistency-check": ConsistencyCheckRequest,
+        "unmasking": SignedUnmaskingRequest,
+    },
 }
 ANSWER: dict[str, type[Message]] = {
     "join": Join,
+    "input": Input,
     "advertise-keys": AdvertiseKeys,
     "share-keys": ShareKeys,
     "masked-input": MaskedInput,
+    "consistency-check": ConsistencyCheck,
     "unmasking": Unmasking,
 }
-FATES = (*ROUNDS, None)
-"""The round from which on a client is never heard from again; None: it stays."""
+ROUNDS = {name: ("join", *requests) for name, requests in REQUEST.items()}
+"""Scheme -> its rounds, in order."""
 
 TASK = b"round 1 of model 0"
 MIXED = {
@@ -69,6 +95,55 @@ SMALL_ORDER = [
 def seeded(seed: int) -> Rng:
     """Repeatable bytes in the place of the operating system's."""
     return np.random.default_rng(seed).bytes
+
+
+@lru_cache(maxsize=256)
+def _identities(ids: frozenset[int]) -> tuple[Roster, dict[int, Identity]]:
+    return throwaway_identities(ids, seeded(len(ids)))
+
+
+def identities(ids: Collection[int]) -> tuple[Roster, dict[int, Identity]]:
+    """The roster of exactly these clients, the same at every call, and their keys."""
+    return _identities(frozenset(ids))
+
+
+def plain(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Plain:
+    return Plain.for_cohort(len(ids), vectors, **more)
+
+
+def semi_honest(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Masking:
+    return Masking.for_cohort(len(ids), vectors, **more)
+
+
+def active(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Masking:
+    return Masking.for_cohort(len(ids), vectors, adversary="active", roster=identities(ids)[0], **more)
+
+
+SCHEMES: dict[str, Callable[..., Any]] = {"plain": plain, "semi-honest": semi_honest, "active": active}
+"""name -> (ids, vectors, **numbers) -> the scheme of that cohort; its identities are `identities(ids)`."""
+MASKING = {name: SCHEMES[name] for name in ("semi-honest", "active")}
+FIVE: dict[str, Masking] = {
+    "semi-honest": semi_honest(range(5), MIXED),
+    "active": active(range(5), MIXED, corrupt=0, threshold=3),
+}
+"""Threshold, m_min and quorum are three in both, so that one script plays against either server."""
+
+each_round = pytest.mark.parametrize(
+    ("adversary", "round"), [(adversary, round) for adversary in FIVE for round in ROUNDS[adversary]]
+)
+each_request = pytest.mark.parametrize(
+    ("adversary", "round"), [(adversary, round) for adversary in FIVE for round in REQUEST[adversary]]
+)
+
+
+def kind_of(scheme: Scheme) -> str:
+    """Its name in SCHEMES."""
+    return scheme.adversary if isinstance(scheme, Masking) else "plain"
+
+
+def credentials(scheme: Scheme, ids: Collection[int]) -> dict[str, Any]:
+    """What `run` needs besides for this scheme of exactly these clients."""
+    return {"identities": identities(ids)[1]} if kind_of(scheme) == "active" else {}
 
 
 def rounding_seed(u: int) -> bytes:
@@ -124,9 +199,16 @@ class Play:
         server_rng: Rng = system_rng,
     ) -> None:
         self.scheme, self.inputs, self.drop = scheme, inputs, drop or {}
-        self.server = scheme.server(inputs.keys(), TASK, rng=server_rng)
-        self.clients = {
-            u: scheme.client(u, lambda task, x=x: x, rounding_seed=rounding_seed(u), rng=rng(u))
+        self.roster, self.identities = identities(inputs)
+        self.server: Any = scheme.server(inputs.keys(), TASK, roster=self.roster, rng=server_rng)
+        self.clients: dict[int, Any] = {
+            u: scheme.client(
+                u,
+                lambda task, x=x: x,
+                rounding_seed=rounding_seed(u),
+                identity=self.identities[u],
+                rng=rng(u),
+            )
             for u, x in inputs.items()
         }
         self.lost: set[int] = set()
@@ -162,6 +244,21 @@ class Play:
         assert self.server.result is not None
         return self.server.result
 
+    # What a client that lies signs all the same: its roster binds it to its key, not to the truth.
+
+    def advertised(self, u: int, c_pk: bytes, s_pk: bytes) -> AdvertiseKeys:
+        if kind_of(self.scheme) != "active":
+            return AdvertiseKeys(c_pk, s_pk, b"")
+        bound = self.scheme.digest(), self.roster.digest, digest(Tag.CONTEXT, TASK), self.server._nonce
+        statement = keys_statement(*bound, u, c_pk, s_pk)
+        return AdvertiseKeys(c_pk, s_pk, self.identities[u].key.sign(statement))
+
+    def shared(self, u: int, message: ShareKeys) -> ShareKeys:
+        if kind_of(self.scheme) != "active":
+            return message
+        signature = self.identities[u].key.sign(shares_statement(self.server._sid, u, message))
+        return ShareKeys(message.sealed, message.commitment, message.commitments, signature)
+
 
 def changed(kind: type[Message], message: bytes, change: Callable[[Any], Message | bytes]) -> bytes:
     """The message, decoded, changed and encoded again; a change may also give bytes of its own."""
@@ -173,7 +270,7 @@ def client_refuses(play: Play, round: str, change: Callable[[Any], Message | byt
     """Client 0 gets a changed request: it raises, says why, and is dead from then on."""
     request = play.to(round).requests[0]
     with pytest.raises(RemoteProtocolError, match=words) as caught:
-        play.clients[0].receive(changed(REQUEST[round], request, change))
+        play.clients[0].receive(changed(REQUEST[kind_of(play.scheme)][round], request, change))
     assert caught.value.culprits == frozenset()
     with pytest.raises(LocalProtocolError, match="over"):
         play.clients[0].receive(request)
@@ -190,7 +287,7 @@ def server_refuses(play: Play, round: str, change: Callable[[Any], Message | byt
         play.server.receive(0, answer)
     total = play.finish()
     inputs = play.inputs.keys() - play.lost
-    assert total.survivors == (inputs if round == "unmasking" else inputs - {0})
+    assert total.survivors == (inputs if round in ("consistency-check", "unmasking") else inputs - {0})
     assert_same_codes(total.codes, codes_of(play.scheme, play.inputs, total.survivors))
 
 

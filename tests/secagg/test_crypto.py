@@ -139,6 +139,11 @@ def test_two_names_give_two_transcripts(a: str, b: str) -> None:
     assert (transcript(Tag.CONTEXT, a) == transcript(Tag.CONTEXT, b)) == (a == b)
 
 
+def test_a_number_a_name_and_bytes_that_look_alike_give_three_transcripts() -> None:
+    number = int.from_bytes(b"abcdefgh", "big")
+    assert len({transcript(Tag.CONTEXT, part) for part in (number, "abcdefgh", b"abcdefgh")}) == 3
+
+
 def test_every_tag_gives_another_digest_and_another_key() -> None:
     assert len({tag.value for tag in Tag}) == len(Tag.__members__)  # an Enum would alias equal values
     assert len({digest(tag, b"part") for tag in Tag}) == len(Tag.__members__)

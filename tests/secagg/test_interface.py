@@ -10,39 +10,60 @@ import numpy as np
 import pytest
 
 import secagg
-from secagg import Bounded, Counts, Masking, Plain, Policy, RemoteProtocolError, Weight, run
+from secagg import (
+    Bounded,
+    Counts,
+    Masking,
+    Plain,
+    Policy,
+    RemoteProtocolError,
+    Weight,
+    run,
+    throwaway_identities,
+)
 from secagg.policy import read_offer
+from tests.secagg.helpers import SCHEMES, credentials, identities
 
 LENGTH = 1000
-every_scheme = pytest.mark.parametrize("kind", [Masking, Plain])
+every_scheme = pytest.mark.parametrize("make", SCHEMES.values(), ids=SCHEMES)
 
 
 def train(u: int, task: bytes) -> np.ndarray:
     return np.random.default_rng([u, len(task)]).uniform(-1, 1, LENGTH)
 
 
-@every_scheme
-def test_in_process(kind: Any) -> None:
+def test_in_process() -> None:
     inputs = {u: {"update": train(u, b"")} for u in range(10)}
     vectors = {"update": Bounded(length=LENGTH, bound=1.0, bits=16)}
-    total = run(kind.for_cohort(clients=10, vectors=vectors), inputs, drop={"join": {9}})
     expected = np.mean([inputs[u]["update"] for u in range(9)], axis=0)
-    assert np.abs(total.mean["update"] - expected).max() <= total.error_bound["update"] < 1e-3
+    roster, keys = throwaway_identities(range(10))
+    for scheme, more in (
+        (Plain.for_cohort(clients=10, vectors=vectors), {}),
+        (Masking.for_cohort(clients=10, vectors=vectors), {}),
+        (
+            Masking.for_cohort(clients=10, vectors=vectors, adversary="active", roster=roster),
+            {"identities": keys},
+        ),
+    ):
+        total = run(scheme, inputs, drop={"join": {9}}, **more)
+        assert np.abs(total.mean["update"] - expected).max() <= total.error_bound["update"] < 1e-3
 
 
 @every_scheme
-def test_in_process_with_one_unnamed_vector(kind: Any) -> None:
-    total = run(kind.for_cohort(3, Counts(length=2, maximum=9)), {0: [1, 2], 1: np.array([3, 4]), 2: (5, 6)})
-    assert total.sum[""].tolist() == [9, 12]
+def test_in_process_with_one_unnamed_vector(make: Any) -> None:
+    inputs = {0: [1, 2], 1: np.array([3, 4]), 2: (5, 6)}
+    scheme = make(inputs, Counts(length=2, maximum=9))
+    assert run(scheme, inputs, **credentials(scheme, inputs)).sum[""].tolist() == [9, 12]
 
 
 @every_scheme
-def test_in_somebody_elses_loop_and_queues(kind: Any) -> None:
+def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
     """No I/O inside: clients in threads of their own, which know the offer and two queues."""
     n, task, weights = 5, b"the model", [10, 20, 30, 40, 50]
     specs = {"update": Bounded(length=LENGTH, bound=1.0), "examples": Weight(maximum=100)}
-    offered = kind.for_cohort(n, specs)
-    policy = Policy(schemes=frozenset({"masking", "plain"}))
+    offered = make(range(n), specs)
+    policy = Policy(schemes=frozenset({"masking", "plain"}), adversary="semi-honest")
+    roster, keys = identities(range(n))
     inbox: queue.Queue[tuple[int, bytes]] = queue.Queue()
     outboxes: dict[int, queue.Queue[bytes]] = {u: queue.Queue() for u in range(n)}
 
@@ -53,8 +74,10 @@ def test_in_somebody_elses_loop_and_queues(kind: Any) -> None:
         def recv() -> bytes:
             return outboxes[u].get(timeout=30)
 
-        scheme = policy.accept(offered.offer())
-        me = scheme.client(u, lambda task: {"update": train(u, task), "examples": weights[u]})
+        scheme = policy.accept(offered.offer(), roster)
+        me = scheme.client(
+            u, lambda task: {"update": train(u, task), "examples": weights[u]}, identity=keys[u]
+        )
         send(me.start())
         while not me.done:
             send(me.receive(recv()))
@@ -62,7 +85,7 @@ def test_in_somebody_elses_loop_and_queues(kind: Any) -> None:
     threads = [threading.Thread(target=client, args=(u,), daemon=True) for u in range(n)]
     for thread in threads:
         thread.start()
-    server = offered.server(range(n), task)
+    server = offered.server(range(n), task, roster=roster)
     while server.result is None:
         while server.waiting_for:
             server.receive(*inbox.get(timeout=30))
@@ -77,8 +100,8 @@ def test_in_somebody_elses_loop_and_queues(kind: Any) -> None:
 
 
 @every_scheme
-def test_a_scheme_is_what_its_offer_says_at_the_other_end(kind: Any) -> None:
-    scheme = kind.for_cohort(3, Counts(length=1, maximum=1))
+def test_a_scheme_is_what_its_offer_says_at_the_other_end(make: Any) -> None:
+    scheme = make(range(3), Counts(length=1, maximum=1))
     other = read_offer(scheme.offer())
     assert other.digest() == scheme.digest()
     assert (other.rounds, other.explain()) == (scheme.rounds, scheme.explain())

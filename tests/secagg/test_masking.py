@@ -13,21 +13,25 @@ from hypothesis import strategies as st
 
 from secagg import Bounded, Counts, Masking, TooFewClients, Weight, run
 from secagg.masking.messages import MaskedInput
-from secagg.masking.server import ROUNDS
 from secagg.wire import MAX_ID
 from tests.secagg.helpers import (
-    FATES,
+    MASKING,
     MIXED,
+    ROUNDS,
     TASK,
     Play,
     assert_same_codes,
     changed,
     codes_of,
+    credentials,
     mixed_inputs,
     rounding_seed,
 )
 
 Fates = Mapping[int, str | None]
+"""Client -> the round from which on it is never heard from again; None: it stays."""
+
+every_make = pytest.mark.parametrize("make", MASKING.values(), ids=MASKING)
 
 
 def session(scheme: Masking, inputs: Mapping[int, Any], fates: Fates | None = None, **more: Any) -> Any:
@@ -36,25 +40,29 @@ def session(scheme: Masking, inputs: Mapping[int, Any], fates: Fates | None = No
         if round:
             drop.setdefault(round, set()).add(u)
     seeds = {u: rounding_seed(u) for u in inputs}
-    return run(scheme, inputs, task=TASK, drop=drop, rounding_seeds=seeds, **more)
+    keys = credentials(scheme, inputs)
+    return run(scheme, inputs, task=TASK, drop=drop, rounding_seeds=seeds, **keys, **more)
 
 
-def alive_in(fates: Fates, round: str) -> frozenset[int]:
-    passed = ROUNDS[: ROUNDS.index(round) + 1]
+def alive_in(scheme: Masking, fates: Fates, round: str) -> frozenset[int]:
+    passed = scheme.rounds[: scheme.rounds.index(round) + 1]
     return frozenset(u for u, fate in fates.items() if fate not in passed)
 
 
 def check_drops(scheme: Masking, inputs: Mapping[int, Any], fates: Fates) -> None:
-    """The sum is exact if t are left in every round; else the first round with fewer ends the session."""
-    for round in ROUNDS:
-        if (left := len(alive_in(fates, round))) < scheme.threshold:
+    """The sum is exact if enough are left in every round; else the first with fewer ends the session."""
+    for round in scheme.rounds:
+        left, needed = len(alive_in(scheme, fates, round)), scheme.threshold
+        if round in ("masked-input", "consistency-check"):
+            needed = scheme.m_min
+        if left < needed:
             with pytest.raises(TooFewClients) as caught:
                 session(scheme, inputs, fates)
             error = caught.value
-            assert (error.alive, error.needed, error.round) == (left, scheme.threshold, round)
+            assert (error.alive, error.needed, error.round) == (left, needed, round)
             return
     total = session(scheme, inputs, fates)
-    assert total.survivors == alive_in(fates, "masked-input")
+    assert total.survivors == alive_in(scheme, fates, "masked-input")
     assert_same_codes(total.codes, codes_of(scheme, inputs, total.survivors))
 
 
@@ -75,8 +83,12 @@ def cohorts(draw: st.DrawFn) -> tuple[Masking, dict[int, Any], Fates]:
         "weight": Weight(maximum=draw(st.integers(1, 2**31 - 1))),
     }
     specs = {name: specs[name] for name in draw(st.sets(st.sampled_from(sorted(specs)), min_size=1))}
-    scheme = Masking.for_cohort(n, specs, threshold=draw(st.integers(n // 2 + 1, n)))
     ids = draw(st.lists(st.integers(0, MAX_ID), min_size=n, max_size=n, unique=True))
+    name = draw(st.sampled_from(sorted(MASKING)))
+    # A + 2 <= t <= n and, against an active server, (n + A) / 2 < t.
+    A = draw(st.integers(0, n - 2 if name == "active" else 0))
+    t = draw(st.integers(max((n + A) // 2 + 1, A + 2), n))
+    scheme = MASKING[name](ids, specs, corrupt=A, threshold=t, m_min=draw(st.integers(t, n)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     values: dict[str, Callable[[], Any]] = {
         "": lambda: rng.integers(0, specs[""].maximum, specs[""].length, endpoint=True),
@@ -85,7 +97,7 @@ def cohorts(draw: st.DrawFn) -> tuple[Masking, dict[int, Any], Fates]:
     }
     inputs = {u: {name: values[name]() for name in specs} for u in ids}
     # Most clients stay, so that most sessions reach the last round.
-    fate = st.sampled_from((*FATES, *[None] * 10))
+    fate = st.sampled_from((*scheme.rounds, *[None] * 10))
     return scheme, inputs, {u: draw(fate) for u in ids}
 
 
@@ -97,48 +109,54 @@ def test_whoever_vanishes_the_sum_is_exact_or_there_is_none(
     check_drops(*cohort)
 
 
-@pytest.mark.parametrize("first", FATES)
-def test_every_pattern_of_drops_of_four_clients(first: str | None) -> None:
-    scheme = Masking.for_cohort(4, {"counts": Counts(length=2, maximum=9), "weight": Weight(maximum=4)})
+@pytest.mark.parametrize(
+    ("name", "first"), [(name, fate) for name in MASKING for fate in (*ROUNDS[name], None)]
+)
+def test_every_pattern_of_drops_of_four_clients(name: str, first: str | None) -> None:
+    scheme = MASKING[name](range(4), {"counts": Counts(length=2, maximum=9), "weight": Weight(maximum=4)})
+    assert scheme.threshold == 3
     inputs = {u: {"counts": [u, 9 - u], "weight": 1 + u} for u in range(4)}
-    for others in product(FATES, repeat=3):
+    for others in product((*scheme.rounds, None), repeat=3):
         check_drops(scheme, inputs, dict(enumerate((first, *others))))
 
 
-def test_a_client_lost_in_unmasking_is_still_in_the_sum() -> None:
-    scheme = Masking.for_cohort(5, Counts(length=1, maximum=10))
-    total = run(scheme, {u: [1 + u] for u in range(5)}, drop={"masked-input": {1}, "unmasking": {4}})
-    assert total.survivors == {0, 2, 3, 4}
-    assert total.sum[""].tolist() == [1 + 3 + 4 + 5]
+@pytest.mark.parametrize("round", ["consistency-check", "unmasking"])
+def test_a_client_lost_after_its_masked_input_is_still_in_the_sum(five: Masking, round: str) -> None:
+    if round in five.rounds:
+        inputs = mixed_inputs(range(5))
+        total = session(five, inputs, {1: "masked-input", 4: round})
+        assert total.survivors == {0, 2, 3, 4}
+        assert total.sum["weight"].tolist() == [sum(inputs[u]["weight"] for u in (0, 2, 3, 4))]
 
 
-@pytest.mark.parametrize("clients", [1, 2])
-def test_a_small_cohort_sums_too(clients: int) -> None:
-    scheme = Masking.for_cohort(clients, MIXED, small_cohort=True)
+@pytest.mark.parametrize(("name", "clients"), [("semi-honest", 1), ("semi-honest", 2), ("active", 2)])
+def test_a_small_cohort_sums_too(name: str, clients: int) -> None:
     inputs = mixed_inputs(range(clients))
+    scheme = MASKING[name](inputs, MIXED, small_cohort=True)
     assert_same_codes(session(scheme, inputs).codes, codes_of(scheme, inputs, inputs))
 
 
-def test_twenty_clients_sum_with_one_lost_in_every_round() -> None:
-    scheme = Masking.for_cohort(20, MIXED)
+@every_make
+def test_twenty_clients_sum_with_one_lost_in_every_round(make: Any) -> None:
+    scheme = make(range(20), MIXED)
     inputs = mixed_inputs(range(20))
-    check_drops(scheme, inputs, dict.fromkeys(inputs) | dict(enumerate(ROUNDS, 3)))
+    check_drops(scheme, inputs, dict.fromkeys(inputs) | dict(enumerate(scheme.rounds, 3)))
 
 
 def test_the_weighted_mean_is_within_the_stated_bound_of_the_float_mean() -> None:
     """100 sets of weighted updates, some out of range, some out of the ball."""
     rng = np.random.default_rng(1)
-    for _ in range(100):
+    for i in range(100):
         n, length, w_max = int(rng.integers(3, 9)), int(rng.integers(1, 40)), int(rng.integers(1, 500))
         bound, clip = rng.uniform(0.1, 2.0), rng.choice([None, 0.5, 3.0])
         spec = Bounded(length=length, bound=bound, bits=int(rng.integers(2, 25)), clip=clip)
-        scheme = Masking.for_cohort(n, {"update": spec, "weight": Weight(maximum=w_max)})
+        make = list(MASKING.values())[i % 2]
+        scheme = make(range(n), {"update": spec, "weight": Weight(maximum=w_max)})
         x = rng.normal(0, 0.6, (n, length)).astype(rng.choice([np.float32, np.float64]))
         w = rng.integers(1, w_max, n, endpoint=True)
         lost = set(rng.choice(n, n - scheme.threshold, replace=False).tolist())
-        total = run(
-            scheme, {u: {"update": x[u], "weight": w[u]} for u in range(n)}, drop={"masked-input": lost}
-        )
+        inputs = {u: {"update": x[u], "weight": w[u]} for u in range(n)}
+        total = run(scheme, inputs, drop={"masked-input": lost}, **credentials(scheme, inputs))
         left = sorted(set(range(n)) - lost)
         norms = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
         clipped = np.clip(x * np.minimum(1, clip / norms) if clip else x, -bound, bound)
@@ -151,9 +169,10 @@ def test_the_weighted_mean_is_within_the_stated_bound_of_the_float_mean() -> Non
         np.testing.assert_allclose(total.sum["update"], total.mean["update"] * w[left].sum(), rtol=1e-12)
 
 
-def test_weights_that_sum_to_nothing_give_a_finite_mean() -> None:
+@every_make
+def test_weights_that_sum_to_nothing_give_a_finite_mean(make: Any) -> None:
     """A lying client can bring the sum of weights to zero: the mean is worthless then, but no error."""
-    weighted = Masking.for_cohort(3, {"update": Bounded(length=2, bound=1.0), "weight": Weight(maximum=4)})
+    weighted = make(range(3), {"update": Bounded(length=2, bound=1.0), "weight": Weight(maximum=4)})
     honest = {u: {"update": [1.0, 0.0], "weight": 2} for u in range(3)}
     play = Play(weighted, honest).to("masked-input").answer()
     bits = weighted.vectors["weight"].ring_bits(3)
@@ -169,10 +188,11 @@ def test_weights_that_sum_to_nothing_give_a_finite_mean() -> None:
     assert np.isfinite(total.mean["update"]).all()
 
 
-def test_clipping_is_told_to_its_client_alone() -> None:
+@every_make
+def test_clipping_is_told_to_its_client_alone(make: Any) -> None:
     inputs = mixed_inputs(range(3))
     inputs[1]["update"] = [9, 1, 0, -1, -9]
-    play = Play(Masking.for_cohort(3, MIXED), inputs)
+    play = Play(make(range(3), MIXED), inputs)
     assert play.clients[1].clipping == {}
     play.finish()
     assert play.clients[1].clipping["update"].coordinates == 2

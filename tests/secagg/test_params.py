@@ -1,9 +1,8 @@
-"""The numbers of a session are checked once; a client takes what its own rules allow and nothing else."""
+"""The numbers of a session are checked once, when they are made, and each of them is in the digest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -12,21 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import Bounded, Counts, LocalProtocolError, Masking, Plain, Policy, RemoteProtocolError, Weight
+from secagg import Bounded, Counts, LocalProtocolError, Masking, Plain, Weight
 from secagg.encoding import MAX_LENGTH
+from secagg.masking import default_threshold, least_threshold
 from secagg.params import MAX_CLIENTS, MAX_NAME, MAX_VECTORS
-from secagg.policy import MAX_OFFER_BYTES, read_offer
-from secagg.session import Scheme
-from tests.secagg.helpers import MIXED, Play, with_another_byte
+from tests.secagg.helpers import MIXED, SCHEMES, Play, active, identities, semi_honest
 
 ONE = Counts(length=1, maximum=1)
-OFFERS = [
-    Masking.for_cohort(5, MIXED),
-    Masking.for_cohort(5, MIXED, threshold=5),
-    Masking.for_cohort(2, ONE, small_cohort=True),
-    Plain.for_cohort(5, MIXED),
-    Plain.for_cohort(5, Bounded(length=3, bound=0.5, clip=2.0)),
-]
+ROSTER, _ = identities(range(5))
 
 
 @pytest.mark.parametrize(
@@ -49,9 +41,59 @@ OFFERS = [
             f"{2 * (MAX_LENGTH // 2 + 1)} coordinates together",
         ),
         (lambda: Plain.for_cohort(600, Counts(length=1, maximum=2**53 - 1)), "need a ring of 63 bits"),
-        (lambda: Masking.for_cohort(5, ONE, threshold=2), r"threshold 2 is impossible: .* in 3\.\.5"),
-        (lambda: Masking.for_cohort(5, ONE, threshold=6), r"threshold 6 is impossible: .* in 3\.\.5"),
-        (lambda: Masking.for_cohort(6, ONE, threshold=3), r"threshold 3 is impossible: .* in 4\.\.6"),
+        (lambda: semi_honest(range(5), ONE, threshold=2), r"threshold 2 is impossible: .* in 3\.\.5"),
+        (lambda: semi_honest(range(5), ONE, threshold=6), r"threshold 6 is impossible: .* in 3\.\.5"),
+        (lambda: semi_honest(range(6), ONE, threshold=3), r"threshold 3 is impossible: .* in 4\.\.6"),
+        (
+            lambda: semi_honest(range(5), ONE, threshold=3, corrupt=2),
+            r"threshold 3 .* 5 clients, 2 of them corrupt, against a semi-honest server it is in 4\.\.5",
+        ),
+        (
+            lambda: active(range(5), ONE, threshold=3),
+            r"threshold 3 .* 5 clients, 1 of them corrupt, against a active server it is in 4\.\.5",
+        ),
+        (lambda: active(range(6), ONE, threshold=3, corrupt=0), r"threshold 3 is impossible: .* in 4\.\.6"),
+        (lambda: active(range(5), ONE, threshold=6), r"threshold 6 is impossible: .* in 4\.\.5"),
+        (lambda: active(range(3), ONE, threshold=1, corrupt=0), r"threshold 1 is impossible: .* in 2\.\.3"),
+        (
+            lambda: semi_honest(range(5), ONE, corrupt=-1),
+            "-1 corrupt clients of 5 is impossible: from 0 to 4",
+        ),
+        (lambda: active(range(5), ONE, corrupt=-1), "-1 corrupt clients of 5 is impossible: from 0 to 4"),
+        (lambda: active(range(5), ONE, corrupt=5), "5 corrupt clients of 5 is impossible: from 0 to 4"),
+        (
+            lambda: active(range(5), ONE, corrupt=4),
+            "5 clients of whom 4 are corrupt: a threshold of 6 would be needed",
+        ),
+        (
+            lambda: semi_honest(range(3), ONE, corrupt=2),
+            "3 clients of whom 2 are corrupt: a threshold of 4 would be needed",
+        ),
+        (
+            lambda: active(range(1), ONE, small_cohort=True),
+            "1 clients of whom 0 are corrupt: a threshold of 2 would be needed",
+        ),
+        (lambda: semi_honest(range(5), ONE, m_min=2), "m_min 2 is impossible: from t = 3 to n = 5"),
+        (lambda: semi_honest(range(5), ONE, m_min=6), "m_min 6 is impossible: from t = 3 to n = 5"),
+        (lambda: active(range(5), ONE, m_min=3), "m_min 3 is impossible: from t = 4 to n = 5"),
+        (lambda: active(range(5), ONE, m_min=6), "m_min 6 is impossible: from t = 4 to n = 5"),
+        (lambda: semi_honest(range(5), ONE, threshold=3.0), "threshold 3.0 is not an integer"),
+        (lambda: semi_honest(range(5), ONE, m_min="4"), "m_min '4' is not an integer"),
+        (lambda: active(range(5), ONE, corrupt=1.0, threshold=4), "corrupt 1.0 is not an integer"),
+        (lambda: Plain(clients=5.0, vectors={"": ONE}), "clients 5.0 is not an integer"),
+        (
+            lambda: Masking.for_cohort(5, ONE, adversary="Active", roster=ROSTER),
+            "no adversary is called 'Active'",
+        ),
+        (lambda: Masking.for_cohort(5, ONE, adversary="active"), "bound to a roster, and only then"),
+        (
+            lambda: Masking(clients=5, vectors={"": ONE}, threshold=3, m_min=3, roster=bytes(32)),
+            "bound to a roster, and only then",
+        ),
+        (
+            lambda: msgspec.structs.replace(active(range(5), ONE), roster=bytes(31)),
+            "bound to a roster, and only then",
+        ),
     ],
 )
 def test_impossible_numbers_are_refused(make: Callable[[], Any], words: str) -> None:
@@ -61,16 +103,60 @@ def test_impossible_numbers_are_refused(make: Callable[[], Any], words: str) -> 
 
 def test_the_largest_numbers_are_possible() -> None:
     names = {f"{i:0{MAX_NAME}}": ONE for i in range(MAX_VECTORS)}
-    assert Masking.for_cohort(MAX_CLIENTS, names).threshold == MAX_CLIENTS // 2 + 1
+    scheme = Masking.for_cohort(MAX_CLIENTS, names, m_min=MAX_CLIENTS)
+    assert (scheme.threshold, scheme.m_min) == (MAX_CLIENTS // 2 + 1, MAX_CLIENTS)
+    scheme = Masking.for_cohort(MAX_CLIENTS, ONE, adversary="active", roster=ROSTER, corrupt=MAX_CLIENTS - 2)
+    assert scheme.threshold == scheme.m_min == MAX_CLIENTS
     for spec in (Counts(length=MAX_LENGTH, maximum=1), Bounded(length=MAX_LENGTH, bound=1.0)):
         assert Plain.for_cohort(3, spec).vectors[""].length == MAX_LENGTH
 
 
-@pytest.mark.parametrize(("clients", "threshold"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (100, 51)])
-def test_the_threshold_is_the_smallest_majority_unless_it_is_given(clients: int, threshold: int) -> None:
-    small = clients < 3
-    assert Masking.for_cohort(clients, ONE, small_cohort=small).threshold == threshold
-    assert Masking.for_cohort(clients, ONE, threshold=clients, small_cohort=small).threshold == clients
+@given(st.integers(1, 400), st.integers(0, 400))
+def test_the_least_threshold_is_the_least_number_that_meets_the_conditions(n: int, A: int) -> None:
+    """In integers, by trying: 2 t > n + A (n, where the server is honest), and t - A >= 2 where A counts."""
+
+    def least(*conditions: Callable[[int], bool]) -> int:
+        return next(t for t in range(1, 1000) if all(holds(t) for holds in conditions))
+
+    of_honest_inputs = (lambda t: t - A >= 2) if A else (lambda t: True)
+    assert least_threshold(n, "semi-honest", A) == least(lambda t: 2 * t > n, of_honest_inputs)
+    assert least_threshold(n, "active", A) == least(lambda t: 2 * t > n + A, lambda t: t - A >= 2)
+
+
+@pytest.mark.parametrize(
+    ("clients", "semi_honest", "active"),
+    [(3, 2, 3), (4, 3, 3), (5, 3, 4), (6, 4, 5), (7, 4, 5), (20, 11, 14), (100, 51, 67), (300, 151, 201)],
+)
+def test_the_default_threshold_is_that_of_the_paper(clients: int, semi_honest: int, active: int) -> None:
+    """Half of the cohort against an honest server, two thirds against one that is not (A = 1)."""
+    assert default_threshold(clients) == semi_honest
+    assert default_threshold(clients, "active", 1) == active
+
+
+@pytest.mark.parametrize(
+    ("clients", "corrupt", "threshold"), [(9, 2, 7), (9, 4, 7), (9, 5, 8), (9, 7, 9), (20, 12, 17), (2, 0, 2)]
+)
+def test_the_default_threshold_rises_with_the_corrupt(clients: int, corrupt: int, threshold: int) -> None:
+    scheme = active(range(clients), ONE, corrupt=corrupt, small_cohort=clients < 3)
+    assert scheme.threshold == scheme.m_min == threshold
+
+
+def test_the_default_corrupt_is_one_against_an_active_server() -> None:
+    assert [semi_honest(range(n), ONE).corrupt for n in (3, 9)] == [0, 0]
+    assert [active(range(n), ONE).corrupt for n in (3, 9)] == [1, 1]
+    assert active(range(2), ONE, small_cohort=True).corrupt == 0
+
+
+def test_numbers_that_are_given_are_taken() -> None:
+    for make in (semi_honest, active):
+        scheme = make(range(9), ONE, corrupt=2, threshold=np.int64(8), m_min=np.uint8(9))
+        assert (scheme.corrupt, scheme.threshold, scheme.m_min) == (2, 8, 9)
+        assert {type(scheme.threshold), type(scheme.m_min)} == {int}
+
+
+def test_the_roster_is_bound_only_against_an_active_server() -> None:
+    assert active(range(5), ONE).roster == ROSTER.digest
+    assert semi_honest(range(5), ONE, roster=ROSTER).roster == b""
 
 
 @pytest.mark.parametrize("scheme", [Masking, Plain])
@@ -85,6 +171,13 @@ def test_a_digest_differs_when_any_number_differs() -> None:
         Plain.for_cohort(5, spec),
         Masking.for_cohort(4, spec),
         Masking.for_cohort(5, spec, threshold=4),
+        Masking.for_cohort(5, spec, m_min=4),
+        Masking.for_cohort(5, spec, corrupt=1),
+        active(range(5), spec),
+        active(range(5), spec, m_min=5),
+        active(range(5), spec, threshold=5),
+        active(range(5), spec, corrupt=0, threshold=4),
+        Masking.for_cohort(5, spec, adversary="active", roster=identities(range(6))[0]),
         Masking.for_cohort(5, spec, small_cohort=True),
         Masking.for_cohort(5, {"name": spec}),
         Masking.for_cohort(5, Counts(length=4, maximum=1)),
@@ -104,12 +197,12 @@ def test_the_order_of_the_vectors_changes_nothing() -> None:
     assert other.names == sorted(MIXED)
 
 
-@pytest.mark.parametrize("make", [Masking, Plain])
+@pytest.mark.parametrize("make", SCHEMES.values(), ids=SCHEMES)
 @pytest.mark.parametrize(("clients", "length"), [(3, 5000), (60, 1)])
 def test_no_message_of_a_client_is_larger_than_the_largest_upload(
     make: Any, clients: int, length: int
 ) -> None:
-    scheme = make.for_cohort(clients, Counts(length=length, maximum=2**50))
+    scheme = make(range(clients), Counts(length=length, maximum=2**50))
     play = Play(scheme, {u: np.full(length, u) for u in range(clients)})
     sizes: list[int] = []
     for round in scheme.rounds:
@@ -130,104 +223,13 @@ def test_the_explanation_says_what_is_sent_and_what_is_not_promised() -> None:
     ):
         assert words in text
     assert "NOTHING IS PROTECTED" in Plain.for_cohort(5, MIXED).explain()
-
-
-# The client's policy
-
-
-@pytest.mark.parametrize("scheme", OFFERS, ids=str)
-def test_an_offer_is_read_back_as_the_parameters_it_was_made_from(scheme: Masking | Plain) -> None:
-    assert read_offer(scheme.offer()) == scheme
-    assert Policy(frozenset({"masking", "plain"}), smallest_cohort=1).accept(scheme.offer()) == scheme
-
-
-@pytest.mark.xfail(strict=True, raises=RemoteProtocolError, reason="an int bound is offered as an int")
-@pytest.mark.parametrize("numbers", [{"bound": 1}, {"bound": 1.0, "clip": 2}])
-def test_a_whole_number_as_a_bound_is_offered_as_any_other(numbers: dict[str, Any]) -> None:
-    scheme = Masking.for_cohort(5, Bounded(length=3, **numbers))
-    assert read_offer(scheme.offer()) == scheme
-
-
-def test_plain_is_refused_unless_the_client_means_it() -> None:
-    offer = Plain.for_cohort(5, ONE).offer()
-    with pytest.raises(
-        RemoteProtocolError, match="offers the scheme plain; this client accepts only masking"
+    text = active(range(9), MIXED, corrupt=2, m_min=8).explain()
+    for words in (
+        "9 clients, threshold 7, complete graph, active server, 2 corrupt clients assumed",
+        "survivors signed by a quorum",
+        "up to 2 clients may vanish",
+        "at most the sum of a U3 of 8 or more",
+        "not promised: one malicious model sent to everybody",
+        "masking gives no integrity",
     ):
-        Policy().accept(offer)
-    assert Policy(schemes=frozenset({"plain"})).accept(offer) == Plain.for_cohort(5, ONE)
-
-
-def test_a_small_cohort_is_refused_whatever_the_server_says_of_experiments() -> None:
-    offer = Masking.for_cohort(2, ONE, small_cohort=True).offer()
-    with pytest.raises(RemoteProtocolError, match="cohort of 2; this client takes part from 3"):
-        Policy().accept(offer)
-    offer = Masking.for_cohort(3, ONE).offer()
-    assert Policy().accept(offer) == Masking.for_cohort(3, ONE)
-    with pytest.raises(RemoteProtocolError, match="cohort of 5; this client takes part from 6"):
-        Policy(smallest_cohort=6).accept(Masking.for_cohort(5, ONE).offer())
-
-
-def forged(scheme: Scheme, /, **changes: Any) -> bytes:
-    """An offer no `Parameters` object can be made for."""
-    return msgspec.msgpack.encode(msgspec.msgpack.decode(scheme.offer()) | changes, order="sorted")
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"clients": 0}, "impossible session: 0 clients"),
-        ({"threshold": 2}, "impossible session: threshold 2"),
-        ({"clients": 2}, "impossible session: with 2 clients"),
-        ({"vectors": {}}, "impossible session: a session has"),
-        ({"vectors": {"": {"kind": "weight", "maximum": 0}}}, "impossible session: maximum weight 0"),
-        ({"vectors": {"": {"kind": "median", "maximum": 1}}}, "not the parameters of a session: Invalid"),
-        ({"scheme": "none"}, "not the parameters of a session: Invalid"),
-        ({"clients": "5"}, "not the parameters of a session: Expected `int`"),
-        ({"clients": 5.0}, "."),
-        ({"extra": 1}, "not the parameters of a session: Object contains unknown field"),
-    ],
-)
-def test_an_impossible_offer_is_refused(changes: dict[str, Any], words: str) -> None:
-    scheme = Masking.for_cohort(5, ONE)
-    assert forged(scheme) == scheme.offer()
-    with pytest.raises(RemoteProtocolError, match=words) as caught:
-        read_offer(forged(scheme, **changes))
-    assert caught.value.culprits == frozenset()
-
-
-def test_an_offer_without_a_field_is_refused_even_where_it_has_a_default() -> None:
-    fields = msgspec.msgpack.decode(Masking.for_cohort(5, ONE).offer())
-    del fields["small_cohort"]
-    with pytest.raises(RemoteProtocolError, match="not canonical"):
-        read_offer(msgspec.msgpack.encode(fields, order="sorted"))
-
-
-def test_an_offer_in_another_order_is_refused() -> None:
-    fields = msgspec.msgpack.decode(Masking.for_cohort(5, ONE).offer())
-    with pytest.raises(RemoteProtocolError, match="not canonical"):
-        read_offer(msgspec.msgpack.encode(dict(reversed(fields.items()))))
-
-
-def test_an_offer_that_is_too_long_is_not_even_read() -> None:
-    with pytest.raises(RemoteProtocolError, match=f"{MAX_OFFER_BYTES + 1} bytes; at most {MAX_OFFER_BYTES}"):
-        read_offer(bytes(MAX_OFFER_BYTES + 1))
-    with pytest.raises(RemoteProtocolError, match="not the parameters"):
-        read_offer(bytes(MAX_OFFER_BYTES))
-
-
-def test_the_longest_possible_offer_is_short_enough() -> None:
-    names = {f"{i:0{MAX_NAME}}": Bounded(length=99_999, bound=1 / 3, bits=32, clip=1 / 3) for i in range(64)}
-    assert read_offer(Masking.for_cohort(1000, names).offer()).names == sorted(names)
-
-
-@given(st.binary())
-def test_whatever_the_bytes_an_offer_is_read_or_refused(data: bytes) -> None:
-    with suppress(RemoteProtocolError):
-        assert read_offer(data).offer() == data
-
-
-@given(st.sampled_from(OFFERS), st.data())
-def test_whatever_byte_of_an_offer_changes_it_is_read_or_refused(scheme: Scheme, data: st.DataObject) -> None:
-    offer = with_another_byte(scheme.offer(), data)
-    with suppress(RemoteProtocolError):
-        assert read_offer(offer).offer() == offer
+        assert words in text

@@ -163,6 +163,23 @@ def test_a_stranger_and_a_latecomer_are_refused() -> None:
         play.server.advance()
 
 
+@pytest.mark.parametrize(
+    "round",
+    ["join", "input"],
+)
+def test_a_client_that_says_two_things_in_a_round_is_out(round: str) -> None:
+    """As in masking, and as `ServerSession.receive` says: only a vector stays in the sum."""
+    play = Play(FIVE, INPUTS).to(round).answer()
+    first = play.answers.pop(0)
+    play.server.receive(0, first)
+    with pytest.raises(RemoteProtocolError, match=f"client 0 is not expected in round {round}") as caught:
+        play.server.receive(0, first)
+    assert caught.value.culprits == {0}
+    play.close()
+    assert 0 not in play.server.waiting_for
+    assert play.finish().survivors == ({1, 2, 3, 4} if round == "join" else INPUTS.keys())
+
+
 @settings(max_examples=60)
 @pytest.mark.parametrize("round", ROUNDS)
 @given(st.binary(max_size=100))

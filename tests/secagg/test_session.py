@@ -9,14 +9,44 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secagg import LocalProtocolError, Masking, Plain, Recorded, RemoteProtocolError, TooFewClients, run
+from secagg import (
+    LocalProtocolError,
+    Masking,
+    Recorded,
+    RemoteProtocolError,
+    ServerSession,
+    Tampered,
+    TooFewClients,
+)
+from secagg import run as run_session
+from secagg.crypto import Tag, digest
 from secagg.record import RecordedClient
-from secagg.session import Scheme
-from tests.secagg.helpers import MIXED, TASK, Play, mixed_inputs
+from secagg.session import Aggregate, Scheme
+from secagg.wire import Task, decode, encode
+from tests.secagg.helpers import (
+    MIXED,
+    ROUNDS,
+    SCHEMES,
+    TASK,
+    Play,
+    credentials,
+    identities,
+    kind_of,
+    mixed_inputs,
+)
 
-SCHEMES = [Masking.for_cohort(5, MIXED), Plain.for_cohort(5, MIXED)]
-every_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=["masking", "plain"])
+EACH = {name: make(range(5), MIXED) for name, make in SCHEMES.items()}
+every_scheme = pytest.mark.parametrize("scheme", EACH.values(), ids=EACH)
+every_masking = pytest.mark.parametrize("scheme", list(EACH.values())[1:], ids=list(EACH)[1:])
 INPUTS = mixed_inputs(range(5))
+
+
+def run(scheme: Scheme, inputs: Any, **more: Any) -> Aggregate:
+    return run_session(scheme, inputs, **credentials(scheme, range(5)), **more)
+
+
+def client_of(scheme: Scheme, vectors: Callable[[bytes], Any] = lambda task: INPUTS[0], **more: Any) -> Any:
+    return scheme.client(0, vectors, identity=identities(range(5))[1][0], **more)
 
 
 def is_dead(client: Any, request: bytes) -> None:
@@ -48,7 +78,7 @@ def test_a_client_lost_before_the_task_is_not_asked_for_vectors(scheme: Scheme) 
 
 @every_scheme
 def test_a_session_is_started_once(scheme: Scheme) -> None:
-    client = scheme.client(0, lambda task: INPUTS[0])
+    client = client_of(scheme)
     client.start()
     with pytest.raises(LocalProtocolError, match="started before"):
         client.start()
@@ -57,7 +87,7 @@ def test_a_session_is_started_once(scheme: Scheme) -> None:
 @every_scheme
 def test_a_session_that_was_not_started_receives_nothing(scheme: Scheme) -> None:
     request = Play(scheme, INPUTS).to(scheme.rounds[1]).requests[0]
-    is_dead(scheme.client(0, lambda task: INPUTS[0]), request)
+    is_dead(client_of(scheme), request)
 
 
 @every_scheme
@@ -78,7 +108,7 @@ def test_a_session_is_dead_after_its_vectors_could_not_be_made(scheme: Scheme) -
         raise MemoryError
 
     request = Play(scheme, INPUTS).to(scheme.rounds[1]).requests[0]
-    client = scheme.client(0, out_of_memory)
+    client = client_of(scheme, out_of_memory)
     client.start()
     with pytest.raises(MemoryError):
         client.receive(request)
@@ -91,6 +121,54 @@ def test_a_session_is_dead_after_a_message_it_refused(scheme: Scheme) -> None:
     with pytest.raises(RemoteProtocolError):
         play.clients[0].receive(b"")
     is_dead(play.clients[0], play.requests[0])
+
+
+# A record of what has left
+
+
+@every_masking
+def test_the_record_is_told_the_context_once_before_the_masked_input_leaves(scheme: Masking) -> None:
+    told: list[tuple[bytes, str]] = []
+    play = Play(scheme, INPUTS)
+    play.clients[0] = client_of(scheme, once=lambda context: told.append((context, play.server.round)))
+    play.answers[0] = play.clients[0].start()
+    play.to("masked-input")
+    assert told == []
+    play.finish()
+    assert told == [(digest(Tag.CONTEXT, TASK), "masked-input")]
+
+
+class OnRecordError(Exception):
+    pass
+
+
+@every_masking
+def test_no_input_leaves_under_a_context_on_record_and_the_session_is_over(scheme: Masking) -> None:
+    def on_record(context: bytes) -> None:
+        raise OnRecordError
+
+    play = Play(scheme, INPUTS)
+    client = play.clients[0] = client_of(scheme, once=on_record)
+    play.answers[0] = client.start()
+    play.to("masked-input")
+    request = play.requests.pop(0)
+    with pytest.raises(OnRecordError):
+        client.receive(request)
+    assert "array" not in repr(vars(client))
+    play.to(scheme.rounds[4])
+    for message in (request, play.requests[1]):
+        is_dead(client, message)
+    assert play.finish().survivors == {1, 2, 3, 4}
+
+
+def test_plain_masks_nothing_and_asks_no_record() -> None:
+    def fail(context: bytes) -> None:
+        raise AssertionError("asked")
+
+    play = Play(EACH["plain"], INPUTS)
+    play.clients[0] = client_of(EACH["plain"], once=fail)
+    play.answers[0] = play.clients[0].start()
+    assert play.finish().survivors == INPUTS.keys()
 
 
 # run
@@ -108,6 +186,17 @@ def test_a_drop_in_an_unknown_round_is_refused(scheme: Scheme) -> None:
 def test_a_drop_of_an_unknown_client_is_refused(scheme: Scheme) -> None:
     with pytest.raises(LocalProtocolError, match="client 7 cannot be dropped: it is not in the cohort"):
         run(scheme, INPUTS, drop={"join": {0, 7, 8}})
+
+
+@every_scheme
+def test_the_rounds_are_those_of_the_table(scheme: Scheme) -> None:
+    assert scheme.rounds == ROUNDS[kind_of(scheme)]
+    seen = []
+    play = Play(scheme, INPUTS)
+    while play.server.round != "done":
+        seen.append(play.server.round)
+        play.answer().close()
+    assert tuple(seen) == scheme.rounds
 
 
 @every_scheme
@@ -149,6 +238,20 @@ def test_the_rng_of_a_run_is_the_rng_of_every_party(scheme: Scheme) -> None:
     assert bool(asked) == isinstance(scheme, Masking)
 
 
+def test_a_run_against_an_active_server_needs_identities() -> None:
+    with pytest.raises(LocalProtocolError, match="a roster of one's own is needed"):
+        run_session(EACH["active"], INPUTS)
+    _, some = identities(range(5))
+    with pytest.raises(LocalProtocolError, match="a roster of one's own is needed"):
+        run_session(EACH["active"], INPUTS, identities={u: some[u] for u in range(4)})
+
+
+@pytest.mark.parametrize("name", ["plain", "semi-honest"])
+def test_a_run_of_another_scheme_takes_identities_and_does_not_use_them(name: str) -> None:
+    total = run_session(EACH[name], INPUTS, identities=identities(range(6))[1])
+    assert total.survivors == INPUTS.keys()
+
+
 # The aggregate and the recorders
 
 
@@ -183,7 +286,7 @@ def test_a_recorded_server_is_the_server_and_its_view_is_every_byte(scheme: Sche
 
 @every_scheme
 def test_a_recorded_server_remembers_what_the_server_refused(scheme: Scheme) -> None:
-    server = Recorded(scheme.server(INPUTS))
+    server = Recorded(scheme.server(INPUTS, roster=identities(INPUTS)[0]))
     with pytest.raises(RemoteProtocolError):
         server.receive(3, bytearray(b"nonsense"))
     assert server.view.received == [("join", 3, b"nonsense")]
@@ -193,7 +296,7 @@ def test_a_recorded_server_remembers_what_the_server_refused(scheme: Scheme) -> 
 @every_scheme
 def test_a_recorded_client_is_the_client_and_remembers_what_it_said(scheme: Scheme) -> None:
     play = Play(scheme, INPUTS)
-    client = RecordedClient(scheme.client(0, lambda task: INPUTS[0]))
+    client = RecordedClient(client_of(scheme))
     play.clients[0], play.answers[0] = client, client.start()
     heard = []
     for round in scheme.rounds:
@@ -202,3 +305,77 @@ def test_a_recorded_client_is_the_client_and_remembers_what_it_said(scheme: Sche
     play.finish()
     assert client.said == heard
     assert client.clipping.keys() == MIXED.keys()
+
+
+def test_a_recorded_client_that_says_nothing_has_said_nothing() -> None:
+    class Silent:
+        done, clipping = True, types.MappingProxyType({})
+
+        def start(self) -> bytes:
+            return b"hello"
+
+        def receive(self, message: bytes) -> None:
+            assert message == b"bye"
+
+    client = RecordedClient(Silent())
+    client.start()
+    assert client.receive(b"bye") is None
+    assert (client.said, client.done, client.clipping) == ([b"hello"], True, {})
+
+
+# A server that tampers
+
+
+@every_scheme
+def test_a_tampered_server_sends_what_the_rule_says(scheme: Scheme) -> None:
+    seen: list[tuple[str, int, bytes]] = []
+    servers: list[Tampered] = []
+
+    def forward(round: str, u: int, request: bytes) -> bytes:
+        seen.append((round, u, request))
+        return request
+
+    def tamper(server: ServerSession) -> ServerSession:
+        servers.append(Tampered(server, forward))
+        assert servers[0].waiting_for == INPUTS.keys()
+        return servers[0]
+
+    total = run(scheme, INPUTS, instrument=tamper)
+    assert total.survivors == INPUTS.keys()
+    assert servers[0].result is total
+    assert (servers[0].round, servers[0].waiting_for) == ("done", frozenset())
+    assert [(round, u) for round, u, _ in seen] == [(r, u) for r in scheme.rounds[1:] for u in INPUTS]
+    assert all(decode(Task, request) for round, _, request in seen if round == scheme.rounds[1])
+
+
+@every_scheme
+def test_what_a_tampered_server_exchanges_is_what_a_client_reads(scheme: Scheme) -> None:
+    tasks: list[bytes] = []
+
+    def contribute(task: bytes) -> Any:
+        tasks.append(task)
+        return INPUTS[0]
+
+    def other_task(round: str, u: int, request: bytes) -> bytes:
+        return encode(Task(bytes(32), b"another")) if (round, u) == (scheme.rounds[1], 0) else request
+
+    def tamper(server: ServerSession) -> ServerSession:
+        return Tampered(server, other_task)
+
+    if kind_of(scheme) == "plain":
+        run(scheme, INPUTS | {0: contribute}, instrument=tamper)
+    else:  # the others' keys, or shares, are for another context
+        with pytest.raises((RemoteProtocolError, TooFewClients)):
+            run(scheme, INPUTS | {0: contribute}, instrument=tamper)
+    assert tasks == [b"another"]
+
+
+@every_scheme
+def test_what_a_tampered_server_keeps_back_does_not_arrive(scheme: Scheme) -> None:
+    for round in scheme.rounds[1:]:
+
+        def keep_back(at: str, u: int, request: bytes, round: str = round) -> bytes | None:
+            return None if (at, u) == (round, 0) else request
+
+        total = run(scheme, INPUTS, instrument=lambda server, rule=keep_back: Tampered(server, rule))
+        assert (0 in total.survivors) == (round in ("consistency-check", "unmasking"))

@@ -16,12 +16,17 @@ from secagg.crypto import PROTOCOL_VERSION
 from secagg.masking.messages import (
     SEALED_BYTES,
     AdvertiseKeys,
+    Commitments,
+    ConsistencyCheck,
+    ConsistencyCheckRequest,
+    Delivery,
     MaskedInput,
     MaskedInputRequest,
     PairKeyShare,
     SelfMaskShare,
     ShareKeys,
     ShareKeysRequest,
+    SignedUnmaskingRequest,
     Unmasking,
     UnmaskingRequest,
 )
@@ -40,16 +45,22 @@ from secagg.wire import (
     size_of_tag,
 )
 
-KEY, SEALED, SHARE = bytes(32), bytes(SEALED_BYTES), bytes(SHARE_BYTES)
+KEY, SEALED, SHARE, SIGNATURE = bytes(32), bytes(SEALED_BYTES), bytes(SHARE_BYTES), bytes(64)
+COMMITMENTS = Commitments(KEY, bytes(range(32)))
 MESSAGES = [
     Join(PROTOCOL_VERSION, KEY),
     Task(KEY, b"model"),
-    AdvertiseKeys(KEY, KEY),
-    ShareKeysRequest({0: (KEY, KEY), MAX_ID: (KEY, KEY)}),
-    ShareKeys({1: SEALED}),
-    MaskedInputRequest({1: SEALED}),
+    AdvertiseKeys(KEY, KEY, b""),
+    AdvertiseKeys(KEY, KEY, SIGNATURE),
+    ShareKeysRequest({0: (KEY, KEY, b""), MAX_ID: (KEY, KEY, SIGNATURE)}),
+    ShareKeys({1: SEALED}, b"", {}, b""),
+    ShareKeys({1: SEALED}, KEY, {0: COMMITMENTS, 1: COMMITMENTS}, SIGNATURE),
+    MaskedInputRequest({1: Delivery(SEALED, None), 2: Delivery(SEALED, COMMITMENTS)}),
     MaskedInput([memoryview(b"abc"), memoryview(b"")]),
+    ConsistencyCheckRequest([3, 300]),
+    ConsistencyCheck(SIGNATURE),
     UnmaskingRequest([3, 300]),
+    SignedUnmaskingRequest({3: SIGNATURE, 300: b""}),
     Unmasking({0: SelfMaskShare(SHARE), 1: PairKeyShare(SHARE)}),
     Input([memoryview(bytes(8))]),
 ]
@@ -96,14 +107,24 @@ def test_another_encoding_of_the_same_message_is_refused() -> None:
         refuses(UnmaskingRequest, data[:-2] + longer, "not canonical")
 
 
-def test_an_id_that_stands_twice_in_a_map_is_refused() -> None:
-    data = encode(ShareKeys({1: SEALED, 2: SEALED}))
-    twice = data.replace(b"\x02\xc4", b"\x01\xc4")
-    assert twice != data
-    refuses(ShareKeys, twice, "not canonical")
+KEYS = (KEY, KEY, SIGNATURE)
 
 
-KEYS = (KEY, KEY)
+@pytest.mark.parametrize(
+    "message",
+    [
+        ShareKeysRequest({200: KEYS, 201: KEYS}),
+        ShareKeys({200: SEALED, 201: SEALED}, b"", {}, b""),
+        ShareKeys({}, b"", {200: COMMITMENTS, 201: COMMITMENTS}, b""),
+        MaskedInputRequest({200: Delivery(SEALED, None), 201: Delivery(SEALED, None)}),
+        SignedUnmaskingRequest({200: SIGNATURE, 201: SIGNATURE}),
+        Unmasking({200: SelfMaskShare(SHARE), 201: PairKeyShare(SHARE)}),
+    ],
+)
+def test_an_id_that_stands_twice_in_a_map_is_refused(message: Message) -> None:
+    data = encode(message)
+    assert data.count(b"\xcc\xc9") == 1
+    refuses(type(message), data.replace(b"\xcc\xc9", b"\xcc\xc8"), "not canonical")
 
 
 @pytest.mark.parametrize(
@@ -114,18 +135,35 @@ KEYS = (KEY, KEY)
         Join(1, KEY + b"\0"),
         Task(KEY[:-1], b""),
         Task(KEY + b"\0", b""),
-        AdvertiseKeys(KEY[:-1], KEY),
-        AdvertiseKeys(KEY, KEY + b"\0"),
+        AdvertiseKeys(KEY[:-1], KEY, b""),
+        AdvertiseKeys(KEY, KEY + b"\0", b""),
+        AdvertiseKeys(KEY, KEY, SIGNATURE + b"\0"),
         ShareKeysRequest({-1: KEYS}),
         ShareKeysRequest({MAX_ID + 1: KEYS}),
-        ShareKeysRequest({0: (KEY, KEY[:-1])}),
-        ShareKeysRequest({0: (KEY,)}),
-        ShareKeys({-1: SEALED}),
-        ShareKeys({0: SEALED[:-1]}),
-        ShareKeys({0: SEALED + b"\0"}),
-        MaskedInputRequest({0: SEALED[:-1]}),
+        ShareKeysRequest({0: (KEY, KEY[:-1], b"")}),
+        ShareKeysRequest({0: (KEY, KEY, SIGNATURE + b"\0")}),
+        ShareKeysRequest({0: (KEY, KEY)}),
+        ShareKeysRequest({0: (KEY, KEY, b"", b"")}),
+        ShareKeys({-1: SEALED}, b"", {}, b""),
+        ShareKeys({0: SEALED[:-1]}, b"", {}, b""),
+        ShareKeys({0: SEALED + b"\0"}, b"", {}, b""),
+        ShareKeys({0: SEALED}, KEY + b"\0", {}, b""),
+        ShareKeys({0: SEALED}, KEY, {MAX_ID + 1: COMMITMENTS}, b""),
+        ShareKeys({0: SEALED}, KEY, {0: Commitments(KEY[:-1], KEY)}, b""),
+        ShareKeys({0: SEALED}, KEY, {0: Commitments(KEY, KEY + b"\0")}, b""),
+        ShareKeys({0: SEALED}, KEY, {0: None}, b""),
+        ShareKeys({0: SEALED}, KEY, {}, SIGNATURE + b"\0"),
+        MaskedInputRequest({-1: Delivery(SEALED, None)}),
+        MaskedInputRequest({0: Delivery(SEALED[:-1], None)}),
+        MaskedInputRequest({0: Delivery(SEALED, Commitments(KEY, b""))}),
+        MaskedInputRequest({0: SEALED}),
         MaskedInput([memoryview(b"")] * 65),
         Input([memoryview(b"")] * 65),
+        ConsistencyCheckRequest([-1]),
+        ConsistencyCheckRequest([MAX_ID + 1]),
+        ConsistencyCheck(SIGNATURE + b"\0"),
+        SignedUnmaskingRequest({-1: SIGNATURE}),
+        SignedUnmaskingRequest({0: SIGNATURE + b"\0"}),
         UnmaskingRequest([-1]),
         UnmaskingRequest([MAX_ID + 1]),
         UnmaskingRequest([None]),

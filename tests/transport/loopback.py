@@ -21,7 +21,7 @@ from transport.frames import Announce, Frame
 
 LOOPBACK = "tcp://127.0.0.1:*"
 PATIENCE = 60.0  # nothing waits so long unless something is broken
-ANY_SCHEME = Policy(frozenset({"masking", "plain"}))
+ANY_SCHEME = Policy(schemes=frozenset({"masking", "plain"}), adversary="semi-honest")
 MAXIMUM = 2**20
 SHORT, LONG = 5, 100_000  # a LONG vector of the cohorts here is packed to more than one chunk
 
@@ -50,7 +50,12 @@ class Federation:
         return transport.serve(bind, self.server / "server.key", self.server / "roster")
 
     def join(
-        self, u: int, endpoint: str, policy: Policy = ANY_SCHEME, patience: float = PATIENCE, **files: Path
+        self,
+        u: int,
+        endpoint: str,
+        policy: Policy | None = ANY_SCHEME,
+        patience: float = PATIENCE,
+        **files: Path,
     ) -> Peer:
         own = self.clients[u]
         given = {"key": own / "client.key", "server": own / "server.pub", "roster": own / "roster"} | files
@@ -62,7 +67,7 @@ class Federation:
         endpoint: str,
         length: int,
         *,
-        policy: Policy = ANY_SCHEME,
+        policy: Policy | None = ANY_SCHEME,
         stay: Event | None = None,
         **how: Any,
     ) -> Contribution | None:
@@ -74,6 +79,13 @@ class Federation:
                 if stay is not None:
                     stay.wait(PATIENCE)
                 raise
+
+    def contribute_without_roster(self, u: int, endpoint: str, length: int) -> None:
+        """Body of a client's thread: one session after the other, on the server's word."""
+        own = self.clients[u]
+        with transport.join(endpoint, own / "client.key", own / "server.pub") as peer:
+            while peer.contribute(lambda task: vector(u, length)) is not None:
+                pass
 
     def contribute_often(self, u: int, endpoint: str, length: int, **how: Any) -> list[Contribution]:
         """Body of a client's thread: every session until the server closes."""

@@ -96,8 +96,9 @@ class Session:
         self.reports[report.round] = report
         self.closed[report.round].set()
 
-    def run(self, scheme: Scheme, task: bytes = b"", **how: Any) -> frozenset[int]:
-        """Check that the sum is exact, and give the survivors."""
+    def run(self, scheme: Scheme, task: bytes | None = None, **how: Any) -> frozenset[int]:
+        """Check that the sum is exact, and give the survivors. A task serves once: each has its own."""
+        task = os.urandom(16) if task is None else task
         total = self.cohort.aggregate(scheme, task, **{"watch": self.watch, **how})
         expected = exact_sum(total.survivors, scheme.vectors[""].length)
         np.testing.assert_array_equal(total.sum[""], expected)
@@ -200,7 +201,7 @@ def test_the_network_changes_no_code(session: Session) -> None:
     scheme = scheme_of("masking", N, SHORT)
     for u in EVERYBODY:
         session.start(u, rounding_seed=seeds[u])
-    there = session.cohort.aggregate(scheme, b"task")
+    there = session.cohort.aggregate(scheme, os.urandom(16))
     here = run(scheme, {u: vector(u, SHORT) for u in EVERYBODY}, task=b"task", rounding_seeds=seeds)
     np.testing.assert_array_equal(there.codes[""], here.codes[""])
 
@@ -642,7 +643,7 @@ def test_a_server_with_another_key_is_not_talked_to(
 
 def test_plain_is_refused_unless_the_client_allows_it(session: Session) -> None:
     session.start(*OTHERS)
-    session.start(0, policy=Policy(), stay=session.closed["join"])
+    session.start(0, policy=Policy(adversary="semi-honest"), stay=session.closed["join"])
     assert session.run(scheme_of("plain", N, SHORT)) == OTHERS
     with pytest.raises(RemoteProtocolError, match=r"offers the scheme plain.*--allow plain"):
         session.clients[0].result()
@@ -651,7 +652,9 @@ def test_plain_is_refused_unless_the_client_allows_it(session: Session) -> None:
 
 def test_a_cohort_smaller_than_the_client_wants_is_refused(session: Session) -> None:
     session.start(*OTHERS)
-    session.start(0, policy=Policy(smallest_cohort=N + 1), stay=session.closed["join"])
+    session.start(
+        0, policy=Policy(adversary="semi-honest", smallest_cohort=N + 1), stay=session.closed["join"]
+    )
     assert session.run(scheme_of("masking", N, SHORT)) == OTHERS
     with pytest.raises(RemoteProtocolError, match="a cohort of 5; this client takes part from 6"):
         session.clients[0].result()

@@ -1,0 +1,69 @@
+"""Who is who, where the server is not trusted to say so: a roster each client holds itself, and its own key.
+
+A roster binds ids to Ed25519 keys. It comes from the client's own signed file (`transport.roster`), never
+from the server; its digest is part of the parameters and of every signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from secagg.crypto import (
+    DIGEST_BYTES,
+    KEY_BYTES,
+    Rng,
+    SigningKey,
+    Tag,
+    digest,
+    is_signature,
+    system_rng,
+    verifies_anything,
+)
+from secagg.errors import ClientId, LocalProtocolError
+
+
+@dataclass(frozen=True)
+class Roster:
+    """digest: 32 bytes that name this roster. keys: id -> Ed25519 public key, 32 bytes."""
+
+    digest: bytes
+    keys: Mapping[ClientId, bytes]
+
+    def __post_init__(self) -> None:
+        if len(self.digest) != DIGEST_BYTES:
+            raise LocalProtocolError(f"a roster's digest has {DIGEST_BYTES} bytes")
+        if weak := [u for u, key in self.keys.items() if verifies_anything(key)]:
+            raise LocalProtocolError(
+                f"the roster lists client {weak[0]} with a key of small order, under which anybody can sign"
+            )
+
+    def signed_by(self, u: ClientId, message: bytes, signature: bytes) -> bool:
+        """Whether u is in this roster and this is its signature."""
+        return u in self.keys and is_signature(self.keys[u], message, signature)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Client u's roster and its own signing key.
+
+    Raises: LocalProtocolError if the roster does not bind u to this key.
+    """
+
+    u: ClientId
+    roster: Roster
+    key: SigningKey = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.roster.keys.get(self.u) != self.key.public:
+            raise LocalProtocolError(f"the roster does not list client {self.u} with this key")
+
+
+def throwaway_identities(
+    cohort: Collection[ClientId], rng: Rng = system_rng
+) -> tuple[Roster, dict[ClientId, Identity]]:
+    """A roster with new keys for a session within one process: for `run`, tests and experiments."""
+    keys = {u: SigningKey(rng(KEY_BYTES)) for u in sorted(cohort)}
+    listed = b"".join(u.to_bytes(4, "big") + key.public for u, key in keys.items())
+    roster = Roster(digest(Tag.ROSTER, listed), {u: key.public for u, key in keys.items()})
+    return roster, {u: Identity(u, roster, key) for u, key in keys.items()}

@@ -1,0 +1,515 @@
+"""The enemies' company: whole sessions in which the server, or one client, changes what it says, and a spy
+that works out what a dishonest server learns from what it saw and from the clients on its side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from secagg import (
+    Aggregate,
+    Counts,
+    Identity,
+    Masking,
+    Recorded,
+    RemoteProtocolError,
+    Roster,
+    Scheme,
+    Tampered,
+    TooFewClients,
+    Weight,
+    throwaway_identities,
+)
+from secagg.crypto import KEY_BYTES, SecretKey, Tag, digest, seal, system_rng, unseal
+from secagg.encoding import add_packed, word_type
+from secagg.masking.client import (
+    commit_shares,
+    keys_statement,
+    pair_mask_key,
+    self_mask_key,
+    session_id,
+    share_data,
+    share_key,
+    shares_statement,
+)
+from secagg.masking.messages import (
+    AdvertiseKeys,
+    ConsistencyCheck,
+    ConsistencyCheckRequest,
+    MaskedInput,
+    MaskedInputRequest,
+    PairKeyShare,
+    ShareKeys,
+    ShareKeysRequest,
+    SignedUnmaskingRequest,
+    Unmasking,
+    UnmaskingRequest,
+)
+from secagg.prg import add_mask, subtract_mask
+from secagg.session import Drops, Once
+from secagg.shamir import SHARE_BYTES, is_share, recon
+from secagg.wire import Join, Message, Task, decode, encode
+
+TASK = b"round 1 of model 0"
+CONTEXT = digest(Tag.CONTEXT, TASK)
+NONCE = bytes(range(32))
+VECTORS = {"counts": Counts(length=4, maximum=2**40), "weight": Weight(maximum=7)}
+
+ANSWER: dict[str, type[Message]] = {
+    "join": Join,
+    "advertise-keys": AdvertiseKeys,
+    "share-keys": ShareKeys,
+    "masked-input": MaskedInput,
+    "consistency-check": ConsistencyCheck,
+    "unmasking": Unmasking,
+}
+
+Says = Callable[[str, int, bytes], bytes | None]
+"""(round, client, message) -> what is said instead; None: nothing."""
+
+
+def request_kind(scheme: Scheme, round: str) -> type[Message]:
+    """Of the server's message that opens this round."""
+    active = "consistency-check" in scheme.rounds
+    return {
+        "advertise-keys": Task,
+        "share-keys": ShareKeysRequest,
+        "masked-input": MaskedInputRequest,
+        "consistency-check": ConsistencyCheckRequest,
+        "unmasking": SignedUnmaskingRequest if active else UnmaskingRequest,
+    }[round]
+
+
+# The honest
+
+
+@dataclass(frozen=True)
+class Company:
+    """A scheme and who takes part in it. identities is None where the server is not suspected."""
+
+    scheme: Masking
+    identities: Mapping[int, Identity] | None
+
+    @property
+    def roster(self) -> Roster | None:
+        return next(iter(self.identities.values())).roster if self.identities else None
+
+    @property
+    def cohort(self) -> list[int]:
+        return list(range(self.scheme.clients))
+
+
+@cache
+def company(adversary: Any = "active", clients: int = 6, listed: int = 0, **numbers: Any) -> Company:
+    """listed: in the roster, where that is longer than the cohort. numbers: threshold, corrupt, m_min."""
+    active = adversary == "active"
+    roster, identities = throwaway_identities(range(max(listed, clients))) if active else (None, None)
+    vectors = numbers.pop("vectors", VECTORS)
+    return Company(
+        Masking.for_cohort(clients, dict(vectors), adversary=adversary, roster=roster, **numbers), identities
+    )
+
+
+# Six clients of whom any four are enough, so that two may be lost; client 5 is the server's.
+ACTIVE = company("active", threshold=4)
+SEMI_HONEST = company("semi-honest", threshold=4)
+BOTH = {"active": ACTIVE, "semi-honest": SEMI_HONEST}
+CORRUPT = 5
+
+
+def vectors_of(u: int) -> dict[str, Any]:
+    return {"counts": [10**10 * (u + 1) + i for i in range(4)], "weight": 1 + u % 7}
+
+
+def sum_of(
+    ids: Collection[int], inputs: Callable[[int], dict[str, Any]] = vectors_of
+) -> dict[str, list[int]]:
+    return {
+        name: np.sum([np.reshape(inputs(u)[name], -1) for u in ids], axis=0).tolist() for name in inputs(0)
+    }
+
+
+def assert_exact(total: Aggregate | None, survivors: Collection[int]) -> None:
+    assert total is not None
+    assert total.survivors == set(survivors)
+    assert {name: codes.tolist() for name, codes in total.codes.items()} == sum_of(survivors)
+
+
+class Draws:
+    """A client's generator, which remembers what it gave: c_u^SK, s_u^SK and b_u come first."""
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+
+    def __call__(self, n: int) -> bytes:
+        self.given.append(system_rng(n))
+        return self.given[-1]
+
+
+class Gullible(Roster):
+    """A roster that believes every signature: of a server that lets pass what an honest one would stop."""
+
+    def signed_by(self, u: int, message: bytes, signature: bytes) -> bool:
+        return True
+
+
+def gullible(roster: Roster) -> Gullible:
+    return Gullible(roster.digest, roster.keys)
+
+
+def believing(company: Company, u: int) -> Identity:
+    """Client u's identity with a roster that believes every signature: its checks are taken away."""
+    assert company.identities is not None
+    return Identity(u, gullible(company.identities[u].roster), company.identities[u].key)
+
+
+# The dishonest
+
+
+def flipped(data: bytes, at: int = -1) -> bytes:
+    """The data with one bit of one byte changed."""
+    changed = bytearray(data)
+    changed[at] ^= 1
+    return bytes(changed)
+
+
+def without(entries: Mapping[int, Any], *ids: int) -> dict[int, Any]:
+    return {v: entry for v, entry in entries.items() if v not in ids}
+
+
+def to(victim: int, round: str, change: Callable[[Any], Message | bytes], scheme: Masking) -> Says:
+    """A server that changes one request, to one client."""
+    return _changing(victim, round, change, request_kind(scheme, round))
+
+
+def of(liar: int, round: str, change: Callable[[Any], Message | bytes]) -> Says:
+    """A client that changes one answer."""
+    return _changing(liar, round, change, ANSWER[round])
+
+
+def _changing(u: int, round: str, change: Callable[[Any], Message | bytes], kind: type[Message]) -> Says:
+    def says(now: str, who: int, message: bytes) -> bytes:
+        if (now, who) != (round, u):
+            return message
+        new = change(decode(kind, message))
+        return new if isinstance(new, bytes) else encode(new)
+
+    return says
+
+
+def sign_keys(
+    company: Company, signer: int, c_pk: bytes, s_pk: bytes, *, of: int | None = None, **other: bytes
+) -> tuple[bytes, bytes, bytes]:
+    """An entry of the key list, signed by `signer` as if it were `of`. other: nonce, context, parameters or
+    roster of another session.
+    """
+    assert company.identities is not None
+    identity = company.identities[signer]
+    bound = {
+        "parameters": company.scheme.digest(),
+        "roster": identity.roster.digest,
+        "context": CONTEXT,
+        "nonce": NONCE,
+    } | other
+    statement = keys_statement(**bound, u=signer if of is None else of, c_pk=c_pk, s_pk=s_pk)
+    return c_pk, s_pk, identity.key.sign(statement)
+
+
+def new_keys() -> tuple[bytes, bytes]:
+    return SecretKey.generate().public, SecretKey.generate().public
+
+
+def dealing(scene: Scene, dealer: int, change: Callable[[int, bytes], bytes]) -> bytes:
+    """The dealer's ShareKeys again, with other shares in it, each committed to, and all signed.
+
+    change: holder, its two shares -> what is sealed for it instead.
+    """
+    message, sid = decode(ShareKeys, scene.answers[dealer]), scene.inner._sid
+    secret, sealed, commitments = SecretKey(scene.draws[dealer].given[0]), {}, {}
+    for v, was in message.sealed.items():
+        key = share_key(secret.agree(scene.inner._keys[v][0]), sid, dealer, v)
+        both = unseal(key, was, share_data(sid, dealer, v))
+        assert both is not None
+        both = change(v, both)
+        sealed[v] = seal(key, both, share_data(sid, dealer, v))
+        commitments[v] = commit_shares(sid, dealer, v, both)
+    if scene.company.identities is not None:
+        message = replace(message, commitments=message.commitments | commitments)
+    return signed(scene, dealer, replace(message, sealed=sealed))
+
+
+def signed(scene: Scene, dealer: int, message: ShareKeys) -> bytes:
+    """A changed ShareKeys under the signature of its dealer."""
+    if scene.company.identities is None:
+        return encode(message)
+    statement = shares_statement(scene.inner._sid, dealer, message)
+    return encode(replace(message, signature=scene.company.identities[dealer].key.sign(statement)))
+
+
+class Scene:
+    """One session, played on to its end whoever lies in it.
+
+    asks, says: what the server, a client says instead. server_roster: the server's, if not the company's.
+    schemes: client -> parameters of its own. refused: client -> why the server turned it away. died: client
+    -> why it would not go on. ended: what ended the session instead of a sum.
+    """
+
+    def __init__(
+        self,
+        company: Company,
+        *,
+        asks: Says | None = None,
+        says: Says | None = None,
+        drop: Drops | None = None,
+        identities: Mapping[int, Identity] | None = None,
+        server_roster: Roster | None = None,
+        schemes: Mapping[int, Masking] | None = None,
+        inputs: Callable[[int], dict[str, Any]] = vectors_of,
+        once: Mapping[int, Once] | None = None,
+        task: bytes = TASK,
+        nonce: bytes = NONCE,
+    ) -> None:
+        self.company, self.scheme = company, company.scheme
+        self._says, self._drop = says or (lambda round, u, message: message), drop or {}
+        keys = {**(company.identities or {}), **(identities or {})}
+        self.inner = self.scheme.server(
+            company.cohort, task, roster=server_roster or company.roster, rng=lambda n: nonce
+        )
+        self.server = Recorded(Tampered(self.inner, asks or (lambda round, u, message: message)))
+        self.draws = {u: Draws() for u in company.cohort}
+        self.clients = {
+            u: (schemes or {})
+            .get(u, self.scheme)
+            .client(
+                u,
+                lambda task, u=u: inputs(u),
+                rounding_seed=bytes(KEY_BYTES),
+                identity=keys.get(u),
+                once=(once or {}).get(u),
+                rng=self.draws[u],
+            )
+            for u in company.cohort
+        }
+        self.requests: dict[int, bytes] = {}
+        self.answers = {u: client.start() for u, client in self.clients.items()}
+        self.lost: set[int] = set()
+        self.refused: dict[int, RemoteProtocolError] = {}
+        self.died: dict[int, RemoteProtocolError] = {}
+        self.ended: RemoteProtocolError | TooFewClients | None = None
+
+    def play(self) -> Scene:
+        return self.to("done")
+
+    def to(self, round: str) -> Scene:
+        """Play on until that round is open and its requests are on their way, or the session has ended."""
+        while self.server.round not in (round, "done"):
+            self.answer()
+            self.close()
+        return self
+
+    def answer(self) -> Scene:
+        """The clients read their requests and answer."""
+        self.lost |= set(self._drop.get(self.server.round, ()))
+        for u, request in self.requests.items():
+            if u in self.lost or u in self.died:
+                continue
+            try:
+                reply = self.clients[u].receive(request)
+            except RemoteProtocolError as refusal:
+                self.died[u] = refusal
+            else:
+                assert reply is not None
+                self.answers[u] = reply
+        self.requests = {}
+        return self
+
+    def close(self) -> None:
+        """The server reads the answers and closes the round."""
+        for u, answer in self.answers.items():
+            if u not in self.lost:
+                self.hear(u, self._says(self.server.round, u, answer))
+        self.answers = {}
+        try:
+            self.requests = self.server.advance()
+        except (RemoteProtocolError, TooFewClients) as end:
+            self.ended = end
+
+    def lie(self, u: int, change: Callable[[Any], Message | bytes]) -> Scene:
+        """Change what u is about to say, knowing all that was said before."""
+        new = change(decode(ANSWER[self.server.round], self.answers[u]))
+        self.answers[u] = new if isinstance(new, bytes) else encode(new)
+        return self
+
+    def hear(self, u: int, message: bytes | None) -> None:
+        if message is None:
+            return
+        try:
+            self.server.receive(u, message)
+        except RemoteProtocolError as refusal:
+            self.refused.setdefault(u, refusal)
+
+    @property
+    def total(self) -> Aggregate | None:
+        return self.server.result
+
+    def said(self, round: str) -> set[int]:
+        """Who sent anything in this round."""
+        return {u for now, u, _ in self.server.view.received if now == round}
+
+    def message(self, round: str, u: int) -> Any:
+        """What u answered, as the server heard it."""
+        return next(
+            decode(ANSWER[round], m) for now, v, m in self.server.view.received if (now, v) == (round, u)
+        )
+
+    def learned(self, *colluders: int) -> set[frozenset[int]]:
+        return self.spy(*colluders).learned()
+
+    def spy(self, *colluders: int) -> Spy:
+        return Spy(self, {u: self.draws[u] for u in colluders})
+
+
+# What is learned
+
+
+def readable(
+    U2: Mapping[int, Collection[int]],
+    sid: Mapping[int, Any],
+    keys: Collection[int],
+    masks: Collection[int],
+) -> set[frozenset[int]]:
+    """The smallest groups of honest clients the sum of whose vectors can be read: where every self-mask is
+    known, and every unknown mask of a pair stands in the group twice and cancels.
+
+    U2, sid: as each honest client was shown them. keys, masks: whose s^SK, whose b is known.
+    """
+    hidden = {u: {v for v in U2[u] if v != u and u not in keys and v not in keys} for u in U2}
+    groups = {u: frozenset({u}) for u in U2}
+    for u in U2:
+        for v in hidden[u] & U2.keys():
+            joined = groups[u] | groups[v]
+            groups |= dict.fromkeys(joined, joined)
+
+    def cancels(u: int, group: frozenset[int]) -> bool:
+        return all(v in group and u in hidden[v] and sid[u] == sid[v] for v in hidden[u])
+
+    return {group for group in groups.values() if all(u in masks and cancels(u, group) for u in group)}
+
+
+class Spy:
+    """Every key that follows, by the key schedule, from the server's view and the colluders' own secrets."""
+
+    def __init__(self, scene: Scene, colluders: Mapping[int, Draws]) -> None:
+        self.scheme, self.honest = scene.scheme, set(scene.clients) - set(colluders)
+        sent, received = scene.server.view.sent, scene.server.view.received
+        said = {(round, u): message for round, u, message in received if _is(ANSWER[round], message)}
+        asked = {(round, u): message for round, u, message in sent}
+        self.keys, self.U2, self.y, sid = {}, {}, {}, {}
+        for u, client in scene.clients.items():
+            if ("share-keys", u) in asked:
+                nonce, task = _task(asked["advertise-keys", u])
+                self.keys[u] = decode(ShareKeysRequest, asked["share-keys", u]).keys
+                parameters = client._parameters.digest()
+                sid[u] = session_id(nonce, parameters, digest(Tag.CONTEXT, task), self.keys[u])
+            if ("masked-input", u) in said:
+                self.U2[u] = {u, *decode(MaskedInputRequest, asked["masked-input", u]).dealt}
+                self.y[u] = decode(MaskedInput, said["masked-input", u]).packed
+        self.sid = sid
+        self.s_sk = {u: SecretKey(draws.given[1]) for u, draws in colluders.items()}
+        self.b = {u: draws.given[2] for u, draws in colluders.items() if len(draws.given) > 2}
+        self._rebuild(self._shares(colluders, said))
+
+    def _shares(
+        self, colluders: Mapping[int, Draws], said: Mapping[tuple[str, int], bytes]
+    ) -> dict[tuple[int, str], dict[int, int]]:
+        """(dealer, "s" or "b") -> point -> share: what was returned, and what colluders can open."""
+        shares: dict[tuple[int, str], dict[int, int]] = {}
+        for (round, u), message in said.items():
+            if round == "share-keys" and u in self.sid:
+                for v in colluders.keys() & decode(ShareKeys, message).sealed.keys():
+                    for kind, value in self._open(u, v, colluders[v], decode(ShareKeys, message)):
+                        shares.setdefault((u, kind), {})[v + 1] = value
+            if round == "unmasking":
+                for v, given in decode(Unmasking, message).shares.items():
+                    kind = "s" if isinstance(given, PairKeyShare) else "b"
+                    shares.setdefault((v, kind), {})[u + 1] = int.from_bytes(given.share, "big")
+        return shares
+
+    def _open(self, u: int, v: int, draws: Draws, message: ShareKeys) -> Iterator[tuple[str, int]]:
+        secret = SecretKey(draws.given[0]).agree(self.keys[u][u][0])
+        key, data = share_key(secret, self.sid[u], u, v), share_data(self.sid[u], u, v)
+        both = unseal(key, message.sealed[v], data)
+        if both is not None and is_share(both[:SHARE_BYTES]) and is_share(both[SHARE_BYTES:]):
+            yield "s", int.from_bytes(both[:SHARE_BYTES], "big")
+            yield "b", int.from_bytes(both[SHARE_BYTES:], "big")
+
+    def _rebuild(self, shares: Mapping[tuple[int, str], Mapping[int, int]]) -> None:
+        for (v, kind), points in shares.items():
+            for chosen in combinations(sorted(points), self.scheme.threshold):
+                if v in (self.b if kind == "b" else self.s_sk):
+                    break
+                secret = recon({x: points[x] for x in chosen}) % 2**256
+                raw = secret.to_bytes(KEY_BYTES, "big")
+                if kind == "b":
+                    self.b[v] = raw
+                elif SecretKey(raw).public == self.keys[v][v][1]:
+                    self.s_sk[v] = SecretKey(raw)
+
+    def pair(self, u: int, v: int) -> bytes | None:
+        """s_uv as u has it, if one of its two ends is known."""
+        if u in self.s_sk:
+            return self.s_sk[u].agree(self.keys[u][v][1])
+        if v in self.s_sk:
+            return self.s_sk[v].agree(self.keys[u][u][1])
+        return None
+
+    def learned(self) -> set[frozenset[int]]:
+        U2 = {u: self.U2[u] for u in self.honest & self.y.keys()}
+        return readable(U2, self.sid, self.s_sk.keys(), self.b.keys())
+
+    def read(self, group: Collection[int]) -> dict[str, list[int]]:
+        """The sum of the group's y_u, less every mask that is known."""
+        bits = self.scheme.ring_bits()
+        totals = {name: np.zeros(spec.length, word_type(bits[name])) for name, spec in VECTORS.items()}
+        for u in group:
+            for i, (name, total) in enumerate(sorted(totals.items())):
+                add_packed(total, self.y[u][i], bits[name])
+                for stream, sign in self.masks(u, name):
+                    (add_mask if sign < 0 else subtract_mask)(total, stream)
+        return {name: (total & (2 ** bits[name] - 1)).tolist() for name, total in totals.items()}
+
+    def masks(self, u: int, name: str) -> Iterator[tuple[bytes, int]]:
+        """(PRG key, sign) of every mask on u's vector that is known."""
+        if u in self.b:
+            yield self_mask_key(self.b[u], self.sid[u], u, name), 1
+        for v in self.U2[u] - {u}:
+            if (s_uv := self.pair(u, v)) is not None:
+                yield pair_mask_key(s_uv, self.sid[u], u, v, name), 1 if u > v else -1
+
+    def words(self, u: int, name: str) -> NDArray[Any]:
+        """y_u as it came, modulo the word."""
+        bits = self.scheme.ring_bits()[name]
+        total = np.zeros(VECTORS[name].length, word_type(bits))
+        add_packed(total, self.y[u][sorted(VECTORS).index(name)], bits)
+        return total
+
+
+def _is(kind: type[Message], message: bytes) -> bool:
+    try:
+        decode(kind, message)
+    except RemoteProtocolError:
+        return False
+    return True
+
+
+def _task(request: bytes) -> tuple[bytes, bytes]:
+    task = decode(Task, request)
+    return task.nonce, task.task

@@ -1,0 +1,621 @@
+"""A dishonest client: a normal session in which one answer, of client 0, is changed.
+
+The server names client 0 and nobody else; it has lost its place, the others go on, and their sum is exact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from secagg import RemoteProtocolError, TooFewClients
+from secagg.crypto import Tag, digest
+from secagg.masking.client import members_statement
+from secagg.masking.messages import AdvertiseKeys, ConsistencyCheck, PairKeyShare, SelfMaskShare, ShareKeys
+from secagg.shamir import PRIME, SHARE_BYTES, share
+from secagg.wire import decode
+from tests.enemies.cast import (
+    ACTIVE,
+    BOTH,
+    CORRUPT,
+    Company,
+    Scene,
+    assert_exact,
+    company,
+    dealing,
+    flipped,
+    new_keys,
+    of,
+    sign_keys,
+    signed,
+    sum_of,
+    without,
+)
+
+LIAR = 0
+ALL, ONLY_ACTIVE = ("active", "semi-honest"), ("active",)
+STRANGERS = company("active", threshold=4, small_cohort=True)
+Change = Callable[[Any], Any]
+
+
+def advertised(signer: int = LIAR, **more: Any) -> Change:
+    """Client 0's keys with a signature that is not for this session, this roster or from this client."""
+
+    def change(m: Any) -> Any:
+        return replace(m, signature=sign_keys(ACTIVE, signer, m.c_pk, m.s_pk, **more)[2])
+
+    return change
+
+
+def shared(field: str, change: Callable[[dict[int, Any]], dict[int, Any]]) -> Change:
+    return lambda m: replace(m, **{field: change(getattr(m, field))})
+
+
+def packed(change: Callable[[list[bytes]], list[bytes]]) -> Change:
+    return lambda m: replace(m, packed=change([bytes(p) for p in m.packed]))
+
+
+def shares(change: Callable[[dict[int, Any]], dict[int, Any]]) -> Change:
+    return lambda m: replace(m, shares=change(m.shares))
+
+
+def plus_one(given: Any) -> Any:
+    value = (int.from_bytes(given.share, "big") + 1) % PRIME
+    return type(given)(value.to_bytes(SHARE_BYTES, "big"))
+
+
+def other_kind(given: Any) -> Any:
+    return (PairKeyShare if isinstance(given, SelfMaskShare) else SelfMaskShare)(given.share)
+
+
+OUTSIDE = PRIME.to_bytes(SHARE_BYTES, "big")
+OLD = digest(Tag.ROSTER, b"last year's")
+REPLACED_KEYS = "advertised keys without its signature"
+NOT_SHARED = "with others than the clients that advertised keys"
+NOT_COMMITTED = "without committing to each share"
+NOT_SIGNED = "shared secrets without its signature"
+
+# (sessions in which the check exists, round, what is changed, the change, what the server says)
+LIES: list[tuple[tuple[str, ...], str, str, Change, str]] = [
+    (
+        ALL,
+        "join",
+        "another version",
+        lambda m: replace(m, version=2),
+        "protocol version 2, this is version 1",
+    ),
+    (ALL, "join", "other parameters", lambda m: replace(m, parameters=bytes(32)), "other parameters"),
+    (ALL, "advertise-keys", "one key twice", lambda m: replace(m, s_pk=m.c_pk), "already in use"),
+    (ALL, "advertise-keys", "weak share key", lambda m: replace(m, c_pk=bytes(32)), "small order"),
+    (ALL, "advertise-keys", "weak mask key", lambda m: replace(m, s_pk=bytes(32)), "small order"),
+    (ONLY_ACTIVE, "advertise-keys", "no signature", lambda m: replace(m, signature=b""), REPLACED_KEYS),
+    (
+        ONLY_ACTIVE,
+        "advertise-keys",
+        "wrong signature",
+        lambda m: replace(m, signature=flipped(m.signature)),
+        REPLACED_KEYS,
+    ),
+    (
+        ONLY_ACTIVE,
+        "advertise-keys",
+        "keys swapped",
+        lambda m: replace(m, c_pk=m.s_pk, s_pk=m.c_pk),
+        REPLACED_KEYS,
+    ),
+    (
+        ONLY_ACTIVE,
+        "advertise-keys",
+        "other keys",
+        lambda m: replace(m, c_pk=new_keys()[0]),
+        REPLACED_KEYS,
+    ),
+    (ONLY_ACTIVE, "advertise-keys", "signed by another", advertised(CORRUPT, of=LIAR), REPLACED_KEYS),
+    (ONLY_ACTIVE, "advertise-keys", "signed for another id", advertised(of=1), REPLACED_KEYS),
+    (ONLY_ACTIVE, "advertise-keys", "an old roster", advertised(roster=OLD), REPLACED_KEYS),
+    (ONLY_ACTIVE, "advertise-keys", "another session", advertised(nonce=bytes(32)), REPLACED_KEYS),
+    (ONLY_ACTIVE, "advertise-keys", "another task", advertised(context=bytes(32)), REPLACED_KEYS),
+    (ONLY_ACTIVE, "advertise-keys", "other parameters", advertised(parameters=bytes(32)), REPLACED_KEYS),
+    (ALL, "share-keys", "a client left out", shared("sealed", lambda s: without(s, 1)), NOT_SHARED),
+    (ALL, "share-keys", "a stranger", shared("sealed", lambda s: s | {77: s[1]}), NOT_SHARED),
+    (ALL, "share-keys", "itself", shared("sealed", lambda s: s | {LIAR: s[1]}), NOT_SHARED),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "a commitment left out",
+        shared("commitments", lambda c: without(c, 1)),
+        NOT_COMMITTED,
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "its own commitment left out",
+        shared("commitments", lambda c: without(c, LIAR)),
+        NOT_COMMITTED,
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "a commitment to a stranger",
+        shared("commitments", lambda c: c | {77: c[1]}),
+        NOT_COMMITTED,
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "no commitment of b_u",
+        lambda m: replace(m, commitment=b""),
+        NOT_COMMITTED,
+    ),
+    (ONLY_ACTIVE, "share-keys", "no signature", lambda m: replace(m, signature=b""), NOT_SIGNED),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "another commitment of b_u",
+        lambda m: replace(m, commitment=bytes(32)),
+        NOT_SIGNED,
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "commitments exchanged",
+        shared("commitments", lambda c: c | {1: c[2], 2: c[1]}),
+        NOT_SIGNED,
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "shares exchanged",
+        shared("sealed", lambda s: s | {1: s[2], 2: s[1]}),
+        NOT_SIGNED,
+    ),
+    (ALL, "masked-input", "a vector too few", packed(lambda p: p[:1]), "1 vectors, the session has 2"),
+    (ALL, "masked-input", "a vector too many", packed(lambda p: [*p, p[0]]), "3 vectors, the session has 2"),
+    (ALL, "masked-input", "a vector too short", packed(lambda p: [p[0], p[1][:-1]]), "a vector of 0 bytes"),
+    (ALL, "masked-input", "a vector too long", packed(lambda p: [p[0] + b"\0", p[1]]), "a vector of 23 b"),
+    (ALL, "masked-input", "bits behind the last", packed(lambda p: [p[0], b"\xff"]), "bits behind the last"),
+    (
+        ONLY_ACTIVE,
+        "consistency-check",
+        "no signature",
+        lambda m: ConsistencyCheck(b""),
+        "did not sign the survivors",
+    ),
+    (
+        ONLY_ACTIVE,
+        "consistency-check",
+        "a wrong signature",
+        lambda m: ConsistencyCheck(flipped(m.signature)),
+        "did not sign the survivors",
+    ),
+    (ALL, "unmasking", "a stranger's share", shares(lambda s: s | {77: s[1]}), "client that shared no keys"),
+    (ALL, "unmasking", "its own key", shares(lambda s: s | {LIAR: other_kind(s[LIAR])}), "the wrong kind"),
+    (ALL, "unmasking", "a survivor's key", shares(lambda s: s | {1: other_kind(s[1])}), "the wrong kind"),
+    (ALL, "unmasking", "a lost one's mask", shares(lambda s: s | {4: other_kind(s[4])}), "the wrong kind"),
+    (
+        ALL,
+        "unmasking",
+        "a share outside the field",
+        shares(lambda s: s | {1: SelfMaskShare(OUTSIDE)}),
+        "not an element of the field",
+    ),
+    (
+        ONLY_ACTIVE,
+        "unmasking",
+        "a wrong share of a mask",
+        shares(lambda s: s | {1: plus_one(s[1])}),
+        "another share of client 1 than it was dealt",
+    ),
+    (
+        ONLY_ACTIVE,
+        "unmasking",
+        "a wrong share of a key",
+        shares(lambda s: s | {4: plus_one(s[4])}),
+        "another share of client 4 than it was dealt",
+    ),
+    (
+        ONLY_ACTIVE,
+        "unmasking",
+        "a wrong share of its own mask",
+        shares(lambda s: s | {LIAR: plus_one(s[LIAR])}),
+        "another share of client 0 than it was dealt",
+    ),
+    (
+        ONLY_ACTIVE,
+        "unmasking",
+        "two dealers' shares exchanged",
+        shares(lambda s: s | {1: s[2], 2: s[1]}),
+        "another share of client 1 than it was dealt",
+    ),
+]
+EACH = [
+    pytest.param(BOTH[adversary], round, change, words, id=f"{adversary}, {round}: {what}")
+    for adversaries, round, what, change, words in LIES
+    for adversary in adversaries
+]
+
+
+@pytest.mark.parametrize(("company", "round", "change", "words"), EACH)
+def test_a_liar_is_named_and_the_others_go_on(
+    company: Company, round: str, change: Change, words: str
+) -> None:
+    """Client 4 is lost before its masked input, so that there are shares of both kinds."""
+    scene = Scene(company, says=of(LIAR, round, change), drop={"masked-input": {4}}).play()
+    assert_named(scene, round, words)
+
+
+def assert_named(scene: Scene, round: str, words: str) -> None:
+    refusal = scene.refused[LIAR]
+    assert re.search(f"client 0, {round}: .*{words}", str(refusal)), refusal
+    assert refusal.culprits == {LIAR}
+    assert scene.refused.keys() == {LIAR}
+    assert not scene.died
+    lost = {4} if round in ("consistency-check", "unmasking") else {LIAR, 4}
+    survivors = set(range(6)) - lost
+    assert_exact(scene.total, survivors)
+    assert scene.learned(CORRUPT) == {frozenset(survivors - {CORRUPT})}
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+@pytest.mark.parametrize(("mine", "theirs"), [("c_pk", "s_pk"), ("s_pk", "s_pk"), ("s_pk", "c_pk")])
+def test_a_client_with_the_key_of_another_is_named(company: Company, mine: str, theirs: str) -> None:
+    scene = Scene(company).to("advertise-keys").answer()
+    stolen = getattr(decode(AdvertiseKeys, scene.answers[0]), theirs)
+    scene.lie(1, lambda m: replace(m, **{mine: stolen})).play()
+    assert "client 1, advertise-keys: advertised a key that is already in use" in str(scene.refused[1])
+    assert scene.refused[1].culprits == {1}
+    assert_exact(scene.total, {0, 2, 3, 4, 5})
+
+
+def test_a_client_that_the_roster_does_not_list_is_named() -> None:
+    stranger = {LIAR: STRANGERS.identities[LIAR]}
+    key = type(stranger[LIAR])(LIAR, replace_digest(STRANGERS), stranger[LIAR].key)
+    scene = Scene(ACTIVE, identities={LIAR: key}).play()
+    assert scene.refused[LIAR].culprits == {LIAR}
+    assert REPLACED_KEYS in str(scene.refused[LIAR])
+    assert_exact(scene.total, range(1, 6))
+
+
+def replace_digest(strangers: Company) -> Any:
+    """The strangers' roster under the digest of the right one."""
+    return type(strangers.roster)(ACTIVE.roster.digest, strangers.roster.keys)
+
+
+def members(**other: Any) -> Callable[[Scene], bytes]:
+    """A survivor's statement, but for something."""
+
+    def statement(scene: Scene) -> bytes:
+        server, U1 = scene.inner, set(scene.inner._keys)
+        right = {
+            "sid": server._sid,
+            "parameters": server._digest,
+            "context": server._context,
+            "U1": U1,
+            "U2": set(server._U2),
+            "U3": set(server._U3),
+        }
+        return members_statement(**(right | other))
+
+    return statement
+
+
+STATEMENTS = {
+    "another session": members(sid=bytes(32)),
+    "other parameters": members(parameters=bytes(32)),
+    "another context": members(context=bytes(32)),
+    "another U1": members(U1={0, 1, 2, 3, 5}),
+    "another U2": members(U2={0, 1, 2, 3, 5}),
+    "another U3": members(U3={0, 1, 2, 3}),
+}
+
+
+@pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
+def test_a_client_that_signs_anything_but_the_survivors_it_was_shown_is_named(statement: Any) -> None:
+    scene = Scene(ACTIVE, drop={"masked-input": {4}}).to("consistency-check").answer()
+    signature = ACTIVE.identities[LIAR].key.sign(statement(scene))
+    scene.lie(LIAR, lambda m: ConsistencyCheck(signature)).play()
+    assert_named(scene, "consistency-check", "did not sign the survivors it was shown")
+
+
+def test_the_right_statement_signed_by_another_is_refused() -> None:
+    scene = Scene(ACTIVE, drop={"masked-input": {4}}).to("consistency-check").answer()
+    signature = ACTIVE.identities[CORRUPT].key.sign(members()(scene))
+    scene.lie(LIAR, lambda m: ConsistencyCheck(signature)).play()
+    assert_named(scene, "consistency-check", "did not sign")
+
+
+# Out of turn
+
+
+@pytest.mark.parametrize(
+    ("company", "round", "other"),
+    [
+        pytest.param(who, round, other, id=f"{adversary}, {round}: {other}")
+        for adversary, who in BOTH.items()
+        for round in who.scheme.rounds
+        for other in who.scheme.rounds
+        if round != other
+    ],
+)
+def test_an_answer_to_another_round_is_refused(company: Company, round: str, other: str) -> None:
+    """Its own, and honest, but of a session before."""
+    old = next(m for now, u, m in OLD_SESSIONS[company.scheme.adversary] if (now, u) == (other, LIAR))
+    scene = Scene(company, says=of(LIAR, round, lambda m: old), drop={"masked-input": {4}}).play()
+    assert_named(scene, round, f"not a {round} message")
+
+
+OLD_SESSIONS = {name: Scene(who).play().server.view.received for name, who in BOTH.items()}
+
+
+@pytest.mark.parametrize(
+    ("round", "words"),
+    [
+        ("share-keys", NOT_SIGNED),
+        ("consistency-check", "did not sign"),
+        ("unmasking", "the wrong kind|another share"),
+    ],
+)
+def test_an_answer_of_an_earlier_session_is_refused(round: str, words: str) -> None:
+    """Of the same clients, parameters, task and nonce: the session id has all fresh keys in it."""
+    old = next(m for now, u, m in OLD_SESSIONS["active"] if (now, u) == (round, LIAR))
+    scene = Scene(ACTIVE, says=of(LIAR, round, lambda m: old), drop={"masked-input": {4}}).play()
+    assert_named(scene, round, words)
+
+
+def test_keys_of_an_earlier_session_are_refused() -> None:
+    old = Scene(ACTIVE, nonce=bytes(32)).play().message("advertise-keys", LIAR)
+    scene = Scene(ACTIVE, says=of(LIAR, "advertise-keys", lambda m: old), drop={"masked-input": {4}})
+    assert_named(scene.play(), "advertise-keys", REPLACED_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("company", "round"),
+    [
+        pytest.param(who, round, id=f"{adversary}, {round}")
+        for adversary, who in BOTH.items()
+        for round in who.scheme.rounds
+    ],
+)
+def test_a_second_answer_costs_its_sender_its_place(company: Company, round: str) -> None:
+    """In the round it came in; only a vector that is in the sum already stays there."""
+    scene = Scene(company).to(round).answer()
+    answer = scene.answers.pop(LIAR)
+    for _ in range(2):
+        scene.hear(LIAR, answer)
+    assert f"client 0 is not expected in round {round}" in str(scene.refused[LIAR])
+    assert scene.refused[LIAR].culprits == {LIAR}
+    scene.play()
+    assert_exact(scene.total, set(range(6)) - ({LIAR} if round in scene.scheme.rounds[:3] else set()))
+    later = scene.scheme.rounds[scene.scheme.rounds.index(round) + 1 :]
+    assert all(LIAR not in scene.said(now) for now in later)
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+def test_a_client_lost_before_is_refused_in_every_later_round(company: Company) -> None:
+    rounds = company.scheme.rounds
+    for gone in rounds[:-1]:
+        scene = Scene(company, drop={gone: {LIAR}})
+        for round in rounds[rounds.index(gone) + 1 :]:
+            scene.to(round)
+            with pytest.raises(RemoteProtocolError, match=f"client 0 is not expected in round {round}") as it:
+                scene.server.receive(LIAR, OLD_ANSWERS[company.scheme.adversary][round])
+            assert it.value.culprits == {LIAR}
+        scene.play()
+        in_time = gone in ("consistency-check", "unmasking")
+        assert_exact(scene.total, range(0 if in_time else 1, 6))
+
+
+OLD_ANSWERS = {
+    name: {round: message for round, u, message in received if u == LIAR}
+    for name, received in OLD_SESSIONS.items()
+}
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+def test_a_stranger_is_refused_in_every_round(company: Company) -> None:
+    for round in company.scheme.rounds:
+        scene = Scene(company).to(round)
+        with pytest.raises(RemoteProtocolError, match=f"client 77 is not expected in round {round}") as it:
+            scene.server.receive(77, OLD_ANSWERS[company.scheme.adversary][round])
+        assert it.value.culprits == {77}
+        assert_exact(scene.play().total, range(6))
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+def test_after_the_end_every_answer_is_refused(company: Company) -> None:
+    scene = Scene(company).play()
+    for round, answer in OLD_ANSWERS[company.scheme.adversary].items():
+        assert round
+        with pytest.raises(RemoteProtocolError, match="not expected in round done"):
+            scene.server.receive(LIAR, answer)
+    assert_exact(scene.total, range(6))
+
+
+# A dishonest dealer: the message is well signed, and what is sealed in it is not what it should be
+
+
+def deal(company: Company, change: Callable[[Scene], bytes], **more: Any) -> Scene:
+    """A session in which client 0 deals dishonestly."""
+    scene = Scene(company, **more).to("share-keys").answer()
+    scene.answers[LIAR] = change(scene)
+    return scene.play()
+
+
+def other_secret(half: str, secret: int = 7) -> Callable[[Scene], bytes]:
+    """Shares, well dealt, of another s_u^SK or another b_u."""
+    dealt = share(secret, 4, range(1, 7))
+
+    def change(v: int, both: bytes) -> bytes:
+        new = dealt[v + 1].to_bytes(SHARE_BYTES, "big")
+        return new + both[SHARE_BYTES:] if half == "key" else both[:SHARE_BYTES] + new
+
+    return lambda scene: dealing(scene, LIAR, change)
+
+
+def only(half: str, value: int, holders: set[int]) -> Callable[[Scene], bytes]:
+    """One value as the share of these holders."""
+    new = value.to_bytes(SHARE_BYTES, "big")
+
+    def change(v: int, both: bytes) -> bytes:
+        if v not in holders:
+            return both
+        return new + both[SHARE_BYTES:] if half == "key" else both[:SHARE_BYTES] + new
+
+    return lambda scene: dealing(scene, LIAR, change)
+
+
+def resigned(change: Change) -> Callable[[Scene], bytes]:
+    return lambda scene: signed(scene, LIAR, change(decode(ShareKeys, scene.answers[LIAR])))
+
+
+DEALT_WRONG = {
+    "another key": (other_secret("key"), {LIAR}, "client 0 dealt shares of another key"),
+    "another mask": (other_secret("mask"), set(), "client 0 dealt shares of another mask"),
+    "one wrong share of a key": (only("key", 7, {1}), {LIAR}, "client 0 dealt shares of another key"),
+    "one wrong share of a mask": (only("mask", 7, {1}), set(), "client 0 dealt shares of another mask"),
+    "a key above 32 bytes": (other_secret("key", PRIME - 1), {LIAR}, "client 0 do not belong together"),
+    "a mask above 32 bytes": (other_secret("mask", PRIME - 1), set(), "client 0 do not belong together"),
+    "another commitment of b_u": (
+        resigned(lambda m: replace(m, commitment=bytes(32))),
+        set(),
+        "client 0 dealt shares of another mask",
+    ),
+}
+
+
+@pytest.mark.parametrize(("lie", "lost", "words"), DEALT_WRONG.values(), ids=DEALT_WRONG)
+def test_a_dealer_of_useless_shares_is_named_and_the_session_fails(lie: Any, lost: Any, words: str) -> None:
+    """Holder 0 does not unmask, so that the shares it dealt to others are those that count."""
+    drop = {"masked-input": lost} if lost else {"unmasking": {LIAR}}
+    scene = deal(ACTIVE, lie, drop=drop)
+    assert isinstance(scene.ended, RemoteProtocolError)
+    assert words in str(scene.ended)
+    assert scene.ended.culprits == {LIAR}
+    assert not scene.refused
+    assert not scene.died
+    assert scene.total is None
+
+
+@pytest.mark.parametrize("lie", ["another key", "one wrong share of a key", "a key above 32 bytes"])
+def test_useless_shares_of_a_key_that_nobody_needs_harm_nobody(lie: str) -> None:
+    assert_exact(deal(ACTIVE, DEALT_WRONG[lie][0]).total, range(6))
+
+
+@pytest.mark.parametrize("lie", ["another mask", "one wrong share of a mask", "another commitment of b_u"])
+def test_useless_shares_of_a_mask_that_nobody_needs_harm_nobody(lie: str) -> None:
+    assert_exact(deal(ACTIVE, DEALT_WRONG[lie][0], drop={"masked-input": {LIAR}}).total, range(1, 6))
+
+
+def test_without_commitments_a_wrong_share_of_a_key_ends_the_session_and_names_nobody() -> None:
+    """Semi-honest: it may be the holder or the dealer."""
+    lie = of(LIAR, "unmasking", shares(lambda s: s | {4: plus_one(s[4])}))
+    scene = Scene(BOTH["semi-honest"], says=lie, drop={"masked-input": {4}}).play()
+    assert "client 4 dealt shares of another key" in str(scene.ended)
+    assert isinstance(scene.ended, RemoteProtocolError)
+    assert scene.ended.culprits == frozenset()
+    assert scene.total is None
+
+
+def test_without_commitments_shares_above_32_bytes_end_the_session_and_name_nobody() -> None:
+    scene = deal(BOTH["semi-honest"], other_secret("key", PRIME - 1), drop={"masked-input": {LIAR}})
+    assert isinstance(scene.ended, RemoteProtocolError)
+    assert scene.ended.culprits == frozenset()
+
+
+def test_without_commitments_a_wrong_share_of_a_mask_makes_the_sum_wrong() -> None:
+    """Why they are there: masking gives no integrity, and here not even a culprit."""
+    lie = of(LIAR, "unmasking", shares(lambda s: s | {1: plus_one(s[1])}))
+    scene = Scene(BOTH["semi-honest"], says=lie).play()
+    assert scene.total is not None
+    assert {name: codes.tolist() for name, codes in scene.total.codes.items()} != sum_of(range(6))
+
+
+UNOPENED = {
+    "a share that does not open": (
+        resigned(shared("sealed", lambda s: s | {1: flipped(s[1])})),
+        {(1, LIAR)},
+        BOTH,
+    ),
+    "shares addressed to each other": (
+        resigned(shared("sealed", lambda s: s | {1: s[2], 2: s[1]})),
+        {(1, LIAR), (2, LIAR)},
+        BOTH,
+    ),
+    "a share of the key outside the field": (only("key", PRIME, {1}), {(1, LIAR)}, BOTH),
+    "a share of the mask outside the field": (only("mask", PRIME, {1}), {(1, LIAR)}, BOTH),
+    "another commitment": (
+        resigned(shared("commitments", lambda c: c | {1: c[2]})),
+        {(1, LIAR)},
+        ONLY_ACTIVE,
+    ),
+    "another commitment of the key's share alone": (
+        resigned(shared("commitments", lambda c: c | {1: replace(c[1], of_key=bytes(32))})),
+        {(1, LIAR)},
+        ONLY_ACTIVE,
+    ),
+    "another commitment of the mask's share alone": (
+        resigned(shared("commitments", lambda c: c | {1: replace(c[1], of_mask=bytes(32))})),
+        {(1, LIAR)},
+        ONLY_ACTIVE,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("company", "lie", "pairs", "lost"),
+    [
+        pytest.param(BOTH[adversary], lie, pairs, lost, id=f"{adversary}: {what}, dealer lost: {bool(lost)}")
+        for what, (lie, pairs, adversaries) in UNOPENED.items()
+        for adversary in adversaries
+        for lost in (set(), {LIAR})
+        if len(pairs | lost) < 3
+    ],
+)
+def test_a_share_that_its_holder_cannot_use_is_reported_and_blames_no_holder(
+    company: Company, lie: Any, pairs: Any, lost: set[int]
+) -> None:
+    scene = deal(company, lie, drop={"masked-input": lost})
+    assert scene.inner.unopened == pairs
+    assert not scene.refused
+    assert not scene.died
+    assert_exact(scene.total, set(range(6)) - lost)
+    assert scene.learned(CORRUPT) == {frozenset(range(5)) - lost}
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+def test_a_dealer_whose_shares_nobody_can_use_is_reported_by_every_holder_and_no_holder_blamed(
+    company: Company,
+) -> None:
+    scene = deal(company, only("mask", PRIME, set(range(6))))
+    assert scene.inner.unopened == {(holder, LIAR) for holder in range(1, 6)}
+    assert not scene.refused
+    assert not scene.died
+    assert scene.total is None
+    assert scene.learned(CORRUPT) == set()
+
+
+def test_a_dealer_whom_more_holders_report_than_can_be_corrupt_is_named() -> None:
+    """One of five reports is an honest holder's: one client ends the session, and must not do so unseen."""
+    scene = deal(ACTIVE, only("mask", PRIME, set(range(6))))
+    assert isinstance(scene.ended, RemoteProtocolError)
+    assert scene.ended.culprits == {LIAR}
+
+
+def test_a_holder_that_returns_nothing_is_no_evidence_against_the_dealers() -> None:
+    scene = Scene(ACTIVE, says=of(LIAR, "unmasking", shares(lambda s: {}))).play()
+    assert scene.inner.unopened == {(LIAR, v) for v in range(6)}
+    assert_exact(scene.total, range(6))
+
+
+def test_too_few_usable_shares_end_the_session_with_nothing_learned() -> None:
+    """Two vanish and a corrupt one holds back a share: no more reports than can be lies, nobody is named."""
+    silent = of(0, "unmasking", shares(lambda s: without(s, 3)))
+    scene = Scene(ACTIVE, says=silent, drop={"unmasking": {4, 5}}).play()
+    assert isinstance(scene.ended, TooFewClients)
+    assert (scene.ended.alive, scene.ended.needed, scene.ended.round) == (3, 4, "unmasking")
+    assert scene.total is None
+    assert scene.learned(CORRUPT) <= {frozenset(range(5))}  # the sum of all others, with its own share

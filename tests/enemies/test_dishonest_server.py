@@ -1,0 +1,595 @@
+"""A dishonest server: a normal session in which one request, to client 0, is changed.
+
+Client 0 refuses, says nothing more and blames nobody but the server; the others go on and their sum is
+exact; and with client 5 on its side the server has learned that sum and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from secagg import LocalProtocolError, RemoteProtocolError
+from secagg.crypto import Tag, digest
+from secagg.masking.client import members_statement
+from secagg.masking.messages import (
+    SEALED_BYTES,
+    ConsistencyCheckRequest,
+    Delivery,
+    MaskedInputRequest,
+    SelfMaskShare,
+    SignedUnmaskingRequest,
+    UnmaskingRequest,
+)
+from secagg.wire import Task, decode, encode
+from tests.enemies.cast import (
+    ACTIVE,
+    BOTH,
+    CORRUPT,
+    NONCE,
+    Company,
+    Scene,
+    assert_exact,
+    company,
+    flipped,
+    new_keys,
+    sign_keys,
+    to,
+    without,
+)
+
+VICTIM = 0
+ALL, ONLY_ACTIVE, ONLY_SEMI_HONEST = ("active", "semi-honest"), ("active",), ("semi-honest",)
+Change = Callable[[Any], Any]
+STRANGERS = company("active", threshold=4, small_cohort=True)  # another roster, hence other keys
+
+
+def entries(field: str, change: Callable[[dict[int, Any]], Mapping[int, Any]]) -> Change:
+    """A change of one of a message's mappings."""
+    return lambda request: replace(request, **{field: change(getattr(request, field))})
+
+
+def keys(change: Callable[[dict[int, Any]], Mapping[int, Any]]) -> Change:
+    return entries("keys", change)
+
+
+def dealt(change: Callable[[dict[int, Any]], Mapping[int, Any]]) -> Change:
+    return entries("dealt", change)
+
+
+def signatures(change: Callable[[dict[int, bytes]], Mapping[int, bytes]]) -> Change:
+    return entries("signatures", change)
+
+
+def exchanged(entries: dict[int, Any], u: int, v: int) -> dict[int, Any]:
+    return entries | {u: entries[v], v: entries[u]}
+
+
+def swapped(entry: tuple[bytes, bytes, bytes]) -> tuple[bytes, bytes, bytes]:
+    return entry[1], entry[0], entry[2]
+
+
+def of_another_session(**other: bytes) -> Change:
+    """Client 1's keys, signed by it, but for something else."""
+    return keys(lambda k: k | {1: sign_keys(ACTIVE, 1, *k[1][:2], **other)})
+
+
+# (sessions in which the check exists, round, what is changed, the change, what client 0 says)
+LIES: list[tuple[tuple[str, ...], str, str, Change, str]] = [
+    (ALL, "share-keys", "own keys missing", keys(lambda k: without(k, 0)), "own keys"),
+    (ALL, "share-keys", "own keys swapped", keys(lambda k: k | {0: swapped(k[0])}), "own keys"),
+    (ALL, "share-keys", "own keys another's", keys(lambda k: exchanged(k, 0, 1)), "own keys"),
+    (
+        ALL,
+        "share-keys",
+        "own mask key another",
+        keys(lambda k: k | {0: (k[0][0], new_keys()[0], k[0][2])}),
+        "own keys",
+    ),
+    (
+        ALL,
+        "share-keys",
+        "fewer than t",
+        keys(lambda k: without(k, 1, 2, 3)),
+        "3 clients advertised .* 4 to 6",
+    ),
+    (
+        ALL,
+        "share-keys",
+        "more than n",
+        keys(lambda k: k | {6: (*new_keys(), k[1][2])}),
+        "7 clients advertised .* 4 to 6",
+    ),
+    (
+        ALL,
+        "share-keys",
+        "two clients with the same keys",
+        keys(lambda k: k | {2: k[1]}),
+        "one key twice",
+    ),
+    (
+        ALL,
+        "share-keys",
+        "one client's encryption key another's mask key",
+        keys(lambda k: k | {5: sign_keys(ACTIVE, 5, k[1][1], k[5][1])}),
+        "one key twice",
+    ),
+    (
+        ALL,
+        "share-keys",
+        "a client with one key for both uses",
+        keys(lambda k: k | {5: sign_keys(ACTIVE, 5, k[5][0], k[5][0])}),
+        "one key twice",
+    ),
+    (
+        ALL,
+        "share-keys",
+        "an encryption key of small order",
+        keys(lambda k: k | {5: sign_keys(ACTIVE, 5, bytes(32), k[5][1])}),
+        "small order",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "keys swapped",
+        keys(lambda k: k | {1: swapped(k[1])}),
+        "client 1 are not sig",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "keys of two clients exchanged",
+        keys(lambda k: exchanged(k, 1, 2)),
+        "client 1 are not signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "another encryption key",
+        keys(lambda k: k | {1: (new_keys()[0], *k[1][1:])}),
+        "client 1 are not signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "another mask key",
+        keys(lambda k: k | {1: (k[1][0], new_keys()[0], k[1][2])}),
+        "client 1 are not signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "no signature",
+        keys(lambda k: k | {1: (*k[1][:2], b"")}),
+        "client 1 are not signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "a wrong signature, of the last client",
+        keys(lambda k: k | {5: (*k[5][:2], flipped(k[5][2]))}),
+        "client 5 are not signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "signed by another client",
+        keys(lambda k: k | {1: sign_keys(ACTIVE, 5, *k[1][:2], of=1)}),
+        "client 1 are not signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "signed for another id",
+        keys(lambda k: k | {1: sign_keys(ACTIVE, 1, *k[1][:2], of=2)}),
+        "client 1 are not signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "a key that is not the roster's",
+        keys(lambda k: k | {1: sign_keys(STRANGERS, 1, *k[1][:2], roster=ACTIVE.scheme.roster)}),
+        "client 1 are not signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "a client that is not in the roster",
+        keys(lambda k: without(k, 1) | {77: sign_keys(ACTIVE, 5, *new_keys(), of=77)}),
+        "client 77 are not signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "signed under an old roster",
+        of_another_session(roster=digest(Tag.ROSTER, b"last year's")),
+        "not signed by that client of this roster",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "signed in another session",
+        of_another_session(nonce=bytes(32)),
+        "client 1 are not signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "signed in another round of training",
+        of_another_session(context=digest(Tag.CONTEXT, b"round 2 of model 0")),
+        "these parameters and this task",
+    ),
+    (
+        ONLY_ACTIVE,
+        "share-keys",
+        "signed for other parameters",
+        of_another_session(parameters=STRANGERS.scheme.digest()),
+        "these parameters and this task",
+    ),
+    (ALL, "masked-input", "own shares", dealt(lambda d: d | {0: d[1]}), "advertised no keys"),
+    (ALL, "masked-input", "a stranger's shares", dealt(lambda d: d | {77: d[1]}), "advertised no keys"),
+    (ALL, "masked-input", "fewer than t", dealt(lambda d: without(d, 1, 2, 3)), "3 clients shared .* 4 are"),
+    (
+        ONLY_ACTIVE,
+        "consistency-check",
+        "own id dropped",
+        lambda request: ConsistencyCheckRequest([1, 2, 3, 4, 5]),
+        "counts this client as dropped",
+    ),
+    (
+        ONLY_ACTIVE,
+        "consistency-check",
+        "a survivor twice",
+        lambda request: ConsistencyCheckRequest([0, 1, 2, 3, 3]),
+        "survivor twice",
+    ),
+    (
+        ONLY_ACTIVE,
+        "consistency-check",
+        "an unknown survivor",
+        lambda request: ConsistencyCheckRequest([0, 1, 2, 3, 77]),
+        "survivor that had shared no keys",
+    ),
+    (
+        ONLY_ACTIVE,
+        "consistency-check",
+        "fewer survivors than m_min",
+        lambda request: ConsistencyCheckRequest([0, 1, 2]),
+        "3 clients survive, 4 are needed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "unmasking",
+        "a set, as of a server that is trusted",
+        lambda request: encode(UnmaskingRequest([1])),
+        "not a signed-unmasking-request",
+    ),
+    (
+        ONLY_ACTIVE,
+        "unmasking",
+        "no signatures",
+        lambda request: SignedUnmaskingRequest({}),
+        "0 clients signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "unmasking",
+        "too few signatures",
+        signatures(lambda s: without(s, 1, 2, 3)),
+        "3 clients signed .* 4 are needed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "unmasking",
+        "wrong signatures",
+        signatures(lambda s: s | {v: flipped(s[v]) for v in (1, 2, 3)}),
+        "3 clients signed .* 4 are needed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "unmasking",
+        "one signature many times",
+        signatures(lambda s: dict.fromkeys(s, s[5])),
+        "1 clients signed",
+    ),
+    (
+        ONLY_ACTIVE,
+        "unmasking",
+        "signatures under ids that signed nothing",
+        signatures(lambda s: without(s, 1, 2, 3) | {v + 70: s[v] for v in (1, 2, 3)}),
+        "3 clients signed",
+    ),
+    (
+        ONLY_SEMI_HONEST,
+        "unmasking",
+        "own id dropped",
+        lambda request: UnmaskingRequest([0]),
+        "counts this client as dropped",
+    ),
+    (
+        ONLY_SEMI_HONEST,
+        "unmasking",
+        "a dropped id twice",
+        lambda request: UnmaskingRequest([1, 1]),
+        "dropped client twice",
+    ),
+    (
+        ONLY_SEMI_HONEST,
+        "unmasking",
+        "an unknown id dropped",
+        lambda request: UnmaskingRequest([77]),
+        "shared no keys",
+    ),
+    (
+        ONLY_SEMI_HONEST,
+        "unmasking",
+        "too few left",
+        lambda request: UnmaskingRequest([1, 2, 3]),
+        "3 clients survive, 4 are needed",
+    ),
+]
+EACH = [
+    pytest.param(BOTH[adversary], round, change, words, id=f"{adversary}, {round}: {what}")
+    for adversaries, round, what, change, words in LIES
+    for adversary in adversaries
+]
+
+
+@pytest.mark.parametrize(("company", "round", "change", "words"), EACH)
+def test_a_client_refuses_a_lie_and_the_others_go_on(
+    company: Company, round: str, change: Change, words: str
+) -> None:
+    assert_refused(Scene(company, asks=to(VICTIM, round, change, company.scheme)), round, words)
+
+
+def assert_refused(scene: Scene, round: str, words: str) -> None:
+    """Client 0 says why and nothing more, blames no client, and is dead; the others' sum is exact."""
+    scene.to(round)
+    request = scene.requests[VICTIM]
+    scene.play()
+    assert re.search(words, str(scene.died[VICTIM])), scene.died[VICTIM]
+    assert scene.died.keys() == {VICTIM}
+    assert scene.died[VICTIM].culprits == frozenset()
+    assert VICTIM not in scene.said(round)
+    with pytest.raises(LocalProtocolError, match="over"):
+        scene.clients[VICTIM].receive(request)
+    lost = set() if round in ("consistency-check", "unmasking") else {VICTIM}
+    survivors = set(scene.clients) - lost
+    assert_exact(scene.total, survivors)
+    assert scene.learned(CORRUPT) == {frozenset(survivors - {CORRUPT})}
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+def test_a_session_without_a_lie_is_not_refused(company: Company) -> None:
+    scene = Scene(company).play()
+    assert not scene.died
+    assert not scene.refused
+    assert_exact(scene.total, range(6))
+    assert scene.learned(CORRUPT) == {frozenset(range(5))}
+
+
+def test_a_survivor_dropped_before_is_refused() -> None:
+    """It is in U1 but not in U2: it shared no secrets."""
+    lie = to(VICTIM, "consistency-check", lambda r: ConsistencyCheckRequest([0, 1, 2, 3, 4]), ACTIVE.scheme)
+    scene = Scene(ACTIVE, asks=lie, drop={"share-keys": {4}}).play()
+    assert "survivor that had shared no keys" in str(scene.died[VICTIM])
+    assert_exact(scene.total, {0, 1, 2, 3, 5})
+
+
+def test_a_dropped_id_that_had_shared_no_keys_is_refused() -> None:
+    company = BOTH["semi-honest"]
+    lie = to(VICTIM, "unmasking", lambda r: UnmaskingRequest([4]), company.scheme)
+    scene = Scene(company, asks=lie, drop={"share-keys": {4}}).play()
+    assert "dropped client that had shared no keys" in str(scene.died[VICTIM])
+    assert_exact(scene.total, {0, 1, 2, 3, 5})
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+def test_a_mask_key_of_small_order_is_refused_before_the_masked_input_leaves(company: Company) -> None:
+    """Such a key shares no secret: the mask with its owner would be known to all."""
+    change = keys(lambda k: k | {5: sign_keys(ACTIVE, 5, k[5][0], bytes(32))})
+    scene = Scene(company, asks=to(VICTIM, "share-keys", change, company.scheme)).to("share-keys")
+    client = scene.clients[VICTIM]
+    assert client.receive(scene.requests[VICTIM]) is not None
+    garbage = Delivery(bytes(SEALED_BYTES), None)
+    with pytest.raises(RemoteProtocolError, match="small order"):
+        client.receive(encode(MaskedInputRequest(dict.fromkeys(range(1, 6), garbage))))
+
+
+# Signatures that do not count
+
+
+def test_a_signature_counts_only_from_a_survivor() -> None:
+    """Three of four survivors have signed, and so has client 4, which the server counts as dropped."""
+    scene = Scene(ACTIVE, drop={"masked-input": {4}, "consistency-check": {1}})
+    scene.to("unmasking")
+    statement = scene.clients[VICTIM]._state.statement
+    late = ACTIVE.identities[4].key.sign(statement)
+    request = decode(SignedUnmaskingRequest, scene.requests[VICTIM])
+    with pytest.raises(RemoteProtocolError, match="3 clients signed"):
+        scene.clients[VICTIM].receive(
+            encode(SignedUnmaskingRequest(without(request.signatures, 3) | {4: late}))
+        )
+    scene.requests.pop(VICTIM)
+    assert scene.play().total is None
+    assert scene.learned(CORRUPT) == set()
+
+
+def other_statements(scene: Scene) -> dict[str, bytes]:
+    """What a survivor might have signed in another session, round, context, or of other sets."""
+    server, everyone = scene.inner, set(range(6))
+    sid, parameters, context = server._sid, server._digest, server._context
+    return {
+        "another session": members_statement(bytes(32), parameters, context, everyone, everyone, everyone),
+        "other parameters": members_statement(sid, bytes(32), context, everyone, everyone, everyone),
+        "another context": members_statement(sid, parameters, bytes(32), everyone, everyone, everyone),
+        "another U1": members_statement(sid, parameters, context, everyone - {4}, everyone, everyone),
+        "another U2": members_statement(sid, parameters, context, everyone, everyone - {4}, everyone),
+        "another U3": members_statement(sid, parameters, context, everyone, everyone, everyone - {4}),
+    }
+
+
+OTHERS = ["another session", "other parameters", "another context", "another U1", "another U2", "another U3"]
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_signature_on_anything_else_does_not_count(what: str) -> None:
+    scene = Scene(ACTIVE).to("unmasking")
+    statement = other_statements(scene)[what]
+    request = decode(SignedUnmaskingRequest, scene.requests[VICTIM])
+    replayed = {v: ACTIVE.identities[v].key.sign(statement) for v in (1, 2, 3)}
+    scene.requests[VICTIM] = encode(SignedUnmaskingRequest(request.signatures | replayed))
+    assert_refused(scene, "unmasking", "3 clients signed .* 4 are needed")
+
+
+def test_a_signature_of_another_round_does_not_count() -> None:
+    """What the clients signed when they advertised and shared keys, shown again as their consent."""
+    scene = Scene(ACTIVE).to("unmasking")
+    replayed = {v: scene.message("advertise-keys", v).signature for v in (1, 2)}
+    replayed |= {v: scene.message("share-keys", v).signature for v in (3, 4)}
+    request = decode(SignedUnmaskingRequest, scene.requests[VICTIM])
+    scene.requests[VICTIM] = encode(SignedUnmaskingRequest(request.signatures | replayed))
+    assert_refused(scene, "unmasking", "2 clients signed .* 4 are needed")
+
+
+# Shares that do not open: nobody leaves, the pair is reported, t others suffice
+
+
+def tampered(delivery: Any, at: int) -> Any:
+    return replace(delivery, sealed=flipped(delivery.sealed, at))
+
+
+SEALED: list[tuple[tuple[str, ...], str, Change, set[int]]] = [
+    (ALL, "a tampered tag", dealt(lambda d: d | {1: tampered(d[1], -1)}), {1}),
+    (ALL, "a tampered nonce", dealt(lambda d: d | {1: tampered(d[1], 0)}), {1}),
+    (ALL, "a tampered share", dealt(lambda d: d | {1: tampered(d[1], 20)}), {1}),
+    (ALL, "another pair's ciphertexts", dealt(lambda d: exchanged(d, 1, 2)), {1, 2}),
+    (
+        ONLY_ACTIVE,
+        "another commitment of a share",
+        dealt(lambda d: d | {1: replace(d[1], commitments=d[2].commitments)}),
+        {1},
+    ),
+    (ONLY_ACTIVE, "no commitments", dealt(lambda d: d | {1: replace(d[1], commitments=None)}), {1}),
+]
+
+
+@pytest.mark.parametrize(
+    ("company", "change", "dealers"),
+    [
+        pytest.param(BOTH[adversary], change, dealers, id=f"{adversary}: {what}")
+        for adversaries, what, change, dealers in SEALED
+        for adversary in adversaries
+    ],
+)
+def test_shares_that_do_not_open_abort_nobody_and_are_reported(
+    company: Company, change: Change, dealers: set[int]
+) -> None:
+    scene = Scene(company, asks=to(VICTIM, "masked-input", change, company.scheme)).play()
+    assert not scene.died
+    assert not scene.refused
+    assert scene.inner.unopened == {(VICTIM, dealer) for dealer in dealers}
+    assert_exact(scene.total, range(6))
+    assert scene.learned(CORRUPT) == {frozenset(range(5))}
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+def test_a_share_sealed_for_another_does_not_open(company: Company) -> None:
+    """What client 1 dealt to client 2, passed on to client 0."""
+    scene = Scene(company).to("masked-input")
+    there, here = (decode_dealt(scene, u) for u in (2, VICTIM))
+    scene.requests[VICTIM] = encode(replace(here, dealt=here.dealt | {1: there.dealt[1]}))
+    scene.play()
+    assert scene.inner.unopened == {(VICTIM, 1)}
+    assert_exact(scene.total, range(6))
+
+
+def decode_dealt(scene: Scene, u: int) -> MaskedInputRequest:
+    return decode(MaskedInputRequest, scene.requests[u])
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+def test_a_share_of_another_session_does_not_open(company: Company) -> None:
+    """Not even one of the same clients under the same nonce and task."""
+    old = decode_dealt(Scene(company).to("masked-input"), VICTIM)
+    scene = Scene(company, asks=to(VICTIM, "masked-input", lambda request: old, company.scheme)).play()
+    assert scene.inner.unopened == {(VICTIM, v) for v in range(1, 6)}
+    assert_exact(scene.total, range(6))
+
+
+# Asked twice
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+@pytest.mark.parametrize("same", [True, False], ids=["the same", "another set"])
+def test_unmasking_asked_twice_gives_nothing(company: Company, same: bool) -> None:
+    scene = Scene(company).to("unmasking")
+    request = scene.requests[VICTIM]
+    client = scene.clients[VICTIM]
+    assert client.receive(request) is not None
+    assert client.done
+    again = request if same else encode(UnmaskingRequest([1]))
+    with pytest.raises(LocalProtocolError, match="over"):
+        client.receive(again)
+
+
+def test_a_second_set_to_sign_is_refused() -> None:
+    """A client that has signed one U3 takes signatures for it and no other request."""
+    scene = Scene(ACTIVE).to("consistency-check")
+    request = scene.requests[VICTIM]
+    assert scene.clients[VICTIM].receive(request) is not None
+    with pytest.raises(RemoteProtocolError, match="not a signed-unmasking-request"):
+        scene.clients[VICTIM].receive(encode(ConsistencyCheckRequest([0, 1, 2, 3])))
+
+
+@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+def test_a_request_of_any_other_round_is_refused(company: Company) -> None:
+    """Of this session or of one before, the one just answered included."""
+    old = Scene(company).play().server.view.sent
+    rounds = company.scheme.rounds[1:]
+    for round in rounds:
+        for other in rounds:
+            if other == round:
+                continue
+            scene = Scene(company).to(round)
+            with pytest.raises(RemoteProtocolError, match="not a"):
+                scene.clients[VICTIM].receive(next(m for r, u, m in old if (r, u) == (other, VICTIM)))
+
+
+# Replay of a whole request of another session
+
+
+@pytest.mark.parametrize(
+    ("adversary", "round", "words"),
+    [
+        ("active", "share-keys", "own keys"),
+        ("semi-honest", "share-keys", "own keys"),
+        ("active", "unmasking", "0 clients signed"),
+    ],
+)
+def test_a_request_of_an_earlier_session_is_refused(adversary: str, round: str, words: str) -> None:
+    """The same clients, parameters, task and even nonce: only the clients' keys are fresh."""
+    company = BOTH[adversary]
+    old = Scene(company).to(round).requests[VICTIM]
+    assert_refused(Scene(company, asks=to(VICTIM, round, lambda r: old, company.scheme)), round, words)
+
+
+def test_a_server_cannot_pass_its_own_share_off_as_a_clients() -> None:
+    """The reply holds one share of each client of U2, of one kind: both of one client cannot be said."""
+    scene = Scene(ACTIVE, drop={"masked-input": {4}}).play()
+    for u in (0, 1, 2, 3, 5):
+        shares = scene.message("unmasking", u).shares
+        assert shares.keys() == set(range(6))
+        assert {v for v, share in shares.items() if isinstance(share, SelfMaskShare)} == {0, 1, 2, 3, 5}
+
+
+def test_the_nonce_of_this_cast_is_the_one_it_sends() -> None:
+    """Else every signature made here for another session would be one for another nonce as well."""
+    scene = Scene(ACTIVE).to("advertise-keys")
+    assert decode(Task, scene.requests[0]).nonce == NONCE
+    scene.to("share-keys")
+    assert len(scene.requests) == 6

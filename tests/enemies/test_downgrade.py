@@ -1,0 +1,265 @@
+"""A server that offers less than the client's policy asks for: every field, and the form of the offer."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from secagg import (
+    Bounded,
+    Counts,
+    Masking,
+    Plain,
+    Policy,
+    RemoteProtocolError,
+    Roster,
+    Weight,
+    throwaway_identities,
+)
+from secagg.policy import MAX_OFFER_BYTES, read_offer
+
+VECTORS = {"update": Bounded(length=5, bound=1.0, bits=16, clip=2.0), "weight": Weight(maximum=9)}
+ROSTER, _ = throwaway_identities(range(12))
+OTHER_ROSTER, _ = throwaway_identities(range(12))
+LAX = Policy(adversary="semi-honest")
+
+
+def active(n: int = 10, **numbers: Any) -> Masking:
+    vectors = numbers.pop("vectors", VECTORS)
+    return Masking.for_cohort(n, vectors, adversary="active", **{"roster": ROSTER, **numbers})
+
+
+def semi_honest(n: int = 10, **numbers: Any) -> Masking:
+    return Masking.for_cohort(n, numbers.pop("vectors", VECTORS), **numbers)
+
+
+def vector(**numbers: Any) -> dict[str, Any]:
+    return {**VECTORS, "update": replace(VECTORS["update"], **numbers)}
+
+
+DUE = active()  # t = m_min = 7, A = 1
+PLAIN = Plain.for_cohort(10, VECTORS)
+
+REFUSED: dict[str, tuple[Policy, Masking | Plain, str]] = {
+    "the scheme": (Policy(), PLAIN, "offers the scheme plain; this client accepts only masking"),
+    "the scheme, to one that trusts the server": (LAX, PLAIN, "offers the scheme plain"),
+    "the only scheme allowed": (Policy(schemes=frozenset({"plain"})), DUE, "offers the scheme masking"),
+    "no scheme allowed": (Policy(schemes=frozenset()), DUE, "offers the scheme masking"),
+    "the adversary": (Policy(), semi_honest(), "trusts it to follow the protocol.*--semi-honest"),
+    "the cohort": (Policy(smallest_cohort=11), DUE, "cohort of 10; this client takes part from 11"),
+    "the cohort, below three": (
+        LAX,
+        semi_honest(2, small_cohort=True),
+        "cohort of 2; this client takes part from 3",
+    ),
+    "A": (Policy(), active(corrupt=0, threshold=7), "corrupt 0; by this client's policy it is 1"),
+    "A, that the policy raises": (Policy(corrupt=2), DUE, "corrupt 1; by this client's policy it is 2"),
+    "A, more than due": (Policy(), active(corrupt=2), "corrupt 2; by this client's policy it is 1"),
+    "A, where the server is trusted": (
+        replace(LAX, corrupt=2),
+        semi_honest(),
+        "corrupt 0; by this client's policy it is 2",
+    ),
+    "A, more than possible": (Policy(corrupt=9), DUE, "no such session is possible: .*11 would be needed"),
+    "t, too low": (Policy(), active(threshold=6, m_min=7), "threshold 6; by this client's policy it is 7"),
+    "t, too high": (Policy(), active(threshold=8), "threshold 8; by this client's policy it is 7"),
+    "t, that the policy raises": (Policy(threshold=9), DUE, "threshold 7; by this client's policy it is 9"),
+    "t, where the server is trusted": (LAX, semi_honest(threshold=7), "threshold 7; .* it is 6"),
+    "t, less than possible": (Policy(threshold=2), DUE, "no such session is possible: threshold 2 is impos"),
+    "m_min, too high": (Policy(), active(m_min=8), "m_min 8; by this client's policy it is 7"),
+    "m_min, that the policy raises": (Policy(m_min=9), DUE, "m_min 7; by this client's policy it is 9"),
+    "m_min, less than possible": (Policy(m_min=3), DUE, "no such session is possible: m_min 3 is impossible"),
+    "another roster": (Policy(), active(roster=OTHER_ROSTER), "another roster than this client holds"),
+    "a cohort beyond the roster": (Policy(), active(13), "cohort of 13 from a roster of 12"),
+    "a vector's length": (Policy(vectors=VECTORS), active(vectors=vector(length=6)), "'update'$"),
+    "a vector's bound": (Policy(vectors=VECTORS), active(vectors=vector(bound=0.5)), "'update'$"),
+    "a vector's bits": (Policy(vectors=VECTORS), active(vectors=vector(bits=32)), "'update'$"),
+    "a vector's clip": (Policy(vectors=VECTORS), active(vectors=vector(clip=3.0)), "'update'$"),
+    "no clip": (Policy(vectors=VECTORS), active(vectors=vector(clip=None)), "'update'$"),
+    "a largest weight": (
+        Policy(vectors=VECTORS),
+        active(vectors={**VECTORS, "weight": Weight(maximum=2**30)}),
+        "'weight'$",
+    ),
+    "a vector of another kind": (
+        Policy(vectors=VECTORS),
+        active(vectors={**VECTORS, "weight": Counts(length=1, maximum=9)}),
+        "'weight'$",
+    ),
+    "a vector more": (
+        Policy(vectors=VECTORS),
+        active(vectors={**VECTORS, "labels": Counts(length=10, maximum=9)}),
+        "'labels'$",
+    ),
+    "a vector less": (
+        Policy(vectors=VECTORS),
+        active(vectors={"update": VECTORS["update"]}),
+        "'weight'$",
+    ),
+    "other vectors, in plain": (
+        Policy(schemes=frozenset({"plain"}), vectors=VECTORS),
+        Plain.for_cohort(10, vector(length=6)),
+        "'update'$",
+    ),
+}
+
+
+@pytest.mark.parametrize(("policy", "offered", "words"), REFUSED.values(), ids=REFUSED)
+def test_a_client_refuses_what_its_policy_does_not_say(policy: Policy, offered: Any, words: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=words) as refusal:
+        policy.accept(offered.offer(), ROSTER)
+    assert refusal.value.culprits == frozenset()
+
+
+def test_without_a_roster_no_session_against_an_active_server_is_accepted() -> None:
+    for policy in (Policy(), LAX):
+        with pytest.raises(RemoteProtocolError, match="needs its own copy of the roster"):
+            policy.accept(DUE.offer())
+
+
+TAKEN: dict[str, tuple[Policy, Masking | Plain]] = {
+    "what follows from the defaults": (Policy(), DUE),
+    "the vectors it names": (Policy(vectors=VECTORS), DUE),
+    "the smallest cohort it takes": (Policy(smallest_cohort=10), DUE),
+    "another A": (Policy(corrupt=5), active(corrupt=5)),
+    "another t": (Policy(threshold=9), active(threshold=9)),
+    "another m_min": (Policy(m_min=9), active(m_min=9)),
+    "more protection than it asks for": (LAX, DUE),
+    "a trusted server": (LAX, semi_honest()),
+    "two clients, for an experiment": (
+        Policy(adversary="semi-honest", smallest_cohort=2),
+        semi_honest(2, small_cohort=True),
+    ),
+    "plain, if it says so": (Policy(schemes=frozenset({"plain"})), PLAIN),
+}
+
+
+@pytest.mark.parametrize(("policy", "offered"), TAKEN.values(), ids=TAKEN)
+def test_a_client_takes_what_its_policy_says(policy: Policy, offered: Any) -> None:
+    assert policy.accept(offered.offer(), ROSTER) == offered
+
+
+def test_the_smallest_roster_that_holds_the_cohort_is_enough() -> None:
+    roster, _ = throwaway_identities(range(10))
+    offered = active(roster=roster)
+    assert Policy().accept(offered.offer(), roster) == offered
+
+
+# Impossible sessions, that no honest server's parameters can be
+
+
+def raw(scheme: Any, /, **fields: Any) -> bytes:
+    """An offer with other fields, past the checks of a server that makes parameters."""
+    content = msgspec.msgpack.decode(scheme.offer()) | fields
+    return msgspec.msgpack.Encoder(order="sorted").encode(content)
+
+
+IMPOSSIBLE = {
+    "t of half the cohort": ({"threshold": 5, "m_min": 5}, "threshold 5 is impossible"),
+    "t above n": ({"threshold": 11, "m_min": 11}, "threshold 11 is impossible"),
+    "m_min below t": ({"m_min": 6}, "m_min 6 is impossible"),
+    "m_min above n": ({"m_min": 11}, "m_min 11 is impossible"),
+    "A of the whole cohort": ({"corrupt": 10}, "10 corrupt clients of 10 is impossible"),
+    "A that leaves no quorum": ({"corrupt": 9}, "a threshold of 11 would be needed"),
+    "A below zero": ({"corrupt": -1}, "-1 corrupt clients"),
+    "no roster": ({"roster": b""}, "bound to a roster"),
+    "half a roster": ({"roster": bytes(31)}, "bound to a roster"),
+    "a roster where the server is trusted": ({"adversary": "semi-honest"}, "bound to a roster"),
+    "no clients": ({"clients": 0}, "0 clients is not in"),
+    "two clients": ({"clients": 2, "threshold": 2, "m_min": 2, "corrupt": 0}, "with 2 clients the sum tells"),
+    "too many clients": ({"clients": 10**6 + 1}, "is not in 1"),
+    "no vectors": ({"vectors": {}}, "1..64 vectors"),
+    "an unknown adversary": ({"adversary": "none"}, "Invalid enum value"),
+    "an unknown scheme": ({"scheme": "rot13"}, "Invalid value 'rot13'"),
+    "an unknown field": ({"degree": 2}, "unknown field"),
+    "a number that is text": ({"threshold": "7"}, "Expected `int`"),
+    "a number that is a float": ({"threshold": 7.0}, "not canonical|Expected `int`"),
+    "a truth that is a number": ({"small_cohort": 1}, "Expected `bool`"),
+}
+
+
+@pytest.mark.parametrize(("fields", "words"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_an_impossible_session_is_refused_whatever_the_policy(fields: Any, words: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=words):
+        read_offer(raw(DUE, **fields))
+
+
+VECTOR_FIELDS = {
+    "no length": {"length": 0},
+    "a length beyond 2^29": {"length": 2**29 + 1},
+    "no bound": {"bound": 0.0},
+    "a bound that is not a number": {"bound": float("nan")},
+    "an endless bound": {"bound": float("inf")},
+    "a bound too small to divide by": {"bound": 5e-324},
+    "one bit": {"bits": 1},
+    "33 bits": {"bits": 33},
+    "a clip of zero": {"clip": 0.0},
+    "a clip that is not a number": {"clip": float("nan")},
+    "an unknown kind": {"kind": "free"},
+    "a field that there is not": {"noise": 0.0},
+}
+
+
+@pytest.mark.parametrize("fields", VECTOR_FIELDS.values(), ids=VECTOR_FIELDS)
+def test_an_impossible_vector_is_refused_whatever_the_policy(fields: Any) -> None:
+    vectors = msgspec.msgpack.decode(DUE.offer())["vectors"]
+    vectors["update"] |= fields
+    with pytest.raises(RemoteProtocolError):
+        read_offer(raw(DUE, vectors=vectors))
+
+
+def test_an_offer_is_the_canonical_bytes_and_no_others() -> None:
+    offer = DUE.offer()
+    fields = msgspec.msgpack.decode(offer)
+    reordered = msgspec.msgpack.encode(dict(reversed(fields.items())))
+    wide = offer.replace(b"\xa7clients\x0a", b"\xa7clients\xcc\x0a")
+    missing = msgspec.msgpack.Encoder(order="sorted").encode(
+        {k: v for k, v in fields.items() if k != "corrupt"}
+    )
+    for other in (reordered, wide, missing, offer + b"\0"):
+        assert other != offer
+        with pytest.raises(RemoteProtocolError):
+            read_offer(other)
+    assert read_offer(offer) == DUE
+
+
+def test_an_offer_of_any_other_length_is_refused() -> None:
+    offer = DUE.offer()
+    for end in range(len(offer)):
+        with pytest.raises(RemoteProtocolError):
+            read_offer(offer[:end])
+
+
+def test_an_offer_that_is_too_long_is_not_read() -> None:
+    with pytest.raises(RemoteProtocolError, match=f"{MAX_OFFER_BYTES + 1} bytes; at most"):
+        read_offer(bytes(MAX_OFFER_BYTES + 1))
+
+
+def test_whatever_bit_of_an_offer_changes_the_policy_refuses_it() -> None:
+    """But for `small_cohort`, which allows nothing that a cohort of three or more does not have."""
+    offer, policy = DUE.offer(), Policy(vectors=VECTORS, smallest_cohort=10)
+    taken = []
+    for at, bit in itertools.product(range(len(offer)), range(8)):
+        changed = bytearray(offer)
+        changed[at] ^= 1 << bit
+        try:
+            taken.append(policy.accept(bytes(changed), ROSTER))
+        except RemoteProtocolError:
+            continue
+    assert taken == [replace(DUE, small_cohort=True)]
+
+
+def test_a_digest_is_of_everything_that_is_offered() -> None:
+    """What is signed: two sessions that differ in any field have two digests."""
+    offers = [DUE, *(offered for _, offered, _ in REFUSED.values())]
+    assert len({o.digest() for o in offers}) == len({o.offer() for o in offers})
+
+
+def test_a_policy_is_for_the_roster_it_was_given() -> None:
+    emptied = Roster(ROSTER.digest, {})
+    with pytest.raises(RemoteProtocolError, match="cohort of 10 from a roster of 0"):
+        Policy().accept(DUE.offer(), emptied)

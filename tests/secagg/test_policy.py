@@ -1,0 +1,451 @@
+"""A client takes what its own rules allow, recomputes every number that follows, and refuses any other."""
+
+from __future__ import annotations
+
+import tomllib
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secagg import Bounded, Counts, LocalProtocolError, Masking, Plain, Policy, RemoteProtocolError, Weight
+from secagg.params import MAX_NAME
+from secagg.policy import MAX_OFFER_BYTES, read_offer
+from secagg.session import Scheme
+from tests.secagg.helpers import (
+    MIXED,
+    SCHEMES,
+    active,
+    identities,
+    plain,
+    semi_honest,
+    with_another_byte,
+)
+
+ONE = Counts(length=1, maximum=1)
+SEVEN, _ = identities(range(7))
+LAX = Policy(schemes=frozenset({"masking", "plain"}), adversary="semi-honest", smallest_cohort=1)
+OFFERS = [
+    semi_honest(range(5), MIXED),
+    semi_honest(range(5), MIXED, threshold=5),
+    semi_honest(range(2), ONE, small_cohort=True),
+    active(range(7), MIXED),
+    active(range(7), ONE, corrupt=2, threshold=6, m_min=7),
+    plain(range(5), MIXED),
+    plain(range(5), Bounded(length=3, bound=0.5, clip=2.0)),
+]
+
+
+def accepts(policy: Policy, scheme: Scheme) -> None:
+    assert policy.accept(scheme.offer(), SEVEN) == scheme
+
+
+def refuses(policy: Policy, scheme: Scheme, words: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=words) as caught:
+        policy.accept(scheme.offer(), SEVEN)
+    assert caught.value.culprits == frozenset()
+
+
+# schemes
+
+
+def test_the_default_accepts_masking_against_an_active_server_and_nothing_else() -> None:
+    accepts(Policy(), active(range(7), MIXED))
+    refuses(Policy(), plain(range(7), MIXED), "offers the scheme plain; this client accepts only masking. If")
+    words = "trusts it to follow the protocol; this client does not. If you mean it: --semi-honest"
+    refuses(Policy(), semi_honest(range(7), MIXED), words)
+
+
+def test_plain_is_accepted_by_a_client_that_means_it_and_masking_is_not_then() -> None:
+    only_plain = Policy(schemes=frozenset({"plain"}))
+    accepts(only_plain, plain(range(7), ONE))
+    words = "offers the scheme masking; this client accepts only plain. If you mean it: --allow masking"
+    refuses(only_plain, active(range(7), ONE), words)
+    refuses(Policy(schemes=frozenset()), active(range(7), ONE), "offers the scheme masking")
+
+
+def test_whoever_accepts_both_schemes_still_insists_on_the_adversary() -> None:
+    both = Policy(schemes=frozenset({"masking", "plain"}))
+    for make in (plain, active):
+        accepts(both, make(range(7), ONE))
+    refuses(both, semi_honest(range(7), ONE), "trusts it to follow the protocol")
+
+
+# adversary, roster
+
+
+def test_a_client_content_with_a_semi_honest_server_accepts_protection_from_an_active_one() -> None:
+    content = Policy(adversary="semi-honest")
+    for make in (semi_honest, active):
+        accepts(content, make(range(7), MIXED))
+    assert content.accept(semi_honest(range(7), MIXED).offer()) == semi_honest(range(7), MIXED)  # no roster
+
+
+def test_a_misspelt_adversary_is_the_active_one() -> None:
+    """The constructor checks no types; nothing but the one word lets a client trust a server."""
+    for word in ("Active", "semi_honest", "", None):
+        refuses(Policy(adversary=word), semi_honest(range(7), MIXED), "trusts it to follow the protocol")
+        accepts(Policy(adversary=word), active(range(7), MIXED))
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(adversary="semi-honest")])
+def test_an_active_session_needs_the_clients_own_copy_of_the_same_roster(policy: Policy) -> None:
+    offer = active(range(7), MIXED).offer()
+    with pytest.raises(RemoteProtocolError, match=r"needs its own copy of the roster \(--roster\)"):
+        policy.accept(offer)
+    with pytest.raises(RemoteProtocolError, match="bound to another roster than this client holds"):
+        policy.accept(offer, identities(range(8))[0])
+    assert policy.accept(offer, SEVEN) == active(range(7), MIXED)
+
+
+def test_a_cohort_is_no_larger_than_the_roster() -> None:
+    def of(clients: int) -> Masking:
+        return Masking.for_cohort(clients, MIXED, adversary="active", roster=SEVEN)
+
+    for clients in (3, 6, 7):
+        accepts(Policy(), of(clients))
+    refuses(Policy(), of(8), "a cohort of 8 from a roster of 7 clients")
+
+
+# smallest_cohort
+
+
+def test_a_small_cohort_is_refused_whatever_the_server_says_of_experiments() -> None:
+    for make in (plain, semi_honest):
+        words = r"a cohort of 2; this client takes part from 3 on \(--smallest-cohort\)"
+        lax = msgspec.structs.replace(LAX, smallest_cohort=3)
+        refuses(lax, make(range(2), ONE, small_cohort=True), words)
+        accepts(lax, make(range(3), ONE))
+        accepts(lax, make(range(3), ONE, small_cohort=True))
+        accepts(LAX, make(range(2), ONE, small_cohort=True))
+        six = msgspec.structs.replace(LAX, smallest_cohort=6)
+        refuses(six, make(range(5), ONE), "a cohort of 5; this client takes part from 6")
+        accepts(six, make(range(6), ONE))
+    two = Masking.for_cohort(2, ONE, adversary="active", roster=SEVEN, small_cohort=True)
+    refuses(Policy(), two, "a cohort of 2; this client takes part from 3")
+    accepts(Policy(smallest_cohort=2), two)
+
+
+# corrupt, threshold, m_min
+
+
+@pytest.mark.parametrize(
+    ("policy", "numbers"),
+    [
+        ({}, {}),
+        ({}, {"corrupt": 1, "threshold": 5, "m_min": 5}),
+        ({"corrupt": 2}, {"corrupt": 2}),
+        ({"corrupt": 0}, {"corrupt": 0}),
+        ({"threshold": 6}, {"threshold": 6}),
+        ({"m_min": 7}, {"m_min": 7}),
+        ({"corrupt": 2, "threshold": 6, "m_min": 7}, {"corrupt": 2, "threshold": 6, "m_min": 7}),
+    ],
+)
+def test_the_numbers_that_follow_from_the_policy_are_accepted(policy: Any, numbers: Any) -> None:
+    accepts(Policy(**policy), active(range(7), MIXED, **numbers))
+
+
+@pytest.mark.parametrize(
+    ("policy", "numbers", "words"),
+    [
+        ({}, {"corrupt": 0}, "corrupt 0; by this client's policy it is 1"),
+        ({}, {"corrupt": 2}, "corrupt 2; by this client's policy it is 1"),
+        ({"corrupt": 2}, {}, "corrupt 1; by this client's policy it is 2"),
+        ({"corrupt": 0}, {}, "corrupt 1; by this client's policy it is 0"),
+        ({}, {"threshold": 6}, "threshold 6; by this client's policy it is 5"),
+        ({}, {"threshold": 7}, "threshold 7; by this client's policy it is 5"),
+        ({"threshold": 6}, {}, "threshold 5; by this client's policy it is 6"),
+        ({"corrupt": 3}, {"corrupt": 3, "threshold": 7}, "threshold 7; by this client's policy it is 6"),
+        ({}, {"m_min": 6}, "m_min 6; by this client's policy it is 5"),
+        ({"m_min": 6}, {}, "m_min 5; by this client's policy it is 6"),
+        ({"m_min": 6}, {"m_min": 7}, "m_min 7; by this client's policy it is 6"),
+        ({"threshold": 6}, {"threshold": 6, "m_min": 7}, "m_min 7; by this client's policy it is 6"),
+    ],
+)
+def test_any_other_number_is_refused_with_the_one_that_is_due(policy: Any, numbers: Any, words: str) -> None:
+    refuses(Policy(**policy), active(range(7), MIXED, **numbers), f"the server offers {words}")
+
+
+def test_the_numbers_of_a_semi_honest_session_are_recomputed_too() -> None:
+    content = Policy(adversary="semi-honest")
+    for numbers, words in (
+        ({"threshold": 5}, "threshold 5; by this client's policy it is 4"),
+        ({"m_min": 5}, "m_min 5; by this client's policy it is 4"),
+        ({"corrupt": 1}, "corrupt 1; by this client's policy it is 0"),
+    ):
+        refuses(content, semi_honest(range(7), MIXED, **numbers), words)
+    accepts(Policy(adversary="semi-honest", corrupt=3), semi_honest(range(7), MIXED, corrupt=3))
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({"corrupt": 7}, "7 corrupt clients of 7 is impossible: from 0 to 6"),
+        ({"corrupt": 6}, "7 clients of whom 6 are corrupt: a threshold of 8 would be needed"),
+        ({"threshold": 4}, r"threshold 4 is impossible: with 7 clients, 1 of them corrupt, .* in 5\.\.7"),
+        ({"threshold": 8}, r"threshold 8 is impossible: .* in 5\.\.7"),
+        ({"m_min": 4}, "m_min 4 is impossible: from t = 5 to n = 7"),
+        ({"m_min": 8}, "m_min 8 is impossible: from t = 5 to n = 7"),
+    ],
+)
+def test_a_policy_that_no_session_of_this_cohort_meets_says_why(policy: Any, words: str) -> None:
+    refuses(Policy(**policy), active(range(7), MIXED), f"by this client's policy no such session .*: {words}")
+
+
+def test_nothing_is_recomputed_of_an_unprotected_session() -> None:
+    accepts(Policy(schemes=frozenset({"plain"}), corrupt=7, threshold=9, m_min=9), plain(range(7), MIXED))
+
+
+# vectors
+
+
+@pytest.mark.parametrize("make", SCHEMES.values(), ids=SCHEMES)
+def test_exactly_the_vectors_of_the_policy_are_accepted(make: Any) -> None:
+    policy = msgspec.structs.replace(LAX, vectors=MIXED)
+    accepts(policy, make(range(7), MIXED))
+    accepts(policy, make(range(7), dict(reversed(MIXED.items()))))
+    accepts(msgspec.structs.replace(LAX, vectors={"": ONE}), make(range(7), ONE))
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"update": Bounded(length=6, bound=1.0, bits=8)}, "'update'"),
+        ({"update": Bounded(length=5, bound=1.5, bits=8)}, "'update'"),
+        ({"update": Bounded(length=5, bound=1.0, bits=9)}, "'update'"),
+        ({"update": Bounded(length=5, bound=1.0, bits=8, clip=1.0)}, "'update'"),
+        ({"counts": Counts(length=4, maximum=9)}, "'counts'"),
+        ({"counts": Counts(length=3, maximum=10)}, "'counts'"),
+        ({"counts": Bounded(length=3, bound=9.0)}, "'counts'"),
+        ({"weight": Weight(maximum=5)}, "'weight'"),
+        ({"weight": Counts(length=1, maximum=4)}, "'weight'"),
+        ({"label": ONE}, "'label'"),
+        ({"label": ONE, "counts": ONE}, "'counts', 'label'"),
+    ],
+)
+def test_another_vector_than_the_policys_is_refused_by_name(change: Any, names: str) -> None:
+    policy = Policy(vectors=MIXED)
+    refuses(policy, active(range(7), MIXED | change), f"not ask for .* of the vectors {names}$")
+    policy = Policy(vectors=MIXED | change)
+    refuses(policy, active(range(7), MIXED), f"not ask for .* of the vectors {names}$")
+
+
+def test_without_vectors_of_its_own_a_policy_takes_whatever_the_server_asks() -> None:
+    for vectors in (MIXED, ONE, {"x": Bounded(length=9, bound=1e30, bits=32)}):
+        accepts(Policy(), active(range(7), vectors))
+    refuses(Policy(vectors={}), active(range(7), ONE), "of the vectors ''$")
+
+
+# A file
+
+
+def test_every_field_of_a_policy_can_stand_in_a_file() -> None:
+    text = """
+        schemes = ["masking", "plain"]
+        adversary = "semi-honest"
+        corrupt = 2
+        smallest_cohort = 10
+        threshold = 8
+        m_min = 9
+        [vectors.update]
+        kind = "bounded"
+        length = 5
+        bound = 1
+        bits = 8
+        [vectors.weight]
+        kind = "weight"
+        maximum = 4
+    """
+    assert msgspec.convert(tomllib.loads(text), Policy) == Policy(
+        schemes=frozenset({"masking", "plain"}),
+        adversary="semi-honest",
+        corrupt=2,
+        smallest_cohort=10,
+        threshold=8,
+        m_min=9,
+        vectors={"update": MIXED["update"], "weight": MIXED["weight"]},
+    )
+    assert msgspec.convert({}, Policy) == Policy()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scheme": "masking"},
+        {"schemes": "masking"},
+        {"schemes": [1]},
+        {"adversary": "Active"},
+        {"adversary": None},
+        *(
+            {field: value}
+            for field in ("corrupt", "threshold", "m_min")
+            for value in (-1, 10**6 + 1, "3", 1.5)
+        ),
+        *({"smallest_cohort": value} for value in (-1, 10**6 + 1, None)),
+        {"vectors": {"": {"kind": "bounded", "length": 1}}},
+        {"vectors": {"": {"kind": "median", "length": 1}}},
+        {"vectors": {"": {"kind": "counts", "length": 1, "maximum": 0}}},
+        {"vectors": [1]},
+    ],
+    ids=str,
+)
+def test_a_policy_with_an_unknown_or_impossible_field_is_refused(fields: Any) -> None:
+    with pytest.raises((msgspec.ValidationError, LocalProtocolError)):
+        msgspec.convert(fields, Policy)
+
+
+# Offers
+
+
+@pytest.mark.parametrize("scheme", OFFERS, ids=str)
+def test_an_offer_is_read_back_as_the_parameters_it_was_made_from(scheme: Masking | Plain) -> None:
+    assert read_offer(scheme.offer()) == scheme
+    assert read_offer(scheme.offer()).digest() == scheme.digest()
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"bound": 1}, {"bound": 1.0, "clip": 2}, {"bound": 1.0, "bits": True + 7}]
+)
+def test_a_whole_number_as_a_bound_is_offered_as_any_other(numbers: dict[str, Any]) -> None:
+    scheme = active(range(7), Bounded(length=3, **numbers))
+    assert read_offer(scheme.offer()) == scheme
+
+
+def forged(scheme: Scheme, /, **changes: Any) -> bytes:
+    """An offer no `Parameters` object can be made for."""
+    return msgspec.msgpack.encode(msgspec.msgpack.decode(scheme.offer()) | changes, order="sorted")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"clients": 0}, "impossible session: 0 clients"),
+        ({"threshold": 2}, "impossible session: threshold 2"),
+        ({"m_min": 4}, "impossible session: m_min 4"),
+        ({"corrupt": 9}, "impossible session: 9 corrupt clients"),
+        ({"roster": b""}, "impossible session: against an active server a session is bound to a roster"),
+        ({"adversary": "semi-honest"}, "impossible session: against an active server a session is bound"),
+        ({"adversary": "none"}, "not the parameters of a session: Invalid"),
+        ({"clients": 2}, "impossible session: with 2 clients"),
+        ({"vectors": {}}, "impossible session: a session has"),
+        ({"vectors": {"": {"kind": "weight", "maximum": 0}}}, "impossible session: maximum weight 0"),
+        ({"vectors": {"": {"kind": "median", "maximum": 1}}}, "not the parameters of a session: Invalid"),
+        ({"scheme": "none"}, "not the parameters of a session: Invalid"),
+        ({"scheme": "plain"}, "not the parameters of a session: Object contains unknown field"),
+        ({"clients": "7"}, "not the parameters of a session: Expected `int`"),
+        ({"clients": 7.0}, "."),
+        ({"roster": "r" * 32}, "not the parameters|not canonical"),
+        ({"extra": 1}, "not the parameters of a session: Object contains unknown field"),
+    ],
+)
+def test_an_impossible_offer_is_refused(changes: dict[str, Any], words: str) -> None:
+    scheme = active(range(7), ONE)
+    assert forged(scheme) == scheme.offer()
+    with pytest.raises(RemoteProtocolError, match=words) as caught:
+        read_offer(forged(scheme, **changes))
+    assert caught.value.culprits == frozenset()
+
+
+@pytest.mark.parametrize("field", ["small_cohort", "adversary", "corrupt", "roster"])
+def test_an_offer_without_a_field_is_refused_even_where_it_has_a_default(field: str) -> None:
+    fields = msgspec.msgpack.decode(semi_honest(range(5), ONE).offer())
+    del fields[field]
+    with pytest.raises(RemoteProtocolError, match="not canonical"):
+        read_offer(msgspec.msgpack.encode(fields, order="sorted"))
+
+
+def test_an_offer_in_another_order_is_refused() -> None:
+    fields = msgspec.msgpack.decode(active(range(7), ONE).offer())
+    with pytest.raises(RemoteProtocolError, match="not canonical"):
+        read_offer(msgspec.msgpack.encode(dict(reversed(fields.items()))))
+
+
+def test_an_offer_that_is_too_long_is_not_even_read() -> None:
+    with pytest.raises(RemoteProtocolError, match=f"{MAX_OFFER_BYTES + 1} bytes; at most {MAX_OFFER_BYTES}"):
+        read_offer(bytes(MAX_OFFER_BYTES + 1))
+    with pytest.raises(RemoteProtocolError, match="not the parameters"):
+        read_offer(bytes(MAX_OFFER_BYTES))
+
+
+def test_the_longest_possible_offer_is_short_enough() -> None:
+    names = {f"{i:0{MAX_NAME}}": Bounded(length=99_999, bound=1 / 3, bits=32, clip=1 / 3) for i in range(64)}
+    scheme = Masking.for_cohort(1000, names, adversary="active", roster=SEVEN)
+    assert read_offer(scheme.offer()).names == sorted(names)
+
+
+@given(st.binary())
+def test_whatever_the_bytes_an_offer_is_read_or_refused(data: bytes) -> None:
+    with suppress(RemoteProtocolError):
+        assert read_offer(data).offer() == data
+    with pytest.raises(RemoteProtocolError):
+        Policy().accept(data, SEVEN)
+
+
+@given(st.sampled_from(OFFERS), st.data())
+def test_whatever_byte_of_an_offer_changes_it_is_read_or_refused(scheme: Scheme, data: st.DataObject) -> None:
+    offer = with_another_byte(scheme.offer(), data)
+    with suppress(RemoteProtocolError):
+        assert read_offer(offer).offer() == offer
+
+
+def due(n: int) -> int:
+    """t and m_min of the default policy: floor(2n / 3) + 1, above (n + 1) / 2, and A + 2 for A = 1."""
+    return max(2 * n // 3 + 1, (n + 1) // 2 + 1, 3)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([*OFFERS, *[active(range(7), MIXED)] * 5]), st.data())
+def test_whatever_byte_of_an_offer_changes_the_default_policy_insists_on_its_numbers(
+    scheme: Scheme, data: st.DataObject
+) -> None:
+    with suppress(RemoteProtocolError):
+        insists(Policy().accept(with_another_byte(scheme.offer(), data), SEVEN))
+
+
+def insists(accepted: Any) -> None:
+    assert isinstance(accepted, Masking)
+    assert accepted.adversary == "active"
+    assert accepted.roster == SEVEN.digest
+    assert 3 <= accepted.clients <= 7
+    assert accepted.corrupt == 1
+    assert accepted.threshold == accepted.m_min == due(accepted.clients)
+
+
+FIELDS = {
+    "clients": st.integers(-1, 9),
+    "threshold": st.integers(-1, 9),
+    "m_min": st.integers(-1, 9),
+    "corrupt": st.integers(-1, 9),
+    "adversary": st.sampled_from(["active", "semi-honest"]),
+    "roster": st.sampled_from([SEVEN.digest, identities(range(8))[0].digest, b""]),
+    "small_cohort": st.booleans(),
+    "scheme": st.sampled_from(["masking", "plain"]),
+}
+
+
+@settings(max_examples=300)
+@given(st.integers(3, 7), st.sets(st.sampled_from(sorted(FIELDS)), max_size=3), st.data())
+def test_an_offer_with_any_fields_changed_is_accepted_exactly_if_its_numbers_follow(
+    n: int, changed: set[str], data: st.DataObject
+) -> None:
+    honest = Masking.for_cohort(n, ONE, adversary="active", roster=SEVEN)
+    changes = {field: data.draw(FIELDS[field], label=field) for field in sorted(changed)}
+    offered = msgspec.msgpack.decode(honest.offer()) | changes
+    clients = offered["clients"]
+    expected = offered | {
+        "adversary": "active",
+        "corrupt": 1,
+        "roster": SEVEN.digest,
+        "scheme": "masking",
+        "threshold": due(clients),
+        "m_min": due(clients),
+    }
+    offer = forged(honest, **changes)
+    if offered == expected and 3 <= clients <= 7:
+        insists(Policy().accept(offer, SEVEN))
+    else:
+        with pytest.raises(RemoteProtocolError):
+            Policy().accept(offer, SEVEN)

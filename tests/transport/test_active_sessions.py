@@ -1,0 +1,153 @@
+"""Sessions against an active server over real sockets: the roster at work, and one input a task."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier
+
+import numpy as np
+import pytest
+from loopback import Federation, exact_sum, vanish, vector
+
+from secagg import Counts, Masking, Policy, RemoteProtocolError, TooFewClients
+from secagg.masking.messages import traffic
+from transport import Cohort, RoundReport, TransportError
+
+N, LENGTH = 5, 5
+ACTIVE = Policy()
+
+
+def scheme_of(cohort: Cohort, **numbers: int) -> Masking:
+    vectors = Counts(length=LENGTH, maximum=2**20)
+    return Masking.for_cohort(N, vectors, adversary="active", roster=cohort.roster.identities, **numbers)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transport.router.PING_SECONDS", 0.01)
+    monkeypatch.setattr("transport.server.TICK_SECONDS", 0.01)
+
+
+@pytest.mark.parametrize(
+    "round", ["advertise-keys", "share-keys", "masked-input", "consistency-check", "unmasking"]
+)
+def test_a_client_lost_in_any_round_leaves_the_exact_sum(
+    round: str, federation: Federation, threads: ThreadPoolExecutor
+) -> None:
+    reports: dict[str, RoundReport] = {}
+    with federation.serve() as cohort:
+        scheme = scheme_of(cohort)
+        clients = [
+            threads.submit(
+                federation.contribute,
+                u,
+                cohort.endpoint,
+                LENGTH,
+                policy=ACTIVE,
+                progress=vanish(round) if u == 4 else None,
+            )
+            for u in range(N)
+        ]
+        task = os.urandom(16)
+        total = cohort.aggregate(scheme, task, watch=lambda report: reports.update({report.round: report}))
+    lost_before = scheme.rounds.index(round) <= scheme.rounds.index("masked-input")
+    assert total.survivors == frozenset(range(4 if lost_before else 5))
+    np.testing.assert_array_equal(total.sum[""], exact_sum(total.survivors, LENGTH))
+    assert [client.result().summed for client in clients[:4]] == [True] * 4
+    sets = [reports[name].alive for name in scheme.rounds[1:5]]
+    for u in range(4):
+        for name, formula in traffic(scheme, len(task), u, *sets[:3], sets[3]).items():
+            assert (reports[name].up[u], reports[name].down.get(u, 0)) == formula
+
+
+def test_a_task_is_contributed_to_once_whatever_became_of_the_session(
+    federation: Federation, threads: ThreadPoolExecutor
+) -> None:
+    """The session fails after the masked inputs left; the server asks again, and nobody answers."""
+    task, all_left = os.urandom(16), Barrier(N + 1)
+
+    def client(u: int, endpoint: str) -> str:
+        with suppress(TransportError), federation.join(u, endpoint, ACTIVE) as peer:
+            first = peer.contribute(
+                lambda task: vector(u, LENGTH), progress=vanish("unmasking") if u > 2 else None
+            )
+            assert not first.summed
+        all_left.wait()
+        all_left.wait()
+        with federation.join(u, endpoint, ACTIVE) as peer:
+            peer.contribute(lambda task: vector(u, LENGTH))
+        return "gave a second"
+
+    with federation.serve() as cohort:
+        clients = [threads.submit(client, u, cohort.endpoint) for u in range(N)]
+        with pytest.raises(TooFewClients, match="unmasking"):
+            cohort.aggregate(scheme_of(cohort), task)
+        all_left.wait()
+        while cohort.connected:  # until all have been missed; then all come back
+            cohort.wait_for_clients(N + 1, 0.05)
+        all_left.wait()
+        cohort.wait_for_clients(N, 60)
+        with pytest.raises(TooFewClients, match="masked-input"):
+            cohort.aggregate(scheme_of(cohort), task)
+    for u in range(N):
+        with pytest.raises(RemoteProtocolError, match="a task this client has contributed to"):
+            clients[u].result()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "policy", "words"),
+    [
+        ({"corrupt": 0}, Policy(), "corrupt 0; by this client's policy it is 1"),
+        ({"threshold": 5}, Policy(), "threshold 5; by this client's policy it is 4"),
+        ({}, Policy(m_min=5), "m_min 4; by this client's policy it is 5"),
+        ({}, Policy(smallest_cohort=6), "from 6 on"),
+        ({}, Policy(vectors={}), "policy says of the vectors"),
+    ],
+)
+def test_a_client_refuses_a_number_that_is_not_its_policys(
+    numbers: dict[str, int],
+    policy: Policy,
+    words: str,
+    federation: Federation,
+    threads: ThreadPoolExecutor,
+) -> None:
+    with federation.serve() as cohort:
+        clients = [
+            threads.submit(federation.contribute, u, cohort.endpoint, LENGTH, policy=policy) for u in range(N)
+        ]
+        with pytest.raises(TooFewClients):
+            cohort.aggregate(scheme_of(cohort, **numbers), os.urandom(16))
+    with pytest.raises(RemoteProtocolError, match=words):
+        clients[0].result()
+
+
+def test_with_a_roster_a_client_refuses_a_server_that_asks_for_trust(
+    federation: Federation, threads: ThreadPoolExecutor
+) -> None:
+    with federation.serve() as cohort:
+        clients = [
+            threads.submit(federation.contribute, u, cohort.endpoint, LENGTH, policy=None) for u in range(N)
+        ]
+        with pytest.raises(TooFewClients):
+            cohort.aggregate(Masking.for_cohort(N, Counts(length=LENGTH, maximum=2**20)), os.urandom(16))
+    with pytest.raises(RemoteProtocolError, match="--semi-honest"):
+        clients[0].result()
+
+
+def test_without_a_roster_a_client_takes_part_in_semi_honest_sessions_only(
+    federation: Federation, threads: ThreadPoolExecutor
+) -> None:
+    with federation.serve() as cohort:
+        clients = [
+            threads.submit(federation.contribute_without_roster, u, cohort.endpoint, LENGTH) for u in range(N)
+        ]
+        semi_honest = Masking.for_cohort(N, Counts(length=LENGTH, maximum=2**20))
+        total = cohort.aggregate(semi_honest, os.urandom(16))
+        assert total.survivors == frozenset(range(N))
+        with pytest.raises(TooFewClients):
+            cohort.aggregate(scheme_of(cohort), os.urandom(16))
+    for client in clients:
+        with pytest.raises(RemoteProtocolError, match="--roster"):
+            client.result()
