@@ -49,7 +49,7 @@ def round_cells(report: RoundReport) -> tuple[str, ...]:
 
 def round_line(report: RoundReport) -> str:
     name, alive, lost, up, down, ms = round_cells(report)
-    return f"  {name:<17} {alive:>4} alive  {up:>8} up  {down:>8} down  {ms:>6} ms" + (
+    return f"  {name:<17} {alive:>4} alive {up:>8} up {down:>8} down {ms:>6} ms" + (
         f"  lost: {lost}" if lost else ""
     )
 

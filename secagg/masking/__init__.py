@@ -71,8 +71,8 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         )
         self._check(
             least <= t <= n,
-            f"threshold {t} is impossible: with {n} clients, {A} of them corrupt, against a "
-            f"{self.adversary} server it is in {least}..{n} (below, two groups could each unmask)",
+            f"threshold {t} is impossible: with {n} clients, {A} of them corrupt, and the server "
+            f"{self.adversary}, it is in {least}..{n} (below, two groups could each unmask)",
         )
         self._check(t <= self.m_min <= n, f"m_min {self.m_min} is impossible: from t = {t} to n = {n}")
         signed = self.adversary == "active"

@@ -81,6 +81,11 @@ def members(group: int) -> list[str]:
     return [args for pgid, state, args in rows if int(pgid) == group and not state.startswith("Z")]
 
 
+def before(folder: Path) -> str:
+    """A PYTHONPATH on which the folder comes first."""
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+
+
 def secagg(*args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ran:
     """Run a command to its end."""
     return Command(*args, env=env, cwd=cwd).end()

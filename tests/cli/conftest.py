@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import Ran
+from commands import Ran, before
 
 from fl.cli import main
 
@@ -29,4 +29,4 @@ def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder: Path = tmp_path_factory.mktemp("without-torch")
     for module in HEAVY:
         (folder / f"{module}.py").write_text(f"raise SystemExit('{module} was imported')\n")
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": before(folder)}

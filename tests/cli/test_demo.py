@@ -40,6 +40,7 @@ def test_clients_lost_in_every_round_and_in_mid_upload_leave_an_exact_sum(
         "advertise-keys": {"9": "vanished"},
         "share-keys": {"3": "vanished"},
         "masked-input": {"5": "vanished", "11": "vanished"},
+        "consistency-check": {},
         "unmasking": {"7": "vanished"},
     }
     assert total["survivors"] == sorted(set(range(20)) - {3, 5, 9, 11})
@@ -55,19 +56,19 @@ def test_clients_lost_in_every_round_and_in_mid_upload_leave_an_exact_sum(
 
 
 def test_the_story_is_told_round_by_round(here: Here) -> None:
-    ran = here("demo", "--clients", "5", "--length", "20", "--drop", "1@masked-input", "--drop", "2@join")
+    ran = here("demo", "--clients", "7", "--length", "20", "--drop", "1@masked-input", "--drop", "2@join")
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
     at = [next(i for i, line in enumerate(lines) if line.startswith(f"{round}: ")) for round in ROUNDS]
     assert at == sorted(at)
-    for i, (alive, lost) in zip(at, [(4, "2"), (4, ""), (4, ""), (3, "1"), (3, "")], strict=True):
+    for i, (alive, lost) in zip(at, [(6, "2"), (6, ""), (6, ""), (5, "1"), (5, ""), (5, "")], strict=True):
         cells = lines[i + 1]
         assert f"{alive} alive" in cells
         assert all(word in cells for word in (" up ", " down ", " ms"))
         assert ("lost" in cells) == bool(lost)
         assert not lost or f"lost: {lost} vanished" in cells
-    assert "survivors: 0, 3, 4" in lines
-    assert "the server's sum equals the sum of the 3 survivors' words exactly, in the ring" in ran.out
+    assert "survivors: 0, 3, 4, 5, 6" in lines
+    assert "the server's sum equals the sum of the 5 survivors' words exactly, in the ring" in ran.out
     assert "active server" in ran.out
     assert "masking gives no integrity" in ran.out
     header = lines.index("client 0") + 1
@@ -80,11 +81,11 @@ def test_the_story_is_told_round_by_round(here: Here) -> None:
     assert [len(line.split()) for line in lines[header + 1 : header + 7]] == [4] * 6
     formula = [line.split() for line in lines if "/" in line and line.split()[0] in ROUNDS]
     assert [f"{up} / {down}" for _, up, down, *_ in formula] == [" ".join(row[3:]) for row in formula]
-    assert len(formula) == 5
+    assert len(formula) == 6
 
 
 def test_a_client_that_vanished_has_no_masked_words_to_show(here: Here) -> None:
-    ran = here("demo", "--clients", "3", "--length", "9", "--show", "1", "--drop", "1@share-keys")
+    ran = here("demo", "--clients", "4", "--length", "9", "--show", "1", "--drop", "1@share-keys")
     assert (ran.code, ran.err) == (0, "")
     assert "client 1 sent no masked words: it vanished before" in ran.out
 
@@ -95,7 +96,7 @@ def test_two_runs_with_one_seed_share_no_masked_word(here: Here) -> None:
         here("demo", "--clients", "3", "--length", "6", "--bits", "32", "--seed", "4", "--json")
         for _ in range(2)
     ]
-    first, second = (ran.records[6] for ran in runs)
+    first, second = (ran.records[-2] for ran in runs)
     assert first["input"] == second["input"]
     assert len(set(first["masked"]) | set(second["masked"])) == 12
     assert not set(first["masked"]) & set(first["words"])
@@ -114,7 +115,7 @@ def test_quiet_prints_nothing(here: Here) -> None:
 
 
 def test_a_client_that_is_lost_too_many_ends_with_code_3(here: Here) -> None:
-    drops = ["--drop", "0@share-keys", "--drop", "1@masked-input"]
+    drops = ["--drop", "0@share-keys", "--drop", "1@masked-input", "--adversary", "semi-honest"]
     ran = here("demo", "--clients", "3", "--length", "9", *drops)
     is_one_line(ran, 3, "1 clients left in round masked-input, 2 needed: no sum, nothing revealed")
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from commands import Command, Ran, is_one_line, secagg
+from commands import Command, Ran, before, is_one_line, secagg
 
 import fl
 from fl.cli import exit_code
@@ -30,7 +30,7 @@ from fl.data.shard import read_shard
 from secagg import TooFewClients
 from transport import RoundReport
 
-CLIENTS = 3
+CLIENTS = 4
 ROUNDS = ["join", "advertise-keys", "share-keys", "masked-input", "consistency-check", "unmasking"]
 SMALL = ["--clients", str(CLIENTS), "--model", "logistic"]
 Here = Callable[..., Ran]
@@ -87,7 +87,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def watched_run(base: Path, folder: Path) -> Ran:
     (base / "sitecustomize.py").write_text(WATCH)
-    env = {"PYTHONPATH": str(base), "WATCH_LOG": str(base / "log"), "WATCH_FOLDER": str(folder)}
+    env = {"PYTHONPATH": before(base), "WATCH_LOG": str(base / "log"), "WATCH_FOLDER": str(folder)}
     drop = ["--drop", "2@masked-input:2"]
     return secagg("train", *SMALL, "--rounds", "2", *drop, "--seed", "3", "--out", str(folder), env=env)
 
@@ -98,7 +98,7 @@ def watched_run(base: Path, folder: Path) -> Ran:
 def test_the_metrics_have_an_object_a_round(run: Run) -> None:
     named = {"round", "accuracy", "loss", "bytes_up", "bytes_down", "alive", "seconds"}
     assert [record["round"] for record in run.metrics] == [1, 2]
-    assert [record["alive"] for record in run.metrics] == [3, 2]  # client 2 was killed in the second
+    assert [record["alive"] for record in run.metrics] == [4, 3]  # client 2 was killed in the second
     for record in run.metrics:
         assert named <= record.keys()
         assert 0 < record["accuracy"] <= 1
@@ -109,7 +109,7 @@ def test_the_metrics_have_an_object_a_round(run: Run) -> None:
 
 def test_the_configuration_is_the_run(run: Run) -> None:
     description = RunConfig.read(run.folder / "config.json")
-    asked = RunConfig(clients=3, rounds=2, model="logistic", seed=3, drop=("2@masked-input:2",))
+    asked = RunConfig(clients=CLIENTS, rounds=2, model="logistic", seed=3, drop=("2@masked-input:2",))
     assert description == asked
 
 
@@ -183,7 +183,7 @@ def test_progress_is_told_in_plain_lines(run: Run) -> None:
     form = r"  ([a-z-]+) +(\d) alive +([\d.]+ k?B) up +([\d.]+ k?B) down +(\d+) ms(  lost: 2 vanished)?"
     told = [match.groups() for line in run.ran.out.splitlines() if (match := re.fullmatch(form, line))]
     assert [row[0] for row in told] == ROUNDS * 2
-    assert [row[1] for row in told] == ["3"] * 8 + ["2"] * 2
+    assert [row[1] for row in told] == ["4"] * 9 + ["3"] * 3
     assert [row[0] for row in told if row[5]] == ["masked-input"]
     ended = [line for line in run.ran.out.splitlines() if line.startswith("round ")]
     assert [line.split()[1] for line in ended] == ["1/2", "2/2"]
@@ -199,7 +199,7 @@ def test_the_end_compares_with_plain(run: Run) -> None:
     for name, metrics in (("masking", run.metrics), ("plain", plain.metrics)):
         (row,) = [line.split() for line in lines if line.startswith(f"{name}  ")]
         assert float(row[1]) == pytest.approx(metrics[-1]["accuracy"], abs=1e-4)
-        assert [record["alive"] for record in metrics] == [3, 2]
+        assert [record["alive"] for record in metrics] == [4, 3]
     assert "active server" in run.ran.out
 
 

@@ -46,11 +46,11 @@ ROSTER, _ = identities(range(5))
         (lambda: semi_honest(range(6), ONE, threshold=3), r"threshold 3 is impossible: .* in 4\.\.6"),
         (
             lambda: semi_honest(range(5), ONE, threshold=3, corrupt=2),
-            r"threshold 3 .* 5 clients, 2 of them corrupt, against a semi-honest server it is in 4\.\.5",
+            r"threshold 3 .* 5 clients, 2 of them corrupt, and the server semi-honest, it is in 4\.\.5",
         ),
         (
             lambda: active(range(5), ONE, threshold=3),
-            r"threshold 3 .* 5 clients, 1 of them corrupt, against a active server it is in 4\.\.5",
+            r"threshold 3 .* 5 clients, 1 of them corrupt, and the server active, it is in 4\.\.5",
         ),
         (lambda: active(range(6), ONE, threshold=3, corrupt=0), r"threshold 3 is impossible: .* in 4\.\.6"),
         (lambda: active(range(5), ONE, threshold=6), r"threshold 6 is impossible: .* in 4\.\.5"),

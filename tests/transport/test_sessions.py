@@ -810,7 +810,7 @@ def test_the_bytes_of_all_frames_are_what_the_formula_says(session: Session, nam
     scheme = scheme_of(name, N, length)
     session.start(*EVERYBODY, length=length)
     session.cohort.wait_for_clients(N, PATIENCE)
-    session.run(scheme, bytes(2 * CHUNK_BYTES))
+    session.run(scheme, os.urandom(2 * CHUNK_BYTES))
     for number, round in enumerate(scheme.rounds):
         report = session.reports[round]
         answers = [wire_bytes(size, number) for size in report.up.values()]
@@ -821,7 +821,7 @@ def test_the_bytes_of_all_frames_are_what_the_formula_says(session: Session, nam
 
 
 def test_two_sessions_alike_share_no_key_and_no_masked_word(session: Session) -> None:
-    """The same task, vectors and rounding seeds."""
+    """The same vectors and rounding seeds; a task cannot be the same."""
     keys, words, views = [], [], []
 
     def record(server: Any) -> Recorded:
@@ -830,7 +830,7 @@ def test_two_sessions_alike_share_no_key_and_no_masked_word(session: Session) ->
 
     session.start_often(*EVERYBODY, rounding_seed=bytes(32))
     for _ in range(2):
-        session.run(Instrumented(scheme_of("masking", N, SHORT), record), b"task")
+        session.run(Instrumented(scheme_of("masking", N, SHORT), record))
     for recorded in views:
         said = {(round, u): message for round, u, message in recorded.view.received}
         advertised = [decode(AdvertiseKeys, said["advertise-keys", u]) for u in EVERYBODY]
