@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test mutants lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/secagg train --out runs/demo --force
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Deletes each check of secagg in turn: a quarter of an hour on two cores.
+mutants: $(INSTALLED)
+	$(BIN)/python tests/mutants.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -120,6 +120,7 @@ class PlainServer:
         self.round = "join"
         self.waiting_for = frozenset(cohort)
         self.result: Aggregate | None = None
+        self.unopened: frozenset[tuple[ClientId, ClientId]] = frozenset()  # nothing is shared
         self._answered: set[ClientId] = set()
         self._sums: dict[str, NDArray[Any]] = {
             name: np.zeros(spec.length, np.float64 if isinstance(spec, Bounded) else np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from secagg.encoding import Clipping
@@ -49,6 +49,10 @@ class Recorded:
     def result(self) -> Aggregate | None:
         return self._session.result
 
+    @property
+    def unopened(self) -> Collection[tuple[ClientId, ClientId]]:
+        return self._session.unopened
+
 
 Rule = Callable[[str, ClientId, bytes], bytes | None]
 """(round, client, request) -> the request to send instead; None to send nothing."""
@@ -82,6 +86,10 @@ class Tampered:
     @property
     def result(self) -> Aggregate | None:
         return self._session.result
+
+    @property
+    def unopened(self) -> Collection[tuple[ClientId, ClientId]]:
+        return self._session.unopened
 
 
 class RecordedClient:

@@ -119,6 +119,11 @@ class ServerSession(Protocol):
     @property
     def result(self) -> Aggregate | None: ...
 
+    @property
+    def unopened(self) -> Collection[tuple[ClientId, ClientId]]:
+        """(holder, dealer) of shares that could not be used: a fault of one of the two, or of the way."""
+        ...
+
 
 class Scheme(Protocol):
     """Parameters and two factories."""

@@ -54,7 +54,8 @@ class RoundReport:
 
     alive: who answered, the paper's U1, U2, U3. lost: who did not, answered wrongly, or was lost after its
     answer, and why. up, down: bytes of the protocol's messages from and to each client. wire_up, wire_down:
-    bytes of all frames. seconds: from the round's opening to the next one's.
+    bytes of all frames. seconds: from the round's opening to the next one's. unopened: (holder, dealer) of
+    shares that could not be used.
     """
 
     round: str
@@ -65,6 +66,7 @@ class RoundReport:
     wire_up: int
     wire_down: int
     seconds: float
+    unopened: frozenset[tuple[ClientId, ClientId]] = frozenset()
 
 
 Watch = Callable[[RoundReport], None]
@@ -299,7 +301,8 @@ class _Running:
         (up, down), seconds = self.router.traffic, time.monotonic() - self.begun
         lost = dict(list(self.lost.items())[self.lost_before :])
         wire = up - self.wire[0], down - self.wire[1]
-        return RoundReport(closing, frozenset(self.up), lost, self.up, self.down, *wire, seconds)
+        unopened = frozenset(self.session.unopened)
+        return RoundReport(closing, frozenset(self.up), lost, self.up, self.down, *wire, seconds, unopened)
 
     def open_round(self, requests: Mapping[ClientId, bytes]) -> None:
         self.begun, self.wire, self.lost_before = time.monotonic(), self.router.traffic, len(self.lost)

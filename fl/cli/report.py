@@ -49,8 +49,10 @@ def round_cells(report: RoundReport) -> tuple[str, ...]:
 
 def round_line(report: RoundReport) -> str:
     name, alive, lost, up, down, ms = round_cells(report)
-    return f"  {name:<17} {alive:>4} alive {up:>8} up {down:>8} down {ms:>6} ms" + (
-        f"  lost: {lost}" if lost else ""
+    return (
+        f"  {name:<17} {alive:>4} alive {up:>8} up {down:>8} down {ms:>6} ms"
+        + (f"  lost: {lost}" if lost else "")
+        + "".join(f"  share of {dealer} unusable at {holder}" for holder, dealer in sorted(report.unopened))
     )
 
 
@@ -59,6 +61,7 @@ def round_fields(report: RoundReport) -> dict[str, Any]:
         "round": report.round,
         "alive": sorted(report.alive),
         "lost": {str(u): why for u, why in report.lost.items()},
+        "unopened": sorted(report.unopened),
         "bytes_up": sum(report.up.values()),
         "bytes_down": sum(report.down.values()),
         "wire_up": report.wire_up,

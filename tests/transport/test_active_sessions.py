@@ -9,10 +9,12 @@ from threading import Barrier
 
 import numpy as np
 import pytest
-from loopback import Federation, exact_sum, vanish, vector
+from loopback import Federation, Instrumented, exact_sum, vanish, vector
 
-from secagg import Counts, Masking, Policy, RemoteProtocolError, TooFewClients
-from secagg.masking.messages import traffic
+from fl.cli.report import round_line
+from secagg import Counts, Masking, Policy, RemoteProtocolError, Tampered, TooFewClients
+from secagg.masking.messages import Delivery, MaskedInputRequest, traffic
+from secagg.wire import decode, encode
 from transport import Cohort, RoundReport, TransportError
 
 N, LENGTH = 5, 5
@@ -151,3 +153,24 @@ def test_without_a_roster_a_client_takes_part_in_semi_honest_sessions_only(
     for client in clients:
         with pytest.raises(RemoteProtocolError, match="--roster"):
             client.result()
+
+
+def test_a_share_that_does_not_open_is_reported_as_a_pair(
+    federation: Federation, threads: ThreadPoolExecutor
+) -> None:
+    def spoil(round: str, u: int, request: bytes) -> bytes:
+        if (round, u) != ("masked-input", 0):
+            return request
+        dealt = decode(MaskedInputRequest, request).dealt
+        sealed = bytes([dealt[1].sealed[0] ^ 1]) + dealt[1].sealed[1:]
+        return encode(MaskedInputRequest(dealt | {1: Delivery(sealed, dealt[1].commitments)}))
+
+    reports: list[RoundReport] = []
+    with federation.serve() as cohort:
+        scheme = Instrumented(scheme_of(cohort), lambda session: Tampered(session, spoil))
+        for u in range(N):
+            threads.submit(federation.contribute, u, cohort.endpoint, LENGTH, policy=ACTIVE)
+        total = cohort.aggregate(scheme, os.urandom(16), watch=reports.append)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(total.sum[""], exact_sum(frozenset(range(N)), LENGTH))
+    assert reports[-1].unopened == {(0, 1)}
+    assert "share of 1 unusable at 0" in round_line(reports[-1])
