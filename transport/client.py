@@ -44,6 +44,7 @@ from transport.frames import (
     ServerFrame,
     decode_from_server,
     encode,
+    reason,
 )
 from transport.journal import Journal
 from transport.keys import PrivateKey, PublicKey, read_private, read_public
@@ -203,7 +204,7 @@ class Peer:
             except _SessionOverError as over:
                 return Contribution(not str(over), str(over), scheme, dict(session.clipping))
         except RemoteProtocolError as error:
-            self._send(Leave(offer.session, str(error)[:500]))
+            self._send(Leave(offer.session, reason(str(error))))
             raise
         except TransportError:
             raise

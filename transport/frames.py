@@ -96,6 +96,11 @@ class Close(Frame, frozen=True, tag="close"):
     """server: there will be no more sessions."""
 
 
+def reason(text: str) -> str:
+    """A text as Leave and End carry it: one line of printable characters, at most 500."""
+    return "".join(c if c.isprintable() else " " for c in text)[:500]
+
+
 ClientFrame = Hello | Announce | Pull | Chunk | Leave
 ServerFrame = Offer | Announce | Pull | Chunk | End | Ping | Close
 
@@ -127,6 +132,10 @@ def decode_from_server(parts: Sequence[Raw]) -> tuple[ServerFrame, Raw | None]:
 
 
 def _payload(frame: Frame, parts: Sequence[Raw]) -> Raw | None:
+    if isinstance(frame, Leave | End) and not frame.reason.isprintable():
+        raise RemoteProtocolError(
+            "a reason with characters that are not printable"
+        )  # it may reach a terminal
     most = 2 if isinstance(frame, Announce | Chunk) else 1
     if len(parts) > most or (isinstance(frame, Chunk) and len(parts) != 2):
         raise RemoteProtocolError(f"{len(parts)} parts in a {frame.__struct_config__.tag} frame")

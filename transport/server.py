@@ -33,6 +33,7 @@ from transport.frames import (
     Outgoing,
     Pull,
     decode_from_client,
+    reason,
 )
 from transport.keys import read_private, read_public
 from transport.roster import Roster
@@ -338,6 +339,6 @@ class _Running:
         if u in self.queue:
             self.queue.remove(u)
 
-    def end(self, to: Collection[ClientId], reason: str) -> None:
+    def end(self, to: Collection[ClientId], why: str) -> None:
         for u in to:
-            self.router.send(u, End(self.id, reason[:500]))
+            self.router.send(u, End(self.id, reason(why)))

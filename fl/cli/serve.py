@@ -35,7 +35,9 @@ OUTPUTS = (CONFIG, METRICS, PLOT, FIRST_ROUND, "model.safetensors")
 def prepare_folder(folder: Path, *, force: bool) -> None:
     """Make the output folder, empty of an earlier run's files.
 
-    Raises: ConfigError if it holds anything and `force` is not given, or anything that is not a run's.
+    force: replace an earlier run's files; others stay.
+
+    Raises: ConfigError if it is a file, or holds anything and `force` is not given.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: choose a folder with --out")

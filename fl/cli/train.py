@@ -17,7 +17,7 @@ from fl.cli import exit_code, serve
 from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, size, threat_model
-from fl.config import RunConfig
+from fl.config import ConfigError, RunConfig
 from secagg import Policy, Roster
 from secagg.crypto import DIGEST_BYTES
 from transport import TransportError
@@ -36,6 +36,11 @@ def run(out: Output, config: RunConfig, folder: Path, *, force: bool, baseline: 
     stand_in = Roster(bytes(DIGEST_BYTES), {})
     scheme = scheme_for(config, config.clients, 1, config.max_examples or 1, stand_in)
     drops = parse(config.drop, config.clients, scheme.rounds)
+    if late := [drop for drop in drops.values() if drop.training_round > config.rounds]:
+        raise ConfigError(
+            f"--drop: client {late[0].client} is dropped in training round {late[0].training_round}, and "
+            f"there are {config.rounds}"
+        )
     server, clients = lay_out(config, folder, force=force)
     against = threat_model(config.scheme, config.adversary)
     out.say(f"{config.scheme}, {config.clients} clients on {config.dataset}: {against}")

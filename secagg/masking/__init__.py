@@ -121,9 +121,11 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
 
     def check_roster(self, roster: Roster | None) -> None:
         """Raises: LocalProtocolError unless this is the roster the parameters are bound to; active only."""
-        if self.adversary == "active" and roster is None:
+        if self.adversary != "active":
+            return
+        if roster is None:
             raise LocalProtocolError("against an active server a roster of one's own is needed")
-        if self.adversary == "active" and roster is not None and roster.digest != self.roster:
+        if roster.digest != self.roster:
             raise LocalProtocolError("the session is bound to another roster than this one")
 
     def client(

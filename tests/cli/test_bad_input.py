@@ -108,6 +108,7 @@ def test_a_demo_that_cannot_be(here: Here, folder: Path, line: str, words: str) 
         ("--drop 8@join", "the clients are 0 to 7"),
         ("--drop 3@join:1:1", "the form is ID@ROUND"),
         ("--drop 3@join:0", "a training round from 1 on"),
+        ("--drop 3@join:16", "training round 16, and there are 15"),
         ("--config none.toml", "none.toml: not readable"),
         ("--config none.yaml", "ends in .toml or .json"),
     ],

@@ -233,3 +233,21 @@ def test_the_explanation_says_what_is_sent_and_what_is_not_promised() -> None:
         "masking gives no integrity",
     ):
         assert words in text
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\ud800"])
+def test_a_name_that_cannot_be_shown_is_refused(name: str) -> None:
+    with pytest.raises(LocalProtocolError, match="printable"):
+        Masking.for_cohort(3, {name: Counts(length=1, maximum=1)})
+
+
+def test_whether_a_cohort_may_be_small_is_yes_or_no() -> None:
+    """As 1 it would be offered as a number, which the other end refuses."""
+    with pytest.raises(LocalProtocolError, match="True or False"):
+        Masking.for_cohort(3, Counts(length=1, maximum=1), small_cohort=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("corrupt", ["x", 1.5])
+def test_a_number_that_is_none_is_refused_before_anything_follows_from_it(corrupt: object) -> None:
+    with pytest.raises(LocalProtocolError, match="corrupt .* is not an integer"):
+        Masking.for_cohort(3, Counts(length=1, maximum=1), corrupt=corrupt)  # type: ignore[arg-type]

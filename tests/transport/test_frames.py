@@ -35,6 +35,7 @@ from transport.frames import (
     decode_from_client,
     decode_from_server,
     encode,
+    reason,
     wire_bytes,
 )
 
@@ -42,7 +43,7 @@ SESSION = bytes(range(SESSION_BYTES))
 sessions = st.binary(min_size=SESSION_BYTES, max_size=SESSION_BYTES)
 numbers = st.integers(0, 255)
 positions = st.integers(0, MAX_MESSAGE_BYTES)
-reasons = st.text(st.characters(exclude_categories=["Cs"]), max_size=500)
+reasons = st.text(max_size=500).filter(str.isprintable)
 BOTH_WAYS = [
     st.builds(Announce, sessions, numbers, positions, st.binary(min_size=32, max_size=32)),
     st.builds(Pull, sessions, numbers, positions),
@@ -346,3 +347,12 @@ def test_messages_are_shown_by_no_repr() -> None:
         incoming.add(*outgoing.chunk(pull))
     assert "message=" not in repr(outgoing)
     assert "buffer=" not in repr(incoming)
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "two\nlines", "\u202e"])
+def test_a_reason_that_could_upset_a_terminal_is_refused_and_never_sent(text: str) -> None:
+    with pytest.raises(RemoteProtocolError, match="not printable"):
+        decode_from_client([encode(Leave(SESSION, text))])
+    with pytest.raises(RemoteProtocolError, match="not printable"):
+        decode_from_server([encode(End(SESSION, text))])
+    assert decode_from_client([encode(Leave(SESSION, reason(text + "!" * 600)))])
