@@ -20,16 +20,42 @@ class ServerView:
     aggregate: Aggregate | None = None
 
 
-class Recorded:
-    """A server session that remembers everything said to it and by it."""
+class _Around:
+    """A server session that does what the one inside it does."""
 
     def __init__(self, session: ServerSession) -> None:
         self._session = session
+
+    def receive(self, sender: ClientId, message: Raw) -> None:
+        self._session.receive(sender, message)
+
+    @property
+    def round(self) -> str:
+        return self._session.round
+
+    @property
+    def waiting_for(self) -> frozenset[ClientId]:
+        return self._session.waiting_for
+
+    @property
+    def result(self) -> Aggregate | None:
+        return self._session.result
+
+    @property
+    def unopened(self) -> Collection[tuple[ClientId, ClientId]]:
+        return self._session.unopened
+
+
+class Recorded(_Around):
+    """A server session that remembers everything said to it and by it."""
+
+    def __init__(self, session: ServerSession) -> None:
+        super().__init__(session)
         self.view = ServerView()
 
     def receive(self, sender: ClientId, message: Raw) -> None:
         self.view.received.append((self.round, sender, bytes(message)))
-        self._session.receive(sender, message)
+        super().receive(sender, message)
 
     def advance(self) -> dict[ClientId, bytes]:
         requests = self._session.advance()
@@ -37,59 +63,25 @@ class Recorded:
         self.view.aggregate = self.result
         return requests
 
-    @property
-    def round(self) -> str:
-        return self._session.round
-
-    @property
-    def waiting_for(self) -> frozenset[ClientId]:
-        return self._session.waiting_for
-
-    @property
-    def result(self) -> Aggregate | None:
-        return self._session.result
-
-    @property
-    def unopened(self) -> Collection[tuple[ClientId, ClientId]]:
-        return self._session.unopened
-
 
 Rule = Callable[[str, ClientId, bytes], bytes | None]
 """(round, client, request) -> the request to send instead; None to send nothing."""
 
 
-class Tampered:
+class Tampered(_Around):
     """A malicious server: one that follows the protocol but for what it sends. For tests.
 
-    rule: applied to every request. session.receive and .advance are the honest server's.
+    rule: applied to every request.
     """
 
     def __init__(self, session: ServerSession, rule: Rule) -> None:
-        self._session, self._rule = session, rule
-
-    def receive(self, sender: ClientId, message: Raw) -> None:
-        self._session.receive(sender, message)
+        super().__init__(session)
+        self._rule = rule
 
     def advance(self) -> dict[ClientId, bytes]:
         requests = self._session.advance()
         changed = {u: self._rule(self._session.round, u, message) for u, message in requests.items()}
         return {u: message for u, message in changed.items() if message is not None}
-
-    @property
-    def round(self) -> str:
-        return self._session.round
-
-    @property
-    def waiting_for(self) -> frozenset[ClientId]:
-        return self._session.waiting_for
-
-    @property
-    def result(self) -> Aggregate | None:
-        return self._session.result
-
-    @property
-    def unopened(self) -> Collection[tuple[ClientId, ClientId]]:
-        return self._session.unopened
 
 
 class RecordedClient:

@@ -249,5 +249,5 @@ def test_whether_a_cohort_may_be_small_is_yes_or_no() -> None:
 
 @pytest.mark.parametrize("corrupt", ["x", 1.5])
 def test_a_number_that_is_none_is_refused_before_anything_follows_from_it(corrupt: object) -> None:
-    with pytest.raises(LocalProtocolError, match="corrupt .* is not an integer"):
+    with pytest.raises(LocalProtocolError, match=r"corrupt .* is not an integer"):
         Masking.for_cohort(3, Counts(length=1, maximum=1), corrupt=corrupt)  # type: ignore[arg-type]

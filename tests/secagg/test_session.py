@@ -282,6 +282,7 @@ def test_a_recorded_server_is_the_server_and_its_view_is_every_byte(scheme: Sche
     assert len(server.view.received) == len(heard) == 5 * len(scheme.rounds)
     assert server.view.aggregate is server.result is total
     assert (server.round, server.waiting_for) == ("done", frozenset())
+    assert not server.unopened
 
 
 @every_scheme
