@@ -224,10 +224,15 @@ def test_its_own_configuration_is_accepted_back_and_flags_win_over_it(
     run: Run, tmp_path: Path, here: Here
 ) -> None:
     flags = ["--config", str(run.folder / "config.json"), "--rounds", "1", "--lr", "0.2", "--no-baseline"]
+    flags += ["--drop", "2@masked-input"]  # the file's is in the second round
     ran = here("train", *flags, "--out", str(tmp_path / "again"), "--json")
     assert (ran.code, ran.err) == (0, "")
     again = Run(tmp_path / "again", ran, [])
-    assert again.json("config.json") == run.json("config.json") | {"rounds": 1, "lr": 0.2}
+    assert again.json("config.json") == run.json("config.json") | {
+        "rounds": 1,
+        "lr": 0.2,
+        "drop": ["2@masked-input"],
+    }
     *rounds, training_round, summary = ran.records
     assert [report["round"] for report in rounds] == ROUNDS
     assert training_round["training_round"] == again.metrics[0]
