@@ -27,11 +27,17 @@ class RemoteProtocolError(SecAggError):
 
 
 class TooFewClients(SecAggError):  # noqa: N818 - the name the interface promises
-    """Fewer clients are left than the threshold: the session ends and its inputs stay hidden."""
+    """Fewer clients are left than it takes: the session ends and its inputs stay hidden.
 
-    def __init__(self, alive: int, needed: int, round: str) -> None:
-        super().__init__(f"{alive} clients left in round {round}, {needed} needed: no sum, nothing revealed")
-        self.alive, self.needed, self.round = alive, needed, round
+    of: the client of whose shares too few holders are left; None where the cohort is too small.
+    """
 
-    def __reduce__(self) -> tuple[type[TooFewClients], tuple[int, int, str]]:
-        return TooFewClients, (self.alive, self.needed, self.round)
+    def __init__(self, alive: int, needed: int, round: str, of: ClientId | None = None) -> None:
+        who = "" if of is None else f" that hold shares of client {of}"
+        super().__init__(
+            f"{alive} clients left in round {round}{who}, {needed} needed: no sum, nothing revealed"
+        )
+        self.alive, self.needed, self.round, self.of = alive, needed, round, of
+
+    def __reduce__(self) -> tuple[type[TooFewClients], tuple[int, int, str, int | None]]:
+        return TooFewClients, (self.alive, self.needed, self.round, self.of)

@@ -34,7 +34,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     def __post_init__(self) -> None:
         set_exactly(self, "clients", int)
         self._check(isinstance(self.small_cohort, bool), "small_cohort is True or False")
-        self._check(1 <= self.clients <= MAX_CLIENTS, f"{self.clients} clients is not in 1..{MAX_CLIENTS}")
+        check_clients(self.clients)
         self._check(
             self.clients >= 3 or self.small_cohort,
             f"with {self.clients} clients the sum tells each input, or each client the other's; use 3 or "
@@ -94,6 +94,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
                     f"summed in Z_2^{spec.ring_bits(self.clients)}"
                 )
         return lines
+
+
+def check_clients(clients: int) -> None:
+    if not 1 <= clients <= MAX_CLIENTS:
+        raise LocalProtocolError(f"{clients} clients is not in 1..{MAX_CLIENTS}")
 
 
 def named(vectors: Vectors | Spec) -> dict[str, Spec]:

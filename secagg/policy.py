@@ -9,30 +9,37 @@ import msgspec
 from secagg.encoding import Spec
 from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.identity import Roster
-from secagg.masking import Adversary, Masking
+from secagg.masking import Masking
+from secagg.masking.choice import Adversary, GraphChoice
 from secagg.plain import Plain
 
 MAX_OFFER_BYTES = 1 << 16
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
+_Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The numbers a client insists on. It recomputes what follows from them and refuses any other.
 
     schemes: what it takes part in; `plain` is never in the default. adversary: the weakest server it is
-    content to be protected from. corrupt: A, clients it assumes on the server's side, absolute; None for
-    the scheme's default. smallest_cohort: n below which it takes no part, whatever the server says of
-    experiments. threshold, m_min: t and the smallest U3 it unmasks, where they are not to be those that
-    follow. vectors: exactly what it is willing to send, or None for whatever the server asks.
+    content to be protected from. corrupt, dropout: clients it assumes on the server's side, or lost: numbers
+    or fractions; None for the scheme's default. graph: "complete", or "sparse" where the cohort is so small
+    that the default would be complete; the complete one is always accepted. smallest_cohort: n below which it
+    takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph and the
+    smallest U3 it unmasks, where they are not to be those that follow. batch: the size of the batches it
+    insists on being summed by. vectors: exactly what it is willing to send, or None for whatever is asked.
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
     adversary: Adversary = "active"
-    corrupt: _Count | None = None
+    corrupt: _Count | _Fraction | None = None
+    dropout: _Count | _Fraction | None = None
+    graph: GraphChoice = "auto"
     smallest_cohort: _Count = 3
     threshold: _Count | None = None
     m_min: _Count | None = None
+    batch: _Count | None = None
     vectors: dict[str, Spec] | None = None
 
     def accept(self, offer: bytes, roster: Roster | None = None) -> Masking | Plain:
@@ -79,8 +86,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise RemoteProtocolError(
                     f"a cohort of {scheme.clients} from a roster of {len(roster.keys)} clients"
                 )
+        if self.batch is not None and scheme.batch != self.batch:
+            raise RemoteProtocolError(
+                f"the server sums by batches of {scheme.batch}; this client insists on {self.batch} (--batch)"
+            )
         expected = self._recompute(scheme, roster)
-        for number in ("corrupt", "threshold", "m_min"):
+        # How many may drop out decides the sparse graph, and nothing about the complete one.
+        numbers = ("corrupt", "degree", "threshold", "m_min", *(() if scheme.complete else ("dropout",)))
+        for number in numbers:
             offered, due = getattr(scheme, number), getattr(expected, number)
             if offered != due:
                 raise RemoteProtocolError(
@@ -95,6 +108,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 adversary=scheme.adversary,
                 roster=roster,
                 corrupt=self.corrupt,
+                dropout=None if scheme.complete and self.threshold is not None else self.dropout,
+                graph="complete" if scheme.complete else self.graph,
                 threshold=self.threshold,
                 m_min=self.m_min,
                 small_cohort=scheme.small_cohort,

@@ -5,6 +5,7 @@ Two messages every scheme shares stand here: a client's Join, and the Task that 
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -55,7 +56,7 @@ def decode(kind: type[M], data: Raw) -> M:
     """The message of that kind, and nothing else.
 
     Raises: RemoteProtocolError whatever else the bytes are: another message, a field out of range, bytes
-    left over, or another encoding of the same message.
+    left over, ids that do not ascend, or another encoding of the same message.
     """
     try:
         message = msgspec.msgpack.decode(data, type=kind)
@@ -63,7 +64,17 @@ def decode(kind: type[M], data: Raw) -> M:
         raise RemoteProtocolError(f"not a {kind.__struct_config__.tag} message: {error}") from None
     if _encoder.encode(message) != data:
         raise RemoteProtocolError(f"a {kind.__struct_config__.tag} message in a form that is not canonical")
+    for name in kind.__struct_fields__:
+        _check_ascending(getattr(message, name))
     return message
+
+
+def _check_ascending(field: object) -> None:
+    """Ids, in a list or as the keys of a map, stand in one order and once."""
+    if isinstance(field, dict | list):
+        ids = [entry for entry in field if isinstance(entry, int)]
+        if any(a >= b for a, b in itertools.pairwise(ids)):
+            raise RemoteProtocolError("ids that do not ascend, or one that stands twice")
 
 
 def check_join(data: Raw, parameters: bytes) -> None:

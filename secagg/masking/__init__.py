@@ -1,14 +1,26 @@
-"""The masking scheme: secure aggregation by Bonawitz et al. (CCS 2017), semi-honest or active server."""
+"""The masking scheme: secure aggregation by Bonawitz et al. (CCS 2017) on the complete graph, by Bell et al.
+(CCS 2020) on a sparse one; against a semi-honest or an active server.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, get_args
+from typing import get_args
 
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
 from secagg.encoding import Spec, Vectors, integer, set_exactly
 from secagg.errors import ClientId, LocalProtocolError
+from secagg.graph import Choice, Graph, graph_of, sparsest
 from secagg.identity import Identity, Roster
+from secagg.masking.choice import (
+    Adversary,
+    GraphChoice,
+    corrupt_clients,
+    default_threshold,
+    dropouts,
+    least_quorum,
+    worthwhile,
+)
 from secagg.masking.client import MaskingClient
 from secagg.masking.messages import (
     ADVERTISE_KEYS,
@@ -18,67 +30,86 @@ from secagg.masking.messages import (
     UNMASKING,
 )
 from secagg.masking.server import MaskingServer
-from secagg.params import Parameters, named
+from secagg.masking.words import in_words
+from secagg.params import Parameters, check_clients, named
+from secagg.prg import Prg
 from secagg.session import Contribute, Once
-
-Adversary = Literal["semi-honest", "active"]
-
-
-def least_threshold(clients: int, adversary: Adversary, corrupt: int) -> int:
-    """The smallest t that holds: above n / 2 (semi-honest) or (n + A) / 2 (active), so that no two disjoint
-    groups of honest clients can each unmask; and A + 2, so that two honest inputs are in every sum.
-    """
-    if adversary == "semi-honest":
-        return max(clients // 2 + 1, corrupt + 2 if corrupt else 0)
-    return max((clients + corrupt) // 2 + 1, corrupt + 2)
-
-
-def default_threshold(clients: int, adversary: Adversary = "semi-honest", corrupt: int = 0) -> int:
-    """The smallest, but against an active server floor(2n / 3) + 1 where that is higher (Bonawitz et al.,
-    section 6.2): more than a third of the cohort may then be the server's.
-    """
-    least = least_threshold(clients, adversary, corrupt)
-    return max(least, 2 * clients // 3 + 1) if adversary == "active" else least
 
 
 class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
-    """Parameters of a masking session on the complete graph.
+    """Parameters of a masking session.
 
-    threshold: t, clients needed in every round and shares needed to rebuild a secret. adversary: what the
-    server may do. corrupt: A, how many clients may be on its side. m_min: the smallest U3 a client unmasks,
-    at least t. roster: digest of the roster, active only.
+    adversary: what the server may do. corrupt: A, how many clients may be on its side. dropout: d, how many
+    the session can lose by the choice of its numbers. degree: k, neighbours of a client; n - 1 is the
+    complete graph. threshold: t, shares that rebuild a secret. m_min: the smallest U3 a client unmasks.
+    batch: clients are summed by whole batches of a fixed partition, of so many each; 0 for none. prg: of the
+    masks. roster: digest of the roster, active only.
 
-    Security: semi-honest, against a server that follows the protocol and fewer than t clients with it;
-    active, against a server that does not, and A clients. The sum is right only if all clients are honest.
+    Security: semi-honest, against a server that follows the protocol and, on the complete graph, fewer than t
+    clients with it, on a sparse one A; active, against a server that does not, and A clients. The sum is
+    right only if all clients are honest.
     """
 
     threshold: int
     m_min: int
+    degree: int
     adversary: Adversary = "semi-honest"
     corrupt: int = 0
+    dropout: int = 0
+    batch: int = 0
+    prg: Prg = "aes-128-ctr"
     roster: bytes = b""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check(self.adversary in get_args(Adversary), f"no adversary is called {self.adversary!r}")
-        for number in ("threshold", "m_min", "corrupt"):
+        self._check(self.prg in get_args(Prg), f"no PRG is called {self.prg!r}")
+        for number in ("threshold", "m_min", "degree", "corrupt", "dropout", "batch"):
             set_exactly(self, number, int)
-        n, t, A = self.clients, self.threshold, self.corrupt
+        n, A, d = self.clients, self.corrupt, self.dropout
         self._check(0 <= A < n, f"{A} corrupt clients of {n} is impossible: from 0 to {n - 1}")
-        least = least_threshold(n, self.adversary, A)
+        self._check(0 <= d < n, f"{d} dropouts of {n} clients are impossible: from 0 to {n - 1}")
+        least = least_quorum(n, self.adversary, A)
         self._check(
-            least <= n, f"{n} clients of whom {A} are corrupt: a threshold of {least} would be needed"
+            least <= n - d,
+            f"{n} clients of whom {A} are corrupt and {d} drop out: {least} would have to be left",
         )
+        if self.complete:
+            self._check_complete(least)
+        else:
+            self._check_sparse(max(least, n - d))
         self._check(
-            least <= t <= n,
-            f"threshold {t} is impossible: with {n} clients, {A} of them corrupt, and the server "
-            f"{self.adversary}, it is in {least}..{n} (below, two groups could each unmask)",
+            self.batch == 0 or A + 2 <= self.batch <= n,
+            f"a batch of {self.batch} is impossible: with {A} of {n} clients corrupt it has {A + 2} to {n}",
         )
-        self._check(t <= self.m_min <= n, f"m_min {self.m_min} is impossible: from t = {t} to n = {n}")
         signed = self.adversary == "active"
         self._check(
             len(self.roster) == (DIGEST_BYTES if signed else 0),
             "against an active server a session is bound to a roster, and only then",
+        )
+
+    def _check_complete(self, least: int) -> None:
+        n, t, d = self.clients, self.threshold, self.dropout
+        self._check(
+            least <= t <= n - d,
+            f"threshold {t} is impossible: with {n} clients, {self.corrupt} of them corrupt and {d} dropping "
+            f"out, and the server {self.adversary}, it is in {least}..{n - d} (below, two groups could each "
+            "unmask)",
+        )
+        self._check(t <= self.m_min <= n, f"m_min {self.m_min} is impossible: from t = {t} to n = {n}")
+
+    def _check_sparse(self, least: int) -> None:
+        n, k, t = self.clients, self.degree, self.threshold
+        due = sparsest(n, self.corrupt, self.dropout, self.adversary) or Choice(n - 1, least)
+        self._check(
+            due == Choice(k, t),
+            f"degree {k} with threshold {t} is impossible: with {n} clients, {self.corrupt} of them corrupt "
+            f"and {self.dropout} dropping out, and the server {self.adversary}, it takes {due.degree} "
+            f"neighbours and a threshold of {due.threshold}",
+        )
+        self._check(
+            least <= self.m_min <= n,
+            f"m_min {self.m_min} is impossible: on this sparse graph from {least} to {n}",
         )
 
     @classmethod
@@ -89,35 +120,88 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         *,
         adversary: Adversary = "semi-honest",
         roster: Roster | None = None,
-        corrupt: int | None = None,
+        corrupt: int | float | None = None,
+        dropout: int | float | None = None,
+        graph: GraphChoice = "auto",
         threshold: int | None = None,
         m_min: int | None = None,
+        batch: int = 0,
+        prg: Prg = "aes-128-ctr",
         small_cohort: bool = False,
     ) -> Masking:
-        """The scheme for n clients; ring, threshold and m_min follow from the rest unless they are given.
+        """The scheme for n clients; graph, ring, threshold and m_min follow from the rest unless given.
 
-        corrupt: A; by default 0 against a semi-honest server, 1 against an active one.
+        corrupt: A, a number, or a fraction: of the roster if there is one, for the server chooses who of it
+        is asked; one client at least. dropout: d, a number or a fraction of the cohort; where it is not given
+        and more than can be, fewer. graph: "auto" is sparse where that is worthwhile.
+        threshold: t of the complete graph; with it, "auto" means complete.
 
         Raises: LocalProtocolError where no such session is possible, with the number that fails.
         """
-        clients = integer("clients", clients)
-        A = integer("corrupt", corrupt) if corrupt is not None else int(adversary == "active" and clients > 2)
-        t = threshold if threshold is not None else default_threshold(clients, adversary, A)
+        n = integer("clients", clients)
+        check_clients(n)
+        cls._check(graph in get_args(GraphChoice), f"no graph is called {graph!r}")
+        cls._check(adversary in get_args(Adversary), f"no adversary is called {adversary!r}")
+        A = corrupt_clients(n, corrupt, roster if adversary == "active" else None)
+        least = least_quorum(n, adversary, A) if threshold is None else integer("threshold", threshold)
+        d = dropouts(n, A, dropout, adversary, least)
+        sparse = None
+        if graph != "complete" and threshold is None:
+            sparse = sparsest(n, A, d, adversary)
+            if graph == "auto" and sparse is not None and not worthwhile(n, sparse.degree):
+                sparse = None
+        cls._check(
+            graph != "sparse" or sparse is not None,
+            f"no sparse graph is good enough for {n} clients, {A} of them corrupt and {d} dropping out, and "
+            "none has a threshold of one's own: use the complete one",
+        )
+        if sparse is not None:
+            k, t = sparse
+            quorum = max(least, n - d)
+        else:
+            k = n - 1
+            t = quorum = threshold if threshold is not None else default_threshold(n, adversary, A, d)
         return cls(
-            clients=clients,
+            clients=n,
             vectors=named(vectors),
             small_cohort=small_cohort,
             threshold=t,
-            m_min=m_min if m_min is not None else t,
+            m_min=m_min if m_min is not None else quorum,
+            degree=k,
             adversary=adversary,
             corrupt=A,
+            dropout=d,
+            batch=batch,
+            prg=prg,
             roster=roster.digest if roster is not None and adversary == "active" else b"",
         )
+
+    @property
+    def complete(self) -> bool:
+        return self.degree == self.clients - 1
 
     @property
     def rounds(self) -> tuple[str, ...]:
         check = (CONSISTENCY_CHECK,) if self.adversary == "active" else ()
         return ("join", ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, *check, UNMASKING)
+
+    def graph(self, sid: bytes, U1: Collection[ClientId]) -> Graph:
+        """Of the session `sid` with these clients."""
+        return graph_of(tuple(sorted(U1)), self.clients, self.degree, sid)
+
+    def batches(self, roster: Roster | None) -> list[frozenset[ClientId]]:
+        """The fixed partition: in the order of ids, `batch` clients each, the last with what is left over;
+        of the roster, or where there is none of 0..n-1. Empty without batches.
+        """
+        if not self.batch:
+            return []
+        everybody = sorted(roster.keys) if roster is not None else range(self.clients)
+        count = max(1, len(everybody) // self.batch)
+        starts = [i * self.batch for i in range(count)]
+        return [
+            frozenset(everybody[start : start + self.batch if start != starts[-1] else None])
+            for start in starts
+        ]
 
     def check_roster(self, roster: Roster | None) -> None:
         """Raises: LocalProtocolError unless this is the roster the parameters are bound to; active only."""
@@ -154,23 +238,4 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
 
     def explain(self) -> str:
         """In words: what is sent, and what the choice guarantees and what not."""
-        n, t, A = self.clients, self.threshold, self.corrupt
-        if self.adversary == "active":
-            server = f"active server, {A} corrupt clients assumed, survivors signed by a quorum"
-            learns = f"the server, whatever it does, learns at most the sum of a U3 of {self.m_min} or more"
-            open_ends = "one malicious model sent to everybody, or malice spread over rounds"
-        else:
-            server = "honest-but-curious server"
-            learns = (
-                f"the server, with fewer than {t} clients on its side, learns the survivors' sum, no more"
-            )
-            open_ends = "anything against a server that breaks the protocol"
-        return "\n".join(
-            [
-                f"masking, {n} clients, threshold {t}, complete graph, {server}",
-                *self.describe_vectors(),
-                f"up to {n - t} clients may vanish, in any round; with fewer than {t} left there is no sum",
-                learns,
-                f"not promised: {open_ends}; or a right sum where a client lies (masking gives no integrity)",
-            ]
-        )
+        return "\n".join(in_words(self))

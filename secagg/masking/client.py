@@ -26,6 +26,7 @@ from secagg.crypto import (
 )
 from secagg.encoding import Clipping, Vector, check_vectors, encode, pack, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
+from secagg.graph import Graph
 from secagg.identity import Identity
 from secagg.masking.messages import (
     AdvertiseKeys,
@@ -44,7 +45,7 @@ from secagg.masking.messages import (
     UnmaskingRequest,
 )
 from secagg.params import Parameters, named_values
-from secagg.prg import PRG_KEY_BYTES, Words, add_mask, subtract_mask
+from secagg.prg import SEED_BYTES, Words, add_mask, subtract_mask
 from secagg.session import Contribute, Once
 from secagg.shamir import SHARE_BYTES, is_share, share
 from secagg.wire import MAX_ID, Join, Raw, Task, decode
@@ -68,7 +69,7 @@ def encode_inputs(
     weight = weight_of(specs, values)
     x_u, clipping = {}, {}
     for name, x in values.items():
-        key = kdf(Tag.ROUNDING, rounding_seed, context, name, length=PRG_KEY_BYTES)
+        key = kdf(Tag.ROUNDING, rounding_seed, context, name, length=SEED_BYTES)
         x_u[name], clipping[name] = encode(
             specs[name], x, clients=parameters.clients, rounding_key=key, weight=weight
         )
@@ -96,14 +97,23 @@ class Session:
     terms: Terms
     sid: bytes
     keys: AdvertisedKeys  # U1
+    graph: Graph
 
     @property
     def u(self) -> ClientId:
         return self.terms.u
 
-    @property
-    def threshold(self) -> int:
-        return self.terms.parameters.threshold
+    def held(self, among: Collection[ClientId]) -> list[ClientId]:
+        """Those of U1 or U2 that hold shares of u's secrets, and whose shares u holds; in order.
+
+        Raises: RemoteProtocolError if they are fewer than t: u's mask could not be taken off again.
+        """
+        holders = sorted(self.graph.holders(self.u) & frozenset(among))
+        if len(holders) < (t := self.terms.parameters.threshold):
+            raise RemoteProtocolError(
+                f"{len(holders)} clients are left to hold this one's shares; it takes {t}"
+            )
+        return holders
 
 
 def session_id(nonce: bytes, parameters: bytes, context: bytes, keys: AdvertisedKeys) -> bytes:
@@ -122,12 +132,12 @@ def share_data(sid: bytes, dealer: ClientId, holder: ClientId) -> bytes:
 
 
 def self_mask_key(b_u: bytes, sid: bytes, u: ClientId, name: str) -> bytes:
-    return kdf(Tag.SELF_MASK, b_u, sid, u, name, length=PRG_KEY_BYTES)
+    return kdf(Tag.SELF_MASK, b_u, sid, u, name, length=SEED_BYTES)
 
 
 def pair_mask_key(s_uv: bytes, sid: bytes, u: ClientId, v: ClientId, name: str) -> bytes:
     """One key a pair and vector, the same at both ends."""
-    return kdf(Tag.PAIR_MASK, s_uv, sid, min(u, v), max(u, v), name, length=PRG_KEY_BYTES)
+    return kdf(Tag.PAIR_MASK, s_uv, sid, min(u, v), max(u, v), name, length=SEED_BYTES)
 
 
 def keys_statement(
@@ -199,42 +209,43 @@ class AwaitingShareKeys(NeverPickled):
     rng: Rng = field(repr=False)
 
     def share_keys(self, request: ShareKeysRequest) -> tuple[AwaitingMaskedInput, ShareKeys]:
-        """Share s_u^SK and b_u among U1 and seal each v's shares for v.
+        """Share s_u^SK and b_u among u's holders in U1 and seal each v's shares for v.
 
-        Raises: RemoteProtocolError unless U1 has t to n members, u's own keys, no key twice and, active, a
-        signature of every member that verifies under u's own roster.
+        Raises: RemoteProtocolError unless U1 has m_min to n members, t holders among them, u's own keys, no
+        key twice and, active, a signature of every member that verifies under u's own roster.
         """
         keys, terms, rng = request.keys, self.terms, self.rng
         self._check_U1(keys)
         self._check_signatures(keys)
         u, t = terms.u, terms.parameters.threshold
         sid = session_id(terms.nonce, terms.parameters.digest(), terms.context, keys)
+        session = Session(terms, sid, keys, terms.parameters.graph(sid, keys.keys()))
+        holders = session.held(keys.keys())
         # "sample a random element b_u"; "generate t-out-of-|U1| shares of s_u^SK ... and of b_u"
         b_u = rng(KEY_BYTES)
-        points = [v + 1 for v in keys]
+        points = [v + 1 for v in holders]
         of_key = share(int.from_bytes(self.s_sk.expose(), "big"), t, points, rng)
         of_mask = share(int.from_bytes(b_u, "big"), t, points, rng)
         both = {
             v: of_key[v + 1].to_bytes(SHARE_BYTES, "big") + of_mask[v + 1].to_bytes(SHARE_BYTES, "big")
-            for v in keys
+            for v in holders
         }
         # "e_uv <- AE.enc(KA.agree(c_u^SK, c_v^PK), u || v || shares)", and the key v will use for u.
-        agreed = {v: self.c_sk.agree(c_pk) for v, (c_pk, _, _) in keys.items() if v != u}
+        agreed = {v: self.c_sk.agree(keys[v][0]) for v in holders if v != u}
         sealed = {
             v: seal(share_key(secret, sid, u, v), both[v], share_data(sid, u, v), rng)
             for v, secret in agreed.items()
         }
         incoming = {v: share_key(secret, sid, v, u) for v, secret in agreed.items()}
-        session = Session(terms, sid, keys)
-        state = AwaitingMaskedInput(session, self.s_sk, b_u, incoming, both[u])
+        state = AwaitingMaskedInput(session, self.s_sk, b_u, incoming, both.get(u, b""))
         return state, self._signed(sid, sealed, b_u, both)
 
     def _check_U1(self, keys: AdvertisedKeys) -> None:
         own = keys.get(self.terms.u)
         if own is None or own[:2] != (self.c_sk.public, self.s_sk.public):
             raise RemoteProtocolError("the server's key list does not hold this client's own keys")
-        # More than n would leave room for two groups of t that share no member.
-        least, most = self.terms.parameters.threshold, self.terms.parameters.clients
+        # Fewer can never be a U3; more than n would leave room for two groups of t that share no member.
+        least, most = self.terms.parameters.m_min, self.terms.parameters.clients
         if not least <= len(keys) <= most:
             raise RemoteProtocolError(f"{len(keys)} clients advertised keys; it takes {least} to {most}")
         # "assert that all public key pairs are different": the same point twice would cancel two masks.
@@ -283,59 +294,65 @@ class AwaitingMaskedInput(NeverPickled):
     def mask_input(
         self, request: MaskedInputRequest, x_u: Mapping[str, Words], bits: Mapping[str, int]
     ) -> tuple[AwaitingConsistencyCheck | AwaitingUnmasking, MaskedInput]:
-        """Mask the encoded vectors, in place, for U2: those whose sealed shares arrived, and u.
+        """Mask the encoded vectors, in place, for U2: those whose sealed shares arrived.
 
         x_u: name -> (m,) words in [0, 2^b). bits: name -> b.
-        Raises: RemoteProtocolError if U2 is not within U1 or smaller than t.
+        Raises: RemoteProtocolError if U2 is not within U1, lacks u, is smaller than m_min or has fewer than t
+        of u's holders, or if what was dealt is not from exactly these.
         """
+        session, prg = self.session, self.session.terms.parameters.prg
         U2 = self._check_U2(request)
-        session = self.session
-        # "y_u <- x_u + PRG(b_u) + sum over v in U2 of Delta_uv PRG(s_uv)  (mod R)"
+        holders = session.held(U2)
+        if request.dealt.keys() != set(holders) - {session.u}:
+            raise RemoteProtocolError("the server passes on shares from others than this client's dealers")
+        # "y_u <- x_u + PRG(b_u) + sum over v in U2 of Delta_uv PRG(s_uv)  (mod R)"; of u's neighbours
         for name, y in x_u.items():
-            add_mask(y, self_mask_key(self.b_u, session.sid, session.u, name))
-        for v in sorted(U2 - {session.u}):
+            add_mask(y, self_mask_key(self.b_u, session.sid, session.u, name), prg)
+        for v in sorted(session.graph.neighbours(session.u) & U2):
             s_uv = self.s_sk.agree(session.keys[v][1])
             apply = add_mask if session.u > v else subtract_mask
             for name, y in x_u.items():
-                apply(y, pair_mask_key(s_uv, session.sid, session.u, v, name))
+                apply(y, pair_mask_key(s_uv, session.sid, session.u, v, name), prg)
         masked = MaskedInput([memoryview(pack(x_u[name], bits[name])) for name in sorted(x_u)])
-        holding = Holding(session, U2, self.incoming, request.dealt, self.own_shares)
+        holding = Holding(session, U2, holders, self.incoming, request.dealt, self.own_shares)
         if session.terms.identity is None:
             return AwaitingUnmasking(holding), masked
         return AwaitingConsistencyCheck(holding, session.terms.identity), masked
 
     def _check_U2(self, request: MaskedInputRequest) -> frozenset[ClientId]:
-        others, u = request.dealt.keys(), self.session.u
-        if u in others or not others <= self.session.keys.keys():
-            raise RemoteProtocolError("the server passes on shares from clients that advertised no keys")
-        if len(others) + 1 < self.session.threshold:
-            raise RemoteProtocolError(
-                f"{len(others) + 1} clients shared keys, {self.session.threshold} are needed"
-            )
-        return frozenset(others) | {u}
+        U2, needed = frozenset(request.shared), self.session.terms.parameters.m_min
+        if U2 - self.session.keys.keys():
+            raise RemoteProtocolError("the server lists a client as having shared that advertised no keys")
+        if self.session.u not in U2:
+            raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
+        if len(U2) < needed:
+            raise RemoteProtocolError(f"{len(U2)} clients shared keys, {needed} are needed")
+        return U2
 
 
 @dataclass(frozen=True, slots=True)
 class Holding(NeverPickled):
-    """What the others dealt to u, still sealed, and what opens it.
+    """What the others dealt to u, still sealed, and what opens it. holders: the dealers in U2; u too, on the
+    complete graph.
 
     Security: `reveal` is called once a session; a second call could give the second share of one client.
     """
 
     session: Session
     U2: frozenset[ClientId]
+    holders: Collection[ClientId]
     incoming: Mapping[ClientId, bytes] = field(repr=False)
     dealt: Mapping[ClientId, Delivery] = field(repr=False)
     own_shares: bytes = field(repr=False)
 
     def reveal(self, dropped: frozenset[ClientId]) -> Unmasking:
-        """One share of each v of U2: of s_v^SK where v was dropped, of b_v where it survived.
+        """One share of each v that dealt to u: of s_v^SK where v was dropped, of b_v where it survived.
 
         A share that does not open, is no element of the field, or is not what its dealer committed to, is
         left out: it is the dealer's or the server's fault, and t others suffice.
         """
         shares: dict[int, SelfMaskShare | PairKeyShare] = {}
-        for v in sorted(self.U2):
+        for v in self.holders:
             both = self._open(v)
             if both is not None:
                 of_key, of_mask = both[:SHARE_BYTES], both[SHARE_BYTES:]
@@ -362,18 +379,16 @@ class AwaitingUnmasking(NeverPickled):
     holding: Holding = field(repr=False)
 
     def unmask(self, request: UnmaskingRequest) -> Unmasking:
-        """Raises: RemoteProtocolError if a dropped id is u's, repeated or not in U2, or fewer than m_min
-        survive.
+        """Raises: RemoteProtocolError if a dropped id is u's or not in U2, fewer than m_min survive, or not
+        by whole batches.
         """
         session, U2 = self.holding.session, self.holding.U2
         dropped = frozenset(request.dropped)
-        if len(dropped) != len(request.dropped):
-            raise RemoteProtocolError("the server names a dropped client twice")
         if session.u in dropped:
             raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
         if not dropped <= U2:
             raise RemoteProtocolError("the server names a dropped client that had shared no keys")
-        _check_survivors(session, len(U2) - len(dropped))
+        _check_survivors(session, U2 - dropped)
         return self.holding.reveal(dropped)
 
 
@@ -387,17 +402,16 @@ class AwaitingConsistencyCheck(NeverPickled):
     def check(self, request: ConsistencyCheckRequest) -> tuple[AwaitingSignatures, ConsistencyCheck]:
         """Sign the whole U1, U2 and U3, as the server showed them to u.
 
-        Raises: RemoteProtocolError if U3 repeats an id, is not within U2, lacks u or is smaller than m_min.
+        Raises: RemoteProtocolError if U3 is not within U2, lacks u, is smaller than m_min, or is not made of
+        whole batches.
         """
         session, U2 = self.holding.session, self.holding.U2
         U3 = frozenset(request.survivors)
-        if len(U3) != len(request.survivors):
-            raise RemoteProtocolError("the server names a survivor twice")
         if session.u not in U3:
             raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
         if not U3 <= U2:
             raise RemoteProtocolError("the server names a survivor that had shared no keys")
-        _check_survivors(session, len(U3))
+        _check_survivors(session, U3)
         terms = session.terms
         statement = members_statement(
             session.sid, terms.parameters.digest(), terms.context, session.keys.keys(), U2, U3
@@ -418,9 +432,10 @@ class AwaitingSignatures(NeverPickled):
     def unmask(self, request: SignedUnmaskingRequest) -> Unmasking:
         """Reveal, once m_min members of U3 have signed exactly what u signed.
 
-        m_min >= t > (n + A) / 2 >= (|U1| + A) / 2: of one cohort any two such quorums share an honest client,
-        which signs once, so that all that unmask, unmask the same U3. And m_min, not the quorum of U1: a U3
-        is the server's claim, only who signed has been there.
+        m_min > (n + A) / 2 >= (|U1| + A) / 2: of one cohort any two such quorums share an honest client that
+        signs once, so that all that unmask, unmask the same U3; of the whole cohort, whatever the graph, for
+        neighbours alone can be told different things. And m_min, not the quorum of U1: a U3 is the server's
+        claim, only who signed has been there.
 
         Raises: RemoteProtocolError if fewer signatures of members of U3 verify.
         """
@@ -437,10 +452,17 @@ class AwaitingSignatures(NeverPickled):
         return self.holding.reveal(self.holding.U2 - self.U3)
 
 
-def _check_survivors(session: Session, survivors: int) -> None:
-    needed = session.terms.parameters.m_min
-    if survivors < needed:
-        raise RemoteProtocolError(f"{survivors} clients survive, {needed} are needed")
+def _check_survivors(session: Session, U3: frozenset[ClientId]) -> None:
+    parameters, identity = session.terms.parameters, session.terms.identity
+    if len(U3) < parameters.m_min:
+        raise RemoteProtocolError(f"{len(U3)} clients survive, {parameters.m_min} are needed")
+    # So et al. (2021): sums of whole batches of one fixed partition tell no less than a batch apart, however
+    # many of them a server collects.
+    for batch in parameters.batches(identity.roster if identity is not None else None):
+        if 0 < len(batch & U3) < len(batch):
+            raise RemoteProtocolError(
+                f"the server sums a part of a batch, clients {min(batch)} to {max(batch)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,9 @@ class Commitments(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 
 
 class ShareKeys(Message, frozen=True, tag=SHARE_KEYS):
-    """u -> server: e_uv, the sealed shares of s_u^SK and b_u, for each v of U1 but u.
+    """u -> server: e_uv, the sealed shares of s_u^SK and b_u, for each v that holds them, but u.
 
-    Against an active server also commitments of b_u and of the shares of every v of U1, all signed.
+    Against an active server also commitments of b_u and of the shares of every holder, all signed.
     """
 
     sealed: dict[Id, Sealed]
@@ -82,8 +82,9 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 
 class MaskedInputRequest(Message, frozen=True, tag="masked-input-request"):
-    """server -> u: what each v of U2 but u dealt to u. The dealers and u are U2."""
+    """server -> u: U2, and what each dealer among them but u dealt to u."""
 
+    shared: list[Id]
     dealt: dict[Id, Delivery]
 
 
@@ -136,7 +137,7 @@ class PairKeyShare(msgspec.Struct, frozen=True, array_like=True, tag="s", forbid
 
 
 class Unmasking(Message, frozen=True, tag=UNMASKING):
-    """u -> server: of every v in U2 one share, of one of two kinds. Both of one v cannot be said."""
+    """u -> server: of every dealer in U2 one share, of one of two kinds. Both of one cannot be said."""
 
     shares: dict[Id, SelfMaskShare | PairKeyShare]
 
@@ -149,10 +150,12 @@ def traffic(
     U2: Collection[int],
     U3: Collection[int],
     U4: Collection[int] | None = None,
+    holders: Collection[int] | None = None,
 ) -> Mapping[str, tuple[int, int]]:
     """Round -> (bytes u sends, bytes u receives to open it), exactly, for a client that stays to the end.
 
-    U4: who signed the survivors, for an active adversary; None for a semi-honest one.
+    U4: who signed the survivors, for an active adversary; None for a semi-honest one. holders: of u's
+    shares, in U1; None on the complete graph, where they are U1.
     """
     active = U4 is not None
     ids = {v: size_of_int(v) for v in U1}
@@ -160,8 +163,8 @@ def traffic(
     signature = size_of_bytes(SIGNATURE_BYTES if active else 0)
     commitments = 1 + 2 * size_of_bytes(DIGEST_BYTES) if active else 0
     returned = 1 + 2 + size_of_bytes(SHARE_BYTES)
-    others1 = [v for v in U1 if v != u]
-    others2 = [v for v in U2 if v != u]
+    holders1 = U1 if holders is None else holders
+    holders2 = [v for v in U2 if v in set(holders1)]
     dropped = [v for v in U2 if v not in set(U3)]
     packed = [
         packed_bytes(spec.length, spec.ring_bits(parameters.clients)) for spec in parameters.vectors.values()
@@ -178,15 +181,17 @@ def traffic(
         ),
         SHARE_KEYS: (
             size_of_tag(ShareKeys)
-            + entries(others1, sealed)
+            + entries([v for v in holders1 if v != u], sealed)
             + size_of_bytes(DIGEST_BYTES if active else 0)
-            + entries(U1 if active else (), commitments)
+            + entries(holders1 if active else (), commitments)
             + signature,
             size_of_tag(ShareKeysRequest) + entries(U1, 1 + 2 * key + signature),
         ),
         MASKED_INPUT: (
             size_of_tag(MaskedInput) + size_of_header(len(packed)) + sum(map(size_of_bytes, packed)),
-            size_of_tag(MaskedInputRequest) + entries(others2, 1 + sealed + (commitments or 1)),
+            size_of_tag(MaskedInputRequest)
+            + entries(U2, 0)
+            + entries([v for v in holders2 if v != u], 1 + sealed + (commitments or 1)),
         ),
     }
     if U4 is None:
@@ -197,5 +202,5 @@ def traffic(
             size_of_tag(ConsistencyCheck) + signature,
             size_of_tag(ConsistencyCheckRequest) + entries(U3, 0),
         )
-    rounds[UNMASKING] = (size_of_tag(Unmasking) + entries(U2, returned), request)
+    rounds[UNMASKING] = (size_of_tag(Unmasking) + entries(holders2, returned), request)
     return rounds

@@ -23,6 +23,7 @@ from secagg.crypto import (
 )
 from secagg.encoding import add_packed, centred, check_packed, word_type
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
+from secagg.graph import Graph
 from secagg.identity import Roster
 from secagg.masking.client import (
     commit_mask,
@@ -104,6 +105,11 @@ class MaskingServer(NeverPickled):
         self._parameters, self._digest = parameters, parameters.digest()
         self._threshold, self._roster = parameters.threshold, roster
         self._task, self._context = task, context
+        self._batch_of = {u: batch for batch in parameters.batches(roster) for u in batch}
+        if self._batch_of and self._batch_of.keys() != set(cohort):
+            raise LocalProtocolError(
+                "by batches, the cohort is the whole roster; where there is none, clients 0 to n - 1"
+            )
         self._nonce = rng(KEY_BYTES)
         self._bits = parameters.ring_bits()
         self.round = JOIN
@@ -115,6 +121,7 @@ class MaskingServer(NeverPickled):
         self._keys: dict[ClientId, tuple[bytes, bytes, bytes]] = {}  # U1
         self._public: set[bytes] = set()
         self._sid = b""
+        self._graph = Graph((), 0, 0, b"")  # until U1 is known
         self._sealed: dict[ClientId, dict[ClientId, bytes]] = {}  # U2: holder -> dealer -> e
         self._commitment: dict[ClientId, bytes] = {}  # of b_u
         self._commitments: dict[ClientId, dict[ClientId, Commitments]] = {}  # dealer -> holder
@@ -123,6 +130,8 @@ class MaskingServer(NeverPickled):
         self._statement = b""
         self._signatures: dict[ClientId, bytes] = {}  # U4
         self._total: dict[str, Words] = {}
+        # Of batches not yet whole, which may never be: whose vectors are in it, and their sum.
+        self._parts: dict[frozenset[ClientId], tuple[set[ClientId], dict[str, Words]]] = {}
         self._shares: dict[ClientId, _Shares] = {}
 
     def receive(self, sender: ClientId, message: Raw) -> None:
@@ -139,7 +148,7 @@ class MaskingServer(NeverPickled):
                 case "share-keys":
                     self._shared(sender, decode(ShareKeys, message))
                 case "masked-input":
-                    self._masked(decode(MaskedInput, message))
+                    self._masked(sender, decode(MaskedInput, message))
                 case "consistency-check":
                     self._checked(sender, decode(ConsistencyCheck, message))
                 case _:
@@ -154,8 +163,9 @@ class MaskingServer(NeverPickled):
         closing, self.round, self.waiting_for = self.round, DONE, frozenset()
         kept = set() if closing == "masked-input" else self._lost
         alive, self._answered = frozenset(self._answered - kept), set()
-        summing = closing in ("masked-input", "consistency-check")
-        needed = self._parameters.m_min if summing else self._threshold
+        if closing == "masked-input":
+            alive = self._in_whole_batches(alive)
+        needed = self._threshold if closing == "unmasking" else self._parameters.m_min
         if len(alive) < needed:
             raise TooFewClients(len(alive), needed, closing)
         match closing:
@@ -202,15 +212,17 @@ class MaskingServer(NeverPickled):
     def _open_share_keys(self, U1: frozenset[ClientId]) -> dict[ClientId, bytes]:
         self._keys = {u: self._keys[u] for u in sorted(U1)}
         self._sid = session_id(self._nonce, self._digest, self._context, self._keys)
+        self._graph = self._parameters.graph(self._sid, U1)
         self._sealed = {u: {} for u in self._keys}
         request = encode(ShareKeysRequest(self._keys))
         return dict.fromkeys(self._keys, request)
 
     def _shared(self, u: ClientId, message: ShareKeys) -> None:
-        if message.sealed.keys() != self._keys.keys() - {u}:
-            raise RemoteProtocolError("shared secrets with others than the clients that advertised keys")
+        holders = self._holders(u)
+        if message.sealed.keys() != holders - {u}:
+            raise RemoteProtocolError("shared secrets with others than the clients that are to hold them")
         if (roster := self._roster) is not None:
-            if message.commitments.keys() != self._keys.keys() or len(message.commitment) != DIGEST_BYTES:
+            if message.commitments.keys() != holders or len(message.commitment) != DIGEST_BYTES:
                 raise RemoteProtocolError("shared secrets without committing to each share")
             if not roster.signed_by(u, shares_statement(self._sid, u, message), message.signature):
                 raise RemoteProtocolError("shared secrets without its signature")
@@ -218,17 +230,23 @@ class MaskingServer(NeverPickled):
         for holder, sealed in message.sealed.items():
             self._sealed[holder][u] = sealed
 
+    def _holders(self, u: ClientId) -> frozenset[ClientId]:
+        """Of u's shares; whose shares u holds."""
+        return self._graph.holders(u)
+
     # Round 2: MaskedInputCollection
 
     def _open_masked_input(self, U2: frozenset[ClientId]) -> dict[ClientId, bytes]:
         self._U2 = U2
-        self._total = {
-            name: np.zeros(spec.length, word_type(self._bits[name]))
-            for name, spec in self._parameters.vectors.items()
-        }
+        self._total = self._zeros()
+        shared = sorted(U2)
         requests = {
-            u: encode(MaskedInputRequest({v: self._delivery(v, u) for v in sorted(U2 - {u})}))
-            for u in sorted(U2)
+            u: encode(
+                MaskedInputRequest(
+                    shared, {v: self._delivery(v, u) for v in sorted(self._holders(u) & U2 - {u})}
+                )
+            )
+            for u in shared
         }
         self._sealed = {}
         return requests
@@ -237,7 +255,18 @@ class MaskingServer(NeverPickled):
         committed = self._commitments[dealer][holder] if self._roster is not None else None
         return Delivery(self._sealed[holder][dealer], committed)
 
-    def _masked(self, message: MaskedInput) -> None:
+    def _in_whole_batches(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
+        """Who is in the sum; the others' masked inputs are forgotten, they have dropped out."""
+        self._parts = {}
+        return frozenset(u for u in alive if self._batch_of.get(u, alive) <= alive)
+
+    def _zeros(self) -> dict[str, Words]:
+        return {
+            name: np.zeros(spec.length, word_type(self._bits[name]))
+            for name, spec in self._parameters.vectors.items()
+        }
+
+    def _masked(self, u: ClientId, message: MaskedInput) -> None:
         names = self._parameters.names
         if len(message.packed) != len(names):
             raise RemoteProtocolError(f"{len(message.packed)} vectors, the session has {len(names)}")
@@ -245,8 +274,18 @@ class MaskingServer(NeverPickled):
         # All are checked before any is added: half an upload could never be taken out of the sum again.
         for name, packed in vectors.items():
             check_packed(packed, len(self._total[name]), self._bits[name])
+        total = self._total
+        if (batch := self._batch_of.get(u)) is not None:
+            if batch not in self._parts:
+                self._parts[batch] = set(), self._zeros()
+            members, total = self._parts[batch]
+            members.add(u)
         for name, packed in vectors.items():
-            add_packed(self._total[name], packed, self._bits[name])
+            add_packed(total[name], packed, self._bits[name])
+        if batch is not None and members == batch:
+            _, whole = self._parts.pop(batch)
+            for name, sum_of_batch in whole.items():
+                self._total[name] += sum_of_batch
 
     # Round 3: ConsistencyCheck
 
@@ -275,16 +314,17 @@ class MaskingServer(NeverPickled):
         return dict.fromkeys(sorted(alive), request)
 
     def _unmasking(self, u: ClientId, message: Unmasking) -> None:
-        if not message.shares.keys() <= self._U2:
-            raise RemoteProtocolError("returned a share of a client that shared no keys")
-        kinds = {v: SelfMaskShare if v in self._U3 else PairKeyShare for v in self._U2}
+        dealers = self._holders(u) & self._U2
+        if not message.shares.keys() <= dealers:
+            raise RemoteProtocolError("returned a share of a client that dealt none to it")
+        kinds = {v: SelfMaskShare if v in self._U3 else PairKeyShare for v in dealers}
         values = {v: int.from_bytes(given.share, "big") for v, given in message.shares.items()}
         if any(not isinstance(given, kinds[v]) for v, given in message.shares.items()):
             raise RemoteProtocolError("returned a share of the wrong kind")
         if not all(is_share(given.share) for given in message.shares.values()):
             raise RemoteProtocolError("returned a share that is not an element of the field")
         self._check_returned(u, message)
-        self.unopened |= {(u, v) for v in self._U2 - values.keys()}
+        self.unopened |= {(u, v) for v in dealers - values.keys()}
         for v, value in values.items():
             shares = self._shares[v]
             (shares.of_mask if v in self._U3 else shares.of_key)[u + 1] = value
@@ -308,16 +348,17 @@ class MaskingServer(NeverPickled):
         # Rebuilt before anything is subtracted: a secret that cannot be had ends the session whole.
         masks = {u: self._rebuild_mask(u) for u in sorted(self._U3)}
         keys = {v: self._rebuild_key(v) for v in sorted(self._U2 - self._U3)}
+        prg, graph = self._parameters.prg, self._graph
         for u, b_u in masks.items():
             for name, total in self._total.items():
-                subtract_mask(total, self_mask_key(b_u, self._sid, u, name))
+                subtract_mask(total, self_mask_key(b_u, self._sid, u, name), prg)
         for v, s_sk in keys.items():
-            for u in masks:
+            for u in sorted(graph.neighbours(v) & masks.keys()):
                 s_uv = s_sk.agree(self._keys[u][1])
                 # u added the pair's mask where u > v, and subtracted it where u < v.
                 apply = subtract_mask if u > v else add_mask
                 for name, total in self._total.items():
-                    apply(total, pair_mask_key(s_uv, self._sid, u, v, name))
+                    apply(total, pair_mask_key(s_uv, self._sid, u, v, name), prg)
         n, specs = self._parameters.clients, self._parameters.vectors
         codes = {name: centred(specs[name], self._total.pop(name), n) for name in sorted(specs)}
         return Aggregate.of_codes(specs, self._U3, codes)
@@ -330,7 +371,7 @@ class MaskingServer(NeverPickled):
             # More than can be corrupt could not use what v signed: one of them at least is honest.
             raise RemoteProtocolError(f"client {v} dealt shares that its holders cannot use", {v})
         if len(shares) < self._threshold:
-            raise TooFewClients(len(shares), self._threshold, UNMASKING)
+            raise TooFewClients(len(shares), self._threshold, UNMASKING, of=v)
         secret = recon({x: shares[x] for x in sorted(shares)[: self._threshold]})
         if secret >= 2 ** (8 * KEY_BYTES):
             raise RemoteProtocolError(f"the shares of client {v} do not belong together", self._dealer(v))

@@ -1,0 +1,90 @@
+"""The numbers of a masking session, as they follow from how many clients may be corrupt and how many lost."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+from secagg.encoding import integer
+from secagg.errors import LocalProtocolError
+from secagg.graph import excess
+from secagg.identity import Roster
+
+Adversary = Literal["semi-honest", "active"]
+GraphChoice = Literal["auto", "complete", "sparse"]
+
+CORRUPT: Final = 0.1
+DROPOUT: Final = 0.3
+SMALLEST_SPARSE: Final = 50
+"""Fractions of the cohort that are assumed where nothing else is said."""
+
+
+def least_quorum(clients: int, adversary: Adversary, corrupt: int) -> int:
+    """The smallest m_min, and on the complete graph the smallest t, that holds: above n / 2 (semi-honest) or
+    (n + A) / 2 (active), so that no two disjoint groups of honest clients can each unmask; and A + 2, so that
+    two honest inputs are in every sum.
+    """
+    if adversary == "semi-honest":
+        return max(clients // 2 + 1, corrupt + 2 if corrupt else 0)
+    return max((clients + corrupt) // 2 + 1, corrupt + 2)
+
+
+def default_threshold(clients: int, adversary: Adversary, corrupt: int, dropout: int) -> int:
+    """t of the complete graph: the least, but against an active server floor(2n / 3) + 1 where that is higher
+    and feasible (Bonawitz et al., section 6.2): more than a third of the cohort may then be the server's.
+    """
+    least = least_quorum(clients, adversary, corrupt)
+    of_the_paper = 2 * clients // 3 + 1
+    return max(least, of_the_paper) if adversary == "active" and of_the_paper <= clients - dropout else least
+
+
+def worthwhile(clients: int, degree: int) -> bool:
+    """Whether the sparse graph is worth it: the complete one withstands half of the cohort on the server's
+    side, the sparse one A, and that is given up only where it saves half of the work, and there is some.
+    """
+    return clients >= SMALLEST_SPARSE and 2 * degree < clients
+
+
+def corrupt_clients(n: int, corrupt: int | float | None, roster: Roster | None) -> int:
+    """A, absolute. A fraction is of the roster, from which the server chooses the cohort."""
+    if corrupt is None:
+        corrupt = CORRUPT if n > 2 else 0
+    if not isinstance(corrupt, float):
+        return _count("corrupt", corrupt, n)
+    if not 0 <= corrupt < 1:
+        raise LocalProtocolError(
+            f"corrupt {corrupt}: a fraction is at least 0 and below 1, a count is a whole number"
+        )
+    return max(1, _floor(corrupt, max(n, len(roster.keys)) if roster is not None else n))
+
+
+def dropouts(n: int, A: int, dropout: int | float | None, adversary: Adversary, left: int) -> int:
+    """d, absolute. left: clients that have to be left."""
+    if dropout is None:
+        d = max(0, min(_floor(DROPOUT, n), n - left))
+        while d and excess(n, A, d, adversary) is not None:
+            d -= 1
+        return d
+    if not isinstance(dropout, float):
+        d = _count("dropout", dropout, n)
+    elif not 0 <= dropout < 1:
+        raise LocalProtocolError(
+            f"dropout {dropout}: a fraction is at least 0 and below 1, a count is a whole number"
+        )
+    else:
+        d = _floor(dropout, n)
+    if (why := excess(n, A, d, adversary)) is not None:
+        raise LocalProtocolError(why)
+    return d
+
+
+def _count(name: str, value: int, n: int) -> int:
+    value = integer(name, value)
+    if not 0 <= value < n:
+        raise LocalProtocolError(f"{name} {value}: of {n} clients it is 0 to {n - 1}")
+    return value
+
+
+def _floor(fraction: float, of: int) -> int:
+    """As Google's code has it: 0.3 of 10 is 3."""
+    return math.floor((fraction + 1e-14) * of)

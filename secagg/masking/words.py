@@ -1,0 +1,71 @@
+"""What a choice of parameters means, in words: for people who decide whether to take part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from secagg.graph import ETA, SIGMA
+
+if TYPE_CHECKING:
+    from secagg.masking import Masking
+
+
+def in_words(scheme: Masking) -> Iterator[str]:
+    """Line by line: what is sent, what the choice guarantees, and what not."""
+    n, t, A = scheme.clients, scheme.threshold, scheme.corrupt
+    active = scheme.adversary == "active"
+    shape = "complete graph" if scheme.complete else f"sparse graph of {scheme.degree} neighbours each"
+    if active:
+        server = f"active server, {A} corrupt clients assumed, survivors signed by a quorum"
+    else:
+        server = "honest-but-curious server"
+    yield f"masking, {n} clients, threshold {t}, {shape}, {server}"
+    yield from scheme.describe_vectors()
+    yield from _complete(scheme) if scheme.complete else _sparse(scheme)
+    if scheme.batch:
+        yield (
+            f"summed by whole batches of {scheme.batch} clients, in the order of ids: all of one are in the "
+            "sum or none: who is lost takes its batch with it, and the sums of many sessions tell no two "
+            "clients of a batch apart"
+        )
+    if active:
+        open_ends = "one malicious model sent to everybody, or malice spread over rounds"
+    else:
+        open_ends = "anything against a server that breaks the protocol"
+    yield f"not promised: {open_ends}; or a right sum where a client lies (masking gives no integrity)"
+
+
+def _complete(scheme: Masking) -> Iterator[str]:
+    n, t, m_min = scheme.clients, scheme.threshold, scheme.m_min
+    early = f", {n - m_min} of them before unmasking" if m_min > t else ""
+    yield f"up to {n - t} clients may vanish, in any round{early}; with fewer than {t} left there is no sum"
+    if scheme.adversary == "active":
+        yield f"the server, whatever it does, learns at most the sum of a U3 of {m_min} or more"
+    else:
+        yield f"the server, with fewer than {t} clients on its side, learns the survivors' sum, no more"
+
+
+def _sparse(scheme: Masking) -> Iterator[str]:
+    n, t, A, d, m_min = scheme.clients, scheme.threshold, scheme.corrupt, scheme.dropout, scheme.m_min
+    sigma = SIGMA[scheme.adversary]
+    yield (
+        f"up to {d} clients may vanish, in any round ({n - m_min} before unmasking); then there is a sum, in "
+        f"all but 2^-{ETA} of the sessions"
+    )
+    chance = f"but for a chance of 2^-{sigma} over the draw of neighbours, with {A} corrupt and {d} lost,"
+    if scheme.adversary == "active":
+        yield f"whatever the server does, one U3 is unmasked, of {m_min} or more, signed by so many of it"
+        yield (f"{chance} no client loses both its masks, and the honest are summed as one")
+        yield (
+            "the draw is a hash of all keys; server and corrupt clients can try keys until it suits them: "
+            f"2^{sigma} tries are allowed for"
+        )
+        yield (
+            "it is reckoned with losses that do not look at the graph; an active server picks who is lost: "
+            f"then a client is summed with {t} of its neighbours at least, less the corrupt among them"
+        )
+    else:
+        yield f"{chance} the server and they learn the sum of all honest survivors, no more"
+        yield "that is for losses that do not look at the graph, and for a server that follows the protocol"
+    yield f"sybils: if more than {A} clients are the server's or invented, none of this holds"
