@@ -3,6 +3,7 @@
 from secagg.encoding import Bounded, Clipping, Counts, Weight
 from secagg.errors import LocalProtocolError, RemoteProtocolError, SecAggError, TooFewClients
 from secagg.identity import Identity, Roster, throwaway_identities
+from secagg.ledger import Ledger, LedgerReport
 from secagg.masking import Masking
 from secagg.plain import Plain
 from secagg.policy import Policy
@@ -16,6 +17,8 @@ __all__ = [
     "Clipping",
     "Counts",
     "Identity",
+    "Ledger",
+    "LedgerReport",
     "LocalProtocolError",
     "Masking",
     "Plain",
