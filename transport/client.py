@@ -41,6 +41,7 @@ from transport.frames import (
     Outgoing,
     Ping,
     Pull,
+    Refuse,
     ServerFrame,
     decode_from_server,
     encode,
@@ -234,6 +235,11 @@ class Peer:
                 parts: list[Raw] = [part.buffer for part in self._socket.recv_multipart(copy=False)]
                 self._heard = time.monotonic()
                 frame, payload = decode_from_server(parts)
+                if isinstance(frame, Refuse):
+                    raise TransportError(
+                        f"the server at {self._connect} speaks version {frame.version} of the transport, "
+                        f"this client {TRANSPORT_VERSION}: install the same release of secagg at both ends"
+                    )
                 self._closed = isinstance(frame, Close)
                 if not isinstance(frame, Ping):
                     return frame, payload
@@ -317,7 +323,7 @@ class _Talk:
         frame, payload = received
         if isinstance(frame, Close):
             raise _SessionOverError("the server has closed")
-        if isinstance(frame, Offer | Ping) or frame.session != self._id:
+        if isinstance(frame, Offer | Ping | Refuse) or frame.session != self._id:
             return  # of an earlier session
         match frame:
             case End():

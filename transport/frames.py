@@ -42,6 +42,15 @@ class Hello(Frame, frozen=True, tag="hello"):
     version: int
 
 
+class Refuse(Frame, frozen=True, tag="refuse"):
+    """server: this is the version of the transport that I speak, and it is not yours.
+
+    Hello and Refuse have the same form in every version.
+    """
+
+    version: int
+
+
 class Offer(Frame, frozen=True, tag="offer"):
     """server: take part in this session, with these parameters."""
 
@@ -102,7 +111,7 @@ def reason(text: str) -> str:
 
 
 ClientFrame = Hello | Announce | Pull | Chunk | Leave
-ServerFrame = Offer | Announce | Pull | Chunk | End | Ping | Close
+ServerFrame = Refuse | Offer | Announce | Pull | Chunk | End | Ping | Close
 
 _encoder = msgspec.msgpack.Encoder()
 _from_client = msgspec.msgpack.Decoder(ClientFrame)

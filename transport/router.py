@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
@@ -113,6 +114,11 @@ class Router:
             parts: list[Raw] = [encode(frame)] if payload is None else [encode(frame), payload]
             self._backlog[u].append(parts)
             self._flush(u)
+
+    def turn_away(self, route: bytes, frame: Frame) -> None:
+        """A last word to a connection that is not listened to."""
+        with suppress(zmq.ZMQError):  # it has gone, or does not read: then it is not to be helped
+            self._socket.send_multipart([route, encode(frame)], zmq.NOBLOCK)
 
     def probe(self) -> frozenset[ClientId]:
         """Who has gone since the last call. Also tells the clients that this server lives."""

@@ -32,6 +32,7 @@ from transport.frames import (
     Offer,
     Outgoing,
     Pull,
+    Refuse,
     decode_from_client,
     reason,
 )
@@ -151,6 +152,9 @@ class Cohort:
             if watch is not None:
                 watch(running.report(closing))
         running.open_round(requests)
+        if requests:  # else the session is over
+            for u in running.joined - running.lost.keys() - requests.keys():
+                running.lose(u, "not summed: its batch is not whole")
 
     def _listen(self, seconds: float) -> None:
         running = self._running
@@ -170,6 +174,7 @@ class Cohort:
 
     def _greet(self, u: ClientId, route: bytes, hello: Hello) -> None:
         if hello.version != TRANSPORT_VERSION:
+            self._router.turn_away(route, Refuse(TRANSPORT_VERSION))
             raise RemoteProtocolError(
                 f"client {u} speaks version {hello.version} of the transport, this is {TRANSPORT_VERSION}"
             )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from threading import Barrier
 
 import numpy as np
 import pytest
 from loopback import Federation, Instrumented, exact_sum, vanish, vector
+from msgspec.structs import replace
 
 from fl.cli.report import round_line
 from secagg import Counts, Masking, Policy, RemoteProtocolError, Tampered, TooFewClients
@@ -161,9 +163,10 @@ def test_a_share_that_does_not_open_is_reported_as_a_pair(
     def spoil(round: str, u: int, request: bytes) -> bytes:
         if (round, u) != ("masked-input", 0):
             return request
-        dealt = decode(MaskedInputRequest, request).dealt
+        asked = decode(MaskedInputRequest, request)
+        dealt = asked.dealt
         sealed = bytes([dealt[1].sealed[0] ^ 1]) + dealt[1].sealed[1:]
-        return encode(MaskedInputRequest(dealt | {1: Delivery(sealed, dealt[1].commitments)}))
+        return encode(replace(asked, dealt=dealt | {1: Delivery(sealed, dealt[1].commitments)}))
 
     reports: list[RoundReport] = []
     with federation.serve() as cohort:
@@ -174,3 +177,44 @@ def test_a_share_that_does_not_open_is_reported_as_a_pair(
     np.testing.assert_array_equal(total.sum[""], exact_sum(frozenset(range(N)), LENGTH))
     assert reports[-1].unopened == {(0, 1)}
     assert "share of 1 unusable at 0" in round_line(reports[-1])
+
+
+def test_who_is_lost_takes_its_batch_out_of_the_sum(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    """Eight clients by twos; client 5 is lost before its vector, and client 4 is told why."""
+    federation, reports = Federation(tmp_path, 8), dict[str, RoundReport]()
+    with federation.serve() as cohort:
+        roster, vectors = cohort.roster.identities, Counts(length=LENGTH, maximum=2**20)
+        scheme = Masking.for_cohort(8, vectors, adversary="active", roster=roster, corrupt=0, batch=2)
+        clients = [
+            threads.submit(
+                federation.contribute,
+                u,
+                cohort.endpoint,
+                LENGTH,
+                policy=Policy(corrupt=0, batch=2),
+                progress=vanish("masked-input") if u == 5 else None,
+            )
+            for u in range(8)
+        ]
+        task = os.urandom(16)
+        total = cohort.aggregate(scheme, task, watch=lambda report: reports.update({report.round: report}))
+    assert total.survivors == frozenset({0, 1, 2, 3, 6, 7})
+    np.testing.assert_array_equal(total.sum[""], exact_sum(total.survivors, LENGTH))
+    assert [clients[u].result().summed for u in (0, 1, 2, 3, 6, 7)] == [True] * 6
+    assert not clients[4].result().summed
+    assert clients[4].result().reason == "not summed: its batch is not whole"
+    assert reports["consistency-check"].lost == {4: "not summed: its batch is not whole"}
+
+
+def test_a_client_that_insists_on_batches_refuses_to_be_summed_without(
+    federation: Federation, threads: ThreadPoolExecutor
+) -> None:
+    with federation.serve() as cohort:
+        clients = [
+            threads.submit(federation.contribute, u, cohort.endpoint, LENGTH, policy=Policy(batch=5))
+            for u in range(N)
+        ]
+        with pytest.raises(TooFewClients):
+            cohort.aggregate(scheme_of(cohort), os.urandom(16))
+    with pytest.raises(RemoteProtocolError, match="by batches of 0; this client insists on 5"):
+        clients[0].result()

@@ -630,6 +630,22 @@ def test_a_strangers_key_is_refused_and_it_is_told(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_client_of_another_version_is_told_so(
+    federation: Federation,
+    cohort: Cohort,
+    threads: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("transport.client.TRANSPORT_VERSION", 9)
+    client = threads.submit(federation.contribute, 0, cohort.endpoint, SHORT)
+    while not client.done():
+        assert cohort.wait_for_clients(1, 0.05) == frozenset()
+    with pytest.raises(
+        TransportError, match="speaks version 1 of the transport, this client 9: install the same"
+    ):
+        client.result()
+
+
 def test_a_server_with_another_key_is_not_talked_to(
     federation: Federation, strangers: Federation, cohort: Cohort
 ) -> None:
