@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import tomllib
@@ -15,6 +16,7 @@ from msgspec import Meta
 
 from fl.data import DATASETS
 from fl.data.files import write_atomically
+from fl.protection import Protection
 
 MODELS = ("cnn", "mlp", "logistic")  # fl.models.MODELS, which imports torch
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -22,6 +24,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dataset": tuple(DATASETS),
     "scheme": ("masking", "plain"),
     "adversary": ("active", "semi-honest"),
+    "graph": ("auto", "complete", "sparse"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }
 
@@ -49,8 +52,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     scheme: str = "masking"
     adversary: str = "active"
     """What the server may do: anything (active), or only look (semi-honest)."""
-    corrupt: Annotated[int, Meta(ge=0, le=10_000)] | None = None
-    """Clients assumed on the server's side; None: the scheme's default."""
+    corrupt: Annotated[int, Meta(ge=0, le=10_000)] | Annotated[float, Meta(ge=0, lt=1)] | None = None
+    """Clients assumed on the server's side, a number or a fraction; None: a tenth."""
+    dropout: Annotated[int, Meta(ge=0, le=10_000)] | Annotated[float, Meta(ge=0, lt=1)] | None = None
+    """Clients that a session may lose, a number or a fraction; None: three tenths, or what is possible."""
+    graph: str = "auto"
+    """Who deals shares to whom: all to all (complete), each to some (sparse); auto: by the cohort's size."""
+    batch: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    """Sum by whole batches of so many clients, by id; 0: not."""
     bits: Annotated[int, Meta(ge=2, le=32)] = 16
     """Bits per coordinate of a client's encoded update."""
     bound: Annotated[float, Meta(gt=0, le=1e6)] = 3.0
@@ -73,6 +82,13 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for field in msgspec.structs.fields(self):
             value = _checked(field, getattr(self, field.name))
             msgspec.structs.force_setattr(self, field.name, value)  # 1 becomes 1.0, a list a tuple
+
+    @property
+    def protection(self) -> Protection:
+        names = (
+            field.name for field in dataclasses.fields(Protection) if field.name in self.__struct_fields__
+        )
+        return Protection(**{name: getattr(self, name) for name in names})
 
     @classmethod
     def read(cls, path: str | PathLike[str], **overrides: Any) -> RunConfig:

@@ -28,8 +28,6 @@ from fl.training.local import device, evaluate, train
 from secagg import (
     Bounded,
     Counts,
-    Masking,
-    Plain,
     RemoteProtocolError,
     Roster,
     Scheme,
@@ -94,16 +92,7 @@ def scheme_for(config: RunConfig, clients: int, length: int, examples: int, rost
         LOSS: Bounded(length=1, bound=LOSS_BOUND),
         CORRECT: Counts(length=1, maximum=examples),
     }
-    if config.scheme == "plain":
-        return Plain.for_cohort(clients, vectors, small_cohort=config.small_cohort)
-    return Masking.for_cohort(
-        clients,
-        vectors,
-        adversary=config.adversary,
-        roster=roster,
-        corrupt=config.corrupt,
-        small_cohort=config.small_cohort,
-    )
+    return config.protection.for_cohort(clients, vectors, roster)
 
 
 @dataclass(frozen=True)
@@ -129,9 +118,10 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a round leaves: its record, and the global model as (d,) float64."""
+    """What a round leaves: its record, who is in its sum, and the global model as (d,) float64."""
 
     record: RoundRecord
+    survivors: frozenset[ClientId]
     parameters: NDArray[np.float64]
 
 
@@ -141,9 +131,12 @@ def serve_rounds(
     dataset: Dataset,
     *,
     deadlines: Mapping[str, float] | None = None,
+    begin: Callable[[Scheme], None] = lambda scheme: None,
     watch: Callable[[RoundReport], None] = lambda report: None,
 ) -> Iterator[Trained]:
     """Train for `config.rounds` rounds with the whole roster, yielding after each.
+
+    begin: told the scheme of all sessions, before the first. watch: told of each protocol round.
 
     Raises: TooFewClients and RemoteProtocolError from a round; ConfigError.
     """
@@ -158,6 +151,7 @@ def serve_rounds(
         config.max_examples or len(dataset.train_y),
         cohort.roster.identities,
     )
+    begin(scheme)
     run = os.urandom(16)
     for round in range(1, config.rounds + 1):
         begun, reports = time.monotonic(), list[RoundReport]()
@@ -195,7 +189,7 @@ def serve_rounds(
             time.monotonic() - begun,
             total.error_bound[UPDATE],
         )
-        yield Trained(record, server.parameters)
+        yield Trained(record, total.survivors, server.parameters)
 
 
 class LocalTrainer:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import click
 import typer
@@ -183,12 +183,46 @@ AdversaryOption = Annotated[
     typer.Option(help="What the server may do: active or semi-honest.", show_default="active"),
 ]
 Corrupt = Annotated[
-    int | None, typer.Option(min=0, help="Clients assumed on the server's side.", show_default="1 if active")
+    str | None,
+    typer.Option(
+        metavar="N|FRACTION", help="Clients assumed on the server's side: 2, or 0.1.", show_default="0.1"
+    ),
+]
+Dropout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|FRACTION", help="Clients that a session may lose.", show_default="0.3 or what can be"
+    ),
+]
+GraphOption = Annotated[
+    str | None,
+    typer.Option(help="Who deals shares to whom: complete, sparse, auto (by size).", show_default="auto"),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(min=0, help="Sum by whole batches of so many clients, by id.", show_default="none"),
 ]
 Deadline = Annotated[
     list[str] | None,
     typer.Option(metavar="ROUND=SECONDS", help="Who is later is dropped. Training: advertise-keys."),
 ]
+
+
+def _given(**flags: Any) -> dict[str, Any]:
+    """The flags that were given: they win over a file and over the defaults."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _number(option: str, text: str | None) -> int | float | None:
+    """A count is written 2, a fraction 0.1. Raises: BadParameter for anything else."""
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{option} {text}: a number of clients such as 2, or a fraction such as 0.1"
+        ) from None
 
 
 @app.command("demo")
@@ -201,30 +235,33 @@ def _demo(
         int | None, typer.Option(help="Clients needed.", show_default="half and one more")
     ] = None,
     drop: Drops = None,
-    scheme: Annotated[str, typer.Option(help="masking or plain.")] = "masking",
+    scheme: Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the clients' vectors; of no key and no mask.")] = 0,
     show: Annotated[int, typer.Option(help="The client whose words are shown.")] = 0,
     adversary: AdversaryOption = None,
     corrupt: Corrupt = None,
+    dropout: Dropout = None,
+    graph: GraphOption = None,
+    batch: Batch = None,
     small_cohort: SmallCohort = False,
 ) -> None:
     """Tell the protocol round by round: one secure sum of vectors, in processes of their own."""
     from fl.cli.demo import Demo, run
+    from fl.cli.serve import protection_of
 
-    demo = Demo(
-        clients,
-        length,
-        bits,
-        threshold,
-        tuple(drop or ()),
-        scheme,
-        seed,
-        show,
-        small_cohort,
-        adversary or "active",
-        corrupt,
+    protection = protection_of(
+        _given(
+            scheme=scheme,
+            adversary=adversary,
+            corrupt=_number("--corrupt", corrupt),
+            dropout=_number("--dropout", dropout),
+            graph=graph,
+            threshold=threshold,
+            batch=batch,
+            small_cohort=small_cohort or None,
+        )
     )
-    run(ctx.obj, demo)
+    run(ctx.obj, Demo(clients, length, bits, tuple(drop or ()), seed, show, protection))
 
 
 @app.command("train")
@@ -244,6 +281,9 @@ def _train(
     scheme: Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")] = None,
     adversary: AdversaryOption = None,
     corrupt: Corrupt = None,
+    dropout: Dropout = None,
+    graph: GraphOption = None,
+    batch: Batch = None,
     drop: Drops = None,
     seed: Annotated[int | None, typer.Option(help="Of data and weights; of no key and no mask.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda.", show_default="auto")] = None,
@@ -258,24 +298,26 @@ def _train(
     from fl.cli.train import run
     from fl.config import RunConfig
 
-    given = {
-        "clients": clients,
-        "rounds": rounds,
-        "local_epochs": local_epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "model": model,
-        "dataset": dataset,
-        "data_dir": data_dir,
-        "scheme": scheme,
-        "adversary": adversary,
-        "corrupt": corrupt,
-        "drop": tuple(drop) if drop else None,
-        "seed": seed,
-        "device": device,
-        "small_cohort": small_cohort or None,
-    }
-    flags = {name: value for name, value in given.items() if value is not None}
+    flags = _given(
+        clients=clients,
+        rounds=rounds,
+        local_epochs=local_epochs,
+        batch_size=batch_size,
+        lr=lr,
+        model=model,
+        dataset=dataset,
+        data_dir=data_dir,
+        scheme=scheme,
+        adversary=adversary,
+        corrupt=_number("--corrupt", corrupt),
+        dropout=_number("--dropout", dropout),
+        graph=graph,
+        batch=batch,
+        drop=tuple(drop) if drop else None,
+        seed=seed,
+        device=device,
+        small_cohort=small_cohort or None,
+    )
     description = RunConfig.read(config, **flags) if config else RunConfig(**flags)
     return run(ctx.obj, description, out, force=force, baseline=baseline)
 
@@ -295,6 +337,9 @@ def _serve(
     scheme: Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")] = None,
     adversary: AdversaryOption = None,
     corrupt: Corrupt = None,
+    dropout: Dropout = None,
+    graph: GraphOption = None,
+    batch: Batch = None,
     bind: Bind = "tcp://*:5555",
     key: Annotated[Path, typer.Option(help="The server's key.")] = Path("server.key"),
     roster: Annotated[Path, typer.Option(help="The signed roster of the clients.")] = Path("roster"),
@@ -309,30 +354,26 @@ def _serve(
     """Serve a federation over a network: sum the clients' vectors, or train with them."""
     from fl.cli.serve import Summing, run
 
-    summing = Summing(
-        length or 0,
-        bound,
-        bits,
-        clip,
-        max_weight,
-        threshold,
-        scheme or "masking",
-        adversary or "active",
-        corrupt,
-    )
     run(
         ctx.obj,
         config,
-        summing,
+        Summing(length or 0, bound, bits, clip, max_weight),
         bind=bind,
         key=key,
         roster=roster,
         roster_key=roster_key,
         deadlines=deadline or [],
         out_path=out,
-        scheme=scheme,
-        adversary=adversary,
-        small_cohort=small_cohort,
+        flags=_given(
+            scheme=scheme,
+            adversary=adversary,
+            corrupt=_number("--corrupt", corrupt),
+            dropout=_number("--dropout", dropout),
+            graph=graph,
+            threshold=threshold,
+            batch=batch,
+            small_cohort=small_cohort or None,
+        ),
         force=force,
     )
 
@@ -358,6 +399,9 @@ def _join(
     smallest_cohort: Annotated[
         int | None, typer.Option(help="Take no part in a smaller one.", show_default="3")
     ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=2, help="Be summed by whole batches of so many clients, or not at all.")
+    ] = None,
     patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
 ) -> None:
@@ -378,6 +422,7 @@ def _join(
         allow=allow or [],
         semi_honest=semi_honest,
         smallest_cohort=smallest_cohort,
+        batch=batch,
         patience=patience,
         device=device,
     )

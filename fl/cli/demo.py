@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,13 @@ from fl.cli import exit_code
 from fl.cli.drops import Drop, Killer, parse
 from fl.cli.output import Output
 from fl.cli.report import round_fields, round_line, size, threat_model
-from fl.cli.serve import Summing
 from fl.config import ConfigError
-from secagg import Aggregate, Policy, RemoteProtocolError, Roster, Scheme
+from fl.protection import Protection
+from secagg import Aggregate, Bounded, Masking, RemoteProtocolError, Roster, Scheme
 from secagg.crypto import DIGEST_BYTES, Tag, digest
 from secagg.encoding import add_packed, word_type
-from secagg.masking import Adversary
 from secagg.masking.client import encode_inputs
-from secagg.masking.messages import MaskedInput, traffic
+from secagg.masking.messages import MaskedInput, ShareKeys, traffic
 from secagg.policy import read_offer
 from secagg.record import RecordedClient
 from secagg.wire import decode
@@ -38,7 +38,7 @@ STORY = {
     "advertise-keys": "each sends two fresh public keys: for sealing shares, and for masks",
     "share-keys": "each deals shares of its mask key and of its own mask's seed, sealed for each holder",
     "consistency-check": "each signs who has survived, with everything it was shown before",
-    "masked-input": "each sends its words plus its own mask, plus or minus one mask for every other client",
+    "masked-input": "each sends its words plus its own mask, plus or minus one mask for every neighbour",
     "unmasking": "of the survivors' own masks, and of the vanished ones' keys, the server gets shares",
     "input": "each sends its vector, for the server to read",
 }
@@ -51,32 +51,23 @@ class Demo:
     clients: int
     length: int
     bits: int
-    threshold: int | None
     drop: tuple[str, ...]
-    scheme: str
     seed: int
     show: int
-    small_cohort: bool
-    adversary: Adversary
-    corrupt: int | None
+    protection: Protection
+
+    @property
+    def scheme(self) -> str:
+        return self.protection.scheme
+
+    def for_cohort(self, roster: Roster) -> Scheme:
+        spec = Bounded(length=self.length, bound=BOUND, bits=self.bits)
+        return self.protection.for_cohort(self.clients, {"": spec}, roster)
 
 
 def run(out: Output, demo: Demo) -> None:
     """Raises: TooFewClients; ConfigError; RemoteProtocolError if the sum is not the survivors'."""
-    summing = Summing(
-        demo.length,
-        BOUND,
-        demo.bits,
-        None,
-        None,
-        demo.threshold,
-        demo.scheme,
-        demo.adversary,
-        demo.corrupt,
-    )
-    # As it will be, but for the roster, which is made below.
-    stand_in = Roster(bytes(DIGEST_BYTES), {})
-    scheme = summing.for_cohort(demo.clients, stand_in, small_cohort=demo.small_cohort)
+    scheme = demo.for_cohort(Roster(bytes(DIGEST_BYTES), {}))  # as it will be, but for the roster
     drops = parse(demo.drop, demo.clients, scheme.rounds)
     if any(drop.training_round != 1 for drop in drops.values()):
         raise ConfigError("--drop: a demo has one session, so no training round can be named")
@@ -90,8 +81,7 @@ def run(out: Output, demo: Demo) -> None:
             transport.serve("tcp://127.0.0.1:*", server / "server.key", server / "roster") as cohort,
             LocalProcesses() as processes,
         ):
-            roster = cohort.roster.identities
-            scheme = summing.for_cohort(demo.clients, roster, small_cohort=demo.small_cohort)
+            scheme = demo.for_cohort(cohort.roster.identities)
             with out.progress(demo.clients, "starting clients") as started:
                 for u, own in enumerate(clients):
                     args = (out.debug, demo, scheme.offer(), own, cohort.endpoint, drops.get(u))
@@ -109,7 +99,7 @@ def run(out: Output, demo: Demo) -> None:
         verify(out, demo, scheme, total, clients)
         if demo.scheme == "masking":
             show_words(out, demo, clients[demo.show])
-        show_bytes(out, demo, scheme, total, reports)
+        show_bytes(out, demo, scheme, total, reports, clients)
 
 
 def tell(out: Output, report: RoundReport) -> None:
@@ -127,17 +117,15 @@ def client_process(
     debug: bool, demo: Demo, offer: bytes, own: Path, endpoint: str, drop: Drop | None
 ) -> None:
     """Body of a client's process. It leaves its words in its own folder, for the check at the end."""
-    policy = Policy(
-        schemes=frozenset({demo.scheme}),
-        adversary=demo.adversary,
-        corrupt=demo.corrupt,
-        threshold=demo.threshold,
-        smallest_cohort=1,
-    )
     with (
         exit_code(Output(lines=False, debug=debug), own.name),
         transport.join(
-            endpoint, own / "client.key", own / "server.pub", own / "roster", policy=policy, patience=PATIENCE
+            endpoint,
+            own / "client.key",
+            own / "server.pub",
+            own / "roster",
+            policy=demo.protection.policy(),
+            patience=PATIENCE,
         ) as peer,
     ):
         seed = os.urandom(32)
@@ -154,14 +142,17 @@ def client_process(
             return recorders[-1]
 
         peer.contribute(lambda task: x, rounding_seed=seed, progress=Killer(drop).progress, instrument=record)
-        if demo.scheme == "masking" and demo.show == peer.id:
-            save_masked(recorders[0], scheme, own)
+        if demo.scheme == "masking":
+            save_said(recorders[0], scheme, own, masked=demo.show == peer.id)
 
 
-def save_masked(recorder: RecordedClient, scheme: Scheme, own: Path) -> None:
-    """The masked words as they were sent, if they were."""
-    if len(recorder.said) > scheme.rounds.index("masked-input"):
-        message = decode(MaskedInput, recorder.said[scheme.rounds.index("masked-input")])
+def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, masked: bool) -> None:
+    """Whom it dealt shares to, and if they are to be shown the masked words: as it sent them, if it did."""
+    said = dict(zip(scheme.rounds, recorder.said, strict=False))
+    if "share-keys" in said:
+        np.save(own / "dealt-to.npy", list(decode(ShareKeys, said["share-keys"]).sealed))
+    if masked and "masked-input" in said:
+        message = decode(MaskedInput, said["masked-input"])
         bits = scheme.vectors[""].ring_bits(scheme.clients)
         masked = np.zeros(scheme.vectors[""].length, word_type(bits))
         add_packed(masked, message.packed[0], bits)
@@ -224,24 +215,23 @@ def show_words(out: Output, demo: Demo, own: Path) -> None:
     out.record({"client": demo.show, **{name: column.tolist() for name, column in columns.items()}})
 
 
-def show_bytes(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, reports: list[RoundReport]) -> None:
+def show_bytes(
+    out: Output,
+    demo: Demo,
+    scheme: Scheme,
+    total: Aggregate,
+    reports: list[RoundReport],
+    clients: list[Path],
+) -> None:
     """Bytes by round of one surviving client, beside the formula; and per coordinate."""
     alive = {report.round: report.alive for report in reports}
     last = reports[-1].alive
     u = demo.show if demo.show in last else min(last)
-    predicted = (
-        traffic(
-            scheme,  # type: ignore[arg-type]
-            0,
-            u,
-            alive["advertise-keys"],
-            alive["share-keys"],
-            total.survivors,
-            alive.get("consistency-check"),
-        )
-        if demo.scheme == "masking"
-        else {}
-    )
+    predicted: Mapping[str, tuple[int, int]] = {}
+    if isinstance(scheme, Masking):
+        U1, U2, U4 = alive["advertise-keys"], alive["share-keys"], alive.get("consistency-check")
+        holders = None if scheme.complete else set(np.load(clients[u] / "dealt-to.npy").tolist())
+        predicted = traffic(scheme, 0, u, U1, U2, total.survivors, U4, holders)
     rows = []
     for report in reports:
         up, down = report.up[u], report.down.get(u, 0)
@@ -254,6 +244,6 @@ def show_bytes(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, report
     sent = sum(report.up[u] for report in reports)
     out.say(
         f"client {u} sent {size(sent)} in all, {8 * sent / demo.length:.2f} bits a coordinate; "
-        f"{threat_model(demo.scheme, demo.adversary)}"
+        f"{threat_model(demo.scheme, demo.protection.adversary)}"
     )
     out.record({"client": u, "bytes_up": sent, "bits_per_coordinate": 8 * sent / demo.length})

@@ -39,14 +39,17 @@ def run(
     allow: Sequence[str],
     semi_honest: bool,
     smallest_cohort: int | None,
+    batch: int | None,
     patience: float,
     device: str,
 ) -> None:
     """Contribute one vector, or train until the server closes."""
     if (data is None) == (vector is None):
         raise ConfigError("give --input, a vector to contribute, or --data, a folder to train on")
-    if policy_file is not None and (allow or semi_honest or smallest_cohort is not None):
-        raise ConfigError("--policy says it all: not --allow, --semi-honest or --smallest-cohort beside it")
+    if policy_file is not None and (allow or semi_honest or smallest_cohort is not None or batch is not None):
+        raise ConfigError(
+            "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch with it"
+        )
     if unknown := set(allow) - {"masking", "plain"}:
         raise ConfigError(f"--allow {min(unknown)}: the schemes are masking and plain")
     if not 0 < patience < 1e9:
@@ -59,6 +62,7 @@ def run(
             schemes=frozenset({"masking", *allow}),
             adversary="semi-honest" if semi_honest or roster is None else "active",
             smallest_cohort=3 if smallest_cohort is None else smallest_cohort,
+            batch=batch,
         )
     if roster is None:
         out.warn("no --roster: who else takes part, this client takes on the server's word: semi-honest")

@@ -97,6 +97,13 @@ class TrainingDisplay:
         with Live(get_renderable=self._render, refresh_per_second=4) as self._live:
             yield self
 
+    def say(self, text: str) -> None:
+        """Lines that stay above the rounds."""
+        if self._live is None:
+            self.out.say(text)
+        else:
+            self._live.console.print(text, highlight=False, markup=False)
+
     def protocol_round(self, report: RoundReport) -> None:
         if report.round == "join":
             self._rounds = []

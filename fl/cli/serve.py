@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from secagg.ledger import Ledger
 
 import transport
 from fl.cli.output import Output
@@ -22,10 +23,10 @@ from fl.cli.report import (
     threat_model,
     training_line,
 )
-from fl.config import ConfigError, RunConfig
-from secagg import Bounded, Masking, Plain, Roster, Scheme, Weight
+from fl.config import CHOICES, ConfigError, RunConfig
+from fl.protection import Protection
+from secagg import Bounded, Scheme, Weight
 from secagg.encoding import Spec
-from secagg.masking import Adversary
 from transport import Cohort, RoundReport
 
 CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
@@ -57,34 +58,13 @@ class Summing:
     bits: int
     clip: float | None
     max_weight: int | None
-    threshold: int | None
-    scheme: str
-    adversary: Adversary
-    corrupt: int | None
 
-    def for_cohort(self, clients: int, roster: Roster | None, *, small_cohort: bool) -> Scheme:
-        """Raises: LocalProtocolError where there is no such session; ConfigError for an unknown scheme."""
+    def vectors(self) -> dict[str, Spec]:
         spec = Bounded(length=self.length, bound=self.bound, bits=self.bits, clip=self.clip)
         vectors: dict[str, Spec] = {"": spec}
         if self.max_weight is not None:
             vectors["weight"] = Weight(maximum=self.max_weight)
-        if self.scheme == "masking":
-            return Masking.for_cohort(
-                clients,
-                vectors,
-                adversary=self.adversary,
-                roster=roster,
-                corrupt=self.corrupt,
-                threshold=self.threshold,
-                small_cohort=small_cohort,
-            )
-        if self.scheme == "plain":
-            return Plain.for_cohort(clients, vectors, small_cohort=small_cohort)
-        raise ConfigError(f"no scheme {self.scheme!r}: there are masking and plain")
-
-    def __post_init__(self) -> None:
-        if self.adversary not in ("active", "semi-honest"):
-            raise ConfigError(f"no adversary {self.adversary!r}: there are active and semi-honest")
+        return vectors
 
 
 def run(
@@ -98,12 +78,10 @@ def run(
     roster_key: Path | None,
     deadlines: Sequence[str],
     out_path: Path | None,
-    scheme: str | None,
-    adversary: str | None,
-    small_cohort: bool,
+    flags: Mapping[str, Any],
     force: bool,
 ) -> None:
-    """Serve one sum, or one training."""
+    """Serve one sum, or one training. flags: fields of `Protection` that were given."""
     if (config is None) == (summing.length == 0):
         raise ConfigError("give --length to sum vectors, or --config to train a model, and not both")
     seconds = parse_deadlines(deadlines)
@@ -113,20 +91,16 @@ def run(
             raise ConfigError(f"{result} exists: choose another --out, or replace it with --force")
         if not result.parent.is_dir():
             raise ConfigError(f"there is no folder {result.parent}: make it, or choose another --out")
+        protection = protection_of(flags)
         with transport.serve(bind, key, roster, roster_key) as cohort:
-            run_sum(
-                out,
-                cohort,
-                summing.for_cohort(len(cohort.roster), cohort.roster.identities, small_cohort=small_cohort),
-                result,
-                seconds,
-            )
+            clients, identities = len(cohort.roster), cohort.roster.identities
+            scheme = protection.for_cohort(clients, summing.vectors(), identities)
+            run_sum(out, cohort, scheme, result, seconds)
         return
+    if "threshold" in flags:
+        raise ConfigError("--threshold is for --length; in training it follows from --corrupt and --dropout")
     folder = out_path or Path("runs/serve")
-    flags = {"scheme": scheme, "adversary": adversary, "small_cohort": small_cohort or None}
-    description = RunConfig.read(
-        config, **{name: value for name, value in flags.items() if value is not None}
-    )
+    description = RunConfig.read(config, **flags)
     with transport.serve(bind, key, roster, roster_key) as cohort:
         prepare_folder(folder, force=force)
         description = msgspec.structs.replace(description, clients=len(cohort.roster), drop=())
@@ -137,6 +111,14 @@ def run(
         records = read_metrics(folder)
     out.say(f"wrote {folder}: test accuracy {records[-1]['accuracy']:.4f}; fl.load({str(folder)!r})")
     out.record({"wrote": folder, "accuracy": records[-1]["accuracy"]})
+
+
+def protection_of(flags: Mapping[str, Any]) -> Protection:
+    """Raises: ConfigError for a word that is not a choice."""
+    for name in ("scheme", "adversary", "graph"):
+        if name in flags and flags[name] not in CHOICES[name]:
+            raise ConfigError(f"--{name} {flags[name]}: there are {' and '.join(CHOICES[name])}")
+    return Protection(**flags)
 
 
 def parse_deadlines(texts: Iterable[str]) -> dict[str, float]:
@@ -192,14 +174,22 @@ def run_training(
     dataset = load(config.dataset, config.data_dir)
     config.write(folder / CONFIG)
     records: list[dict[str, Any]] = []
+    ledger = Ledger()
     display = TrainingDisplay(out, config.rounds)
+
+    def begin(scheme: Scheme) -> None:
+        display.say(scheme.explain())
+        out.record({"scheme": scheme.explain().splitlines()})
+
     with display.running(), (folder / METRICS).open("w") as metrics:
 
         def watch(report: RoundReport) -> None:
             display.protocol_round(report)
             out.record(round_fields(report))
 
-        for trained in serve_rounds(cohort, config, dataset, deadlines=deadlines, watch=watch):
+        rounds = serve_rounds(cohort, config, dataset, deadlines=deadlines, begin=begin, watch=watch)
+        for trained in rounds:
+            ledger.record(trained.survivors)
             record = asdict(trained.record)
             records.append(record)
             metrics.write(json.dumps(record) + "\n")
@@ -210,12 +200,22 @@ def run_training(
             out.record({"training_round": record})
         model = build(config.model, dataset.shape, dataset.classes, config.seed)
         from_vector(model, trained.parameters)
+    if config.scheme != "plain":  # which hides nothing that sums could bring out
+        tell_ledger(out, ledger)
     save(model, Description(config.model, dataset.shape, dataset.classes), folder)
     draw_accuracy(
         folder / PLOT,
         {config.scheme: [record["accuracy"] for record in records]},
         f"{config.dataset}, {config.model}, {config.clients} clients",
     )
+
+
+def tell_ledger(out: Output, ledger: Ledger) -> None:
+    """What the sums of all rounds together reveal."""
+    report = ledger.report()
+    for line in report.lines():
+        out.say(line)
+    out.record({"ledger": asdict(report)})
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

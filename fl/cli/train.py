@@ -18,7 +18,7 @@ from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, size, threat_model
 from fl.config import ConfigError, RunConfig
-from secagg import Policy, Roster
+from secagg import Roster
 from secagg.crypto import DIGEST_BYTES
 from transport import TransportError
 from transport.cohort import LocalProcesses, lay_out_keys
@@ -127,17 +127,16 @@ def client_process(out: Output, config: RunConfig, own: Path, endpoint: str, dro
     """Body of a client's process: what `secagg join` does. It opens nothing but its own folder."""
     from fl.cli import join
 
-    policy = Policy(
-        schemes=frozenset({config.scheme}),
-        adversary=config.adversary,
-        corrupt=config.corrupt,
-        smallest_cohort=1 if config.small_cohort else 3,
-    )
     speaks_up = Output(lines=False, debug=out.debug)
     with (
         exit_code(speaks_up, own.name),
         transport.join(
-            endpoint, own / "client.key", own / "server.pub", own / "roster", policy=policy, patience=PATIENCE
+            endpoint,
+            own / "client.key",
+            own / "server.pub",
+            own / "roster",
+            policy=config.protection.policy(),
+            patience=PATIENCE,
         ) as peer,
     ):
         join.run_training(speaks_up, peer, own, device=config.device, killer=Killer(drop))

@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def keys(folder: Path, here: Here) -> Path:
     """The server's key, three clients' and the roster, in the folder of the command."""
-    assert here("keys", "cohort", "3", "--out", ".").code == 0
+    assert here("keys", "cohort", "4", "--out", ".").code == 0
     np.save("x.npy", np.zeros(5))
     return folder
 
@@ -258,7 +258,7 @@ def test_a_roster_that_is_not_signed_or_was_changed(here: Here, folder: Path, ke
 def test_a_roster_older_than_the_newest_seen(here: Here, folder: Path, keys: Path) -> None:
     keeper = generate("roster")
     write_public("signer.pub", keeper.public)
-    clients = [read_public(f"client{u}.pub") for u in range(3)]
+    clients = [read_public(f"client{u}.pub") for u in range(4)]
     for version in (2, 1):
         Path(f"roster{version}").write_bytes(sign(clients, version, keeper))
     newer, older = (f"{JOIN}{version} --roster-key signer.pub" for version in (2, 1))
@@ -280,22 +280,22 @@ TRUSTING = Policy(adversary="semi-honest")  # two of three are enough then
 
 @pytest.fixture
 def server(keys: Path) -> Iterator[str]:
-    """A session of weighted sums in which clients 1 and 2 take part, and of which the sum must be theirs."""
+    """A session of weighted sums in which clients 1, 2 and 3 take part; the sum must be theirs."""
     vectors = {"": Bounded(length=5, bound=1.0), "weight": Weight(maximum=10)}
-    scheme = Masking.for_cohort(3, vectors)
+    scheme = Masking.for_cohort(4, vectors)
 
     def client(u: int, endpoint: str) -> Contribution | None:
         own = f"client{u}.key"
         with transport.join(endpoint, own, "server.pub", "roster", policy=TRUSTING) as peer:
             return peer.contribute(lambda task: {"": np.full(5, u / 4), "weight": u})
 
-    with ThreadPoolExecutor(3) as threads, transport.serve(LOOPBACK, "server.key", "roster") as cohort:
+    with ThreadPoolExecutor(4) as threads, transport.serve(LOOPBACK, "server.key", "roster") as cohort:
         total = threads.submit(cohort.aggregate, scheme, os.urandom(16))
-        for u in (1, 2):
+        for u in (1, 2, 3):
             threads.submit(client, u, cohort.endpoint)
         yield cohort.endpoint
-        assert total.result().survivors == {1, 2}
-        np.testing.assert_allclose(total.result().mean[""], (1 / 4 + 2 * 2 / 4) / 3, atol=1e-3)
+        assert total.result().survivors == {1, 2, 3}
+        np.testing.assert_allclose(total.result().mean[""], (1 / 4 + 2 * 2 / 4 + 3 * 3 / 4) / 6, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_vector_that_cannot_be(
 def declines(here: Here, folder: Path, server: str) -> None:
     """Client 0 is not waited for any longer."""
     line = f"join --connect {server} --key client0.key --roster roster --input x.npy --smallest-cohort 50"
-    refuses(here, folder, line, 4, "a cohort of 3; this client takes part from 50 on (--smallest-cohort)")
+    refuses(here, folder, line, 4, "a cohort of 4; this client takes part from 50 on (--smallest-cohort)")
 
 
 def test_a_cohort_smaller_than_the_client_accepts(here: Here, folder: Path, server: str) -> None:

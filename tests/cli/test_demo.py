@@ -115,8 +115,9 @@ def test_quiet_prints_nothing(here: Here) -> None:
 
 
 def test_a_client_that_is_lost_too_many_ends_with_code_3(here: Here) -> None:
-    drops = ["--drop", "0@share-keys", "--drop", "1@masked-input", "--adversary", "semi-honest"]
-    ran = here("demo", "--clients", "3", "--length", "9", *drops)
+    drops = ["--drop", "0@share-keys", "--drop", "1@masked-input"]
+    trust = ["--adversary", "semi-honest", "--corrupt", "0"]
+    ran = here("demo", "--clients", "3", "--length", "9", *drops, *trust)
     is_one_line(ran, 3, "1 clients left in round masked-input, 2 needed: no sum, nothing revealed")
 
 

@@ -233,7 +233,9 @@ def test_its_own_configuration_is_accepted_back_and_flags_win_over_it(
         "lr": 0.2,
         "drop": ["2@masked-input"],
     }
-    *rounds, training_round, summary = ran.records
+    scheme, *rounds, training_round, ledger, summary = ran.records
+    assert scheme["scheme"][0].startswith("masking, 4 clients")
+    assert ledger["ledger"]["sessions"] == 1
     assert [report["round"] for report in rounds] == ROUNDS
     assert training_round["training_round"] == again.metrics[0]
     assert [row["scheme"] for row in summary["summary"]["runs"]] == ["masking"]
