@@ -20,7 +20,7 @@ class ServerView:
     aggregate: Aggregate | None = None
 
 
-class _Around:
+class Around:
     """A server session that does what the one inside it does."""
 
     def __init__(self, session: ServerSession) -> None:
@@ -46,7 +46,7 @@ class _Around:
         return self._session.unopened
 
 
-class Recorded(_Around):
+class Recorded(Around):
     """A server session that remembers everything said to it and by it."""
 
     def __init__(self, session: ServerSession) -> None:
@@ -68,7 +68,7 @@ Rule = Callable[[str, ClientId, bytes], bytes | None]
 """(round, client, request) -> the request to send instead; None to send nothing."""
 
 
-class Tampered(_Around):
+class Tampered(Around):
     """A malicious server: one that follows the protocol but for what it sends. For tests.
 
     rule: applied to every request.

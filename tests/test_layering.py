@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # Which of our own packages a folder or file may import. The longest prefix that fits a path decides.
 OURS = {
+    "benchmarks/": {"secagg", "transport", "fl", "benchmarks"},
     "secagg/": {"secagg"},
     "transport/": {"secagg", "transport"},
     "fl/": {"secagg", "fl"},
@@ -47,7 +48,7 @@ NEVER_CALLED_IN_SECAGG = {"open", "print", "input", "exec", "eval", "__import__"
 
 FILES = sorted(
     path.relative_to(ROOT).as_posix()
-    for package in ("secagg", "transport", "fl")
+    for package in ("secagg", "transport", "fl", "benchmarks")
     for path in (ROOT / package).rglob("*.py")
 )
 

@@ -1,0 +1,1 @@
+"""Measurements behind every number of the documents: `python -m benchmarks FOLDER [NAME]`."""

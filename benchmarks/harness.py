@@ -1,0 +1,133 @@
+"""What every measurement shares: cases with progress, a table, and JSON that says where it was taken."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+ROOT = Path(__file__).parent
+RESULTS = ROOT / "results"
+SIZES = ("quick", "full")
+
+Row = dict[str, Any]
+Step = Callable[[str], None]
+"""Told what is being measured, when it begins."""
+
+
+class Benchmark(Protocol):
+    """A module of a folder: what it shows, how it is measured, and how it is read.
+
+    run: size -> rows, one a case. cases: how many there will be.
+    """
+
+    CLAIM: str
+
+    def cases(self, size: str) -> int: ...
+
+    def run(self, size: str, seed: int, step: Step) -> Iterable[Row]: ...
+
+    def table(self, rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]: ...
+
+
+def names(folder: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__")
+
+
+def load(folder: str, name: str) -> Benchmark:
+    return import_module(f"benchmarks.{folder}.{name}")  # type: ignore[return-value]
+
+
+def machine() -> Row:
+    """Of which a time is worth nothing without it."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
+    packages = ("secagg", "cryptography", "numpy", "python-flint", "msgspec", "pyzmq")
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def commit() -> str:
+    """The commit that was measured; with a plus where files had changed."""
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],  # noqa: S607
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.stdout.strip()
+
+
+def measure(folder: str, name: str, size: str, seed: int, console: Console) -> Path:
+    """Run one benchmark, show its table, and write its JSON. Returns the file."""
+    benchmark = load(folder, name)
+    console.print(f"[bold]{folder}/{name}[/bold]: {benchmark.CLAIM}")
+    begun = time.monotonic()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
+        task = progress.add_task("", total=benchmark.cases(size))
+        rows = []
+        for row in benchmark.run(size, seed, lambda what: progress.update(task, description=what)):
+            rows.append(row)
+            progress.advance(task)
+    show(benchmark, rows, console)
+    record = {
+        "claim": benchmark.CLAIM,
+        "size": size,
+        "seed": seed,
+        "commit": commit(),
+        "machine": machine(),
+        "seconds": round(time.monotonic() - begun, 1),
+        "rows": rows,
+    }
+    path = RESULTS / folder / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    return path
+
+
+def show(benchmark: Benchmark, rows: Sequence[Row], console: Console) -> None:
+    header, cells = benchmark.table(rows)
+    table = Table(*header)
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
+
+
+def read(folder: str, name: str) -> Mapping[str, Any]:
+    """The committed result."""
+    return msgspec.json.decode((RESULTS / folder / f"{name}.json").read_bytes(), type=dict)

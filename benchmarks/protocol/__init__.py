@@ -1,0 +1,1 @@
+"""What the protocols cost: time, bytes and memory."""
