@@ -236,10 +236,13 @@ class _Running:
         return self.session.waiting_for - self.lost.keys() - self.router.gone
 
     def invite(self, u: ClientId) -> None:
-        """u has just connected. In a session already joined, a client that comes back is a dropout of it."""
+        """u has just connected. In a session already joined, a client that comes back is a dropout of it; one
+        that would not join, or could not, may think again while there is time.
+        """
         if u in self.joined:
             self.lose(u, "restarted")
-        elif self.session.round == "join":
+        elif u in self.session.waiting_for and self.session.round == "join":
+            self.lost.pop(u, None)
             self.router.send(u, self.offer)
 
     def take(self, u: ClientId, frame: ClientFrame, payload: Raw | None) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
+from typing import Any
 
 import numpy as np
 import pytest
-from loopback import Federation, Instrumented, exact_sum, vanish, vector
+from loopback import PATIENCE, Federation, Instrumented, exact_sum, vanish, vector
 from msgspec.structs import replace
 
 from fl.cli.report import round_line
@@ -218,3 +219,24 @@ def test_a_client_that_insists_on_batches_refuses_to_be_summed_without(
             cohort.aggregate(scheme_of(cohort), os.urandom(16))
     with pytest.raises(RemoteProtocolError, match="by batches of 0; this client insists on 5"):
         clients[0].result()
+
+
+def test_a_client_that_would_not_join_may_think_again_while_the_round_is_open(
+    federation: Federation, threads: ThreadPoolExecutor
+) -> None:
+    joining = Event()
+    with federation.serve() as cohort:
+        total = threads.submit(cohort.aggregate, scheme_of(cohort), os.urandom(16))
+
+        def start(u: int, policy: Policy = ACTIVE, **how: Any) -> Future[Any]:
+            return threads.submit(federation.contribute, u, cohort.endpoint, LENGTH, policy=policy, **how)
+
+        for u in (1, 2, 3):
+            start(u)
+        with pytest.raises(RemoteProtocolError, match="insists on 5"):
+            start(0, Policy(batch=5)).result()
+        again = start(0, progress=lambda round, sent, size: joining.set())
+        assert joining.wait(PATIENCE)
+        start(4)
+        assert total.result().survivors == frozenset(range(N))
+        assert again.result().summed
