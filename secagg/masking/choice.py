@@ -13,10 +13,9 @@ from secagg.identity import Roster
 Adversary = Literal["semi-honest", "active"]
 GraphChoice = Literal["auto", "complete", "sparse"]
 
-CORRUPT: Final = 0.1
+CORRUPT: Final = 0.1  # fractions of the cohort that are assumed where nothing else is said
 DROPOUT: Final = 0.3
 SMALLEST_SPARSE: Final = 50
-"""Fractions of the cohort that are assumed where nothing else is said."""
 
 
 def least_quorum(clients: int, adversary: Adversary, corrupt: int) -> int:

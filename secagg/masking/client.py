@@ -256,6 +256,8 @@ class AwaitingShareKeys(NeverPickled):
         """ "assert that all signatures are valid": of the whole cohort, whoever u's neighbours are."""
         terms = self.terms
         if (identity := terms.identity) is None:
+            if any(signature for _, _, signature in keys.values()):
+                raise RemoteProtocolError("signed keys in a session where nothing is signed")
             return
         parameters, roster = terms.parameters.digest(), identity.roster
         for v, (c_pk, s_pk, signature) in keys.items():
@@ -305,6 +307,9 @@ class AwaitingMaskedInput(NeverPickled):
         holders = session.held(U2)
         if request.dealt.keys() != set(holders) - {session.u}:
             raise RemoteProtocolError("the server passes on shares from others than this client's dealers")
+        signed = session.terms.identity is not None
+        if any((delivery.commitments is not None) != signed for delivery in request.dealt.values()):
+            raise RemoteProtocolError("commitments are there against an active server, and only then")
         # "y_u <- x_u + PRG(b_u) + sum over v in U2 of Delta_uv PRG(s_uv)  (mod R)"; of u's neighbours
         for name, y in x_u.items():
             add_mask(y, self_mask_key(self.b_u, session.sid, session.u, name), prg)

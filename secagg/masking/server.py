@@ -204,6 +204,8 @@ class MaskingServer(NeverPickled):
             statement = keys_statement(self._digest, roster.digest, self._context, self._nonce, u, *keys)
             if not roster.signed_by(u, statement, message.signature):
                 raise RemoteProtocolError("advertised keys without its signature")
+        elif message.signature:
+            raise RemoteProtocolError("advertised signed keys in a session where nothing is signed")
         self._public |= pair
         self._keys[u] = (message.c_pk, message.s_pk, message.signature)
 
@@ -227,6 +229,8 @@ class MaskingServer(NeverPickled):
             if not roster.signed_by(u, shares_statement(self._sid, u, message), message.signature):
                 raise RemoteProtocolError("shared secrets without its signature")
             self._commitment[u], self._commitments[u] = message.commitment, message.commitments
+        elif message.commitment or message.commitments or message.signature:
+            raise RemoteProtocolError("committed to shares in a session where nothing is signed")
         for holder, sealed in message.sealed.items():
             self._sealed[holder][u] = sealed
 

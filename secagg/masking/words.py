@@ -24,10 +24,11 @@ def in_words(scheme: Masking) -> Iterator[str]:
     yield from scheme.describe_vectors()
     yield from _complete(scheme) if scheme.complete else _sparse(scheme)
     if scheme.batch:
+        spare = (n - scheme.m_min) // scheme.batch
         yield (
             f"summed by whole batches of {scheme.batch} clients, in the order of ids: all of one are in the "
-            "sum or none: who is lost takes its batch with it, and the sums of many sessions tell no two "
-            "clients of a batch apart"
+            f"sum or none, and the sums of many sessions tell no two of a batch apart; up to {spare} batches "
+            "may be incomplete"
         )
     if active:
         open_ends = "one malicious model sent to everybody, or malice spread over rounds"
