@@ -61,13 +61,22 @@ def transcript(tag: Tag, *parts: bytes | int | str) -> bytes:
     """The tag, the protocol version and the parts, each with its kind and length: no two lists give the same
     bytes. Integers are below 2^64.
     """
-    encoded = [f"secagg/{PROTOCOL_VERSION}/".encode() + tag.value]
+    encoded = [_PREFIX[tag]]
     for part in parts:
         if isinstance(part, int):
-            encoded.append(b"i" + part.to_bytes(8, "big"))
+            encoded += (_NINE, b"i", part.to_bytes(8, "big"))
         else:
-            encoded.append(b"s" + part.encode() if isinstance(part, str) else b"b" + part)
-    return b"".join(len(p).to_bytes(8, "big") + p for p in encoded)
+            kind, raw = (b"s", part.encode()) if isinstance(part, str) else (b"b", part)
+            encoded += ((len(raw) + 1).to_bytes(8, "big"), kind, raw)
+    return b"".join(encoded)
+
+
+_NINE: Final = (9).to_bytes(8, "big")
+_PREFIX: Final = {
+    tag: len(name).to_bytes(8, "big") + name
+    for tag in Tag
+    for name in [f"secagg/{PROTOCOL_VERSION}/".encode() + tag.value]
+}
 
 
 def digest(tag: Tag, *parts: bytes | int | str) -> bytes:

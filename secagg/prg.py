@@ -1,31 +1,85 @@
-"""PRG (Bonawitz et al., section 3.3): a stream cipher's keystream, expanded and added block by block.
+"""PRG (Bonawitz et al., section 3.3): stream ciphers' keystreams, expanded and added block by block.
 
 Counter and nonce start at 0: a seed is derived for one stream and never used for another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
+from time import perf_counter
 from typing import Any, Final, Literal
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import DTypeLike, NDArray
 
 Prg = Literal["aes-128-ctr", "chacha20"]
-
-_CIPHERS: Final[Mapping[Prg, Callable[[bytes], Cipher[Any]]]] = {
-    "aes-128-ctr": lambda seed: Cipher(algorithms.AES(seed[:16]), modes.CTR(bytes(16))),
-    "chacha20": lambda seed: Cipher(algorithms.ChaCha20(seed, bytes(16)), mode=None),
-}
-"""AES-128 (FIPS 197) in counter mode (SP 800-38A) under the seed's first 16 bytes, from a counter block of
-zeros; ChaCha20 (RFC 8439) under the seed, from block 0 under a nonce of zeros.
-"""
-SEED_BYTES: Final = 32
-BLOCK_BYTES: Final = 128 * 1024  # zeros, keystream and target block stay in the second-level cache
-_ZEROS: Final = bytes(BLOCK_BYTES)
-
 Words = NDArray[np.unsignedinteger[Any]]
+
+SEED_BYTES: Final = 32
+BLOCK_BYTES: Final = 128 * 1024  # zeros, keystream and a block of the sum stay in the second-level cache
+OPEN_STREAMS: Final = 64  # expanded side by side, on one block of the sum after the other
+_LONG: Final = 64 * 1024  # bytes from which a second cipher context pays
+_ZEROS: Final = memoryview(bytes(BLOCK_BYTES))
+
+
+def _aes(seed: bytes, at: int) -> CipherContext:
+    return Cipher(algorithms.AES(seed[:16]), modes.CTR((at // 16).to_bytes(16, "big"))).encryptor()
+
+
+def _chacha20(seed: bytes, at: int) -> CipherContext:
+    return Cipher(algorithms.ChaCha20(seed, (at // 64).to_bytes(4, "little") + bytes(12)), None).encryptor()
+
+
+_CIPHERS: Final[Mapping[Prg, tuple[int, Callable[[bytes, int], CipherContext]]]] = {
+    "aes-128-ctr": (16, _aes),
+    "chacha20": (64, _chacha20),
+}
+"""PRG -> bytes of a block, and the cipher from the block on that holds a byte. AES-128 (FIPS 197) in counter
+mode (SP 800-38A) under the seed's first 16 bytes, counting from 0; ChaCha20 (RFC 8439) under the seed, from
+block 0 under a nonce of zeros.
+"""
+
+
+@lru_cache(maxsize=1)
+def gcm_is_faster() -> bool:
+    """Whether this machine's AES-GCM code, authentication and all, outruns its AES-CTR code: OpenSSL may have
+    vector instructions for the one and not for the other. Tried once, in a few milliseconds.
+    """
+    gcm, ctr = Cipher(algorithms.AES(bytes(16)), modes.GCM(bytes(12))).encryptor(), _aes(bytes(16), 0)
+    best, buffer = {gcm: math.inf, ctr: math.inf}, bytearray(BLOCK_BYTES)
+    for _ in range(8):
+        for context in best:
+            begun = perf_counter()
+            context.update_into(_ZEROS, buffer)
+            best[context] = min(best[context], perf_counter() - begun)
+    return best[gcm] < best[ctr]
+
+
+class _Stream:
+    """One keystream from byte `at` on, of which some `length` bytes will be wanted."""
+
+    __slots__ = ("_context", "_head")
+
+    def __init__(self, seed: bytes, prg: Prg, at: int, length: int) -> None:
+        block, cipher = _CIPHERS[prg]
+        self._head = b""
+        if prg == "aes-128-ctr" and at == 0 and length >= _LONG and gcm_is_faster():
+            # GCM under a nonce of zeros encrypts with the counter from 2 on.
+            self._head = cipher(seed, 0).update(_ZEROS[:32])
+            self._context = Cipher(algorithms.AES(seed[:16]), modes.GCM(bytes(12))).encryptor()
+        else:
+            self._context = cipher(seed, at)
+            self._context.update(_ZEROS[: at % block])
+
+    def fill(self, raw: memoryview) -> None:
+        if self._head:
+            raw[:32], self._head = self._head, b""
+            raw = raw[32:]
+        self._context.update_into(_ZEROS[: len(raw)], raw)
 
 
 def keystream(seed: bytes, count: int, dtype: DTypeLike, prg: Prg = "aes-128-ctr") -> Iterator[Words]:
@@ -33,26 +87,40 @@ def keystream(seed: bytes, count: int, dtype: DTypeLike, prg: Prg = "aes-128-ctr
 
     Every block is a view of one buffer that the next block overwrites.
     """
-    encryptor = _CIPHERS[prg](seed).encryptor()
-    words = np.empty(BLOCK_BYTES // np.dtype(dtype).itemsize, dtype=np.dtype(dtype).newbyteorder("<"))
-    raw = words.view(np.uint8).data
+    words = _scratch(dtype)
+    stream = _Stream(seed, prg, 0, count * words.itemsize)
     for start in range(0, count, len(words)):
         block = words[: min(len(words), count - start)]
-        encryptor.update_into(memoryview(_ZEROS)[: block.nbytes], raw[: block.nbytes])
+        stream.fill(block.view(np.uint8).data)
         yield block
 
 
-def add_mask(y: Words, seed: bytes, prg: Prg = "aes-128-ctr") -> None:
-    """y += PRG(seed) in place, modulo the word: reduced to the ring's b bits when packed or read."""
-    start = 0
-    for block in keystream(seed, len(y), y.dtype, prg):
-        y[start : start + len(block)] += block
-        start += len(block)
+def add_masks(
+    y: Words,
+    plus: Iterable[bytes] = (),
+    minus: Iterable[bytes] = (),
+    prg: Prg = "aes-128-ctr",
+    start: int = 0,
+) -> None:
+    """y += the streams under the seeds of `plus`, less those of `minus`, in place, modulo the word.
+
+    Reduced to the ring's b bits when packed or read. start: the word of each stream that belongs to y[0].
+    """
+    words = _scratch(y.dtype)
+    for seeds, apply in ((iter(plus), np.add), (iter(minus), np.subtract)):
+        while streams := [
+            _Stream(seed, prg, start * y.itemsize, y.nbytes) for seed in islice(seeds, OPEN_STREAMS)
+        ]:
+            # All of them on one block of y before the next: y stays in the cache too.
+            for first in range(0, len(y), len(words)):
+                target = y[first : first + len(words)]
+                block = words[: len(target)]
+                raw = block.view(np.uint8).data
+                for stream in streams:
+                    stream.fill(raw)
+                    apply(target, block, out=target)
 
 
-def subtract_mask(y: Words, seed: bytes, prg: Prg = "aes-128-ctr") -> None:
-    """y -= PRG(seed) in place, modulo the word."""
-    start = 0
-    for block in keystream(seed, len(y), y.dtype, prg):
-        y[start : start + len(block)] -= block
-        start += len(block)
+def _scratch(dtype: DTypeLike) -> Words:
+    word = np.dtype(dtype)
+    return np.empty(BLOCK_BYTES // word.itemsize, dtype=word.newbyteorder("<"))

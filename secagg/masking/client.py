@@ -45,7 +45,7 @@ from secagg.masking.messages import (
     UnmaskingRequest,
 )
 from secagg.params import Parameters, named_values
-from secagg.prg import SEED_BYTES, Words, add_mask, subtract_mask
+from secagg.prg import SEED_BYTES, Words, add_masks
 from secagg.session import Contribute, Once
 from secagg.shamir import SHARE_BYTES, is_share, share
 from secagg.wire import MAX_ID, Join, Raw, Task, decode
@@ -311,13 +311,12 @@ class AwaitingMaskedInput(NeverPickled):
         if any((delivery.commitments is not None) != signed for delivery in request.dealt.values()):
             raise RemoteProtocolError("commitments are there against an active server, and only then")
         # "y_u <- x_u + PRG(b_u) + sum over v in U2 of Delta_uv PRG(s_uv)  (mod R)"; of u's neighbours
+        u, sid = session.u, session.sid
+        agreed = {v: self.s_sk.agree(session.keys[v][1]) for v in sorted(session.graph.neighbours(u) & U2)}
         for name, y in x_u.items():
-            add_mask(y, self_mask_key(self.b_u, session.sid, session.u, name), prg)
-        for v in sorted(session.graph.neighbours(session.u) & U2):
-            s_uv = self.s_sk.agree(session.keys[v][1])
-            apply = add_mask if session.u > v else subtract_mask
-            for name, y in x_u.items():
-                apply(y, pair_mask_key(s_uv, session.sid, session.u, v, name), prg)
+            seeds = {v: pair_mask_key(s_uv, sid, u, v, name) for v, s_uv in agreed.items()}
+            plus = [self_mask_key(self.b_u, sid, u, name)] + [seeds[v] for v in seeds if u > v]
+            add_masks(y, plus, [seeds[v] for v in seeds if u < v], prg)
         masked = MaskedInput([memoryview(pack(x_u[name], bits[name])) for name in sorted(x_u)])
         holding = Holding(session, U2, holders, self.incoming, request.dealt, self.own_shares)
         if session.terms.identity is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +53,7 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
-from secagg.prg import Words, add_mask, subtract_mask
+from secagg.prg import Words, add_masks
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
 from secagg.wire import MAX_ID, Raw, Task, check_join, decode, encode
@@ -352,20 +353,23 @@ class MaskingServer(NeverPickled):
         # Rebuilt before anything is subtracted: a secret that cannot be had ends the session whole.
         masks = {u: self._rebuild_mask(u) for u in sorted(self._U3)}
         keys = {v: self._rebuild_key(v) for v in sorted(self._U2 - self._U3)}
-        prg, graph = self._parameters.prg, self._graph
-        for u, b_u in masks.items():
-            for name, total in self._total.items():
-                subtract_mask(total, self_mask_key(b_u, self._sid, u, name), prg)
-        for v, s_sk in keys.items():
-            for u in sorted(graph.neighbours(v) & masks.keys()):
-                s_uv = s_sk.agree(self._keys[u][1])
-                # u added the pair's mask where u > v, and subtracted it where u < v.
-                apply = subtract_mask if u > v else add_mask
-                for name, total in self._total.items():
-                    apply(total, pair_mask_key(s_uv, self._sid, u, v, name), prg)
+        left = {
+            (u, v): s_sk.agree(self._keys[u][1])
+            for v, s_sk in keys.items()
+            for u in self._graph.neighbours(v) & masks.keys()
+        }
+        for name, total in self._total.items():
+            # u added the pair's mask where u > v, and subtracted it where u < v.
+            own = (self_mask_key(b_u, self._sid, u, name) for u, b_u in masks.items())
+            added = (self._pair(uv, s_uv, name) for uv, s_uv in left.items() if uv[0] > uv[1])
+            subtracted = (self._pair(uv, s_uv, name) for uv, s_uv in left.items() if uv[0] < uv[1])
+            add_masks(total, subtracted, chain(own, added), self._parameters.prg)
         n, specs = self._parameters.clients, self._parameters.vectors
         codes = {name: centred(specs[name], self._total.pop(name), n) for name in sorted(specs)}
         return Aggregate.of_codes(specs, self._U3, codes)
+
+    def _pair(self, uv: tuple[ClientId, ClientId], s_uv: bytes, name: str) -> bytes:
+        return pair_mask_key(s_uv, self._sid, *uv, name)
 
     def _rebuild(self, v: ClientId, shares: Mapping[int, int]) -> bytes:
         """SS.recon of one secret of v from the t holders with the lowest points that kept their places."""
