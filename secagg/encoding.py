@@ -265,28 +265,47 @@ def encode(
 def centred(spec: Spec, total: Words, clients: int) -> NDArray[np.int64]:
     """The sum of codes as signed integers, exact: (m,) words modulo 2^b -> (m,) int64."""
     bits = spec.ring_bits(clients)
-    signed = total.astype(np.int64)
-    signed &= 2**bits - 1
-    if isinstance(spec, Bounded):
-        signed[signed >= 2 ** (bits - 1)] -= 2**bits
+    signed = np.empty(len(total), np.int64)
+    for start in range(0, len(total), _BLOCK):
+        block = signed[start : start + _BLOCK]
+        block[:] = total[start : start + _BLOCK]
+        block &= 2**bits - 1
+        if isinstance(spec, Bounded):
+            block[block >= 2 ** (bits - 1)] -= 2**bits
     return signed
 
 
-def decode(
-    spec: Spec, codes: NDArray[np.int64], *, survivors: int, total_weight: int, max_weight: int
-) -> tuple[NDArray[Any], NDArray[np.float64], float]:
-    """(sum, mean, bound of the mean's error) from the exact sum of codes.
+def decode_sum(spec: Spec, codes: NDArray[np.int64], *, max_weight: int) -> NDArray[Any]:
+    """sum of w x from the exact sum of codes; for integer vectors the integers themselves."""
+    if not isinstance(spec, Bounded):
+        return codes
+    return _scaled(codes, spec.bound / spec.levels * max_weight)
 
-    Bounded: sum of w x, weighted mean, and |U3| (r / L) w_max / sum w, which no coordinate's error exceeds
-    where no client clipped: each code is less than one level off. Others: the integers, their plain mean, 0.
+
+def decode_mean(
+    spec: Spec, codes: NDArray[np.int64], *, survivors: int, total_weight: int, max_weight: int
+) -> NDArray[np.float64]:
+    """The weighted mean; for integer vectors the plain one."""
+    if not isinstance(spec, Bounded):
+        return codes / survivors
+    return _scaled(codes, spec.bound / spec.levels * max_weight / total_weight)
+
+
+def _scaled(codes: NDArray[np.int64], factor: float) -> NDArray[np.float64]:
+    real = codes.astype(np.float64)
+    real *= factor
+    return real
+
+
+def error_bound(spec: Spec, *, survivors: int, total_weight: int, max_weight: int) -> float:
+    """|U3| (r / L) w_max / sum w: no coordinate of the mean is farther off, where no client clipped, since each
+    code is less than one level off. 0 for integer vectors.
     """
     if not isinstance(spec, Bounded):
-        return codes, codes / survivors, 0.0
+        return 0.0
     step = spec.bound / spec.levels * max_weight
     # The last term covers the float64 arithmetic of encoding and decoding.
-    error = survivors * step / total_weight + spec.bound * 2.0**-44
-    real = codes.astype(np.float64)
-    return real * step, real * (step / total_weight), error
+    return survivors * step / total_weight + spec.bound * 2.0**-44
 
 
 def packed_bytes(length: int, bits: int) -> int:

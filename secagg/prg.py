@@ -63,6 +63,7 @@ class _Stream:
     """One keystream from byte `at` on, of which some `length` bytes will be wanted."""
 
     __slots__ = ("_context", "_head")
+    _context: CipherContext
 
     def __init__(self, seed: bytes, prg: Prg, at: int, length: int) -> None:
         block, cipher = _CIPHERS[prg]

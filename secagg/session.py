@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.crypto import Rng, system_rng
-from secagg.encoding import Clipping, Spec, Vector, Vectors, Weight, decode
+from secagg.encoding import (
+    Clipping,
+    Spec,
+    Vector,
+    Vectors,
+    Weight,
+    decode_mean,
+    decode_sum,
+    error_bound,
+)
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, Roster
 from secagg.wire import Raw
@@ -30,7 +40,8 @@ class Aggregate:
     """What the server learns of a session: sums over the survivors, U3, and nothing of any one of them.
 
     codes: the exact sum in the ring, centred, (m,) int64; empty in `plain`. sum: weighted sum, for integer
-    vectors the integers. mean: the weighted mean, for integer vectors the plain one. error_bound: no
+    vectors the integers. mean: the weighted mean, for integer vectors the plain one; both are computed from
+    the codes at each look. error_bound: no
     coordinate of `mean` is farther from the mean of the clients' clipped vectors.
     """
 
@@ -45,23 +56,37 @@ class Aggregate:
         cls, specs: Vectors, survivors: frozenset[ClientId], codes: Mapping[str, NDArray[np.int64]]
     ) -> Aggregate:
         total_weight, max_weight = weights(specs, survivors, codes)
-        decoded = {
-            name: decode(
-                spec,
-                codes[name],
-                survivors=len(survivors),
-                total_weight=total_weight,
-                max_weight=max_weight,
-            )
-            for name, spec in specs.items()
+        number: dict[str, Any] = {
+            "survivors": len(survivors),
+            "total_weight": total_weight,
+            "max_weight": max_weight,
         }
         return cls(
             survivors,
             codes,
-            {name: d[0] for name, d in decoded.items()},
-            {name: d[1] for name, d in decoded.items()},
-            {name: d[2] for name, d in decoded.items()},
+            _Decoded(
+                codes, {name: partial(decode_sum, specs[name], max_weight=max_weight) for name in specs}
+            ),
+            _Decoded(codes, {name: partial(decode_mean, specs[name], **number) for name in specs}),
+            {name: error_bound(spec, **number) for name, spec in specs.items()},
         )
+
+
+@dataclass(frozen=True)
+class _Decoded(Mapping[str, NDArray[Any]]):
+    """Vectors that are decoded when they are looked at, and not kept: each takes twice an accumulator."""
+
+    _codes: Mapping[str, NDArray[np.int64]] = field(repr=False)
+    _decoders: Mapping[str, Callable[[NDArray[np.int64]], NDArray[Any]]] = field(repr=False)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._decoders[name](self._codes[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoders)
+
+    def __len__(self) -> int:
+        return len(self._decoders)
 
 
 def weights(
