@@ -298,7 +298,7 @@ def _scaled(codes: NDArray[np.int64], factor: float) -> NDArray[np.float64]:
 
 
 def error_bound(spec: Spec, *, survivors: int, total_weight: int, max_weight: int) -> float:
-    """|U3| (r / L) w_max / sum w: no coordinate of the mean is farther off, where no client clipped, since each
+    """|U3| (r / L) w_max / sum w: no coordinate of the mean is farther off where none clipped, since each
     code is less than one level off. 0 for integer vectors.
     """
     if not isinstance(spec, Bounded):
