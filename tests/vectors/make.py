@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.vectors import choices, coding, primitives
-from tests.vectors.bad import bad
-from tests.vectors.plans import plans
+from tests.vectors.makers import choices, coding, primitives
+from tests.vectors.makers.bad import bad
+from tests.vectors.makers.plans import plans
+from tests.vectors.makers.sessions import play
+from tests.vectors.makers.signing import signatures
+from tests.vectors.makers.spoken import messages
 from tests.vectors.replay import FOLDER
-from tests.vectors.sessions import play
-from tests.vectors.signing import signatures
-from tests.vectors.spoken import messages
 
 WIDTH = 110
 

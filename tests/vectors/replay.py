@@ -11,9 +11,9 @@ from typing import Any
 from secagg import Identity, Roster, SecAggError
 from secagg.crypto import SigningKey
 from secagg.policy import read_offer
-from tests.vectors.chance import Record
-from tests.vectors.plans import Json
-from tests.vectors.sessions import COEFFICIENT_BYTES, conversation, result_of
+from tests.vectors.makers.chance import Record
+from tests.vectors.makers.plans import Json
+from tests.vectors.makers.sessions import COEFFICIENT_BYTES, conversation, result_of
 
 FOLDER = Path(__file__).parent
 

@@ -14,8 +14,8 @@ import pytest
 import secagg
 from secagg import Policy, SecAggError
 from tests.vectors import independent as i
-from tests.vectors.choices import roster_of
-from tests.vectors.plans import Json
+from tests.vectors.makers.choices import roster_of
+from tests.vectors.makers.plans import Json
 from tests.vectors.replay import Session, act, each_bad, load, session
 
 unhex = bytes.fromhex

@@ -22,11 +22,11 @@ from secagg.policy import read_offer
 from secagg.shamir import recon
 from tests.vectors import independent as i
 from tests.vectors import independent_choice as choice
-from tests.vectors.chance import Record
-from tests.vectors.choices import roster_of
 from tests.vectors.independent_check import differences
 from tests.vectors.make import files
-from tests.vectors.primitives import stream
+from tests.vectors.makers.chance import Record
+from tests.vectors.makers.choices import roster_of
+from tests.vectors.makers.primitives import stream
 from tests.vectors.replay import FOLDER, load, session
 
 unhex = bytes.fromhex

@@ -8,9 +8,9 @@ from typing import Any
 from secagg import Counts, Masking, Plain
 from secagg.encoding import Spec
 from tests.vectors import independent as i
-from tests.vectors.bad_encodings import Pairs, Raw, wider, written
-from tests.vectors.choices import ONE, SEVERAL, roster_of
-from tests.vectors.plans import Json
+from tests.vectors.makers.bad_encodings import Pairs, Raw, wider, written
+from tests.vectors.makers.choices import ONE, SEVERAL, roster_of
+from tests.vectors.makers.plans import Json
 
 MALFORMED, IMPOSSIBLE, FORM = (
     "not the parameters of a session",

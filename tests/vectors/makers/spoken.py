@@ -25,8 +25,8 @@ from secagg.masking.messages import (
 from secagg.plain import Input
 from secagg.wire import MAX_ID, Join, Message, Task
 from secagg.wire import encode as to_bytes
-from tests.vectors.chance import Counter
-from tests.vectors.plans import Json
+from tests.vectors.makers.chance import Counter
+from tests.vectors.makers.plans import Json
 
 FORMS = (0, 127, 128, 255, 256, 65535, 65536, MAX_ID)
 

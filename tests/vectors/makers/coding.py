@@ -19,10 +19,10 @@ from secagg.encoding import (
     word_type,
 )
 from secagg.prg import keystream
-from tests.vectors import published
-from tests.vectors.chance import Counter
-from tests.vectors.plans import Json
-from tests.vectors.sessions import specification
+from tests.vectors.makers import published
+from tests.vectors.makers.chance import Counter
+from tests.vectors.makers.plans import Json
+from tests.vectors.makers.sessions import specification
 
 # packing.json
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
-from tests.vectors import bad_endings as endings
-from tests.vectors import bad_messages as messages
-from tests.vectors.bad_encodings import malformed
-from tests.vectors.bad_offers import offers
-from tests.vectors.plans import Json
-from tests.vectors.scene import Scene
+from tests.vectors.makers import bad_endings as endings
+from tests.vectors.makers import bad_messages as messages
+from tests.vectors.makers.bad_encodings import malformed
+from tests.vectors.makers.bad_offers import offers
+from tests.vectors.makers.plans import Json
+from tests.vectors.makers.scene import Scene
 
 U = 300  # whom most of it befalls: neither the lowest id nor the highest, and a survivor
 

@@ -9,10 +9,10 @@ from secagg import Bounded, Counts, Masking, Plain, Roster, Weight
 from secagg.encoding import Spec
 from secagg.graph import graph_of, sparsest
 from secagg.wire import MAX_ID
-from tests.vectors import published
-from tests.vectors.chance import Counter
-from tests.vectors.plans import Json
-from tests.vectors.sessions import specification
+from tests.vectors.makers import published
+from tests.vectors.makers.chance import Counter
+from tests.vectors.makers.plans import Json
+from tests.vectors.makers.sessions import specification
 
 # graph.json
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.vectors import independent as i
-from tests.vectors.plans import Json
-from tests.vectors.primitives import SMALL_ORDER
-from tests.vectors.scene import Scene, changed, without
+from tests.vectors.makers.plans import Json
+from tests.vectors.makers.primitives import SMALL_ORDER
+from tests.vectors.makers.scene import Scene, changed, without
 
 ZERO = bytes.fromhex(SMALL_ORDER[4])  # of order 8
 SIGNED, OTHER = "not signed by that client", bytes(64)

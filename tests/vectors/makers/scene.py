@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.vectors import independent as i
 from tests.vectors.independent_session import Agreed, Conversation
-from tests.vectors.plans import Json
+from tests.vectors.makers.plans import Json
 
 REQUESTS = {
     "advertise-keys": "task",

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.vectors import independent as i
-from tests.vectors.chance import Counter
-from tests.vectors.plans import Json
-from tests.vectors.scene import Scene, changed, without
+from tests.vectors.makers.chance import Counter
+from tests.vectors.makers.plans import Json
+from tests.vectors.makers.scene import Scene, changed, without
 
 TOO_FEW = "TooFewClients"
 

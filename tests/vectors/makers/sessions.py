@@ -17,8 +17,8 @@ from secagg.prg import keystream
 from secagg.session import Aggregate
 from secagg.shamir import PRIME, SHARE_BYTES, share
 from secagg.wire import decode
-from tests.vectors.chance import Counter, Record
-from tests.vectors.plans import Json, Plan, some_input
+from tests.vectors.makers.chance import Counter, Record
+from tests.vectors.makers.plans import Json, Plan, some_input
 
 COEFFICIENT_BYTES = SHARE_BYTES + 16
 WORDS_SHOWN = 2

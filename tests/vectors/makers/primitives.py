@@ -24,9 +24,10 @@ from secagg.masking.client import (
 from secagg.prg import BLOCK_BYTES, add_mask, keystream, subtract_mask
 from secagg.shamir import PRIME, SHARE_BYTES, is_share, recon, share
 from secagg.wire import MAX_ID
-from tests.vectors import independent, published
-from tests.vectors.chance import Counter, Record
-from tests.vectors.plans import Json
+from tests.vectors import independent
+from tests.vectors.makers import published
+from tests.vectors.makers.chance import Counter, Record
+from tests.vectors.makers.plans import Json
 
 SEEDS = [bytes(32), bytes(range(32)), b"\xff" * 32, Counter("a seed")(32)]
 PRGS = ("aes-128-ctr", "chacha20")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.vectors import independent as i
-from tests.vectors.plans import Json
-from tests.vectors.scene import Scene
+from tests.vectors.makers.plans import Json
+from tests.vectors.makers.scene import Scene
 
 NOT_ONE, NOT_CANONICAL, NOT_ASCENDING = "not a {} message", "not canonical", "ids that do not ascend"
 Spoilt = Iterator[tuple[str, Any, str]]

@@ -9,9 +9,9 @@ from secagg.identity import throwaway_identities
 from secagg.masking.client import keys_statement, members_statement, shares_statement
 from secagg.masking.messages import Commitments, ShareKeys
 from secagg.wire import MAX_ID, encode
-from tests.vectors import published
-from tests.vectors.chance import Counter
-from tests.vectors.plans import Json
+from tests.vectors.makers import published
+from tests.vectors.makers.chance import Counter
+from tests.vectors.makers.plans import Json
 
 _P = 2**255 - 19
 
