@@ -22,7 +22,8 @@ class RemoteProtocolError(SecAggError):
     """
 
     def __init__(self, message: str, culprits: Iterable[ClientId] = ()) -> None:
-        super().__init__(message)
+        # It may quote the peer, and be shown on a terminal.
+        super().__init__("".join(c if c.isprintable() else " " for c in message[:500]))
         self.culprits = frozenset(culprits)
 
 

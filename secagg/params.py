@@ -75,7 +75,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
 
     @property
     def largest_upload(self) -> int:
-        """No client's message is longer, in bytes: what a server need stage, whatever is announced."""
+        """No message is longer, in bytes, but the task: what need be staged, whatever is announced."""
         return 4096 + 256 * self.clients + 8 * sum(spec.length for spec in self.vectors.values())
 
     def describe_vectors(self) -> list[str]:

@@ -329,9 +329,10 @@ class _Talk:
             case End():
                 raise _SessionOverError(frame.reason)
             case Announce():
-                if frame.number != self._heard or self._incoming is not None:
+                if frame.number != self._heard or self._incoming is not None or self._session.done:
                     raise RemoteProtocolError("the server sent a message out of turn")
-                limit = MAX_TASK_BYTES + self._scheme.largest_upload
+                # The first brings the task; no other is longer than what a client may send.
+                limit = self._scheme.largest_upload + (MAX_TASK_BYTES if frame.number == 0 else 0)
                 self._incoming = Incoming.of(frame, payload, limit)
                 self._advance(self._incoming)
             case Chunk():

@@ -182,12 +182,17 @@ class Outgoing:
 
 @dataclass
 class Incoming:
-    """A message on its way in: nothing of it counts before it is whole and has its digest."""
+    """A message on its way in: nothing of it counts before it is whole and has its digest. It takes as much
+    memory as has arrived, whatever was announced.
+    """
 
     announce: Announce
     buffer: bytearray = field(repr=False)
-    received: int = 0
     requested: int = 0
+
+    @property
+    def received(self) -> int:
+        return len(self.buffer)
 
     @classmethod
     def of(cls, announce: Announce, payload: Raw | None, limit: int) -> Incoming:
@@ -200,14 +205,12 @@ class Incoming:
         if payload is not None:
             if len(payload) != announce.size:
                 raise RemoteProtocolError(f"{len(payload)} bytes where {announce.size} were announced")
-            incoming.buffer, incoming.received = bytearray(payload), len(payload)
+            incoming.buffer += payload
         return incoming
 
     def pulls(self) -> Iterator[Pull]:
-        """Ask for as much as the window allows; the first call makes room for the message."""
+        """Ask for as much as the window allows."""
         size = self.announce.size
-        if not self.buffer and size:
-            self.buffer = bytearray(size)
         while self.requested < size and self.requested - self.received < WINDOW * CHUNK_BYTES:
             offset = self.requested
             self.requested += CHUNK_BYTES
@@ -220,8 +223,7 @@ class Incoming:
             raise RemoteProtocolError("a chunk that is not the next one asked for")
         if len(payload) != min(CHUNK_BYTES, self.announce.size - self.received):
             raise RemoteProtocolError(f"a chunk of {len(payload)} bytes")
-        self.buffer[self.received : self.received + len(payload)] = payload
-        self.received += len(payload)
+        self.buffer += payload
 
     @property
     def complete(self) -> bool:

@@ -43,6 +43,9 @@ from transport.router import Router
 
 MAX_STAGED = 3  # uploads on their way in at once, whatever the cohort: the server's memory stands by this
 STALL_SECONDS = 20.0
+SLOWEST = 256 * 1024  # bytes a second that an upload must make on the average while others wait for its place
+GRACE_SECONDS = 5.0
+JOIN_BYTES = 1024  # more than any client's first message has
 TICK_SECONDS = 0.25
 
 DEADLINES: Mapping[str, float] = {"join": 60.0, "advertise-keys": 600.0, "input": 600.0}
@@ -205,6 +208,14 @@ class Cohort:
 
 
 @dataclass
+class _Staged:
+    """An upload in one of the few places: when it got it, when its last chunk came."""
+
+    since: float
+    heard: float
+
+
+@dataclass
 class _Running:
     """One session on the wire: who is in it, and what is on its way."""
 
@@ -219,7 +230,7 @@ class _Running:
     outgoing: dict[ClientId, Outgoing] = field(default_factory=dict)
     incoming: dict[ClientId, Incoming] = field(default_factory=dict)
     queue: deque[ClientId] = field(default_factory=deque)  # announced a long upload, not yet staged
-    staged: dict[ClientId, float] = field(default_factory=dict)  # u -> time of its last chunk
+    staged: dict[ClientId, _Staged] = field(default_factory=dict)
     # Of the round that is open:
     begun: float = field(default_factory=time.monotonic)
     wire: tuple[int, int] = (0, 0)
@@ -264,7 +275,8 @@ class _Running:
     def _announced(self, u: ClientId, announce: Announce, payload: Raw | None) -> None:
         if announce.number != self.number.get(u, 0) or u in self.incoming:
             raise RemoteProtocolError("a message out of turn")
-        self.incoming[u] = Incoming.of(announce, payload, self.scheme.largest_upload)
+        limit = JOIN_BYTES if announce.number == 0 else self.scheme.largest_upload
+        self.incoming[u] = Incoming.of(announce, payload, limit)
         if self.incoming[u].complete:
             self._whole(u)
         else:
@@ -274,7 +286,7 @@ class _Running:
         if u not in self.staged:
             raise RemoteProtocolError("a chunk that nobody asked for")
         self.incoming[u].add(chunk, payload)
-        self.staged[u] = time.monotonic()
+        self.staged[u].heard = time.monotonic()
         if self.incoming[u].complete:
             self._whole(u)
         else:
@@ -292,14 +304,17 @@ class _Running:
             self.joined.add(u)
 
     def stage_uploads(self) -> None:
-        """Let the next few upload; give up on one that has stopped sending."""
+        """Let the next few upload; give up on one that has stopped sending, or that keeps others waiting."""
         now = time.monotonic()
-        for u, last in list(self.staged.items()):
-            if now - last > STALL_SECONDS:
+        for u, staged in list(self.staged.items()):
+            held = now - staged.since
+            if now - staged.heard > STALL_SECONDS:
                 self.lose(u, f"its upload stood still for {STALL_SECONDS:.0f} s")
+            elif self.queue and held > GRACE_SECONDS and self.incoming[u].received < SLOWEST * held:
+                self.lose(u, f"its upload was slower than {SLOWEST // 1024} KiB a second, and others waited")
         while self.queue and len(self.staged) < MAX_STAGED:
             u = self.queue.popleft()
-            self.staged[u] = now
+            self.staged[u] = _Staged(now, now)
             self._pull(u)
 
     def _pull(self, u: ClientId) -> None:

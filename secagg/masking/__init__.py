@@ -10,7 +10,7 @@ from typing import get_args
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
 from secagg.encoding import Spec, Vectors, integer, set_exactly
 from secagg.errors import ClientId, LocalProtocolError
-from secagg.graph import Choice, Graph, graph_of, sparsest
+from secagg.graph import Choice, Graph, graph_of
 from secagg.identity import Identity, Roster
 from secagg.masking.choice import (
     Adversary,
@@ -19,6 +19,7 @@ from secagg.masking.choice import (
     default_threshold,
     dropouts,
     least_quorum,
+    neighbourhood,
     worthwhile,
 )
 from secagg.masking.client import MaskingClient
@@ -100,7 +101,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
 
     def _check_sparse(self, least: int) -> None:
         n, k, t = self.clients, self.degree, self.threshold
-        due = sparsest(n, self.corrupt, self.dropout, self.adversary) or Choice(n - 1, least)
+        due = neighbourhood(n, self.corrupt, self.dropout, self.adversary) or Choice(n - 1, least)
         self._check(
             due == Choice(k, t),
             f"degree {k} with threshold {t} is impossible: with {n} clients, {self.corrupt} of them corrupt "
@@ -147,7 +148,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         d = dropouts(n, A, dropout, adversary, least)
         sparse = None
         if graph != "complete" and threshold is None:
-            sparse = sparsest(n, A, d, adversary)
+            sparse = neighbourhood(n, A, d, adversary)
             if graph == "auto" and sparse is not None and not worthwhile(n, sparse.degree):
                 sparse = None
         cls._check(

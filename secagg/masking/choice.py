@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from secagg.encoding import integer
 from secagg.errors import LocalProtocolError
-from secagg.graph import excess
+from secagg.graph import Choice, excess, sparsest
 from secagg.identity import Roster
 
 Adversary = Literal["semi-honest", "active"]
@@ -21,11 +21,11 @@ SMALLEST_SPARSE: Final = 50
 def least_quorum(clients: int, adversary: Adversary, corrupt: int) -> int:
     """The smallest m_min, and on the complete graph the smallest t, that holds: above n / 2 (semi-honest) or
     (n + A) / 2 (active), so that no two disjoint groups of honest clients can each unmask; and A + 2, so that
-    two honest inputs are in every sum.
+    two honest inputs are in every sum; of one client, an experiment, that is one.
     """
     if adversary == "semi-honest":
         return max(clients // 2 + 1, corrupt + 2 if corrupt else 0)
-    return max((clients + corrupt) // 2 + 1, corrupt + 2)
+    return max((clients + corrupt) // 2 + 1, corrupt + 2 if clients > 1 else 1)
 
 
 def default_threshold(clients: int, adversary: Adversary, corrupt: int, dropout: int) -> int:
@@ -35,6 +35,13 @@ def default_threshold(clients: int, adversary: Adversary, corrupt: int, dropout:
     least = least_quorum(clients, adversary, corrupt)
     of_the_paper = 2 * clients // 3 + 1
     return max(least, of_the_paper) if adversary == "active" and of_the_paper <= clients - dropout else least
+
+
+def neighbourhood(clients: int, corrupt: int, dropout: int, adversary: Adversary) -> Choice | None:
+    """k and t of the sparse graph, or None where only the complete one will do. One client at least is taken
+    to be corrupt: with none the procedure's t can be more than the losses leave.
+    """
+    return sparsest(clients, max(corrupt, 1), dropout, adversary)
 
 
 def worthwhile(clients: int, degree: int) -> bool:

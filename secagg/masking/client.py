@@ -248,7 +248,8 @@ class AwaitingShareKeys(NeverPickled):
         least, most = self.terms.parameters.m_min, self.terms.parameters.clients
         if not least <= len(keys) <= most:
             raise RemoteProtocolError(f"{len(keys)} clients advertised keys; it takes {least} to {most}")
-        # "assert that all public key pairs are different": the same point twice would cancel two masks.
+        # "assert that all public key pairs are different", as bytes: a point has several encodings, but ids
+        # are in every key that is derived, so that no two masks would cancel either.
         if len({key for c_pk, s_pk, _ in keys.values() for key in (c_pk, s_pk)}) != 2 * len(keys):
             raise RemoteProtocolError("the server's key list holds one key twice")
 

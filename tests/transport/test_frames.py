@@ -250,11 +250,12 @@ def test_no_more_is_asked_for_than_the_window(size: int, delivered: list[int]) -
     assert incoming.message() == message_of(size)
 
 
-def test_room_is_made_when_a_message_is_asked_for_not_when_it_is_announced() -> None:
-    _, incoming = long()
+def test_a_message_takes_the_room_of_what_has_arrived_whatever_was_announced() -> None:
+    outgoing, incoming = long()
+    first, *_ = [outgoing.chunk(pull) for pull in list(incoming.pulls())]
     assert len(incoming.buffer) == 0
-    next(incoming.pulls())
-    assert len(incoming.buffer) == 6 * CHUNK_BYTES + 5
+    incoming.add(*first)
+    assert len(incoming.buffer) == CHUNK_BYTES
 
 
 def test_chunks_come_in_order_and_only_when_asked_for() -> None:
@@ -326,7 +327,7 @@ def test_a_message_is_refused_if_it_is_longer_than_can_be_due(size: int) -> None
     ("size", "payload"), [(5, None), (5, b"four"), (5, b"sixsix"), (0, None), (CHUNK_BYTES + 1, b"five!")]
 )
 def test_a_short_message_comes_with_its_announcement(size: int, payload: bytes | None) -> None:
-    with pytest.raises(RemoteProtocolError, match=r"comes with its announcement|bytes where"):
+    with pytest.raises(RemoteProtocolError, match=r"short message comes with its announcement|bytes where"):
         Incoming.of(Announce(SESSION, 3, size, bytes(32)), payload, 2**20)
 
 

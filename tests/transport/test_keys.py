@@ -143,7 +143,7 @@ def test_secrets_are_in_no_repr() -> None:
 
 
 def test_a_private_key_is_neither_pickled_nor_copied() -> None:
-    with pytest.raises(TypeError, match="path"):
+    with pytest.raises(TypeError, match="never pickled or copied: pass the path of its file"):
         pickle.dumps(CLIENT)
     with pytest.raises(TypeError, match="path"):
         copy.deepcopy(CLIENT)

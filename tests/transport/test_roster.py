@@ -117,7 +117,7 @@ def test_a_roster_is_signed_by_a_roster_key_only() -> None:
 
 
 def test_a_roster_lists_clients_only() -> None:
-    with pytest.raises(LocalProtocolError, match="not a server"):
+    with pytest.raises(LocalProtocolError, match="a roster lists clients, not a server"):
         sign([*CLIENTS, generate("server").public], 1, KEEPER)
     with pytest.raises(LocalProtocolError, match="at least one"):
         sign([], 1, KEEPER)
@@ -125,7 +125,7 @@ def test_a_roster_lists_clients_only() -> None:
 
 @pytest.mark.parametrize("version", [0, -1, MAX_VERSION + 1])
 def test_versions_out_of_range_are_not_signed(version: int) -> None:
-    with pytest.raises(LocalProtocolError, match="version"):
+    with pytest.raises(LocalProtocolError, match="a roster's version is 1 to 999999999999999999, not"):
         sign(CLIENTS, version, KEEPER)
 
 

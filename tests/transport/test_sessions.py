@@ -47,6 +47,7 @@ from transport.frames import (
     Close,
     Frame,
     Hello,
+    Leave,
     Offer,
     Pull,
     encode,
@@ -402,6 +403,48 @@ def test_an_upload_that_stands_still_is_given_up(
     assert session.lost == {0: "its upload stood still for 20 s"}
 
 
+def test_a_slow_upload_does_not_keep_the_others_waiting(
+    session: Session, kept: list[Kept], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is one place. Client 0 has it, and sends less than it should, though it does not stand still."""
+    has_the_place, others_wait, announced = Event(), Event(), Kept._announced
+
+    def tell(running: Kept, *announcement: Any) -> None:
+        announced(running, *announcement)
+        if len(running.queue) == len(OTHERS):
+            others_wait.set()
+
+    def deed(frame: Frame, payload: Raw | None) -> list[list[Raw]] | None:
+        if not isinstance(frame, Chunk):
+            return None
+        has_the_place.set()
+        assert others_wait.wait(PATIENCE)
+        clock.ahead += transport.server.GRACE_SECONDS + 1
+        return []
+
+    monkeypatch.setattr(Kept, "_announced", tell)
+    monkeypatch.setattr("transport.server.MAX_STAGED", 1)
+    session.spoil(0, deed, "masked-input", LONG)
+
+    def progress(round: str, sent: int, size: int) -> None:
+        assert round != "masked-input" or has_the_place.wait(PATIENCE)
+
+    session.start(*OTHERS, length=LONG, progress=progress)
+    assert session.run(scheme_of("masking", N, LONG)) == OTHERS
+    assert session.lost == {0: "its upload was slower than 256 KiB a second, and others waited"}
+    assert kept[0].empty
+
+
+def test_a_client_announces_no_long_first_message(session: Session) -> None:
+    def deed(frame: Frame, payload: Raw | None) -> list[list[Raw]] | None:
+        return [[changed(frame, size=transport.server.JOIN_BYTES + 1)]] if is_answer(frame, 0) else None
+
+    session.spoil(0, deed, "join")
+    session.start(*OTHERS)
+    assert session.run(scheme_of("masking", N, SHORT)) == OTHERS
+    assert re.search("announced 1025 bytes; at most 1024", session.lost[0])
+
+
 def test_a_few_uploads_are_staged_at_once_and_nothing_is_left_of_them(
     session: Session, kept: list[Kept], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -516,7 +559,10 @@ DEEDS = {
     "nothing": (on_answer(lambda a, p: [[b""]]), "not a client's frame"),
     "what a server says": (on_answer(lambda a, p: [[encode(Close())]]), "not a client's frame"),
     "a part too many": (on_answer(lambda a, p: [[encode(a), p, b""]]), "3 parts in a message frame"),
-    "another version": (on_answer(lambda a, p: [[encode(Hello(2))]]), "speaks version 2 of the transport"),
+    "another version": (
+        on_answer(lambda a, p: [[encode(Hello(2))]]),
+        "client 0 speaks version 2 of the transport, this is 1",
+    ),
     "too early": (on_answer(lambda a, p: [[changed(a, number=4), p]]), "a message out of turn"),
     "too late": (on_answer(lambda a, p: [[changed(a, number=2), p]]), "a message out of turn"),
     "another message": (on_answer(lambda a, p: [announced(a, b"x" * 9)]), "not a masked-input message"),
@@ -524,8 +570,12 @@ DEEDS = {
     "too large": (on_answer(lambda a, p: [[changed(a, size=10**6)]]), "announced 1000000 bytes; at most"),
     "as large as can be": (on_answer(lambda a, p: [[changed(a, size=2**32 - 1)]]), "at most .* can be due"),
     "larger than it is": (on_answer(lambda a, p: [[changed(a, size=len(p) + 1), p]]), "were announced"),
-    "a chunk": (on_answer(lambda a, p: [[encode(Chunk(a.session, 3, 0)), b"x"]]), "nobody asked for"),
+    "a chunk": (
+        on_answer(lambda a, p: [[encode(Chunk(a.session, 3, 0)), b"x"]]),
+        "^a chunk that nobody asked for",
+    ),
     "a pull": (on_answer(lambda a, p: [[encode(Pull(a.session, 2, 0))]]), "that was not sent"),
+    "a leave without a word": (on_answer(lambda a, p: [[encode(Leave(a.session, ""))]]), "^left$"),
     "an oversized frame": (on_answer(lambda a, p: [[bytes(MAX_FRAME_BYTES + 1)]]), "vanished"),
 }
 LONG_DEEDS = {
@@ -589,10 +639,10 @@ def test_a_vector_the_client_cannot_give_is_told_to_it_alone(session: Session) -
     [
         (lambda id: [b"garbage"], "not a server's frame"),
         (lambda id: [encode(Hello(1))], "not a server's frame"),
-        (lambda id: [encode(Announce(id, 7, 0, bytes(32))), b""], "a message out of turn"),
+        (lambda id: [encode(Announce(id, 7, 0, bytes(32))), b""], "the server sent a message out of turn"),
         (lambda id: [encode(Announce(id, 0, 2**32 - 1, bytes(32)))], "announced 4294967295 bytes"),
-        (lambda id: [encode(Chunk(id, 0, 0)), b""], "a chunk that nobody asked for"),
-        (lambda id: [encode(Pull(id, 9, 0))], "not the next one"),
+        (lambda id: [encode(Chunk(id, 0, 0)), b""], "the server sent a chunk that nobody asked for"),
+        (lambda id: [encode(Pull(id, 9, 0))], "asked for a chunk that is not the next one"),
     ],
 )
 def test_a_client_leaves_a_server_that_misbehaves(
@@ -641,7 +691,7 @@ def test_a_client_of_another_version_is_told_so(
     while not client.done():
         assert cohort.wait_for_clients(1, 0.05) == frozenset()
     with pytest.raises(
-        TransportError, match="speaks version 1 of the transport, this client 9: install the same"
+        TransportError, match=r"speaks version 1 of the transport, this client 9: .*install the same release"
     ):
         client.result()
 

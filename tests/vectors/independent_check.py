@@ -1,0 +1,208 @@
+"""A recorded session held against its computation without secagg: every message and everything that is shown,
+and the sum from the messages alone.
+
+`python -m tests.vectors.independent_check FILE...` says where a file is not as it is computed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.vectors import independent as i
+from tests.vectors.independent_session import (
+    Agreed,
+    Client,
+    Conversation,
+    Terms,
+    added,
+    batches_of,
+    summed,
+)
+
+Json = dict[str, Any]
+
+
+def differences(record: Json) -> Iterator[str]:
+    """Where the record is not what is computed here; nothing, if all is well."""
+    whole = Conversation(record)
+    yield from _other_messages(record, whole)
+    keys = {u: whole.clients[u].advertise_keys()[1:] for u in record["U1"]}
+    agreed = Agreed(whole.terms, keys)
+    for what, (here, there) in {**_shown_of_all(record, agreed), **_result(record, whole)}.items():
+        if here != there:
+            yield f"{what}: {here} here, {there} in the record"
+    for u, client in whole.clients.items():
+        shown = record["clients"][str(u)]
+        for what, value in _shown_of_client(client, agreed, shown).items():
+            if what in shown and value != shown[what]:
+                yield f"client {u}, {what}: {value} here, {shown[what]} in the record"
+    for pair in record.get("pairs", []):
+        if (here := _pair(whole, agreed, pair["u"], pair["v"])) != pair:
+            yield f"pair {pair['u']}, {pair['v']}: {here} here"
+
+
+def _other_messages(record: Json, whole: Conversation) -> Iterator[str]:
+    said, recorded = list(whole), record["messages"]
+    if len(said) != len(recorded):
+        yield f"{len(said)} messages here, {len(recorded)} in the record"
+    for number, ((round, sender, to, data), message) in enumerate(zip(said, recorded, strict=False)):
+        if (round, sender, to) != (message["round"], message["from"], message["to"]):
+            yield f"message {number}: {round} from {sender} to {to} here"
+        due = hashlib.sha256(data).hexdigest() if "sha256" in message else data.hex()
+        if due != message.get("sha256", message.get("bytes")):
+            yield f"message {number}: {round} from {sender} is other bytes here"
+
+
+def _shown_of_all(record: Json, agreed: Agreed) -> dict[str, tuple[Any, Any]]:
+    """What -> (here, in the record)."""
+    terms, numbers = agreed.terms, agreed.terms.numbers
+    vectors = {name: {**numbers["vectors"][name], "ring_bits": bits} for name, _, bits in terms.vectors}
+    shown = {
+        "parameters": terms.parameters.hex(),
+        "numbers": {k: v for k, v in numbers.items() if k not in ("roster", "vectors")},
+        "vectors": vectors,
+        "context": terms.context.hex(),
+        "sid": agreed.sid.hex(),
+        "U1": agreed.U1,
+        "neighbours": {str(u): sorted(others) for u, others in agreed.neighbours.items()},
+    }
+    if "ring" in record:
+        shown["ring"] = i.ring(numbers["clients"], agreed.sid, agreed.U1)
+        shown["graph_seed"] = i.digest("graph", agreed.sid).hex()
+    compared = {what: (here, record[what]) for what, here in shown.items()}
+    if "roster" in record:
+        listed = {int(u): bytes.fromhex(key) for u, key in record["roster"]["keys"].items()}
+        joined = b"".join(u.to_bytes(4, "big") + key for u, key in sorted(listed.items()))
+        secrets = record["roster"]["secrets"].items()
+        public = {u: i.ed25519_public(bytes.fromhex(secret)).hex() for u, secret in secrets}
+        digest = i.digest("roster", joined).hex()
+        compared["roster"] = ({**record["roster"], "digest": digest, "keys": public}, record["roster"])
+        compared["its digest"] = (terms.roster.hex(), digest)
+    return compared
+
+
+def _result(record: Json, whole: Conversation) -> dict[str, tuple[Any, Any]]:
+    """The sum from the messages alone, and that of the survivors' codes."""
+    U3, codes = unmasked(record)
+    result, weight, most, made, plain = record["result"], len(U3), 1, {}, {}
+    encoded = {u: whole.clients[u].codes() for u in U3}
+    for name, spec, bits in whole.terms.vectors:
+        plain[name] = [
+            i.centred(spec, sum(column), bits)
+            for column in zip(*(encoded[u][name][0] for u in U3), strict=True)
+        ]
+        if spec["kind"] == "weight":
+            weight, most = max(codes[name][0], 1), spec["maximum"]  # 0 only where a client lies
+    for name, spec, _ in whole.terms.vectors:
+        made[name] = i.decode(spec, codes[name], len(U3), weight, most)
+    sets = [
+        sorted(m["from"] for m in record["messages"] if m["to"] == "server" and m["round"] == round)
+        for round in ("share-keys", "consistency-check")
+    ]
+    return {
+        "U2": (sets[0], record["U2"]),
+        "U3": (U3, record["U3"]),
+        "U4": (sets[1], record.get("U4", [])),
+        "survivors": (U3, result["survivors"]),
+        "sum of codes": (codes, result["codes"]),
+        "the codes, summed": (plain, result["codes"]),
+        "sum": ({name: value[0] for name, value in made.items()}, result["sum"]),
+        "mean": ({name: value[1] for name, value in made.items()}, result["mean"]),
+        "error bound": ({name: value[2] for name, value in made.items()}, result["error_bound"]),
+    }
+
+
+def _shown_of_client(client: Client, agreed: Agreed, shown: Json) -> Json:
+    codes = client.codes()
+    here: Json = {
+        "codes": {name: made[0] for name, made in codes.items()},
+        "clipping": {name: [*made[1:]] for name, made in codes.items()},
+    }
+    for name in ("c", "s"):
+        if f"{name}_sk" in shown:
+            here[f"{name}_pk"] = i.x25519_public(client.drawn[f"{name}_sk"]).hex()
+    if "b_u" in shown:
+        both = client.dealt(agreed)
+        here["shares"] = {str(v): [x[:33].hex(), x[33:].hex()] for v, x in both.items()}
+        seeds = {
+            name: agreed.self_mask(client.drawn["b_u"], client.u, name) for name, _, _ in client.terms.vectors
+        }
+        here["self_mask"] = _masks(client.terms, seeds)
+        if "shares" not in shown:
+            here["self_mask"] = {name: {"words": mask["words"]} for name, mask in here["self_mask"].items()}
+    return here
+
+
+def _masks(terms: Terms, seeds: Mapping[str, bytes]) -> Json:
+    """The seed and the first two words of each vector's mask."""
+    masks = {}
+    for name, spec, bits in terms.vectors:
+        words = terms.stream(seeds[name], min(2, spec["length"]), bits)
+        shown = [f"{word:0{2 * i.word_bytes(bits)}x}" for word in words]
+        masks[name] = {"seed": seeds[name].hex(), "words": shown}
+    return masks
+
+
+def _pair(whole: Conversation, agreed: Agreed, u: int, v: int) -> Json:
+    c_pk, s_pk = agreed.keys[v][:2]
+    drawn = whole.clients[u].drawn
+    s_uv = i.x25519(drawn["s_sk"], s_pk)
+    seeds = {name: agreed.pair_mask(s_uv, u, v, name) for name, _, _ in whole.terms.vectors}
+    c_uv = i.x25519(drawn["c_sk"], c_pk)
+    return {"u": u, "v": v, "c_uv": c_uv.hex(), "s_uv": s_uv.hex(), "pair_mask": _masks(whole.terms, seeds)}
+
+
+def unmasked(record: Json) -> tuple[list[int], dict[str, list[int]]]:
+    """(U3, name -> sum of codes)."""
+    heard: dict[str, dict[int, list[Any]]] = {}
+    for m in record["messages"]:
+        if m["to"] == "server":
+            fields = i.message(m["round"], bytes.fromhex(m["bytes"]))
+            heard.setdefault(m["round"], {})[m["from"]] = fields
+    opening = next(m for m in record["messages"] if m["from"] == "server")
+    nonce, task = i.message("task", bytes.fromhex(opening["bytes"]))
+    terms = Terms.of(bytes.fromhex(record["offer"]), task, nonce)
+    agreed = Agreed(terms, heard["advertise-keys"])
+    U2 = sorted(heard["share-keys"])
+    U3 = summed(batches_of(record, terms.numbers), sorted(heard["masked-input"]))
+    b = {u: _rebuilt(terms, heard["unmasking"], u, "b") for u in U3}
+    s_sk = {v: _rebuilt(terms, heard["unmasking"], v, "s") for v in U2 if v not in U3}
+    total = {}
+    for number, (name, spec, bits) in enumerate(terms.vectors):
+        m = spec["length"]
+        z = [0] * m
+        for u in U3:
+            z = added(z, i.unpack_bits(heard["masked-input"][u][0][number], m, bits), 1)
+            z = added(z, terms.stream(agreed.self_mask(b[u], u, name), m, bits), -1)
+        for v, secret in s_sk.items():
+            for u in (u for u in U3 if u in agreed.neighbours[v]):
+                s_uv = i.x25519(secret, agreed.keys[u][1])
+                mask = terms.stream(agreed.pair_mask(s_uv, u, v, name), m, bits)
+                z = added(z, mask, -1 if u > v else 1)
+        total[name] = [i.centred(spec, word, bits) for word in z]
+    return U3, total
+
+
+def _rebuilt(terms: Terms, unmasking: Mapping[int, list[Any]], v: int, kind: str) -> bytes:
+    """From the t holders with the lowest ids that returned a share."""
+    given = {}
+    for holder in sorted(unmasking):
+        returned = unmasking[holder][0].get(v)
+        if returned is not None and returned[0] == kind and len(given) < terms.numbers["threshold"]:
+            given[holder + 1] = int.from_bytes(returned[1], "big")
+    return i.recon(given).to_bytes(32, "big")
+
+
+if __name__ == "__main__":
+    found = [
+        f"{name}: {difference}"
+        for name in sys.argv[1:]
+        for difference in differences(json.loads(Path(name).read_text(encoding="utf-8")))
+    ]
+    print("\n".join(found) or "all as computed here")
+    sys.exit(bool(found))

@@ -1,0 +1,1 @@
+"""What `tests.vectors.make` writes, made from the package with injected randomness."""

@@ -1,0 +1,171 @@
+"""Offers that a client refuses: malformed, impossible, not canonical, against its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from secagg import Counts, Masking, Plain
+from secagg.encoding import Spec
+from tests.vectors import independent as i
+from tests.vectors.makers.bad_encodings import Pairs, Raw, wider, written
+from tests.vectors.makers.choices import ONE, SEVERAL, roster_of
+from tests.vectors.makers.plans import Json
+
+MALFORMED, IMPOSSIBLE, FORM = (
+    "not the parameters of a session",
+    "offers an impossible session",
+    "in a form that is not canonical",
+)
+TRUSTING = {"adversary": "semi-honest"}
+
+
+def offer_of(clients: int = 10, vectors: Mapping[str, Spec] | None = None, **numbers: Any) -> Json:
+    roster = roster_of(clients) if numbers.get("adversary") == "active" else None
+    return i.unpack(Masking.for_cohort(clients, vectors or {"": ONE}, roster=roster, **numbers).offer())
+
+
+def case(
+    what: str, good: Json, bad: Json | bytes, words: str, policy: Json, roster: int | None = None
+) -> Json:
+    return {
+        "what": what,
+        "policy": policy,
+        "roster": roster,
+        "good": i.packed(good).hex(),
+        "bytes": (bad if isinstance(bad, bytes) else written(bad)).hex(),
+        "error": {"class": "RemoteProtocolError", "culprits": [], "words": words},
+    }
+
+
+def forms() -> Iterator[Json]:
+    """Bytes that are no offer, or not the one form of it."""
+    good = offer_of()
+    data = i.packed(good)
+    pairs = list(good.items())
+
+    def spoilt(what: str, bad: Json | bytes, words: str) -> Json:
+        return case(what, good, bad, words, TRUSTING)
+
+    yield spoilt("no bytes", b"", MALFORMED)
+    yield spoilt("a byte behind its end", data + b"\0", MALFORMED)
+    yield spoilt("without its last byte", data[:-1], MALFORMED)
+    longer = spoilt("65,537 bytes: zeros behind its end", data, "at most 65536 are read")
+    yield longer | {"zeros": 2**16 + 1 - len(data)}
+    yield spoilt("an array", written(["masking"]), MALFORMED)
+    yield spoilt("another scheme", good | {"scheme": "other"}, MALFORMED)
+    yield spoilt("a field too many", dict(sorted({**good, "extra": 0}.items())), MALFORMED)
+    yield spoilt(
+        "a field that has no default is missing", {k: v for k, v in pairs if k != "degree"}, MALFORMED
+    )
+    yield spoilt("a field that has a default is missing", {k: v for k, v in pairs if k != "batch"}, FORM)
+    yield spoilt("keys that descend", written(Pairs(pairs[::-1])), FORM)
+    yield spoilt("a key that stands twice", written(Pairs([pairs[0], *pairs])), FORM)
+    yield spoilt("a number in a longer form", good | {"clients": wider(10)}, FORM)
+    yield spoilt("a number as a float", good | {"clients": 10.0}, MALFORMED)
+    yield spoilt("a number as text", good | {"clients": "10"}, MALFORMED)
+    yield spoilt("a negative number", good | {"corrupt": Raw(b"\xff")}, IMPOSSIBLE)
+    yield spoilt("no vectors", good | {"vectors": None}, MALFORMED)
+    several = offer_of(vectors=SEVERAL)
+    vectors = several["vectors"]
+
+    def of_vectors(what: str, name: str, change: Json, words: str) -> Json:
+        spec = dict(sorted({**vectors[name], **change}.items()))
+        return case(what, several, several | {"vectors": {**vectors, name: spec}}, words, TRUSTING)
+
+    turned = several | {"vectors": Pairs(list(vectors.items())[::-1])}
+    yield case("vectors in another order", several, turned, FORM, TRUSTING)
+    yield of_vectors("a bound that is an integer", "update", {"bound": 1}, FORM)
+    yield of_vectors("a bound of 4 bytes", "update", {"bound": Raw(b"\xca\x3f\x00\x00\x00")}, FORM)
+    yield of_vectors("a vector of another kind", "update", {"kind": "other"}, MALFORMED)
+    yield of_vectors("a vector with a field too many", "weight", {"length": 1}, MALFORMED)
+
+
+def impossible() -> Iterator[Json]:
+    """Numbers of which no session can be made, whatever the policy."""
+    good = offer_of()
+
+    def spoilt(what: str, words: str, **numbers: Any) -> Json:
+        return case(what, good, good | numbers, words, TRUSTING)
+
+    one = {"kind": "counts", "length": 1, "maximum": 1}
+    yield spoilt("no clients", f"{IMPOSSIBLE}: 0 clients", clients=0)
+    yield spoilt("a million clients and one", "1000001 clients is not in", clients=10**6 + 1)
+    yield spoilt("two clients", "use 3 or", clients=2)
+    yield spoilt("no vector", "a session has 1..64 vectors", vectors={})
+    yield spoilt("65 vectors", "1..64 vectors", vectors={f"{x:02}": one for x in range(65)})
+    yield spoilt("a name of 65 bytes", "at most 64 bytes", vectors={"n" * 65: one})
+    yield spoilt("a name that is not printable", "a vector's name is printable", vectors={"\n": one})
+    weights = {name: {"kind": "weight", "maximum": 2} for name in "vw"}
+    yield spoilt("two weights", "at most one weight", vectors=weights)
+    yield spoilt("an empty vector", "length 0", vectors={"": {**one, "length": 0}})
+    longest = {name: {**one, "length": 2**28 + 1} for name in "ab"}
+    yield spoilt("2^29 coordinates and two", "coordinates together", vectors=longest)
+    widest = {"": {**one, "maximum": 2**53 - 1}}
+    yield case("a ring of 63 bits", offer_of(600), offer_of(600) | {"vectors": widest}, "63 bits", TRUSTING)
+    bounded = {"bits": 16, "bound": 1.0, "clip": None, "kind": "bounded", "length": 1}
+    for name, value in (("bits", 1), ("bits", 33), ("bound", 0.0), ("bound", float("inf")), ("clip", 0.0)):
+        yield spoilt(f"{name} of {value}", f"{name} {value}", vectors={"": {**bounded, name: value}})
+    yield spoilt("as many corrupt as there are", "10 corrupt clients of 10", corrupt=10)
+    yield spoilt("as many dropouts as there are", "10 dropouts of 10", dropout=10)
+    yield spoilt("nobody can be spared", "6 would have to be left", dropout=5)
+    yield spoilt("t of a half", "threshold 5 is impossible", threshold=5)
+    yield spoilt("t above n - d", "threshold 8 is impossible", threshold=8, m_min=8)
+    yield spoilt("m_min below t", "m_min 5 is impossible", m_min=5)
+    yield spoilt("m_min above n", "m_min 11 is impossible", m_min=11)
+    yield spoilt("another degree", "degree 4 with threshold 6 is impossible", degree=4)
+    yield spoilt("a batch of two with one corrupt", "a batch of 2 is impossible", batch=2)
+    yield spoilt("a batch above n", "a batch of 11 is impossible", batch=11)
+    yield spoilt("a roster nobody signs for", "is bound to a roster, and only then", roster=bytes(32))
+    yield spoilt("no such adversary", MALFORMED, adversary="none")
+    yield spoilt("no such PRG", MALFORMED, prg="mt19937")
+    active = offer_of(adversary="active")
+    below = active | {"threshold": 5, "m_min": 5}
+    yield case("active: t below the quorum", active, below, "threshold 5 is impossible", {}, 10)
+    yield case("active: no roster", active, active | {"roster": b""}, "is bound to a roster", {}, 10)
+    sparse = offer_of(graph="sparse", dropout=3)
+    policy = {**TRUSTING, "graph": "sparse", "dropout": 3}
+    k, t, m_min = (sparse[name] for name in ("degree", "threshold", "m_min"))
+    for what, change in (("another k", {"degree": k + 2}), ("another t", {"threshold": t + 1})):
+        yield case(f"sparse: {what}", sparse, sparse | change, "is impossible: with 10 clients", policy)
+    few = sparse | {"m_min": m_min - 1}
+    yield case("sparse: m_min below n - d", sparse, few, f"m_min {m_min - 1} is impossible", policy)
+
+
+def against_policy() -> Iterator[Json]:
+    """Offers of possible sessions that this client would not have made."""
+    good, active = offer_of(), offer_of(adversary="active")
+    plain = i.unpack(Plain.for_cohort(10, ONE).offer())
+    yield case("plain", good, plain, "the server offers the scheme plain", TRUSTING)
+    yield case("a cohort too small", good, offer_of(9), "a cohort of 9", {**TRUSTING, "smallest_cohort": 10})
+    other = offer_of(vectors={"": Counts(length=1, maximum=2)})
+    asked = {**TRUSTING, "vectors": {"": {"kind": "counts", "length": 1, "maximum": 1}}}
+    yield case("other vectors", good, other, "does not ask for what this client's policy says", asked)
+    yield case("semi-honest", active, good, "trusts it to follow the protocol", {}, 10)
+    yield case("active, to a client without a roster", good, active, "its own copy of the roster", TRUSTING)
+    foreign = active | {"roster": bytes(32)}
+    yield case("another roster", active, foreign, "bound to another roster", {}, 10)
+    wide = offer_of(20, adversary="active", corrupt=2) | {"roster": active["roster"]}
+    yield case("more clients than the roster has", active, wide, "a cohort of 20 from a roster of 10", {}, 10)
+    yield case("no batches", offer_of(batch=5), good, "sums by batches of 0", {**TRUSTING, "batch": 5})
+    for name, numbers in (
+        ("corrupt", {"corrupt": 0}),
+        ("threshold", {"threshold": 7}),
+        ("m_min", {"m_min": 7}),
+    ):
+        words = f"offers {name} {numbers[name]}; by this client's policy it is"
+        yield case(f"another {name}", good, offer_of(**numbers), words, TRUSTING)
+    large, sparse = offer_of(100), offer_of(100, dropout=20)
+    yield case("sparse: another dropout", large, sparse, "by this client's policy it is", TRUSTING)
+    unasked = offer_of(graph="sparse", dropout=3)
+    words = "by this client's policy it is"
+    yield case("sparse, where the client's choice is complete", good, unasked, words, TRUSTING)
+    never = {**TRUSTING, "corrupt": 9}
+    assumed = offer_of(20, corrupt=9)
+    yield case("no such session by its own numbers", assumed, good, "no such session is possible", never)
+
+
+def offers() -> Iterator[Json]:
+    yield from forms()
+    yield from impossible()
+    yield from against_policy()

@@ -1,0 +1,181 @@
+"""Graphs, and the numbers of a session, as this package has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from secagg import Bounded, Counts, Masking, Plain, Roster, Weight
+from secagg.encoding import Spec
+from secagg.graph import graph_of, sparsest
+from secagg.wire import MAX_ID
+from tests.vectors.makers import published
+from tests.vectors.makers.chance import Counter
+from tests.vectors.makers.plans import Json
+from tests.vectors.makers.sessions import specification
+
+# graph.json
+
+
+def graph() -> Json:
+    sid = Counter("graph")
+    some = [0, 1, 2, 3, 5, 8, 300]
+    cases = [
+        (8, 4, some, bytes(32)),
+        (4, 3, [0, 5, 300, MAX_ID], sid(32)),
+        (4, 3, [5, 300, MAX_ID], sid(32)),
+        (6, 4, list(range(6)), sid(32)),
+        (6, 4, [0, 1, 127, 300, 65536], sid(32)),
+        (6, 2, list(range(6)), sid(32)),
+        (10, 8, list(range(0, 1000, 100)), sid(32)),
+        (16, 14, list(range(11)), sid(32)),
+        (50, 22, list(range(50)), sid(32)),
+        (50, 22, list(range(0, 70, 2)), sid(32)),
+        (100, 34, list(range(30, 100)), sid(32)),
+    ]
+    return {
+        "what": "Graphs (section 7.2; null: an empty place of the ring), batches (7.3), and the choice of "
+        "k and t (5.2): "
+        "[clients, corrupt, dropout, adversary, [k, t] or null where only the complete graph will do]. "
+        "choices_at_40_bits: sigma is 40 for both adversaries, corrupt and dropout are fractions of the "
+        "cohort.",
+        "graphs": [_graph(*case) for case in cases],
+        "batches": [_batches(n, batch) for n, batch in ((6, 2), (7, 2), (7, 3), (9, 5), (5, 5), (11, 4))],
+        "choices": [_choice(*case) for case in _CHOICES],
+        "choices_at_40_bits": {
+            "source": published.DEGREES_SOURCE,
+            "table": [[n, A, d, who, [k, t]] for n, A, d, who, k, t in published.DEGREES],
+        },
+    }
+
+
+def _graph(clients: int, degree: int, members: Sequence[int], sid: bytes) -> Json:
+    made = graph_of(tuple(members), clients, degree, sid)
+    shown = made.members if len(members) <= 16 else made.members[:2]
+    return {
+        "clients": clients,
+        "degree": degree,
+        "sid": sid.hex(),
+        "members": list(members),
+        "ring": None if made.complete else made._ring,
+        "neighbours": {str(u): sorted(made.neighbours(u)) for u in shown},
+        "holders": {str(u): sorted(made.holders(u)) for u in shown},
+    }
+
+
+def _batches(n: int, batch: int) -> Json:
+    numbers: Json = {"corrupt": 0, "dropout": 0, "small_cohort": n < 3}
+    scheme = Masking.for_cohort(n, Counts(length=1, maximum=1), batch=batch, **numbers)
+    return {"clients": n, "batch": batch, "batches": [sorted(part) for part in scheme.batches(None)]}
+
+
+_CHOICES = [
+    (n, A, d, adversary)
+    for adversary in ("semi-honest", "active")
+    for n, A, d in (
+        *(
+            (4, 1, 0),
+            (6, 1, 1),
+            (6, 1, 2),
+            (7, 1, 1),
+            (8, 1, 2),
+            (9, 1, 4),
+            (10, 1, 3),
+            (16, 1, 6),
+            (20, 0, 0),
+        ),
+        *((20, 2, 6), (50, 5, 15), (50, 5, 5), (64, 3, 3), (100, 1, 10), (100, 10, 30), (100, 30, 30)),
+        *(
+            (200, 20, 60),
+            (500, 50, 50),
+            (1000, 100, 300),
+            (1000, 50, 50),
+            (1000, 450, 450),
+            (10000, 1000, 3000),
+        ),
+    )
+]
+
+
+def _choice(n: int, A: int, d: int, adversary: str) -> list[Any]:
+    choice = sparsest(n, A, d, adversary)
+    return [n, A, d, adversary, None if choice is None else list(choice)]
+
+
+# parameters.json
+
+ONE = Counts(length=1, maximum=1)
+SEVERAL: Mapping[str, Spec] = {
+    "update": Bounded(length=2**20, bound=0.5, bits=12, clip=1.5),
+    "": Bounded(length=1, bound=16.0),
+    "größe": Counts(length=3, maximum=2**53 - 1),
+    "weight": Weight(maximum=255),
+}
+
+
+def roster_of(clients: int) -> Roster:
+    """One whose keys play no part; key and digest by SHA-256."""
+    rng = Counter(f"roster of {clients}")
+    return Roster(rng(32), {u: rng(32) for u in range(clients)})
+
+
+def parameters() -> Json:
+    rosters = {clients: roster_of(clients) for clients in (4, 5, 8, 10, 20, 60)}
+    cases: list[tuple[str, int, Mapping[str, Spec], Json, int | None]] = [
+        *(
+            (f"defaults, {n} clients", n, {"": ONE}, {}, None)
+            for n in (3, 4, 5, 8, 10, 20, 49, 50, 100, 1000)
+        ),
+        *((f"defaults, {n} clients", n, {"": ONE}, {"adversary": "active"}, n) for n in (4, 5, 8, 10, 20)),
+        ("a roster beyond the cohort", 10, {"": ONE}, {"adversary": "active"}, 60),
+        ("several vectors", 5, SEVERAL, {"prg": "chacha20"}, None),
+        ("counts given", 20, {"": ONE}, {"corrupt": 3, "dropout": 2}, None),
+        ("fractions given", 20, {"": ONE}, {"corrupt": 0.25, "dropout": 0.1}, None),
+        ("threshold and m_min given", 10, {"": ONE}, {"threshold": 7, "m_min": 8}, None),
+        ("batches", 20, {"": ONE}, {"adversary": "active", "batch": 5}, 20),
+        ("sparse although small", 10, {"": ONE}, {"graph": "sparse", "corrupt": 1, "dropout": 3}, None),
+        ("sparse, active", 10, {"": ONE}, {"graph": "sparse", "adversary": "active", "dropout": 3}, 10),
+        ("complete although large", 100, {"": ONE}, {"graph": "complete"}, None),
+        ("an experiment with two", 2, {"": ONE}, {"small_cohort": True}, None),
+    ]
+    plain = Plain.for_cohort(3, SEVERAL)
+    return {
+        "what": "Parameters (section 5): arguments, as far as they are not the defaults; numbers that "
+        "follow; the offer; "
+        "its digest. roster: the number of its clients; its digest stands in the offer.",
+        "cases": [
+            *(_parameters(*case, rosters) for case in cases),
+            {
+                "what": "plain",
+                "arguments": {"scheme": "plain", "clients": 3},
+                "vectors": {name: specification(spec) for name, spec in SEVERAL.items()},
+                "offer": plain.offer().hex(),
+                "parameters": plain.digest().hex(),
+            },
+        ],
+    }
+
+
+def _parameters(
+    what: str,
+    clients: int,
+    vectors: Mapping[str, Spec],
+    arguments: Json,
+    listed: int | None,
+    rosters: Mapping[int, Roster],
+) -> Json:
+    roster = rosters[listed] if listed is not None else None
+    scheme = Masking.for_cohort(clients, vectors, roster=roster, **arguments)
+    names = ("corrupt", "dropout", "degree", "threshold", "m_min")
+    return {
+        "what": what,
+        "arguments": {"clients": clients, **arguments, **({"roster": listed} if listed else {})},
+        "vectors": {name: specification(spec) for name, spec in vectors.items()},
+        "numbers": {name: getattr(scheme, name) for name in names},
+        "ring_bits": scheme.ring_bits(),
+        "offer": scheme.offer().hex(),
+        "parameters": scheme.digest().hex(),
+    }
+
+
+FILES: dict[str, Callable[[], Json]] = {"graph": graph, "parameters": parameters}

@@ -1,0 +1,96 @@
+"""Messages and their bytes, as this package has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from secagg.masking.messages import (
+    AdvertiseKeys,
+    Commitments,
+    ConsistencyCheck,
+    ConsistencyCheckRequest,
+    Delivery,
+    MaskedInput,
+    MaskedInputRequest,
+    PairKeyShare,
+    SelfMaskShare,
+    ShareKeys,
+    ShareKeysRequest,
+    SignedUnmaskingRequest,
+    Unmasking,
+    UnmaskingRequest,
+)
+from secagg.plain import Input
+from secagg.wire import MAX_ID, Join, Message, Task
+from secagg.wire import encode as to_bytes
+from tests.vectors.makers.chance import Counter
+from tests.vectors.makers.plans import Json
+
+FORMS = (0, 127, 128, 255, 256, 65535, 65536, MAX_ID)
+
+
+def messages() -> Json:
+    rng = Counter("messages")
+
+    def signed(u: int) -> bytes:
+        return rng(64)
+
+    def both() -> Commitments:
+        return Commitments(rng(32), rng(32))
+
+    listed: list[Message] = [
+        Join(1, rng(32)),
+        Join(2**64 - 1, bytes(32)),
+        Task(rng(32), b""),
+        Task(rng(32), rng(255)),
+        Task(rng(32), rng(256)),
+        AdvertiseKeys(rng(32), rng(32), b""),
+        AdvertiseKeys(rng(32), rng(32), signed(0)),
+        ShareKeysRequest({}),
+        ShareKeysRequest({u: (rng(32), rng(32), b"") for u in FORMS}),
+        ShareKeysRequest({u: (rng(32), rng(32), signed(u)) for u in (0, MAX_ID)}),
+        ShareKeys({u: rng(94) for u in (1, 300)}, b"", {}, b""),
+        ShareKeys({u: rng(94) for u in (1, 300)}, rng(32), {u: both() for u in (0, 1, 300)}, signed(0)),
+        MaskedInputRequest([0, 1, 300], {u: Delivery(rng(94), None) for u in (1, 300)}),
+        MaskedInputRequest([0, 1], {1: Delivery(rng(94), both())}),
+        MaskedInput([]),
+        MaskedInput([memoryview(rng(size)) for size in (1, 255, 256)]),
+        ConsistencyCheckRequest(list(FORMS)),
+        ConsistencyCheckRequest(list(range(15))),
+        ConsistencyCheckRequest(list(range(16))),
+        ConsistencyCheck(signed(0)),
+        UnmaskingRequest([]),
+        UnmaskingRequest(list(FORMS)),
+        SignedUnmaskingRequest({u: signed(u) for u in (0, 300)}),
+        SignedUnmaskingRequest(dict.fromkeys(range(16), b"")),
+        Unmasking({}),
+        Unmasking({0: SelfMaskShare(rng(33)), 5: PairKeyShare(rng(33)), MAX_ID: SelfMaskShare(rng(33))}),
+        Input([memoryview(rng(4)), memoryview(rng(8))]),
+    ]
+    return {
+        "what": "Messages and their bytes (section 2.2): the fields in order, ids as keys of maps as "
+        "strings, bytes in "
+        "hex. They keep the types and limits of that section; most could stand in no session.",
+        "cases": [
+            {
+                "message": str(message.__struct_config__.tag),
+                "fields": shown(msgspec.msgpack.decode(to_bytes(message), strict=False))[1:],
+                "bytes": to_bytes(message).hex(),
+            }
+            for message in listed
+        ],
+    }
+
+
+def shown(value: Any) -> Any:
+    """As JSON has it."""
+    match value:
+        case bytes():
+            return value.hex()
+        case list():
+            return [shown(entry) for entry in value]
+        case dict():
+            return {str(k): shown(v) for k, v in value.items()}
+    return value

@@ -1,0 +1,142 @@
+"""The bad vectors are refused as they say, and the good input in the same places is not."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import secagg
+from secagg import Policy, SecAggError
+from tests.vectors import independent as i
+from tests.vectors.makers.choices import roster_of
+from tests.vectors.makers.plans import Json
+from tests.vectors.replay import Session, act, each_bad, load, session
+
+unhex = bytes.fromhex
+
+
+def refused(error: Json, what: str, act: Callable[[], object]) -> None:
+    """That error and no other."""
+    with pytest.raises(SecAggError) as caught:
+        act()
+    assert type(caught.value).__name__ == error["class"], what
+    assert error["words"] in str(caught.value), what
+    assert sorted(getattr(caught.value, "culprits", [])) == error["culprits"], what
+
+
+@pytest.mark.parametrize("case", load("bad")["offers"], ids=lambda case: case["what"])
+def test_a_bad_offer_is_refused_and_the_good_one_accepted(case: Json) -> None:
+    policy = msgspec.convert(case["policy"], Policy)
+    roster = roster_of(case["roster"]) if case["roster"] is not None else None
+    good = unhex(load("bad")["good_offers"][case["good"]])
+    assert policy.accept(good, roster).offer() == good
+    bad = unhex(case["bytes"]) + bytes(case.get("zeros", 0))
+    refused(case["error"], case["what"], lambda: policy.accept(bad, roster))
+
+
+def places() -> Iterator[Any]:
+    for kind in ("malformed", "wrong"):
+        for place in load("bad")[kind]:
+            yield pytest.param(
+                place, id="-".join(str(place[k]) for k in ("session", "step", "to")) + f"-{kind}"
+            )
+
+
+@pytest.mark.parametrize("place", list(places()))
+def test_bad_messages_are_refused_and_the_good_one_in_their_place_accepted(place: Json) -> None:
+    used = session(place["session"])
+    act(used, {**place, "what": "the good one", "script": [{"message": place["step"]}]})
+    for case in each_bad(place):
+        refused(case["error"], case["what"], lambda case=case: act(used, case))
+
+
+@pytest.mark.parametrize("case", load("bad")["scripts"], ids=lambda case: f"{case['session']}-{case['what']}")
+def test_a_bad_script_ends_in_its_error(case: Json) -> None:
+    refused(case["error"], case["what"], lambda: act(session(case["session"]), case))
+
+
+@pytest.mark.parametrize(
+    "case", load("bad")["left_out"], ids=lambda case: f"{case['session']}-{case['what']}"
+)
+def test_a_share_that_cannot_be_used_is_left_out(case: Json) -> None:
+    used = session(case["session"])
+    party, answer = act(used, case)
+    if case["to"] == "server":
+        assert sorted(party.unopened) == [tuple(pair) for pair in case["unopened"]]
+        assert sorted(party.result.survivors) == used.record["result"]["survivors"]
+        assert {n: c.tolist() for n, c in party.result.codes.items()} == used.record["result"]["codes"]
+    else:
+        assert answer is not None
+        assert answer.hex() == case["answer"] != used.messages[used_step(used, case)]["bytes"]
+
+
+def used_step(used: Session, case: Json) -> int:
+    """The number of the client's own unmasking."""
+    return next(
+        n for n, m in enumerate(used.messages) if (m["round"], m["from"]) == ("unmasking", case["to"])
+    )
+
+
+def test_what_is_malformed_is_so_without_this_package() -> None:
+    for place in load("bad")["malformed"]:
+        good = session(place["session"]).messages[place["step"]]["bytes"]
+        name = place["bad"][0][0].partition(":")[0]
+        i.message(name, unhex(good))
+        for _, data, _ in place["bad"]:
+            with pytest.raises(i.MalformedError):
+                i.message(name, unhex(data))
+
+
+NO_VECTOR = {
+    # A sparse graph small enough for a file leaves every client its t holders, whoever of the d is lost.
+    "clients are left to hold this one's shares",
+    "the vectors have other sizes than the session's",  # the scheme `plain`
+}
+
+
+def patterns() -> Iterator[str]:
+    """What the package says when it refuses something, as regular expressions."""
+
+    def pattern(node: ast.expr) -> str:
+        if isinstance(node, ast.JoinedStr):
+            return "".join(pattern(value) for value in node.values)
+        return re.escape(str(node.value)) if isinstance(node, ast.Constant) else ".*"
+
+    for path in Path(secagg.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and ast.unparse(node).startswith("raise RemoteProtocolError("):
+                assert isinstance(node.exc, ast.Call)
+                yield pattern(node.exc.args[0])
+
+
+def test_every_refusal_of_the_package_has_a_vector() -> None:
+    said = "\n".join(_all_refusals())
+    missing = [text for text in patterns() if not re.search(text, said)]
+    assert len(missing) == len(NO_VECTOR)
+    for words in NO_VECTOR:
+        assert any(words in text.replace("\\", "") for text in missing)
+
+
+def _all_refusals() -> Iterator[str]:
+    """Again, so that this test may run alone."""
+    vectors = load("bad")
+    cases = [
+        *vectors["scripts"],
+        *(c for k in ("malformed", "wrong") for p in vectors[k] for c in each_bad(p)),
+    ]
+    for case in cases:
+        with pytest.raises(SecAggError) as caught:
+            act(session(case["session"]), case)
+        yield str(caught.value)
+    for case in vectors["offers"]:
+        policy = msgspec.convert(case["policy"], Policy)
+        roster = roster_of(case["roster"]) if case["roster"] is not None else None
+        with pytest.raises(SecAggError) as caught:
+            policy.accept(unhex(case["bytes"]) + bytes(case.get("zeros", 0)), roster)
+        yield str(caught.value)
