@@ -17,6 +17,7 @@ from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, nor
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.identity import Identity, Roster
 from secagg.params import MAX_VECTORS, Parameters, named, named_values
+from secagg.prg import Executor
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.wire import Join, Message, Raw, Task, check_join, decode, encode
 
@@ -59,6 +60,7 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
         task: bytes = b"",
         *,
         roster: Roster | None = None,
+        executor: Executor | None = None,
         rng: Rng = system_rng,
     ) -> PlainServer:
         return PlainServer(self, cohort, task)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from time import perf_counter
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -23,6 +23,8 @@ SEED_BYTES: Final = 32
 BLOCK_BYTES: Final = 128 * 1024  # zeros, keystream and a block of the sum stay in the second-level cache
 OPEN_STREAMS: Final = 64  # expanded side by side, on one block of the sum after the other
 _LONG: Final = 64 * 1024  # bytes from which a second cipher context pays
+_LEAST_RANGE: Final = 1 << 15  # coordinates of one task of an executor
+_MOST_RANGES: Final = 64
 _ZEROS: Final = memoryview(bytes(BLOCK_BYTES))
 
 
@@ -120,6 +122,31 @@ def add_masks(
                 for stream in streams:
                     stream.fill(raw)
                     apply(target, block, out=target)
+
+
+class Executor(Protocol):
+    """Any `concurrent.futures.Executor`: threads, processes, or somebody else's. The caller owns it."""
+
+    def submit(self, fn: Callable[..., Words], /, *args: Any) -> Any: ...
+
+
+def add_masks_by(
+    executor: Executor, y: Words, plus: Iterable[bytes], minus: Iterable[bytes], prg: Prg
+) -> None:
+    """`add_masks`, a range of coordinates for each task: any range of a stream can be had by itself."""
+    seeds = list(plus), list(minus)
+    step = max(_LEAST_RANGE, -(-len(y) // _MOST_RANGES))
+    parts = {
+        start: executor.submit(_masked, y[start : start + step], *seeds, prg, start)
+        for start in range(0, len(y), step)
+    }
+    for start, part in parts.items():
+        y[start : start + step] = part.result()  # a thread has worked on y itself
+
+
+def _masked(y: Words, plus: list[bytes], minus: list[bytes], prg: Prg, start: int) -> Words:
+    add_masks(y, plus, minus, prg, start)
+    return y
 
 
 def _scratch(dtype: DTypeLike) -> Words:

@@ -23,6 +23,7 @@ from secagg.encoding import (
 )
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, Roster
+from secagg.prg import Executor
 from secagg.wire import Raw
 
 Contribute = Callable[[bytes], Mapping[str, Vector] | Vector]
@@ -190,6 +191,7 @@ class Scheme(Protocol):
         task: bytes = b"",
         *,
         roster: Roster | None = None,
+        executor: Executor | None = None,
         rng: Rng = system_rng,
     ) -> ServerSession: ...
 
@@ -203,19 +205,21 @@ def run(
     rounding_seeds: Mapping[ClientId, bytes] | None = None,
     identities: Mapping[ClientId, Identity] | None = None,
     instrument: Callable[[ServerSession], ServerSession] = lambda server: server,
+    executor: Executor | None = None,
     rng: Rng = system_rng,
 ) -> Aggregate:
     """One session with all its clients in this process.
 
     inputs: id -> vectors, or a function of the task that gives them. drop: round -> ids never heard from
     again from that round on. identities: id -> identity, for an active adversary (the server holds the
-    same roster). instrument: wraps the server's side (see record.py).
+    same roster). instrument: wraps the server's side (see record.py). executor: of threads or processes, in
+    which the server unmasks.
 
     Raises: TooFewClients, RemoteProtocolError, LocalProtocolError.
     """
     gone = _check_drops(scheme, inputs, drop or {})
     roster = next((identity.roster for identity in (identities or {}).values()), None)
-    server = instrument(scheme.server(inputs.keys(), task, roster=roster, rng=rng))
+    server = instrument(scheme.server(inputs.keys(), task, roster=roster, executor=executor, rng=rng))
     clients = {
         u: scheme.client(
             u,

@@ -16,6 +16,7 @@ from typing import Self
 
 from secagg import Aggregate, LocalProtocolError, RemoteProtocolError, Scheme, SecAggError, ServerSession
 from secagg.errors import ClientId
+from secagg.prg import Executor
 from secagg.wire import Raw
 from transport.frames import (
     CHUNK_BYTES,
@@ -114,10 +115,12 @@ class Cohort:
         *,
         deadlines: Mapping[str, float] | None = None,
         watch: Watch | None = None,
+        executor: Executor | None = None,
     ) -> Aggregate:
         """One session with the whole roster; whoever is not there is dropped from it.
 
         deadlines: round -> seconds, instead of those of DEADLINES. watch: called after each round.
+        executor: of threads or processes, in which to unmask.
 
         Raises: TooFewClients; RemoteProtocolError where returned shares contradict each other;
         LocalProtocolError if the scheme is for another number of clients, or no such round exists.
@@ -126,7 +129,9 @@ class Cohort:
         if unknown := (deadlines or {}).keys() - limits.keys():
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
         limits |= deadlines or {}
-        session = scheme.server(self.roster.clients.keys(), task, roster=self.roster.identities)
+        session = scheme.server(
+            self.roster.clients.keys(), task, roster=self.roster.identities, executor=executor
+        )
         running = self._running = _Running(self._router, scheme, session, wire=self._router.traffic)
         for u in self.connected:
             self._router.send(u, running.offer)

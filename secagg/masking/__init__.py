@@ -33,7 +33,7 @@ from secagg.masking.messages import (
 from secagg.masking.server import MaskingServer
 from secagg.masking.words import in_words
 from secagg.params import Parameters, check_clients, named
-from secagg.prg import Prg
+from secagg.prg import Executor, Prg
 from secagg.session import Contribute, Once
 
 
@@ -232,10 +232,12 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         task: bytes = b"",
         *,
         roster: Roster | None = None,
+        executor: Executor | None = None,
         rng: Rng = system_rng,
     ) -> MaskingServer:
         used = roster if self.adversary == "active" else None
-        return MaskingServer(self, cohort, task, digest(Tag.CONTEXT, task), roster=used, rng=rng)
+        context = digest(Tag.CONTEXT, task)
+        return MaskingServer(self, cohort, task, context, roster=used, executor=executor, rng=rng)
 
     def explain(self) -> str:
         """In words: what is sent, and what the choice guarantees and what not."""

@@ -53,7 +53,7 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
-from secagg.prg import Words, add_masks
+from secagg.prg import Executor, Words, add_masks, add_masks_by
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
 from secagg.wire import MAX_ID, Raw, Task, check_join, decode, encode
@@ -79,6 +79,8 @@ class MaskingServer(NeverPickled):
     unopened: (holder, dealer) of each share that its holder could not open, or found to be another than its
     dealer committed to: one of the two, or the way between them, is at fault.
 
+    executor: unmasks ranges of coordinates side by side; None: one after the other, here.
+
     Security: after `receive` raised, its sender has lost its place and the session goes on without it. What
     it had answered in this round before stands only where it cannot be undone, a vector in the sum: it is
     then a client lost in the next round.
@@ -92,6 +94,7 @@ class MaskingServer(NeverPickled):
         context: bytes,
         *,
         roster: Roster | None = None,
+        executor: Executor | None = None,
         rng: Rng = system_rng,
     ) -> None:
         if len(set(cohort)) != len(cohort):
@@ -104,7 +107,7 @@ class MaskingServer(NeverPickled):
             )
         parameters.check_roster(roster)
         self._parameters, self._digest = parameters, parameters.digest()
-        self._threshold, self._roster = parameters.threshold, roster
+        self._threshold, self._roster, self._executor = parameters.threshold, roster, executor
         self._task, self._context = task, context
         self._batch_of = {u: batch for batch in parameters.batches(roster) for u in batch}
         if self._batch_of and self._batch_of.keys() != set(cohort):
@@ -363,7 +366,10 @@ class MaskingServer(NeverPickled):
             own = (self_mask_key(b_u, self._sid, u, name) for u, b_u in masks.items())
             added = (self._pair(uv, s_uv, name) for uv, s_uv in left.items() if uv[0] > uv[1])
             subtracted = (self._pair(uv, s_uv, name) for uv, s_uv in left.items() if uv[0] < uv[1])
-            add_masks(total, subtracted, chain(own, added), self._parameters.prg)
+            if self._executor is None:
+                add_masks(total, subtracted, chain(own, added), self._parameters.prg)
+            else:
+                add_masks_by(self._executor, total, subtracted, chain(own, added), self._parameters.prg)
         n, specs = self._parameters.clients, self._parameters.vectors
         codes = {name: centred(specs[name], self._total.pop(name), n) for name in sorted(specs)}
         return Aggregate.of_codes(specs, self._U3, codes)

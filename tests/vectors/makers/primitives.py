@@ -21,7 +21,7 @@ from secagg.masking.client import (
     share_data,
     share_key,
 )
-from secagg.prg import BLOCK_BYTES, add_mask, keystream, subtract_mask
+from secagg.prg import BLOCK_BYTES, add_masks, keystream
 from secagg.shamir import PRIME, SHARE_BYTES, is_share, recon, share
 from secagg.wire import MAX_ID
 from tests.vectors import independent
@@ -84,8 +84,8 @@ def _mask(name: str, bits: int) -> Json:
     """A vector with a mask added, and with it subtracted, modulo the word."""
     y = np.array([0, 1, 2 ** (bits - 1), 2**bits - 1], f"<u{bits // 8}")
     plus, minus = y.copy(), y.copy()
-    add_mask(plus, SEEDS[3], name)
-    subtract_mask(minus, SEEDS[3], name)
+    add_masks(plus, [SEEDS[3]], prg=name)
+    add_masks(minus, minus=[SEEDS[3]], prg=name)
 
     def shown(words: Any) -> list[str]:
         return [f"{int(word):0{bits // 4}x}" for word in words]
