@@ -52,10 +52,11 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
+from secagg.params import check_cohort
 from secagg.prg import Words, add_mask, subtract_mask
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
-from secagg.wire import MAX_ID, Raw, Task, check_join, decode, encode
+from secagg.wire import Raw, Task, check_join, decode, encode
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
@@ -93,14 +94,7 @@ class MaskingServer(NeverPickled):
         roster: Roster | None = None,
         rng: Rng = system_rng,
     ) -> None:
-        if len(set(cohort)) != len(cohort):
-            raise LocalProtocolError("a client stands twice in the cohort")
-        if not all(0 <= u <= MAX_ID for u in cohort):
-            raise LocalProtocolError(f"a client id is in 0..{MAX_ID}")
-        if len(cohort) != parameters.clients:
-            raise LocalProtocolError(
-                f"a cohort of {len(cohort)} clients for parameters made for {parameters.clients}"
-            )
+        check_cohort(cohort, parameters.clients)
         parameters.check_roster(roster)
         self._parameters, self._digest = parameters, parameters.digest()
         self._threshold, self._roster = parameters.threshold, roster
