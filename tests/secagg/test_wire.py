@@ -83,7 +83,7 @@ def test_a_message_is_read_back_from_any_buffer(message: Message, buffer: Any) -
 @every_message
 def test_a_message_is_read_as_no_other_kind(message: Message) -> None:
     for kind in {type(other) for other in MESSAGES} - {type(message)}:
-        refuses(kind, encode(message), f"not a {kind.__struct_config__.tag} message: (Invalid value|Expected)")
+        refuses(kind, encode(message), f"not a {kind.__struct_config__.tag} message: (Invalid|Expected)")
 
 
 @every_message
