@@ -158,10 +158,12 @@ class MaskingServer(NeverPickled):
         kept = set() if closing == "masked-input" else self._lost
         alive, self._answered = frozenset(self._answered - kept), set()
         if closing == "masked-input":
-            alive = self._in_whole_batches(alive)
+            alive, self._parts = self._in_whole_batches(alive), {}
+        early = closing in ("join", "advertise-keys", "share-keys")
+        left = self._in_whole_batches(alive) if early else alive  # the most that can still be summed
         needed = self._threshold if closing == "unmasking" else self._parameters.m_min
-        if len(alive) < needed:
-            raise TooFewClients(len(alive), needed, closing)
+        if len(left) < needed:
+            raise TooFewClients(len(left), needed, closing)
         match closing:
             case "join":
                 requests = self._open_advertise_keys(alive)
@@ -254,8 +256,7 @@ class MaskingServer(NeverPickled):
         return Delivery(self._sealed[holder][dealer], committed)
 
     def _in_whole_batches(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
-        """Who is in the sum; the others' masked inputs are forgotten, they have dropped out."""
-        self._parts = {}
+        """Who can be in the sum; the others count as dropped."""
         return frozenset(u for u in alive if self._batch_of.get(u, alive) <= alive)
 
     def _zeros(self) -> dict[str, Words]:

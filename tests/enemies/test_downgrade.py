@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -97,7 +96,12 @@ REFUSED: dict[str, tuple[Policy, Masking | Plain, str]] = {
         "corrupt 1; by this client's policy it is 2",
     ),
     "batches": (Policy(batch=5), DUE, "sums by batches of 0; this client insists on 5"),
-    "other batches": (Policy(batch=5), active(batch=4), "sums by batches of 4; this client insists on 5"),
+    "other batches": (Policy(batch=5), active(12, batch=4), "by batches of 4; this client insists on 5"),
+    "batches of a part of the roster": (
+        Policy(batch=5),
+        active(batch=5),
+        "by batches a cohort of 10 from a roster of 12 clients: by batches it is the whole roster",
+    ),
     "m_min, too high": (Policy(), active(m_min=8), "m_min 8; by this client's policy it is 7"),
     "m_min, that the policy raises": (Policy(m_min=9), DUE, "m_min 7; by this client's policy it is 9"),
     "m_min, less than possible": (Policy(m_min=3), DUE, "no such session is possible: m_min 3 is impossible"),
@@ -159,8 +163,8 @@ TAKEN: dict[str, tuple[Policy, Masking | Plain]] = {
     "the complete graph instead": (Policy(graph="sparse"), DUE),
     "a fraction of the roster": (Policy(corrupt=0.2), active(corrupt=0.2)),
     "another d": (Policy(dropout=4), active(dropout=4)),
-    "batches": (Policy(batch=5), active(batch=5)),
-    "batches it does not ask for": (Policy(), active(batch=5)),
+    "batches": (Policy(batch=5), active(12, batch=5)),
+    "batches it does not ask for": (Policy(), active(12, batch=5)),
     "another PRG": (Policy(), active(prg="chacha20")),
     "another m_min": (Policy(m_min=9), active(m_min=9)),
     "more protection than it asks for": (LAX, DUE),
@@ -288,8 +292,8 @@ def test_an_offer_that_is_too_long_is_not_read() -> None:
 
 
 def test_whatever_bit_of_an_offer_changes_the_policy_refuses_it() -> None:
-    """But for `small_cohort`, which allows nothing that a cohort of three or more does not have; for d, of
-    which nothing follows on the complete graph but t; and for batches, of which only refusals follow.
+    """But for `small_cohort`, which allows nothing that a cohort of three or more does not have; and for d,
+    of which nothing follows on the complete graph but t.
     """
     offer, policy = DUE.offer(), Policy(vectors=VECTORS, smallest_cohort=10)
     taken = []
@@ -300,18 +304,8 @@ def test_whatever_bit_of_an_offer_changes_the_policy_refuses_it() -> None:
             taken.append(policy.accept(bytes(changed), ROSTER))
         except RemoteProtocolError:
             continue
-    harmless = [{"batch": 4}, {"batch": 8}, {"dropout": 1}, {"dropout": 2}, {"small_cohort": True}]
+    harmless = [{"dropout": 1}, {"dropout": 2}, {"small_cohort": True}]
     assert sorted(taken, key=str) == sorted((replace(DUE, **change) for change in harmless), key=str)
-    unbatched = replace(policy, batch=0)
-    assert [scheme for scheme in taken if scheme.batch == 0] == [
-        scheme for scheme in taken if accepts(unbatched, scheme)
-    ]
-
-
-def accepts(policy: Policy, scheme: Masking) -> bool:
-    with suppress(RemoteProtocolError):
-        return policy.accept(scheme.offer(), ROSTER) == scheme
-    return False
 
 
 def test_a_digest_is_of_everything_that_is_offered() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from secagg import LocalProtocolError, Masking, RemoteProtocolError, TooFewClients
+from secagg import LocalProtocolError, Masking, Policy, RemoteProtocolError, TooFewClients
 from secagg.masking.messages import (
     SEALED_BYTES,
     Commitments,
@@ -285,19 +285,18 @@ def test_a_server_that_ignores_batches_is_refused_by_every_client(
     assert scene.learned(11) == set()
 
 
-def test_a_cohort_that_cuts_a_batch_of_the_roster_is_refused_by_every_client(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A server asks eleven of the twelve in the roster: each sum would lack one, and the difference tells."""
-    who = in_batches("active", clients=11, listed=12)
-    with pytest.raises(LocalProtocolError, match="by batches, the cohort is the whole roster"):
-        staged(who)
-    with monkeypatch.context() as dishonest:
-        dishonest.setattr(Masking, "batches", lambda self, roster: [])
-        scene = staged(who)
-    scene.play()
-    assert set(scene.died) == set(range(11))
-    assert {str(why) for why in scene.died.values()} == {"the server sums a part of a batch, clients 9 to 11"}
+def test_a_cohort_that_cuts_a_batch_of_the_roster_is_refused_before_anything_is_said() -> None:
+    """A server that asks eleven of the twelve in the roster; in a second session it could ask the rest."""
+    who = company("active", clients=11, listed=12, corrupt=1, dropout=3, batch=3)
+    words = "by batches the cohort is the whole roster, 12 clients, not 11"
+    with pytest.raises(LocalProtocolError, match=words):
+        who.scheme.server(who.cohort, roster=who.roster)
+    for u in who.cohort:
+        with pytest.raises(LocalProtocolError, match=words):
+            who.scheme.client(u, lambda task: {}, identity=who.identities[u])
+    refused = "a cohort of 11 from a roster of 12 clients: by batches it is the whole"
+    with pytest.raises(RemoteProtocolError, match=f"the server sums by batches {refused} roster"):
+        Policy(corrupt=1, dropout=3).accept(who.scheme.offer(), who.roster)
 
 
 @pytest.mark.parametrize("graph", ["complete", "sparse"])

@@ -440,7 +440,7 @@ def test_the_explanation_says_what_is_sent_and_what_is_not_promised() -> None:
         "9 clients, threshold 7, complete graph, active server, 2 corrupt clients assumed",
         "survivors signed by a quorum",
         "up to 2 clients may vanish, in any round, 1 of them before unmasking",
-        "at most the sum of a U3 of 8 or more",
+        "the server, whatever it does, learns sums of 6 or more honest clients",
         "not promised: one malicious model sent to everybody, or malice spread over rounds",
         "masking gives no integrity",
     ):
@@ -457,11 +457,12 @@ def test_the_explanation_of_a_sparse_graph_says_what_it_rests_on() -> None:
         f"60 clients, threshold {t}, sparse graph of {k} neighbours each, active server, 2 corrupt",
         "up to 5 clients may vanish, in any round (5 before unmasking); then there is a sum",
         "in all but 2^-20 of the sessions",
-        "whatever the server does, one U3 is unmasked, of 55 or more, signed by so many of it",
+        "whatever the server does, a session unmasks one U3 of 55 or more, signed by so many",
         "but for a chance of 2^-128 over the draw of neighbours, with 2 corrupt and 5 lost, no client loses",
         "both its masks, and the honest are summed as one",
         # grinding
-        "the draw is a hash of all keys; server and corrupt clients can try keys until it suits them: 2^128",
+        "the draw is a hash of all keys; server and corrupt clients can try keys until it suits them",
+        "of 2^80 tries, all fail but for a chance of 2^-48",
         # who picks the dropouts
         "losses that do not look at the graph; an active server picks who is lost: then a client is summed",
         f"with {t} of its neighbours at least, less the corrupt among them",
@@ -476,7 +477,7 @@ def test_the_explanation_of_a_sparse_graph_says_what_it_rests_on() -> None:
         "up to 5 clients may vanish, in any round (2 before unmasking)",
         "a chance of 2^-40 over the draw of neighbours, with 2 corrupt and 5 lost, the server and they learn",
         "the sum of all honest survivors, no more",
-        "for losses that do not look at the graph, and for a server that follows the protocol",
+        "for losses that do not look at the graph, and for a server and clients that follow the protocol",
         "sybils: if more than 2",
         "not promised: anything against a server that breaks the protocol",
     ):
@@ -486,13 +487,18 @@ def test_the_explanation_of_a_sparse_graph_says_what_it_rests_on() -> None:
 
 
 def test_the_explanation_says_that_batches_are_whole() -> None:
-    for make, m_min, spare in ((semi_honest, 7, 1), (active, 9, 0)):
-        scheme = make(range(12), MIXED, batch=4)
+    for make, n, size, m_min, spare in (
+        (semi_honest, 12, 4, 7, 1),
+        (active, 12, 4, 9, 0),
+        (semi_honest, 11, 4, 6, 0),  # the last batch has seven
+        (semi_honest, 13, 3, 7, 1),  # the last has four, and with it a second would be too many
+    ):
+        scheme = make(range(n), MIXED, batch=size)
         assert scheme.m_min == m_min
         text = scheme.explain()
-        assert "summed by whole batches of 4 clients, in the order of ids: all of one are in the sum" in text
-        assert "the sums of many sessions tell no two of a batch apart" in text
-        assert f"up to {spare} batches may be incomplete" in text
+        assert f"summed by whole batches of {size} clients, in the order of ids" in text
+        assert f"takes its batch out of the sum, and up to {spare} batches may go" in text
+        assert "tell no two honest clients of a batch apart" in text
 
 
 # Batches

@@ -286,6 +286,11 @@ def test_batches_are_those_the_policy_insists_on() -> None:
     for insisted, offered in ((3, 0), (3, 4), (0, 3)):
         words = rf"by batches of {offered}; this client insists on {insisted} \(--batch\)"
         refuses(Policy(batch=insisted), active(range(7), ONE, batch=offered), words)
+    six = Masking.for_cohort(6, ONE, adversary="active", roster=SEVEN, batch=3)
+    words = "by batches a cohort of 6 from a roster of 7 clients: by batches it is the whole roster"
+    for policy in (Policy(), Policy(batch=3)):
+        refuses(policy, six, words)
+    accepts(Policy(adversary="semi-honest"), semi_honest(range(6), ONE, batch=3))
 
 
 def test_either_prg_is_accepted() -> None:
@@ -563,11 +568,12 @@ def test_an_offer_with_any_fields_changed_is_accepted_exactly_if_its_numbers_fol
         "threshold": due(clients),
         "m_min": due(clients),
     }
-    # How many drop out changes nothing on the complete graph, and batches only refuse more: both may be any.
+    # How many drop out changes nothing on the complete graph, and batches, of the whole roster, only refuse
+    # more: both may be any.
     possible = (
         3 <= clients <= 7
         and 0 <= offered["dropout"] <= clients - due(clients)
-        and (offered["batch"] == 0 or 3 <= offered["batch"] <= clients)
+        and (offered["batch"] == 0 or 3 <= offered["batch"] <= clients == 7)
         and offered["prg"] != "aes-256-ctr"
     )
     offer = forged(honest, **changes)

@@ -481,6 +481,17 @@ def test_batches_that_cannot_be_made_whole_end_the_session(name: str) -> None:
     assert (few.alive, few.needed, few.round) == (3, batched(name).m_min, "masked-input")
 
 
+@pytest.mark.parametrize("round", ["join", "advertise-keys", "share-keys"])
+@pytest.mark.parametrize("name", MASKING)
+def test_batches_that_can_no_longer_be_whole_end_the_session_before_a_vector_is_asked_for(
+    name: str, round: str
+) -> None:
+    it = play(batched(name), {round: {0, 4, 8}})
+    with pytest.raises(TooFewClients) as caught:
+        it.finish()
+    assert (caught.value.alive, caught.value.round) == (3, round)
+
+
 PART, OWN = (f"the server sums a part of a batch, clients {ids}" for ids in ("3 to 5", "0 to 2"))
 
 
@@ -508,14 +519,33 @@ def test_a_client_unmasks_no_part_of_a_batch(graph: str) -> None:
 
 
 def test_by_batches_the_cohort_is_the_whole_roster() -> None:
-    """Else who is asked decides whose batch can be whole."""
-    words = "by batches, the cohort is the whole roster; where there is none, clients 0 to n - 1"
-    roster = identities(range(21))[0]
+    """Else two sessions at once could each sum a part of a batch."""
+    roster, ours = identities(range(21))
     scheme = Masking.for_cohort(20, VECTORS, adversary="active", roster=roster, corrupt=1, batch=4)
-    with pytest.raises(LocalProtocolError, match=words):
-        scheme.server(range(20), roster=roster)
-    assert replace(scheme, batch=0).server(range(20), roster=roster)
-    scheme = MASKING["semi-honest"](range(20), VECTORS, batch=4)
-    assert scheme.server(range(20))
-    with pytest.raises(LocalProtocolError, match=words):
-        scheme.server(range(1, 21))
+    for make in (
+        lambda scheme: scheme.server(range(20), roster=roster),
+        lambda scheme: scheme.client(0, lambda task: {}, identity=ours[0]),
+    ):
+        with pytest.raises(LocalProtocolError, match="is the whole roster, 21 clients, not 20"):
+            make(scheme)
+        assert make(replace(scheme, batch=0))
+    words = "by batches, the cohort is the whole roster; where there is none, clients 0 to n - 1"
+    for name in MASKING:
+        scheme, listed = batched(name), identities(range(12))[0]
+        assert scheme.server(range(12), roster=listed)
+        with pytest.raises(LocalProtocolError, match=words):
+            scheme.server(range(1, 13), roster=listed)
+
+
+@every_name
+@pytest.mark.parametrize("round", ["join", "advertise-keys", "share-keys", "masked-input"])
+def test_a_session_ends_as_soon_as_the_batches_that_can_still_be_whole_are_too_few(
+    name: str, round: str
+) -> None:
+    scheme = batched(name)
+    finishes_with(play(scheme, {round: {0, 1}}), range(3, 12))
+    with pytest.raises(TooFewClients) as caught:
+        play(scheme, {round: {0, 3}}).finish()
+    few = caught.value
+    assert scheme.m_min > 6
+    assert (few.alive, few.needed, few.round, few.of) == (6, scheme.m_min, round, None)
