@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NoReturn
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -61,7 +62,7 @@ def transcript(tag: Tag, *parts: bytes | int | str) -> bytes:
     """The tag, the protocol version and the parts, each with its kind and length: no two lists give the same
     bytes. Integers are below 2^64.
     """
-    encoded = [_PREFIX[tag]]
+    encoded = [_prefix(tag, PROTOCOL_VERSION)]
     for part in parts:
         if isinstance(part, int):
             encoded += (_NINE, b"i", part.to_bytes(8, "big"))
@@ -72,11 +73,12 @@ def transcript(tag: Tag, *parts: bytes | int | str) -> bytes:
 
 
 _NINE: Final = (9).to_bytes(8, "big")
-_PREFIX: Final = {
-    tag: len(name).to_bytes(8, "big") + name
-    for tag in Tag
-    for name in [f"secagg/{PROTOCOL_VERSION}/".encode() + tag.value]
-}
+
+
+@lru_cache(maxsize=64)
+def _prefix(tag: Tag, version: int) -> bytes:
+    name = f"secagg/{version}/".encode() + tag.value
+    return len(name).to_bytes(8, "big") + name
 
 
 def digest(tag: Tag, *parts: bytes | int | str) -> bytes:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
 from secagg.crypto import Tag, digest
 from secagg.encoding import MAX_LENGTH, Bounded, Spec, Vectors, Weight, set_exactly
-from secagg.errors import LocalProtocolError
+from secagg.errors import ClientId, LocalProtocolError
+from secagg.wire import MAX_ID
 
 MAX_CLIENTS = 10**6
 MAX_VECTORS = 64
@@ -99,6 +100,19 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
 def check_clients(clients: int) -> None:
     if not 1 <= clients <= MAX_CLIENTS:
         raise LocalProtocolError(f"{clients} clients is not in 1..{MAX_CLIENTS}")
+
+
+def check_cohort(cohort: Collection[ClientId], clients: int) -> None:
+    """Raises: LocalProtocolError unless these are the ids of so many different clients."""
+    seen = set[ClientId]()
+    for u in cohort:
+        if not 0 <= u <= MAX_ID:
+            raise LocalProtocolError(f"client id {u} is not in 0..{MAX_ID}")
+        if u in seen:
+            raise LocalProtocolError(f"client {u} stands twice in the cohort")
+        seen.add(u)
+    if len(seen) != clients:
+        raise LocalProtocolError(f"a cohort of {len(seen)} clients for parameters made for {clients}")
 
 
 def named(vectors: Vectors | Spec) -> dict[str, Spec]:

@@ -16,7 +16,7 @@ from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
 from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, norm_factor, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.identity import Identity, Roster
-from secagg.params import MAX_VECTORS, Parameters, named, named_values
+from secagg.params import MAX_VECTORS, Parameters, check_cohort, named, named_values
 from secagg.prg import Executor
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.wire import Join, Message, Raw, Task, check_join, decode, encode
@@ -114,10 +114,7 @@ class PlainClient:
 
 class PlainServer:
     def __init__(self, parameters: Plain, cohort: Collection[ClientId], task: bytes) -> None:
-        if len(set(cohort)) != len(cohort) or len(cohort) != parameters.clients:
-            raise LocalProtocolError(
-                f"a cohort of {len(cohort)} clients for parameters made for {parameters.clients}"
-            )
+        check_cohort(cohort, parameters.clients)
         self._parameters, self._digest, self._task = parameters, parameters.digest(), task
         self.round = "join"
         self.waiting_for = frozenset(cohort)

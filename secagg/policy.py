@@ -86,6 +86,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise RemoteProtocolError(
                     f"a cohort of {scheme.clients} from a roster of {len(roster.keys)} clients"
                 )
+            if scheme.batch and scheme.clients != len(roster.keys):
+                raise RemoteProtocolError(
+                    f"the server sums by batches a cohort of {scheme.clients} from a roster of "
+                    f"{len(roster.keys)} clients: by batches it is the whole roster"
+                )
         if self.batch is not None and scheme.batch != self.batch:
             raise RemoteProtocolError(
                 f"the server sums by batches of {scheme.batch}; this client insists on {self.batch} (--batch)"

@@ -21,7 +21,7 @@ Words = NDArray[np.unsignedinteger[Any]]
 
 SEED_BYTES: Final = 32
 BLOCK_BYTES: Final = 128 * 1024  # zeros, keystream and a block of the sum stay in the second-level cache
-OPEN_STREAMS: Final = 64  # expanded side by side, on one block of the sum after the other
+_OPEN_STREAMS: Final = 64  # expanded side by side, on one block of the sum after the other
 _LONG: Final = 64 * 1024  # bytes from which a second cipher context pays
 _LEAST_RANGE: Final = 1 << 15  # coordinates of one task of an executor
 _MOST_RANGES: Final = 64
@@ -112,7 +112,7 @@ def add_masks(
     words = _scratch(y.dtype)
     for seeds, apply in ((iter(plus), np.add), (iter(minus), np.subtract)):
         while streams := [
-            _Stream(seed, prg, start * y.itemsize, y.nbytes) for seed in islice(seeds, OPEN_STREAMS)
+            _Stream(seed, prg, start * y.itemsize, y.nbytes) for seed in islice(seeds, _OPEN_STREAMS)
         ]:
             # All of them on one block of y before the next: y stays in the cache too.
             for first in range(0, len(y), len(words)):

@@ -33,10 +33,14 @@ SURVIVORS: dict[str, str] = {}
 
 # The tests that are likely to kill what is in a module come first; the long ones last.
 LIKELY = {
-    "masking/client.py": ["test_dishonest_server", "test_client_checks", "test_at_most_once"],
-    "masking/server.py": ["test_dishonest_client", "test_server_checks"],
+    "masking/client.py": ["test_dishonest_server", "test_client_checks", "test_at_most_once", "test_sparse"],
+    "masking/server.py": ["test_dishonest_client", "test_server_checks", "test_sparse"],
     "masking/messages.py": ["test_malformed"],
     "masking/__init__.py": ["test_downgrade", "test_params"],
+    "masking/choice.py": ["test_params", "test_downgrade"],
+    "masking/words.py": ["test_params"],
+    "graph.py": ["test_graph", "test_params"],
+    "prg.py": ["test_prg"],
     "policy.py": ["test_downgrade", "test_policy"],
     "identity.py": ["test_other_terms"],
     "params.py": ["test_params", "test_downgrade"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -205,13 +206,17 @@ class Peer:
             except _SessionOverError as over:
                 return Contribution(not str(over), str(over), scheme, dict(session.clipping))
         except RemoteProtocolError as error:
-            self._send(Leave(offer.session, reason(str(error))))
+            self._leave(offer, reason(str(error)))
             raise
         except TransportError:
             raise
         except Exception:
-            self._send(Leave(offer.session, "it could not take part"))
+            self._leave(offer, "it could not take part")
             raise
+
+    def _leave(self, offer: Offer, why: str) -> None:
+        with suppress(_SessionOverError):  # there is nobody to tell any more
+            self._send(Leave(offer.session, why))
 
     def _next_offer(self) -> Offer | None:
         while not self._closed:

@@ -26,6 +26,7 @@ import zmq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from zmq.utils import z85
 
+from secagg.crypto import verifies_anything
 from secagg.errors import LocalProtocolError
 from secagg.wire import MAX_ID
 from transport.errors import TransportError
@@ -65,6 +66,8 @@ class PublicKey:
         _check_kind_and_id(self.kind, self.id)
         if len(self.ed25519) != 32:
             raise LocalProtocolError(f"an Ed25519 public key has 32 bytes, not {len(self.ed25519)}")
+        if verifies_anything(self.ed25519):
+            raise LocalProtocolError("an Ed25519 key of small order, under which anybody can sign")
         if self.kind == "roster":
             if self.curve:
                 raise LocalProtocolError("a roster key has no CURVE key: it only signs rosters")

@@ -44,8 +44,6 @@ from transport.router import Router
 
 MAX_STAGED = 3  # uploads on their way in at once, whatever the cohort: the server's memory stands by this
 STALL_SECONDS = 20.0
-SLOWEST = 256 * 1024  # bytes a second that an upload must make on the average while others wait for its place
-GRACE_SECONDS = 5.0
 JOIN_BYTES = 1024  # more than any client's first message has
 TICK_SECONDS = 0.25
 
@@ -152,7 +150,7 @@ class Cohort:
         try:
             while (left := end - time.monotonic()) > 0 and running.waiting_for:
                 self._listen(min(left, TICK_SECONDS))
-                running.stage_uploads()
+                running.stage_uploads(left)
             for u in session.waiting_for - running.lost.keys():
                 running.lose(u, "vanished" if u in self._router.gone else "late")
             requests = session.advance()
@@ -214,10 +212,10 @@ class Cohort:
 
 @dataclass
 class _Staged:
-    """An upload in one of the few places: when it got it, when its last chunk came."""
+    """An upload in one of the few places: when its last chunk came, until when it may keep others waiting."""
 
-    since: float
     heard: float
+    until: float
 
 
 @dataclass
@@ -308,18 +306,22 @@ class _Running:
         if joining:
             self.joined.add(u)
 
-    def stage_uploads(self) -> None:
-        """Let the next few upload; give up on one that has stopped sending, or that keeps others waiting."""
+    def stage_uploads(self, left: float) -> None:
+        """Let the next few upload; give up on one that has stopped sending, or that keeps others waiting.
+
+        left: seconds of the round. Of these each that is still to come has a fair share of a place; more only
+        while nobody waits.
+        """
         now = time.monotonic()
         for u, staged in list(self.staged.items()):
-            held = now - staged.since
             if now - staged.heard > STALL_SECONDS:
                 self.lose(u, f"its upload stood still for {STALL_SECONDS:.0f} s")
-            elif self.queue and held > GRACE_SECONDS and self.incoming[u].received < SLOWEST * held:
-                self.lose(u, f"its upload was slower than {SLOWEST // 1024} KiB a second, and others waited")
+            elif self.queue and now > staged.until:
+                self.lose(u, "its upload took more than its share of the round, and others waited")
         while self.queue and len(self.staged) < MAX_STAGED:
             u = self.queue.popleft()
-            self.staged[u] = _Staged(now, now)
+            share = left * MAX_STAGED / max(1, len(self.waiting_for))
+            self.staged[u] = _Staged(now, now + share)
             self._pull(u)
 
     def _pull(self, u: ClientId) -> None:

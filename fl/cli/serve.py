@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from secagg.ledger import Ledger
 
 import transport
 from fl.cli.output import Output
@@ -27,6 +27,7 @@ from fl.config import CHOICES, ConfigError, RunConfig
 from fl.protection import Protection
 from secagg import Bounded, Scheme, Weight
 from secagg.encoding import Spec
+from secagg.ledger import Ledger
 from transport import Cohort, RoundReport
 
 CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
@@ -174,22 +175,22 @@ def run_training(
     dataset = load(config.dataset, config.data_dir)
     config.write(folder / CONFIG)
     records: list[dict[str, Any]] = []
-    ledger = Ledger()
+    book = Book()
     display = TrainingDisplay(out, config.rounds)
 
     def begin(scheme: Scheme) -> None:
         display.say(scheme.explain())
         out.record({"scheme": scheme.explain().splitlines()})
 
-    with display.running(), (folder / METRICS).open("w") as metrics:
+    def watch(report: RoundReport) -> None:
+        book.watch(report)
+        display.protocol_round(report)
+        out.record(round_fields(report))
 
-        def watch(report: RoundReport) -> None:
-            display.protocol_round(report)
-            out.record(round_fields(report))
-
+    with book.told(out), display.running(), (folder / METRICS).open("w") as metrics:
         rounds = serve_rounds(cohort, config, dataset, deadlines=deadlines, begin=begin, watch=watch)
         for trained in rounds:
-            ledger.record(trained.survivors)
+            book.opened(trained.survivors)
             record = asdict(trained.record)
             records.append(record)
             metrics.write(json.dumps(record) + "\n")
@@ -200,8 +201,6 @@ def run_training(
             out.record({"training_round": record})
         model = build(config.model, dataset.shape, dataset.classes, config.seed)
         from_vector(model, trained.parameters)
-    if config.scheme != "plain":  # which hides nothing that sums could bring out
-        tell_ledger(out, ledger)
     save(model, Description(config.model, dataset.shape, dataset.classes), folder)
     draw_accuracy(
         folder / PLOT,
@@ -210,12 +209,36 @@ def run_training(
     )
 
 
-def tell_ledger(out: Output, ledger: Ledger) -> None:
-    """What the sums of all rounds together reveal."""
-    report = ledger.report()
-    for line in report.lines():
-        out.say(line)
-    out.record({"ledger": asdict(report)})
+class Book:
+    """The ledger of one run: what its sums reveal together, also if it ends before its time."""
+
+    def __init__(self) -> None:
+        self._ledger = Ledger()
+        self._asked: frozenset[int] = frozenset()  # for masked inputs of which no sum has come yet
+
+    def watch(self, report: RoundReport) -> None:
+        if report.round == "masked-input":
+            self._asked = frozenset(report.down)
+
+    def opened(self, survivors: frozenset[int]) -> None:
+        if self._asked:  # else nothing was masked
+            self._ledger.record(survivors)
+            self._asked = frozenset()
+
+    @contextmanager
+    def told(self, out: Output) -> Iterator[None]:
+        """Say it at the end. A session that failed after masked inputs were asked for counts as opened."""
+        try:
+            yield
+        finally:
+            if self._asked:
+                self._ledger.record(self._asked)
+            if self._ledger.sessions:
+                report = self._ledger.report()
+                out.say("what the sums of this run reveal together to the server alone:")
+                for line in report.lines():
+                    out.say(f"  {line}")
+                out.record({"ledger": asdict(report)})
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

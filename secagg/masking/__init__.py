@@ -205,13 +205,19 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         ]
 
     def check_roster(self, roster: Roster | None) -> None:
-        """Raises: LocalProtocolError unless this is the roster the parameters are bound to; active only."""
+        """Raises: LocalProtocolError unless this is the roster the parameters are bound to; active only. By
+        batches it lists n clients and no more: else two sessions at once could each sum a part of a batch.
+        """
         if self.adversary != "active":
             return
         if roster is None:
             raise LocalProtocolError("against an active server a roster of one's own is needed")
         if roster.digest != self.roster:
             raise LocalProtocolError("the session is bound to another roster than this one")
+        if self.batch and len(roster.keys) != self.clients:
+            raise LocalProtocolError(
+                f"by batches the cohort is the whole roster, {len(roster.keys)} clients, not {self.clients}"
+            )
 
     def client(
         self,

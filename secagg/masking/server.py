@@ -53,10 +53,11 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
+from secagg.params import check_cohort
 from secagg.prg import Executor, Words, add_masks, add_masks_by
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
-from secagg.wire import MAX_ID, Raw, Task, check_join, decode, encode
+from secagg.wire import Raw, Task, check_join, decode, encode
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
@@ -97,14 +98,7 @@ class MaskingServer(NeverPickled):
         executor: Executor | None = None,
         rng: Rng = system_rng,
     ) -> None:
-        if len(set(cohort)) != len(cohort):
-            raise LocalProtocolError("a client stands twice in the cohort")
-        if not all(0 <= u <= MAX_ID for u in cohort):
-            raise LocalProtocolError(f"a client id is in 0..{MAX_ID}")
-        if len(cohort) != parameters.clients:
-            raise LocalProtocolError(
-                f"a cohort of {len(cohort)} clients for parameters made for {parameters.clients}"
-            )
+        check_cohort(cohort, parameters.clients)
         parameters.check_roster(roster)
         self._parameters, self._digest = parameters, parameters.digest()
         self._threshold, self._roster, self._executor = parameters.threshold, roster, executor
@@ -168,10 +162,12 @@ class MaskingServer(NeverPickled):
         kept = set() if closing == "masked-input" else self._lost
         alive, self._answered = frozenset(self._answered - kept), set()
         if closing == "masked-input":
-            alive = self._in_whole_batches(alive)
+            alive, self._parts = self._in_whole_batches(alive), {}
+        early = closing in ("join", "advertise-keys", "share-keys")
+        left = self._in_whole_batches(alive) if early else alive  # the most that can still be summed
         needed = self._threshold if closing == "unmasking" else self._parameters.m_min
-        if len(alive) < needed:
-            raise TooFewClients(len(alive), needed, closing)
+        if len(left) < needed:
+            raise TooFewClients(len(left), needed, closing)
         match closing:
             case "join":
                 requests = self._open_advertise_keys(alive)
@@ -264,8 +260,7 @@ class MaskingServer(NeverPickled):
         return Delivery(self._sealed[holder][dealer], committed)
 
     def _in_whole_batches(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
-        """Who is in the sum; the others' masked inputs are forgotten, they have dropped out."""
-        self._parts = {}
+        """Who can be in the sum; the others count as dropped."""
         return frozenset(u for u in alive if self._batch_of.get(u, alive) <= alive)
 
     def _zeros(self) -> dict[str, Words]:

@@ -24,11 +24,11 @@ def in_words(scheme: Masking) -> Iterator[str]:
     yield from scheme.describe_vectors()
     yield from _complete(scheme) if scheme.complete else _sparse(scheme)
     if scheme.batch:
-        spare = (n - scheme.m_min) // scheme.batch
+        spare = max(0, n - scheme.m_min - n % scheme.batch) // scheme.batch  # the last is the largest
         yield (
-            f"summed by whole batches of {scheme.batch} clients, in the order of ids: all of one are in the "
-            f"sum or none, and the sums of many sessions tell no two of a batch apart; up to {spare} batches "
-            "may be incomplete"
+            f"summed by whole batches of {scheme.batch} clients, in the order of ids: who is lost before its "
+            f"vector takes its batch out of the sum, and up to {spare} batches may go; sums of many sessions "
+            "with these clients and this size tell no two honest clients of a batch apart"
         )
     if active:
         open_ends = "one malicious model sent to everybody, or malice spread over rounds"
@@ -40,9 +40,13 @@ def in_words(scheme: Masking) -> Iterator[str]:
 def _complete(scheme: Masking) -> Iterator[str]:
     n, t, m_min = scheme.clients, scheme.threshold, scheme.m_min
     early = f", {n - m_min} of them before unmasking" if m_min > t else ""
-    yield f"up to {n - t} clients may vanish, in any round{early}; with fewer than {t} left there is no sum"
+    when = "once their vectors have come" if scheme.batch else f"in any round{early}"
+    yield f"up to {n - t} clients may vanish, {when}; with fewer than {t} left there is no sum"
     if scheme.adversary == "active":
-        yield f"the server, whatever it does, learns at most the sum of a U3 of {m_min} or more"
+        yield (
+            f"the server, whatever it does, learns sums of {m_min - scheme.corrupt} or more honest clients "
+            "that were there"
+        )
     else:
         yield f"the server, with fewer than {t} clients on its side, learns the survivors' sum, no more"
 
@@ -50,17 +54,15 @@ def _complete(scheme: Masking) -> Iterator[str]:
 def _sparse(scheme: Masking) -> Iterator[str]:
     n, t, A, d, m_min = scheme.clients, scheme.threshold, scheme.corrupt, scheme.dropout, scheme.m_min
     sigma = SIGMA[scheme.adversary]
-    yield (
-        f"up to {d} clients may vanish, in any round ({n - m_min} before unmasking); then there is a sum, in "
-        f"all but 2^-{ETA} of the sessions"
-    )
+    when = "once their vectors have come" if scheme.batch else f"in any round ({n - m_min} before unmasking)"
+    yield (f"up to {d} clients may vanish, {when}; then there is a sum, in all but 2^-{ETA} of the sessions")
     chance = f"but for a chance of 2^-{sigma} over the draw of neighbours, with {A} corrupt and {d} lost,"
     if scheme.adversary == "active":
-        yield f"whatever the server does, one U3 is unmasked, of {m_min} or more, signed by so many of it"
+        yield f"whatever the server does, a session unmasks one U3 of {m_min} or more, signed by so many"
         yield (f"{chance} no client loses both its masks, and the honest are summed as one")
         yield (
             "the draw is a hash of all keys; server and corrupt clients can try keys until it suits them: "
-            f"2^{sigma} tries are allowed for"
+            f"of 2^80 tries, all fail but for a chance of 2^-{sigma - 80}"
         )
         yield (
             "it is reckoned with losses that do not look at the graph; an active server picks who is lost: "
@@ -68,5 +70,8 @@ def _sparse(scheme: Masking) -> Iterator[str]:
         )
     else:
         yield f"{chance} the server and they learn the sum of all honest survivors, no more"
-        yield "that is for losses that do not look at the graph, and for a server that follows the protocol"
+        yield (
+            "that is for losses that do not look at the graph, and for a server and clients that follow the "
+            "protocol"
+        )
     yield f"sybils: if more than {A} clients are the server's or invented, none of this holds"

@@ -62,6 +62,7 @@ def refuses(here: Here, folder: Path, line: str, code: int, *words: str) -> None
         ("--clients 1", "--small-cohort"),
         ("--clients 0", "0 clients is not in 1.."),
         ("--clients many", "--clients"),
+        ("--corrupt many", "--corrupt many: a number of clients such as 2, or a fraction such as 0.1"),
         ("--threshold 4", "threshold 4 is impossible: with 8 clients, 1 of them corrupt"),
         ("--threshold 9", "threshold 9 is impossible"),
         ("--length 0", "length"),
@@ -70,7 +71,7 @@ def refuses(here: Here, folder: Path, line: str, code: int, *words: str) -> None
         ("--bits 64", "bits"),
         ("--seed -1", "--seed"),
         ("--show 8", "--show 8: the clients are 0 to 7"),
-        ("--scheme none", "there are masking and plain"),
+        ("--scheme none", "--scheme none: there are masking and plain"),
         ("--drop 3", "--drop 3: the form is ID@ROUND"),
         ("--drop 3@", "the form is ID@ROUND"),
         ("--drop x@join", "the form is ID@ROUND"),
@@ -81,7 +82,7 @@ def refuses(here: Here, folder: Path, line: str, code: int, *words: str) -> None
             "--drop 3@lunch",
             "the rounds are join, advertise-keys, share-keys, masked-input, consistency-check, unmasking",
         ),
-        ("--drop 3@input", "the rounds are join, advertise-keys"),
+        ("--drop 3@input", "--drop 3@input: the rounds are join, advertise-keys"),
         ("--drop 3@join --drop 3@unmasking", "client 3 is dropped twice"),
         ("--drop 3@join:100%", "0% to 99%"),
         ("--drop 3@join:2", "no training round"),
@@ -109,7 +110,7 @@ def test_a_demo_that_cannot_be(here: Here, folder: Path, line: str, words: str) 
         ("--drop 3@join:1:1", "the form is ID@ROUND"),
         ("--drop 3@join:0", "a training round from 1 on"),
         ("--drop 3@join:16", "training round 16, and there are 15"),
-        ("--config none.toml", "none.toml: not readable"),
+        ("--config none.toml", "none.toml: not readable: No such file or directory"),
         ("--config none.yaml", "ends in .toml or .json"),
     ],
 )
@@ -141,7 +142,13 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(here: Here, folder: Pa
     for command in ("train", serve):
         refuses(here, folder, f"{command} --out out", 2, "out is not empty", "--force")
         refuses(here, folder, f"{command} --out run.toml", 2, "run.toml is a file: choose a folder")
-    refuses(here, folder, f"serve --length 5 --bind {LOOPBACK} --out x.npy", 2, "x.npy exists", "--force")
+    refuses(
+        here,
+        folder,
+        f"serve --length 5 --bind {LOOPBACK} --out x.npy",
+        2,
+        "x.npy exists: choose another --out, or replace it with --force",
+    )
     assert (folder / "out" / "model.safetensors").read_text() == "precious"
 
 
@@ -153,6 +160,7 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(here: Here, folder: Pa
     [
         ("", 2, "give --length to sum vectors, or --config to train"),
         ("--length 5 --config run.toml", 2, "and not both"),
+        ("--config run.toml --threshold 2", 2, "--threshold is for --length; in training"),
         ("--length -5", 2, "length"),
         ("--length 5 --threshold 1", 2, "threshold 1 is impossible"),
         ("--length 5 --bound 0", 2, "bound"),
@@ -162,7 +170,7 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(here: Here, folder: Pa
         ("--length 5 --out nowhere/mean.npy", 2, "there is no folder nowhere: make it"),
         ("--length 5 --deadline join", 2, "the form is ROUND=SECONDS"),
         ("--length 5 --deadline join=soon", 2, "the form is ROUND=SECONDS"),
-        ("--length 5 --deadline join=0", 2, "a number of seconds above 0"),
+        ("--length 5 --deadline join=0", 2, "--deadline join=0: a number of seconds above 0"),
         ("--length 5 --deadline join=nan", 2, "a number of seconds above 0"),
         ("--length 5 --deadline lunch=5", 2, "no round 'lunch'; the rounds are join"),
         ("--length 5 --key none.key", 1, "there is no file none.key"),
@@ -203,7 +211,11 @@ def test_a_roster_of_two_is_too_small_unless_it_is_an_experiment(here: Here, fol
         ("--input none.npy", 2, "none.npy is not a vector in numpy's .npy format"),
         ("--input server.pub", 2, "server.pub is not a vector in numpy's .npy format"),
         ("--input x.npy --allow none", 2, "the schemes are masking and plain"),
-        ("--input x.npy --patience 0", 2, "a number of seconds above 0"),
+        ("--input x.npy --policy p.toml --allow plain", 2, "--policy says it all: no --allow, --semi-honest"),
+        ("--input x.npy --policy p.toml --batch 5", 2, "--policy says it all"),
+        ("--input x.npy --policy p.toml", 2, "p.toml: not readable: No such file or directory"),
+        ("--input x.npy --policy x.npy", 2, "x.npy is not a policy"),
+        ("--input x.npy --patience 0", 2, "--patience 0.0: a number of seconds above 0"),
         ("--input x.npy --patience nan", 2, "a number of seconds above 0"),
         ("--input x.npy --server none.pub", 1, "there is no file none.pub"),
         ("--input x.npy --server client1.pub", 1, "a server key is needed"),
@@ -345,6 +357,14 @@ def test_a_server_with_another_key(here: Here, folder: Path, server: str) -> Non
     words = "is not the server this client holds the key of", "compare the fingerprints"
     refuses(here, folder, line, 1, *words)
     declines(here, folder, server)
+
+
+def test_a_server_that_closes_without_a_session(here: Here, folder: Path, keys: Path) -> None:
+    with transport.serve(LOOPBACK, "server.key", "roster") as cohort, ThreadPoolExecutor(1) as threads:
+        threads.submit(lambda: (cohort.wait_for_clients(1, 60), cohort.close()))
+        line = f"join --connect {cohort.endpoint} --key client0.key --roster roster --input x.npy"
+        words = "the vector is not known to be in a sum: the server closed without a session"
+        refuses(here, folder, line, 1, words)
 
 
 def test_a_missing_package_names_the_command_that_adds_it(tmp_path: Path) -> None:

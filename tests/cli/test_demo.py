@@ -137,6 +137,14 @@ def test_a_sum_that_is_not_the_survivors_ends_with_code_4(
     is_one_line(ran, 4, "the sum is not the sum of the survivors' words")
 
 
+def test_traffic_that_is_not_the_formulas_ends_with_code_4(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fl.cli.demo.traffic", lambda *args: {"join": (1, 2)})
+    ran = here("demo", "--clients", "3", "--length", "9")
+    is_one_line(ran, 4, "join: 41 and 0 bytes, the formula says (1, 2)")
+
+
 @pytest.mark.parametrize("moment", ["starting clients 1/4", "join: "])
 def test_ctrl_c_ends_every_process_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
     env = {"TMPDIR": str(tmp_path)}

@@ -185,7 +185,7 @@ def test_show_verifies_a_roster_under_a_key_of_the_reader(run: Run, made: None) 
     write_public("other.pub", generate("roster").public)
     assert "signed by roster key" in run("keys", "show", "roster", "--signer", "other.pub", code=1)[0]
     Path("roster.pub").unlink()
-    assert "--signer" in run("keys", "show", "roster", code=1)[0]
+    assert "roster.pub is missing: name the key that signed" in run("keys", "show", "roster", code=1)[0]
 
 
 def test_show_refuses_what_it_does_not_know(run: Run) -> None:

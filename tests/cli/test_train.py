@@ -265,6 +265,19 @@ def test_the_servers_end_is_the_commands(
     is_one_line(here("train", *SMALL, "--out", str(tmp_path / "run")), code, words)
 
 
+def server_that_does_not_listen(*args: object) -> None:
+    signal.pause()
+
+
+def test_a_server_that_does_not_start_in_time(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fl.cli.train.server_process", server_that_does_not_listen)
+    monkeypatch.setattr("fl.cli.train.START_SECONDS", 0.1)
+    ran = here("train", *SMALL, "--out", str(tmp_path / "run"))
+    is_one_line(ran, 1, "the server process did not start in time: is this machine busy?")
+
+
 def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
     flags = ["--rounds", "100000", "--no-baseline", "--out", str(tmp_path / "run")]
     command = Command("train", *SMALL, *flags)

@@ -403,8 +403,6 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
     "transport.server": {
         "MAX_STAGED": "uploads that are pulled at once",
         "STALL_SECONDS": "after which an upload that stands still is given up",
-        "SLOWEST": "bytes a second that an upload must make on the average while others wait",
-        "GRACE_SECONDS": "of an upload before that counts",
         "JOIN_BYTES": "longest message with number 0 that is taken",
         "OTHER_ROUNDS": "seconds of a round that is not in the next line",
         "DEADLINES": "seconds of a round",

@@ -28,7 +28,7 @@ from secagg import (
     Weight,
     throwaway_identities,
 )
-from secagg.crypto import KEY_BYTES, SecretKey, Tag, digest, seal, system_rng, unseal
+from secagg.crypto import KEY_BYTES, Rng, SecretKey, Tag, digest, seal, system_rng, unseal
 from secagg.encoding import add_packed, word_type
 from secagg.masking.client import (
     commit_shares,
@@ -53,7 +53,7 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
-from secagg.prg import add_mask, subtract_mask
+from secagg.prg import add_masks
 from secagg.session import Drops, Once
 from secagg.shamir import SHARE_BYTES, is_share, recon
 from secagg.wire import Join, Message, Task, decode, encode
@@ -108,10 +108,14 @@ class Company:
 
 
 @cache
-def company(adversary: Any = "active", clients: int = 6, listed: int = 0, **numbers: Any) -> Company:
-    """listed: in the roster, where that is longer than the cohort. numbers: threshold, corrupt, m_min."""
-    active = adversary == "active"
-    roster, identities = throwaway_identities(range(max(listed, clients))) if active else (None, None)
+def company(
+    adversary: Any = "active", clients: int = 6, listed: int = 0, seed: int | None = None, **numbers: Any
+) -> Company:
+    """listed: in the roster, where that is longer than the cohort. seed: of the identities, else drawn.
+    numbers: threshold, corrupt, m_min and others.
+    """
+    active, rng = adversary == "active", system_rng if seed is None else np.random.default_rng(seed).bytes
+    roster, identities = throwaway_identities(range(max(listed, clients)), rng) if active else (None, None)
     vectors = numbers.pop("vectors", VECTORS)
     return Company(
         Masking.for_cohort(clients, dict(vectors), adversary=adversary, roster=roster, **numbers), identities
@@ -146,12 +150,16 @@ def assert_exact(total: Aggregate | None, survivors: Collection[int]) -> None:
 class Draws:
     """A client's generator, which remembers what it gave: c_u^SK, s_u^SK and b_u come first."""
 
-    def __init__(self) -> None:
-        self.given: list[bytes] = []
+    def __init__(self, rng: Rng = system_rng) -> None:
+        self.rng, self.given = rng, []
 
     def __call__(self, n: int) -> bytes:
-        self.given.append(system_rng(n))
+        self.given.append(self.rng(n))
         return self.given[-1]
+
+
+def _seeded(*seed: int) -> Rng:
+    return np.random.default_rng(seed).bytes
 
 
 class Gullible(Roster):
@@ -258,8 +266,9 @@ class Scene:
     """One session, played on to its end whoever lies in it.
 
     asks, says: what the server, a client says instead. server_roster: the server's, if not the company's.
-    schemes: client -> parameters of its own. refused: client -> why the server turned it away. died: client
-    -> why it would not go on. ended: what ended the session instead of a sum.
+    schemes: client -> parameters of its own. seed: of what the clients draw, and so of the graph. refused:
+    client -> why the server turned it away. died: client -> why it would not go on. ended: what ended the
+    session instead of a sum.
     """
 
     def __init__(
@@ -276,6 +285,7 @@ class Scene:
         once: Mapping[int, Once] | None = None,
         task: bytes = TASK,
         nonce: bytes = NONCE,
+        seed: int | None = None,
     ) -> None:
         self.company, self.scheme = company, company.scheme
         self._says, self._drop = says or (lambda round, u, message: message), drop or {}
@@ -284,7 +294,8 @@ class Scene:
             company.cohort, task, roster=server_roster or company.roster, rng=lambda n: nonce
         )
         self.server = Recorded(Tampered(self.inner, asks or (lambda round, u, message: message)))
-        self.draws = {u: Draws() for u in company.cohort}
+        rngs = {u: system_rng if seed is None else _seeded(seed, u) for u in company.cohort}
+        self.draws = {u: Draws(rng) for u, rng in rngs.items()}
         self.clients = {
             u: (schemes or {})
             .get(u, self.scheme)
@@ -381,7 +392,7 @@ class Scene:
 
 
 def readable(
-    U2: Mapping[int, Collection[int]],
+    beside: Mapping[int, Collection[int]],
     sid: Mapping[int, Any],
     keys: Collection[int],
     masks: Collection[int],
@@ -389,12 +400,13 @@ def readable(
     """The smallest groups of honest clients the sum of whose vectors can be read: where every self-mask is
     known, and every unknown mask of a pair stands in the group twice and cancels.
 
-    U2, sid: as each honest client was shown them. keys, masks: whose s^SK, whose b is known.
+    beside: its neighbours in the U2 that each honest client was shown, with whose masks it masked; itself
+    does not count. sid: as it was shown it. keys, masks: whose s^SK, whose b is known.
     """
-    hidden = {u: {v for v in U2[u] if v != u and u not in keys and v not in keys} for u in U2}
-    groups = {u: frozenset({u}) for u in U2}
-    for u in U2:
-        for v in hidden[u] & U2.keys():
+    hidden = {u: {v for v in beside[u] if v != u and u not in keys and v not in keys} for u in beside}
+    groups = {u: frozenset({u}) for u in beside}
+    for u in beside:
+        for v in hidden[u] & beside.keys():
             joined = groups[u] | groups[v]
             groups |= dict.fromkeys(joined, joined)
 
@@ -412,7 +424,7 @@ class Spy:
         sent, received = scene.server.view.sent, scene.server.view.received
         said = {(round, u): message for round, u, message in received if _is(ANSWER[round], message)}
         asked = {(round, u): message for round, u, message in sent}
-        self.keys, self.U2, self.y, sid = {}, {}, {}, {}
+        self.keys, self.beside, self.y, sid = {}, {}, {}, {}
         for u, client in scene.clients.items():
             if ("share-keys", u) in asked:
                 nonce, task = _task(asked["advertise-keys", u])
@@ -420,7 +432,8 @@ class Spy:
                 parameters = client._parameters.digest()
                 sid[u] = session_id(nonce, parameters, digest(Tag.CONTEXT, task), self.keys[u])
             if ("masked-input", u) in said:
-                self.U2[u] = {u, *decode(MaskedInputRequest, asked["masked-input", u]).dealt}
+                U2 = decode(MaskedInputRequest, asked["masked-input", u]).shared
+                self.beside[u] = self.scheme.graph(sid[u], self.keys[u]).neighbours(u) & set(U2)
                 self.y[u] = decode(MaskedInput, said["masked-input", u]).packed
         self.sid = sid
         self.s_sk = {u: SecretKey(draws.given[1]) for u, draws in colluders.items()}
@@ -472,8 +485,8 @@ class Spy:
         return None
 
     def learned(self) -> set[frozenset[int]]:
-        U2 = {u: self.U2[u] for u in self.honest & self.y.keys()}
-        return readable(U2, self.sid, self.s_sk.keys(), self.b.keys())
+        beside = {u: self.beside[u] for u in self.honest & self.y.keys()}
+        return readable(beside, self.sid, self.s_sk.keys(), self.b.keys())
 
     def read(self, group: Collection[int]) -> dict[str, list[int]]:
         """The sum of the group's y_u, less every mask that is known."""
@@ -483,14 +496,14 @@ class Spy:
             for i, (name, total) in enumerate(sorted(totals.items())):
                 add_packed(total, self.y[u][i], bits[name])
                 for stream, sign in self.masks(u, name):
-                    (add_mask if sign < 0 else subtract_mask)(total, stream)
+                    add_masks(total, *(([stream], []) if sign < 0 else ([], [stream])))
         return {name: (total & (2 ** bits[name] - 1)).tolist() for name, total in totals.items()}
 
     def masks(self, u: int, name: str) -> Iterator[tuple[bytes, int]]:
         """(PRG key, sign) of every mask on u's vector that is known."""
         if u in self.b:
             yield self_mask_key(self.b[u], self.sid[u], u, name), 1
-        for v in self.U2[u] - {u}:
+        for v in self.beside[u]:
             if (s_uv := self.pair(u, v)) is not None:
                 yield pair_mask_key(s_uv, self.sid[u], u, v, name), 1 if u > v else -1
 

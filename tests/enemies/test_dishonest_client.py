@@ -75,7 +75,7 @@ def other_kind(given: Any) -> Any:
 OUTSIDE = PRIME.to_bytes(SHARE_BYTES, "big")
 OLD = digest(Tag.ROSTER, b"last year's")
 REPLACED_KEYS = "advertised keys without its signature"
-NOT_SHARED = "with others than the clients that advertised keys"
+NOT_SHARED = "with others than the clients that are to hold them"
 NOT_COMMITTED = "without committing to each share"
 NOT_SIGNED = "shared secrets without its signature"
 
@@ -122,7 +122,7 @@ LIES: list[tuple[tuple[str, ...], str, str, Change, str]] = [
     (ONLY_ACTIVE, "advertise-keys", "other parameters", advertised(parameters=bytes(32)), REPLACED_KEYS),
     (ALL, "share-keys", "a client left out", shared("sealed", lambda s: without(s, 1)), NOT_SHARED),
     (ALL, "share-keys", "a stranger", shared("sealed", lambda s: s | {77: s[1]}), NOT_SHARED),
-    (ALL, "share-keys", "itself", shared("sealed", lambda s: s | {LIAR: s[1]}), NOT_SHARED),
+    (ALL, "share-keys", "itself", shared("sealed", lambda s: {LIAR: s[1]} | s), NOT_SHARED),
     (
         ONLY_ACTIVE,
         "share-keys",
@@ -192,7 +192,7 @@ LIES: list[tuple[tuple[str, ...], str, str, Change, str]] = [
         lambda m: ConsistencyCheck(flipped(m.signature)),
         "did not sign the survivors",
     ),
-    (ALL, "unmasking", "a stranger's share", shares(lambda s: s | {77: s[1]}), "client that shared no keys"),
+    (ALL, "unmasking", "a stranger's share", shares(lambda s: s | {77: s[1]}), "client that dealt none"),
     (ALL, "unmasking", "its own key", shares(lambda s: s | {LIAR: other_kind(s[LIAR])}), "the wrong kind"),
     (ALL, "unmasking", "a survivor's key", shares(lambda s: s | {1: other_kind(s[1])}), "the wrong kind"),
     (ALL, "unmasking", "a lost one's mask", shares(lambda s: s | {4: other_kind(s[4])}), "the wrong kind"),
@@ -201,7 +201,7 @@ LIES: list[tuple[tuple[str, ...], str, str, Change, str]] = [
         "unmasking",
         "a share outside the field",
         shares(lambda s: s | {1: SelfMaskShare(OUTSIDE)}),
-        "not an element of the field",
+        "returned a share that is not an element of the field",
     ),
     (
         ONLY_ACTIVE,

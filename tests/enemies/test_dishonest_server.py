@@ -18,6 +18,7 @@ from secagg.crypto import Tag, digest
 from secagg.masking.client import members_statement
 from secagg.masking.messages import (
     SEALED_BYTES,
+    Commitments,
     ConsistencyCheckRequest,
     Delivery,
     MaskedInputRequest,
@@ -61,8 +62,16 @@ def dealt(change: Callable[[dict[int, Any]], Mapping[int, Any]]) -> Change:
     return entries("dealt", change)
 
 
+def shared(change: Callable[[list[int]], list[int]]) -> Change:
+    return lambda request: replace(request, shared=change(request.shared))
+
+
 def signatures(change: Callable[[dict[int, bytes]], Mapping[int, bytes]]) -> Change:
     return entries("signatures", change)
+
+
+def ascending(entries: dict[int, Any]) -> dict[int, Any]:
+    return dict(sorted(entries.items()))
 
 
 def exchanged(entries: dict[int, Any], u: int, v: int) -> dict[int, Any]:
@@ -71,6 +80,11 @@ def exchanged(entries: dict[int, Any], u: int, v: int) -> dict[int, Any]:
 
 def swapped(entry: tuple[bytes, bytes, bytes]) -> tuple[bytes, bytes, bytes]:
     return entry[1], entry[0], entry[2]
+
+
+def corrupt_entry(keys: dict[int, Any], c_pk: bytes, s_pk: bytes) -> tuple[bytes, bytes, bytes]:
+    """Other keys of client 5, which it signs if anything is signed."""
+    return sign_keys(ACTIVE, CORRUPT, c_pk, s_pk) if keys[CORRUPT][2] else (c_pk, s_pk, b"")
 
 
 def of_another_session(**other: bytes) -> Change:
@@ -115,21 +129,21 @@ LIES: list[tuple[tuple[str, ...], str, str, Change, str]] = [
         ALL,
         "share-keys",
         "one client's encryption key another's mask key",
-        keys(lambda k: k | {5: sign_keys(ACTIVE, 5, k[1][1], k[5][1])}),
+        keys(lambda k: k | {5: corrupt_entry(k, k[1][1], k[5][1])}),
         "one key twice",
     ),
     (
         ALL,
         "share-keys",
         "a client with one key for both uses",
-        keys(lambda k: k | {5: sign_keys(ACTIVE, 5, k[5][0], k[5][0])}),
+        keys(lambda k: k | {5: corrupt_entry(k, k[5][0], k[5][0])}),
         "one key twice",
     ),
     (
         ALL,
         "share-keys",
         "an encryption key of small order",
-        keys(lambda k: k | {5: sign_keys(ACTIVE, 5, bytes(32), k[5][1])}),
+        keys(lambda k: k | {5: corrupt_entry(k, bytes(32), k[5][1])}),
         "small order",
     ),
     (
@@ -230,9 +244,20 @@ LIES: list[tuple[tuple[str, ...], str, str, Change, str]] = [
         of_another_session(parameters=STRANGERS.scheme.digest()),
         "these parameters and this task",
     ),
-    (ALL, "masked-input", "own shares", dealt(lambda d: d | {0: d[1]}), "advertised no keys"),
-    (ALL, "masked-input", "a stranger's shares", dealt(lambda d: d | {77: d[1]}), "advertised no keys"),
-    (ALL, "masked-input", "fewer than t", dealt(lambda d: without(d, 1, 2, 3)), "3 clients shared .* 4 are"),
+    (ALL, "masked-input", "own shares", dealt(lambda d: {0: d[1]} | d), "from others than this client's"),
+    (ALL, "masked-input", "a stranger's shares", dealt(lambda d: d | {77: d[1]}), "from others than this"),
+    (ALL, "masked-input", "a dealer's shares missing", dealt(lambda d: without(d, 1)), "from others than"),
+    (ALL, "masked-input", "a dealer missing", shared(lambda ids: [0, 2, 3, 4, 5]), "from others than this"),
+    (ALL, "masked-input", "a stranger", shared(lambda ids: [*ids, 77]), "shared that advertised no keys"),
+    (ALL, "masked-input", "itself missing", shared(lambda ids: ids[1:]), "counts this client as dropped"),
+    (ALL, "masked-input", "one client twice", shared(lambda ids: [0, 0, *ids[1:]]), "ids that do not ascend"),
+    (
+        ALL,
+        "masked-input",
+        "fewer than m_min",
+        lambda r: MaskedInputRequest([0, 4, 5], without(r.dealt, 1, 2, 3)),
+        "3 clients shared .* 4 are",
+    ),
     (
         ONLY_ACTIVE,
         "consistency-check",
@@ -245,7 +270,7 @@ LIES: list[tuple[tuple[str, ...], str, str, Change, str]] = [
         "consistency-check",
         "a survivor twice",
         lambda request: ConsistencyCheckRequest([0, 1, 2, 3, 3]),
-        "survivor twice",
+        "ids that do not ascend",
     ),
     (
         ONLY_ACTIVE,
@@ -315,7 +340,7 @@ LIES: list[tuple[tuple[str, ...], str, str, Change, str]] = [
         "unmasking",
         "a dropped id twice",
         lambda request: UnmaskingRequest([1, 1]),
-        "dropped client twice",
+        "ids that do not ascend",
     ),
     (
         ONLY_SEMI_HONEST,
@@ -391,13 +416,14 @@ def test_a_dropped_id_that_had_shared_no_keys_is_refused() -> None:
 @pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
 def test_a_mask_key_of_small_order_is_refused_before_the_masked_input_leaves(company: Company) -> None:
     """Such a key shares no secret: the mask with its owner would be known to all."""
-    change = keys(lambda k: k | {5: sign_keys(ACTIVE, 5, k[5][0], bytes(32))})
+    change = keys(lambda k: k | {5: corrupt_entry(k, k[5][0], bytes(32))})
     scene = Scene(company, asks=to(VICTIM, "share-keys", change, company.scheme)).to("share-keys")
     client = scene.clients[VICTIM]
     assert client.receive(scene.requests[VICTIM]) is not None
-    garbage = Delivery(bytes(SEALED_BYTES), None)
+    commitments = Commitments(bytes(32), bytes(32)) if company is ACTIVE else None
+    garbage = Delivery(bytes(SEALED_BYTES), commitments)
     with pytest.raises(RemoteProtocolError, match="small order"):
-        client.receive(encode(MaskedInputRequest(dict.fromkeys(range(1, 6), garbage))))
+        client.receive(encode(MaskedInputRequest(list(range(6)), dict.fromkeys(range(1, 6), garbage))))
 
 
 # Signatures that do not count
@@ -412,7 +438,7 @@ def test_a_signature_counts_only_from_a_survivor() -> None:
     request = decode(SignedUnmaskingRequest, scene.requests[VICTIM])
     with pytest.raises(RemoteProtocolError, match="3 clients signed"):
         scene.clients[VICTIM].receive(
-            encode(SignedUnmaskingRequest(without(request.signatures, 3) | {4: late}))
+            encode(SignedUnmaskingRequest(ascending(without(request.signatures, 3) | {4: late})))
         )
     scene.requests.pop(VICTIM)
     assert scene.play().total is None
@@ -474,7 +500,6 @@ SEALED: list[tuple[tuple[str, ...], str, Change, set[int]]] = [
         dealt(lambda d: d | {1: replace(d[1], commitments=d[2].commitments)}),
         {1},
     ),
-    (ONLY_ACTIVE, "no commitments", dealt(lambda d: d | {1: replace(d[1], commitments=None)}), {1}),
 ]
 
 

@@ -41,7 +41,7 @@ def vector(**numbers: Any) -> dict[str, Any]:
     return {**VECTORS, "update": replace(VECTORS["update"], **numbers)}
 
 
-DUE = active()  # t = m_min = 7, A = 1
+DUE = active()  # t = m_min = 7, A = 1, d = 3, complete
 PLAIN = Plain.for_cohort(10, VECTORS)
 
 REFUSED: dict[str, tuple[Policy, Masking | Plain, str]] = {
@@ -62,14 +62,46 @@ REFUSED: dict[str, tuple[Policy, Masking | Plain, str]] = {
     "A, where the server is trusted": (
         replace(LAX, corrupt=2),
         semi_honest(),
-        "corrupt 0; by this client's policy it is 2",
+        "corrupt 1; by this client's policy it is 2",
     ),
-    "A, more than possible": (Policy(corrupt=9), DUE, "no such session is possible: .*11 would be needed"),
+    "A, more than possible": (
+        Policy(corrupt=9),
+        DUE,
+        "no such session is possible: .*11 would have to be left",
+    ),
     "t, too low": (Policy(), active(threshold=6, m_min=7), "threshold 6; by this client's policy it is 7"),
     "t, too high": (Policy(), active(threshold=8), "threshold 8; by this client's policy it is 7"),
     "t, that the policy raises": (Policy(threshold=9), DUE, "threshold 7; by this client's policy it is 9"),
     "t, where the server is trusted": (LAX, semi_honest(threshold=7), "threshold 7; .* it is 6"),
     "t, less than possible": (Policy(threshold=2), DUE, "no such session is possible: threshold 2 is impos"),
+    "k, of the sparse graph": (
+        Policy(),
+        active(dropout=3, graph="sparse"),
+        "degree 8; by this client's policy it is 9",
+    ),
+    "k, of the sparse graph, where a threshold is insisted on": (
+        Policy(threshold=7, graph="sparse"),
+        active(dropout=3, graph="sparse"),
+        "no such session is possible: .* none has a threshold of one's own",
+    ),
+    "d, on the sparse graph": (
+        Policy(dropout=2, graph="sparse"),
+        active(dropout=3, graph="sparse"),
+        "degree 8; by this client's policy it is 6",
+    ),
+    "d, so many that t falls": (Policy(), active(dropout=4), "threshold 6; by this client's policy it is 7"),
+    "A, as a fraction of the roster": (
+        Policy(corrupt=0.2),
+        DUE,
+        "corrupt 1; by this client's policy it is 2",
+    ),
+    "batches": (Policy(batch=5), DUE, "sums by batches of 0; this client insists on 5"),
+    "other batches": (Policy(batch=5), active(12, batch=4), "by batches of 4; this client insists on 5"),
+    "batches of a part of the roster": (
+        Policy(batch=5),
+        active(batch=5),
+        "by batches a cohort of 10 from a roster of 12 clients: by batches it is the whole roster",
+    ),
     "m_min, too high": (Policy(), active(m_min=8), "m_min 8; by this client's policy it is 7"),
     "m_min, that the policy raises": (Policy(m_min=9), DUE, "m_min 7; by this client's policy it is 9"),
     "m_min, less than possible": (Policy(m_min=3), DUE, "no such session is possible: m_min 3 is impossible"),
@@ -127,6 +159,13 @@ TAKEN: dict[str, tuple[Policy, Masking | Plain]] = {
     "the smallest cohort it takes": (Policy(smallest_cohort=10), DUE),
     "another A": (Policy(corrupt=5), active(corrupt=5)),
     "another t": (Policy(threshold=9), active(threshold=9)),
+    "the sparse graph of a small cohort": (Policy(graph="sparse"), active(graph="sparse")),
+    "the complete graph instead": (Policy(graph="sparse"), DUE),
+    "a fraction of the roster": (Policy(corrupt=0.2), active(corrupt=0.2)),
+    "another d": (Policy(dropout=4), active(dropout=4)),
+    "batches": (Policy(batch=5), active(12, batch=5)),
+    "batches it does not ask for": (Policy(), active(12, batch=5)),
+    "another PRG": (Policy(), active(prg="chacha20")),
     "another m_min": (Policy(m_min=9), active(m_min=9)),
     "more protection than it asks for": (LAX, DUE),
     "a trusted server": (LAX, semi_honest()),
@@ -164,7 +203,10 @@ IMPOSSIBLE = {
     "m_min below t": ({"m_min": 6}, "m_min 6 is impossible"),
     "m_min above n": ({"m_min": 11}, "m_min 11 is impossible"),
     "A of the whole cohort": ({"corrupt": 10}, "10 corrupt clients of 10 is impossible"),
-    "A that leaves no quorum": ({"corrupt": 9}, "a threshold of 11 would be needed"),
+    "A that leaves no quorum": (
+        {"corrupt": 9},
+        "10 clients of whom 9 are corrupt .* 11 would have to be left",
+    ),
     "A below zero": ({"corrupt": -1}, "-1 corrupt clients"),
     "no roster": ({"roster": b""}, "bound to a roster"),
     "half a roster": ({"roster": bytes(31)}, "bound to a roster"),
@@ -175,7 +217,17 @@ IMPOSSIBLE = {
     "no vectors": ({"vectors": {}}, "1..64 vectors"),
     "an unknown adversary": ({"adversary": "none"}, "Invalid enum value"),
     "an unknown scheme": ({"scheme": "rot13"}, "Invalid value 'rot13'"),
-    "an unknown field": ({"degree": 2}, "unknown field"),
+    "k of another graph": ({"degree": 8}, "degree 8 with threshold 7 is impossible"),
+    "k below zero": ({"degree": -2}, "degree -2 with threshold 7 is impossible"),
+    "k above n - 1": ({"degree": 10}, "degree 10 with threshold 7 is impossible"),
+    "d that leaves no quorum": ({"dropout": 5}, "5 drop out: 6 would have to be left"),
+    "d that leaves fewer than t": ({"dropout": 4}, "threshold 7 is impossible: .* in 6..6"),
+    "d below zero": ({"dropout": -1}, "-1 dropouts"),
+    "d of the whole cohort": ({"dropout": 10}, "10 dropouts of 10"),
+    "a batch of one honest client": ({"batch": 2}, "a batch of 2 is impossible"),
+    "a batch above n": ({"batch": 11}, "a batch of 11 is impossible"),
+    "an unknown PRG": ({"prg": "mt19937"}, "Invalid enum value"),
+    "an unknown field": ({"groups": 2}, "unknown field"),
     "a number that is text": ({"threshold": "7"}, "Expected `int`"),
     "a number that is a float": ({"threshold": 7.0}, "not canonical|Expected `int`"),
     "a truth that is a number": ({"small_cohort": 1}, "Expected `bool`"),
@@ -240,7 +292,9 @@ def test_an_offer_that_is_too_long_is_not_read() -> None:
 
 
 def test_whatever_bit_of_an_offer_changes_the_policy_refuses_it() -> None:
-    """But for `small_cohort`, which allows nothing that a cohort of three or more does not have."""
+    """But for `small_cohort`, which allows nothing that a cohort of three or more does not have; and for d,
+    of which nothing follows on the complete graph but t.
+    """
     offer, policy = DUE.offer(), Policy(vectors=VECTORS, smallest_cohort=10)
     taken = []
     for at, bit in itertools.product(range(len(offer)), range(8)):
@@ -250,7 +304,8 @@ def test_whatever_bit_of_an_offer_changes_the_policy_refuses_it() -> None:
             taken.append(policy.accept(bytes(changed), ROSTER))
         except RemoteProtocolError:
             continue
-    assert taken == [replace(DUE, small_cohort=True)]
+    harmless = [{"dropout": 1}, {"dropout": 2}, {"small_cohort": True}]
+    assert sorted(taken, key=str) == sorted((replace(DUE, **change) for change in harmless), key=str)
 
 
 def test_a_digest_is_of_everything_that_is_offered() -> None:

@@ -19,6 +19,7 @@ from secagg import RemoteProtocolError
 from secagg.masking.client import AwaitingShareKeys
 from secagg.masking.messages import (
     SEALED_BYTES,
+    Commitments,
     ConsistencyCheckRequest,
     Delivery,
     MaskedInputRequest,
@@ -42,7 +43,8 @@ from tests.enemies.cast import (
 )
 
 Ids = frozenset[int]
-GARBAGE = Delivery(bytes(SEALED_BYTES), None)  # where there is nothing dealt that could be passed on
+# Where there is nothing dealt that could be passed on.
+GARBAGE = Delivery(bytes(SEALED_BYTES), Commitments(bytes(32), bytes(32)))
 
 
 @dataclass(frozen=True)
@@ -95,15 +97,16 @@ class Cohort:
         self._dealt: dict[tuple[int, tuple[int, Ids]], tuple[Any, ShareKeys]] = {}
         self._given: dict[Any, dict[int, str] | None] = {}
         self._signed: dict[Any, tuple[Any, bytes]] = {}
+        self._near: dict[tuple[int, View], tuple[Ids, Ids]] = {}
 
     def views(self, u: int, pairs: int = 1) -> list[View]:
         """Every view that client u does not refuse at sight."""
-        t, m_min, n = self.scheme.threshold, self.scheme.m_min, range(self.scheme.clients)
+        m_min, n = self.scheme.m_min, range(self.scheme.clients)
         return [
             View(i, U1, U2, U3)
             for i in range(pairs)
-            for U1 in subsets(n, t, u)
-            for U2 in subsets(U1, t, u)
+            for U1 in subsets(n, m_min, u)
+            for U2 in subsets(U1, m_min, u)
             for U3 in subsets(U2, m_min, u)
             if i == 0 or U1 & self.corrupt
         ]
@@ -120,17 +123,30 @@ class Cohort:
         if (u, view, sessions) not in self._signed:
             state, _ = self.dealt(u, view.session)
             of = dict(zip(self.honest, sessions, strict=True))
-            dealers = {v: self.dealt(v, of.get(v, view.session))[1] for v in view.U2 - {u}}
-            request = {
-                v: Delivery(message.sealed[u], message.commitments[u])
-                for v, message in sorted(dealers.items())
-                if u in message.sealed
-            }
-            request |= dict.fromkeys(view.U2 - {u} - request.keys(), GARBAGE)
-            state, _ = state.mask_input(MaskedInputRequest(request), {}, {})
+            request = {}
+            for v in sorted(self.holders(u, view) - {u}):
+                message = self.dealt(v, of.get(v, view.session))[1]
+                dealt = u in message.sealed
+                request[v] = Delivery(message.sealed[u], message.commitments[u]) if dealt else GARBAGE
+            state, _ = state.mask_input(MaskedInputRequest(sorted(view.U2), request), {}, {})
             state, said = state.check(ConsistencyCheckRequest(sorted(view.U3)))
             self._signed[u, view, sessions] = state, said.signature
         return self._signed[u, view, sessions]
+
+    def holders(self, u: int, view: View) -> Ids:
+        """Of u's shares, in the U2 it is shown."""
+        return self._around(u, view)[0]
+
+    def beside(self, u: int, view: View) -> Ids:
+        """With whom u masks."""
+        return self._around(u, view)[1]
+
+    def _around(self, u: int, view: View) -> tuple[Ids, Ids]:
+        if (u, view) not in self._near:
+            session = self.dealt(u, view.session)[0].session
+            beside = session.graph.neighbours(u) & view.U2
+            self._near[u, view] = frozenset(session.held(view.U2)), beside
+        return self._near[u, view]
 
     def given(self, u: int, views: dict[int, View]) -> dict[int, str] | None:
         """Dealer -> the kind of its share that client u returns; None if it returns nothing.
@@ -161,12 +177,13 @@ class Cohort:
             known[kind] = self.corrupt | {
                 v
                 for v in views
-                if sum(shares.get(v) == kind for shares in given.values()) + len(self.corrupt & views[v].U1)
+                if sum(shares.get(v) == kind for shares in given.values())
+                + len(self.corrupt & self.holders(v, views[v]))
                 >= t
             }
-        U2 = {u: view.U2 for u, view in views.items()}
+        beside = {u: self.beside(u, view) for u, view in views.items()}
         sid = {u: view.session for u, view in views.items()}
-        return readable(U2, sid, known["s"], known["b"])
+        return readable(beside, sid, known["s"], known["b"])
 
 
 def both_kinds(given: dict[int, dict[int, str]]) -> bool:
@@ -223,6 +240,40 @@ def test_all_that_unmask_unmask_one_U3(n: int, A: int, pairs: int) -> None:
     assert max(map(len, unmasked)) == 1
 
 
+def two_sets(cohort: Cohort) -> Iterator[dict[int, View]]:
+    """Every way to show each honest client one of two U3 that it is in."""
+    everybody = frozenset(range(cohort.scheme.clients))
+    least = [everybody, *(everybody - {v} for v in sorted(everybody))]
+    for U3s in combinations(least, 2):
+        shown = [[View(0, everybody, everybody, U3) for U3 in U3s if u in U3] for u in cohort.honest]
+        for views in product(*shown):
+            yield dict(zip(cohort.honest, views, strict=True))
+
+
+# k = 4, t = 3, m_min = 6
+SPARSE = {"clients": 7, "corrupt": 1, "dropout": 1, "graph": "sparse"}
+
+
+def test_on_the_sparse_graph_no_client_gives_itself_away_to_two_sets() -> None:
+    cohort, unmasked = Cohort(company("active", **SPARSE), {6}), 0
+    assert not cohort.scheme.complete
+    for views in two_sets(cohort):
+        assert_safe(cohort, views)
+        given = play(cohort, views)
+        assert len({views[u] for u in given}) <= 1
+        unmasked += bool(given)
+    assert unmasked > 0
+
+
+def test_on_the_sparse_graph_without_the_signatures_two_sets_are_unmasked() -> None:
+    """The control."""
+    honest = company("active", **SPARSE)
+    deaf = Company(honest.scheme, {u: believing(honest, u) for u in honest.cohort})
+    cohort = Cohort(deaf, {6})
+    found = [play(cohort, views) for views in two_sets(cohort)]
+    assert any(both_kinds({u: without(shares, {6}) for u, shares in given.items()}) for given in found)
+
+
 def test_without_the_signatures_the_same_search_finds_a_client_that_gives_itself_away() -> None:
     """The control: two groups unmask two sets, and one client's two secrets are given shares of."""
     honest = company("active", clients=4, corrupt=1)
@@ -275,8 +326,13 @@ def test_a_cohort_shown_two_U3_by_halves_gives_nothing() -> None:
     assert scene.learned(5) == set()
 
 
+def U2_without_1(request: MaskedInputRequest) -> MaskedInputRequest:
+    shared = [v for v in request.shared if v != 1]
+    return MaskedInputRequest(shared, without_dealer(request.dealt, 1))
+
+
 def test_a_client_shown_another_U2_does_not_sign_what_the_others_sign() -> None:
-    lie = to(0, "masked-input", lambda r: replace(r, dealt=without_dealer(r.dealt, 1)), SIX.scheme)
+    lie = to(0, "masked-input", U2_without_1, SIX.scheme)
     scene = Scene(SIX, asks=lie).play()
     assert "survivor that had shared no keys" in str(scene.died[0])
     assert scene.learned(5) == set()
@@ -289,7 +345,7 @@ def without_dealer(dealt: dict[int, Any], v: int) -> dict[int, Any]:
 def test_a_client_shown_another_U1_is_in_a_session_of_its_own() -> None:
     lie = to(0, "share-keys", lambda r: replace(r, keys=without_dealer(r.keys, 1)), SIX.scheme)
     scene = Scene(SIX, asks=lie).play()
-    assert "with others than the clients that advertised keys" in str(scene.refused[0])
+    assert "with others than the clients that are to hold them" in str(scene.refused[0])
     assert scene.learned(5) == {frozenset(range(1, 5))}
 
 
@@ -336,7 +392,7 @@ class _Two:
                 v: Delivery(dealt[v][1].sealed[u], dealt[v][1].commitments[u]) if v in there else GARBAGE
                 for v in U1 - {u}
             }
-            masked, _ = state.mask_input(MaskedInputRequest(sealed), {}, {})
+            masked, _ = state.mask_input(MaskedInputRequest(sorted(U1), sealed), {}, {})
             if u in U3:
                 signed[u] = masked.check(ConsistencyCheckRequest(sorted(U3)))
         signatures = {u: said.signature for u, (_, said) in signed.items()}

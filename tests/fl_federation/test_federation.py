@@ -305,6 +305,12 @@ def test_a_task_out_of_range_is_refused(changed: dict[str, Any]) -> None:
         read_instructions(task(**changed))
 
 
+def test_a_task_in_another_encoding_is_refused() -> None:
+    """A learning rate that is written as an integer reads as the same number."""
+    with pytest.raises(RemoteProtocolError, match="the server's task is in a form that is not canonical"):
+        read_instructions(task(lr=1))
+
+
 def test_a_model_for_other_data_is_refused() -> None:
     other = build("logistic", (1, 3, 3), CLASSES, 0)
     message = task(model=Description("logistic", (1, 3, 3), CLASSES), parameters=to_vector(other).tobytes())

@@ -143,7 +143,7 @@ def uploads(which: int, data: bytes) -> str:
                 running.take(ONE, frame, payload)
             except RemoteProtocolError as error:
                 running.lose(ONE, str(error))
-            running.stage_uploads()
+            running.stage_uploads(60.0)
             room = sum(len(incoming.buffer) for incoming in running.incoming.values())
             assert room <= scheme.largest_upload
     return running.lost.get(ONE) or ("waiting" if ONE in running.waiting_for else TAKEN)

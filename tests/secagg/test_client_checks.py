@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from secagg import Bounded, Identity, LocalProtocolError, Masking, RemoteProtocolError, Roster
 from secagg.crypto import KEY_BYTES, Rng, SigningKey, system_rng
-from secagg.masking import least_threshold
+from secagg.masking.choice import least_quorum
 from secagg.masking.client import members_statement
 from secagg.masking.messages import (
     Commitments,
@@ -255,26 +255,60 @@ class AcceptsAll:
 
 
 def dealt(change: Callable[[dict[int, Any]], dict[int, Any]]) -> Callable[[Any], Any]:
-    return lambda request: replace(request, dealt=change(request.dealt))
+    return lambda request: replace(request, dealt=dict(sorted(change(request.dealt).items())))
 
 
-def test_a_client_refuses_shares_said_to_be_its_own(five: Masking) -> None:
-    refuses(five, "masked-input", dealt(lambda d: d | {0: d[1]}), "advertised no keys")
+def shared(change: Callable[[list[int]], list[int]]) -> Callable[[Any], Any]:
+    return lambda request: replace(request, shared=change(request.shared))
 
 
-def test_a_client_refuses_shares_from_a_stranger(five: Masking) -> None:
-    refuses(five, "masked-input", dealt(lambda d: d | {5: d[1]}), "advertised no keys")
+def U2_without(*ids: int) -> Callable[[Any], Any]:
+    """These shared no keys, and so dealt nothing."""
+    return lambda r: MaskedInputRequest([v for v in r.shared if v not in ids], without(r.dealt, *ids))
 
 
-def test_a_client_refuses_shares_from_fewer_than_t(five: Masking) -> None:
-    words = "2 clients shared keys, 3 are needed"
-    refuses(five, "masked-input", dealt(lambda d: without(d, 2, 3, 4)), words)
+NOT_ITS_DEALERS = "passes on shares from others than this client's dealers"
 
 
-def test_a_client_goes_on_with_shares_from_t(five: Masking) -> None:
+@pytest.mark.parametrize("v", [0, 5], ids=["its own", "a stranger's"])
+def test_a_client_refuses_shares_that_are_not_from_its_dealers(five: Masking, v: int) -> None:
+    refuses(five, "masked-input", dealt(lambda d: d | {v: d[1]}), NOT_ITS_DEALERS)
+
+
+def test_a_client_refuses_shares_less_than_those_of_all_its_dealers_in_U2(five: Masking) -> None:
+    """It would mask for a client of which it holds nothing."""
+    refuses(five, "masked-input", dealt(lambda d: without(d, 4)), NOT_ITS_DEALERS)
+    refuses(five, "masked-input", dealt(lambda d: {}), NOT_ITS_DEALERS)
+    refuses(five, "masked-input", shared(lambda ids: [0, 1, 2, 3]), NOT_ITS_DEALERS)
+
+
+def test_a_client_refuses_a_U2_with_a_stranger(five: Masking) -> None:
+    refuses(five, "masked-input", shared(lambda ids: [*ids, 5]), "as having shared that advertised no keys")
+
+
+def test_a_client_refuses_a_U2_without_itself(five: Masking) -> None:
+    refuses(five, "masked-input", shared(lambda ids: ids[1:]), "counts this client as dropped and asks")
+
+
+def test_a_client_refuses_a_U2_of_fewer_than_m_min(five: Masking) -> None:
+    refuses(five, "masked-input", U2_without(2, 3, 4), "2 clients shared keys, 3 are needed")
+
+
+def test_a_client_goes_on_with_a_U2_of_m_min(five: Masking) -> None:
     it = play(five).to("masked-input")
-    request = changed(MaskedInputRequest, it.requests[0], dealt(lambda d: without(d, 3, 4)))
-    assert it.clients[0].receive(request)
+    assert it.clients[0].receive(changed(MaskedInputRequest, it.requests[0], U2_without(3, 4)))
+
+
+def test_m_min_clients_have_to_share_where_it_is_more_than_t() -> None:
+    for scheme in (semi_honest(range(5), MIXED, m_min=4), active(range(5), MIXED, corrupt=0, m_min=5)):
+        assert scheme.m_min == scheme.threshold + 1
+        needed = scheme.m_min
+        few = U2_without(*range(needed - 1, 5))
+        words = f"{needed - 1} clients shared keys, {needed} are needed"
+        client_refuses(Play(scheme, mixed_inputs(range(5))), "masked-input", few, words)
+        few = keys(lambda k, needed=needed: without(k, *range(needed - 1, 5)))
+        words = f"{needed - 1} clients advertised keys; it takes {needed} to 5"
+        client_refuses(Play(scheme, mixed_inputs(range(5))), "share-keys", few, words)
 
 
 def left_out(scheme: Masking, dealer: int, spoil: Callable[[Delivery], Delivery]) -> None:
@@ -300,7 +334,6 @@ def test_a_client_leaves_out_a_share_that_does_not_open(five: Masking, dealer: i
 @pytest.mark.parametrize(
     "forged",
     [
-        lambda c: None,
         lambda c: Commitments(bytes(32), c.of_mask),
         lambda c: Commitments(c.of_key, bytes(32)),
         lambda c: Commitments(c.of_mask, c.of_key),
@@ -313,13 +346,18 @@ def test_a_client_leaves_out_a_share_that_is_not_what_its_dealer_committed_to(
     left_out(ACTIVE, dealer, lambda d: replace(d, commitments=forged(d.commitments)))
 
 
-def test_against_a_semi_honest_server_there_is_nothing_to_compare_a_share_with() -> None:
-    it = play(SEMI_HONEST).to("masked-input")
-    noise = Commitments(bytes(32), bytes(32))
-    change = dealt(lambda d: {v: replace(each, commitments=noise) for v, each in d.items()})
-    it.requests[0] = changed(MaskedInputRequest, it.requests[0], change)
-    it.to("unmasking").answer()
-    assert decode(Unmasking, it.answers[0]).shares.keys() == set(range(5))
+@pytest.mark.parametrize("dealer", [1, 4])
+def test_a_client_refuses_commitments_where_there_are_none_and_none_where_there_are(dealer: int) -> None:
+    words = "commitments are there against an active server, and only then"
+    for scheme, commitments in ((SEMI_HONEST, Commitments(bytes(32), bytes(32))), (ACTIVE, None)):
+        change = dealt(lambda d, c=commitments: d | {dealer: replace(d[dealer], commitments=c)})
+        refuses(scheme, "masked-input", change, words)
+
+
+@pytest.mark.parametrize("v", [0, 1, 4])
+def test_a_client_refuses_a_signature_where_nothing_is_signed(v: int) -> None:
+    change = keys(lambda k: k | {v: other(k[v], signature=bytes(64))})
+    refuses(SEMI_HONEST, "share-keys", change, "signed keys in a session where nothing is signed")
 
 
 @pytest.mark.parametrize(("dealer", "holder"), [(1, 2), (0, 1)])
@@ -365,11 +403,11 @@ def dropped(change: Callable[[list[int]], list[int]]) -> Callable[[Any], Any]:
 
 
 def test_a_client_refuses_a_dropped_client_named_twice() -> None:
-    refuses(SEMI_HONEST, "unmasking", dropped(lambda ids: [*ids, *ids]), "dropped client twice")
+    refuses(SEMI_HONEST, "unmasking", dropped(lambda ids: [*ids, *ids]), "ids that do not ascend")
 
 
 def test_a_client_refuses_its_own_id_among_the_dropped() -> None:
-    refuses(SEMI_HONEST, "unmasking", dropped(lambda ids: [*ids, 0]), "counts this client as dropped")
+    refuses(SEMI_HONEST, "unmasking", dropped(lambda ids: [0, *ids]), "counts this client as dropped")
 
 
 def test_a_client_refuses_a_dropped_client_that_had_shared_no_keys() -> None:
@@ -378,15 +416,15 @@ def test_a_client_refuses_a_dropped_client_that_had_shared_no_keys() -> None:
 
 def test_a_client_refuses_to_unmask_fewer_than_m_min() -> None:
     words = "2 clients survive, 3 are needed"
-    refuses(SEMI_HONEST, "unmasking", dropped(lambda ids: [*ids, 2, 3]), words)
+    refuses(SEMI_HONEST, "unmasking", dropped(lambda ids: [2, 3, *ids]), words)
     scheme = semi_honest(range(5), MIXED, m_min=4)
     words = "3 clients survive, 4 are needed"
-    refuses(scheme, "unmasking", dropped(lambda ids: [*ids, 3]), words)
+    refuses(scheme, "unmasking", dropped(lambda ids: [3, *ids]), words)
 
 
 def test_a_client_unmasks_t() -> None:
     it = play(SEMI_HONEST).to("unmasking")
-    assert it.clients[0].receive(changed(UnmaskingRequest, it.requests[0], dropped(lambda ids: [*ids, 3])))
+    assert it.clients[0].receive(changed(UnmaskingRequest, it.requests[0], dropped(lambda ids: [3, *ids])))
 
 
 # The request to sign the survivors, active
@@ -397,7 +435,7 @@ def survivors(change: Callable[[list[int]], list[int]]) -> Callable[[Any], Any]:
 
 
 def test_a_client_refuses_a_survivor_named_twice() -> None:
-    refuses(ACTIVE, "consistency-check", survivors(lambda ids: [*ids, 1]), "survivor twice")
+    refuses(ACTIVE, "consistency-check", survivors(lambda ids: [0, 1, 1, 2, 3]), "ids that do not ascend")
 
 
 def test_a_client_refuses_to_sign_survivors_without_itself() -> None:
@@ -436,7 +474,7 @@ def signatures(change: Callable[[dict[int, bytes]], dict[int, bytes]]) -> Callab
 def test_as_many_signatures_as_survivors_are_a_quorum_of_any_U1(n: int, data: st.DataObject) -> None:
     """m_min >= t > (n + A) / 2, and |U1| <= n: two of one cohort share more than A signers."""
     corrupt = data.draw(st.integers(0, n - 2))
-    least = least_threshold(n, "active", corrupt)
+    least = least_quorum(n, "active", corrupt)
     assert least > (n + corrupt) / 2 >= least - 1 or least == corrupt + 2
 
 
@@ -525,7 +563,7 @@ def test_a_client_asked_a_second_time_gives_nothing() -> None:
     assert it.clients[0].receive(it.requests[0])
     assert it.clients[0].done
     with pytest.raises(LocalProtocolError, match="over"):
-        it.clients[0].receive(changed(UnmaskingRequest, it.requests[0], dropped(lambda ids: [*ids, 1])))
+        it.clients[0].receive(changed(UnmaskingRequest, it.requests[0], dropped(lambda ids: [1, *ids])))
 
 
 @pytest.mark.parametrize("round", ["consistency-check", "unmasking"])
@@ -594,7 +632,7 @@ def test_whatever_byte_of_a_request_changes_a_client_answers_or_dies(
 
 @pytest.mark.parametrize("u", [-1, MAX_ID + 1])
 def test_an_id_out_of_range_is_refused(u: int) -> None:
-    with pytest.raises(LocalProtocolError, match=f"client id {u} is not in"):
+    with pytest.raises(LocalProtocolError, match=f"client id {u} is not in 0..{MAX_ID}"):
         SEMI_HONEST.client(u, lambda task: {})
 
 

@@ -287,5 +287,5 @@ def test_under_a_key_of_small_order_anybody_can_sign():
 
 @pytest.mark.parametrize("public", SMALL_ORDER, ids=bytes.hex)
 def test_a_roster_with_a_key_of_small_order_is_refused(public):
-    with pytest.raises(LocalProtocolError, match="small order"):
+    with pytest.raises(LocalProtocolError, match="client 7 with a key of small order"):
         Roster(bytes(32), {7: public})

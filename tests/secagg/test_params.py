@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from secagg import Bounded, Counts, LocalProtocolError, Masking, Plain, Weight
 from secagg.encoding import MAX_LENGTH
-from secagg.masking import default_threshold, least_threshold
+from secagg.graph import sparsest
+from secagg.masking.choice import default_threshold, least_quorum, neighbourhood
 from secagg.params import MAX_CLIENTS, MAX_NAME, MAX_VECTORS
+from secagg.wire import MAX_ID
 from tests.secagg.helpers import MIXED, SCHEMES, Play, active, identities, semi_honest
 
 ONE = Counts(length=1, maximum=1)
 ROSTER, _ = identities(range(5))
+FIVE_SEMI_HONEST = semi_honest(range(5), ONE)
+
+
+def changed(**numbers: Any) -> Masking:
+    """Parameters that `for_cohort` would not have made."""
+    return replace(FIVE_SEMI_HONEST, **numbers)
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: Masking.for_cohort(0, ONE), f"0 clients is not in 1..{MAX_CLIENTS}"),
+        (lambda: Plain.for_cohort(0, ONE), f"0 clients is not in 1..{MAX_CLIENTS}"),
         (lambda: Masking.for_cohort(MAX_CLIENTS + 1, ONE), f"{MAX_CLIENTS + 1} clients is not in"),
         (lambda: Masking.for_cohort(1, ONE), "1 clients the sum tells .* small_cohort=True"),
         (lambda: Plain.for_cohort(2, ONE), "2 clients the sum tells .* small_cohort=True"),
@@ -41,37 +51,44 @@ ROSTER, _ = identities(range(5))
             f"{2 * (MAX_LENGTH // 2 + 1)} coordinates together",
         ),
         (lambda: Plain.for_cohort(600, Counts(length=1, maximum=2**53 - 1)), "need a ring of 63 bits"),
-        (lambda: semi_honest(range(5), ONE, threshold=2), r"threshold 2 is impossible: .* in 3\.\.5"),
+        (lambda: semi_honest(range(5), ONE, threshold=2), r"threshold 2 is impossible: .* in 3\.\.4"),
         (lambda: semi_honest(range(5), ONE, threshold=6), r"threshold 6 is impossible: .* in 3\.\.5"),
-        (lambda: semi_honest(range(6), ONE, threshold=3), r"threshold 3 is impossible: .* in 4\.\.6"),
         (
-            lambda: semi_honest(range(5), ONE, threshold=3, corrupt=2),
-            r"threshold 3 .* 5 clients, 2 of them corrupt, and the server semi-honest, it is in 4\.\.5",
+            lambda: semi_honest(range(5), ONE, threshold=4, dropout=2),
+            r"threshold 4 .* 5 clients, 1 of them corrupt and 2 dropping out, .*-honest, it is in 3\.\.3",
+        ),
+        (lambda: semi_honest(range(6), ONE, threshold=3), r"threshold 3 is impossible: .* in 4\.\.5"),
+        (
+            lambda: semi_honest(range(5), ONE, threshold=3, corrupt=2, dropout=0),
+            r"threshold 3 .* 5 clients, 2 of them corrupt and 0 dropping out, .*-honest, it is in 4\.\.5",
         ),
         (
-            lambda: active(range(5), ONE, threshold=3),
-            r"threshold 3 .* 5 clients, 1 of them corrupt, and the server active, it is in 4\.\.5",
+            lambda: active(range(5), ONE, threshold=3, dropout=0),
+            r"threshold 3 .* 5 clients, 1 of them corrupt and 0 dropping out, .* active, it is in 4\.\.5",
         ),
-        (lambda: active(range(6), ONE, threshold=3, corrupt=0), r"threshold 3 is impossible: .* in 4\.\.6"),
+        (lambda: active(range(6), ONE, threshold=3, corrupt=0), r"threshold 3 is impossible: .* in 4\.\.5"),
         (lambda: active(range(5), ONE, threshold=6), r"threshold 6 is impossible: .* in 4\.\.5"),
         (lambda: active(range(3), ONE, threshold=1, corrupt=0), r"threshold 1 is impossible: .* in 2\.\.3"),
-        (
-            lambda: semi_honest(range(5), ONE, corrupt=-1),
-            "-1 corrupt clients of 5 is impossible: from 0 to 4",
-        ),
-        (lambda: active(range(5), ONE, corrupt=-1), "-1 corrupt clients of 5 is impossible: from 0 to 4"),
-        (lambda: active(range(5), ONE, corrupt=5), "5 corrupt clients of 5 is impossible: from 0 to 4"),
+        (lambda: semi_honest(range(5), ONE, corrupt=-1), "corrupt -1: of 5 clients it is 0 to 4"),
+        (lambda: active(range(5), ONE, corrupt=5), "corrupt 5: of 5 clients it is 0 to 4"),
+        (lambda: active(range(5), ONE, dropout=-1), "dropout -1: of 5 clients it is 0 to 4"),
+        (lambda: semi_honest(range(5), ONE, dropout=5), "dropout 5: of 5 clients it is 0 to 4"),
+        (lambda: changed(adversary="Active"), "no adversary is called 'Active'"),
+        (lambda: changed(corrupt=-1), "-1 corrupt clients of 5 is impossible: from 0 to 4"),
+        (lambda: changed(corrupt=5), "5 corrupt clients of 5 is impossible: from 0 to 4"),
+        (lambda: changed(dropout=-1), "-1 dropouts of 5 clients are impossible: from 0 to 4"),
+        (lambda: changed(dropout=5), "5 dropouts of 5 clients are impossible: from 0 to 4"),
         (
             lambda: active(range(5), ONE, corrupt=4),
-            "5 clients of whom 4 are corrupt: a threshold of 6 would be needed",
+            "5 clients of whom 4 are corrupt and 0 drop out: 6 would have to be left",
+        ),
+        (
+            lambda: semi_honest(range(6), ONE, dropout=3),
+            "6 clients of whom 1 are corrupt and 3 drop out: 4 would have to be left",
         ),
         (
             lambda: semi_honest(range(3), ONE, corrupt=2),
-            "3 clients of whom 2 are corrupt: a threshold of 4 would be needed",
-        ),
-        (
-            lambda: active(range(1), ONE, small_cohort=True),
-            "1 clients of whom 0 are corrupt: a threshold of 2 would be needed",
+            "3 clients of whom 2 are corrupt and 0 drop out: 4 would have to be left",
         ),
         (lambda: semi_honest(range(5), ONE, m_min=2), "m_min 2 is impossible: from t = 3 to n = 5"),
         (lambda: semi_honest(range(5), ONE, m_min=6), "m_min 6 is impossible: from t = 3 to n = 5"),
@@ -79,7 +96,48 @@ ROSTER, _ = identities(range(5))
         (lambda: active(range(5), ONE, m_min=6), "m_min 6 is impossible: from t = 4 to n = 5"),
         (lambda: semi_honest(range(5), ONE, threshold=3.0), "threshold 3.0 is not an integer"),
         (lambda: semi_honest(range(5), ONE, m_min="4"), "m_min '4' is not an integer"),
-        (lambda: active(range(5), ONE, corrupt=1.0, threshold=4), "corrupt 1.0 is not an integer"),
+        (
+            lambda: active(range(5), ONE, corrupt=1.0),
+            "corrupt 1.0: a fraction is at least 0 and below 1, a count is a whole number",
+        ),
+        (lambda: semi_honest(range(5), ONE, corrupt=-0.1), "corrupt -0.1: a fraction is at least 0"),
+        (
+            lambda: semi_honest(range(5), ONE, dropout=1.0),
+            "dropout 1.0: a fraction is at least 0 and below 1, a count is a whole number",
+        ),
+        (lambda: active(range(5), ONE, dropout=-0.5), "dropout -0.5: a fraction is at least 0"),
+        (lambda: semi_honest(range(5), ONE, corrupt=float("nan")), "corrupt nan: a fraction is at least 0"),
+        (lambda: semi_honest(range(5), ONE, dropout=float("nan")), "dropout nan: a fraction is at least 0"),
+        (lambda: semi_honest(range(5), ONE, dropout="1"), "dropout '1' is not an integer"),
+        (lambda: changed(dropout=1.5), "dropout 1.5 is not an integer"),
+        (lambda: changed(degree="4"), "degree '4' is not an integer"),
+        (lambda: semi_honest(range(5), ONE, batch=3.0), "batch 3.0 is not an integer"),
+        (
+            lambda: semi_honest(range(10), ONE, corrupt=4, dropout=6),
+            "4 corrupt and 6 dropped of 10 clients make 1.00 of the cohort, and at most 0.9 is possible",
+        ),
+        (
+            lambda: active(range(10), ONE, corrupt=4, dropout=0.3),
+            "4 corrupt and twice 3 dropped of 10 clients make 1.00 of the cohort",
+        ),
+        (lambda: Masking.for_cohort(5, ONE, graph="ring"), "no graph is called 'ring'"),
+        (lambda: Masking.for_cohort(5, ONE, prg="rc4"), "no PRG is called 'rc4'"),
+        (
+            lambda: semi_honest(range(20), ONE, graph="sparse", threshold=11),
+            "20 clients, 2 of them corrupt and 6 dropping out, and none has a threshold of one's own",
+        ),
+        (
+            lambda: semi_honest(range(5), ONE, graph="sparse", corrupt=0, dropout=2),
+            "no sparse graph is good enough for 5 clients, 0 of them corrupt and 2 dropping out",
+        ),
+        (
+            lambda: semi_honest(range(9), ONE, batch=2),
+            "a batch of 2 is impossible: with 1 of 9 clients corrupt it has 3 to 9",
+        ),
+        (lambda: active(range(9), ONE, corrupt=2, batch=3), "batch of 3 is impossible: .* it has 4 to 9"),
+        (lambda: semi_honest(range(9), ONE, batch=10), "a batch of 10 is impossible"),
+        (lambda: semi_honest(range(9), ONE, corrupt=0, batch=-3), "a batch of -3 is impossible"),
+        (lambda: semi_honest(range(9), ONE, corrupt=0, batch=1), "a batch of 1 is impossible: .* has 2 to 9"),
         (lambda: Plain(clients=5.0, vectors={"": ONE}), "clients 5.0 is not an integer"),
         (
             lambda: Masking.for_cohort(5, ONE, adversary="Active", roster=ROSTER),
@@ -87,11 +145,11 @@ ROSTER, _ = identities(range(5))
         ),
         (lambda: Masking.for_cohort(5, ONE, adversary="active"), "bound to a roster, and only then"),
         (
-            lambda: Masking(clients=5, vectors={"": ONE}, threshold=3, m_min=3, roster=bytes(32)),
+            lambda: Masking(clients=5, vectors={"": ONE}, threshold=3, m_min=3, degree=4, roster=bytes(32)),
             "bound to a roster, and only then",
         ),
         (
-            lambda: msgspec.structs.replace(active(range(5), ONE), roster=bytes(31)),
+            lambda: replace(active(range(5), ONE), roster=bytes(31)),
             "bound to a roster, and only then",
         ),
     ],
@@ -103,8 +161,10 @@ def test_impossible_numbers_are_refused(make: Callable[[], Any], words: str) -> 
 
 def test_the_largest_numbers_are_possible() -> None:
     names = {f"{i:0{MAX_NAME}}": ONE for i in range(MAX_VECTORS)}
-    scheme = Masking.for_cohort(MAX_CLIENTS, names, m_min=MAX_CLIENTS)
+    scheme = Masking.for_cohort(MAX_CLIENTS, names, m_min=MAX_CLIENTS, graph="complete")
     assert (scheme.threshold, scheme.m_min) == (MAX_CLIENTS // 2 + 1, MAX_CLIENTS)
+    scheme = Masking.for_cohort(MAX_CLIENTS, names, m_min=MAX_CLIENTS)
+    assert (scheme.degree, scheme.threshold, scheme.m_min) == (130, 52, MAX_CLIENTS)
     scheme = Masking.for_cohort(MAX_CLIENTS, ONE, adversary="active", roster=ROSTER, corrupt=MAX_CLIENTS - 2)
     assert scheme.threshold == scheme.m_min == MAX_CLIENTS
     for spec in (Counts(length=MAX_LENGTH, maximum=1), Bounded(length=MAX_LENGTH, bound=1.0)):
@@ -119,18 +179,19 @@ def test_the_least_threshold_is_the_least_number_that_meets_the_conditions(n: in
         return next(t for t in range(1, 1000) if all(holds(t) for holds in conditions))
 
     of_honest_inputs = (lambda t: t - A >= 2) if A else (lambda t: True)
-    assert least_threshold(n, "semi-honest", A) == least(lambda t: 2 * t > n, of_honest_inputs)
-    assert least_threshold(n, "active", A) == least(lambda t: 2 * t > n + A, lambda t: t - A >= 2)
+    assert least_quorum(n, "semi-honest", A) == least(lambda t: 2 * t > n, of_honest_inputs)
+    if n > 1:  # one client is an experiment
+        assert least_quorum(n, "active", A) == least(lambda t: 2 * t > n + A, lambda t: t - A >= 2)
 
 
 @pytest.mark.parametrize(
     ("clients", "semi_honest", "active"),
-    [(3, 2, 3), (4, 3, 3), (5, 3, 4), (6, 4, 5), (7, 4, 5), (20, 11, 14), (100, 51, 67), (300, 151, 201)],
+    [(3, 3, 3), (4, 3, 3), (5, 3, 4), (6, 4, 5), (7, 4, 5), (20, 11, 14), (100, 51, 67), (300, 151, 201)],
 )
 def test_the_default_threshold_is_that_of_the_paper(clients: int, semi_honest: int, active: int) -> None:
     """Half of the cohort against an honest server, two thirds against one that is not (A = 1)."""
-    assert default_threshold(clients) == semi_honest
-    assert default_threshold(clients, "active", 1) == active
+    assert default_threshold(clients, "semi-honest", 1, 0) == semi_honest
+    assert default_threshold(clients, "active", 1, 0) == active
 
 
 @pytest.mark.parametrize(
@@ -141,10 +202,153 @@ def test_the_default_threshold_rises_with_the_corrupt(clients: int, corrupt: int
     assert scheme.threshold == scheme.m_min == threshold
 
 
-def test_the_default_corrupt_is_one_against_an_active_server() -> None:
-    assert [semi_honest(range(n), ONE).corrupt for n in (3, 9)] == [0, 0]
-    assert [active(range(n), ONE).corrupt for n in (3, 9)] == [1, 1]
-    assert active(range(2), ONE, small_cohort=True).corrupt == 0
+@pytest.mark.parametrize(
+    ("dropout", "threshold"), [(0, 14), (6, 14), (7, 11), (8, 11), (0.3, 14), (0.35, 11), (0.4, 11)]
+)
+def test_the_default_threshold_gives_way_to_more_dropouts_than_a_third(
+    dropout: float, threshold: int
+) -> None:
+    """Above (20 + 1) / 2 it stays."""
+    scheme = active(range(20), ONE, corrupt=1, dropout=dropout)
+    assert scheme.threshold == scheme.m_min == threshold
+    assert threshold <= 20 - scheme.dropout
+
+
+# A and d: numbers, or fractions of the cohort
+
+
+@pytest.mark.parametrize(
+    ("clients", "corrupt"), [(1, 0), (2, 0), (3, 1), (9, 1), (10, 1), (19, 1), (20, 2), (49, 4), (1000, 100)]
+)
+def test_a_tenth_of_the_cohort_is_taken_to_be_corrupt_and_one_client_at_least(
+    clients: int, corrupt: int
+) -> None:
+    """But of two, who know each other's input anyway."""
+    assert semi_honest(range(clients), ONE, small_cohort=True).corrupt == corrupt
+    assert active(range(clients), ONE, small_cohort=True).corrupt == corrupt
+
+
+@pytest.mark.parametrize(
+    ("fraction", "clients", "counted"),
+    [(0.3, 10, 3), (0.1, 30, 3), (0.29, 100, 29), (0.07, 100, 7), (0.299, 10, 2), (0.34, 9, 3), (0.05, 9, 0)],
+)
+def test_a_fraction_is_counted_as_googles_code_counts_it(fraction: float, clients: int, counted: int) -> None:
+    """Rounded down, but not by what a float lacks: 0.29 * 100 is 28.999999999999996."""
+    scheme = semi_honest(range(clients), ONE, corrupt=fraction, dropout=fraction, graph="complete")
+    assert (scheme.corrupt, scheme.dropout) == (max(counted, 1), counted)
+
+
+def test_a_fraction_is_of_the_roster_where_there_is_one() -> None:
+    """The server chooses who of the roster is asked: all that are corrupt in it may be in the cohort."""
+    listed, _ = identities(range(60))
+
+    def A(adversary: Any, **numbers: Any) -> int:
+        return Masking.for_cohort(20, ONE, adversary=adversary, roster=listed, **numbers).corrupt
+
+    assert A("active") == A("active", corrupt=0.1) == 6
+    assert A("active", corrupt=0.2) == 12
+    assert A("active", corrupt=2) == 2
+    assert A("semi-honest", corrupt=0.1) == 2
+    assert Masking.for_cohort(60, ONE, adversary="active", roster=ROSTER, corrupt=0.1).corrupt == 6
+    with pytest.raises(LocalProtocolError, match=r"20 clients of whom 19 are corrupt .* left"):
+        A("active", corrupt=0.32)
+
+
+def test_none_corrupt_is_said_as_a_number() -> None:
+    assert semi_honest(range(5), ONE, corrupt=0).corrupt == active(range(5), ONE, corrupt=0).corrupt == 0
+    assert semi_honest(range(5), ONE, corrupt=0.0).corrupt == 1
+    assert semi_honest(range(5), ONE, corrupt=0.0, dropout=0.0).dropout == 0
+
+
+@given(st.integers(3, 200), st.sampled_from(["semi-honest", "active"]), st.integers(0, 200))
+def test_the_default_dropout_is_three_tenths_or_as_many_as_can_be(n: int, adversary: Any, A: int) -> None:
+    """By trying: the largest d of at most 0.3 n that leaves a quorum and is within what is reckoned for."""
+    weight = 2 if adversary == "active" else 1
+
+    def possible(d: int) -> bool:
+        return n - d >= least_quorum(n, adversary, A) and 10 * (A + weight * d) <= 9 * n
+
+    roster = identities(range(3))[0] if adversary == "active" else None
+    if n <= A or least_quorum(n, adversary, A) > n:
+        with pytest.raises(LocalProtocolError):
+            Masking.for_cohort(n, ONE, adversary=adversary, roster=roster, corrupt=A)
+        return
+    d = Masking.for_cohort(n, ONE, adversary=adversary, roster=roster, corrupt=A).dropout
+    assert d == max((d for d in range(3 * n // 10 + 1) if possible(d)), default=0)
+
+
+def test_where_a_threshold_is_given_as_many_may_drop_out_as_it_leaves() -> None:
+    for t, d in ((3, 2), (4, 1), (5, 0)):
+        assert semi_honest(range(5), ONE, corrupt=0, threshold=t).dropout == min(d, 1)
+    assert [semi_honest(range(10), ONE, threshold=t).dropout for t in (6, 7, 8, 10)] == [3, 3, 2, 0]
+
+
+# The graph
+
+
+def test_auto_is_the_sparse_graph_from_fifty_clients_on_where_it_saves_half() -> None:
+    for n in (*range(3, 75), 99, 100, 150, 399, 400, 401, 1000):
+        for adversary in ("semi-honest", "active"):
+            for corrupt, dropout in ((None, None), (1, None), (0, 0), (0.05, 0.05), (0.1, 0.2)):
+                numbers = {"adversary": adversary, "corrupt": corrupt, "dropout": dropout}
+                numbers["roster"] = ROSTER if adversary == "active" else None
+                auto, complete = (
+                    Masking.for_cohort(n, ONE, graph=graph, **numbers) for graph in ("auto", "complete")
+                )
+                assert complete.complete
+                assert complete.degree == n - 1
+                sparse = neighbourhood(n, auto.corrupt, auto.dropout, adversary)
+                if n >= 50 and sparse is not None and 2 * sparse.degree < n:
+                    assert (auto.degree, auto.threshold) == sparse
+                    assert auto == Masking.for_cohort(n, ONE, graph="sparse", **numbers)
+                else:
+                    assert auto == complete
+
+
+def test_what_auto_chooses() -> None:
+    def degree(n: int, adversary: Any = "semi-honest", **numbers: Any) -> int:
+        roster = ROSTER if adversary == "active" else None
+        return Masking.for_cohort(n, ONE, adversary=adversary, roster=roster, **numbers).degree
+
+    assert [degree(n, corrupt=1, dropout=1) for n in (49, 50)] == [48, 4]
+    assert [degree(n) for n in (49, 50, 60)] == [48, 22, 24]
+    assert [degree(n, "active") for n in (100, 900, 920, 940, 1000)] == [99, 434, 440, 448, 470]
+    assert degree(1000) == 88
+    assert degree(100, corrupt=1, dropout=1, threshold=70) == 99
+
+
+def test_on_the_sparse_graph_only_the_numbers_that_follow_are_possible() -> None:
+    scheme = semi_honest(range(20), ONE, corrupt=1, dropout=2, graph="sparse")
+    assert (scheme.degree, scheme.threshold, scheme.m_min) == (4, 2, 18)
+    for other in ({"degree": 2}, {"degree": 5}, {"degree": 6}, {"threshold": 3}, {"threshold": 1}):
+        with pytest.raises(LocalProtocolError, match="it takes 4 neighbours and a threshold of 2"):
+            replace(scheme, **other)
+    for m_min in (17, 21, 0):
+        with pytest.raises(LocalProtocolError, match=f"m_min {m_min} .* on this sparse graph from 18 to 20"):
+            replace(scheme, m_min=m_min)
+    assert replace(scheme, m_min=20).m_min == 20
+    # Of other A, d, n or adversary other numbers follow.
+    with pytest.raises(LocalProtocolError, match=r"2 of them corrupt .* 6 neighbours and a threshold of 3"):
+        replace(scheme, corrupt=2)
+    with pytest.raises(LocalProtocolError, match=r"3 dropping out, .* 6 neighbours and a threshold of 2"):
+        replace(scheme, dropout=3, m_min=20)
+    with pytest.raises(LocalProtocolError, match="server active, it takes 6 neighbours and a threshold of 4"):
+        replace(scheme, adversary="active", roster=ROSTER.digest)
+    with pytest.raises(LocalProtocolError, match=r"degree 2 .* 5 clients, .* it takes 4 neighbours"):
+        replace(FIVE_SEMI_HONEST, degree=2)
+
+
+def test_on_the_sparse_graph_m_min_is_what_is_left_and_a_quorum_at_least() -> None:
+    for n in range(10, 40):
+        for adversary in ("semi-honest", "active"):
+            for A, d in ((1, 1), (1, n // 3), (2, n // 2)):
+                if sparsest(n, A, d, adversary) is None or least_quorum(n, adversary, A) > n - d:
+                    continue
+                roster = ROSTER if adversary == "active" else None
+                scheme = Masking.for_cohort(
+                    n, ONE, adversary=adversary, roster=roster, corrupt=A, dropout=d, graph="sparse"
+                )
+                assert scheme.m_min == n - d >= least_quorum(n, adversary, A)
 
 
 def test_numbers_that_are_given_are_taken() -> None:
@@ -172,7 +376,14 @@ def test_a_digest_differs_when_any_number_differs() -> None:
         Masking.for_cohort(4, spec),
         Masking.for_cohort(5, spec, threshold=4),
         Masking.for_cohort(5, spec, m_min=4),
-        Masking.for_cohort(5, spec, corrupt=1),
+        Masking.for_cohort(5, spec, corrupt=0),
+        Masking.for_cohort(5, spec, dropout=0),
+        Masking.for_cohort(5, spec, batch=3),
+        Masking.for_cohort(5, spec, batch=4),
+        Masking.for_cohort(5, spec, prg="chacha20"),
+        Masking.for_cohort(12, spec, corrupt=1, dropout=2),
+        Masking.for_cohort(12, spec, corrupt=1, dropout=2, graph="sparse"),
+        Masking.for_cohort(12, spec, corrupt=1, dropout=1, graph="sparse"),
         active(range(5), spec),
         active(range(5), spec, m_min=5),
         active(range(5), spec, threshold=5),
@@ -184,7 +395,7 @@ def test_a_digest_differs_when_any_number_differs() -> None:
         Masking.for_cohort(5, Counts(length=4, maximum=2)),
         Masking.for_cohort(5, Weight(maximum=1)),
         *(
-            Masking.for_cohort(5, msgspec.structs.replace(spec, **other))
+            Masking.for_cohort(5, replace(spec, **other))
             for other in ({"length": 5}, {"bound": 2.0}, {"bits": 9}, {"clip": None}, {"clip": 1.0})
         ),
     ]
@@ -213,9 +424,10 @@ def test_no_message_of_a_client_is_larger_than_the_largest_upload(
 def test_the_explanation_says_what_is_sent_and_what_is_not_promised() -> None:
     text = Masking.for_cohort(5, {**MIXED, "": Bounded(length=3, bound=0.5, clip=2.0)}).explain()
     for words in (
-        "5 clients, threshold 3",
-        "honest-but-curious",
-        "up to 2 clients may vanish",
+        "5 clients, threshold 3, complete graph, honest-but-curious server",
+        "up to 2 clients may vanish, in any round; with fewer than 3 left there is no sum",
+        "the server, with fewer than 3 clients on its side, learns the survivors' sum, no more",
+        "not promised: anything against a server that breaks the protocol",
         "counts: 3 integers up to 9, exact; summed in Z_2^6",
         "update: 5 numbers in ±1, 8 bits each; summed in Z_2^11",
         "(unnamed): 3 numbers in ±0.5, L2 clip 2, 16 bits each; summed in Z_2^19",
@@ -227,12 +439,89 @@ def test_the_explanation_says_what_is_sent_and_what_is_not_promised() -> None:
     for words in (
         "9 clients, threshold 7, complete graph, active server, 2 corrupt clients assumed",
         "survivors signed by a quorum",
-        "up to 2 clients may vanish",
-        "at most the sum of a U3 of 8 or more",
-        "not promised: one malicious model sent to everybody",
+        "up to 2 clients may vanish, in any round, 1 of them before unmasking",
+        "the server, whatever it does, learns sums of 6 or more honest clients",
+        "not promised: one malicious model sent to everybody, or malice spread over rounds",
         "masking gives no integrity",
     ):
         assert words in text
+    assert "batches" not in text
+    assert "sybils" not in text
+
+
+def test_the_explanation_of_a_sparse_graph_says_what_it_rests_on() -> None:
+    """The complete graph would withstand more: on the draw, who can try draws, who picks the lost, and A."""
+    text = active(range(60), MIXED, corrupt=2, dropout=5, graph="sparse").explain()
+    k, t = sparsest(60, 2, 5, "active")
+    for words in (
+        f"60 clients, threshold {t}, sparse graph of {k} neighbours each, active server, 2 corrupt",
+        "up to 5 clients may vanish, in any round (5 before unmasking); then there is a sum",
+        "in all but 2^-20 of the sessions",
+        "whatever the server does, a session unmasks one U3 of 55 or more, signed by so many",
+        "but for a chance of 2^-128 over the draw of neighbours, with 2 corrupt and 5 lost, no client loses",
+        "both its masks, and the honest are summed as one",
+        # grinding
+        "the draw is a hash of all keys; server and corrupt clients can try keys until it suits them",
+        "of 2^80 tries, all fail but for a chance of 2^-48",
+        # who picks the dropouts
+        "losses that do not look at the graph; an active server picks who is lost: then a client is summed",
+        f"with {t} of its neighbours at least, less the corrupt among them",
+        "sybils: if more than 2 clients are the server's or invented, none of this holds",
+        "not promised: one malicious model sent to everybody",
+    ):
+        assert words in text
+    text = semi_honest(range(60), MIXED, corrupt=2, dropout=5, m_min=58, graph="sparse").explain()
+    k, t = sparsest(60, 2, 5, "semi-honest")
+    for words in (
+        f"60 clients, threshold {t}, sparse graph of {k} neighbours each, honest-but-curious server",
+        "up to 5 clients may vanish, in any round (2 before unmasking)",
+        "a chance of 2^-40 over the draw of neighbours, with 2 corrupt and 5 lost, the server and they learn",
+        "the sum of all honest survivors, no more",
+        "for losses that do not look at the graph, and for a server and clients that follow the protocol",
+        "sybils: if more than 2",
+        "not promised: anything against a server that breaks the protocol",
+    ):
+        assert words in text
+    assert "2^-128" not in text
+    assert "signed" not in text
+
+
+def test_the_explanation_says_that_batches_are_whole() -> None:
+    for make, n, size, m_min, spare in (
+        (semi_honest, 12, 4, 7, 1),
+        (active, 12, 4, 9, 0),
+        (semi_honest, 11, 4, 6, 0),  # the last batch has seven
+        (semi_honest, 13, 3, 7, 1),  # the last has four, and with it a second would be too many
+    ):
+        scheme = make(range(n), MIXED, batch=size)
+        assert scheme.m_min == m_min
+        text = scheme.explain()
+        assert f"summed by whole batches of {size} clients, in the order of ids" in text
+        assert f"takes its batch out of the sum, and up to {spare} batches may go" in text
+        assert "tell no two honest clients of a batch apart" in text
+
+
+# Batches
+
+
+@given(st.integers(3, 60), st.data())
+def test_batches_are_a_partition_in_the_order_of_ids(n: int, data: st.DataObject) -> None:
+    size = data.draw(st.integers(2, n), label="size")
+    ids = data.draw(st.sets(st.integers(0, MAX_ID), min_size=n, max_size=n), label="ids")
+    roster: Any = SimpleNamespace(keys=dict.fromkeys(ids))
+    scheme = semi_honest(range(n), ONE, corrupt=0, batch=size)
+    for everybody, batches in (
+        (sorted(ids), scheme.batches(roster)),
+        (list(range(n)), scheme.batches(None)),
+    ):
+        assert [u for batch in batches for u in sorted(batch)] == everybody
+        assert {len(batch) for batch in batches[:-1]} <= {size}
+        assert size <= len(batches[-1]) < 2 * size
+
+
+def test_without_batches_there_is_no_partition() -> None:
+    assert semi_honest(range(9), ONE).batches(None) == []
+    assert active(range(9), ONE).batches(identities(range(9))[0]) == []
 
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\ud800"])
@@ -247,7 +536,7 @@ def test_whether_a_cohort_may_be_small_is_yes_or_no() -> None:
         Masking.for_cohort(3, Counts(length=1, maximum=1), small_cohort=1)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("corrupt", ["x", 1.5])
+@pytest.mark.parametrize("corrupt", ["x", (1,)])
 def test_a_number_that_is_none_is_refused_before_anything_follows_from_it(corrupt: object) -> None:
     with pytest.raises(LocalProtocolError, match=r"corrupt .* is not an integer"):
         Masking.for_cohort(3, Counts(length=1, maximum=1), corrupt=corrupt)  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ from secagg import (
     run,
 )
 from secagg.plain import ROUNDS, Input
-from secagg.wire import Join, Task, decode, encode
+from secagg.wire import MAX_ID, Join, Task, decode, encode
 from tests.secagg.helpers import MIXED, Play, culprits_named, mixed_inputs, with_another_byte
 
 FIVE = Plain.for_cohort(5, MIXED)
@@ -83,9 +83,17 @@ def test_clipping_is_counted_as_in_masking() -> None:
 
 
 def test_a_cohort_with_a_client_twice_or_of_another_size_is_refused() -> None:
-    for cohort in ([0, 1, 2, 3], [0, 1, 2, 3, 3], range(6)):
+    for cohort in ([0, 1, 2, 3], range(6)):
         with pytest.raises(LocalProtocolError, match=f"a cohort of {len(cohort)} clients for .* made for 5"):
             FIVE.server(cohort)
+    with pytest.raises(LocalProtocolError, match="client 3 stands twice in the cohort"):
+        FIVE.server([0, 1, 2, 3, 3])
+
+
+@pytest.mark.parametrize("u", [-1, MAX_ID + 1])
+def test_an_id_out_of_range_is_refused(u: int) -> None:
+    with pytest.raises(LocalProtocolError, match=rf"client id {u} is not in 0\.\.{MAX_ID}"):
+        FIVE.server([0, 1, 2, 3, u])
 
 
 def refuses(round: str, change: Callable[[Any], Any], words: str) -> None:

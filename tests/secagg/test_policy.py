@@ -34,6 +34,8 @@ OFFERS = [
     semi_honest(range(2), ONE, small_cohort=True),
     active(range(7), MIXED),
     active(range(7), ONE, corrupt=2, threshold=6, m_min=7),
+    active(range(7), ONE, corrupt=0, dropout=1, graph="sparse", prg="chacha20"),
+    semi_honest(range(12), ONE, dropout=2, graph="sparse", batch=4),
     plain(range(5), MIXED),
     plain(range(5), Bounded(length=3, bound=0.5, clip=2.0)),
 ]
@@ -174,7 +176,8 @@ def test_the_numbers_of_a_semi_honest_session_are_recomputed_too() -> None:
     for numbers, words in (
         ({"threshold": 5}, "threshold 5; by this client's policy it is 4"),
         ({"m_min": 5}, "m_min 5; by this client's policy it is 4"),
-        ({"corrupt": 1}, "corrupt 1; by this client's policy it is 0"),
+        ({"corrupt": 0}, "corrupt 0; by this client's policy it is 1"),
+        ({"corrupt": 2}, "corrupt 2; by this client's policy it is 1"),
     ):
         refuses(content, semi_honest(range(7), MIXED, **numbers), words)
     accepts(Policy(adversary="semi-honest", corrupt=3), semi_honest(range(7), MIXED, corrupt=3))
@@ -183,9 +186,11 @@ def test_the_numbers_of_a_semi_honest_session_are_recomputed_too() -> None:
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        ({"corrupt": 7}, "7 corrupt clients of 7 is impossible: from 0 to 6"),
-        ({"corrupt": 6}, "7 clients of whom 6 are corrupt: a threshold of 8 would be needed"),
-        ({"threshold": 4}, r"threshold 4 is impossible: with 7 clients, 1 of them corrupt, .* in 5\.\.7"),
+        ({"corrupt": 7}, "corrupt 7: of 7 clients it is 0 to 6"),
+        ({"corrupt": 6}, "7 clients of whom 6 are corrupt and 0 drop out: 8 would have to be left"),
+        ({"corrupt": 0.9}, "7 clients of whom 6 are corrupt and 0 drop out: 8 would have to be left"),
+        ({"dropout": 0.6}, "1 corrupt and twice 4 dropped of 7 clients make 1.29 of the cohort"),
+        ({"threshold": 4}, r"threshold 4 is impossible: with 7 clients, 1 of them corrupt .* in 5\.\.5"),
         ({"threshold": 8}, r"threshold 8 is impossible: .* in 5\.\.7"),
         ({"m_min": 4}, "m_min 4 is impossible: from t = 5 to n = 7"),
         ({"m_min": 8}, "m_min 8 is impossible: from t = 5 to n = 7"),
@@ -197,6 +202,100 @@ def test_a_policy_that_no_session_of_this_cohort_meets_says_why(policy: Any, wor
 
 def test_nothing_is_recomputed_of_an_unprotected_session() -> None:
     accepts(Policy(schemes=frozenset({"plain"}), corrupt=7, threshold=9, m_min=9), plain(range(7), MIXED))
+
+
+# dropout, graph, batch, prg
+
+
+SIXTY, _ = identities(range(60))
+
+
+def of_sixty(**numbers: Any) -> Masking:
+    return active(range(60), ONE, **numbers)
+
+
+def takes(policy: Policy, offered: Masking) -> None:
+    assert policy.accept(offered.offer(), SIXTY) == offered
+
+
+def turns_down(policy: Policy, offered: Masking, words: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=words) as caught:
+        policy.accept(offered.offer(), SIXTY)
+    assert caught.value.culprits == frozenset()
+
+
+def test_the_complete_graph_is_always_accepted() -> None:
+    """It withstands more. Of it d decides nothing but t, which is recomputed."""
+    complete = of_sixty(corrupt=2, dropout=5, graph="complete")
+    for graph in ("auto", "complete", "sparse"):
+        for dropout in (None, 5, 19, 0.0):
+            takes(Policy(corrupt=2, dropout=dropout, graph=graph), complete)
+    turns_down(Policy(corrupt=2, dropout=20), complete, "threshold 41; by this client's policy it is 32")
+    takes(Policy(corrupt=2, dropout=0.4), of_sixty(corrupt=2, dropout=24))
+    turns_down(Policy(corrupt=2), of_sixty(corrupt=2, dropout=24), "threshold 32; .* policy it is 41")
+
+
+def test_a_sparse_graph_is_accepted_where_the_clients_own_numbers_give_it() -> None:
+    sparse = of_sixty(corrupt=2, dropout=5)
+    assert not sparse.complete
+    takes(Policy(corrupt=2, dropout=5), sparse)
+    takes(Policy(corrupt=2, dropout=5, graph="sparse"), sparse)
+    takes(Policy(corrupt=0.034, dropout=0.09), sparse)
+    k = sparse.degree
+    turns_down(
+        Policy(corrupt=2, dropout=5, graph="complete"), sparse, f"degree {k}; by this client.* it is 59"
+    )
+    turns_down(Policy(corrupt=2, dropout=5, threshold=41), sparse, f"degree {k}; by this client.* it is 59")
+    turns_down(Policy(), sparse, "corrupt 2; by this client's policy it is 6")
+    turns_down(Policy(corrupt=2), sparse, f"degree {k}; by this client's policy it is 59")
+    turns_down(Policy(corrupt=2, dropout=4), sparse, "degree 14; by this client's policy it is 12")
+    turns_down(Policy(corrupt=3, dropout=5), sparse, "corrupt 2; by this client's policy it is 3")
+    turns_down(Policy(corrupt=1, dropout=5), sparse, "corrupt 2; by this client's policy it is 1")
+
+
+def test_a_sparse_graph_of_a_small_cohort_is_accepted_by_a_client_that_means_it() -> None:
+    sparse = active(range(7), ONE, dropout=1, graph="sparse")
+    assert sparse.degree == 4
+    accepts(Policy(dropout=1, graph="sparse"), sparse)
+    accepts(Policy(graph="sparse", dropout=0.15), sparse)
+    for graph in ("auto", "complete"):
+        refuses(Policy(dropout=1, graph=graph), sparse, "degree 4; by this client's policy it is 6")
+
+
+def test_m_min_of_a_sparse_graph_is_recomputed() -> None:
+    for m_min in (56, 60):
+        offered = of_sixty(corrupt=2, dropout=5, m_min=m_min)
+        takes(Policy(corrupt=2, dropout=5, m_min=m_min), offered)
+        turns_down(Policy(corrupt=2, dropout=5), offered, f"m_min {m_min}; by this client's policy it is 55")
+    turns_down(Policy(corrupt=2, dropout=5, m_min=56), of_sixty(corrupt=2, dropout=5), "m_min 55; .* is 56")
+
+
+def test_how_many_drop_out_of_a_sparse_graph_is_what_the_policy_says() -> None:
+    """Even where degree, threshold and m_min are the same."""
+    one, two = (semi_honest(range(60), ONE, corrupt=1, dropout=d, m_min=60) for d in (1, 2))
+    assert (one.degree, one.threshold, one.m_min) == (two.degree, two.threshold, two.m_min) == (4, 2, 60)
+    policy = Policy(adversary="semi-honest", corrupt=1, dropout=1, m_min=60)
+    takes(policy, one)
+    turns_down(policy, two, "dropout 2; by this client's policy it is 1")
+
+
+def test_batches_are_those_the_policy_insists_on() -> None:
+    accepts(Policy(), active(range(7), ONE, batch=3))
+    accepts(Policy(batch=3), active(range(7), ONE, batch=3))
+    accepts(Policy(batch=0), active(range(7), ONE))
+    for insisted, offered in ((3, 0), (3, 4), (0, 3)):
+        words = rf"by batches of {offered}; this client insists on {insisted} \(--batch\)"
+        refuses(Policy(batch=insisted), active(range(7), ONE, batch=offered), words)
+    six = Masking.for_cohort(6, ONE, adversary="active", roster=SEVEN, batch=3)
+    words = "by batches a cohort of 6 from a roster of 7 clients: by batches it is the whole roster"
+    for policy in (Policy(), Policy(batch=3)):
+        refuses(policy, six, words)
+    accepts(Policy(adversary="semi-honest"), semi_honest(range(6), ONE, batch=3))
+
+
+def test_either_prg_is_accepted() -> None:
+    for make in (semi_honest, active):
+        accepts(Policy(adversary="semi-honest"), make(range(7), ONE, prg="chacha20"))
 
 
 # vectors
@@ -247,9 +346,12 @@ def test_every_field_of_a_policy_can_stand_in_a_file() -> None:
         schemes = ["masking", "plain"]
         adversary = "semi-honest"
         corrupt = 2
+        dropout = 0.25
+        graph = "sparse"
         smallest_cohort = 10
         threshold = 8
         m_min = 9
+        batch = 5
         [vectors.update]
         kind = "bounded"
         length = 5
@@ -263,9 +365,12 @@ def test_every_field_of_a_policy_can_stand_in_a_file() -> None:
         schemes=frozenset({"masking", "plain"}),
         adversary="semi-honest",
         corrupt=2,
+        dropout=0.25,
+        graph="sparse",
         smallest_cohort=10,
         threshold=8,
         m_min=9,
+        batch=5,
         vectors={"update": MIXED["update"], "weight": MIXED["weight"]},
     )
     assert msgspec.convert({}, Policy) == Policy()
@@ -281,9 +386,13 @@ def test_every_field_of_a_policy_can_stand_in_a_file() -> None:
         {"adversary": None},
         *(
             {field: value}
-            for field in ("corrupt", "threshold", "m_min")
+            for field in ("corrupt", "dropout", "threshold", "m_min", "batch")
             for value in (-1, 10**6 + 1, "3", 1.5)
         ),
+        *({field: value} for field in ("corrupt", "dropout") for value in (-0.1, float("nan"))),
+        *({field: 0.5} for field in ("threshold", "m_min", "batch")),
+        {"graph": "ring"},
+        {"graph": None},
         *({"smallest_cohort": value} for value in (-1, 10**6 + 1, None)),
         {"vectors": {"": {"kind": "bounded", "length": 1}}},
         {"vectors": {"": {"kind": "median", "length": 1}}},
@@ -324,6 +433,13 @@ def forged(scheme: Scheme, /, **changes: Any) -> bytes:
     [
         ({"clients": 0}, "impossible session: 0 clients"),
         ({"threshold": 2}, "impossible session: threshold 2"),
+        ({"degree": 4}, "impossible session: degree 4 with threshold 5 is impossible"),
+        ({"degree": 7}, "impossible session: degree 7 with threshold 5 is impossible"),
+        ({"dropout": 3}, "impossible session: 7 clients of whom 1 are corrupt and 3 drop out: 5 would"),
+        ({"dropout": -1}, "impossible session: -1 dropouts"),
+        ({"batch": 2}, "impossible session: a batch of 2"),
+        ({"batch": 8}, "impossible session: a batch of 8"),
+        ({"prg": "rc4"}, "not the parameters of a session: Invalid"),
         ({"m_min": 4}, "impossible session: m_min 4"),
         ({"corrupt": 9}, "impossible session: 9 corrupt clients"),
         ({"roster": b""}, "impossible session: against an active server a session is bound to a roster"),
@@ -349,17 +465,20 @@ def test_an_impossible_offer_is_refused(changes: dict[str, Any], words: str) -> 
     assert caught.value.culprits == frozenset()
 
 
-@pytest.mark.parametrize("field", ["small_cohort", "adversary", "corrupt", "roster"])
+FIELDS_WITH_DEFAULTS = ["small_cohort", "adversary", "corrupt", "dropout", "batch", "prg", "roster"]
+
+
+@pytest.mark.parametrize("field", FIELDS_WITH_DEFAULTS)
 def test_an_offer_without_a_field_is_refused_even_where_it_has_a_default(field: str) -> None:
-    fields = msgspec.msgpack.decode(semi_honest(range(5), ONE).offer())
+    fields = msgspec.msgpack.decode(semi_honest(range(5), ONE, corrupt=0, dropout=0).offer())
     del fields[field]
-    with pytest.raises(RemoteProtocolError, match="not canonical"):
+    with pytest.raises(RemoteProtocolError, match="the parameters are in a form that is not canonical"):
         read_offer(msgspec.msgpack.encode(fields, order="sorted"))
 
 
 def test_an_offer_in_another_order_is_refused() -> None:
     fields = msgspec.msgpack.decode(active(range(7), ONE).offer())
-    with pytest.raises(RemoteProtocolError, match="not canonical"):
+    with pytest.raises(RemoteProtocolError, match="the parameters are in a form that is not canonical"):
         read_offer(msgspec.msgpack.encode(dict(reversed(fields.items()))))
 
 
@@ -412,10 +531,15 @@ def insists(accepted: Any) -> None:
     assert 3 <= accepted.clients <= 7
     assert accepted.corrupt == 1
     assert accepted.threshold == accepted.m_min == due(accepted.clients)
+    assert accepted.complete
 
 
 FIELDS = {
     "clients": st.integers(-1, 9),
+    "degree": st.integers(-1, 9),
+    "dropout": st.integers(-1, 9),
+    "batch": st.integers(-1, 9),
+    "prg": st.sampled_from(["aes-128-ctr", "chacha20", "aes-256-ctr"]),
     "threshold": st.integers(-1, 9),
     "m_min": st.integers(-1, 9),
     "corrupt": st.integers(-1, 9),
@@ -438,13 +562,22 @@ def test_an_offer_with_any_fields_changed_is_accepted_exactly_if_its_numbers_fol
     expected = offered | {
         "adversary": "active",
         "corrupt": 1,
+        "degree": clients - 1,
         "roster": SEVEN.digest,
         "scheme": "masking",
         "threshold": due(clients),
         "m_min": due(clients),
     }
+    # How many drop out changes nothing on the complete graph, and batches, of the whole roster, only refuse
+    # more: both may be any.
+    possible = (
+        3 <= clients <= 7
+        and 0 <= offered["dropout"] <= clients - due(clients)
+        and (offered["batch"] == 0 or 3 <= offered["batch"] <= clients == 7)
+        and offered["prg"] != "aes-256-ctr"
+    )
     offer = forged(honest, **changes)
-    if offered == expected and 3 <= clients <= 7:
+    if offered == expected and possible:
         insists(Policy().accept(offer, SEVEN))
     else:
         with pytest.raises(RemoteProtocolError):

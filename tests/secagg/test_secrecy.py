@@ -128,17 +128,22 @@ def agree(secret: bytes, public: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public))
 
 
+@pytest.mark.parametrize("cipher", ["aes-128-ctr", "chacha20"])
 @every_make
-def test_a_masked_input_is_the_formula_of_the_paper_from_independent_primitives(make: Any) -> None:
+def test_a_masked_input_is_the_formula_of_the_paper_from_independent_primitives(
+    make: Any, cipher: str
+) -> None:
     """ "y_u = x_u + PRG(b_u) + sum over v of Delta_uv PRG(s_uv)", Delta_uv = 1 for u > v, else -1."""
-    it = Witness(make)
+    it = Witness(lambda ids, vectors: make(ids, vectors, prg=cipher))
     u = it.u
     _, s_sk, b_u = it.secrets(u)
     sent = decode(MaskedInput, it.play.answer().answers[u])
 
     def prg(secret: bytes, info: bytes, bits: int, length: int) -> Any:
-        key = hkdf_sha256(secret, it.sid, info, 16)
-        stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(8 * length))
+        seed = hkdf_sha256(secret, it.sid, info, 32)
+        aes = Cipher(algorithms.AES(seed[:16]), modes.CTR(bytes(16)))
+        chacha20 = Cipher(algorithms.ChaCha20(seed, bytes(16)), None)
+        stream = (chacha20 if cipher == "chacha20" else aes).encryptor().update(bytes(8 * length))
         return np.frombuffer(stream, word_type(bits))[:length].astype(object)
 
     for i, name in enumerate(sorted(MIXED)):
@@ -154,8 +159,7 @@ def test_a_masked_input_is_the_formula_of_the_paper_from_independent_primitives(
 
 @every_make
 def test_any_t_holders_can_open_and_join_the_shares_of_both_secrets(make: Any) -> None:
-    scheme = {"threshold": 2} | ({"corrupt": 0} if make is active else {})
-    it = Witness(lambda ids, vectors: make(ids, vectors, **scheme))
+    it = Witness(lambda ids, vectors: make(ids, vectors, threshold=2, corrupt=0))
     _, s_sk, b_u = it.secrets(it.u)
     shares = {v + 1: it.opened(v) for v in it.others}
     for half, secret in enumerate((s_sk, b_u)):

@@ -71,7 +71,7 @@ def finishes_with(it: Play, survivors: set[int]) -> None:
 
 
 def test_a_server_refuses_a_cohort_with_a_client_twice(five: Masking) -> None:
-    with pytest.raises(LocalProtocolError, match="twice"):
+    with pytest.raises(LocalProtocolError, match="client 3 stands twice in the cohort"):
         five.server([0, 1, 2, 3, 3], roster=identities(range(5))[0])
 
 
@@ -83,7 +83,7 @@ def test_a_server_refuses_a_cohort_of_another_size(five: Masking, clients: int) 
 
 @pytest.mark.parametrize("u", [-1, MAX_ID + 1])
 def test_a_server_refuses_an_id_out_of_range(five: Masking, u: int) -> None:
-    with pytest.raises(LocalProtocolError, match=f"a client id is in 0..{MAX_ID}"):
+    with pytest.raises(LocalProtocolError, match=rf"client id {u} is not in 0\.\.{MAX_ID}"):
         five.server([0, 1, 2, 3, u], roster=identities(range(5))[0])
 
 
@@ -197,8 +197,9 @@ def too_few(it: Play, round: str, answered: int, needed: int) -> None:
     with pytest.raises(TooFewClients, match=words) as caught:
         it.server.advance()
     assert (caught.value.alive, caught.value.needed, caught.value.round) == (answered, needed, round)
+    assert caught.value.of is None
     assert it.server.result is None
-    with pytest.raises(LocalProtocolError, match="over"):
+    with pytest.raises(LocalProtocolError, match="this session is over: make a new one"):
         it.server.advance()
     with pytest.raises(RemoteProtocolError, match="not expected"):
         it.server.receive(answered, it.answers[answered])
@@ -217,13 +218,13 @@ def test_t_answers_are_enough(adversary: str, round: str) -> None:
 
 
 @pytest.mark.parametrize("name", MASKING)
-def test_m_min_vectors_are_needed_and_t_in_every_other_round(name: str) -> None:
-    numbers = {"threshold": 3, "m_min": 4} | ({"corrupt": 0} if name == "active" else {})
-    scheme = MASKING[name](range(5), MIXED, **numbers)
-    too_few(Play(scheme, mixed_inputs(range(5))), "masked-input", 3, 4)
-    if name == "active":
-        too_few(Play(scheme, mixed_inputs(range(5))), "consistency-check", 3, 4)
-    too_few(Play(scheme, mixed_inputs(range(5))), "unmasking", 2, 3)
+def test_m_min_are_needed_in_every_round_and_t_to_unmask(name: str) -> None:
+    """No U1 or U2 is opened in which there could be no U3."""
+    scheme = MASKING[name](range(5), MIXED, threshold=3, m_min=4, corrupt=0)
+    *before, last = scheme.rounds
+    for round in before:
+        too_few(Play(scheme, mixed_inputs(range(5))), round, 3, 4)
+    too_few(Play(scheme, mixed_inputs(range(5))), last, 2, 3)
     finishes_with(Play(scheme, mixed_inputs(range(5)), drop={"unmasking": {3, 4}}), set(range(5)))
 
 
@@ -284,18 +285,38 @@ def test_a_server_refuses_keys_without_their_signature() -> None:
     server_refuses(it, "advertise-keys", lambda m: it.advertised(1, m.c_pk, m.s_pk), words)
 
 
+@pytest.mark.parametrize(
+    ("round", "change", "words"),
+    [
+        ("advertise-keys", lambda m: replace(m, signature=bytes(64)), "advertised signed keys"),
+        ("share-keys", lambda m: replace(m, signature=bytes(64)), "committed to shares"),
+        ("share-keys", lambda m: replace(m, commitment=bytes(32)), "committed to shares"),
+        (
+            "share-keys",
+            lambda m: replace(m, commitments={1: Commitments(bytes(32), bytes(32))}),
+            "committed to shares",
+        ),
+    ],
+)
+def test_a_server_refuses_signatures_and_commitments_where_nothing_is_signed(
+    round: str, change: Callable[[Any], Any], words: str
+) -> None:
+    refuses(SEMI_HONEST, round, change, f"{words} in a session where nothing is signed")
+
+
 def sealed(it: Play, change: Callable[[dict[int, Any]], dict[int, Any]]) -> Callable[[Any], Any]:
     return lambda message: it.shared(0, replace(message, sealed=change(message.sealed)))
 
 
 @pytest.mark.parametrize(
     "change",
-    [lambda e: {v: e[v] for v in (1, 2, 3)}, lambda e: e | {5: e[1]}, lambda e: e | {0: e[1]}],
+    [lambda e: {v: e[v] for v in (1, 2, 3)}, lambda e: e | {5: e[1]}, lambda e: {0: e[1]} | e],
     ids=["one left out", "a stranger", "its own"],
 )
 def test_a_server_refuses_shares_for_others_than_the_rest_of_u1(five: Masking, change: Any) -> None:
     it = play(five).to("share-keys")
-    server_refuses(it, "share-keys", sealed(it, change), "shared secrets with others")
+    words = "shared secrets with others than the clients that are to hold them"
+    server_refuses(it, "share-keys", sealed(it, change), words)
 
 
 def without(entries: Mapping[int, Any], *ids: int) -> dict[int, Any]:
@@ -390,7 +411,7 @@ def shares(change: Callable[[dict[int, Any]], dict[int, Any]]) -> Callable[[Any]
 
 
 def test_a_server_refuses_a_share_of_a_stranger(five: Masking) -> None:
-    refuses(five, "unmasking", shares(lambda s: s | {5: s[1]}), "client that shared no keys")
+    refuses(five, "unmasking", shares(lambda s: s | {5: s[1]}), "a client that dealt none to it")
 
 
 def test_a_server_refuses_a_share_of_a_survivors_key(five: Masking) -> None:
@@ -406,7 +427,7 @@ def test_a_server_refuses_a_share_outside_the_field_and_takes_no_other_of_that_a
     five: Masking, value: int
 ) -> None:
     large = value.to_bytes(33, "big")
-    words = "not an element of the field"
+    words = "returned a share that is not an element of the field"
     refuses(five, "unmasking", shares(lambda s: s | {1: SelfMaskShare(large)}), words)
     refuses(five, "unmasking", shares(lambda s: s | {4: PairKeyShare(large)}), words)
 
@@ -522,6 +543,7 @@ def test_fewer_than_t_shares_of_one_client_give_no_sum(five: Masking, v: int) ->
         with pytest.raises(TooFewClients) as caught:
             it.finish()
         assert (caught.value.alive, caught.value.needed, caught.value.round) == (2, 3, "unmasking")
+        assert caught.value.of == v
     assert it.server.result is None
     assert it.server.unopened == {(0, v), (2, v)}
 

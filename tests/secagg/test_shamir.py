@@ -101,7 +101,7 @@ def test_one_share_too_few_gives_another_secret() -> None:
 
 @pytest.mark.parametrize("secret", [-1, PRIME])
 def test_a_secret_outside_the_field_is_refused(secret: int) -> None:
-    with pytest.raises(LocalProtocolError, match="not an element"):
+    with pytest.raises(LocalProtocolError, match="the secret is not an element"):
         share(secret, 2, [1, 2, 3])
 
 
@@ -113,5 +113,5 @@ def test_an_impossible_threshold_is_refused(t: int) -> None:
 
 @pytest.mark.parametrize("points", [[0, 1, 2], [1, 2, 2], [1, 2, PRIME], [-1, 1, 2]])
 def test_a_point_that_is_zero_or_repeated_or_outside_the_field_is_refused(points: list[int]) -> None:
-    with pytest.raises(LocalProtocolError, match="distinct"):
+    with pytest.raises(LocalProtocolError, match="points must be distinct"):
         share(1, 2, points)

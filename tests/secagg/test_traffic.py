@@ -23,9 +23,10 @@ every_make = pytest.mark.parametrize("make", MASKING.values(), ids=MASKING)
 
 
 def check_traffic(scheme: Masking, inputs: Mapping[int, Any], drop: Drop, task: bytes) -> None:
-    views = []
+    views, servers = [], []
 
     def record(server: ServerSession) -> ServerSession:
+        servers.append(server)
         views.append(Recorded(server))
         return views[0]
 
@@ -40,7 +41,11 @@ def check_traffic(scheme: Masking, inputs: Mapping[int, Any], drop: Drop, task: 
         up = {round: len(message) for round, v, message in view.received if v == u}
         down = {round: len(message) for round, v, message in view.sent if v == u}
         measured = {round: (up[round], down.get(round, 0)) for round in scheme.rounds}
-        assert measured == traffic(scheme, len(task), u, *sets)
+        if scheme.complete:
+            assert measured == traffic(scheme, len(task), u, *sets)
+        holders = servers[0]._graph.holders(u)
+        U4 = sets[3] if scheme.adversary == "active" else None
+        assert measured == traffic(scheme, len(task), u, *sets[:3], U4=U4, holders=holders)
 
 
 @pytest.mark.parametrize("one_each_round", [False, True])
@@ -58,7 +63,7 @@ def test_the_traffic_is_the_formula_around_the_sizes_of_headers(
 
 @every_make
 def test_the_traffic_is_the_formula_where_sixteen_are_dropped_at_once(make: Any) -> None:
-    scheme = make(range(35), MIXED, threshold=19)
+    scheme = make(range(35), MIXED, corrupt=1, threshold=19)
     check_traffic(scheme, mixed_inputs(range(35)), {"masked-input": range(16)}, b"")
 
 
@@ -85,6 +90,18 @@ def test_the_traffic_is_the_formula_for_many_vectors(make: Any) -> None:
         specs = {str(i): Counts(length=1 + i, maximum=2 ** (i % 53)) for i in range(count)}
         inputs = {u: {str(i): [u % 2] * (1 + i) for i in range(count)} for u in range(5)}
         check_traffic(make(range(5), specs), inputs, {"unmasking": {1}}, b"")
+
+
+@pytest.mark.parametrize("dropout", [3, 6, 7, 8])
+@every_make
+def test_the_traffic_is_the_formula_on_the_sparse_graph(make: Any, dropout: int) -> None:
+    """Around the sizes of the headers of k entries, of more than sixteen clients and of ids above 255."""
+    ids = [20 * i for i in range(24)]
+    scheme = make(ids, MIXED, corrupt=1, dropout=dropout, graph="sparse")
+    assert not scheme.complete
+    drop = {round: {ids[5 * i]} for i, round in enumerate(scheme.rounds[2:5], 1)}
+    check_traffic(scheme, mixed_inputs(ids), {}, b"model")
+    check_traffic(scheme, mixed_inputs(ids), drop, b"model")
 
 
 @settings(max_examples=40)

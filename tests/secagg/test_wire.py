@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -55,7 +56,7 @@ MESSAGES = [
     ShareKeysRequest({0: (KEY, KEY, b""), MAX_ID: (KEY, KEY, SIGNATURE)}),
     ShareKeys({1: SEALED}, b"", {}, b""),
     ShareKeys({1: SEALED}, KEY, {0: COMMITMENTS, 1: COMMITMENTS}, SIGNATURE),
-    MaskedInputRequest({1: Delivery(SEALED, None), 2: Delivery(SEALED, COMMITMENTS)}),
+    MaskedInputRequest([0, 1, 300], {1: Delivery(SEALED, None), 300: Delivery(SEALED, COMMITMENTS)}),
     MaskedInput([memoryview(b"abc"), memoryview(b"")]),
     ConsistencyCheckRequest([3, 300]),
     ConsistencyCheck(SIGNATURE),
@@ -82,7 +83,7 @@ def test_a_message_is_read_back_from_any_buffer(message: Message, buffer: Any) -
 @every_message
 def test_a_message_is_read_as_no_other_kind(message: Message) -> None:
     for kind in {type(other) for other in MESSAGES} - {type(message)}:
-        refuses(kind, encode(message), f"not a {kind.__struct_config__.tag} message")
+        refuses(kind, encode(message), f"not a {kind.__struct_config__.tag} message: (Invalid|Expected)")
 
 
 @every_message
@@ -104,7 +105,7 @@ def test_another_encoding_of_the_same_message_is_refused() -> None:
     data = encode(UnmaskingRequest([3]))
     assert data.endswith(b"\x91\x03")
     for longer in (b"\x91\xcc\x03", b"\x91\xd2\0\0\0\x03", b"\xdc\0\x01\x03"):
-        refuses(UnmaskingRequest, data[:-2] + longer, "not canonical")
+        refuses(UnmaskingRequest, data[:-2] + longer, "message in a form that is not canonical")
 
 
 KEYS = (KEY, KEY, SIGNATURE)
@@ -116,7 +117,7 @@ KEYS = (KEY, KEY, SIGNATURE)
         ShareKeysRequest({200: KEYS, 201: KEYS}),
         ShareKeys({200: SEALED, 201: SEALED}, b"", {}, b""),
         ShareKeys({}, b"", {200: COMMITMENTS, 201: COMMITMENTS}, b""),
-        MaskedInputRequest({200: Delivery(SEALED, None), 201: Delivery(SEALED, None)}),
+        MaskedInputRequest([], {200: Delivery(SEALED, None), 201: Delivery(SEALED, None)}),
         SignedUnmaskingRequest({200: SIGNATURE, 201: SIGNATURE}),
         Unmasking({200: SelfMaskShare(SHARE), 201: PairKeyShare(SHARE)}),
     ],
@@ -125,6 +126,37 @@ def test_an_id_that_stands_twice_in_a_map_is_refused(message: Message) -> None:
     data = encode(message)
     assert data.count(b"\xcc\xc9") == 1
     refuses(type(message), data.replace(b"\xcc\xc9", b"\xcc\xc8"), "not canonical")
+
+
+def keyed(entry: Any) -> Callable[[list[int]], dict[int, Any]]:
+    return lambda ids: dict.fromkeys(ids, entry)
+
+
+@pytest.mark.parametrize(
+    ("message", "of", "repeats"),
+    [
+        (lambda ids: ShareKeysRequest(ids), keyed(KEYS), False),
+        (lambda ids: ShareKeys(ids, b"", {}, b""), keyed(SEALED), False),
+        (lambda ids: ShareKeys({}, b"", ids, b""), keyed(COMMITMENTS), False),
+        (lambda ids: MaskedInputRequest(ids, {}), list, True),
+        (lambda ids: MaskedInputRequest([], ids), keyed(Delivery(SEALED, None)), False),
+        (lambda ids: ConsistencyCheckRequest(ids), list, True),
+        (lambda ids: UnmaskingRequest(ids), list, True),
+        (lambda ids: SignedUnmaskingRequest(ids), keyed(SIGNATURE), False),
+        (lambda ids: Unmasking(ids), keyed(SelfMaskShare(SHARE)), False),
+    ],
+)
+def test_ids_that_do_not_ascend_are_refused(message: Any, of: Any, repeats: bool) -> None:
+    """One order, and each once: no list counts a client twice, and what is listed has one encoding."""
+    for ids in ([1, 0], [0, 2, 1], [300, 3], [0, 1, 0]):
+        kind = type(message(of(ids)))
+        if len(of(ids)) == len(ids):  # a map holds no key twice: see above
+            refuses(kind, encode(message(of(ids))), "ids that do not ascend, or one that stands twice")
+        good = message(of(sorted(set(ids))))
+        assert decode(kind, encode(good)) == good
+    if repeats:
+        for ids in ([7, 7], [0, 1, 1]):
+            refuses(kind, encode(message(of(ids))), "ids that do not ascend, or one that stands twice")
 
 
 @pytest.mark.parametrize(
@@ -153,10 +185,13 @@ def test_an_id_that_stands_twice_in_a_map_is_refused(message: Message) -> None:
         ShareKeys({0: SEALED}, KEY, {0: Commitments(KEY, KEY + b"\0")}, b""),
         ShareKeys({0: SEALED}, KEY, {0: None}, b""),
         ShareKeys({0: SEALED}, KEY, {}, SIGNATURE + b"\0"),
-        MaskedInputRequest({-1: Delivery(SEALED, None)}),
-        MaskedInputRequest({0: Delivery(SEALED[:-1], None)}),
-        MaskedInputRequest({0: Delivery(SEALED, Commitments(KEY, b""))}),
-        MaskedInputRequest({0: SEALED}),
+        MaskedInputRequest([-1], {}),
+        MaskedInputRequest([MAX_ID + 1], {}),
+        MaskedInputRequest([SHARE], {}),
+        MaskedInputRequest([], {-1: Delivery(SEALED, None)}),
+        MaskedInputRequest([], {0: Delivery(SEALED[:-1], None)}),
+        MaskedInputRequest([], {0: Delivery(SEALED, Commitments(KEY, b""))}),
+        MaskedInputRequest([], {0: SEALED}),
         MaskedInput([memoryview(b"")] * 65),
         Input([memoryview(b"")] * 65),
         ConsistencyCheckRequest([-1]),
@@ -225,7 +260,12 @@ def test_a_share_is_not_shown(share: Any) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [LocalProtocolError("words"), RemoteProtocolError("words", {1, 2}), TooFewClients(2, 3, "unmasking")],
+    [
+        LocalProtocolError("words"),
+        RemoteProtocolError("words", {1, 2}),
+        TooFewClients(2, 3, "unmasking"),
+        TooFewClients(2, 3, "unmasking", of=0),
+    ],
 )
 def test_an_error_survives_the_way_between_processes(error: Exception) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
@@ -234,4 +274,8 @@ def test_an_error_survives_the_way_between_processes(error: Exception) -> None:
 
 def test_an_error_says_its_words_and_no_more() -> None:
     assert str(RemoteProtocolError("words", {1})) == "words"
+    assert str(RemoteProtocolError("\x1b[2Jwo\nrds")) == " [2Jwo rds"  # it may quote the peer, on a terminal
+    assert str(RemoteProtocolError("w" * 501)) == "w" * 500
     assert str(TooFewClients(2, 3, "join")).startswith("2 clients left in round join, 3 needed")
+    of_one = "2 clients left in round unmasking that hold shares of client 0, 3 needed"
+    assert str(TooFewClients(2, 3, "unmasking", of=0)).startswith(of_one)

@@ -53,6 +53,10 @@ def whole(message: str) -> str:
             "an Ed25519 public key has 32 bytes, not 31",
         ),
         (
+            lambda: PublicKey("server", None, CURVE, bytes(32)),
+            "an Ed25519 key of small order, under which anybody can sign",
+        ),
+        (
             lambda: PublicKey("roster", None, CURVE, ED25519),
             "a roster key has no CURVE key: it only signs rosters",
         ),

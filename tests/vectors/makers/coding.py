@@ -12,8 +12,10 @@ from secagg.encoding import (
     centred,
     check_packed,
     check_vectors,
-    decode,
+    decode_mean,
+    decode_sum,
     encode,
+    error_bound,
     pack,
     packed_bytes,
     word_type,
@@ -170,9 +172,10 @@ def _decoded(what: str, spec: Spec, clients: int, of: tuple[int, int, int], exac
     words = [0, 1, 2 ** (bits - 1) - 1, 2 ** (bits - 1), 2**bits - 1, 2**bits + 1][-spec.length :]
     codes = centred(spec, np.array(words, word_type(bits)), clients)
     survivors, total_weight, max_weight = of
-    total, mean, error = decode(
-        spec, codes, survivors=survivors, total_weight=total_weight, max_weight=max_weight
-    )
+    survivors, total_weight, max_weight = of
+    number = {"survivors": survivors, "total_weight": total_weight, "max_weight": max_weight}
+    total = decode_sum(spec, codes, max_weight=max_weight)
+    mean, error = decode_mean(spec, codes, **number), error_bound(spec, **number)
     return {
         "what": what,
         "spec": specification(spec),

@@ -1,0 +1,337 @@
+"""The tables of docs/errors.md: what the code raises on purpose, read off its `raise` statements, and what to
+do about it, from remedies.toml. `python -m tests.docs.errors_page` rewrites them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import itertools
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fl.cli import EXIT_CODES
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "errors.md"
+REMEDIES = Path(__file__).with_name("remedies.toml")
+PACKAGES = ("secagg", "transport", "fl")
+REASON = "reason"
+
+
+@dataclass(frozen=True)
+class Site:
+    """One message at one place. kind: its class. text: the message, its placeholders in braces, what is not
+    always there in brackets."""
+
+    path: str
+    line: int
+    kind: str
+    text: str
+
+
+class Code:
+    """Source files and what they raise. files: path -> source."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        trees = {path: ast.parse(source) for path, source in files.items()}
+        self._path = {node: path for path, tree in trees.items() for node in ast.walk(tree)}
+        self._parent = {child: node for node in self._path for child in ast.iter_child_nodes(node)}
+        self.classes = {node.name: node for node in self._path if isinstance(node, ast.ClassDef)}
+        self._functions: dict[str, list[ast.FunctionDef]] = {}
+        for node in self._path:
+            if isinstance(node, ast.FunctionDef):
+                self._functions.setdefault(node.name, []).append(node)
+
+    @classmethod
+    def of_the_packages(cls) -> Code:
+        paths = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+        return cls({path.relative_to(ROOT).as_posix(): path.read_text() for path in paths})
+
+    def raised(self) -> Iterator[tuple[ast.Call, str]]:
+        """Every exception that a `raise` makes, and its class."""
+        for node in self._path:
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                yield node.exc, ast.unparse(node.exc.func).rpartition(".")[2]
+
+    def without_words(self) -> set[str]:
+        """What is raised with no words of its own: another's are passed on, or there are none."""
+        made = [(by, what) for call, kind in self.raised() for by, what in self._made(call, kind)]
+        silent = {ast.unparse(by) for by, what in made if what is None or not self._texts(what)}
+        named = (node.exc for node in self._path if isinstance(node, ast.Raise) and node.exc is not None)
+        return silent | {ast.unparse(exc) for exc in named if not isinstance(exc, ast.Call)}
+
+    def sites(self) -> list[Site]:
+        """All that reaches somebody: errors, what `explain` makes of them, and why a client is lost."""
+        found = []
+        for call, kind in self.raised():
+            if kind == "_SessionOverError":  # not an error to anybody: the reason in a Contribution
+                found += [replace(site, kind=REASON) for site in self.said(call, kind)]
+            elif not kind.startswith("_"):  # whoever catches a private one says its text
+                found += self.said(call, kind)
+        for node in self._path:
+            match node:
+                case ast.Call(func=ast.Attribute(attr="lose"), args=[_, why]):
+                    found += self._sites(node, REASON, why)
+                case ast.FunctionDef(name="explain"):
+                    found += [
+                        site for value in _returned(node) for site in self._sites(value, "explain", value)
+                    ]
+        found = [site for site in found if "".join(pieces(site.text)).strip()]
+        return sorted(set(found), key=lambda site: (site.path, site.line, site.text))
+
+    def _sites(self, at: ast.expr, kind: str, message: ast.expr | None) -> list[Site]:
+        texts = self._texts(message) if message is not None else []
+        return [Site(self._path[at], at.lineno, kind, text) for text in texts]
+
+    def said(self, call: ast.Call, kind: str) -> list[Site]:
+        """With which messages this exception can be made; none where it only passes on another's."""
+        return [site for by, what in self._made(call, kind) for site in self._sites(by, kind, what)]
+
+    def _made(self, call: ast.Call, kind: str) -> list[tuple[ast.Call, ast.expr | None]]:
+        """(by whom, the message): by the call itself, or by those of the helper that it stands in."""
+        message, function = self._message(call, kind), self._function_around(call)
+        if isinstance(message, ast.Name) and function is not None and message.id in _parameters(function):
+            return [(caller, caller.args[-1]) for caller in self._calls(function)]
+        return [(call, message)]
+
+    def _message(self, call: ast.Call, kind: str) -> ast.expr | None:
+        """The expression that is the message: the argument of that name, or what the class says by itself."""
+        for init in self.classes[kind].body if kind in self.classes else ():
+            if isinstance(init, ast.FunctionDef) and init.name == "__init__":
+                if "message" in _parameters(init):
+                    return call.args[_parameters(init).index("message") - 1]
+                calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
+                return next(c.args[0] for c in calls if ast.unparse(c.func) == "super().__init__")
+        return call.args[0] if call.args else None
+
+    def _function_around(self, node: ast.AST) -> ast.FunctionDef | None:
+        while (node := self._parent.get(node)) is not None:  # type: ignore[assignment]
+            if isinstance(node, ast.FunctionDef):
+                return node
+        return None
+
+    def _calls(self, function: ast.FunctionDef) -> Iterator[ast.Call]:
+        """Of a method by anybody, of a function in its own file."""
+        method = isinstance(self._parent[function], ast.ClassDef)
+        for node in self._path:
+            match node:
+                case ast.Call(func=ast.Attribute(attr=function.name)) if method:
+                    yield node
+                case ast.Call(func=ast.Name(id=function.name)) if self._path[node] == self._path[function]:
+                    yield node
+
+    def _texts(self, expression: ast.expr) -> list[str]:
+        """What the expression can say; nothing where it only passes on what it was given."""
+        match expression:
+            case ast.Constant(value=str(text)):
+                return [text]
+            case ast.JoinedStr(values=parts):
+                return ["".join(chosen) for chosen in itertools.product(*map(self._part, parts))]
+            case ast.IfExp(body=first, orelse=second):
+                both = self._texts(first), self._texts(second)
+                return both[0] + both[1] if all(both) else []
+            case ast.Tuple(elts=[*_, last]) | ast.Subscript(value=last):
+                return self._texts(last)
+            case ast.Call(func=ast.Name(id=name)) if len(self._functions.get(name, ())) == 1:
+                return [text for value in _returned(self._functions[name][0]) for text in self._texts(value)]
+            case ast.Name():
+                resolved = self._resolved(expression)
+                return resolved if isinstance(resolved, list) else self._texts(resolved) if resolved else []
+        return []
+
+    def _part(self, part: ast.expr) -> list[str]:
+        """Of an f-string."""
+        if not isinstance(part, ast.FormattedValue):
+            return self._texts(part)
+        value = self._constant(part.value)
+        if value is not None:
+            spec = part.format_spec.values[0].value if part.format_spec else ""
+            return [format(value, spec)]
+        texts = self._texts(part.value)
+        if "" in texts:
+            return ["".join(f"[{text}]" for text in texts if text)]
+        if isinstance(part.value, ast.Name) and isinstance(self._resolved(part.value), ast.IfExp):
+            texts = texts[:1]
+        return texts or [f"{{{_readable(part.value)}}}"]
+
+    def _resolved(self, name: ast.Name) -> ast.expr | list[str] | None:
+        """What the name stands for: the one value assigned to it in its function, or the texts of the private
+        exception that it was caught as."""
+        function = self._function_around(name)
+        assigned: list[ast.expr] = []
+        for node in ast.walk(function) if function is not None else ():
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name.id)], value=value):
+                    assigned.append(value)
+                case ast.NamedExpr(target=ast.Name(id=name.id), value=value):
+                    assigned.append(value)
+                case ast.ExceptHandler(type=ast.Name(id=kind), name=name.id) if kind.startswith("_"):
+                    caught = [call for call, raised in self.raised() if raised == kind]
+                    return [site.text for call in caught for site in self.said(call, kind)]
+        return assigned[0] if len(assigned) == 1 else None
+
+    def _constant(self, expression: ast.expr) -> typing.Any:
+        """The value of a constant of the module, or of several joined; None for anything else."""
+        match expression:
+            case ast.Name(id=name) if name.lstrip("_")[:1].isupper():
+                module = (
+                    self._path[expression].removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+                )
+                return getattr(importlib.import_module(module), name, None)
+            case ast.BinOp(left=inner, op=ast.FloorDiv(), right=ast.Constant(value=int(unit))):
+                value = self._constant(inner)
+                return value and value // unit
+            case ast.Call(func=ast.Name(id="get_args"), args=[inner]):
+                return typing.get_args(self._constant(inner))
+            case ast.Call(
+                func=ast.Attribute(value=ast.Constant(value=str(comma)), attr="join"), args=[inner]
+            ):
+                values = self._constant(inner)
+                return values and comma.join(values)
+        return None
+
+
+def _parameters(function: ast.FunctionDef) -> list[str]:
+    return [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+
+
+def _returned(function: ast.FunctionDef) -> list[ast.expr]:
+    return [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value]
+
+
+def _readable(expression: ast.expr) -> str:
+    """A placeholder's name: the expression, less what does not interest whom the message reaches."""
+    match expression:
+        case ast.Attribute(attr="__name__"):
+            return "class"
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name.lstrip("_").lower() if len(name) > 1 else name
+        case ast.IfExp(body=first, orelse=second):
+            return f"{_readable(first)} or {_readable(second)}"
+        case ast.Subscript(value=inner) | ast.UnaryOp(operand=inner):
+            return _readable(inner)
+        case ast.Call(func=ast.Attribute(value=inner, attr="upper"), args=[]):
+            return _readable(inner)
+        case ast.Call(func=ast.Attribute() | ast.Name(id="sorted" | "str" | "map"), args=[*_, inner]):
+            return _readable(inner)
+        case ast.Call(func=ast.Name(id=name), args=[_, _]):
+            return name.lstrip("_")
+    return re.sub(r"\bself\.|\b_", "", ast.unparse(expression))
+
+
+def pieces(text: str) -> list[str]:
+    """A message without its placeholders: what is said literally, in order."""
+    return re.split(r"\{\w[^{}]*\}|[\[\]]", text)
+
+
+# Where a message stands on the page: the first area of its class and file.
+
+AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "numbers": (
+        ("LocalProtocolError",),
+        ("secagg/params.py", "secagg/masking/__init__.py", "secagg/masking/choice.py"),
+    ),
+    "vectors": (("LocalProtocolError",), ("secagg/encoding.py",)),
+    "keys": (("LocalProtocolError",), ("transport/keys.py", "transport/roster.py")),
+    "sessions": (("LocalProtocolError",), ("secagg/", "transport/")),
+    "description": (("ConfigError",), ("fl/config.py", "fl/training/")),
+    "command": (("ConfigError", "BadParameter"), ("fl/cli/",)),
+    "offer": (("RemoteProtocolError",), ("secagg/policy.py",)),
+    "server": (
+        ("RemoteProtocolError",),
+        ("secagg/masking/client.py", "transport/client.py", "transport/journal.py", "fl/federation.py"),
+    ),
+    "client": (
+        ("RemoteProtocolError",),
+        ("secagg/masking/server.py", "secagg/plain.py", "secagg/encoding.py", "transport/server.py"),
+    ),
+    "either": (("RemoteProtocolError",), ("secagg/", "transport/frames.py")),
+    "demo": (("RemoteProtocolError",), ("fl/cli/demo.py",)),
+    "too-few": (("TooFewClients",), ("secagg/",)),
+    "network": (
+        ("TransportError",),
+        ("transport/client.py", "transport/router.py", "fl/cli/join.py", "fl/cli/train.py"),
+    ),
+    "files": (("TransportError",), ("transport/", "fl/cli/keys.py")),
+    "data": (("DataError",), ("fl/data/",)),
+    "models": (("ModelError", "Diverged"), ("fl/models.py", "fl/training/")),
+    "added": (("explain",), ("fl/cli/__init__.py",)),
+    "bugs": (("TypeError", "ValueError"), ("secagg/", "transport/", "fl/")),
+    "reasons": ((REASON,), ("transport/",)),
+}
+
+
+def area_of(site: Site) -> str:
+    for name, (kinds, paths) in AREAS.items():
+        if site.kind in kinds and site.path.startswith(paths):
+            return name
+    raise LookupError(f"no area of docs/errors.md takes {site}: see AREAS in {__file__}")
+
+
+def remedies() -> dict[str, dict[str, str]]:
+    """again: class -> whether to try again. remedy: message -> what to do."""
+    return tomllib.loads(REMEDIES.read_text())
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _code(text: str) -> str:
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "\n".join(_row(*cells) for cells in [header, ("---",) * len(header), *rows])
+
+
+def classes(code: Code) -> str:
+    rows = []
+    for kind, again in remedies()["again"].items():
+        node = code.classes[kind]
+        meaning = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+        rows.append((f"`{kind}`", str(exit_code(code, kind)), meaning, again))
+    return _table(("class", "exit code", "what it means", "again?"), rows)
+
+
+def exit_code(code: Code, kind: str) -> int:
+    """As `fl.cli.explain` has it: that of the nearest base class."""
+    while kind not in EXIT_CODES:
+        kind = ast.unparse(code.classes[kind].bases[0])
+    return EXIT_CODES[kind]
+
+
+def messages(sites: list[Site]) -> str:
+    remedy = remedies()["remedy"]
+    texts = dict.fromkeys(site.text for site in sites)
+    if missing := [text for text in texts if text not in remedy]:
+        raise LookupError(f"{REMEDIES} has no remedy for {missing[0]!r}")
+    return _table(("message", "what to do"), [(_code(text), remedy[text]) for text in texts])
+
+
+def blocks(code: Code) -> dict[str, str]:
+    """Name -> what stands between `<!-- begin NAME -->` and `<!-- end NAME -->`."""
+    areas: dict[str, list[Site]] = {name: [] for name in AREAS}
+    for site in code.sites():
+        areas[area_of(site)].append(site)
+    return {"classes": classes(code), **{name: messages(sites) for name, sites in areas.items()}}
+
+
+def rewritten(page: str, blocks: Mapping[str, str]) -> str:
+    """The page with these blocks in the place of its own."""
+    for name, block in blocks.items():
+        begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
+        before, found, rest = page.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise LookupError(f"the page has no block {name}")
+        page = before + begin + block + end + after
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(rewritten(PAGE.read_text(), blocks(Code.of_the_packages())))
