@@ -29,7 +29,12 @@ WORKERS = 2
 TIMEOUT = 300  # seconds a mutant; one that hangs is killed
 
 # name -> why no test can, or need, kill it.
-SURVIVORS: dict[str, str] = {}
+SURVIVORS: dict[str, str] = {
+    "masking/server.py MaskingServer._checked: self._roster is None [of self._roster is None or not "
+    "self._roster.signed_by(u, self._statement, message.signature)]": (
+        "for the type checker: where nothing is signed there is no such round"
+    ),
+}
 
 # The tests that are likely to kill what is in a module come first; the long ones last.
 LIKELY = {
