@@ -164,8 +164,9 @@ def traffic(
     commitments = 1 + 2 * size_of_bytes(DIGEST_BYTES) if active else 0
     returned = 1 + 2 + size_of_bytes(SHARE_BYTES)
     holders1 = U1 if holders is None else holders
-    holders2 = [v for v in U2 if v in set(holders1)]
-    dropped = [v for v in U2 if v not in set(U3)]
+    held, survived = set(holders1), set(U3)
+    holders2 = [v for v in U2 if v in held]
+    dropped = [v for v in U2 if v not in survived]
     packed = [
         packed_bytes(spec.length, spec.ring_bits(parameters.clients)) for spec in parameters.vectors.values()
     ]
