@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -26,6 +26,7 @@ from fl.models import MODELS, Description, build, from_vector, to_vector
 from fl.training.fedavg import FedAvg
 from fl.training.local import device, evaluate, train
 from secagg import (
+    Aggregate,
     Bounded,
     Counts,
     RemoteProtocolError,
@@ -59,6 +60,25 @@ class Instructions(msgspec.Struct, frozen=True, array_like=True, tag="train", fo
     lr: _Real
     momentum: _Real
     seed: int
+
+
+def write_instructions(
+    config: RunConfig, run: bytes, round: int, model: Description, parameters: NDArray[np.float32]
+) -> bytes:
+    """The task of one training round, with the model to start from."""
+    return msgspec.msgpack.encode(
+        Instructions(
+            run,
+            round,
+            model,
+            parameters.astype("<f4").tobytes(),
+            config.local_epochs,
+            config.batch_size,
+            config.lr,
+            config.momentum,
+            config.seed,
+        )
+    )
 
 
 def read_instructions(task: bytes) -> tuple[Instructions, torch.nn.Module]:
@@ -115,6 +135,28 @@ class RoundRecord:
     seconds: float
     error_bound: float
 
+    @classmethod
+    def of(
+        cls,
+        round: int,
+        evaluated: tuple[float, float],
+        total: Aggregate,
+        reports: Sequence[RoundReport],
+        seconds: float,
+    ) -> RoundRecord:
+        """evaluated: accuracy and loss of the new model."""
+        return cls(
+            round,
+            *evaluated,
+            float(total.mean[LOSS][0]),
+            float(total.sum[CORRECT][0] / total.sum[EXAMPLES][0]),
+            sum(sum(report.up.values()) for report in reports),
+            sum(sum(report.down.values()) for report in reports),
+            len(total.survivors),
+            seconds,
+            total.error_bound[UPDATE],
+        )
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -160,35 +202,12 @@ def serve_rounds(
             reports.append(report)
             watch(report)
 
-        task = msgspec.msgpack.encode(
-            Instructions(
-                run,
-                round,
-                description,
-                server.broadcast.astype("<f4").tobytes(),
-                config.local_epochs,
-                config.batch_size,
-                config.lr,
-                config.momentum,
-                config.seed,
-            )
-        )
+        task = write_instructions(config, run, round, description, server.broadcast)
         total = cohort.aggregate(scheme, task, deadlines=deadlines, watch=keep)
         server.apply(total.mean[UPDATE])
         from_vector(model, server.broadcast)
-        accuracy, loss = evaluate(model, dataset.test_x, dataset.test_y, on)
-        record = RoundRecord(
-            round,
-            accuracy,
-            loss,
-            float(total.mean[LOSS][0]),
-            float(total.sum[CORRECT][0] / total.sum[EXAMPLES][0]),
-            sum(sum(report.up.values()) for report in reports),
-            sum(sum(report.down.values()) for report in reports),
-            len(total.survivors),
-            time.monotonic() - begun,
-            total.error_bound[UPDATE],
-        )
+        evaluated = evaluate(model, dataset.test_x, dataset.test_y, on)
+        record = RoundRecord.of(round, evaluated, total, reports, time.monotonic() - begun)
         yield Trained(record, total.survivors, server.parameters)
 
 

@@ -61,7 +61,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
         if self.vectors is not None and scheme.vectors != self.vectors:
             raise RemoteProtocolError(
-                f"the server does not ask for what this client's policy says of the vectors "
+                "the server does not ask for what this client's policy says of the vectors "
                 f"{_difference(scheme.vectors, self.vectors)}"
             )
         if isinstance(scheme, Masking):
@@ -96,7 +96,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"the server sums by batches of {scheme.batch}; this client insists on {self.batch} (--batch)"
             )
         expected = self._recompute(scheme, roster)
-        # How many may drop out decides the sparse graph, and nothing about the complete one.
+        # d decides the sparse graph. Of the complete one it decides no more than the default of t, and t is
+        # compared: a client of another d with the same t is protected alike.
         numbers = ("corrupt", "degree", "threshold", "m_min", *(() if scheme.complete else ("dropout",)))
         for number in numbers:
             offered, due = getattr(scheme, number), getattr(expected, number)
@@ -126,9 +127,25 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def _difference(offered: dict[str, Spec], allowed: dict[str, Spec]) -> str:
-    """The names of vectors that are not as allowed."""
+    """The names of vectors that are not as allowed, and in what."""
     names = sorted(offered.keys() | allowed.keys())
-    return ", ".join(repr(name) for name in names if offered.get(name) != allowed.get(name))
+    return ", ".join(
+        f"{name!r} ({_other(offered.get(name), allowed.get(name))})"
+        for name in names
+        if offered.get(name) != allowed.get(name)
+    )
+
+
+def _other(offered: Spec | None, allowed: Spec | None) -> str:
+    """How the offered specification differs from the one that is allowed."""
+    if offered is None or allowed is None:
+        return "not asked for" if offered is None else "not in the policy"
+    asked, meant = msgspec.to_builtins(offered), msgspec.to_builtins(allowed)
+    if type(offered) is not type(allowed):
+        return f"{asked['kind']}, not {meant['kind']}"
+    return ", ".join(
+        f"{field} {asked[field]}, not {meant[field]}" for field in asked if asked[field] != meant[field]
+    )
 
 
 def read_offer(offer: bytes) -> Masking | Plain:

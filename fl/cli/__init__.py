@@ -1,7 +1,7 @@
 """The `secagg` command: what may be typed, and which exit code an error becomes.
 
 Each command is a thin function here that imports its module when it is called, so that help and the
-commands without training never load torch.
+commands without training never load torch. What its signature names and its body does not, `given` collects.
 """
 
 from __future__ import annotations
@@ -11,12 +11,28 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import click
 import typer
 from typer.core import TyperGroup
 
+from fl.cli.options import (
+    AdversaryName,
+    Batch,
+    Bits,
+    Corrupt,
+    Dropout,
+    Drops,
+    Force,
+    GraphName,
+    PrivateKey,
+    RosterKey,
+    SchemeName,
+    SmallCohort,
+    Threshold,
+    given,
+)
 from fl.cli.output import Output
 
 OK, FAILED, USAGE, TOO_FEW_CLIENTS, PEER_MISBEHAVED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -84,8 +100,6 @@ app = _new_app("Secure aggregation for federated learning.", EPILOG)
 keys_app = _new_app("Make identity keys, sign rosters, compare fingerprints.")
 app.add_typer(keys_app, name="keys")
 
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
-
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command line, by default the process's own; returns the exit code."""
@@ -96,12 +110,8 @@ def main(args: Sequence[str] | None = None) -> int:
             return code if isinstance(code, int) else OK
     except (KeyboardInterrupt, click.Abort):
         pass
-    except Exception as error:
-        if out.debug:
-            traceback.print_exc()
-        code, message = explain(error)
-        out.error(message)
-        return code
+    except Exception as error:  # whatever it is, a shell gets one line and an exit code; --debug the rest
+        return _told(out, error)
     out.error("interrupted")
     return INTERRUPTED
 
@@ -111,12 +121,17 @@ def exit_code(out: Output, who: str = "") -> Iterator[None]:
     """For the body of a process of its own: an error becomes one line and the exit code."""
     try:
         yield
-    except Exception as error:
-        if out.debug:
-            traceback.print_exc()
-        code, message = explain(error)
-        out.error(f"{who}: {message}" if who else message)
-        sys.exit(code)
+    except Exception as error:  # nobody is above to catch it, and whoever waits reads the exit code
+        sys.exit(_told(out, error, who))
+
+
+def _told(out: Output, error: Exception, who: str = "") -> int:
+    """The exit code, after the error's line on stderr."""
+    if out.debug:
+        traceback.print_exception(error)
+    code, message = explain(error)
+    out.error(f"{who}: {message}" if who else message)
+    return code
 
 
 def explain(error: Exception) -> tuple[int, str]:
@@ -169,98 +184,30 @@ def _info(ctx: typer.Context) -> None:
     run(ctx.obj)
 
 
-Bind = Annotated[str, typer.Option(help="Address to listen on; a port of * takes a free one.")]
-Drops = Annotated[
-    list[str] | None,
-    typer.Option(metavar="ID@ROUND", help="Kill a client in a round: 3@share-keys, 5@masked-input:50%."),
-]
-SmallCohort = Annotated[bool, typer.Option("--small-cohort", help="Allow 1 or 2 clients: for experiments.")]
-RosterKey = Annotated[
-    Path | None, typer.Option(help="Public key the roster is signed with.", show_default="ROSTER.pub")
-]
-AdversaryOption = Annotated[
-    str | None,
-    typer.Option(help="What the server may do: active or semi-honest.", show_default="active"),
-]
-Corrupt = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N|FRACTION", help="Clients assumed on the server's side: 2, or 0.1.", show_default="0.1"
-    ),
-]
-Dropout = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N|FRACTION", help="Clients that a session may lose.", show_default="0.3 or what can be"
-    ),
-]
-GraphOption = Annotated[
-    str | None,
-    typer.Option(help="Who deals shares to whom: complete, sparse, auto (by size).", show_default="auto"),
-]
-Batch = Annotated[
-    int | None,
-    typer.Option(min=0, help="Sum by whole batches of so many clients, by id.", show_default="none"),
-]
-Deadline = Annotated[
-    list[str] | None,
-    typer.Option(metavar="ROUND=SECONDS", help="Who is later is dropped. Training: advertise-keys."),
-]
-
-
-def _given(**flags: Any) -> dict[str, Any]:
-    """The flags that were given: they win over a file and over the defaults."""
-    return {name: value for name, value in flags.items() if value is not None}
-
-
-def _number(option: str, text: str | None) -> int | float | None:
-    """A count is written 2, a fraction 0.1. Raises: BadParameter for anything else."""
-    if text is None or text.isdecimal():
-        return None if text is None else int(text)
-    try:
-        return float(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{option} {text}: a number of clients such as 2, or a fraction such as 0.1"
-        ) from None
-
-
 @app.command("demo")
 def _demo(
     ctx: typer.Context,
     clients: Annotated[int, typer.Option(help="Client processes.")] = 8,
     length: Annotated[int, typer.Option(help="Coordinates of each client's vector.")] = 100_000,
-    bits: Annotated[int, typer.Option(help="Bits of a coordinate, 2 to 32.")] = 16,
-    threshold: Annotated[
-        int | None, typer.Option(help="Clients needed.", show_default="half and one more")
-    ] = None,
+    bits: Bits = 16,
+    threshold: Threshold = None,
     drop: Drops = None,
-    scheme: Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")] = None,
+    scheme: SchemeName = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the clients' vectors; of no key and no mask.")] = 0,
     show: Annotated[int, typer.Option(help="The client whose words are shown.")] = 0,
-    adversary: AdversaryOption = None,
+    adversary: AdversaryName = None,
     corrupt: Corrupt = None,
     dropout: Dropout = None,
-    graph: GraphOption = None,
+    graph: GraphName = None,
     batch: Batch = None,
     small_cohort: SmallCohort = False,
 ) -> None:
     """Tell the protocol round by round: one secure sum of vectors, in processes of their own."""
     from fl.cli.demo import Demo, run
     from fl.cli.serve import protection_of
+    from fl.protection import Protection
 
-    protection = protection_of(
-        _given(
-            scheme=scheme,
-            adversary=adversary,
-            corrupt=_number("--corrupt", corrupt),
-            dropout=_number("--dropout", dropout),
-            graph=graph,
-            threshold=threshold,
-            batch=batch,
-            small_cohort=small_cohort or None,
-        )
-    )
+    protection = protection_of(given(ctx, Protection.__dataclass_fields__))
     run(ctx.obj, Demo(clients, length, bits, tuple(drop or ()), seed, show, protection))
 
 
@@ -278,11 +225,11 @@ def _train(
         str | None, typer.Option(help="digits, mnist or fashion-mnist.", show_default="digits")
     ] = None,
     data_dir: Annotated[str | None, typer.Option(help="Where data sets are looked for.")] = None,
-    scheme: Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")] = None,
-    adversary: AdversaryOption = None,
+    scheme: SchemeName = None,
+    adversary: AdversaryName = None,
     corrupt: Corrupt = None,
     dropout: Dropout = None,
-    graph: GraphOption = None,
+    graph: GraphName = None,
     batch: Batch = None,
     drop: Drops = None,
     seed: Annotated[int | None, typer.Option(help="Of data and weights; of no key and no mask.")] = None,
@@ -292,32 +239,13 @@ def _train(
     baseline: Annotated[
         bool, typer.Option("--baseline/--no-baseline", help="Run the plain scheme beside it.")
     ] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace the run in the folder.")] = False,
+    force: Force = False,
 ) -> int:
     """Train a model in a federation on this machine: a server process and one for each client."""
     from fl.cli.train import run
     from fl.config import RunConfig
 
-    flags = _given(
-        clients=clients,
-        rounds=rounds,
-        local_epochs=local_epochs,
-        batch_size=batch_size,
-        lr=lr,
-        model=model,
-        dataset=dataset,
-        data_dir=data_dir,
-        scheme=scheme,
-        adversary=adversary,
-        corrupt=_number("--corrupt", corrupt),
-        dropout=_number("--dropout", dropout),
-        graph=graph,
-        batch=batch,
-        drop=tuple(drop) if drop else None,
-        seed=seed,
-        device=device,
-        small_cohort=small_cohort or None,
-    )
+    flags = given(ctx, RunConfig.__struct_fields__)
     description = RunConfig.read(config, **flags) if config else RunConfig(**flags)
     return run(ctx.obj, description, out, force=force, baseline=baseline)
 
@@ -328,31 +256,35 @@ def _serve(
     config: Annotated[Path | None, typer.Option(help="Train as this .toml or .json describes.")] = None,
     length: Annotated[int | None, typer.Option(help="Or sum one vector of this length a client.")] = None,
     bound: Annotated[float, typer.Option(help="Range of a coordinate.")] = 1.0,
-    bits: Annotated[int, typer.Option(help="Bits of a coordinate, 2 to 32.")] = 16,
+    bits: Bits = 16,
     clip: Annotated[float | None, typer.Option(help="Largest L2 norm of a vector.")] = None,
     max_weight: Annotated[int | None, typer.Option(help="Clients give weights from 1 to this.")] = None,
-    threshold: Annotated[
-        int | None, typer.Option(help="Clients needed.", show_default="half and one more")
-    ] = None,
-    scheme: Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")] = None,
-    adversary: AdversaryOption = None,
+    threshold: Threshold = None,
+    scheme: SchemeName = None,
+    adversary: AdversaryName = None,
     corrupt: Corrupt = None,
     dropout: Dropout = None,
-    graph: GraphOption = None,
+    graph: GraphName = None,
     batch: Batch = None,
-    bind: Bind = "tcp://*:5555",
+    bind: Annotated[
+        str, typer.Option(help="Address to listen on; a port of * takes a free one.")
+    ] = "tcp://*:5555",
     key: Annotated[Path, typer.Option(help="The server's key.")] = Path("server.key"),
     roster: Annotated[Path, typer.Option(help="The signed roster of the clients.")] = Path("roster"),
     roster_key: RosterKey = None,
-    deadline: Deadline = None,
+    deadline: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROUND=SECONDS", help="Who is later is dropped. Training: advertise-keys."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The mean, or the run's folder.", show_default="mean.npy, runs/serve")
     ] = None,
     small_cohort: SmallCohort = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Serve a federation over a network: sum the clients' vectors, or train with them."""
     from fl.cli.serve import Summing, run
+    from fl.protection import Protection
 
     run(
         ctx.obj,
@@ -364,16 +296,7 @@ def _serve(
         roster_key=roster_key,
         deadlines=deadline or [],
         out_path=out,
-        flags=_given(
-            scheme=scheme,
-            adversary=adversary,
-            corrupt=_number("--corrupt", corrupt),
-            dropout=_number("--dropout", dropout),
-            graph=graph,
-            threshold=threshold,
-            batch=batch,
-            small_cohort=small_cohort or None,
-        ),
+        flags=given(ctx, Protection.__dataclass_fields__),
         force=force,
     )
 
@@ -429,13 +352,7 @@ def _join(
 
 
 @keys_app.command("server")
-def _keys_server(
-    ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="Private key; the public one gets the suffix .pub.")] = Path(
-        "server.key"
-    ),
-    force: Force = False,
-) -> None:
+def _keys_server(ctx: typer.Context, out: PrivateKey = Path("server.key"), force: Force = False) -> None:
     """Make the server's key, on the server."""
     from fl.cli.keys import server
 
@@ -459,13 +376,7 @@ def _keys_client(
 
 
 @keys_app.command("roster-key")
-def _keys_roster_key(
-    ctx: typer.Context,
-    out: Annotated[Path, typer.Option(help="Private key; the public one gets the suffix .pub.")] = Path(
-        "roster.key"
-    ),
-    force: Force = False,
-) -> None:
+def _keys_roster_key(ctx: typer.Context, out: PrivateKey = Path("roster.key"), force: Force = False) -> None:
     """Make the key that signs rosters: on a machine that stays offline, never on the server."""
     from fl.cli.keys import roster_key
 

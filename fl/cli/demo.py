@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import transport
-from fl.cli import exit_code
 from fl.cli.drops import Drop, Killer, parse
+from fl.cli.join import joined
 from fl.cli.output import Output
 from fl.cli.report import round_fields, round_line, size, threat_model
 from fl.config import ConfigError
@@ -31,7 +31,6 @@ from transport import RoundReport
 from transport.cohort import LocalProcesses, lay_out_keys
 
 BOUND = 1.0
-PATIENCE = 60.0
 SHOWN = 6  # coordinates
 STORY = {
     "join": "clients report in; the server answers with the task",
@@ -117,17 +116,7 @@ def client_process(
     debug: bool, demo: Demo, offer: bytes, own: Path, endpoint: str, drop: Drop | None
 ) -> None:
     """Body of a client's process. It leaves its words in its own folder, for the check at the end."""
-    with (
-        exit_code(Output(lines=False, debug=debug), own.name),
-        transport.join(
-            endpoint,
-            own / "client.key",
-            own / "server.pub",
-            own / "roster",
-            policy=demo.protection.policy(),
-            patience=PATIENCE,
-        ) as peer,
-    ):
+    with joined(Output(lines=False, debug=debug), own, endpoint, demo.protection) as peer:
         seed = os.urandom(32)
         x = own_vector(demo, peer.id)
         np.save(own / "input.npy", x)

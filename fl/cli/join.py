@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,18 @@ import msgspec
 import numpy as np
 
 import transport
+from fl.cli import exit_code
 from fl.cli.drops import Killer
 from fl.cli.output import Output
 from fl.cli.report import THREAT_MODEL
 from fl.config import ConfigError
+from fl.protection import Protection
 from secagg import LocalProtocolError, Policy
 from transport import Contribution, Peer, TransportError
 
 ROUNDING_SEED = "rounding.seed"
 SEED_BYTES = 32
+PATIENCE = 60.0
 
 
 def run(
@@ -78,6 +83,17 @@ def run(
             run_training(out, peer, data, device=device)
 
 
+@contextmanager
+def joined(out: Output, own: Path, endpoint: str, protection: Protection) -> Iterator[Peer]:
+    """For the body of a client's process on this machine: with the keys in its own folder, insisting on just
+    this protection; an error becomes one line and the exit code.
+    """
+    keys = own / "client.key", own / "server.pub", own / "roster"
+    policy = protection.policy()
+    with exit_code(out, own.name), transport.join(endpoint, *keys, policy=policy, patience=PATIENCE) as peer:
+        yield peer
+
+
 def read_policy(path: Path) -> Policy:
     """The client's own rules, a .toml of the fields of `secagg.Policy`. Raises: ConfigError for any other."""
     try:
@@ -100,7 +116,7 @@ def rounding_seed(folder: Path) -> bytes:
     except FileExistsError:
         pass
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise ConfigError(f"{path} is readable by others: chmod 600 {path}")
+        raise ConfigError(f"{path} is readable by others: chmod 600 {shlex.quote(str(path))}")
     seed = path.read_bytes()
     if len(seed) != SEED_BYTES:
         raise ConfigError(f"{path} is damaged: delete it, and a new one is made")

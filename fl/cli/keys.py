@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def server(out: Output, path: Path, *, force: bool) -> None:
     _make(out, "server", None, path, force=force)
     out.say(
         f"next: give {_pub(path)} to every client; each compares the fingerprint with you by voice "
-        f"(secagg keys show {_pub(path)})."
+        f"(secagg keys show {_quoted(_pub(path))})."
     )
 
 
@@ -44,7 +45,7 @@ def roster_key(out: Output, path: Path, *, force: bool) -> None:
     """Make the offline key that signs rosters."""
     _make(out, "roster", None, path, force=force)
     out.say(f"next: keep {path} offline and away from the server; collect the clients' .pub files, then")
-    out.say(f"      secagg keys roster --key {path} --version 1 --out roster client*.pub")
+    out.say(f"      secagg keys roster --key {_quoted(path)} --version 1 --out roster client*.pub")
 
 
 def roster(out: Output, clients: Sequence[Path], *, key: Path, version: int, to: Path, force: bool) -> None:
@@ -62,7 +63,7 @@ def roster(out: Output, clients: Sequence[Path], *, key: Path, version: int, to:
     out.say(f"signed by {signer.fingerprint}")
     out.say(
         f"next: give {to} and {pub} to every client and to the server; each compares the signer's "
-        f"fingerprint with you by voice (secagg keys show {to})."
+        f"fingerprint with you by voice (secagg keys show {_quoted(to)})."
     )
 
 
@@ -128,6 +129,11 @@ def _pub(path: Path) -> Path:
             f"{path} would be taken for a public key: choose a name that does not end in .pub"
         )
     return path.with_suffix(".pub")
+
+
+def _quoted(path: Path) -> str:
+    """As a shell takes it."""
+    return shlex.quote(str(path))
 
 
 def _check_free(paths: Iterable[Path], force: bool) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 import transport
-from fl.cli import exit_code, serve
+from fl.cli import exit_code, join, serve
 from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, size, threat_model
@@ -24,7 +24,6 @@ from transport import TransportError
 from transport.cohort import LocalProcesses, lay_out_keys
 
 PARTIES, BASELINE = "parties", "plain"
-PATIENCE = 60.0
 START_SECONDS = 120.0
 
 
@@ -125,20 +124,8 @@ def server_process(out: Output, config: RunConfig, folder: Path, own: Path, endp
 
 def client_process(out: Output, config: RunConfig, own: Path, endpoint: str, drop: Drop | None) -> None:
     """Body of a client's process: what `secagg join` does. It opens nothing but its own folder."""
-    from fl.cli import join
-
     speaks_up = Output(lines=False, debug=out.debug)
-    with (
-        exit_code(speaks_up, own.name),
-        transport.join(
-            endpoint,
-            own / "client.key",
-            own / "server.pub",
-            own / "roster",
-            policy=config.protection.policy(),
-            patience=PATIENCE,
-        ) as peer,
-    ):
+    with join.joined(speaks_up, own, endpoint, config.protection) as peer:
         join.run_training(speaks_up, peer, own, device=config.device, killer=Killer(drop))
 
 

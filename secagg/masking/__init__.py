@@ -10,17 +10,16 @@ from typing import get_args
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
 from secagg.encoding import Spec, Vectors, integer, set_exactly
 from secagg.errors import ClientId, LocalProtocolError
-from secagg.graph import Choice, Graph, graph_of
+from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
 from secagg.masking.choice import (
     Adversary,
     GraphChoice,
     corrupt_clients,
-    default_threshold,
     dropouts,
+    graph_numbers,
     least_quorum,
     neighbourhood,
-    worthwhile,
 )
 from secagg.masking.client import MaskingClient
 from secagg.masking.messages import (
@@ -63,8 +62,11 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(self.adversary in get_args(Adversary), f"no adversary is called {self.adversary!r}")
-        self._check(self.prg in get_args(Prg), f"no PRG is called {self.prg!r}")
+        self._check_adversary(self.adversary)
+        self._check(
+            self.prg in get_args(Prg),
+            f"no PRG is called {self.prg!r}: there are {' and '.join(get_args(Prg))}",
+        )
         for number in ("threshold", "m_min", "degree", "corrupt", "dropout", "batch"):
             set_exactly(self, number, int)
         n, A, d = self.clients, self.corrupt, self.dropout
@@ -89,6 +91,13 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
             "against an active server a session is bound to a roster, and only then",
         )
 
+    @classmethod
+    def _check_adversary(cls, adversary: str) -> None:
+        cls._check(
+            adversary in get_args(Adversary),
+            f"no adversary is called {adversary!r}: there are {' and '.join(get_args(Adversary))}",
+        )
+
     def _check_complete(self, least: int) -> None:
         n, t, d = self.clients, self.threshold, self.dropout
         self._check(
@@ -101,9 +110,15 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
 
     def _check_sparse(self, least: int) -> None:
         n, k, t = self.clients, self.degree, self.threshold
-        due = neighbourhood(n, self.corrupt, self.dropout, self.adversary) or Choice(n - 1, least)
+        due = neighbourhood(n, self.corrupt, self.dropout, self.adversary)
+        if due is None:
+            raise LocalProtocolError(
+                f"degree {k} is impossible: with {n} clients, {self.corrupt} of them corrupt and "
+                f"{self.dropout} dropping out, and the server {self.adversary}, only the complete graph will "
+                f"do, with {n - 1} neighbours"
+            )
         self._check(
-            due == Choice(k, t),
+            due == (k, t),
             f"degree {k} with threshold {t} is impossible: with {n} clients, {self.corrupt} of them corrupt "
             f"and {self.dropout} dropping out, and the server {self.adversary}, it takes {due.degree} "
             f"neighbours and a threshold of {due.threshold}",
@@ -141,27 +156,17 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         """
         n = integer("clients", clients)
         check_clients(n)
-        cls._check(graph in get_args(GraphChoice), f"no graph is called {graph!r}")
-        cls._check(adversary in get_args(Adversary), f"no adversary is called {adversary!r}")
-        A = corrupt_clients(n, corrupt, roster if adversary == "active" else None)
+        cls._check(
+            graph in get_args(GraphChoice),
+            f"no graph is called {graph!r}: there are {', '.join(get_args(GraphChoice))}",
+        )
+        cls._check_adversary(adversary)
+        used = roster if adversary == "active" else None
+        A = corrupt_clients(n, corrupt, used)
         least = least_quorum(n, adversary, A) if threshold is None else integer("threshold", threshold)
         d = dropouts(n, A, dropout, adversary, least)
-        sparse = None
-        if graph != "complete" and threshold is None:
-            sparse = neighbourhood(n, A, d, adversary)
-            if graph == "auto" and sparse is not None and not worthwhile(n, sparse.degree):
-                sparse = None
-        cls._check(
-            graph != "sparse" or sparse is not None,
-            f"no sparse graph is good enough for {n} clients, {A} of them corrupt and {d} dropping out, and "
-            "none has a threshold of one's own: use the complete one",
-        )
-        if sparse is not None:
-            k, t = sparse
-            quorum = max(least, n - d)
-        else:
-            k = n - 1
-            t = quorum = threshold if threshold is not None else default_threshold(n, adversary, A, d)
+        k, t = graph_numbers(n, A, d, adversary, graph, threshold)
+        quorum = t if k == n - 1 else max(least, n - d)
         return cls(
             clients=n,
             vectors=named(vectors),
@@ -174,7 +179,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
             dropout=d,
             batch=batch,
             prg=prg,
-            roster=roster.digest if roster is not None and adversary == "active" else b"",
+            roster=used.digest if used is not None else b"",
         )
 
     @property

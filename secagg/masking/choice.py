@@ -51,44 +51,60 @@ def worthwhile(clients: int, degree: int) -> bool:
     return clients >= SMALLEST_SPARSE and 2 * degree < clients
 
 
+def graph_numbers(
+    n: int, A: int, d: int, adversary: Adversary, graph: GraphChoice, threshold: int | None
+) -> Choice:
+    """k and t. threshold: t of the complete graph, if it is given; then "auto" is complete.
+
+    Raises: LocalProtocolError if a sparse graph is asked for, and there is none.
+    """
+    sparse = neighbourhood(n, A, d, adversary) if graph != "complete" and threshold is None else None
+    if sparse is not None and (graph == "sparse" or worthwhile(n, sparse.degree)):
+        return sparse
+    if graph != "sparse":
+        return Choice(n - 1, default_threshold(n, adversary, A, d) if threshold is None else threshold)
+    if (why := excess(n, A, d, adversary)) is not None:
+        raise LocalProtocolError(why)
+    raise LocalProtocolError(
+        f"no sparse graph is good enough for {n} clients, {A} of them corrupt and {d} dropping out, and "
+        "none has a threshold of one's own: use the complete one"
+    )
+
+
 def corrupt_clients(n: int, corrupt: int | float | None, roster: Roster | None) -> int:
-    """A, absolute. A fraction is of the roster, from which the server chooses the cohort."""
+    """A, absolute. A fraction is of the roster, from which the server chooses the cohort; one at least."""
     if corrupt is None:
         corrupt = CORRUPT if n > 2 else 0
-    if not isinstance(corrupt, float):
-        return _count("corrupt", corrupt, n)
-    if not 0 <= corrupt < 1:
-        raise LocalProtocolError(
-            f"corrupt {corrupt}: a fraction is at least 0 and below 1, a count is a whole number"
-        )
-    return max(1, _floor(corrupt, max(n, len(roster.keys)) if roster is not None else n))
+    A = _absolute("corrupt", corrupt, n, max(n, len(roster.keys)) if roster is not None else n)
+    return max(1, A) if isinstance(corrupt, float) else A
 
 
 def dropouts(n: int, A: int, dropout: int | float | None, adversary: Adversary, left: int) -> int:
-    """d, absolute. left: clients that have to be left."""
-    if dropout is None:
-        d = max(0, min(_floor(DROPOUT, n), n - left))
-        while d and excess(n, A, d, adversary) is not None:
-            d -= 1
-        return d
-    if not isinstance(dropout, float):
-        d = _count("dropout", dropout, n)
-    elif not 0 <= dropout < 1:
-        raise LocalProtocolError(
-            f"dropout {dropout}: a fraction is at least 0 and below 1, a count is a whole number"
-        )
-    else:
-        d = _floor(dropout, n)
-    if (why := excess(n, A, d, adversary)) is not None:
-        raise LocalProtocolError(why)
+    """d, absolute. left: clients that have to be left; where no d is given, as many at most as leave them,
+    and as the sparse graph is made for.
+    """
+    if dropout is not None:
+        return _absolute("dropout", dropout, n, n)
+    d = max(0, min(_floor(DROPOUT, n), n - left))
+    while d and excess(n, A, d, adversary) is not None:
+        d -= 1
     return d
 
 
-def _count(name: str, value: int, n: int) -> int:
-    value = integer(name, value)
-    if not 0 <= value < n:
-        raise LocalProtocolError(f"{name} {value}: of {n} clients it is 0 to {n - 1}")
-    return value
+def _absolute(name: str, value: int | float, n: int, of: int) -> int:
+    """A number of the n clients; a fraction is of so many. Raises: LocalProtocolError if it is neither."""
+    if isinstance(value, bool):
+        raise LocalProtocolError(f"{name} is a number of clients or a fraction, not {value}")
+    if not isinstance(value, float):
+        value = integer(name, value)
+        if not 0 <= value < n:
+            raise LocalProtocolError(f"{name} {value}: of {n} clients it is 0 to {n - 1}")
+        return value
+    if not 0 <= value < 1:
+        raise LocalProtocolError(
+            f"{name} {value}: a fraction is at least 0 and below 1, a count is a whole number"
+        )
+    return _floor(value, of)
 
 
 def _floor(fraction: float, of: int) -> int:

@@ -7,7 +7,7 @@ nothing is signed or committed to: signatures are empty, commitments are left ou
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -142,6 +142,23 @@ class Unmasking(Message, frozen=True, tag=UNMASKING):
     shares: dict[Id, SelfMaskShare | PairKeyShare]
 
 
+class _Sizes(NamedTuple):
+    """In bytes, of what the messages of one session are made of."""
+
+    ids: Mapping[int, int]
+    signature: int
+    commitment: int
+    commitments: int
+
+    def entries(self, members: Collection[int], each: int = 0) -> int:
+        """Of a list of ids, or of a map to what has so many bytes."""
+        return size_of_header(len(members)) + sum(self.ids[v] + each for v in members)
+
+
+_KEY, _SEALED = size_of_bytes(KEY_BYTES), size_of_bytes(SEALED_BYTES)
+_RETURNED = 1 + 2 + size_of_bytes(SHARE_BYTES)
+
+
 def traffic(
     parameters: Parameters,
     task_bytes: int,
@@ -157,51 +174,69 @@ def traffic(
     U4: who signed the survivors, for an active adversary; None for a semi-honest one. holders: of u's
     shares, in U1; None on the complete graph, where they are U1.
     """
-    active = U4 is not None
-    ids = {v: size_of_int(v) for v in U1}
-    key, sealed = size_of_bytes(KEY_BYTES), size_of_bytes(SEALED_BYTES)
-    signature = size_of_bytes(SIGNATURE_BYTES if active else 0)
-    commitments = 1 + 2 * size_of_bytes(DIGEST_BYTES) if active else 0
-    returned = 1 + 2 + size_of_bytes(SHARE_BYTES)
+    size = _sizes(U1, active=U4 is not None)
     holders1 = U1 if holders is None else holders
-    held, survived = set(holders1), set(U3)
+    held = set(holders1)
     holders2 = [v for v in U2 if v in held]
-    dropped = [v for v in U2 if v not in survived]
-    packed = [
-        packed_bytes(spec.length, spec.ring_bits(parameters.clients)) for spec in parameters.vectors.values()
-    ]
-
-    def entries(members: Collection[int], each: int) -> int:
-        return size_of_header(len(members)) + sum(ids[v] + each for v in members)
-
     rounds = {
-        "join": (size_of_tag(Join) + 1 + key, 0),
+        "join": (size_of_tag(Join) + 1 + _KEY, 0),
         ADVERTISE_KEYS: (
-            size_of_tag(AdvertiseKeys) + 2 * key + signature,
-            size_of_tag(Task) + key + size_of_bytes(task_bytes),
+            size_of_tag(AdvertiseKeys) + 2 * _KEY + size.signature,
+            size_of_tag(Task) + _KEY + size_of_bytes(task_bytes),
         ),
-        SHARE_KEYS: (
-            size_of_tag(ShareKeys)
-            + entries([v for v in holders1 if v != u], sealed)
-            + size_of_bytes(DIGEST_BYTES if active else 0)
-            + entries(holders1 if active else (), commitments)
-            + signature,
-            size_of_tag(ShareKeysRequest) + entries(U1, 1 + 2 * key + signature),
-        ),
-        MASKED_INPUT: (
-            size_of_tag(MaskedInput) + size_of_header(len(packed)) + sum(map(size_of_bytes, packed)),
-            size_of_tag(MaskedInputRequest)
-            + entries(U2, 0)
-            + entries([v for v in holders2 if v != u], 1 + sealed + (commitments or 1)),
-        ),
+        SHARE_KEYS: _share_keys(size, u, U1, holders1, active=U4 is not None),
+        MASKED_INPUT: _masked_input(size, parameters, u, U2, holders2),
     }
-    if U4 is None:
-        request = size_of_tag(UnmaskingRequest) + entries(dropped, 0)
-    else:
-        request = size_of_tag(SignedUnmaskingRequest) + entries(U4, signature)
+    if U4 is not None:
         rounds[CONSISTENCY_CHECK] = (
-            size_of_tag(ConsistencyCheck) + signature,
-            size_of_tag(ConsistencyCheckRequest) + entries(U3, 0),
+            size_of_tag(ConsistencyCheck) + size.signature,
+            size_of_tag(ConsistencyCheckRequest) + size.entries(U3),
         )
-    rounds[UNMASKING] = (size_of_tag(Unmasking) + entries(holders2, returned), request)
+    rounds[UNMASKING] = _unmasking(size, U2, U3, U4, holders2)
     return rounds
+
+
+def _sizes(U1: Collection[int], *, active: bool) -> _Sizes:
+    return _Sizes(
+        ids={v: size_of_int(v) for v in U1},
+        signature=size_of_bytes(SIGNATURE_BYTES if active else 0),
+        commitment=size_of_bytes(DIGEST_BYTES if active else 0),
+        commitments=1 + 2 * size_of_bytes(DIGEST_BYTES) if active else 0,
+    )
+
+
+def _share_keys(
+    size: _Sizes, u: int, U1: Collection[int], holders: Collection[int], *, active: bool
+) -> tuple[int, int]:
+    sealed = size.entries([v for v in holders if v != u], _SEALED)
+    commitments = size.entries(holders if active else (), size.commitments)
+    return (
+        size_of_tag(ShareKeys) + sealed + size.commitment + commitments + size.signature,
+        size_of_tag(ShareKeysRequest) + size.entries(U1, 1 + 2 * _KEY + size.signature),
+    )
+
+
+def _masked_input(
+    size: _Sizes, parameters: Parameters, u: int, U2: Collection[int], holders: Collection[int]
+) -> tuple[int, int]:
+    specs, n = parameters.vectors.values(), parameters.clients
+    packed = sum(size_of_bytes(packed_bytes(spec.length, spec.ring_bits(n))) for spec in specs)
+    dealt = size.entries([v for v in holders if v != u], 1 + _SEALED + (size.commitments or 1))
+    return (
+        size_of_tag(MaskedInput) + size_of_header(len(specs)) + packed,
+        size_of_tag(MaskedInputRequest) + size.entries(U2) + dealt,
+    )
+
+
+def _unmasking(
+    size: _Sizes,
+    U2: Collection[int],
+    U3: Collection[int],
+    U4: Collection[int] | None,
+    holders: Collection[int],
+) -> tuple[int, int]:
+    up = size_of_tag(Unmasking) + size.entries(holders, _RETURNED)
+    if U4 is not None:
+        return up, size_of_tag(SignedUnmaskingRequest) + size.entries(U4, size.signature)
+    survived = set(U3)
+    return up, size_of_tag(UnmaskingRequest) + size.entries([v for v in U2 if v not in survived])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from commands import Ran, before, is_one_line, secagg
 
 import transport
+from fl.cli.join import ROUNDING_SEED, rounding_seed
+from fl.config import ConfigError
 from secagg import Bounded, Masking, Policy, Weight
 from transport import Contribution
 from transport.keys import generate, read_public, write_private, write_public
@@ -62,7 +65,7 @@ def refuses(here: Here, folder: Path, line: str, code: int, *words: str) -> None
         ("--clients 1", "--small-cohort"),
         ("--clients 0", "0 clients is not in 1.."),
         ("--clients many", "--clients"),
-        ("--corrupt many", "--corrupt many: a number of clients such as 2, or a fraction such as 0.1"),
+        ("--corrupt many", "'--corrupt': many: a number of clients such as 2, or a fraction such as 0.1"),
         ("--threshold 4", "threshold 4 is impossible: with 8 clients, 1 of them corrupt"),
         ("--threshold 9", "threshold 9 is impossible"),
         ("--length 0", "length"),
@@ -253,10 +256,21 @@ def test_a_rounding_seed_that_others_can_read(here: Here, folder: Path, keys: Pa
     Path("rounding.seed").write_bytes(bytes(32))
     Path("rounding.seed").chmod(0o644)
     line = f"join --connect {NOWHERE} --key client0.key --roster roster --data ."
-    refuses(here, folder, line, 2, "rounding.seed is readable by others: chmod 600")
+    refuses(here, folder, line, 2, "rounding.seed is readable by others: chmod 600 rounding.seed")
     Path("rounding.seed").chmod(0o600)
     Path("rounding.seed").write_bytes(bytes(31))
     refuses(here, folder, line, 2, "rounding.seed is damaged: delete it")
+
+
+def test_a_command_that_is_named_is_one_for_a_shell(folder: Path) -> None:
+    own = folder / "a client's"
+    own.mkdir()
+    seed = own / ROUNDING_SEED
+    seed.touch(0o644)
+    with pytest.raises(ConfigError, match="is readable by others: chmod 600 ") as caught:
+        rounding_seed(own)
+    command = str(caught.value).partition("others: ")[2]
+    assert shlex.split(command) == ["chmod", "600", str(seed)]
 
 
 @pytest.mark.parametrize("cut", ["signature", "client 0"])

@@ -84,6 +84,16 @@ def test_the_keeper_makes_the_roster_key(run: Run) -> None:
     assert "offline" in lines[2]
 
 
+def test_the_next_commands_are_ones_for_a_shell(run: Run) -> None:
+    Path("my keys").mkdir()
+    assert "(secagg keys show 'my keys/s.pub')" in run("keys", "server", "--out", "my keys/s.key")[2]
+    lines = run("keys", "roster-key", "--out", "my keys/r.key")
+    assert "secagg keys roster --key 'my keys/r.key' --version 1" in lines[3]
+    run("keys", "client", "0")
+    args = ("roster", "client0.pub", "--version", "1", "--key", "my keys/r.key", "--out", "my keys/roster")
+    assert "(secagg keys show 'my keys/roster')" in run("keys", *args)[2]
+
+
 def test_secrets_are_printed_by_no_command(run: Run, made: None) -> None:
     secret = read_private("client7.key")
     printed = [*run("keys", "show", "client7.key"), *run("keys", "show", "client7.key", "--json")]

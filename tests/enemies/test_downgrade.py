@@ -107,35 +107,55 @@ REFUSED: dict[str, tuple[Policy, Masking | Plain, str]] = {
     "m_min, less than possible": (Policy(m_min=3), DUE, "no such session is possible: m_min 3 is impossible"),
     "another roster": (Policy(), active(roster=OTHER_ROSTER), "another roster than this client holds"),
     "a cohort beyond the roster": (Policy(), active(13), "cohort of 13 from a roster of 12"),
-    "a vector's length": (Policy(vectors=VECTORS), active(vectors=vector(length=6)), "'update'$"),
-    "a vector's bound": (Policy(vectors=VECTORS), active(vectors=vector(bound=0.5)), "'update'$"),
-    "a vector's bits": (Policy(vectors=VECTORS), active(vectors=vector(bits=32)), "'update'$"),
-    "a vector's clip": (Policy(vectors=VECTORS), active(vectors=vector(clip=3.0)), "'update'$"),
-    "no clip": (Policy(vectors=VECTORS), active(vectors=vector(clip=None)), "'update'$"),
+    "a vector's length": (
+        Policy(vectors=VECTORS),
+        active(vectors=vector(length=6)),
+        r"'update' \(length 6, not 5\)$",
+    ),
+    "a vector's bound": (
+        Policy(vectors=VECTORS),
+        active(vectors=vector(bound=0.5)),
+        r"'update' \(bound 0.5, not 1.0\)$",
+    ),
+    "a vector's bits": (
+        Policy(vectors=VECTORS),
+        active(vectors=vector(bits=32)),
+        r"'update' \(bits 32, not 16\)$",
+    ),
+    "a vector's clip": (
+        Policy(vectors=VECTORS),
+        active(vectors=vector(clip=3.0)),
+        r"'update' \(clip 3.0, not 2.0\)$",
+    ),
+    "no clip": (
+        Policy(vectors=VECTORS),
+        active(vectors=vector(clip=None)),
+        r"'update' \(clip None, not 2.0\)$",
+    ),
     "a largest weight": (
         Policy(vectors=VECTORS),
         active(vectors={**VECTORS, "weight": Weight(maximum=2**30)}),
-        "'weight'$",
+        r"'weight' \(maximum 1073741824, not 9\)$",
     ),
     "a vector of another kind": (
         Policy(vectors=VECTORS),
         active(vectors={**VECTORS, "weight": Counts(length=1, maximum=9)}),
-        "'weight'$",
+        r"'weight' \(counts, not weight\)$",
     ),
     "a vector more": (
         Policy(vectors=VECTORS),
         active(vectors={**VECTORS, "labels": Counts(length=10, maximum=9)}),
-        "'labels'$",
+        r"'labels' \(not in the policy\)$",
     ),
     "a vector less": (
         Policy(vectors=VECTORS),
         active(vectors={"update": VECTORS["update"]}),
-        "'weight'$",
+        r"'weight' \(not asked for\)$",
     ),
     "other vectors, in plain": (
         Policy(schemes=frozenset({"plain"}), vectors=VECTORS),
         Plain.for_cohort(10, vector(length=6)),
-        "'update'$",
+        r"'update' \(length 6, not 5\)$",
     ),
 }
 

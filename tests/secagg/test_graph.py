@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from secagg import Counts, LocalProtocolError
 from secagg.crypto import PROTOCOL_VERSION, Tag, digest
 from secagg.graph import ETA, SIGMA, Graph, _above, _disconnected, excess, graph_of, sparsest
-from secagg.masking.choice import neighbourhood
+from secagg.masking.choice import least_quorum, neighbourhood
 from secagg.prg import BLOCK_BYTES
 from secagg.wire import MAX_ID
 from tests.secagg.helpers import MASKING, Play, active, semi_honest
@@ -292,7 +292,33 @@ def test_what_the_procedure_is_not_made_for_is_said_in_numbers(
     assert words in said
     assert sparsest(n, A, d, adversary) is None
     with pytest.raises(LocalProtocolError, match=words):
-        MASKING[adversary](range(n), ONE, corrupt=A, dropout=d)
+        MASKING[adversary](range(n), ONE, corrupt=A, dropout=d, graph="sparse")
+
+
+@pytest.mark.parametrize("graph", ["auto", "complete"])
+@pytest.mark.parametrize(
+    ("n", "A", "d", "adversary"),
+    [(30, 28, 0, HONEST), (30, 28, 0, ACTIVE), (1000, 450, 451, HONEST), (20, 1, 9, ACTIVE)],
+)
+def test_the_complete_graph_takes_more_than_the_procedure_is_made_for(
+    n: int, A: int, d: int, adversary: str, graph: str
+) -> None:
+    """What its threshold leaves, and no more."""
+    assert excess(n, A, d, adversary) is not None
+    scheme = MASKING[adversary](range(n), ONE, corrupt=A, dropout=d, graph=graph)
+    assert scheme.complete
+    assert (scheme.corrupt, scheme.dropout) == (A, d)
+    most = n - least_quorum(n, adversary, A)
+    with pytest.raises(LocalProtocolError, match=f"{A} are corrupt and {most + 1} drop out: .* to be left"):
+        MASKING[adversary](range(n), ONE, corrupt=A, dropout=most + 1, graph=graph)
+
+
+def test_no_dropouts_are_taken_where_they_are_the_default() -> None:
+    for adversary in (HONEST, ACTIVE):
+        by_default = MASKING[adversary](range(30), ONE, corrupt=28)
+        assert by_default.dropout == 0
+        for none in (0, 0.0):
+            assert MASKING[adversary](range(30), ONE, corrupt=28, dropout=none) == by_default
 
 
 def test_a_sparse_graph_that_is_not_good_enough_is_refused_with_its_numbers() -> None:
@@ -424,8 +450,8 @@ def test_all_parties_of_a_session_have_one_graph() -> None:
         for u in members:
             session = play.clients[u]._state.session
             assert session.sid == play.server._sid
-            for v in members:
-                assert session.graph.neighbours(v) == server.neighbours(v)
+            assert session.neighbours.keys() == server.neighbours(u)
+            assert session.holders == server.holders(u)
             anew = Graph(members, 20, scheme.degree, digest(Tag.GRAPH, session.sid))
             assert anew.neighbours(u) == server.neighbours(u)
 

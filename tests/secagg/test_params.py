@@ -73,7 +73,10 @@ def changed(**numbers: Any) -> Masking:
         (lambda: active(range(5), ONE, corrupt=5), "corrupt 5: of 5 clients it is 0 to 4"),
         (lambda: active(range(5), ONE, dropout=-1), "dropout -1: of 5 clients it is 0 to 4"),
         (lambda: semi_honest(range(5), ONE, dropout=5), "dropout 5: of 5 clients it is 0 to 4"),
-        (lambda: changed(adversary="Active"), "no adversary is called 'Active'"),
+        (
+            lambda: changed(adversary="Active"),
+            "no adversary is called 'Active': there are semi-honest and active",
+        ),
         (lambda: changed(corrupt=-1), "-1 corrupt clients of 5 is impossible: from 0 to 4"),
         (lambda: changed(corrupt=5), "5 corrupt clients of 5 is impossible: from 0 to 4"),
         (lambda: changed(dropout=-1), "-1 dropouts of 5 clients are impossible: from 0 to 4"),
@@ -109,19 +112,33 @@ def changed(**numbers: Any) -> Masking:
         (lambda: semi_honest(range(5), ONE, corrupt=float("nan")), "corrupt nan: a fraction is at least 0"),
         (lambda: semi_honest(range(5), ONE, dropout=float("nan")), "dropout nan: a fraction is at least 0"),
         (lambda: semi_honest(range(5), ONE, dropout="1"), "dropout '1' is not an integer"),
+        (
+            lambda: semi_honest(range(5), ONE, corrupt=True),
+            "corrupt is a number of clients or a fraction, not True",
+        ),
+        (
+            lambda: active(range(5), ONE, dropout=False),
+            "dropout is a number of clients or a fraction, not False",
+        ),
         (lambda: changed(dropout=1.5), "dropout 1.5 is not an integer"),
         (lambda: changed(degree="4"), "degree '4' is not an integer"),
         (lambda: semi_honest(range(5), ONE, batch=3.0), "batch 3.0 is not an integer"),
         (
-            lambda: semi_honest(range(10), ONE, corrupt=4, dropout=6),
+            lambda: semi_honest(range(10), ONE, corrupt=4, dropout=6, graph="sparse"),
             "4 corrupt and 6 dropped of 10 clients make 1.00 of the cohort, and at most 0.9 is possible",
         ),
         (
-            lambda: active(range(10), ONE, corrupt=4, dropout=0.3),
+            lambda: active(range(10), ONE, corrupt=4, dropout=0.3, graph="sparse"),
             "4 corrupt and twice 3 dropped of 10 clients make 1.00 of the cohort",
         ),
-        (lambda: Masking.for_cohort(5, ONE, graph="ring"), "no graph is called 'ring'"),
-        (lambda: Masking.for_cohort(5, ONE, prg="rc4"), "no PRG is called 'rc4'"),
+        (
+            lambda: Masking.for_cohort(5, ONE, graph="ring"),
+            "no graph is called 'ring': there are auto, complete, sparse",
+        ),
+        (
+            lambda: Masking.for_cohort(5, ONE, prg="rc4"),
+            "no PRG is called 'rc4': there are aes-128-ctr and chacha20",
+        ),
         (
             lambda: semi_honest(range(20), ONE, graph="sparse", threshold=11),
             "20 clients, 2 of them corrupt and 6 dropping out, and none has a threshold of one's own",
@@ -141,7 +158,7 @@ def changed(**numbers: Any) -> Masking:
         (lambda: Plain(clients=5.0, vectors={"": ONE}), "clients 5.0 is not an integer"),
         (
             lambda: Masking.for_cohort(5, ONE, adversary="Active", roster=ROSTER),
-            "no adversary is called 'Active'",
+            "no adversary is called 'Active': there are semi-honest and active",
         ),
         (lambda: Masking.for_cohort(5, ONE, adversary="active"), "bound to a roster, and only then"),
         (
@@ -334,7 +351,9 @@ def test_on_the_sparse_graph_only_the_numbers_that_follow_are_possible() -> None
         replace(scheme, dropout=3, m_min=20)
     with pytest.raises(LocalProtocolError, match="server active, it takes 6 neighbours and a threshold of 4"):
         replace(scheme, adversary="active", roster=ROSTER.digest)
-    with pytest.raises(LocalProtocolError, match=r"degree 2 .* 5 clients, .* it takes 4 neighbours"):
+    with pytest.raises(
+        LocalProtocolError, match=r"degree 2 .* 5 clients, .* only the complete graph will do, with 4"
+    ):
         replace(FIVE_SEMI_HONEST, degree=2)
 
 

@@ -1,0 +1,86 @@
+"""What a command line gives reaches the command, wins over a file, and is nothing more than was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Ran
+
+from fl.cli.demo import Demo
+from fl.config import RunConfig
+from fl.protection import Protection
+
+Here = Callable[..., Ran]
+
+PROTECTION = [
+    *("--scheme", "masking", "--adversary", "semi-honest", "--corrupt", "2", "--dropout", "0.25"),
+    *("--graph", "complete", "--batch", "0", "--small-cohort"),
+]
+FLAGS = [*PROTECTION, "--drop", "1@join", "--drop", "2@unmasking", "--seed", "0"]
+GIVEN = {
+    "scheme": "masking",
+    "adversary": "semi-honest",
+    "corrupt": 2,
+    "dropout": 0.25,
+    "graph": "complete",
+    "batch": 0,
+    "small_cohort": True,
+}
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """With what the command's own function is called, in its place."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    for command in ("demo", "train", "serve"):
+        monkeypatch.setattr(f"fl.cli.{command}.run", lambda *args, **options: calls.append((args, options)))
+    return calls
+
+
+def test_a_demo_is_what_was_asked_for(here: Here, called: list[Any]) -> None:
+    assert here("demo", *FLAGS, "--threshold", "5", "--bits", "9").code == 0
+    assert here("demo").code == 0
+    demos = [args[1] for args, _ in called]
+    drops = ("1@join", "2@unmasking")
+    assert demos == [
+        Demo(8, 100_000, 9, drops, 0, 0, Protection(**GIVEN, threshold=5)),
+        Demo(8, 100_000, 16, (), 0, 0, Protection()),
+    ]
+    assert type(demos[0].protection.corrupt) is int
+
+
+def test_flags_win_over_the_file_and_those_not_given_do_not(
+    here: Here, called: list[Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("batch = 5\nseed = 7\ncorrupt = 0.2\nrounds = 3\nbits = 12\ndrop = ['0@join']\n")
+    for args in ([], FLAGS, ["--config", str(file)], ["--config", str(file), *FLAGS]):
+        assert here("train", *args).code == 0
+    flags = {**GIVEN, "seed": 0, "drop": ("1@join", "2@unmasking")}
+    of_file = {"batch": 5, "seed": 7, "corrupt": 0.2, "rounds": 3, "bits": 12, "drop": ("0@join",)}
+    assert [args[1] for args, _ in called] == [
+        RunConfig(),
+        RunConfig(**flags),
+        RunConfig(**of_file),
+        RunConfig(**of_file | flags),
+    ]
+
+
+def test_a_server_is_told_the_flags_that_were_given(here: Here, called: list[Any]) -> None:
+    assert here("serve", "--length", "5", *PROTECTION, "--threshold", "5").code == 0
+    assert here("serve", "--length", "5").code == 0
+    assert [options["flags"] for _, options in called] == [{**GIVEN, "threshold": 5}, {}]
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "serve"])
+@pytest.mark.parametrize("option", ["--corrupt", "--dropout"])
+@pytest.mark.parametrize("text", ["many", "1/10", "", "9" * 5000])
+def test_neither_a_number_nor_a_fraction_of_clients(
+    here: Here, called: list[Any], command: str, option: str, text: str
+) -> None:
+    ran = here(command, option, text)
+    assert (ran.code, called) == (2, [])
+    assert f"Invalid value for '{option}': {text}: a number of clients such as 2" in ran.err
