@@ -22,7 +22,7 @@ from secagg.prg import Words, keystream
 MAX_RING_BITS: Final = 62
 MAX_LENGTH: Final = 2**29
 _BLOCK: Final = 1 << 14  # values handled at once: the working set stays in the second-level cache
-_GROUP: Final = 64  # b words of 64 bits hold 64 values of b bits
+_PACKED_BLOCK: Final = 1 << 16  # values packed or unpacked at once, in steps of every eighth
 
 Vector = ArrayLike
 
@@ -247,10 +247,11 @@ def encode(
     clipped = start = 0
     for uniform in keystream(rounding_key, spec.length, np.uint32):
         block = x[start : start + len(uniform)].astype(np.float64)
-        block *= factor
-        outside = np.abs(block) > spec.bound
-        clipped += int(np.count_nonzero(outside))
-        np.clip(block, -spec.bound, spec.bound, out=block)
+        if factor != 1:
+            block *= factor
+        if max(block.max(), -block.min()) > spec.bound:
+            clipped += int(np.count_nonzero(np.abs(block) > spec.bound))
+            np.clip(block, -spec.bound, spec.bound, out=block)
         block *= scale
         whole = np.floor(block)
         block -= whole
@@ -319,22 +320,38 @@ def pack(codes: Words, bits: int) -> bytearray:
     bits: 1..62.
     """
     packed = bytearray(packed_bytes(len(codes), bits))
-    mask = np.uint64(2**bits - 1)
-    for start in range(0, len(codes), _BLOCK):
-        chunk = codes[start : start + _BLOCK]
-        values = np.zeros((-(-len(chunk) // _GROUP), _GROUP), np.uint64)
-        values.reshape(-1)[: len(chunk)] = chunk
-        values &= mask
-        words = np.zeros((len(values), bits), "<u8")
-        for j in range(_GROUP):
-            word, shift = divmod(j * bits, 64)
-            words[:, word] |= values[:, j] << np.uint64(shift)
-            if shift + bits > 64:
-                words[:, word + 1] |= values[:, j] >> np.uint64(64 - shift)
-        first = start * bits // 8
-        size = packed_bytes(len(chunk), bits)
-        packed[first : first + size] = words.reshape(-1).view(np.uint8)[:size].data
+    for start in range(0, len(codes), _PACKED_BLOCK):
+        chunk = codes[start : start + _PACKED_BLOCK]
+        first, size = start * bits // 8, packed_bytes(len(chunk), bits)
+        packed[first : first + size] = _pack_block(chunk, bits)[:size].data
     return packed
+
+
+def _pack_block(codes: Words, bits: int) -> NDArray[np.uint8]:
+    if bits < 8:  # windows of 64 bits, one every `bits` bytes, would overlap
+        each = np.unpackbits(codes.astype(np.uint8)[:, None], axis=1, count=bits, bitorder="little")
+        return np.packbits(each, bitorder="little")
+    raw = np.zeros(packed_bytes(len(codes), bits) + 2 * bits + 8, np.uint8)
+    for j in range(8):
+        values = codes[j::8].astype(np.uint64)
+        values &= np.uint64(2**bits - 1)
+        window, above, shift = _windows(raw, j, len(values), bits)
+        if shift + bits > 64:
+            above |= (values >> np.uint64(64 - shift)).astype(np.uint8)
+        values <<= np.uint64(shift)
+        window |= values
+    return raw
+
+
+def _windows(
+    raw: NDArray[np.uint8], j: int, count: int, bits: int
+) -> tuple[NDArray[np.uint64], NDArray[np.uint8], int]:
+    """Eight values of b bits take b bytes. Value j of each eight begins `shift` bits into a window of 64; of
+    more than 57 bits it may go on in the byte above.
+    """
+    byte, shift = divmod(j * bits, 8)
+    window = np.ndarray((count,), "<u8", raw, byte, (bits,))
+    return window, raw[byte + 8 :: bits][:count], shift
 
 
 def check_packed(packed: bytes | bytearray | memoryview, length: int, bits: int) -> None:
@@ -347,17 +364,16 @@ def check_packed(packed: bytes | bytearray | memoryview, length: int, bits: int)
 
 def add_packed(total: Words, packed: bytes | bytearray | memoryview, bits: int) -> None:
     """total += the checked packed vector, in place, modulo the word: unpacked block by block."""
-    mask = np.uint64(2**bits - 1)
-    for start in range(0, len(total), _BLOCK):
-        target = total[start : start + _BLOCK]
-        first, size = start * bits // 8, packed_bytes(len(target), bits)
-        words = np.zeros((-(-len(target) // _GROUP), bits), "<u8")
-        words.reshape(-1).view(np.uint8)[:size] = np.frombuffer(packed, np.uint8, size, first)
-        values = np.empty((len(words), _GROUP), np.uint64)
-        for j in range(_GROUP):
-            word, shift = divmod(j * bits, 64)
-            values[:, j] = words[:, word] >> np.uint64(shift)
+    raw = np.empty(packed_bytes(min(len(total), _PACKED_BLOCK), bits) + 2 * bits + 8, np.uint8)
+    for start in range(0, len(total), _PACKED_BLOCK):
+        target = total[start : start + _PACKED_BLOCK]
+        size = packed_bytes(len(target), bits)
+        raw[:size] = np.frombuffer(packed, np.uint8, size, start * bits // 8)
+        for j in range(min(8, len(target))):
+            column = target[j::8]
+            window, above, shift = _windows(raw, j, len(column), bits)
+            values = window >> np.uint64(shift)
             if shift + bits > 64:
-                values[:, j] |= words[:, word + 1] << np.uint64(64 - shift)
-        values &= mask
-        target += values.reshape(-1)[: len(target)].astype(total.dtype)
+                values |= above.astype(np.uint64) << np.uint64(64 - shift)
+            values &= np.uint64(2**bits - 1)
+            column += values.astype(total.dtype)

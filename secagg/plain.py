@@ -16,8 +16,8 @@ from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
 from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, norm_factor, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.identity import Identity, Roster
+from secagg.parallel import Executor
 from secagg.params import MAX_VECTORS, Parameters, check_cohort, named, named_values
-from secagg.prg import Executor
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.wire import Join, Message, Raw, Task, check_join, decode, encode
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from time import perf_counter
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -22,14 +22,22 @@ Words = NDArray[np.unsignedinteger[Any]]
 SEED_BYTES: Final = 32
 BLOCK_BYTES: Final = 128 * 1024  # zeros, keystream and a block of the sum stay in the second-level cache
 _OPEN_STREAMS: Final = 64  # expanded side by side, on one block of the sum after the other
-_LONG: Final = 64 * 1024  # bytes from which a second cipher context pays
-_LEAST_RANGE: Final = 1 << 15  # coordinates of one task of an executor
-_MOST_RANGES: Final = 64
+_LONG: Final = 256 * 1024  # bytes from which a second cipher context pays
 _ZEROS: Final = memoryview(bytes(BLOCK_BYTES))
 
 
 def _aes(seed: bytes, at: int) -> CipherContext:
-    return Cipher(algorithms.AES(seed[:16]), modes.CTR((at // 16).to_bytes(16, "big"))).encryptor()
+    mode = modes.CTR((at // 16).to_bytes(16, "big")) if at else _FROM_BLOCK_0
+    return Cipher(algorithms.AES128(seed[:16]), mode).encryptor()
+
+
+def _aes_from_block_2(seed: bytes) -> CipherContext:
+    """AES-GCM under a nonce of zeros encrypts with the counter from 2 on."""
+    return Cipher(algorithms.AES128(seed[:16]), _NONCE_0).encryptor()
+
+
+_FROM_BLOCK_0: Final = modes.CTR(bytes(16))
+_NONCE_0: Final = modes.GCM(bytes(12))
 
 
 def _chacha20(seed: bytes, at: int) -> CipherContext:
@@ -51,7 +59,7 @@ def gcm_is_faster() -> bool:
     """Whether this machine's AES-GCM code, authentication and all, outruns its AES-CTR code: OpenSSL may have
     vector instructions for the one and not for the other. Tried once, in a few milliseconds.
     """
-    gcm, ctr = Cipher(algorithms.AES(bytes(16)), modes.GCM(bytes(12))).encryptor(), _aes(bytes(16), 0)
+    gcm, ctr = _aes_from_block_2(bytes(16)), _aes(bytes(16), 0)
     best, buffer = {gcm: math.inf, ctr: math.inf}, bytearray(BLOCK_BYTES)
     for _ in range(8):
         for context in best:
@@ -71,12 +79,12 @@ class _Stream:
         block, cipher = _CIPHERS[prg]
         self._head = b""
         if prg == "aes-128-ctr" and at == 0 and length >= _LONG and gcm_is_faster():
-            # GCM under a nonce of zeros encrypts with the counter from 2 on.
             self._head = cipher(seed, 0).update(_ZEROS[:32])
-            self._context = Cipher(algorithms.AES(seed[:16]), modes.GCM(bytes(12))).encryptor()
+            self._context = _aes_from_block_2(seed)
         else:
             self._context = cipher(seed, at)
-            self._context.update(_ZEROS[: at % block])
+            if skip := at % block:
+                self._context.update(_ZEROS[:skip])
 
     def fill(self, raw: memoryview) -> None:
         if self._head:
@@ -122,31 +130,6 @@ def add_masks(
                 for stream in streams:
                     stream.fill(raw)
                     apply(target, block, out=target)
-
-
-class Executor(Protocol):
-    """Any `concurrent.futures.Executor`: threads, processes, or somebody else's. The caller owns it."""
-
-    def submit(self, fn: Callable[..., Words], /, *args: Any) -> Any: ...
-
-
-def add_masks_by(
-    executor: Executor, y: Words, plus: Iterable[bytes], minus: Iterable[bytes], prg: Prg
-) -> None:
-    """`add_masks`, a range of coordinates for each task: any range of a stream can be had by itself."""
-    seeds = list(plus), list(minus)
-    step = max(_LEAST_RANGE, -(-len(y) // _MOST_RANGES))
-    parts = {
-        start: executor.submit(_masked, y[start : start + step], *seeds, prg, start)
-        for start in range(0, len(y), step)
-    }
-    for start, part in parts.items():
-        y[start : start + step] = part.result()  # a thread has worked on y itself
-
-
-def _masked(y: Words, plus: list[bytes], minus: list[bytes], prg: Prg, start: int) -> Words:
-    add_masks(y, plus, minus, prg, start)
-    return y
 
 
 def _scratch(dtype: DTypeLike) -> Words:

@@ -23,7 +23,7 @@ from secagg.encoding import (
 )
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, Roster
-from secagg.prg import Executor
+from secagg.parallel import Executor
 from secagg.wire import Raw
 
 Contribute = Callable[[bytes], Mapping[str, Vector] | Vector]

@@ -46,6 +46,7 @@ LIKELY = {
     "masking/words.py": ["test_params"],
     "graph.py": ["test_graph", "test_params"],
     "prg.py": ["test_prg"],
+    "parallel.py": ["test_parallel"],
     "policy.py": ["test_downgrade", "test_policy"],
     "identity.py": ["test_other_terms"],
     "params.py": ["test_params", "test_downgrade"],

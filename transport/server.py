@@ -16,7 +16,7 @@ from typing import Self
 
 from secagg import Aggregate, LocalProtocolError, RemoteProtocolError, Scheme, SecAggError, ServerSession
 from secagg.errors import ClientId
-from secagg.prg import Executor
+from secagg.parallel import Executor
 from secagg.wire import Raw
 from transport.frames import (
     CHUNK_BYTES,

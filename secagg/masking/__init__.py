@@ -31,8 +31,9 @@ from secagg.masking.messages import (
 )
 from secagg.masking.server import MaskingServer
 from secagg.masking.words import in_words
+from secagg.parallel import Executor
 from secagg.params import Parameters, check_clients, named
-from secagg.prg import Executor, Prg
+from secagg.prg import Prg
 from secagg.session import Contribute, Once
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from secagg.crypto import (
@@ -26,7 +27,6 @@ from secagg.crypto import (
 )
 from secagg.encoding import Clipping, Vector, check_vectors, encode, pack, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
-from secagg.graph import Graph
 from secagg.identity import Identity
 from secagg.masking.messages import (
     AdvertiseKeys,
@@ -92,12 +92,23 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What all of U1 agree on once the server has shown the keys."""
+    """What u keeps of the keys the server has shown: of all of U1 their ids, of its neighbours s_v^PK.
+
+    holders: of u's shares, and whose shares u holds; in U1.
+    """
 
     terms: Terms
     sid: bytes
-    keys: AdvertisedKeys  # U1
-    graph: Graph
+    U1: frozenset[ClientId]
+    neighbours: Mapping[ClientId, bytes]
+    holders: frozenset[ClientId]
+
+    @classmethod
+    def of(cls, terms: Terms, keys: AdvertisedKeys) -> Session:
+        sid = session_id(terms.nonce, terms.parameters.digest(), terms.context, keys)
+        graph = terms.parameters.graph(sid, keys.keys())
+        neighbours = {v: keys[v][1] for v in sorted(graph.neighbours(terms.u))}
+        return cls(terms, sid, frozenset(keys), neighbours, graph.holders(terms.u))
 
     @property
     def u(self) -> ClientId:
@@ -108,7 +119,7 @@ class Session:
 
         Raises: RemoteProtocolError if they are fewer than t: u's mask could not be taken off again.
         """
-        holders = sorted(self.graph.holders(self.u) & frozenset(among))
+        holders = sorted(self.holders & frozenset(among))
         if len(holders) < (t := self.terms.parameters.threshold):
             raise RemoteProtocolError(
                 f"{len(holders)} clients are left to hold this one's shares; it takes {t}"
@@ -218,9 +229,8 @@ class AwaitingShareKeys(NeverPickled):
         self._check_U1(keys)
         self._check_signatures(keys)
         u, t = terms.u, terms.parameters.threshold
-        sid = session_id(terms.nonce, terms.parameters.digest(), terms.context, keys)
-        session = Session(terms, sid, keys, terms.parameters.graph(sid, keys.keys()))
-        holders = session.held(keys.keys())
+        session = Session.of(terms, keys)
+        sid, holders = session.sid, session.held(session.U1)
         # "sample a random element b_u"; "generate t-out-of-|U1| shares of s_u^SK ... and of b_u"
         b_u = rng(KEY_BYTES)
         points = [v + 1 for v in holders]
@@ -313,7 +323,7 @@ class AwaitingMaskedInput(NeverPickled):
             raise RemoteProtocolError("commitments are there against an active server, and only then")
         # "y_u <- x_u + PRG(b_u) + sum over v in U2 of Delta_uv PRG(s_uv)  (mod R)"; of u's neighbours
         u, sid = session.u, session.sid
-        agreed = {v: self.s_sk.agree(session.keys[v][1]) for v in sorted(session.graph.neighbours(u) & U2)}
+        agreed = {v: self.s_sk.agree(s_pk) for v, s_pk in session.neighbours.items() if v in U2}
         for name, y in x_u.items():
             seeds = {v: pair_mask_key(s_uv, sid, u, v, name) for v, s_uv in agreed.items()}
             plus = [self_mask_key(self.b_u, sid, u, name)] + [seeds[v] for v in seeds if u > v]
@@ -325,14 +335,14 @@ class AwaitingMaskedInput(NeverPickled):
         return AwaitingConsistencyCheck(holding, session.terms.identity), masked
 
     def _check_U2(self, request: MaskedInputRequest) -> frozenset[ClientId]:
-        U2, needed = frozenset(request.shared), self.session.terms.parameters.m_min
-        if U2 - self.session.keys.keys():
+        U1, U2, needed = self.session.U1, frozenset(request.shared), self.session.terms.parameters.m_min
+        if not U2 <= U1:
             raise RemoteProtocolError("the server lists a client as having shared that advertised no keys")
         if self.session.u not in U2:
             raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
         if len(U2) < needed:
             raise RemoteProtocolError(f"{len(U2)} clients shared keys, {needed} are needed")
-        return U2
+        return U1 if U2 == U1 else U2  # kept once
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,7 +429,7 @@ class AwaitingConsistencyCheck(NeverPickled):
         _check_survivors(session, U3)
         terms = session.terms
         statement = members_statement(
-            session.sid, terms.parameters.digest(), terms.context, session.keys.keys(), U2, U3
+            session.sid, terms.parameters.digest(), terms.context, session.U1, U2, U3
         )
         state = AwaitingSignatures(self.holding, self.identity, U3, statement)
         return state, ConsistencyCheck(self.identity.key.sign(statement))
@@ -445,11 +455,13 @@ class AwaitingSignatures(NeverPickled):
         Raises: RemoteProtocolError if fewer signatures of members of U3 verify.
         """
         session, roster = self.holding.session, self.identity.roster
-        signed = sum(
-            v in self.U3 and roster.signed_by(v, self.statement, signature)
-            for v, signature in request.signatures.items()
-        )
         needed = session.terms.parameters.m_min
+        valid = (
+            v
+            for v, signature in request.signatures.items()
+            if v in self.U3 and roster.signed_by(v, self.statement, signature)
+        )
+        signed = len(list(islice(valid, needed)))  # more would tell nothing more
         if signed < needed:
             raise RemoteProtocolError(
                 f"{signed} clients signed the survivors this client was shown, {needed} are needed"

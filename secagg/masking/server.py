@@ -6,8 +6,10 @@ next: U1, U2, U3, as the paper calls them. An uploaded vector is added when it a
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -53,8 +55,9 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
+from secagg.parallel import Executor, add_masks_by, in_order
 from secagg.params import check_cohort
-from secagg.prg import Executor, Words, add_masks, add_masks_by
+from secagg.prg import Words, add_masks
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
 from secagg.wire import Raw, Task, check_join, decode, encode
@@ -74,13 +77,25 @@ class _Shares:
     of_key: dict[int, int] = field(default_factory=dict, repr=False)
 
 
+def _agree(s_v: bytes, publics: Collection[bytes]) -> list[bytes]:
+    """s_uv of a dropped client v and each of those u whose key it is."""
+    s_sk = SecretKey(s_v)
+    return [s_sk.agree(public) for public in publics]
+
+
+def _pair_mask_keys(
+    sid: bytes, name: str, v: ClientId, others: Collection[ClientId], agreed: Collection[bytes]
+) -> list[bytes]:
+    return [pair_mask_key(s_uv, sid, u, v, name) for u, s_uv in zip(others, agreed, strict=True)]
+
+
 class MaskingServer(NeverPickled):
     """One session of the server (`session.ServerSession`), which itself follows the protocol.
 
     unopened: (holder, dealer) of each share that its holder could not open, or found to be another than its
     dealer committed to: one of the two, or the way between them, is at fault.
 
-    executor: unmasks ranges of coordinates side by side; None: one after the other, here.
+    executor: what takes long in unmasking is done in it, side by side; None: one after the other, here.
 
     Security: after `receive` raised, its sender has lost its place and the session goes on without it. What
     it had answered in this round before stands only where it cannot be undone, a vector in the sum: it is
@@ -351,26 +366,39 @@ class MaskingServer(NeverPickled):
         # Rebuilt before anything is subtracted: a secret that cannot be had ends the session whole.
         masks = {u: self._rebuild_mask(u) for u in sorted(self._U3)}
         keys = {v: self._rebuild_key(v) for v in sorted(self._U2 - self._U3)}
-        left = {
-            (u, v): s_sk.agree(self._keys[u][1])
-            for v, s_sk in keys.items()
-            for u in self._graph.neighbours(v) & masks.keys()
-        }
+        pairs = {v: sorted(self._graph.neighbours(v) & masks.keys()) for v in keys}
+        agreed = self._agreed(keys, pairs)
+        add = add_masks if self._executor is None else partial(add_masks_by, self._executor)
         for name, total in self._total.items():
-            # u added the pair's mask where u > v, and subtracted it where u < v.
             own = (self_mask_key(b_u, self._sid, u, name) for u, b_u in masks.items())
-            added = (self._pair(uv, s_uv, name) for uv, s_uv in left.items() if uv[0] > uv[1])
-            subtracted = (self._pair(uv, s_uv, name) for uv, s_uv in left.items() if uv[0] < uv[1])
-            if self._executor is None:
-                add_masks(total, subtracted, chain(own, added), self._parameters.prg)
-            else:
-                add_masks_by(self._executor, total, subtracted, chain(own, added), self._parameters.prg)
+            added, subtracted = self._pair_masks(name, pairs, agreed)
+            add(total, subtracted, chain(own, added), self._parameters.prg)
         n, specs = self._parameters.clients, self._parameters.vectors
         codes = {name: centred(specs[name], self._total.pop(name), n) for name in sorted(specs)}
         return Aggregate.of_codes(specs, self._U3, codes)
 
-    def _pair(self, uv: tuple[ClientId, ClientId], s_uv: bytes, name: str) -> bytes:
-        return pair_mask_key(s_uv, self._sid, *uv, name)
+    def _agreed(
+        self, keys: Mapping[ClientId, SecretKey], pairs: Mapping[ClientId, list[ClientId]]
+    ) -> list[list[bytes]]:
+        """s_uv of each dropped v and its neighbours that survived."""
+        calls = ((s_sk.expose(), [self._keys[u][1] for u in pairs[v]]) for v, s_sk in keys.items())
+        return list(in_order(self._executor, _agree, calls))
+
+    def _pair_masks(
+        self, name: str, pairs: Mapping[ClientId, list[ClientId]], agreed: list[list[bytes]]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Seeds of the masks of dropped clients that the survivors added, and of those they subtracted."""
+        calls = (
+            (self._sid, name, v, others, s_v) for (v, others), s_v in zip(pairs.items(), agreed, strict=True)
+        )
+        added: list[bytes] = []
+        subtracted: list[bytes] = []
+        seeds_of = in_order(self._executor, _pair_mask_keys, calls)
+        for (v, others), seeds in zip(pairs.items(), seeds_of, strict=True):
+            below = bisect(others, v)  # u added the pair's mask where u > v
+            subtracted += seeds[:below]
+            added += seeds[below:]
+        return added, subtracted
 
     def _rebuild(self, v: ClientId, shares: Mapping[int, int]) -> bytes:
         """SS.recon of one secret of v from the t holders with the lowest points that kept their places."""

@@ -144,7 +144,7 @@ class Cohort:
     def _around(self, u: int, view: View) -> tuple[Ids, Ids]:
         if (u, view) not in self._near:
             session = self.dealt(u, view.session)[0].session
-            beside = session.graph.neighbours(u) & view.U2
+            beside = session.neighbours.keys() & view.U2
             self._near[u, view] = frozenset(session.held(view.U2)), beside
         return self._near[u, view]
 

@@ -195,12 +195,14 @@ class Clients:
         parameters: Any = SimpleNamespace(
             threshold=ring.t, m_min=quorum, corrupt=A, digest=lambda: bytes(32), batches=lambda roster: []
         )
-        self.m_min, keys = quorum, dict.fromkeys(range(N), (b"", b"", b""))
+        self.m_min = quorum
         self.states: dict[int, AwaitingSignatures] = {}
         self.signatures: dict[int, bytes] = {}
         for w, U3 in views.items():
             identity = self.identities[w]
-            session = Session(Terms(w, parameters, bytes(32), bytes(32), identity), SID, keys, ring.graph)
+            terms = Terms(w, parameters, bytes(32), bytes(32), identity)
+            beside = dict.fromkeys(ring.graph.neighbours(w), b"")
+            session = Session(terms, SID, EVERYBODY, beside, ring.graph.holders(w))
             dealers = sorted(ring.near[w])
             holding = Holding(session, EVERYBODY, dealers, dict.fromkeys(dealers, KEY), {}, b"")
             state = AwaitingConsistencyCheck(holding, identity)

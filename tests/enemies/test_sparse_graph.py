@@ -174,7 +174,12 @@ def test_a_client_shown_another_U1_has_another_graph_and_shares_no_mask(who: Com
     scene = staged(who, asks=to(VICTIM, "share-keys", less_client(5), who.scheme)).to("share-keys").answer()
     lonely, others = (scene.clients[u]._state.session for u in (VICTIM, 1))
     assert lonely.sid != others.sid
-    seen = [[session.graph.neighbours(u) for u in EVERYBODY - {5}] for session in (lonely, others)]
+    graphs = [who.scheme.graph(session.sid, session.U1) for session in (lonely, others)]
+    assert all(
+        session.neighbours.keys() == graph.neighbours(u)
+        for u, session, graph in zip((VICTIM, 1), (lonely, others), graphs, strict=True)
+    )
+    seen = [[graph.neighbours(u) for u in EVERYBODY - {5}] for graph in graphs]
     assert seen[0] != [beside - {5} for beside in seen[1]]
     scene.close()
     assert "with others than the clients that are to hold them" in str(scene.refused[VICTIM])
@@ -193,8 +198,8 @@ def test_a_client_shown_another_U1_is_never_unmasked() -> None:
     client = scene.clients[VICTIM]
     own = client._state.session
     scene.to("unmasking")
-    U2, garbage = sorted(own.keys), Delivery(bytes(SEALED_BYTES), Commitments(bytes(32), bytes(32)))
-    dealers = sorted(own.graph.neighbours(VICTIM))
+    U2, garbage = sorted(own.U1), Delivery(bytes(SEALED_BYTES), Commitments(bytes(32), bytes(32)))
+    dealers = sorted(own.neighbours)
     assert client.receive(encode(MaskedInputRequest(U2, dict.fromkeys(dealers, garbage))))
     assert client.receive(encode(ConsistencyCheckRequest(U2)))
     theirs = scene.requests[1]

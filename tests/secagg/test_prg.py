@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,6 @@ from secagg.prg import (
     SEED_BYTES,
     Prg,
     add_masks,
-    add_masks_by,
     gcm_is_faster,
     keystream,
 )
@@ -181,18 +178,6 @@ def test_a_range_of_a_stream_is_that_of_the_stream(start: int, dtype: type, prg:
     y = np.zeros(1000, dtype)
     add_masks(y, [SEED], prg=prg, start=start)
     np.testing.assert_array_equal(y, stream(SEED, start + 1000, dtype, prg)[start:])
-
-
-@every_word
-@every_prg
-@pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
-def test_an_executor_masks_ranges_side_by_side(pool: Any, dtype: type, prg: Prg) -> None:
-    y, expected = np.arange(100_000, dtype=dtype), np.arange(100_000, dtype=dtype)
-    more = pool(2) if pool is ThreadPoolExecutor else pool(2, multiprocessing.get_context("spawn"))
-    with more as executor:
-        add_masks_by(executor, y, iter([SEED]), iter([SEED[::-1]]), prg)
-    add_masks(expected, [SEED], [SEED[::-1]], prg)
-    np.testing.assert_array_equal(y, expected)
 
 
 @every_word

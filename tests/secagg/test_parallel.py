@@ -1,0 +1,116 @@
+"""An executor of any kind gives what one thread gives."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secagg import Bounded, Counts, Masking, run, throwaway_identities
+from secagg.parallel import add_masks_by, in_order
+from secagg.prg import Prg, add_masks
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ray_executor.py"
+SEEDS = [bytes([i]) * 32 for i in range(100)]
+
+
+POOLS: dict[str, Callable[[], Executor]] = {
+    "threads": lambda: ThreadPoolExecutor(2),
+    "processes": lambda: ProcessPoolExecutor(2, multiprocessing.get_context("spawn")),
+}
+
+
+@pytest.fixture(params=POOLS, scope="module")
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    with POOLS[request.param]() as pool:
+        yield pool
+
+
+class Counting(ThreadPoolExecutor):
+    """How many tasks it was given."""
+
+    tasks = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        self.tasks += 1
+        return super().submit(*args, **kwargs)
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
+@pytest.mark.parametrize("prg", ["aes-128-ctr", "chacha20"])
+@pytest.mark.parametrize("length", [1, 1000, 100_003, 3_000_001])
+def test_masks_are_those_of_one_thread(length: int, prg: Prg, dtype: type, executor: Executor) -> None:
+    count = 100 if length < 10**6 else 3
+    plus, minus = SEEDS[:count], SEEDS[count // 3 : count // 2]
+    y, expected = np.arange(length, dtype=dtype), np.arange(length, dtype=dtype)
+    add_masks_by(executor, y, iter(plus), iter(minus), prg)
+    add_masks(expected, plus, minus, prg)
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize(
+    ("length", "seeds", "tasks"),
+    [(1, 1, 1), (1000, 100, 6), (100_000, 100, 18), (3_000_001, 3, 64), (3_000_001, 100, 64)],
+)
+def test_the_work_is_cut_into_tasks_for_many_workers(length: int, seeds: int, tasks: int) -> None:
+    with Counting(2) as pool:
+        add_masks_by(pool, np.zeros(length, np.uint32), SEEDS[:seeds], [], "aes-128-ctr")
+    assert pool.tasks == tasks
+
+
+def test_no_seed_adds_nothing() -> None:
+    y = np.arange(10, dtype=np.uint32)
+    with ThreadPoolExecutor(1) as pool:
+        add_masks_by(pool, y, [], [], "aes-128-ctr")
+    np.testing.assert_array_equal(y, np.arange(10))
+
+
+@pytest.mark.parametrize("adversary", ["semi-honest", "active"])
+@pytest.mark.parametrize("graph", ["sparse", "complete"])
+def test_a_session_unmasked_by_others_has_the_same_sum(
+    adversary: Any, graph: Any, executor: Executor
+) -> None:
+    n = 60
+    roster, identities = throwaway_identities(range(n)) if adversary == "active" else (None, None)
+    vectors = {"": Bounded(length=1000, bound=1.0), "hits": Counts(length=3, maximum=9)}
+    scheme = Masking.for_cohort(n, vectors, adversary=adversary, roster=roster, graph=graph)
+    x = {u: {"": np.full(1000, u / n), "hits": np.array([u % 9, 1, 2])} for u in range(n)}
+    drop = {"masked-input": {0, 17, 59}, "unmasking": {3}}
+    total = run(scheme, x, drop=drop, identities=identities, executor=executor)
+    stayed = sorted(set(range(n)) - {0, 17, 59})
+    np.testing.assert_array_equal(total.sum["hits"], sum(x[u]["hits"] for u in stayed))
+    expected = np.mean([u / n for u in stayed])
+    assert np.abs(total.mean[""] - expected).max() <= total.error_bound[""]
+
+
+def test_results_come_in_the_order_of_the_calls() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        assert list(in_order(pool, divmod, ((i, 3) for i in range(50)))) == [divmod(i, 3) for i in range(50)]
+    assert list(in_order(None, divmod, ((i, 3) for i in range(50)))) == [divmod(i, 3) for i in range(50)]
+
+
+def test_what_a_task_raises_is_raised() -> None:
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ZeroDivisionError):
+        list(in_order(pool, divmod, [(1, 0)]))
+
+
+@pytest.mark.timeout(120)
+def test_rays_executor_is_one_of_them() -> None:
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    said = subprocess.run(
+        [sys.executable, str(EXAMPLE)],
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert said.returncode == 0, said.stderr
+    assert "the mean over 18 clients is within its bound" in said.stdout
