@@ -1,30 +1,48 @@
-"""`python -m benchmarks FOLDER [NAME] [--size quick|full] [--seed N]`: measure, show, and write JSON."""
+"""`python -m benchmarks FOLDER [NAME] [--size quick|full] [--seed N]`: measure, show, and write JSON.
+`python -m benchmarks report`: write docs/benchmarks.md from the full results.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from rich.console import Console
+from rich.markup import escape
 
-from benchmarks import harness
+from benchmarks import harness, report
+from fl.cli import explain
 
 
 def main() -> None:
-    folders = sorted(path.parent.name for path in harness.ROOT.glob("*/__init__.py"))
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    arguments.add_argument("folder", choices=folders)
+    arguments.add_argument("folder", choices=[*report.folders(), "report"])
     arguments.add_argument("name", nargs="?", help="one of the folder's benchmarks; all if none is given")
     arguments.add_argument("--size", choices=harness.SIZES, default="quick")
     arguments.add_argument("--seed", type=int, default=0)
     given = arguments.parse_args()
+    console = Console()
+    if given.folder == "report":
+        for path in report.write():
+            console.print(f"wrote {path}")
+        return
     names = harness.names(given.folder)
     if given.name is not None and given.name not in names:
         arguments.error(f"no benchmark {given.name!r} in {given.folder}: there are {', '.join(names)}")
-    console = Console()
     for name in [given.name] if given.name else names:
-        path = harness.measure(given.folder, name, given.size, given.seed, console)
-        console.print(f"wrote {path}")
+        try:
+            path = harness.measure(given.folder, name, given.size, given.seed, console)
+        except ModuleNotFoundError as error:
+            code, message = explain(error)
+            console.print(f"[yellow]{name} left out: {escape(message)}[/yellow]")
+            if given.name:
+                sys.exit(code)
+        else:
+            console.print(f"wrote {path}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing of this benchmark was written")

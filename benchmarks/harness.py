@@ -6,20 +6,24 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import date
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
 SIZES = ("quick", "full")
+PACKAGES = ("secagg", "cryptography", "numpy", "python-flint", "msgspec", "pyzmq", "flwr")
 
 Row = dict[str, Any]
 Step = Callable[[str], None]
@@ -33,6 +37,8 @@ class Benchmark(Protocol):
     """
 
     CLAIM: str
+
+    # def plot(rows) -> matplotlib's Figure, where a picture tells more than the table.
 
     def cases(self, size: str) -> int: ...
 
@@ -55,14 +61,21 @@ def machine() -> Row:
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
     )
-    packages = ("secagg", "cryptography", "numpy", "python-flint", "msgspec", "pyzmq")
     return {
         "processor": model,
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
+        "packages": dict(
+            _versions(("secagg", "cryptography", "numpy", "python-flint", "msgspec", "pyzmq", "flwr"))
+        ),
     }
+
+
+def _versions(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def _lines(path: str) -> list[str]:
@@ -90,7 +103,7 @@ def commit() -> str:
 def measure(folder: str, name: str, size: str, seed: int, console: Console) -> Path:
     """Run one benchmark, show its table, and write its JSON. Returns the file."""
     benchmark = load(folder, name)
-    console.print(f"[bold]{folder}/{name}[/bold]: {benchmark.CLAIM}")
+    console.print(f"[bold]{folder}/{name}[/bold]: {escape(benchmark.CLAIM)}")
     begun = time.monotonic()
     with Progress(
         TextColumn("{task.description}"),
@@ -110,11 +123,13 @@ def measure(folder: str, name: str, size: str, seed: int, console: Console) -> P
         "size": size,
         "seed": seed,
         "commit": commit(),
+        "date": date.today().isoformat(),
         "machine": machine(),
+        "load": [round(load, 1) for load in os.getloadavg()],
         "seconds": round(time.monotonic() - begun, 1),
         "rows": rows,
     }
-    path = RESULTS / folder / f"{name}.json"
+    path = file(folder, name, size)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return path
@@ -128,6 +143,11 @@ def show(benchmark: Benchmark, rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
+def file(folder: str, name: str, size: str = "full") -> Path:
+    """Full results are committed, and what docs/benchmarks.md is made of; quick ones stand beside them."""
+    return RESULTS / folder / (f"{name}.json" if size == "full" else f"{name}.{size}.json")
+
+
 def read(folder: str, name: str) -> Mapping[str, Any]:
     """The committed result."""
-    return msgspec.json.decode((RESULTS / folder / f"{name}.json").read_bytes(), type=dict)
+    return msgspec.json.decode(file(folder, name).read_bytes(), type=dict)

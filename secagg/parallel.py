@@ -6,6 +6,7 @@ by then, they serve this session alone, and nobody's vector can be had from them
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol, TypeVar
 
@@ -16,9 +17,9 @@ from secagg.prg import Prg, Words, add_masks
 
 T = TypeVar("T")
 
-_TASKS: Final = 64  # in which masks are summed: enough for many workers to end together
-_LEAST_RANGE: Final = 1 << 15  # coordinates of one task: with fewer, setting ciphers up would cost most
-_LEAST_SEEDS: Final = 16
+_MOST_TASKS: Final = 64  # in which masks are summed: enough for many workers to end together
+_TASK_BYTES: Final = 1 << 24  # of keystream at least, a few milliseconds: handing a task over costs less
+_LEAST_RANGE: Final = 1 << 16  # coordinates of one task: of fewer, setting the ciphers up would cost too much
 
 
 class Executor(Protocol):
@@ -34,19 +35,22 @@ def in_order(
     if executor is None:
         yield from (work(*call) for call in calls)
     else:
-        for future in [executor.submit(work, *call) for call in calls]:
-            yield future.result()
+        futures = deque([executor.submit(work, *call) for call in calls])
+        while futures:  # none is kept once its result is taken
+            yield futures.popleft().result()
 
 
 def add_masks_by(
     executor: Executor, y: Words, plus: Iterable[bytes], minus: Iterable[bytes], prg: Prg
 ) -> None:
     """`add_masks` by tasks, each for a range of coordinates (any range of a stream can be had by itself) and,
-    where these are few, a part of the seeds. Takes the memory of one more y, or of 64 ranges of a short one.
+    where these are few, a part of the seeds. A result takes the memory of its range until it is added.
     """
     added, taken = list(plus), list(minus)
-    ranges = max(1, min(_TASKS, len(y) // _LEAST_RANGE))
-    parts = max(1, min(_TASKS // ranges, (len(added) + len(taken)) // _LEAST_SEEDS))
+    seeds = len(added) + len(taken)
+    tasks = max(1, min(_MOST_TASKS, seeds * y.nbytes // _TASK_BYTES))
+    ranges = max(1, min(tasks, len(y) // _LEAST_RANGE))
+    parts = min(tasks // ranges, max(1, seeds))
     width = -(-len(y) // ranges)
     calls = [
         (y.dtype.str, start, min(width, len(y) - start), added[part::parts], taken[part::parts], prg)

@@ -9,6 +9,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -118,7 +119,7 @@ class Cohort:
         """One session with the whole roster; whoever is not there is dropped from it.
 
         deadlines: round -> seconds, instead of those of DEADLINES. watch: called after each round.
-        executor: of threads or processes, in which to unmask.
+        executor: of threads or processes, in which to unmask; None: threads, one for each core.
 
         Raises: TooFewClients; RemoteProtocolError where returned shares contradict each other;
         LocalProtocolError if the scheme is for another number of clients, or no such round exists.
@@ -127,6 +128,17 @@ class Cohort:
         if unknown := (deadlines or {}).keys() - limits.keys():
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
         limits |= deadlines or {}
+        with ThreadPoolExecutor(os.cpu_count()) as threads:  # none starts before there is work
+            return self._session(scheme, task, limits, watch, executor or threads)
+
+    def _session(
+        self,
+        scheme: Scheme,
+        task: bytes,
+        limits: Mapping[str, float],
+        watch: Watch | None,
+        executor: Executor,
+    ) -> Aggregate:
         session = scheme.server(
             self.roster.clients.keys(), task, roster=self.roster.identities, executor=executor
         )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from benchmarks.counted import Counted
 from benchmarks.harness import Row, Step
+from benchmarks.played import play
 from secagg import Counts, Masking, throwaway_identities
-from secagg import run as run_session
 from secagg.masking.choice import Adversary
 
 CLAIM = "Thousands of clients on a sparse graph, 6 % of those left lost in every round, and the sum is exact."
@@ -38,15 +36,7 @@ def run_case(n: int, adversary: Adversary, seed: int) -> Row:
         lost = int(LOST * len(left))
         drop[name], left = set(left[:lost]), left[lost:]
     inputs = {u: chance.integers(0, 2**16, LENGTH) for u in range(n)}
-    counted: list[Counted] = []
-
-    def count(server: object) -> Counted:
-        counted.append(Counted(server))  # type: ignore[arg-type]
-        return counted[-1]
-
-    begun = time.process_time()
-    total = run_session(scheme, inputs, drop=drop, identities=identities, instrument=count)
-    seconds = time.process_time() - begun
+    costs, total = play(scheme, lambda u: lambda task: inputs[u], drop=drop, identities=identities)
     expected = sum(inputs[u] for u in total.survivors)
     stayed = left[0]
     return {
@@ -58,9 +48,10 @@ def run_case(n: int, adversary: Adversary, seed: int) -> Row:
         "lost": {name: len(ids) for name, ids in drop.items()},
         "survivors": len(total.survivors),
         "exact": bool(np.array_equal(total.codes[""], expected)),
-        "milliseconds_a_client": 1000 * seconds / n,
-        "bytes_up": counted[0].up[stayed],
-        "bytes_down": counted[0].down[stayed],
+        "client_ms": costs.client_ms_all(),
+        "server_s": costs.server_s_all(),
+        "bytes_up": sum(each[stayed] for each in costs.up.values()),
+        "bytes_down": sum(each[stayed] for each in costs.down.values()),
     }
 
 
@@ -71,7 +62,19 @@ def run(size: str, seed: int, step: Step) -> Iterator[Row]:
 
 
 def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    header = ("clients", "server", "k", "t", "lost", "summed", "exact", "ms a client", "up", "down")
+    header = (
+        "clients",
+        "server",
+        "k",
+        "t",
+        "lost",
+        "summed",
+        "exact",
+        "a client",
+        "the server",
+        "up",
+        "down",
+    )
     return header, [
         (
             str(row["clients"]),
@@ -81,7 +84,8 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
             " ".join(str(count) for count in row["lost"].values()),
             str(row["survivors"]),
             "yes" if row["exact"] else "NO",
-            f"{row['milliseconds_a_client']:.1f}",
+            f"{row['client_ms']:.1f} ms",
+            f"{row['server_s']:.2f} s",
             f"{row['bytes_up']} B",
             f"{row['bytes_down']} B",
         )

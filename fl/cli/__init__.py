@@ -351,6 +351,22 @@ def _join(
     )
 
 
+@app.command("bench")
+def _bench(
+    ctx: typer.Context,
+    folder: Annotated[
+        str, typer.Argument(help="What to measure; report: write docs/benchmarks.md.")
+    ] = "protocol",
+    name: Annotated[str | None, typer.Argument(help="One benchmark of it.", show_default="all")] = None,
+    size: Annotated[str, typer.Option(help="quick: minutes. full: up to an hour a table.")] = "quick",
+    seed: Annotated[int, typer.Option(help="Of vectors and losses; of no key.")] = 0,
+) -> int:
+    """Measure cost, traffic, memory and others' code beside ours; results as tables and JSON."""
+    from fl.cli.bench import run
+
+    return run([folder, *([name] if name else []), "--size", size, "--seed", str(seed)])
+
+
 @keys_app.command("server")
 def _keys_server(ctx: typer.Context, out: PrivateKey = Path("server.key"), force: Force = False) -> None:
     """Make the server's key, on the server."""

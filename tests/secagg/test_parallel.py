@@ -58,11 +58,22 @@ def test_masks_are_those_of_one_thread(length: int, prg: Prg, dtype: type, execu
 
 @pytest.mark.parametrize(
     ("length", "seeds", "tasks"),
-    [(1, 1, 1), (1000, 100, 6), (100_000, 100, 18), (3_000_001, 3, 64), (3_000_001, 100, 64)],
+    [
+        (1, 1, 1),
+        (1, 0, 1),
+        (1000, 100, 1),
+        (100_000, 100, 2),
+        (140_000, 100, 2),
+        (3_000_001, 3, 2),
+        (3_000_001, 100, 45),
+        (3_000_001, 400, 45),
+        (3_000_001, 800, 45),
+        (400_000, 800, 60),
+    ],
 )
 def test_the_work_is_cut_into_tasks_for_many_workers(length: int, seeds: int, tasks: int) -> None:
     with Counting(2) as pool:
-        add_masks_by(pool, np.zeros(length, np.uint32), SEEDS[:seeds], [], "aes-128-ctr")
+        add_masks_by(pool, np.zeros(length, np.uint32), (SEEDS * 8)[:seeds], [], "aes-128-ctr")
     assert pool.tasks == tasks
 
 

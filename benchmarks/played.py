@@ -1,0 +1,96 @@
+"""A whole session in this process, with what each party took for each round: processor time and bytes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from secagg import Aggregate, Identity, Masking
+from secagg.errors import ClientId
+from secagg.graph import graph_of
+from secagg.session import Contribute, Drops
+
+T = TypeVar("T")
+PerRound = dict[str, dict[ClientId, T]]
+
+
+class Costs:
+    """Processor seconds and bytes by round: of each client, and of the server for all clients together.
+
+    A round is what a client does on a request and the server with the answers, up to the next request. up:
+    bytes of a client's message; down: of the request that opened the round.
+    """
+
+    def __init__(self) -> None:
+        self.client: PerRound[float] = defaultdict(dict)
+        self.server: dict[str, float] = defaultdict(float)
+        self.up: PerRound[int] = defaultdict(dict)
+        self.down: PerRound[int] = defaultdict(dict)
+
+    def of_client(self, round: str, u: ClientId, work: Callable[[], T]) -> T:
+        begun = time.process_time()
+        result = work()
+        self.client[round][u] = time.process_time() - begun
+        return result
+
+    def of_server(self, round: str, work: Callable[[], T]) -> T:
+        begun = time.process_time()
+        result = work()
+        self.server[round] += time.process_time() - begun
+        return result
+
+    def stayed(self) -> list[ClientId]:
+        """Who answered in the last round."""
+        return sorted(list(self.client.values())[-1])
+
+    def client_ms(self) -> dict[str, float]:
+        """Round -> milliseconds of the median client that stayed."""
+        stayed = self.stayed()
+        return {
+            round: 1000 * statistics.median(each[u] for u in stayed) for round, each in self.client.items()
+        }
+
+    def client_ms_all(self) -> float:
+        """Of the median client that stayed, in all its rounds."""
+        return 1000 * statistics.median(sum(each[u] for each in self.client.values()) for u in self.stayed())
+
+    def server_s_all(self) -> float:
+        return sum(self.server.values())
+
+
+def play(
+    scheme: Masking,
+    vectors: Callable[[ClientId], Contribute],
+    *,
+    task: bytes = b"",
+    drop: Drops | None = None,
+    identities: Mapping[ClientId, Identity] | None = None,
+) -> tuple[Costs, Aggregate]:
+    """drop: round -> clients that are lost before they work on it; the last round they are in is the one
+    before.
+    """
+    costs, lost = Costs(), set[ClientId]()
+    roster = next((identity.roster for identity in (identities or {}).values()), None)
+    server = scheme.server(range(scheme.clients), task, roster=roster)
+    clients = {
+        u: scheme.client(u, vectors(u), identity=(identities or {}).get(u)) for u in range(scheme.clients)
+    }
+    requests: dict[ClientId, bytes] = {}
+    while server.result is None:
+        round = server.round
+        lost.update((drop or {}).get(round, ()))
+        for u, client in clients.items():
+            if u in lost or (requests and u not in requests):
+                continue
+            graph_of.cache_clear()  # each client draws the graph itself
+            if round == "join":
+                reply = costs.of_client(round, u, client.start)
+            else:
+                reply = costs.of_client(round, u, lambda: client.receive(requests[u]) or b"")  # noqa: B023
+            costs.up[round][u], costs.down[round][u] = len(reply), len(requests.get(u, b""))
+            costs.of_server(round, lambda: server.receive(u, reply))  # noqa: B023
+        requests = costs.of_server(round, server.advance)
+    return costs, server.result

@@ -1,0 +1,60 @@
+"""Pictures of results: every benchmark's, in one hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+from matplotlib.figure import Figure
+
+matplotlib.rcParams.update(
+    {
+        "font.size": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "secagg",
+    }
+)
+
+Stacks = Sequence[Mapping[str, float]]
+Line = Sequence[tuple[float, float]]
+
+
+def bars(names: Sequence[str], panels: Mapping[str, Stacks], *, log: bool = False) -> Figure:
+    """A panel each, side by side: for every name a horizontal bar, stacked of its parts (part -> length)."""
+    figure = Figure(figsize=(9.0, 0.7 + 0.34 * len(names)), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    parts = list(dict.fromkeys(part for stacks in panels.values() for stack in stacks for part in stack))
+    for ax, (title, stacks) in zip(axes, panels.items(), strict=True):
+        ends = [0.0] * len(names)
+        for i, part in enumerate(parts):
+            lengths = [stack.get(part, 0.0) for stack in stacks]
+            ax.barh(range(len(names)), lengths, left=ends, color=f"C{i}", label=part, height=0.7)
+            ends = [end + length for end, length in zip(ends, lengths, strict=True)]
+        ax.set_title(title)
+        if log:
+            ax.set_xscale("log")
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(7, len(parts)))
+    return figure
+
+
+def lines(panels: Mapping[str, tuple[str, str, Mapping[str, Line]]]) -> Figure:
+    """A panel each, on two logarithmic axes. title -> (what is on x, what is on y, label -> points); a label
+    that begins with "~" is a prediction, drawn as dashes in the colour of the line before it.
+    """
+    figure = Figure(figsize=(9.0, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (title, (x, y, curves)) in zip(axes, panels.items(), strict=True):
+        colour = -1
+        for label, points in curves.items():
+            predicted = label.startswith("~")
+            colour += not predicted
+            style = {"linestyle": "--", "alpha": 0.6} if predicted else {"marker": "o", "markersize": 3}
+            ax.plot(*zip(*points, strict=True), color=f"C{colour}", label=label.lstrip("~"), **style)
+        ax.set(title=title, xlabel=x, ylabel=y, xscale="log", yscale="log")
+        ax.legend(fontsize=7)
+    return figure

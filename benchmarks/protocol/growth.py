@@ -1,0 +1,212 @@
+"""How cost grows with the cohort and with the vector, beside what the papers' formulas predict."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.harness import Row, Step
+from benchmarks.protocol.cost import lost_of, measure
+from secagg import Bounded, Masking
+from secagg.crypto import SecretKey, Tag, kdf, seal, unseal
+from secagg.encoding import add_packed, encode, pack
+from secagg.masking.choice import GraphChoice
+from secagg.masking.messages import (
+    Delivery,
+    MaskedInputRequest,
+    SelfMaskShare,
+    ShareKeys,
+    ShareKeysRequest,
+    Unmasking,
+)
+from secagg.prg import add_masks
+from secagg.shamir import SHARE_BYTES, _weights_at_zero, recon, share
+from secagg.wire import decode
+from secagg.wire import encode as to_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = (
+    "Cost grows as Bonawitz et al. (2017) and Bell et al. (2020) count operations. With k neighbours a "
+    "client makes 2k key agreements, deals two secrets and expands k + 1 masks of m words; the server takes "
+    "off a mask for each survivor and one for each surviving neighbour of each lost client. k is n - 1 on "
+    "the complete graph and grows as log n on the sparse one. Predicted: those counts, times what one "
+    "operation took alone."
+)
+LOST = 0.3
+Case = tuple[str, int, int, GraphChoice]  # what grows, clients, coordinates
+_SHORT = 10_000
+CASES: dict[str, list[Case]] = {
+    "quick": [
+        *(("clients", n, 1000, "complete") for n in (25, 50, 100, 200)),
+        *(("clients", n, 1000, "sparse") for n in (50, 100, 200, 400)),
+        *(("coordinates", 10, m, "complete") for m in (10**4, 10**5, 10**6)),
+    ],
+    "full": [
+        *(("clients", n, _SHORT, "complete") for n in (50, 100, 200, 400, 800)),
+        *(("clients", n, _SHORT, "sparse") for n in (100, 300, 1000, 3000, 10_000)),
+        *(("coordinates", 10, m, "complete") for m in (10**4, 10**5, 10**6, 10**7, 10**8)),
+    ],
+}
+_LEAST_SECONDS = 1.0  # of sessions of one case, of which there are one at least
+_MOST_ALONE = 10**6  # coordinates on which an operation is timed alone
+
+
+def cases(size: str) -> int:
+    return len(CASES[size])
+
+
+def alone(scheme: Masking) -> dict[str, float]:
+    """Seconds that one operation takes by itself, at the size it has in a session of the scheme."""
+    n, k, t = scheme.clients, scheme.degree, scheme.threshold
+    spec = scheme.vectors[""]
+    m, bits = min(spec.length, _MOST_ALONE), spec.ring_bits(n)
+    key, other, seed = SecretKey.generate(), SecretKey.generate().public, os.urandom(32)
+    shares = share(7, t, range(1, k + 2))
+    some = {x: shares[x] for x in range(1, t + 1)}
+    spec = Bounded(length=m, bound=1.0)
+    x = np.zeros(m, np.float32)
+    y, _ = encode(spec, x, clients=n, rounding_key=seed)
+    packed, sealed = pack(y, bits), seal(seed, bytes(66), b"")
+    listed = to_bytes(ShareKeysRequest({v: (os.urandom(32), os.urandom(32), b"") for v in range(n)}))
+    long = spec.length and scheme.vectors[""].length / m
+    return {
+        "agree": timed(lambda: key.agree(other)),
+        "derive": timed(lambda: kdf(Tag.PAIR_MASK, seed, seed, 1, 2, "", length=32)),
+        "seal": timed(lambda: seal(seed, bytes(66), b"")),
+        "open": timed(lambda: unseal(seed, sealed, b"")),
+        "share": timed(lambda: share(7, t, range(1, k + 2))),
+        "rebuild": timed(lambda: rebuild(some, scheme)),
+        "list": timed(lambda: decode(ShareKeysRequest, listed)),
+        "messages": timed(lambda: in_and_out(k, n, sealed)),
+        "mask": long * timed(lambda: add_masks(y, [seed] * 10)) / 10,
+        "encode": long * timed(lambda: pack(encode(spec, x, clients=n, rounding_key=seed)[0], bits)),
+        "add": long * timed(lambda: add_packed(y, packed, bits)),
+    }
+
+
+def rebuild(shares: dict[int, int], scheme: Masking) -> None:
+    if not scheme.complete:  # where each client has holders of its own
+        _weights_at_zero.cache_clear()
+    recon(shares)
+
+
+def in_and_out(k: int, n: int, sealed: bytes) -> None:
+    """The messages of one client that grow with its neighbours, written once and read once."""
+    delivery, returned = Delivery(sealed, None), SelfMaskShare(sealed[:SHARE_BYTES])
+    decode(ShareKeys, to_bytes(ShareKeys(dict.fromkeys(range(k), sealed), b"", {}, b"")))
+    decode(
+        MaskedInputRequest, to_bytes(MaskedInputRequest(list(range(n)), dict.fromkeys(range(k), delivery)))
+    )
+    decode(Unmasking, to_bytes(Unmasking(dict.fromkeys(range(k), returned))))
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Processor seconds, the best of five tries that take a few milliseconds each."""
+    count, best = 1, 0.0
+    while best < 0.003:
+        begun = time.process_time()
+        for _ in range(count):
+            work()
+        best, count = time.process_time() - begun, 2 * count
+    count //= 2
+    for _ in range(4):
+        begun = time.process_time()
+        for _ in range(count):
+            work()
+        best = min(best, time.process_time() - begun)
+    return best / count
+
+
+def formula(scheme: Masking, lost: int, one: dict[str, float]) -> tuple[float, float]:
+    """Seconds of a client and of the server: operations counted as in the papers."""
+    n, k = scheme.clients, scheme.degree
+    left = n - lost
+    beside = k * left / (n - 1)  # neighbours of a client that survived
+    dealing = 2 * one["share"] + k * (one["agree"] + 2 * one["derive"] + one["seal"] + one["open"])
+    masking = one["encode"] + k * (one["agree"] + one["derive"]) + (k + 1) * one["mask"]
+    unmasking = left * (one["rebuild"] + one["derive"] + one["mask"])
+    unmasking += lost * (one["rebuild"] + beside * (one["agree"] + one["derive"] + one["mask"]))
+    client = one["list"] + one["messages"] + dealing + masking
+    return client, n * one["messages"] + left * one["add"] + unmasking
+
+
+def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+    """Semi-honest; the costs of the median of as many sessions as fit in a second."""
+    for grows, n, m, graph in CASES[size]:
+        step(f"{n} clients, {m:,} coordinates, {graph}")
+        scheme = Masking.for_cohort(n, Bounded(length=m, bound=1.0), graph=graph)
+        lost = lost_of(n, LOST, seed)
+        one = alone(scheme)
+        client, server = [], []
+        while sum(server) + n * sum(client) / 1000 < _LEAST_SECONDS:
+            costs = measure(scheme, None, lost, seed)
+            client.append(costs.client_ms_all())
+            server.append(costs.server_s_all())
+        said = formula(scheme, len(lost), one)
+        yield {
+            "grows": grows,
+            "clients": n,
+            "coordinates": m,
+            "graph": graph,
+            "degree": scheme.degree,
+            "lost": len(lost),
+            "client_ms": client,
+            "server_s": server,
+            "operation_us": {name: 1e6 * seconds for name, seconds in one.items()},
+            "predicted_client_ms": 1000 * said[0],
+            "predicted_server_s": said[1],
+        }
+
+
+def series(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["grows"], row["graph"]), []).append(row)
+    return found
+
+
+PARTIES = (("a client", "client_ms", 1000.0), ("the server", "server_s", 1.0))
+
+
+def slope(grows: str, one: Row, other: Row, name: str) -> float:
+    """d ln cost / d ln (what grows), from one row to the other."""
+    before, after = (statistics.median(np.atleast_1d(row[name])) for row in (one, other))
+    return math.log(after / before) / math.log(other[grows] / one[grows])
+
+
+def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    header = ("grows", "to", "k", "a client", "predicted", "slope", "predicted")
+    cells = []
+    for (grows, graph), each in series(rows).items():
+        for one, row in pairwise([None, *each]):
+            numbers = []
+            for _, name, unit in PARTIES:
+                numbers += [f"{1000 / unit * statistics.median(row[name]):.3g} ms"]
+                numbers += [f"{1000 / unit * row['predicted_' + name]:.3g} ms"]
+                for what in (name, "predicted_" + name):
+                    numbers += [f"{slope(grows, one, row, what):.2f}" if one else ""]
+            cells.append((f"{grows}, {graph}", f"{row[grows]:,}", str(row["degree"]), *numbers))
+    return (*header, "the server", *header[4:]), cells
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    from benchmarks.plots import lines
+
+    panels = {}
+    for (grows, graph), each in series(rows).items():
+        curves = {}
+        for who, name, unit in PARTIES:
+            curves[who] = [(row[grows], statistics.median(row[name]) / unit) for row in each]
+            curves[f"~{who}, predicted"] = [(row[grows], row["predicted_" + name] / unit) for row in each]
+        other = "coordinates" if grows == "clients" else "clients"
+        panels[f"{graph} graph, {each[0][other]:,} {other}"] = (grows, "processor seconds", curves)
+    return lines(panels)

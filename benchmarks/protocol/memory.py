@@ -1,0 +1,251 @@
+"""The most memory that a client and the server have had, of which the session itself is what is counted."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.harness import Row, Step
+from benchmarks.protocol.cost import lost_of
+from secagg import Bounded, Identity, Masking, Roster
+from secagg import run as run_session
+from secagg.crypto import SigningKey
+from secagg.encoding import packed_bytes
+from secagg.errors import ClientId
+from secagg.masking.choice import Adversary, GraphChoice
+from secagg.session import ClientSession, Contribute
+from transport.cohort import LocalProcesses
+
+CLAIM = (
+    "The server stays within four accumulators, the upload it has at hand and 2 KB for each pair of "
+    "neighbours, however many clients there are; a client within four vectors, its own among them, and 2 KB "
+    "for each other client; each besides has 1 MB of blocks. What a process takes that has played a session "
+    "of three is not counted."
+)
+LOST = 0.3
+Case = tuple[int, int, Adversary, GraphChoice]
+CASES: dict[str, list[Case]] = {
+    "quick": [
+        (5, 10**6, "semi-honest", "complete"),
+        (20, 10**6, "active", "complete"),
+        (100, 10**5, "semi-honest", "complete"),
+    ],
+    "full": [
+        (5, 10**6, "semi-honest", "complete"),
+        (100, 10**6, "semi-honest", "complete"),
+        (100, 10**6, "active", "complete"),
+        (4, 10**8, "semi-honest", "complete"),
+        (500, 10**4, "semi-honest", "complete"),
+        (500, 10**4, "active", "complete"),
+        (1000, 10**5, "semi-honest", "sparse"),
+        (1000, 10**4, "active", "sparse"),
+    ],
+}
+VALUE = np.float32(0.25)
+PAIR_BYTES = 2048
+FIXED_BYTES = 1 << 20  # blocks of keystream, zeros, codes and packed bytes, whatever the length
+CLIENT_BYTES = 2048  # a client's: keys, shares and set entries of another client
+_CLEAR_PEAK = "5"  # proc(5), clear_refs: the peak begins anew at what is resident now
+
+
+def cases(size: str) -> int:
+    return len(CASES[size])
+
+
+class Peak:
+    """Bytes resident, from now on, above what is resident now. Linux alone says it."""
+
+    def __init__(self) -> None:
+        run_session(Masking.for_cohort(3, Bounded(length=10, bound=1.0)), {u: np.zeros(10) for u in range(3)})
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text(_CLEAR_PEAK)
+        self._before = _resident("VmRSS")
+
+    def bytes(self) -> int:
+        return _resident("VmHWM") - self._before
+
+
+def _resident(what: str) -> int:
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what + ":")
+    ]
+    return 1024 * int(line.split()[1])
+
+
+def scheme_of(case: Case, roster: Roster | None) -> Masking:
+    n, m, adversary, graph = case
+    return Masking.for_cohort(
+        n, Bounded(length=m, bound=1.0), adversary=adversary, roster=roster, graph=graph
+    )
+
+
+# A message through a pipe: its length first, so that nobody takes more memory than the message for it.
+
+
+def send(pipe: Connection, message: bytes) -> None:
+    pipe.send(len(message))
+    pipe.send_bytes(message)
+
+
+def receive(pipe: Connection) -> bytearray:
+    message = bytearray(pipe.recv())
+    pipe.recv_bytes_into(message)
+    return message
+
+
+def server_process(case: Case, pipe: Connection) -> None:
+    """The session with all its clients beyond the pipe. At the end the peak, with the mean decoded too."""
+    roster = pipe.recv()
+    server = scheme_of(case, roster).server(range(case[0]), roster=roster)
+    peak = Peak()
+    while True:
+        for u in iter(pipe.recv, None):
+            server.receive(u, receive(pipe))
+        requests = server.advance()
+        if server.result is not None:
+            break
+        pipe.send((server.round, list(requests)))
+        for request in requests.values():
+            send(pipe, request)
+        del requests
+    mean, error = server.result.mean[""], server.result.error_bound[""]
+    taken = peak.bytes()
+    pipe.send(("done", (taken, bool(VALUE - error <= mean.min() and mean.max() <= VALUE + error))))
+
+
+def client_process(case: Case, pipe: Connection) -> None:
+    """Client 0 alone, whose vector is made in here. A key of its own: none crosses the pipe."""
+    key = SigningKey(os.urandom(32))
+    pipe.send(key.public)
+    roster = pipe.recv()
+    identity = Identity(0, roster, key) if roster else None
+    client = scheme_of(case, roster).client(0, vector_of(case[1]), identity=identity)
+    peak = Peak()
+    send(pipe, client.start())
+    while not client.done:
+        send(pipe, client.receive(receive(pipe)))
+    pipe.send(peak.bytes())
+
+
+def vector_of(m: int) -> Contribute:
+    return lambda task: np.full(m, VALUE, np.float32)
+
+
+def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+    for case in CASES[size]:
+        n, m, adversary, graph = case
+        step(f"{n} clients, {m:,} coordinates, {adversary}, {graph}")
+        yield run_case(case, seed)
+
+
+def run_case(case: Case, seed: int) -> Row:
+    """Three processes: the server, client 0, and this one, in which all the other clients are."""
+    n, m, adversary, graph = case
+    (to_server, server_end), (to_client, client_end) = Pipe(), Pipe()
+    with LocalProcesses() as processes:
+        processes.start("server", server_process, case, server_end)
+        processes.start("client 0", client_process, case, client_end)
+        server_end.close()
+        client_end.close()
+        public = to_client.recv()
+        roster, identities = (None, {}) if adversary == "semi-honest" else cohort_keys(n, public)
+        for pipe in (to_server, to_client):
+            pipe.send(roster)
+        scheme = scheme_of(case, roster)
+        others = {u: scheme.client(u, vector_of(m), identity=identities.get(u)) for u in range(1, n)}
+        server_peak, right = relay(others, lost_of(n - 1, LOST, seed), to_server, to_client)
+        client_peak = to_client.recv()
+    if not right:
+        raise AssertionError("the mean of equal vectors is not that vector")
+    word = 4 * m
+    upload = packed_bytes(m, scheme.ring_bits()[""])
+    pairs = n * scheme.degree // 2
+    return {
+        "clients": n,
+        "coordinates": m,
+        "adversary": adversary,
+        "graph": graph,
+        "pairs": pairs,
+        "accumulator_bytes": word,
+        "upload_bytes": upload,
+        "server_bytes": server_peak,
+        "server_allowed": 4 * word + upload + PAIR_BYTES * pairs + FIXED_BYTES,
+        "client_bytes": client_peak,
+        "client_allowed": 4 * word + CLIENT_BYTES * n + FIXED_BYTES,
+    }
+
+
+def cohort_keys(n: int, public: bytes) -> tuple[Roster, dict[ClientId, Identity]]:
+    """A roster of client 0, with that key, and of others with keys made here."""
+    keys = {u: SigningKey(os.urandom(32)) for u in range(1, n)}
+    roster = Roster(os.urandom(32), {0: public} | {u: key.public for u, key in keys.items()})
+    return roster, {u: Identity(u, roster, key) for u, key in keys.items()}
+
+
+def relay(
+    others: Mapping[ClientId, ClientSession],
+    lost: Collection[ClientId],
+    to_server: Connection,
+    to_client: Connection,
+) -> tuple[int, bool]:
+    """Messages to and fro. lost: one less than the ids of those that never upload."""
+    to_server.send(0)
+    send(to_server, receive(to_client))
+    for u, client in others.items():
+        to_server.send(u)
+        send(to_server, client.start())
+    while True:
+        to_server.send(None)
+        round, what = to_server.recv()
+        if round == "done":
+            return what
+        requests = {u: receive(to_server) for u in what}
+        for u in what:
+            if u == 0:
+                send(to_client, requests.pop(u))
+                reply = receive(to_client)
+            elif round == "masked-input" and u - 1 in lost:
+                continue
+            else:
+                reply = others[u].receive(requests.pop(u))
+            to_server.send(u)
+            send(to_server, reply)
+
+
+def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    header = (
+        "clients",
+        "coordinates",
+        "server is",
+        "graph",
+        "accumulator",
+        "the server",
+        "aim",
+        "a client",
+        "aim",
+    )
+    return header, [
+        (
+            str(row["clients"]),
+            f"{row['coordinates']:,}",
+            row["adversary"],
+            row["graph"],
+            *(
+                f"{row[name] / 1e6:,.1f} MB"
+                for name in (
+                    "accumulator_bytes",
+                    "server_bytes",
+                    "server_allowed",
+                    "client_bytes",
+                    "client_allowed",
+                )
+            ),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,120 @@
+"""Bytes of a session by round and role, as they crossed, beside the formula of masking.messages.traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.harness import Row, Step
+from benchmarks.played import play
+from benchmarks.protocol.cost import lost_of
+from secagg import Bounded, Masking, throwaway_identities
+from secagg.masking.choice import Adversary, GraphChoice
+from secagg.masking.messages import traffic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = (
+    "Every message is as long as the formula says; shares grow with the neighbours, keys with the cohort, "
+    "and only the masked input with the vector."
+)
+TASK = bytes(100)
+ROUNDS = ("join", "advertise-keys", "share-keys", "masked-input", "consistency-check", "unmasking")
+Case = tuple[int, int, float, Adversary, GraphChoice]  # clients, coordinates, lost before their upload
+_OF: tuple[tuple[Adversary, GraphChoice], ...] = (
+    ("semi-honest", "complete"),
+    ("semi-honest", "sparse"),
+    ("active", "complete"),
+    ("active", "sparse"),
+)
+CASES: dict[str, list[Case]] = {
+    "quick": [(n, 1000, 0.1, *of) for n in (50, 100) for of in _OF],
+    "full": [
+        *((n, 1000, 0.1, *of) for n in (50, 100, 200, 400) for of in _OF),
+        *((100, m, 0.1, *of) for m in (10_000, 100_000) for of in _OF[1:3]),
+        *((100, 1000, lost, *of) for lost in (0.0, 0.3) for of in _OF),
+    ],
+}
+
+
+def cases(size: str) -> int:
+    return len(CASES[size])
+
+
+def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+    """The client that stayed and has the longest id."""
+    for n, m, part, adversary, graph in CASES[size]:
+        step(f"{n} clients, {m:,} coordinates, {part:.0%} lost, {adversary}, {graph}")
+        roster, identities = throwaway_identities(range(n)) if adversary == "active" else (None, None)
+        scheme = Masking.for_cohort(
+            n, Bounded(length=m, bound=1.0), adversary=adversary, roster=roster, graph=graph
+        )
+        lost = lost_of(n, part, seed)
+        costs, total = play(
+            scheme,
+            lambda u, m=m: lambda task: np.zeros(m, np.float32),  # type: ignore[misc]
+            task=TASK,
+            drop={"masked-input": lost},
+            identities=identities,
+        )
+        u, U3 = max(total.survivors), sorted(total.survivors)
+        # How many neighbours stand around u, which ones hardly matters: ids of one length.
+        holders = None if scheme.complete else range(u - scheme.degree, u)
+        said = traffic(scheme, len(TASK), u, range(n), range(n), U3, U3 if roster else None, holders)
+        yield {
+            "clients": n,
+            "coordinates": m,
+            "lost": len(lost),
+            "adversary": adversary,
+            "graph": graph,
+            "degree": scheme.degree,
+            "up": {round: each[u] for round, each in costs.up.items()},
+            "down": {round: each[u] for round, each in costs.down.items()},
+            "formula_up": {round: up for round, (up, _) in said.items()},
+            "formula_down": {round: down for round, (_, down) in said.items()},
+            "server_received": sum(sum(each.values()) for each in costs.up.values()),
+            "server_sent": sum(sum(each.values()) for each in costs.down.values()),
+        }
+
+
+def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Two lines a case: what the client sends, what it receives."""
+    rounds = list(dict.fromkeys(round for row in reversed(rows) for round in row["up"]))
+    rounds.sort(key=ROUNDS.index)
+    cells = []
+    for row in rows:
+        for way, server, verb in (("up", "server_received", "sends"), ("down", "server_sent", "receives")):
+            case = (case_of(row), str(row["degree"])) if way == "up" else ("", "")
+            sizes = (f"{row[way][round]:,}" if round in row[way] else "" for round in rounds)
+            total = f"{sum(row[way].values()):,}"
+            off = f"{off_formula(row):.2%}" if way == "up" else ""
+            cells.append((*case, verb, *sizes, total, off, f"{row[server] / 1e6:.1f} MB"))
+    return ("case", "k", "a client", *rounds, "in all", "off formula", "the server's end"), cells
+
+
+def case_of(row: Row) -> str:
+    return (
+        f"{row['clients']} clients, {row['coordinates']:,} coordinates, {row['lost']} lost, "
+        f"{row['adversary']}, {row['graph']}"
+    )
+
+
+def off_formula(row: Row) -> float:
+    """Part of all bytes. Not 0 on a sparse graph alone, where it depends on the length of a few ids."""
+    measured = sum(row["up"].values()) + sum(row["down"].values())
+    said = sum(row["formula_up"].values()) + sum(row["formula_down"].values())
+    return abs(measured - said) / said
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    from benchmarks.plots import bars
+
+    names = [case_of(row) for row in rows]
+    panels = {
+        "a client sends, kB": [{r: size / 1000 for r, size in row["up"].items()} for row in rows],
+        "a client receives, kB": [{r: size / 1000 for r, size in row["down"].items()} for row in rows],
+    }
+    return bars(names, panels)

@@ -1,0 +1,143 @@
+"""The benchmarks run, at a size at which they say nothing; what is committed of them says what it should."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from benchmarks import harness
+from benchmarks.protocol import cost, growth, masks, memory, scale, traffic, upload, workers
+
+QUIET = Console(quiet=True)
+
+
+def committed(name: str) -> Sequence[Mapping[str, Any]]:
+    record = harness.read("protocol", name)
+    assert record["size"] == "full"
+    return record["rows"]
+
+
+def only(rows: Sequence[Mapping[str, Any]], **of: Any) -> Mapping[str, Any]:
+    (row,) = [row for row in rows if all(row[name] == value for name, value in of.items())]
+    return row
+
+
+# They run
+
+
+TINY: dict[Any, dict[str, Any]] = {
+    cost: {"CLIENTS": (12,), "LENGTH": 100},
+    growth: {"CASES": [("clients", n, 50, "complete") for n in (6, 9)], "_LEAST_SECONDS": 1e-9},
+    masks: {"LENGTHS": (1000,), "BYTES": 1 << 14, "REPETITIONS": 1},
+    memory: {"CASES": [(4, 1000, "active", "complete"), (4, 1000, "semi-honest", "complete")]},
+    traffic: {"CASES": [(6, 50, 0.2, "active", "complete"), (50, 50, 0.2, "semi-honest", "sparse")]},
+    workers: {"CASES": [(5, 1000)], "REPETITIONS": 1},
+}
+
+
+@pytest.mark.parametrize("benchmark", TINY, ids=lambda module: module.__name__.split(".")[-1])
+def test_it_runs_and_its_table_has_a_cell_for_each_column(
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in TINY[benchmark].items():
+        if isinstance(getattr(benchmark, name), dict):
+            monkeypatch.setitem(getattr(benchmark, name), "quick", value)
+        else:
+            monkeypatch.setattr(benchmark, name, value)
+    monkeypatch.setattr(workers, "POOLS", {"threads": workers.POOLS["threads"]})
+    monkeypatch.setattr(workers, "warm", abs)
+    steps: list[str] = []
+    rows = list(benchmark.run("quick", 0, steps.append))
+    assert len(rows) >= benchmark.cases("quick")
+    assert steps
+    header, cells = benchmark.table(rows)
+    assert cells
+    assert {len(line) for line in cells} == {len(header)}
+    harness.show(benchmark, rows, QUIET)
+    if hasattr(benchmark, "plot"):
+        assert benchmark.plot(rows).axes
+
+
+def test_a_session_with_losses_in_every_round_is_exact() -> None:
+    row = scale.run_case(60, "active", seed=0)
+    assert row["exact"]
+    assert all(row["lost"].values())
+    assert len(scale.table([row])[1][0]) == len(scale.table([row])[0])
+
+
+def test_measured_bytes_are_those_of_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [(20, 100, 0.2, adversary, "complete") for adversary in ("semi-honest", "active")]
+    monkeypatch.setitem(traffic.CASES, "quick", cases)
+    for row in traffic.run("quick", 0, lambda what: None):
+        assert row["up"] == row["formula_up"]
+        assert row["down"] == row["formula_down"]
+
+
+def test_a_wrong_mean_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = cost.play
+
+    def wrong(*args: Any, **kwargs: Any) -> Any:
+        costs, result = right(*args, **kwargs)
+        result.codes[""][0] += 100_000
+        return costs, result
+
+    monkeypatch.setattr(cost, "play", wrong)
+    scheme = growth.Masking.for_cohort(5, growth.Bounded(length=10, bound=1.0))
+    with pytest.raises(AssertionError, match="is not that vector"):
+        cost.measure(scheme, None, {1}, seed=0)
+
+
+# What is committed says what the documents say
+
+
+def test_masks_take_little_more_than_their_cipher() -> None:
+    assert all(row["ratio"] >= 0.75 for row in committed("masks"))
+
+
+def test_the_committed_sessions_were_exact_and_as_large_as_is_said() -> None:
+    rows = committed("scale")
+    assert all(row["exact"] for row in rows)
+    assert {(1000, "active"), (5000, "semi-honest")} <= {(row["clients"], row["adversary"]) for row in rows}
+
+
+def test_the_committed_uploads_are_those_of_the_formula() -> None:
+    rows = list(upload.run("full", 0, lambda what: None))
+    assert committed("upload") == rows
+    within = {(r["clients"], r["adversary"], r["dropout"]) for r in rows if r["above"] <= 0.01}
+    assert {(100, "active", 0.3), (1000, "semi-honest", 0.3), (1000, "active", 0.1)} <= within
+
+
+def test_flower_takes_as_many_times_as_long_as_is_said() -> None:
+    rows = [row for row in committed("flower") if row["clients"] == 100 and row["graph"] == "complete"]
+    alike = only(rows, who="this project", bits=22)
+    assert alike["client_ratio"] >= 20
+    assert alike["server_ratio"] >= 300
+    assert alike["upload_ratio"] <= 0.45
+
+
+def test_memory_stays_within_its_aims() -> None:
+    rows = committed("memory")
+    assert max(row["coordinates"] for row in rows) == 10**8
+    assert all(row["server_bytes"] <= row["server_allowed"] for row in rows)
+    assert all(row["client_bytes"] <= row["client_allowed"] for row in rows)
+
+
+@pytest.mark.parametrize(("graph", "client_ms", "server_s"), [("complete", 250, 25), ("sparse", 60, 3)])
+def test_a_thousand_clients_cost_what_was_aimed_at(graph: str, client_ms: float, server_s: float) -> None:
+    row = only(committed("cost"), clients=1000, graph=graph, adversary="semi-honest")
+    assert statistics.median(row["client_ms"]) <= client_ms
+    assert statistics.median(row["server_s"]) <= server_s
+
+
+def test_growth_was_measured_as_far_as_is_said() -> None:
+    rows = committed("growth")
+    assert max(row["clients"] for row in rows) == 10_000
+    assert max(row["coordinates"] for row in rows) == 10**8
+
+
+def test_committed_traffic_is_that_of_the_formula() -> None:
+    assert all(traffic.off_formula(row) <= 0.001 for row in committed("traffic"))
