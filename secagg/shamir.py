@@ -6,6 +6,7 @@ field arithmetic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -55,16 +56,26 @@ def is_share(value: bytes) -> bool:
 
 @lru_cache(maxsize=8)
 def _weights_at_zero(points: tuple[int, ...], prime: int) -> tuple[int, ...]:
-    """Lagrange's coefficients at 0: with L(x) = prod (x - x_j), weight i is L(0) / (-x_i L'(x_i)).
+    """Lagrange's coefficients at 0: weight i is the product over j != i of x_j / (x_j - x_i).
 
-    Cached: one unmasking rebuilds every secret from the same t holders.
+    As fractions of integers: points are small, and one division modulo the prime does for all. Cached: on
+    the complete graph one unmasking rebuilds every secret from the same t holders.
     """
-    field, polynomials = _field(prime)
-    vanishing = polynomials([1])
-    for x in points:
-        vanishing *= polynomials([-x, 1])
-    slopes = vanishing.derivative().multipoint_evaluate(list(points))
-    return tuple(int(vanishing[0] / (field(-x) * slope)) for x, slope in zip(points, slopes, strict=True))
+    above = math.prod(points)
+    below = [x * math.prod([other - x for other in points if other != x]) for x in points]
+    return tuple(above * inverse % prime for inverse in _inverses(below, prime))
+
+
+def _inverses(values: Sequence[int], prime: int) -> list[int]:
+    """Of each value, none of them 0, modulo the prime; by one inversion (Montgomery's trick)."""
+    products = [1]
+    for value in values:
+        products.append(products[-1] * value % prime)
+    inverse, inverses = pow(products[-1], -1, prime), []
+    for value, before in zip(reversed(values), reversed(products[:-1]), strict=True):
+        inverses.append(inverse * before % prime)
+        inverse = inverse * value % prime
+    return inverses[::-1]
 
 
 def recon(shares: Mapping[int, int], prime: int = PRIME) -> int:
