@@ -62,6 +62,9 @@ class Instructions(msgspec.Struct, frozen=True, array_like=True, tag="train", fo
     seed: int
 
 
+_instructions = msgspec.msgpack.Decoder(Instructions)  # made once: see secagg.wire.decodes
+
+
 def write_instructions(
     config: RunConfig, run: bytes, round: int, model: Description, parameters: NDArray[np.float32]
 ) -> bytes:
@@ -87,7 +90,7 @@ def read_instructions(task: bytes) -> tuple[Instructions, torch.nn.Module]:
     Raises: RemoteProtocolError if the task is anything else.
     """
     try:
-        instructions = msgspec.msgpack.decode(task, type=Instructions)
+        instructions = _instructions.decode(task)
         description = instructions.model
         vector = np.frombuffer(instructions.parameters, "<f4")
         with torch.device("meta"):  # shapes only: the task decides nothing about memory but by its length

@@ -19,7 +19,7 @@ from secagg.identity import Identity, Roster
 from secagg.parallel import Executor
 from secagg.params import MAX_VECTORS, Parameters, check_cohort, named, named_values
 from secagg.session import Aggregate, Contribute, Once, weights
-from secagg.wire import Join, Message, Raw, Task, check_join, decode, encode
+from secagg.wire import Join, Message, Raw, Task, check_join, decode, decodes, encode
 
 ROUNDS = ("join", "input")
 NONCE = bytes(32)  # nothing is bound to it: there are no keys
@@ -29,6 +29,9 @@ class Input(Message, frozen=True, tag="input"):
     """u -> server: its vectors, in the clear."""
 
     vectors: Annotated[list[memoryview], msgspec.Meta(max_length=MAX_VECTORS)]
+
+
+decodes(Input)
 
 
 class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):

@@ -148,12 +148,16 @@ def _other(offered: Spec | None, allowed: Spec | None) -> str:
     )
 
 
+_offers: msgspec.msgpack.Decoder[Masking | Plain] = msgspec.msgpack.Decoder(Masking | Plain)
+"""Made here, once: see `wire.decodes`."""
+
+
 def read_offer(offer: bytes) -> Masking | Plain:
     """Raises: RemoteProtocolError unless these are the canonical bytes of possible parameters."""
     if len(offer) > MAX_OFFER_BYTES:
         raise RemoteProtocolError(f"an offer of {len(offer)} bytes; at most {MAX_OFFER_BYTES} are read")
     try:
-        scheme = msgspec.msgpack.decode(offer, type=Masking | Plain)
+        scheme = _offers.decode(offer)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not the parameters of a session: {error}") from None
     except LocalProtocolError as error:

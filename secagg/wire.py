@@ -6,7 +6,7 @@ Two messages every scheme shares stand here: a client's Join, and the Task that 
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -26,7 +26,17 @@ Raw = bytes | bytearray | memoryview
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """An array whose first entry is the message's name."""
+    """An array whose first entry is the message's name. Each kind is told to `decodes`."""
+
+
+_decoders: dict[type[Message], msgspec.msgpack.Decoder[Any]] = {}
+
+
+def decodes(*kinds: type[Message]) -> None:
+    """What arrives may be of these kinds. Called where they are imported: msgspec (0.22) can crash where two
+    threads decode a type for the first time at once.
+    """
+    _decoders.update({kind: msgspec.msgpack.Decoder(kind) for kind in kinds})
 
 
 class Join(Message, frozen=True, tag="join"):
@@ -42,6 +52,8 @@ class Task(Message, frozen=True, tag="task"):
     nonce: Key
     task: Annotated[bytes, msgspec.Meta(max_length=MAX_TASK_BYTES)]
 
+
+decodes(Join, Task)
 
 M = TypeVar("M", bound=Message)
 
@@ -59,7 +71,7 @@ def decode(kind: type[M], data: Raw) -> M:
     left over, ids that do not ascend, or another encoding of the same message.
     """
     try:
-        message = msgspec.msgpack.decode(data, type=kind)
+        message: M = _decoders[kind].decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a {kind.__struct_config__.tag} message: {error}") from None
     if _encoder.encode(message) != data:

@@ -320,8 +320,9 @@ class _Talk:
     def say(self, message: bytes) -> None:
         self._outgoing = Outgoing(self._id, self._said, message)
         self._said += 1
+        announcement = self._outgoing.announce()  # the digest first: from here on it is the network's time
         self._tell_progress(0)
-        self._peer._send(*self._outgoing.announce())
+        self._peer._send(*announcement)
 
     def step(self, received: tuple[ServerFrame, Raw | None]) -> None:
         """Raises: RemoteProtocolError; _SessionOverError when the server ends the session."""

@@ -183,16 +183,15 @@ class Outgoing:
 @dataclass
 class Incoming:
     """A message on its way in: nothing of it counts before it is whole and has its digest. It takes as much
-    memory as has arrived, whatever was announced.
+    memory as has arrived, whatever was announced, and its pieces are put together once.
     """
 
     announce: Announce
-    buffer: bytearray = field(repr=False)
+    pieces: list[Raw] = field(default_factory=list, repr=False)
+    received: int = 0
     requested: int = 0
-
-    @property
-    def received(self) -> int:
-        return len(self.buffer)
+    # Fed with each piece as it comes, while the processor's cache still has it.
+    _digest: hashlib._Hash = field(default_factory=hashlib.sha256, repr=False)
 
     @classmethod
     def of(cls, announce: Announce, payload: Raw | None, limit: int) -> Incoming:
@@ -201,11 +200,11 @@ class Incoming:
             raise RemoteProtocolError(f"announced {announce.size} bytes; at most {limit} can be due")
         if (payload is not None) != (announce.size <= CHUNK_BYTES):
             raise RemoteProtocolError("a short message comes with its announcement, a long one in chunks")
-        incoming = cls(announce, bytearray())
+        incoming = cls(announce)
         if payload is not None:
             if len(payload) != announce.size:
                 raise RemoteProtocolError(f"{len(payload)} bytes where {announce.size} were announced")
-            incoming.buffer += payload
+            incoming._append(payload)
         return incoming
 
     def pulls(self) -> Iterator[Pull]:
@@ -223,17 +222,24 @@ class Incoming:
             raise RemoteProtocolError("a chunk that is not the next one asked for")
         if len(payload) != min(CHUNK_BYTES, self.announce.size - self.received):
             raise RemoteProtocolError(f"a chunk of {len(payload)} bytes")
-        self.buffer += payload
+        self._append(payload)
+
+    def _append(self, payload: Raw) -> None:
+        self._digest.update(payload)
+        self.pieces.append(payload)
+        self.received += len(payload)
 
     @property
     def complete(self) -> bool:
         return self.received == self.announce.size
 
-    def message(self) -> bytearray:
+    def message(self) -> bytes:
         """The whole message. Raises: RemoteProtocolError if its digest is not the announced one."""
-        if hashlib.sha256(self.buffer).digest() != self.announce.digest:
+        if self._digest.digest() != self.announce.digest:
             raise RemoteProtocolError("a message with another digest than announced")
-        return self.buffer
+        message = b"".join(self.pieces)
+        self.pieces.clear()
+        return message
 
 
 def wire_bytes(size: int, number: int) -> tuple[int, int]:

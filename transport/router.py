@@ -122,10 +122,14 @@ class Router:
 
     def probe(self) -> frozenset[ClientId]:
         """Who has gone since the last call. Also tells the clients that this server lives."""
+        blocked = [u for u, queue in self._backlog.items() if queue]
+        due = time.monotonic() - self._pinged > PING_SECONDS
+        if not blocked and not due:
+            return frozenset()
         before = self.connected
-        for u in before:
+        for u in blocked:
             self._flush(u)
-        if time.monotonic() - self._pinged > PING_SECONDS:
+        if due:
             self._pinged = time.monotonic()
             for u in self.connected:
                 if not self._backlog[u]:

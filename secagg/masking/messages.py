@@ -22,6 +22,7 @@ from secagg.wire import (
     Key,
     Message,
     Task,
+    decodes,
     size_of_bytes,
     size_of_header,
     size_of_int,
@@ -140,6 +141,12 @@ class Unmasking(Message, frozen=True, tag=UNMASKING):
     """u -> server: of every dealer in U2 one share, of one of two kinds. Both of one cannot be said."""
 
     shares: dict[Id, SelfMaskShare | PairKeyShare]
+
+
+decodes(
+    *(AdvertiseKeys, ShareKeysRequest, ShareKeys, MaskedInputRequest, MaskedInput),
+    *(ConsistencyCheckRequest, ConsistencyCheck, UnmaskingRequest, SignedUnmaskingRequest, Unmasking),
+)
 
 
 class _Sizes(NamedTuple):

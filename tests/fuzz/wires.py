@@ -144,7 +144,7 @@ def uploads(which: int, data: bytes) -> str:
             except RemoteProtocolError as error:
                 running.lose(ONE, str(error))
             running.stage_uploads(60.0)
-            room = sum(len(incoming.buffer) for incoming in running.incoming.values())
+            room = sum(len(piece) for incoming in running.incoming.values() for piece in incoming.pieces)
             assert room <= scheme.largest_upload
     return running.lost.get(ONE) or ("waiting" if ONE in running.waiting_for else TAKEN)
 
@@ -179,7 +179,7 @@ def downloads(which: int, data: bytes) -> str:
         try:
             for parts in dialogue(data):
                 talk.step(frames.decode_from_server(parts))
-                room = len(talk._incoming.buffer) if talk._incoming else 0
+                room = sum(map(len, talk._incoming.pieces)) if talk._incoming else 0
                 assert room <= transport.client.MAX_TASK_BYTES + scheme.largest_upload
         except RemoteProtocolError as refusal:
             return str(refusal)

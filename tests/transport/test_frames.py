@@ -253,9 +253,9 @@ def test_no_more_is_asked_for_than_the_window(size: int, delivered: list[int]) -
 def test_a_message_takes_the_room_of_what_has_arrived_whatever_was_announced() -> None:
     outgoing, incoming = long()
     first, *_ = [outgoing.chunk(pull) for pull in list(incoming.pulls())]
-    assert len(incoming.buffer) == 0
+    assert incoming.pieces == []
     incoming.add(*first)
-    assert len(incoming.buffer) == CHUNK_BYTES
+    assert [len(piece) for piece in incoming.pieces] == [CHUNK_BYTES]
 
 
 def test_chunks_come_in_order_and_only_when_asked_for() -> None:
@@ -347,7 +347,7 @@ def test_messages_are_shown_by_no_repr() -> None:
     for pull in list(incoming.pulls()):
         incoming.add(*outgoing.chunk(pull))
     assert "message=" not in repr(outgoing)
-    assert "buffer=" not in repr(incoming)
+    assert "pieces=" not in repr(incoming)
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "two\nlines", "\u202e"])

@@ -127,8 +127,8 @@ class Kept(transport.server._Running):
 
     def stage_uploads(self, left: float) -> None:
         super().stage_uploads(left)
-        buffers = sum(len(incoming.buffer) > 0 for incoming in self.incoming.values())
-        self.most = max(self.most, len(self.staged), buffers)
+        begun = sum(len(incoming.pieces) > 0 for incoming in self.incoming.values())
+        self.most = max(self.most, len(self.staged), begun)
 
     @property
     def empty(self) -> bool:
@@ -205,6 +205,20 @@ def test_the_network_changes_no_code(session: Session) -> None:
     there = session.cohort.aggregate(scheme, os.urandom(16))
     here = run(scheme, {u: vector(u, SHORT) for u in EVERYBODY}, task=b"task", rounding_seeds=seeds)
     np.testing.assert_array_equal(there.codes[""], here.codes[""])
+
+
+def test_the_sum_is_unmasked_on_the_executor_that_is_given(session: Session, federation: Federation) -> None:
+    class Counting(ThreadPoolExecutor):
+        tasks = 0
+
+        def submit(self, *args: Any, **named: Any) -> Any:
+            self.tasks += 1
+            return super().submit(*args, **named)
+
+    session.start(*EVERYBODY)
+    with Counting(2) as executor:
+        assert session.run(scheme_of("masking", N, SHORT), executor=executor) == EVERYBODY
+    assert executor.tasks > 0
 
 
 @every_scheme

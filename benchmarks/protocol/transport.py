@@ -1,0 +1,442 @@
+"""Uploads through the transport, beside bare ZeroMQ sockets that move as much between as many processes.
+
+A repetition starts a server process and a few client processes, each with its share of the clients. Once
+every client is connected and has its message, and its digest, all are let go at once; the time runs until the
+server has the last message. Repetitions of the three kinds take turns, each in processes of its own:
+
+bare       a ROUTER, and a DEALER for each client, under CURVE. The server lets as many clients send at a
+           time as the transport does, each its whole message, and looks at nothing but lengths.
+transport  `transport.serve` and `transport.join`; the session takes whole messages and does not add them.
+plain      the same, and it does: the scheme's work, in the one thread that also receives.
+
+On a machine of two cores all of this shares them, and what the transport does beside (the server's SHA-256,
+one copy, Python) costs as much as if it were done in turn; on more it runs beside CURVE's thread.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from benchmarks.harness import Row, Step
+from secagg import Aggregate, Bounded, Plain, Policy
+from secagg.errors import ClientId
+from secagg.record import Around, RecordedClient
+from secagg.session import ServerSession
+from secagg.wire import Raw
+from transport import RoundReport, join, serve
+from transport.client import Progress
+from transport.cohort import LocalProcesses, lay_out_keys
+from transport.frames import CHUNK_BYTES
+from transport.keys import read_private, read_public
+from transport.server import MAX_STAGED
+
+CLAIM = (
+    "Uploads of 4 MB from 200 clients are within 1 % of their messages on the wire; wanted besides are "
+    "70 % of what bare ZeroMQ sockets under CURVE move."
+)
+KINDS = ("bare", "transport", "plain")
+TIMEOUT = 120.0  # seconds, of everything that waits: nothing does unless something is broken
+GO = b"go"
+
+
+@dataclass(frozen=True)
+class Case:
+    """clients, each with `length` coordinates of 4 bytes, spread evenly over so many processes."""
+
+    clients: int
+    length: int
+    processes: int
+    repetitions: int
+
+
+CASES = {"quick": Case(20, 1_000_000, 2, 3), "full": Case(200, 1_000_000, 4, 7)}
+
+
+@dataclass
+class Taken:
+    """What a server saw. seconds: from letting the clients go to the last message's end. messages: bytes of
+    their messages. frames: bytes of all frames, both ways. tcp: bytes of the TCP connections, both ways, as
+    the kernel counts them; None where it does not tell. scheme: seconds in the session's `receive`.
+    processor: seconds of the server's process, all threads. exact: whether the sum, if there is one, is that
+    of all vectors.
+    """
+
+    seconds: float = 0.0
+    messages: int = 0
+    frames: int = 0
+    tcp: int | None = None
+    scheme: float = 0.0
+    processor: float = 0.0
+    exact: bool = True
+
+
+def tcp_bytes() -> int | None:
+    """Payload of all TCP connections this process has, sent and received. None where it cannot be had.
+
+    ZeroMQ does not show its connections, but they are files of this process.
+    """
+    total = 0
+    try:
+        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return None
+    for descriptor in descriptors:
+        with suppress(OSError):  # not a socket
+            with socket.socket(fileno=os.dup(descriptor)) as connection:
+                info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
+            total += sum(struct.unpack_from("=QQ", info, 120))  # tcpi_bytes_acked, tcpi_bytes_received
+    return total
+
+
+class Start:
+    """All processes wait for each other; then the server looks at the clock and lets the clients go."""
+
+    def __init__(self, processes: int) -> None:
+        spawn = get_context("spawn")
+        self._ready, self._go = spawn.Barrier(processes + 1), spawn.Event()
+
+    def wait(self) -> None:
+        """A client's process."""
+        self._ready.wait(TIMEOUT)
+        if not self._go.wait(TIMEOUT):
+            raise TimeoutError("the server never said go")
+
+    def give(self) -> Watch:
+        """The server's."""
+        self._ready.wait(TIMEOUT)
+        watch = Watch()
+        self._go.set()
+        return watch
+
+
+@dataclass
+class Watch:
+    """Clock and counters as they stood when it was made."""
+
+    tcp: int | None = field(default_factory=tcp_bytes)
+    processor: float = field(default_factory=time.process_time)
+    begun: float = field(default_factory=time.monotonic)
+
+    def stop(self, taken: Taken) -> None:
+        taken.seconds = time.monotonic() - self.begun
+        taken.processor = time.process_time() - self.processor
+        after = tcp_bytes()
+        taken.tcp = None if after is None or self.tcp is None else after - self.tcp
+
+
+# With bare sockets
+
+
+def bare_server(case: Case, size: int, folder: Path, start: Start, pipe: Connection) -> None:
+    """size: bytes of a client's message."""
+    key, taken = read_private(folder / "server.key"), Taken()
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.curve_server, router.linger = True, 1000
+        router.curve_secretkey, router.curve_publickey = key.curve_secret, key.curve_public
+        router.rcvtimeo = int(TIMEOUT * 1000)
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        pipe.send(f"tcp://127.0.0.1:{port}")
+        waiting = [router.recv_multipart()[0] for _ in range(case.clients)]  # each says that it is there
+        missing, unfinished = dict.fromkeys(waiting, size), case.clients
+        watch = start.give()
+        for _ in range(min(MAX_STAGED, len(waiting))):
+            router.send_multipart([waiting.pop(), GO])
+        while unfinished:
+            route, part = router.recv_multipart(copy=False)
+            taken.messages += len(part)
+            missing[route.bytes] -= len(part)
+            if missing[route.bytes] == 0:
+                unfinished -= 1
+                if waiting:
+                    router.send_multipart([waiting.pop(), GO])
+        watch.stop(taken)
+        for route in missing:
+            router.send_multipart([route, b""])
+    taken.frames = taken.messages
+    pipe.send(taken)
+
+
+def bare_clients(
+    case: Case, size: int, folders: Sequence[Path], ids: Sequence[int], start: Start, endpoint: str
+) -> None:
+    """One thread for all, each with a message of its own; it is sent when asked for, and not copied."""
+    poller, messages = zmq.Poller(), {}
+    with zmq.Context() as context:
+        for u in ids:
+            key = read_private(folders[u] / "client.key")
+            dealer = context.socket(zmq.DEALER)
+            dealer.linger = 0
+            dealer.curve_serverkey = read_public(folders[u] / "server.pub").curve
+            dealer.curve_secretkey, dealer.curve_publickey = key.curve_secret, key.curve_public
+            dealer.connect(endpoint)
+            dealer.send(b"ready")
+            messages[dealer] = os.urandom(size)
+            poller.register(dealer, zmq.POLLIN)
+        start.wait()
+        while messages:
+            for dealer, _ in poller.poll():
+                if dealer.recv() == GO:
+                    for at in range(0, size, CHUNK_BYTES):
+                        dealer.send(memoryview(messages[dealer])[at : at + CHUNK_BYTES], copy=False)
+                else:
+                    poller.unregister(dealer)
+                    del messages[dealer]
+                    dealer.close()
+
+
+# Through the transport
+
+
+def vector(u: int, length: int) -> NDArray[np.float32]:
+    """Client u's: 1024ths, so that every sum is exact."""
+    return ((np.arange(length) + u) % 1024 / 1024).astype(np.float32)
+
+
+def scheme_of(case: Case) -> Plain:
+    return Plain.for_cohort(case.clients, Bounded(length=case.length, bound=1.0), small_cohort=True)
+
+
+class Timed(Around):
+    """A server session whose `receive` is timed in the upload round; the last message stops the watch."""
+
+    def __init__(self, session: ServerSession, taken: Taken, watch: Callable[[], Watch]) -> None:
+        super().__init__(session)
+        self._taken, self._watch = taken, watch
+
+    def advance(self) -> dict[ClientId, bytes]:
+        return self._session.advance()
+
+    def receive(self, sender: ClientId, message: Raw) -> None:
+        if self.round == "join":
+            return self._session.receive(sender, message)
+        begun = time.monotonic()
+        self._take(sender, message)
+        self._taken.scheme += time.monotonic() - begun
+        self._taken.messages += len(message)
+        if not self.waiting_for:
+            self._watch().stop(self._taken)
+        return None
+
+    def _take(self, sender: ClientId, message: Raw) -> None:
+        self._session.receive(sender, message)
+
+
+class NotAdding(Timed):
+    """It counts who has sent a message, and has no sum."""
+
+    def __init__(self, session: ServerSession, taken: Taken, watch: Callable[[], Watch]) -> None:
+        super().__init__(session, taken, watch)
+        self._here: set[ClientId] = set()
+        self._result: Aggregate | None = None
+
+    @property
+    def waiting_for(self) -> frozenset[ClientId]:
+        return super().waiting_for - self._here
+
+    @property
+    def result(self) -> Aggregate | None:
+        return self._result
+
+    def _take(self, sender: ClientId, message: Raw) -> None:
+        self._here.add(sender)
+
+    def advance(self) -> dict[ClientId, bytes]:
+        if self.round == "join":
+            return super().advance()
+        self._result = Aggregate(frozenset(self._here), {}, {}, {}, {})
+        return {}
+
+
+class Instrumented:
+    """A scheme whose server sessions are wrapped."""
+
+    def __init__(self, scheme: Plain, wrap: Callable[[ServerSession], ServerSession]) -> None:
+        self._scheme, self._wrap = scheme, wrap
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scheme, name)
+
+    def server(self, *args: Any, **named: Any) -> ServerSession:
+        return self._wrap(self._scheme.server(*args, **named))
+
+
+def server(case: Case, adds: bool, folder: Path, start: Start, pipe: Connection) -> None:
+    """adds: whether the session does its own work."""
+    taken, reports = Taken(), {}
+
+    def remember(report: RoundReport) -> None:
+        reports[report.round] = report
+
+    with serve("tcp://127.0.0.1:*", folder / "server.key", folder / "roster") as cohort:
+        pipe.send(cohort.endpoint)
+        cohort.wait_for_clients(case.clients, TIMEOUT)
+        with ThreadPoolExecutor(1) as starter:  # this thread is in `aggregate` when the clients are let go
+            watch = starter.submit(start.give).result
+            wrapped = Timed if adds else NotAdding
+            scheme = Instrumented(scheme_of(case), lambda session: wrapped(session, taken, watch))
+            total = cohort.aggregate(scheme, watch=remember)  # type: ignore[arg-type]
+    if adds:
+        expected = sum((vector(u, case.length) for u in range(case.clients)), np.zeros(case.length))
+        taken.exact = bool(np.array_equal(total.sum[""], expected))
+    taken.exact &= len(total.survivors) == case.clients
+    taken.frames = reports["input"].wire_up + reports["input"].wire_down
+    pipe.send(taken)
+
+
+class InTurn(RecordedClient):
+    """A client session that makes its message when no other of its process does: it takes several copies."""
+
+    _turn = threading.Lock()
+
+    def receive(self, message: Raw) -> bytes | None:
+        with self._turn:
+            return self._session.receive(message)
+
+
+def clients(case: Case, folders: Sequence[Path], ids: Sequence[int], start: Start, endpoint: str) -> None:
+    """A thread for each; none announces its vector before all have theirs."""
+    ready = threading.Barrier(len(ids), action=start.wait)
+    policy = Policy(schemes=frozenset({"plain"}), adversary="semi-honest", smallest_cohort=1)
+
+    def hold() -> Progress:
+        held = False
+
+        def progress(round: str, sent: int, size: int) -> None:
+            nonlocal held
+            if round == "input" and not held:
+                held = True
+                ready.wait(TIMEOUT)
+
+        return progress
+
+    def contribute(u: int) -> None:
+        try:
+            session(u)
+        except BaseException as error:
+            ready.abort()  # nobody waits for one that failed
+            if not isinstance(error, threading.BrokenBarrierError):
+                print(f"client {u}: {error!r}", file=sys.stderr, flush=True)
+            raise
+
+    def session(u: int) -> None:
+        files = {name: folders[u] / file for name, file in FILES.items()}
+        with join(endpoint, **files, policy=policy, patience=TIMEOUT) as peer:
+            done = peer.contribute(lambda task: vector(u, case.length), progress=hold(), instrument=InTurn)
+            if done is None or not done.summed:
+                raise RuntimeError(f"client {u} was not summed: {done and done.reason}")
+
+    with ThreadPoolExecutor(len(ids)) as threads:
+        list(threads.map(contribute, ids))
+
+
+FILES = {"key": "client.key", "server": "server.pub", "roster": "roster"}
+
+
+# What is measured
+
+
+def repetition(kind: str, case: Case) -> Taken:
+    """One of one kind, in processes of its own."""
+    size = 4 * case.length
+    start, (here, there) = Start(case.processes), Pipe()
+    with TemporaryDirectory() as folder, LocalProcesses() as processes:
+        of_server, of_clients = lay_out_keys(Path(folder), case.clients)
+        if kind == "bare":
+            processes.start("server", bare_server, case, size, of_server, start, there)
+        else:
+            processes.start("server", server, case, kind == "plain", of_server, start, there)
+        there.close()
+        endpoint = _received(here, processes)
+        for i in range(case.processes):
+            ids = range(i, case.clients, case.processes)
+            if kind == "bare":
+                processes.start(f"{i}", bare_clients, case, size, of_clients, ids, start, endpoint)
+            else:
+                processes.start(f"{i}", clients, case, of_clients, ids, start, endpoint)
+        taken: Taken = _received(here, processes)
+        codes = processes.wait(TIMEOUT)
+    if any(codes.values()) or not taken.exact:
+        raise AssertionError(f"not all was summed: {codes}, {taken}")
+    return taken
+
+
+def _received(pipe: Connection, processes: LocalProcesses) -> Any:
+    """What the server's process says next. Raises: RuntimeError once any process has failed."""
+    end = time.monotonic() + TIMEOUT
+    while not pipe.poll(0.1):
+        codes = processes.exit_codes
+        if any(codes.values()) or time.monotonic() > end:
+            raise RuntimeError(f"the server's process says nothing; exit codes: {codes}")
+    return pipe.recv()
+
+
+def cases(size: str) -> int:
+    return len(KINDS)
+
+
+def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+    """A row a kind. of_bare: the median of bare's seconds over this kind's, by repetition."""
+    case = CASES[size]
+    taken: dict[str, list[Taken]] = {kind: [] for kind in KINDS}
+    for i in range(case.repetitions):
+        for kind in KINDS:
+            step(f"{kind}, {case.clients} clients, {i + 1} of {case.repetitions}")
+            taken[kind].append(repetition(kind, case))
+    for kind in KINDS:
+        pairs = zip(taken["bare"], taken[kind], strict=True)
+        yield {
+            "kind": kind,
+            **asdict(case),
+            "MB_per_s": statistics.median(each.messages / each.seconds for each in taken[kind]) / 1e6,
+            "of_bare": statistics.median(bare.seconds / each.seconds for bare, each in pairs),
+            "repetitions": [asdict(each) for each in taken[kind]],
+        }
+
+
+def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    header = (
+        "kind",
+        "clients",
+        "moved",
+        "of bare",
+        "TCP above messages",
+        "in the scheme",
+        "server's processor",
+    )
+
+    def cells(row: Row) -> Sequence[str]:
+        each = row["repetitions"]
+        above = [one["tcp"] / one["messages"] - 1 for one in each if one["tcp"] is not None]
+        share, processor = (
+            statistics.median(one[name] / one["seconds"] for one in each) for name in ("scheme", "processor")
+        )
+        return (
+            row["kind"],
+            str(row["clients"]),
+            f"{row['MB_per_s']:.0f} MB/s",
+            f"{row['of_bare']:.0%}",
+            f"{max(above):.2%}" if above else "not known",
+            f"{share:.0%} of the time",
+            f"{processor:.2f} cores",
+        )
+
+    return header, [cells(row) for row in rows]
