@@ -66,9 +66,7 @@ def machine() -> Row:
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": dict(
-            _versions(("secagg", "cryptography", "numpy", "python-flint", "msgspec", "pyzmq", "flwr"))
-        ),
+        "packages": dict(_versions(PACKAGES)),
     }
 
 
@@ -110,7 +108,7 @@ def measure(folder: str, name: str, size: str, seed: int, console: Console) -> P
     """Run one benchmark, show its table, and write its JSON. Returns the file."""
     benchmark = load(folder, name)
     console.print(f"[bold]{folder}/{name}[/bold]: {escape(benchmark.CLAIM)}")
-    begun = time.monotonic()
+    begun, measured = time.monotonic(), commit()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -128,7 +126,7 @@ def measure(folder: str, name: str, size: str, seed: int, console: Console) -> P
         "claim": benchmark.CLAIM,
         "size": size,
         "seed": seed,
-        "commit": commit(),
+        "commit": measured,
         "date": date.today().isoformat(),
         "machine": machine(),
         "load": [round(load, 1) for load in os.getloadavg()],

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from secagg.prg import Prg, Words, add_masks
+from secagg.prg import Prg, Words, add_masks, gcm_is_faster
 
 T = TypeVar("T")
 
+_AHEAD: Final = 32  # tasks handed over and not taken back: their results take memory
 _MOST_TASKS: Final = 64  # in which masks are summed: enough for many workers to end together
 _TASK_BYTES: Final = 1 << 24  # of keystream at least, a few milliseconds: handing a task over costs less
 _LEAST_RANGE: Final = 1 << 16  # coordinates of one task: of fewer, setting the ciphers up would cost too much
@@ -31,13 +33,22 @@ class Executor(Protocol):
 def in_order(
     executor: Executor | None, work: Callable[..., T], calls: Iterable[tuple[Any, ...]]
 ) -> Iterator[T]:
-    """work(*call) for each call, in their order; all at once where there is an executor."""
+    """work(*call) for each call, in their order; several at once where there is an executor. What has not
+    begun when one raises, or when no more results are taken, is called off.
+    """
     if executor is None:
         yield from (work(*call) for call in calls)
-    else:
-        futures = deque([executor.submit(work, *call) for call in calls])
-        while futures:  # none is kept once its result is taken
+        return
+    left, futures = iter(calls), deque[Any]()
+    try:
+        while True:
+            futures.extend(executor.submit(work, *call) for call in islice(left, _AHEAD - len(futures)))
+            if not futures:
+                return
             yield futures.popleft().result()
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def add_masks_by(
@@ -46,6 +57,7 @@ def add_masks_by(
     """`add_masks` by tasks, each for a range of coordinates (any range of a stream can be had by itself) and,
     where these are few, a part of the seeds. A result takes the memory of its range until it is added.
     """
+    gcm_is_faster()  # tried before the workers keep each other from it
     added, taken = list(plus), list(minus)
     seeds = len(added) + len(taken)
     tasks = max(1, min(_MOST_TASKS, seeds * y.nbytes // _TASK_BYTES))

@@ -61,9 +61,17 @@ def _weights_at_zero(points: tuple[int, ...], prime: int) -> tuple[int, ...]:
     As fractions of integers: points are small, and one division modulo the prime does for all. Cached: on
     the complete graph one unmasking rebuilds every secret from the same t holders.
     """
-    above = math.prod(points)
-    below = [x * math.prod([other - x for other in points if other != x]) for x in points]
+    above = _product(points, prime)
+    below = [x * _product([other - x for other in points if other != x], prime) for x in points]
     return tuple(above * inverse % prime for inverse in _inverses(below, prime))
+
+
+def _product(factors: Sequence[int], prime: int) -> int:
+    """Reduced now and then: the factors are small against the prime."""
+    product = 1
+    for start in range(0, len(factors), 16):
+        product = product * math.prod(factors[start : start + 16]) % prime
+    return product
 
 
 def _inverses(values: Sequence[int], prime: int) -> list[int]:

@@ -9,11 +9,13 @@ A frame is a msgpack header and, behind an Announce or a Chunk, the payload.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
+import numpy as np
 
 from secagg.errors import RemoteProtocolError
 from secagg.wire import Raw, size_of_bytes, size_of_int
@@ -183,11 +185,11 @@ class Outgoing:
 @dataclass
 class Incoming:
     """A message on its way in: nothing of it counts before it is whole and has its digest. It takes as much
-    memory as has arrived, whatever was announced, and its pieces are put together once.
+    memory as has arrived, whatever was announced; its pieces are put together once, and each is let go then.
     """
 
     announce: Announce
-    pieces: list[Raw] = field(default_factory=list, repr=False)
+    pieces: deque[Raw] = field(default_factory=deque, repr=False)
     received: int = 0
     requested: int = 0
     # Fed with each piece as it comes, while the processor's cache still has it.
@@ -233,13 +235,18 @@ class Incoming:
     def complete(self) -> bool:
         return self.received == self.announce.size
 
-    def message(self) -> bytes:
+    def message(self) -> Raw:
         """The whole message. Raises: RemoteProtocolError if its digest is not the announced one."""
         if self._digest.digest() != self.announce.digest:
             raise RemoteProtocolError("a message with another digest than announced")
-        message = b"".join(self.pieces)
-        self.pieces.clear()
-        return message
+        if len(self.pieces) == 1:
+            return self.pieces.popleft()
+        whole, at = np.empty(self.announce.size, np.uint8), 0  # memory nobody has touched
+        while self.pieces:
+            piece = np.frombuffer(self.pieces.popleft(), np.uint8)
+            whole[at : at + len(piece)] = piece
+            at += len(piece)
+        return whole.data
 
 
 def wire_bytes(size: int, number: int) -> tuple[int, int]:

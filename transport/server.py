@@ -128,8 +128,10 @@ class Cohort:
         if unknown := (deadlines or {}).keys() - limits.keys():
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
         limits |= deadlines or {}
-        with ThreadPoolExecutor(os.cpu_count()) as threads:  # none starts before there is work
-            return self._session(scheme, task, limits, watch, executor or threads)
+        if executor is not None:
+            return self._session(scheme, task, limits, watch, executor)
+        with ThreadPoolExecutor(_cores()) as threads:  # none starts before there is work
+            return self._session(scheme, task, limits, watch, threads)
 
     def _session(
         self,
@@ -228,6 +230,11 @@ class _Staged:
 
     heard: float
     until: float
+
+
+def _cores() -> int | None:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @dataclass

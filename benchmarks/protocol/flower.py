@@ -269,7 +269,20 @@ def ratios(flower: Row, row: Row) -> Row:
 
 
 def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    header = ("clients", "who", "graph", "server is", "bits", "a client", "", "the server", "", "sent", "")
+    header = (
+        "clients",
+        "who",
+        "graph",
+        "server is",
+        "bits",
+        "a client",
+        "",
+        "the server",
+        "",
+        "sent",
+        "",
+        "sessions",
+    )
     return header, [
         (str(row["clients"]), row["who"], row["graph"], row["adversary"], str(row["bits"]), *_numbers(row))
         for row in rows
@@ -279,7 +292,7 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
 def _numbers(row: Row) -> tuple[str, ...]:
     """The blank columns: how many times faster than Flower, and the part of its bytes."""
     if "skipped" in row:
-        return ("not possible", "", "", "", "", "")
+        return ("not possible", "", "", "", "", "", "")
     return (
         f"{statistics.median(row['client_ms']):.1f} ms",
         f"x {row['client_ratio']:.0f}",
@@ -287,4 +300,5 @@ def _numbers(row: Row) -> tuple[str, ...]:
         f"x {row['server_ratio']:.0f}",
         f"{row['upload_bytes'] / 1000:.1f} kB",
         f"{row['upload_ratio']:.3f}",
+        str(len(row["server_s"])),
     )

@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Thread
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -111,6 +113,39 @@ def test_results_come_in_the_order_of_the_calls() -> None:
 def test_what_a_task_raises_is_raised() -> None:
     with ThreadPoolExecutor(1) as pool, pytest.raises(ZeroDivisionError):
         list(in_order(pool, divmod, [(1, 0)]))
+
+
+def test_what_has_not_begun_when_one_raises_is_called_off() -> None:
+    done = []
+
+    def work(i: int) -> None:
+        if i == 0:
+            raise ValueError("the first")
+        done.append(i)
+
+    with ThreadPoolExecutor(1) as pool:
+        hold = Event()
+        pool.submit(hold.wait)
+        results = in_order(pool, work, ((i,) for i in range(1000)))
+        Thread(target=lambda: (sleep(0.1), hold.set())).start()
+        with pytest.raises(ValueError, match="the first"):
+            next(results)
+    assert len(done) <= 31
+
+
+def test_few_results_wait_to_be_taken() -> None:
+    submitted = []
+
+    class Eager:
+        def submit(self, work: Callable[..., int], /, *call: int) -> Future[int]:
+            submitted.append(call)
+            future: Future[int] = Future()
+            future.set_result(work(*call))
+            return future
+
+    for taken, result in enumerate(in_order(Eager(), abs, ((i,) for i in range(100)))):
+        assert result == taken
+        assert len(submitted) - taken <= 32
 
 
 @pytest.mark.timeout(120)

@@ -253,7 +253,7 @@ def test_no_more_is_asked_for_than_the_window(size: int, delivered: list[int]) -
 def test_a_message_takes_the_room_of_what_has_arrived_whatever_was_announced() -> None:
     outgoing, incoming = long()
     first, *_ = [outgoing.chunk(pull) for pull in list(incoming.pulls())]
-    assert incoming.pieces == []
+    assert not incoming.pieces
     incoming.add(*first)
     assert [len(piece) for piece in incoming.pieces] == [CHUNK_BYTES]
 
