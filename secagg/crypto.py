@@ -62,22 +62,22 @@ def transcript(tag: Tag, *parts: bytes | int | str) -> bytes:
     """The tag, the protocol version and the parts, each with its kind and length: no two lists give the same
     bytes. Integers are below 2^64.
     """
-    encoded = [_prefix(tag, PROTOCOL_VERSION)]
+    encoded = [_prefix(tag._value_, PROTOCOL_VERSION)]
     for part in parts:
         if isinstance(part, int):
-            encoded += (_NINE, b"i", part.to_bytes(8, "big"))
+            encoded += (_INTEGER, part.to_bytes(8, "big"))
         else:
             kind, raw = (b"s", part.encode()) if isinstance(part, str) else (b"b", part)
             encoded += ((len(raw) + 1).to_bytes(8, "big"), kind, raw)
     return b"".join(encoded)
 
 
-_NINE: Final = (9).to_bytes(8, "big")
+_INTEGER: Final = (9).to_bytes(8, "big") + b"i"
 
 
 @lru_cache(maxsize=64)
-def _prefix(tag: Tag, version: int) -> bytes:
-    name = f"secagg/{version}/".encode() + tag.value
+def _prefix(tag: bytes, version: int) -> bytes:
+    name = f"secagg/{version}/".encode() + tag
     return len(name).to_bytes(8, "big") + name
 
 
@@ -86,9 +86,12 @@ def digest(tag: Tag, *parts: bytes | int | str) -> bytes:
     return hashlib.sha256(transcript(tag, *parts)).digest()
 
 
+_SHA256: Final = hashes.SHA256()
+
+
 def kdf(tag: Tag, secret: bytes, salt: bytes, *info: bytes | int | str, length: int = KEY_BYTES) -> bytes:
     """HKDF-SHA256 (RFC 5869) with a transcript as its info: one key for one tag, salt and list of names."""
-    return HKDF(hashes.SHA256(), length, salt, transcript(tag, *info)).derive(secret)
+    return HKDF(_SHA256, length, salt, transcript(tag, *info)).derive(secret)
 
 
 class NeverPickled:
@@ -122,7 +125,7 @@ class SecretKey(NeverPickled):
         Raises: RemoteProtocolError if the result is all zero, i.e. `public` is a point of small order.
         """
         try:
-            return self._private.exchange(X25519PublicKey.from_public_bytes(public))
+            return self._private.exchange(_public_key(public))
         except ValueError:
             raise RemoteProtocolError("a public key of small order: the key agreement gives zero") from None
 
@@ -131,6 +134,12 @@ class SecretKey(NeverPickled):
 
     def __repr__(self) -> str:
         return "SecretKey(<hidden>)"
+
+
+@lru_cache(maxsize=4096)
+def _public_key(public: bytes) -> X25519PublicKey:
+    """Cached: in unmasking each survivor's meets every dropped client's secret key."""
+    return X25519PublicKey.from_public_bytes(public)
 
 
 class SigningKey(NeverPickled):

@@ -23,7 +23,7 @@ SEED_BYTES: Final = 32
 BLOCK_BYTES: Final = 128 * 1024  # zeros, keystream and a block of the sum stay in the second-level cache
 _OPEN_STREAMS: Final = 64  # expanded side by side, on one block of the sum after the other
 _LONG: Final = 256 * 1024  # bytes from which a second cipher context pays
-_ZEROS: Final = memoryview(bytes(BLOCK_BYTES))
+_ZEROS: Final = memoryview(bytes(2 * BLOCK_BYTES))
 
 
 def _aes(seed: bytes, at: int) -> CipherContext:
@@ -31,13 +31,16 @@ def _aes(seed: bytes, at: int) -> CipherContext:
     return Cipher(algorithms.AES128(seed[:16]), mode).encryptor()
 
 
-def _aes_from_block_2(seed: bytes) -> CipherContext:
-    """AES-GCM under a nonce of zeros encrypts with the counter from 2 on."""
-    return Cipher(algorithms.AES128(seed[:16]), _NONCE_0).encryptor()
+def _aes_from_block_2(seed: bytes) -> tuple[bytes, CipherContext]:
+    """Blocks 0 and 1, and the rest: AES-GCM under a nonce of zeros encrypts with the counter from 2 on."""
+    key = algorithms.AES128(seed[:16])
+    head = Cipher(key, _FROM_BLOCK_0).encryptor().update(_HEAD)
+    return head, Cipher(key, _NONCE_0).encryptor()
 
 
 _FROM_BLOCK_0: Final = modes.CTR(bytes(16))
 _NONCE_0: Final = modes.GCM(bytes(12))
+_HEAD: Final = bytes(32)
 
 
 def _chacha20(seed: bytes, at: int) -> CipherContext:
@@ -59,12 +62,12 @@ def gcm_is_faster() -> bool:
     """Whether this machine's AES-GCM code, authentication and all, outruns its AES-CTR code: OpenSSL may have
     vector instructions for the one and not for the other. Tried once, in a few milliseconds.
     """
-    gcm, ctr = _aes_from_block_2(bytes(16)), _aes(bytes(16), 0)
+    (_, gcm), ctr = _aes_from_block_2(bytes(16)), _aes(bytes(16), 0)
     best, buffer = {gcm: math.inf, ctr: math.inf}, bytearray(BLOCK_BYTES)
     for _ in range(8):
         for context in best:
             begun = perf_counter()
-            context.update_into(_ZEROS, buffer)
+            context.update_into(_ZEROS[:BLOCK_BYTES], buffer)
             best[context] = min(best[context], perf_counter() - begun)
     return best[gcm] < best[ctr]
 
@@ -79,8 +82,7 @@ class _Stream:
         block, cipher = _CIPHERS[prg]
         self._head = b""
         if prg == "aes-128-ctr" and at == 0 and length >= _LONG and gcm_is_faster():
-            self._head = cipher(seed, 0).update(_ZEROS[:32])
-            self._context = _aes_from_block_2(seed)
+            self._head, self._context = _aes_from_block_2(seed)
         else:
             self._context = cipher(seed, at)
             if skip := at % block:
@@ -98,7 +100,7 @@ def keystream(seed: bytes, count: int, dtype: DTypeLike, prg: Prg = "aes-128-ctr
 
     Every block is a view of one buffer that the next block overwrites.
     """
-    words = _scratch(dtype)
+    words = _scratch(dtype, BLOCK_BYTES // np.dtype(dtype).itemsize)
     stream = _Stream(seed, prg, 0, count * words.itemsize)
     for start in range(0, count, len(words)):
         block = words[: min(len(words), count - start)]
@@ -117,7 +119,7 @@ def add_masks(
 
     Reduced to the ring's b bits when packed or read. start: the word of each stream that belongs to y[0].
     """
-    words = _scratch(y.dtype)
+    words = _scratch(y.dtype, _even_block(y))
     for seeds, apply in ((iter(plus), np.add), (iter(minus), np.subtract)):
         while streams := [
             _Stream(seed, prg, start * y.itemsize, y.nbytes) for seed in islice(seeds, _OPEN_STREAMS)
@@ -132,6 +134,13 @@ def add_masks(
                     apply(target, block, out=target)
 
 
-def _scratch(dtype: DTypeLike) -> Words:
-    word = np.dtype(dtype)
-    return np.empty(BLOCK_BYTES // word.itemsize, dtype=word.newbyteorder("<"))
+def _even_block(y: Words) -> int:
+    """Words of a block when y is cut into blocks alike: a short one at the end would cost what a long one
+    does. About BLOCK_BYTES, and less than twice.
+    """
+    blocks = max(1, round(y.nbytes / BLOCK_BYTES))
+    return max(1, -(-len(y) // (16 * blocks))) * 16
+
+
+def _scratch(dtype: DTypeLike, words: int) -> Words:
+    return np.empty(words, dtype=np.dtype(dtype).newbyteorder("<"))

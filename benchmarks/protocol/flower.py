@@ -25,6 +25,7 @@ from secagg.masking.choice import Adversary, GraphChoice
 if TYPE_CHECKING:
     from flwr.app import Message
     from flwr.clientapp.typing import ClientAppCallable
+    from matplotlib.figure import Figure
 
 CLAIM = (
     "At 100 clients, beside Flower's SecAgg: a client at least 20 times faster, the server at least 300 "
@@ -302,3 +303,20 @@ def _numbers(row: Row) -> tuple[str, ...]:
         f"{row['upload_ratio']:.3f}",
         str(len(row["server_s"])),
     )
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    from benchmarks.plots import bars
+
+    taken = [row for row in rows if "skipped" not in row]
+    names = [
+        f"{row['clients']}, {row['graph']}: {row['who']}"
+        + (f", {row['adversary']}" if row["who"] == US else "")
+        + f", {row['bits']} bits"
+        for row in taken
+    ]
+    panels = {
+        "a client, ms": [{"median": statistics.median(row["client_ms"])} for row in taken],
+        "the server, s": [{"median": statistics.median(row["server_s"])} for row in taken],
+    }
+    return bars(names, panels, log=True)

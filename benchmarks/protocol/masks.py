@@ -7,13 +7,16 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from benchmarks.harness import Row, Step
 from secagg.prg import BLOCK_BYTES, Prg, add_masks, gcm_is_faster
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CLAIM = (
     "Expanding a mask and adding it runs at 75 % of the keystream that OpenSSL's AES-128-CTR or ChaCha20 "
@@ -99,3 +102,14 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         )
         for row in rows
     ]
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    from benchmarks.plots import bars
+
+    names = [f"{row['prg']}, {row['word']}, {row['length']:,}" for row in rows]
+    panels = {
+        title: [{"median": row["gb_s"][what]} for row in rows]
+        for title, what in (("cipher alone, GB/s", "alone"), ("expanded and added, GB/s", "masks"))
+    }
+    return bars(names, panels)

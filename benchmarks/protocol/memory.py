@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from secagg.errors import ClientId
 from secagg.masking.choice import Adversary, GraphChoice
 from secagg.session import ClientSession, Contribute
 from transport.cohort import LocalProcesses
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CLAIM = (
     "The server stays within four accumulators, the upload it has at hand and 2 KB for each pair of "
@@ -250,3 +254,19 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         )
         for row in rows
     ]
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    """In accumulators, or vectors, of 4 bytes a coordinate; only where these are what takes memory."""
+    from benchmarks.plots import bars
+
+    long = [row for row in rows if row["coordinates"] >= 10**6]
+    names = [f"{row['clients']} clients, {row['coordinates']:,}, {row['adversary']}" for row in long]
+    panels = {
+        title: [{"measured": row[name] / row["accumulator_bytes"]} for row in long]
+        for title, name in (
+            ("the server, accumulators", "server_bytes"),
+            ("a client, vectors", "client_bytes"),
+        )
+    }
+    return bars(names, panels)

@@ -30,7 +30,7 @@ from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zmq
@@ -48,6 +48,9 @@ from transport.cohort import LocalProcesses, lay_out_keys
 from transport.frames import CHUNK_BYTES
 from transport.keys import read_private, read_public
 from transport.server import MAX_STAGED
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CLAIM = (
     "Uploads of 4 MB from 200 clients are within 1 % of their messages on the wire; wanted besides are "
@@ -440,3 +443,9 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         )
 
     return header, [cells(row) for row in rows]
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    from benchmarks.plots import bars
+
+    return bars([row["kind"] for row in rows], {"MB a second": [{"median": row["MB_per_s"]} for row in rows]})

@@ -22,8 +22,8 @@ CLAIM = (
     "threads or processes. Threads wait for each other in key agreements, which hold Python's lock."
 )
 LOST = 0.3
-CASES = {"quick": [(100, 100_000), (10, 3_000_000)], "full": [(200, 100_000), (10, 10_000_000)]}
-REPETITIONS = {"quick": 3, "full": 5}
+CASES = {"quick": [(100, 100_000), (10, 3_000_000)], "full": [(200, 100_000), (20, 10_000_000)]}
+REPETITIONS = {"quick": 3, "full": 3}
 POOLS: dict[str, Callable[[int], Executor]] = {
     "threads": ThreadPoolExecutor,
     "processes": lambda workers: ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")),
