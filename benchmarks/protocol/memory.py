@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CLAIM = (
     "The server stays within four accumulators, the upload it has at hand and 2 KB for each pair of "
-    "neighbours, however many clients there are; a client within four vectors, its own among them, and 2 KB "
+    "neighbours, however many clients there are; a client within four vectors, its own among them, and 4 KB "
     "for each other client; each besides has 1 MB of blocks. What a process takes that has played a session "
     "of three is not counted."
 )
@@ -54,7 +54,7 @@ CASES: dict[str, list[Case]] = {
 VALUE = np.float32(0.25)
 PAIR_BYTES = 2048
 FIXED_BYTES = 1 << 20  # blocks of keystream, zeros, codes and packed bytes, whatever the length
-CLIENT_BYTES = 2048  # a client's: keys, shares and set entries of another client
+CLIENT_BYTES = 4096  # a client's: keys, shares and set entries of another client
 _CLEAR_PEAK = "5"  # proc(5), clear_refs: the peak begins anew at what is resident now
 
 
