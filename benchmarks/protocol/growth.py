@@ -194,13 +194,17 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         for one, row in pairwise([None, *each]):
             numbers = []
             for _, name, unit in PARTIES:
-                numbers += [f"{1000 / unit * statistics.median(row[name]):,.3g} ms"]
-                numbers += [f"{1000 / unit * row['predicted_' + name]:,.3g} ms"]
+                numbers += [ms(1000 / unit * statistics.median(row[name]))]
+                numbers += [ms(1000 / unit * row["predicted_" + name])]
                 numbers += slopes(grows, one, row, name)
             cells.append((f"{grows}, {graph}", f"{row[grows]:,}", str(row["degree"]), *numbers))
         ends = [["", "", *slopes(grows, each[0], each[-1], name)] for _, name, _ in PARTIES]
         cells.append((f"{grows}, {graph}", "in all", "", *ends[0], *ends[1]))
     return (*header, "the server", *header[4:]), cells
+
+
+def ms(milliseconds: float) -> str:
+    return f"{milliseconds:,.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms"
 
 
 def slopes(grows: str, one: Row | None, other: Row, name: str) -> list[str]:
