@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 matplotlib.rcParams.update(
     {
@@ -56,5 +57,6 @@ def lines(panels: Mapping[str, tuple[str, str, Mapping[str, Line]]]) -> Figure:
             style = {"linestyle": "--", "alpha": 0.6} if predicted else {"marker": "o", "markersize": 3}
             ax.plot(*zip(*points, strict=True), color=f"C{colour}", label=label.lstrip("~"), **style)
         ax.set(title=title, xlabel=x, ylabel=y, xscale="log", yscale="log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.legend(fontsize=7)
     return figure
