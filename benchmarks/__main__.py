@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmarks import harness, report
-from fl.cli import explain
+from fl.cli import FAILED, INTERRUPTED, explain
 
 
 def main() -> None:
@@ -32,8 +32,8 @@ def main() -> None:
     for name in [given.name] if given.name else names:
         try:
             path = harness.measure(given.folder, name, given.size, given.seed, console)
-        except ModuleNotFoundError as error:
-            code, message = explain(error)
+        except (ModuleNotFoundError, NotImplementedError) as error:
+            code, message = (FAILED, str(error)) if isinstance(error, NotImplementedError) else explain(error)
             console.print(f"[yellow]{name} left out: {escape(message)}[/yellow]")
             if given.name:
                 sys.exit(code)
@@ -45,4 +45,5 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("interrupted: nothing of this benchmark was written")
+        print("interrupted: nothing of this benchmark was written", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,7 +1,7 @@
 """Work of the server that an executor of the caller's does side by side: `secagg` starts no thread itself.
 
-Processes are sent it pickled: seeds of masks, and the rebuilt keys of the dropped. The server has learnt them
-by then, they serve this session alone, and nobody's vector can be had from them once it is closed.
+Processes are sent it pickled: seeds of masks, and the rebuilt keys of the dropped. They are what the server
+itself has learnt by then, and serve this session alone.
 """
 
 from __future__ import annotations

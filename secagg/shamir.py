@@ -21,9 +21,8 @@ SHARE_BYTES: Final = 33
 
 
 @lru_cache(maxsize=4)
-def _field(prime: int) -> tuple[Any, Any]:
-    field = fmpz_mod_ctx(prime)
-    return field, fmpz_mod_poly_ctx(field)
+def _polynomials(prime: int) -> Any:
+    return fmpz_mod_poly_ctx(fmpz_mod_ctx(prime))
 
 
 def _uniform(rng: Rng, prime: int) -> int:
@@ -44,8 +43,7 @@ def share(
         raise LocalProtocolError(f"threshold {t} is impossible with {len(points)} shares")
     if len(set(points)) != len(points) or not all(0 < x < prime for x in points):
         raise LocalProtocolError("points must be distinct and not 0 modulo the prime")
-    _, polynomials = _field(prime)
-    polynomial = polynomials([secret, *(_uniform(rng, prime) for _ in range(t - 1))])
+    polynomial = _polynomials(prime)([secret, *(_uniform(rng, prime) for _ in range(t - 1))])
     return {x: int(y) for x, y in zip(points, polynomial.multipoint_evaluate(list(points)), strict=True)}
 
 

@@ -69,8 +69,8 @@ def cases(size: str) -> int:
 def alone(scheme: Masking) -> dict[str, float]:
     """Seconds that one operation takes by itself, at the size it has in a session of the scheme."""
     n, k, t = scheme.clients, scheme.degree, scheme.threshold
-    spec = scheme.vectors[""]
-    m, bits = min(spec.length, _MOST_ALONE), spec.ring_bits(n)
+    whole, bits = scheme.vectors[""].length, scheme.ring_bits()[""]
+    m = min(whole, _MOST_ALONE)
     key, other, seed = SecretKey.generate(), SecretKey.generate().public, os.urandom(32)
     shares = share(7, t, range(1, k + 2))
     some = {x: shares[x] for x in range(1, t + 1)}
@@ -79,7 +79,7 @@ def alone(scheme: Masking) -> dict[str, float]:
     y, _ = encode(spec, x, clients=n, rounding_key=seed)
     packed, sealed = pack(y, bits), seal(seed, bytes(66), b"")
     listed = to_bytes(ShareKeysRequest({v: (os.urandom(32), os.urandom(32), b"") for v in range(n)}))
-    long = spec.length and scheme.vectors[""].length / m
+    long = whole / m
     return {
         "agree": timed(lambda: key.agree(other)),
         "derive": timed(lambda: kdf(Tag.PAIR_MASK, seed, seed, 1, 2, "", length=32)),

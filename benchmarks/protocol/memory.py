@@ -143,6 +143,9 @@ def vector_of(m: int) -> Contribute:
 
 
 def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+    """Raises: NotImplementedError where the system does not say what a process had at most."""
+    if not Path("/proc/self/clear_refs").exists():
+        raise NotImplementedError("the most memory a process has had is measured on Linux alone")
     for case in CASES[size]:
         n, m, adversary, graph = case
         step(f"{n} clients, {m:,} coordinates, {adversary}, {graph}")

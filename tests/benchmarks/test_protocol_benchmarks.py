@@ -139,7 +139,7 @@ def test_a_client_among_a_thousand_took_what_was_aimed_at(
 
 @pytest.mark.parametrize(("graph", "server_s"), [("complete", 25), ("sparse", 3)])
 def test_a_server_of_a_thousand_took_about_what_was_aimed_at(graph: str, server_s: float) -> None:
-    """25.9 s and 3.1 s where both cores were at work; on a quieter machine 23.9 s and 2.9 s."""
+    """The aims are missed by a few per cent: docs/benchmarks.md says so, and more would fail here."""
     row = only(committed("cost"), clients=1000, graph=graph, adversary="semi-honest")
     assert statistics.median(row["server_s"]) <= 1.05 * server_s
 

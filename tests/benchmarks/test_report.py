@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import harness, report
-from fl.cli import USAGE, main
+from benchmarks.__main__ import main as benchmarks_main
+from fl.cli import FAILED, USAGE, main
 from fl.cli.bench import run
 from fl.config import ConfigError
 
@@ -89,3 +90,17 @@ def test_without_an_extra_it_says_which(tmp_path: Path) -> None:
     assert said.returncode == 1
     assert "pip install 'secagg[flower]'" in said.stdout
     assert "Traceback" not in said.stderr
+
+
+def test_where_a_benchmark_cannot_be_it_says_so_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cannot(*args: object) -> None:
+        raise NotImplementedError("not on this system")
+
+    monkeypatch.setattr(harness, "measure", cannot)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "protocol", "memory"])
+    with pytest.raises(SystemExit) as ended:
+        benchmarks_main()
+    assert ended.value.code == FAILED
+    assert "memory left out: not on this system" in capsys.readouterr().out
