@@ -320,7 +320,7 @@ class _Talk:
     def say(self, message: bytes) -> None:
         self._outgoing = Outgoing(self._id, self._said, message)
         self._said += 1
-        announcement = self._outgoing.announce()  # the digest first: from here on it is the network's time
+        announcement = self._outgoing.announce()  # the checksum first: from here on it is the network's time
         self._tell_progress(0)
         self._peer._send(*announcement)
 

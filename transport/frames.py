@@ -8,7 +8,6 @@ A frame is a msgpack header and, behind an Announce or a Chunk, the payload.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,21 +15,23 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from secagg.errors import RemoteProtocolError
 from secagg.wire import Raw, size_of_bytes, size_of_int
 
-TRANSPORT_VERSION = 1
+TRANSPORT_VERSION = 2
 CHUNK_BYTES = 256 * 1024
 WINDOW = 4  # chunks asked for and not yet here
 MAX_FRAME_BYTES = CHUNK_BYTES + (1 << 17)  # an Offer is the longest header
 MAX_MESSAGE_BYTES = 2**32 - 1
 SESSION_BYTES = 8
+CHECKSUM_BYTES = 16
 
 SessionId = Annotated[bytes, msgspec.Meta(min_length=SESSION_BYTES, max_length=SESSION_BYTES)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Position = Annotated[int, msgspec.Meta(ge=0, le=MAX_MESSAGE_BYTES)]
-Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Checksum = Annotated[bytes, msgspec.Meta(min_length=CHECKSUM_BYTES, max_length=CHECKSUM_BYTES)]
 Reason = Annotated[str, msgspec.Meta(max_length=500)]
 
 
@@ -66,7 +67,7 @@ class Announce(Frame, frozen=True, tag="message"):
     session: SessionId
     number: Number
     size: Position
-    digest: Digest
+    checksum: Checksum
 
 
 class Pull(Frame, frozen=True, tag="pull"):
@@ -153,6 +154,33 @@ def _payload(frame: Frame, parts: Sequence[Raw]) -> Raw | None:
     return parts[1] if len(parts) == 2 else None
 
 
+class Running:
+    """The checksum of a message, fed piece by piece: the tag of AES-128-GCM (NIST SP 800-38D, GMAC) with the
+    message as associated data, under a key and a nonce of zero bytes.
+
+    It finds faults of either program's chunking; against intent, CURVE authenticates every frame. (SHA-256
+    runs at a tenth of its speed here, and cost the server a third of its throughput.)
+    """
+
+    def __init__(self) -> None:
+        self._tag = Cipher(algorithms.AES128(bytes(16)), modes.GCM(bytes(12))).encryptor()
+
+    def update(self, piece: Raw) -> None:
+        self._tag.authenticate_additional_data(piece)
+
+    def finish(self) -> bytes:
+        """16 bytes, once."""
+        self._tag.finalize()
+        return self._tag.tag
+
+
+def checksum(message: Raw) -> bytes:
+    """16 bytes: `Running` over the whole of it."""
+    running = Running()
+    running.update(message)
+    return running.finish()
+
+
 @dataclass
 class Outgoing:
     """A message on its way out: kept until the receiver has asked for all of it."""
@@ -164,7 +192,7 @@ class Outgoing:
 
     def announce(self) -> tuple[Announce, Raw | None]:
         size = len(self.message)
-        frame = Announce(self.session, self.number, size, hashlib.sha256(self.message).digest())
+        frame = Announce(self.session, self.number, size, checksum(self.message))
         if size > CHUNK_BYTES:
             return frame, None
         self.sent = size
@@ -184,7 +212,7 @@ class Outgoing:
 
 @dataclass
 class Incoming:
-    """A message on its way in: nothing of it counts before it is whole and has its digest. It takes as much
+    """A message on its way in: nothing of it counts before it is whole and has its checksum. It takes as much
     memory as has arrived, whatever was announced; its pieces are put together once, and each is let go then.
     """
 
@@ -193,7 +221,7 @@ class Incoming:
     received: int = 0
     requested: int = 0
     # Fed with each piece as it comes, while the processor's cache still has it.
-    _digest: hashlib._Hash = field(default_factory=hashlib.sha256, repr=False)
+    _checksum: Running = field(default_factory=Running, repr=False)
 
     @classmethod
     def of(cls, announce: Announce, payload: Raw | None, limit: int) -> Incoming:
@@ -227,7 +255,7 @@ class Incoming:
         self._append(payload)
 
     def _append(self, payload: Raw) -> None:
-        self._digest.update(payload)
+        self._checksum.update(payload)
         self.pieces.append(payload)
         self.received += len(payload)
 
@@ -236,9 +264,9 @@ class Incoming:
         return self.received == self.announce.size
 
     def message(self) -> Raw:
-        """The whole message. Raises: RemoteProtocolError if its digest is not the announced one."""
-        if self._digest.digest() != self.announce.digest:
-            raise RemoteProtocolError("a message with another digest than announced")
+        """The whole message. Raises: RemoteProtocolError if its checksum is not the announced one."""
+        if self._checksum.finish() != self.announce.checksum:
+            raise RemoteProtocolError("a message with another checksum than announced")
         if len(self.pieces) == 1:
             return self.pieces.popleft()
         whole, at = np.empty(self.announce.size, np.uint8), 0  # memory nobody has touched
@@ -259,7 +287,7 @@ def wire_bytes(size: int, number: int) -> tuple[int, int]:
         return 1 + 1 + len(str(kind.__struct_config__.tag)) + sum(fields)
 
     session, which = size_of_bytes(SESSION_BYTES), size_of_int(number)
-    announce = header(Announce, session, which, size_of_int(size), size_of_bytes(32))
+    announce = header(Announce, session, which, size_of_int(size), size_of_bytes(CHECKSUM_BYTES))
     if size <= CHUNK_BYTES:
         return announce + size, 0
     offsets = [size_of_int(offset) for offset in range(0, size, CHUNK_BYTES)]

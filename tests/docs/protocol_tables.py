@@ -394,6 +394,7 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
         "MAX_FRAME_BYTES": "of one part of a frame",
         "MAX_MESSAGE_BYTES": "largest size, number or offset that can be written",
         "SESSION_BYTES": "of a session's name",
+        "CHECKSUM_BYTES": "of a message's checksum",
     },
     "transport.router": {
         "LINGER_MS": "server's, at closing",

@@ -605,16 +605,16 @@ def test_the_sizes_table_has_every_message_of_masking() -> None:
 
 def test_the_sizes_in_frames() -> None:
     text, i = section("12"), _size_of_id
-    assert "53 + i(j) + i(z) + z" in text
+    assert "37 + i(j) + i(z) + z" in text
     assert "17 + i(j) + i(o)" in text
     assert "16 + i(j) + i(o)" in text
     for size, number in [(41, 0), (1_000_000, 3), (262_144, 1), (262_145, 200), (70_000_000, 2)]:
         offsets = range(0, size, 262_144) if size > 262_144 else ()
-        there = 53 + i(number) + i(size) + size + sum(17 + i(number) + i(o) for o in offsets)
+        there = 37 + i(number) + i(size) + size + sum(17 + i(number) + i(o) for o in offsets)
         back = sum(16 + i(number) + i(o) for o in offsets)
         assert wire_bytes(size, number) == (there, back)
-    assert wire_bytes(41, 0) == (96, 0)
-    assert "96 bytes there and 0 back" in text
+    assert wire_bytes(41, 0) == (80, 0)
+    assert "80 bytes there and 0 back" in text
     assert "{:,} there and {} back".format(*wire_bytes(1_000_000, 3)) in text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -24,7 +23,7 @@ _FIELDS: dict[str, Any] = {
     "session": SESSION,
     "number": 1,
     "size": 5,
-    "digest": hashlib.sha256(b"bytes").digest(),
+    "checksum": frames.checksum(b"bytes"),
     "offset": 300,
     "reason": "no more",
     "parameters": PLAYED["semi-honest"].offer(),

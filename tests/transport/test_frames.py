@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 import zmq
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg import RemoteProtocolError
 from secagg.wire import Raw
 from transport.frames import (
+    CHECKSUM_BYTES,
     CHUNK_BYTES,
     MAX_FRAME_BYTES,
     MAX_MESSAGE_BYTES,
@@ -32,6 +34,8 @@ from transport.frames import (
     Outgoing,
     Ping,
     Pull,
+    Running,
+    checksum,
     decode_from_client,
     decode_from_server,
     encode,
@@ -44,8 +48,11 @@ sessions = st.binary(min_size=SESSION_BYTES, max_size=SESSION_BYTES)
 numbers = st.integers(0, 255)
 positions = st.integers(0, MAX_MESSAGE_BYTES)
 reasons = st.text(max_size=500).filter(str.isprintable)
+checksums = st.binary(min_size=CHECKSUM_BYTES, max_size=CHECKSUM_BYTES)
 BOTH_WAYS = [
-    st.builds(Announce, sessions, numbers, positions, st.binary(min_size=32, max_size=32)),
+    st.builds(
+        Announce, sessions, numbers, positions, st.binary(min_size=CHECKSUM_BYTES, max_size=CHECKSUM_BYTES)
+    ),
     st.builds(Pull, sessions, numbers, positions),
     st.builds(Chunk, sessions, numbers, positions),
 ]
@@ -176,7 +183,7 @@ def test_nothing_may_follow_the_header() -> None:
         (Leave(SESSION, ""), 1),
         (Chunk(SESSION, 0, 0), 0),
         (Chunk(SESSION, 0, 0), 2),
-        (Announce(SESSION, 0, 0, bytes(32)), 2),
+        (Announce(SESSION, 0, 0, bytes(16)), 2),
     ],
 )
 def test_a_payload_stands_where_it_belongs_and_nowhere_else(frame: Frame, payloads: int) -> None:
@@ -328,17 +335,44 @@ def test_a_message_is_refused_if_it_is_longer_than_can_be_due(size: int) -> None
 )
 def test_a_short_message_comes_with_its_announcement(size: int, payload: bytes | None) -> None:
     with pytest.raises(RemoteProtocolError, match=r"short message comes with its announcement|bytes where"):
-        Incoming.of(Announce(SESSION, 3, size, bytes(32)), payload, 2**20)
+        Incoming.of(Announce(SESSION, 3, size, bytes(16)), payload, 2**20)
+
+
+def ghash_tag(message: bytes) -> bytes:
+    """GMAC under key and nonce of zero bytes, as SP 800-38D writes it (algorithms 1, 2 and 4)."""
+    encryptor = Cipher(algorithms.AES128(bytes(16)), modes.ECB()).encryptor()  # noqa: S305 - the oracle
+    h = int.from_bytes(encryptor.update(bytes(16)), "big")
+    blocks = message + bytes(-len(message) % 16) + (8 * len(message)).to_bytes(8, "big") + bytes(8)
+    y = 0
+    for at in range(0, len(blocks), 16):
+        x, v, y = y ^ int.from_bytes(blocks[at : at + 16], "big"), h, 0
+        for bit in range(127, -1, -1):
+            y ^= v if x >> bit & 1 else 0
+            v = v >> 1 ^ (0xE1 << 120 if v & 1 else 0)
+    return (y ^ int.from_bytes(encryptor.update(bytes(15) + b"\1"), "big")).to_bytes(16, "big")
+
+
+def test_the_checksum_of_nothing_is_the_published_tag() -> None:
+    """McGrew and Viega, "The Galois/Counter Mode of Operation (GCM)", appendix B, test case 1."""
+    assert checksum(b"") == bytes.fromhex("58e2fccefa7e3061367f1d57a4e7455a")
+
+
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_the_checksum_is_that_of_the_standard_in_any_pieces(message: bytes, cut: int) -> None:
+    running = Running()
+    running.update(message[:cut])
+    running.update(message[cut:])
+    assert running.finish() == checksum(message) == ghash_tag(message)
 
 
 @pytest.mark.parametrize("size", [0, 5, CHUNK_BYTES + 5])
-def test_a_message_with_another_digest_does_not_count(size: int) -> None:
+def test_a_message_with_another_checksum_does_not_count(size: int) -> None:
     outgoing = Outgoing(SESSION, 3, message_of(size))
     announce, payload = outgoing.announce()
-    incoming = Incoming.of(msgspec.structs.replace(announce, digest=bytes(32)), payload, size)
+    incoming = Incoming.of(msgspec.structs.replace(announce, checksum=bytes(16)), payload, size)
     for pull in [] if incoming.complete else list(incoming.pulls()):
         incoming.add(*outgoing.chunk(pull))
-    with pytest.raises(RemoteProtocolError, match="another digest"):
+    with pytest.raises(RemoteProtocolError, match="another checksum"):
         incoming.message()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -50,6 +49,7 @@ from transport.frames import (
     Leave,
     Offer,
     Pull,
+    checksum,
     encode,
     wire_bytes,
 )
@@ -565,7 +565,7 @@ def changed(frame: Frame, **fields: Any) -> bytes:
 
 
 def announced(frame: Announce, message: bytes) -> list[Raw]:
-    return [changed(frame, size=len(message), digest=hashlib.sha256(message).digest()), message]
+    return [changed(frame, size=len(message), checksum=checksum(message)), message]
 
 
 DEEDS = {
@@ -574,13 +574,13 @@ DEEDS = {
     "what a server says": (on_answer(lambda a, p: [[encode(Close())]]), "not a client's frame"),
     "a part too many": (on_answer(lambda a, p: [[encode(a), p, b""]]), "3 parts in a message frame"),
     "another version": (
-        on_answer(lambda a, p: [[encode(Hello(2))]]),
-        "client 0 speaks version 2 of the transport, this is 1",
+        on_answer(lambda a, p: [[encode(Hello(3))]]),
+        "client 0 speaks version 3 of the transport, this is 2",
     ),
     "too early": (on_answer(lambda a, p: [[changed(a, number=4), p]]), "a message out of turn"),
     "too late": (on_answer(lambda a, p: [[changed(a, number=2), p]]), "a message out of turn"),
     "another message": (on_answer(lambda a, p: [announced(a, b"x" * 9)]), "not a masked-input message"),
-    "another digest": (on_answer(lambda a, p: [[changed(a, digest=bytes(32)), p]]), "another digest"),
+    "another checksum": (on_answer(lambda a, p: [[changed(a, checksum=bytes(16)), p]]), "another checksum"),
     "too large": (on_answer(lambda a, p: [[changed(a, size=10**6)]]), "announced 1000000 bytes; at most"),
     "as large as can be": (on_answer(lambda a, p: [[changed(a, size=2**32 - 1)]]), "at most .* can be due"),
     "larger than it is": (on_answer(lambda a, p: [[changed(a, size=len(p) + 1), p]]), "were announced"),
@@ -597,7 +597,7 @@ LONG_DEEDS = {
     "a short chunk": (on_chunk(lambda c, p: [[encode(c), p[:-1]]]), "a chunk of 262143 bytes"),
     "the wrong chunk": (on_chunk(lambda c, p: [[changed(c, offset=CHUNK_BYTES), p]]), "not the next one"),
     "a second announcement": (
-        on_chunk(lambda c, p: [[encode(Announce(c.session, 3, 0, bytes(32))), b""]]),
+        on_chunk(lambda c, p: [[encode(Announce(c.session, 3, 0, bytes(16))), b""]]),
         "a message out of turn",
     ),
 }
@@ -653,8 +653,8 @@ def test_a_vector_the_client_cannot_give_is_told_to_it_alone(session: Session) -
     [
         (lambda id: [b"garbage"], "not a server's frame"),
         (lambda id: [encode(Hello(1))], "not a server's frame"),
-        (lambda id: [encode(Announce(id, 7, 0, bytes(32))), b""], "the server sent a message out of turn"),
-        (lambda id: [encode(Announce(id, 0, 2**32 - 1, bytes(32)))], "announced 4294967295 bytes"),
+        (lambda id: [encode(Announce(id, 7, 0, bytes(16))), b""], "the server sent a message out of turn"),
+        (lambda id: [encode(Announce(id, 0, 2**32 - 1, bytes(16)))], "announced 4294967295 bytes"),
         (lambda id: [encode(Chunk(id, 0, 0)), b""], "the server sent a chunk that nobody asked for"),
         (lambda id: [encode(Pull(id, 9, 0))], "asked for a chunk that is not the next one"),
     ],
@@ -705,7 +705,7 @@ def test_a_client_of_another_version_is_told_so(
     while not client.done():
         assert cohort.wait_for_clients(1, 0.05) == frozenset()
     with pytest.raises(
-        TransportError, match=r"speaks version 1 of the transport, this client 9: .*install the same release"
+        TransportError, match=r"speaks version 2 of the transport, this client 9: .*install the same release"
     ):
         client.result()
 
