@@ -238,7 +238,7 @@ class Incoming:
         return incoming
 
     def pulls(self) -> Iterator[Pull]:
-        """Ask for as much as the window allows, once half of it is free: the sender is woken half as often."""
+        """Ask for as much as the window allows once half of it is free: the sender is woken less often."""
         size = self.announce.size
         if self.requested - self.received > WINDOW // 2 * CHUNK_BYTES:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from transport.client import Progress
 from transport.frames import CHUNK_BYTES
 
 _DROP = re.compile(r"(?P<id>\d+)@(?P<round>[a-z-]+)(:(?P<percent>\d+)%)?(:(?P<training>\d+))?")
+FLUSH_SECONDS = 0.5  # for ZeroMQ to send what was handed to it: the client is lost with that much said
 FORM = "ID@ROUND, ID@ROUND:50% (after half its message) or ID@ROUND:TRAINING-ROUND"
 
 
@@ -77,4 +79,6 @@ class Killer:
         if drop is None or (drop.round, drop.training_round) != (round, self.session):
             return
         if min(sent + CHUNK_BYTES, size) > drop.fraction * size:
+            if sent:
+                time.sleep(FLUSH_SECONDS)
             os.kill(os.getpid(), signal.SIGKILL)

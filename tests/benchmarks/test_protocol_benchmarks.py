@@ -173,6 +173,10 @@ def test_two_processes_unmask_almost_twice_as_fast_as_one() -> None:
         assert statistics.median(one["seconds"]) >= 1.6 * statistics.median(two["seconds"])
 
 
+def test_the_transport_moves_seven_tenths_of_what_bare_sockets_do() -> None:
+    assert only(committed("transport"), kind="transport")["of_bare"] >= 0.7
+
+
 def test_the_transport_adds_less_than_a_hundredth() -> None:
     for kind in ("transport", "plain"):
         row = only(committed("transport"), kind=kind)
