@@ -1,5 +1,6 @@
 """A secure aggregator for federated learning: the server learns the sum of its clients' vectors."""
 
+from secagg.ckks import CKKS
 from secagg.encoding import Bounded, Clipping, Counts, Weight
 from secagg.errors import LocalProtocolError, RemoteProtocolError, SecAggError, TooFewClients
 from secagg.identity import Identity, Roster, throwaway_identities
@@ -11,6 +12,7 @@ from secagg.record import Recorded, ServerView, Tampered
 from secagg.session import Aggregate, ClientSession, Scheme, ServerSession, run
 
 __all__ = [
+    "CKKS",
     "Aggregate",
     "Bounded",
     "ClientSession",

@@ -56,6 +56,16 @@ class Tag(Enum):
     SIGN_KEYS = b"sign-keys"  # SIG: AdvertiseKeys
     SIGN_SHARES = b"sign-shares"  # SIG: ShareKeys
     SIGN_MEMBERS = b"sign-members"  # SIG: ConsistencyCheck
+    CKKS_SESSION = b"ckks-session"  # session id of CKKS
+    CKKS_SEAL_KEY = b"ckks-seal-key"  # KDF: AE key of K from its maker to one client
+    CKKS_SEAL_DATA = b"ckks-seal-data"  # AE: associated data of that
+    CKKS_SECRET_KEY = b"ckks-secret-key"  # KDF: AE key of the CKKS secret key, from K
+    CKKS_UPLOAD = b"ckks-upload"  # digest of one client's ciphertexts
+    CKKS_SUM = b"ckks-sum"  # digest of the ciphertexts that are decrypted
+    CKKS_FLOODING = b"ckks-flooding"  # KDF: PRG key of the flooding of these, from K
+    SIGN_CKKS_KEY = b"sign-ckks-key"  # SIG: AdvertiseCkksKey
+    SIGN_CKKS_SECRET = b"sign-ckks-secret"  # SIG: ShareCkksKey
+    SIGN_CKKS_UPLOAD = b"sign-ckks-upload"  # SIG: Ciphertexts
 
 
 def transcript(tag: Tag, *parts: bytes | int | str) -> bytes:

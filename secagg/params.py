@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 import msgspec
 
@@ -118,8 +117,3 @@ def check_cohort(cohort: Collection[ClientId], clients: int) -> None:
 def named(vectors: Vectors | Spec) -> dict[str, Spec]:
     """A bare specification is the mapping with one unnamed entry."""
     return dict(vectors) if not isinstance(vectors, msgspec.Struct) else {"": vectors}
-
-
-def named_values(values: Any) -> dict[str, Any]:
-    """A bare array is the mapping with one unnamed entry."""
-    return dict(values) if isinstance(values, Mapping) else {"": values}

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
-from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, norm_factor, weight_of
+from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.identity import Identity, Roster
+from secagg.inputs import checked, clip
 from secagg.parallel import Executor
-from secagg.params import MAX_VECTORS, Parameters, check_cohort, named, named_values
+from secagg.params import MAX_VECTORS, Parameters, check_cohort, named
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.wire import Join, Message, Raw, Task, check_join, decode, decodes, encode
 
@@ -86,6 +87,7 @@ class PlainClient:
         self._parameters, self._vectors = parameters, vectors
         self._started = self.done = False
         self.clipping: dict[str, Clipping] = {}
+        self.result: Aggregate | None = None
 
     def start(self) -> bytes:
         if self._started:
@@ -99,20 +101,11 @@ class PlainClient:
         self.done = True
         task = decode(Task, message)
         specs = self._parameters.vectors
-        values = check_vectors(specs, named_values(self._vectors(task.task)))
-        sent = [self._clip(name, values[name]).astype(_wire_type(specs[name])) for name in sorted(specs)]
+        sent = []
+        for name, value in checked(self._parameters, self._vectors(task.task)).items():
+            x, self.clipping[name] = clip(specs[name], value)
+            sent.append(x.astype(_wire_type(specs[name])))
         return encode(Input([x.view(np.uint8).data for x in sent]))
-
-    def _clip(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
-        spec = self._parameters.vectors[name]
-        if not isinstance(spec, Bounded):
-            self.clipping[name] = Clipping(0, 1.0)
-            return x
-        factor = norm_factor(spec, x)
-        scaled = x.astype(np.float64) * factor
-        clipped = np.clip(scaled, -spec.bound, spec.bound)
-        self.clipping[name] = Clipping(int(np.count_nonzero(clipped != scaled)), factor)
-        return clipped
 
 
 class PlainServer:
@@ -123,6 +116,7 @@ class PlainServer:
         self.waiting_for = frozenset(cohort)
         self.result: Aggregate | None = None
         self.unopened: frozenset[tuple[ClientId, ClientId]] = frozenset()  # nothing is shared
+        self.caught: dict[ClientId, str] = {}
         self._answered: set[ClientId] = set()
         self._sums: dict[str, NDArray[Any]] = {
             name: np.zeros(spec.length, np.float64 if isinstance(spec, Bounded) else np.int64)

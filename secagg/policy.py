@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from secagg.ckks import CKKS
 from secagg.encoding import Spec
 from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.identity import Roster
@@ -18,17 +19,20 @@ MAX_OFFER_BYTES = 1 << 16
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 _Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
+Offered = Masking | CKKS | Plain
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The numbers a client insists on. It recomputes what follows from them and refuses any other.
 
-    schemes: what it takes part in; `plain` is never in the default. adversary: the weakest server it is
-    content to be protected from. corrupt, dropout: clients it assumes on the server's side, or lost: numbers
-    or fractions; None for the scheme's default. graph: "complete", or "sparse" where the cohort is so small
-    that the default would be complete; the complete one is always accepted. smallest_cohort: n below which it
-    takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph and the
-    smallest U3 it unmasks, where they are not to be those that follow. batch: the size of the batches it
-    insists on being summed by. vectors: exactly what it is willing to send, or None for whatever is asked.
+    schemes: what it takes part in; `plain` and `ckks` are never in the default. adversary: the weakest server
+    it is content to be protected from. corrupt, dropout: clients it assumes on the server's side, or lost:
+    numbers or fractions; None for the scheme's default. graph: "complete", or "sparse" where the cohort is so
+    small that the default would be complete; the complete one is always accepted. smallest_cohort: n below
+    which it takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph
+    and the smallest U3 it unmasks, or decrypts, where they are not to be those that follow. batch: the size of
+    the batches it insists on being summed by. vectors: exactly what it is willing to send, or None for
+    whatever is asked.
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
@@ -42,7 +46,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch: _Count | None = None
     vectors: dict[str, Spec] | None = None
 
-    def accept(self, offer: bytes, roster: Roster | None = None) -> Masking | Plain:
+    def accept(self, offer: bytes, roster: Roster | None = None) -> Offered:
         """The scheme the server offers. roster: the client's own, if it has one.
 
         Raises: RemoteProtocolError if the offer is malformed, impossible, or against this policy.
@@ -66,14 +70,27 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
         if isinstance(scheme, Masking):
             self._check_masking(scheme, roster)
+        if isinstance(scheme, CKKS):
+            self._check_ckks(scheme, roster)
         return scheme
 
-    def _check_masking(self, scheme: Masking, roster: Roster | None) -> None:
-        if self.adversary != "semi-honest" and scheme.adversary != "active":
+    def _check_ckks(self, scheme: CKKS, roster: Roster | None) -> None:
+        self._check_trust(scheme.adversary)
+        if roster is not None and scheme.roster != roster.digest:
+            raise RemoteProtocolError("the session is bound to another roster than this client holds")
+        if roster is None and scheme.roster:
             raise RemoteProtocolError(
-                "the server offers a session that trusts it to follow the protocol; this client does not. "
-                "If you mean it: --semi-honest"
+                "the server offers a session in which keys are signed; for that a client needs its own copy "
+                "of the roster (--roster)"
             )
+        due = self.m_min if self.m_min is not None else scheme.clients // 2 + 1
+        if scheme.m_min != due:
+            raise RemoteProtocolError(
+                f"the server offers m_min {scheme.m_min}; by this client's policy it is {due}"
+            )
+
+    def _check_masking(self, scheme: Masking, roster: Roster | None) -> None:
+        self._check_trust(scheme.adversary)
         if scheme.adversary == "active":
             if roster is None:
                 raise RemoteProtocolError(
@@ -105,6 +122,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise RemoteProtocolError(
                     f"the server offers {number} {offered}; by this client's policy it is {due}"
                 )
+
+    def _check_trust(self, adversary: Adversary) -> None:
+        if self.adversary != "semi-honest" and adversary != "active":
+            raise RemoteProtocolError(
+                "the server offers a session that trusts it to follow the protocol; this client does not. "
+                "If you mean it: --semi-honest"
+            )
 
     def _recompute(self, scheme: Masking, roster: Roster | None) -> Masking:
         try:
@@ -148,11 +172,11 @@ def _other(offered: Spec | None, allowed: Spec | None) -> str:
     )
 
 
-_offers: msgspec.msgpack.Decoder[Masking | Plain] = msgspec.msgpack.Decoder(Masking | Plain)
+_offers: msgspec.msgpack.Decoder[Offered] = msgspec.msgpack.Decoder(Offered)
 """Made here, once: see `wire.decodes`."""
 
 
-def read_offer(offer: bytes) -> Masking | Plain:
+def read_offer(offer: bytes) -> Offered:
     """Raises: RemoteProtocolError unless these are the canonical bytes of possible parameters."""
     if len(offer) > MAX_OFFER_BYTES:
         raise RemoteProtocolError(f"an offer of {len(offer)} bytes; at most {MAX_OFFER_BYTES} are read")

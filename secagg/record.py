@@ -45,6 +45,10 @@ class Around:
     def unopened(self) -> Collection[tuple[ClientId, ClientId]]:
         return self._session.unopened
 
+    @property
+    def caught(self) -> Mapping[ClientId, str]:
+        return self._session.caught
+
 
 class Recorded(Around):
     """A server session that remembers everything said to it and by it."""
@@ -108,3 +112,7 @@ class RecordedClient:
     @property
     def clipping(self) -> Mapping[str, Clipping]:
         return self._session.clipping
+
+    @property
+    def result(self) -> Aggregate | None:
+        return self._session.result

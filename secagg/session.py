@@ -121,6 +121,11 @@ class ClientSession(Protocol):
         """What encoding changed in this client's own vectors; empty before they were encoded."""
         ...
 
+    @property
+    def result(self) -> Aggregate | None:
+        """The sum, where the clients are who learns it; for most schemes the server is."""
+        ...
+
 
 class ServerSession(Protocol):
     """The server's side. `sender` is who the channel says it is, never what a message says."""
@@ -148,6 +153,11 @@ class ServerSession(Protocol):
     @property
     def unopened(self) -> Collection[tuple[ClientId, ClientId]]:
         """(holder, dealer) of shares that could not be used: a fault of one of the two, or of the way."""
+        ...
+
+    @property
+    def caught(self) -> Mapping[ClientId, str]:
+        """Whose answer had been taken, and turned out to break the protocol; and how."""
         ...
 
 

@@ -22,7 +22,9 @@ from fl.protection import Protection
 from secagg import Aggregate, Bounded, Masking, RemoteProtocolError, Roster, Scheme
 from secagg.crypto import DIGEST_BYTES, Tag, digest
 from secagg.encoding import add_packed, word_type
-from secagg.masking.client import encode_inputs
+from secagg.inputs import (
+    encode_inputs,
+)
 from secagg.masking.messages import MaskedInput, ShareKeys, traffic
 from secagg.policy import read_offer
 from secagg.record import RecordedClient

@@ -21,7 +21,9 @@ from secagg.masking.choice import (
     least_quorum,
     neighbourhood,
 )
-from secagg.masking.client import MaskingClient
+from secagg.masking.client import (
+    MaskingClient,
+)
 from secagg.masking.messages import (
     ADVERTISE_KEYS,
     CONSISTENCY_CHECK,

@@ -19,18 +19,29 @@ from secagg.crypto import (
     SecretKey,
     Tag,
     digest,
-    kdf,
     seal,
     system_rng,
-    transcript,
     unseal,
 )
-from secagg.encoding import Clipping, Vector, check_vectors, encode, pack, weight_of
+from secagg.encoding import Clipping, pack
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Identity
+from secagg.inputs import encode_inputs
+from secagg.masking.derived import (
+    AdvertisedKeys,
+    commit_mask,
+    commit_shares,
+    keys_statement,
+    members_statement,
+    pair_mask_key,
+    self_mask_key,
+    session_id,
+    share_data,
+    share_key,
+    shares_statement,
+)
 from secagg.masking.messages import (
     AdvertiseKeys,
-    Commitments,
     ConsistencyCheck,
     ConsistencyCheckRequest,
     Delivery,
@@ -44,36 +55,14 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
-from secagg.params import Parameters, named_values
-from secagg.prg import SEED_BYTES, Words, add_masks
-from secagg.session import Contribute, Once
+from secagg.prg import Words, add_masks
+from secagg.session import Aggregate, Contribute, Once
 from secagg.shamir import SHARE_BYTES, is_share, share
 from secagg.wire import MAX_ID, Join, Raw, Task, decode
 from secagg.wire import encode as to_bytes
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
-
-AdvertisedKeys = Mapping[ClientId, tuple[bytes, bytes, bytes]]  # v -> (c_v^PK, s_v^PK, sigma_v)
-
-
-def encode_inputs(
-    parameters: Parameters, inputs: Mapping[str, Vector] | Vector, context: bytes, rounding_seed: bytes
-) -> tuple[dict[str, Words], dict[str, Clipping]]:
-    """x_u, a client's vectors in their rings, by name; and what encoding changed.
-
-    Raises: LocalProtocolError if a vector is not as its specification says.
-    """
-    specs = parameters.vectors
-    values = check_vectors(specs, named_values(inputs))
-    weight = weight_of(specs, values)
-    x_u, clipping = {}, {}
-    for name, x in values.items():
-        key = kdf(Tag.ROUNDING, rounding_seed, context, name, length=SEED_BYTES)
-        x_u[name], clipping[name] = encode(
-            specs[name], x, clients=parameters.clients, rounding_key=key, weight=weight
-        )
-    return x_u, clipping
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,68 +114,6 @@ class Session:
                 f"{len(holders)} clients are left to hold this one's shares; it takes {t}"
             )
         return holders
-
-
-def session_id(nonce: bytes, parameters: bytes, context: bytes, keys: AdvertisedKeys) -> bytes:
-    """Fresh for every client whose own fresh keys are in it, whatever the server sends."""
-    listed = b"".join(v.to_bytes(4, "big") + c_pk + s_pk for v, (c_pk, s_pk, _) in sorted(keys.items()))
-    return digest(Tag.SESSION, nonce, parameters, context, listed)
-
-
-def share_key(secret: bytes, sid: bytes, dealer: ClientId, holder: ClientId) -> bytes:
-    """KA.agree(c_dealer^SK, c_holder^PK) as the AE key of one direction."""
-    return kdf(Tag.SHARE_KEY, secret, sid, dealer, holder)
-
-
-def share_data(sid: bytes, dealer: ClientId, holder: ClientId) -> bytes:
-    return digest(Tag.SHARE_DATA, sid, dealer, holder)
-
-
-def self_mask_key(b_u: bytes, sid: bytes, u: ClientId, name: str) -> bytes:
-    return kdf(Tag.SELF_MASK, b_u, sid, u, name, length=SEED_BYTES)
-
-
-def pair_mask_key(s_uv: bytes, sid: bytes, u: ClientId, v: ClientId, name: str) -> bytes:
-    """One key a pair and vector, the same at both ends."""
-    return kdf(Tag.PAIR_MASK, s_uv, sid, min(u, v), max(u, v), name, length=SEED_BYTES)
-
-
-def keys_statement(
-    parameters: bytes, roster: bytes, context: bytes, nonce: bytes, u: ClientId, c_pk: bytes, s_pk: bytes
-) -> bytes:
-    """What u signs when it advertises keys."""
-    return transcript(Tag.SIGN_KEYS, parameters, roster, context, nonce, u, c_pk, s_pk)
-
-
-def shares_statement(sid: bytes, u: ClientId, message: ShareKeys) -> bytes:
-    """What u signs when it shares: everything in the message."""
-    unsigned = ShareKeys(message.sealed, message.commitment, message.commitments, b"")
-    return transcript(Tag.SIGN_SHARES, sid, u, to_bytes(unsigned))
-
-
-def members_statement(
-    sid: bytes,
-    parameters: bytes,
-    context: bytes,
-    U1: Collection[ClientId],
-    U2: Collection[ClientId],
-    U3: Collection[ClientId],
-) -> bytes:
-    """What each survivor signs in ConsistencyCheck: this session, and the whole of U1, U2 and U3."""
-    sets = [digest(Tag.MEMBERS, b"".join(v.to_bytes(4, "big") for v in sorted(U))) for U in (U1, U2, U3)]
-    return transcript(Tag.SIGN_MEMBERS, sid, parameters, context, *sets)
-
-
-def commit_mask(sid: bytes, u: ClientId, b_u: bytes) -> bytes:
-    return digest(Tag.COMMIT_MASK, sid, u, b_u)
-
-
-def commit_shares(sid: bytes, dealer: ClientId, holder: ClientId, both: bytes) -> Commitments:
-    """Of the two shares of one holder, as `both` joins them. Hiding: a share is uniform in a large field."""
-    return Commitments(
-        digest(Tag.COMMIT_KEY_SHARE, sid, dealer, holder, both[:SHARE_BYTES]),
-        digest(Tag.COMMIT_MASK_SHARE, sid, dealer, holder, both[SHARE_BYTES:]),
-    )
 
 
 def advertise_keys(terms: Terms, rng: Rng) -> tuple[AwaitingShareKeys, AdvertiseKeys]:
@@ -532,6 +459,7 @@ class MaskingClient(NeverPickled):
         self._state: _State | None = None
         self._started = self.done = False
         self.clipping: dict[str, Clipping] = {}
+        self.result: Aggregate | None = None
 
     def start(self) -> bytes:
         if self._started:

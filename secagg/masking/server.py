@@ -28,7 +28,7 @@ from secagg.encoding import add_packed, centred, check_packed, word_type
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.graph import Graph
 from secagg.identity import Roster
-from secagg.masking.client import (
+from secagg.masking.derived import (
     commit_mask,
     commit_shares,
     keys_statement,
@@ -129,6 +129,7 @@ class MaskingServer(NeverPickled):
         self.waiting_for = frozenset(cohort)
         self.result: Aggregate | None = None
         self.unopened: set[tuple[ClientId, ClientId]] = set()
+        self.caught: dict[ClientId, str] = {}
         self._answered: set[ClientId] = set()
         self._lost: set[ClientId] = set()  # answered, then said something it should not have
         self._keys: dict[ClientId, tuple[bytes, bytes, bytes]] = {}  # U1

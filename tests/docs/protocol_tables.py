@@ -24,13 +24,17 @@ from zmq.utils import z85
 from secagg import Bounded, Counts, Identity, Masking, Plain, Recorded, Roster, Weight
 from secagg.crypto import SecretKey, SigningKey, Tag, digest
 from secagg.graph import Graph, graph_of
+from secagg.inputs import (
+    encode_inputs,
+)
 from secagg.masking import client as client_module
 from secagg.masking.client import (
     MaskingClient,
     advertise_keys,
+)
+from secagg.masking.derived import (
     commit_mask,
     commit_shares,
-    encode_inputs,
     keys_statement,
     members_statement,
     pair_mask_key,

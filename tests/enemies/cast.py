@@ -30,7 +30,7 @@ from secagg import (
 )
 from secagg.crypto import KEY_BYTES, Rng, SecretKey, Tag, digest, seal, system_rng, unseal
 from secagg.encoding import add_packed, word_type
-from secagg.masking.client import (
+from secagg.masking.derived import (
     commit_shares,
     keys_statement,
     pair_mask_key,

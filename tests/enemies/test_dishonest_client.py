@@ -14,7 +14,9 @@ from msgspec.structs import replace
 
 from secagg import RemoteProtocolError, TooFewClients
 from secagg.crypto import Tag, digest
-from secagg.masking.client import members_statement
+from secagg.masking.derived import (
+    members_statement,
+)
 from secagg.masking.messages import AdvertiseKeys, ConsistencyCheck, PairKeyShare, SelfMaskShare, ShareKeys
 from secagg.shamir import PRIME, SHARE_BYTES, share
 from secagg.wire import decode

@@ -15,7 +15,9 @@ from msgspec.structs import replace
 
 from secagg import LocalProtocolError, RemoteProtocolError
 from secagg.crypto import Tag, digest
-from secagg.masking.client import members_statement
+from secagg.masking.derived import (
+    members_statement,
+)
 from secagg.masking.messages import (
     SEALED_BYTES,
     Commitments,

@@ -16,7 +16,9 @@ import pytest
 from msgspec.structs import replace
 
 from secagg import RemoteProtocolError
-from secagg.masking.client import AwaitingShareKeys
+from secagg.masking.client import (
+    AwaitingShareKeys,
+)
 from secagg.masking.messages import (
     SEALED_BYTES,
     Commitments,

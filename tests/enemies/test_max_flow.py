@@ -28,6 +28,8 @@ from secagg.masking.client import (
     Holding,
     Session,
     Terms,
+)
+from secagg.masking.derived import (
     commit_shares,
     share_data,
 )

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from secagg.masking.client import pair_mask_key, self_mask_key
+from secagg.masking.derived import (
+    pair_mask_key,
+    self_mask_key,
+)
 from secagg.prg import add_masks
 from tests.enemies.cast import BOTH, VECTORS, Company, Scene, Spy, assert_exact, sum_of, vectors_of
 

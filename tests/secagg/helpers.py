@@ -27,7 +27,10 @@ from secagg import (
 )
 from secagg.crypto import Rng, Tag, digest, kdf, system_rng
 from secagg.encoding import Spec, Vectors, centred, check_vectors, encode, weight_of
-from secagg.masking.client import keys_statement, shares_statement
+from secagg.masking.derived import (
+    keys_statement,
+    shares_statement,
+)
 from secagg.masking.messages import (
     AdvertiseKeys,
     ConsistencyCheck,

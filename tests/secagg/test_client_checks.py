@@ -16,7 +16,9 @@ from msgspec.structs import replace
 from secagg import Bounded, Identity, LocalProtocolError, Masking, RemoteProtocolError, Roster
 from secagg.crypto import KEY_BYTES, Rng, SigningKey, system_rng
 from secagg.masking.choice import least_quorum
-from secagg.masking.client import members_statement
+from secagg.masking.derived import (
+    members_statement,
+)
 from secagg.masking.messages import (
     Commitments,
     ConsistencyCheckRequest,

@@ -16,7 +16,9 @@ from msgspec.structs import replace
 
 from secagg import LocalProtocolError, Masking, RemoteProtocolError, TooFewClients
 from secagg.crypto import PROTOCOL_VERSION
-from secagg.masking.client import members_statement
+from secagg.masking.derived import (
+    members_statement,
+)
 from secagg.masking.messages import (
     AdvertiseKeys,
     Commitments,

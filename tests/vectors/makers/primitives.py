@@ -15,7 +15,7 @@ from secagg.crypto import (
     seal,
     transcript,
 )
-from secagg.masking.client import (
+from secagg.masking.derived import (
     commit_mask,
     commit_shares,
     share_data,

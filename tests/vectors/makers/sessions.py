@@ -11,7 +11,14 @@ import msgspec
 from secagg import Masking, throwaway_identities
 from secagg.crypto import SecretKey, Tag, digest
 from secagg.encoding import Spec
-from secagg.masking.client import encode_inputs, pair_mask_key, self_mask_key, session_id
+from secagg.inputs import (
+    encode_inputs,
+)
+from secagg.masking.derived import (
+    pair_mask_key,
+    self_mask_key,
+    session_id,
+)
 from secagg.masking.messages import ShareKeysRequest
 from secagg.prg import keystream
 from secagg.session import Aggregate

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from secagg.crypto import SigningKey, is_signature, verifies_anything
 from secagg.identity import throwaway_identities
-from secagg.masking.client import keys_statement, members_statement, shares_statement
+from secagg.masking.derived import (
+    keys_statement,
+    members_statement,
+    shares_statement,
+)
 from secagg.masking.messages import Commitments, ShareKeys
 from secagg.wire import MAX_ID, encode
 from tests.vectors.makers import published

@@ -1,0 +1,234 @@
+"""CKKS: homomorphic aggregation (Cheon et al., ASIACRYPT 2017), for a semi-honest server.
+
+All clients share one secret key of the session, the server adds ciphertexts. The sum ends in one of two ways:
+the clients *keep* it, and the server never sees it; or three of them *release* it, flooded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.ckks.client import CKKSClient
+from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS
+from secagg.ckks.packing import Ending, Plan, smallest
+from secagg.ckks.ring import SECURITY_BITS, statistical_security
+from secagg.ckks.server import CKKSServer
+from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
+from secagg.encoding import Bounded, Spec, Vectors, centred, integer, set_exactly
+from secagg.errors import ClientId, LocalProtocolError
+from secagg.identity import Identity, Roster
+from secagg.masking.choice import Adversary
+from secagg.parallel import Executor
+from secagg.params import Parameters, check_clients, named
+from secagg.prg import Words
+from secagg.session import Aggregate, Contribute, Once, weights
+
+FLOOD_BITS = 40
+"""s of flooding, before what the number of coefficients takes off it."""
+
+WARNING = (
+    "CKKS trusts the server to follow the protocol: one that does not can have a single client's vector "
+    "decrypted, or take the secret key with one crafted sum, and one client on its side opens every upload"
+)
+
+
+class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
+    """Parameters of a CKKS session: `for_cohort` finds them, and no others are accepted.
+
+    ending: "keep", each client decrypts the sum and the server does not see it; "release", three clients
+    release it, flooded and rounded. degree, prime_bits: N, and the sizes of the primes of Q. scale: Delta.
+    m_min: the fewest clients whose sum a client decrypts. flood_bits: s; 0 where nothing is released. roster:
+    digest of the roster under which keys are signed; empty: nothing is signed.
+
+    Security: against a server that follows the protocol, and no client on its side.
+    """
+
+    degree: int
+    prime_bits: list[int]
+    scale: int
+    m_min: int
+    ending: Ending = "keep"
+    flood_bits: int = 0
+    adversary: Adversary = "semi-honest"
+    roster: bytes = b""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_adversary(self.adversary)
+        self._check(
+            self.ending in get_args(Ending),
+            f"no ending is called {self.ending!r}: there are {' and '.join(get_args(Ending))}",
+        )
+        for number in ("degree", "scale", "m_min", "flood_bits"):
+            set_exactly(self, number, int)
+        due = FLOOD_BITS if self.ending == "release" else 0
+        self._check(self.flood_bits == due, f"a sum that clients {self.ending} is flooded with {due} bits")
+        self._check(1 <= self.m_min <= self.clients, f"m_min {self.m_min} is not in 1..{self.clients}")
+        self._check(
+            len(self.roster) in (0, DIGEST_BYTES), f"the digest of a roster has {DIGEST_BYTES} bytes, or none"
+        )
+        ring, scale = self.plan.ring, self.plan.scale
+        self._check(
+            (self.degree, tuple(self.prime_bits), self.scale) == (ring.degree, ring.prime_bits, scale),
+            f"degree {self.degree} with primes of {self.prime_bits} bits and scale {self.scale} is not what "
+            f"this session takes: degree {ring.degree}, {list(ring.prime_bits)} bits, scale {scale}",
+        )
+
+    @classmethod
+    def _check_adversary(cls, adversary: str) -> None:
+        cls._check(
+            adversary == "semi-honest",
+            f"CKKS is not for a server that is {adversary}: it decides what is decrypted, and would have one "
+            "client's vector decrypted, or the key with it. Against such a server: masking",
+        )
+
+    @classmethod
+    def for_cohort(
+        cls,
+        clients: int,
+        vectors: Vectors | Spec,
+        *,
+        ending: Ending = "keep",
+        adversary: Adversary = "semi-honest",
+        roster: Roster | None = None,
+        m_min: int | None = None,
+        small_cohort: bool = False,
+    ) -> CKKS:
+        """The smallest parameters at 128 bits of security for n clients and the precision of the vectors:
+        where clients keep the sum, that of codes of their `bits`, exact; released, the mean of real numbers
+        is within one such code.
+
+        m_min: more than half of the clients unless given.
+
+        Raises: LocalProtocolError where no such session is possible.
+        """
+        n = integer("clients", clients)
+        check_clients(n)
+        cls._check_adversary(adversary)
+        cls._check(
+            ending in get_args(Ending),
+            f"no ending is called {ending!r}: there are {' and '.join(get_args(Ending))}",
+        )
+        flood_bits = FLOOD_BITS if ending == "release" else 0
+        plan = _plan(n, named(vectors), ending, flood_bits)
+        return cls(
+            clients=n,
+            vectors=named(vectors),
+            small_cohort=small_cohort,
+            degree=plan.ring.degree,
+            prime_bits=list(plan.ring.prime_bits),
+            scale=plan.scale,
+            m_min=m_min if m_min is not None else n // 2 + 1,
+            ending=ending,
+            flood_bits=flood_bits,
+            roster=roster.digest if roster is not None else b"",
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """All numbers that follow."""
+        return _plan(self.clients, self.vectors, self.ending, self.flood_bits)
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        return ("join", ADVERTISE_KEYS, SHARE_KEYS, INPUT, DECRYPT)
+
+    @property
+    def largest_upload(self) -> int:
+        plan, key = self.plan, 8 * self.degree * (len(self.prime_bits) + 1)
+        return 4096 + 128 * self.clients + key + max(plan.upload_bytes, 8 * plan.slots)
+
+    def check_roster(self, roster: Roster | None) -> None:
+        """Raises: LocalProtocolError unless this is the roster the parameters are bound to, if any."""
+        if not self.roster:
+            return
+        if roster is None:
+            raise LocalProtocolError("keys are signed in this session: a roster of one's own is needed")
+        if roster.digest != self.roster:
+            raise LocalProtocolError("the session is bound to another roster than this one")
+
+    def client(
+        self,
+        u: ClientId,
+        vectors: Contribute,
+        *,
+        rounding_seed: bytes | None = None,
+        identity: Identity | None = None,
+        once: Once | None = None,
+        rng: Rng = system_rng,
+    ) -> CKKSClient:
+        used = identity if self.roster else None
+        return CKKSClient(self, u, vectors, rounding_seed=rounding_seed, identity=used, once=once, rng=rng)
+
+    def server(
+        self,
+        cohort: Collection[ClientId],
+        task: bytes = b"",
+        *,
+        roster: Roster | None = None,
+        executor: Executor | None = None,
+        rng: Rng = system_rng,
+    ) -> CKKSServer:
+        used = roster if self.roster else None
+        return CKKSServer(self, cohort, task, digest(Tag.CONTEXT, task), roster=used, rng=rng)
+
+    def centred(self, codes: Mapping[str, Words]) -> dict[str, NDArray[np.int64]]:
+        """Codes in their rings as the signed integers they stand for."""
+        return {name: centred(self.vectors[name], x, self.clients) for name, x in codes.items()}
+
+    def aggregate(self, survivors: frozenset[ClientId], values: Mapping[str, NDArray[Any]]) -> Aggregate:
+        """The result, from the decrypted sums by name: of codes, or of real numbers in [-1, 1]."""
+        specs = self.vectors
+        if self.ending == "keep":
+            return Aggregate.of_codes(specs, survivors, {name: values[name] for name in sorted(specs)})
+        total_weight, max_weight = weights(specs, survivors, values)
+        total, mean, error = {}, {}, {}
+        for name, spec in specs.items():
+            if not isinstance(spec, Bounded):
+                total[name], mean[name], error[name] = values[name], values[name] / len(survivors), 0.0
+                continue
+            step = spec.bound * max_weight
+            total[name], mean[name] = values[name] * step, values[name] * (step / total_weight)
+            # The last term covers the float64 arithmetic of both ends.
+            error[name] = self.plan.error(name) * step / total_weight + spec.bound * 2.0**-40
+        return Aggregate(survivors, {}, total, mean, error)
+
+    def explain(self) -> str:
+        """In words: what is sent, and what it guarantees and what not."""
+        plan, ring = self.plan, self.plan.ring
+        coordinates = sum(spec.length for spec in self.vectors.values())
+        primes = ", ".join(map(str, ring.prime_bits))
+        lines = [
+            f"ckks, {self.clients} clients, who {self.ending} the sum",
+            *self.describe_vectors(),
+            f"ring of degree {ring.degree}, modulus {sum(ring.prime_bits)} bits (primes of {primes}), "
+            f"{SECURITY_BITS} bits of security (with SEAL's special prime {ring.modulus_bits} bits), scale "
+            f"2^{np.log2(plan.scale):.1f}; no relinearisation or galois keys",
+            f"{plan.ciphertexts} ciphertexts of {ring.ciphertext_bytes} bytes a client: "
+            f"{plan.upload_bytes / coordinates:.2f} bytes a coordinate",
+        ]
+        if self.ending == "keep":
+            lines += ["the sum of all codes is exact, but with probability 2^-40; the server never sees it"]
+        else:
+            worst = max((plan.error(name) / self.clients for name in plan.reals), default=0.0)
+            lines += [
+                f"the mean is within {worst:.1e} of its bound, but with probability 2^-40; released once, by "
+                f"three clients, flooded: {statistical_security(ring, self.flood_bits):.0f} bits of "
+                "statistical security for the key"
+            ]
+        signed = "keys are signed" if self.roster else "KEYS ARE NOT SIGNED: the server could put in its own"
+        return "\n".join([*lines, f"{WARNING}; {signed}"])
+
+
+def _plan(clients: int, vectors: Mapping[str, Spec], ending: Ending, flood_bits: int) -> Plan:
+    plan = smallest(clients, tuple(sorted(vectors.items())), ending, flood_bits)
+    if plan is None:
+        raise LocalProtocolError(
+            f"no ring at {SECURITY_BITS} bits of security is large enough for {clients} clients and these "
+            "vectors: use fewer bits or a smaller maximum"
+        )
+    return plan

@@ -1,0 +1,373 @@
+"""A client of a CKKS session: one type for each thing it can await, as in `masking.client`.
+
+One client makes the secret key, and seals it for the others through the server. All encrypt under it; who is
+asked to decrypts the sum. Every client can read every upload: they do not see them, the server does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.ckks.flooding import as_bytes, flood, slot_flooding
+from secagg.ckks.messages import (
+    AdvertiseCkksKey,
+    Ciphertexts,
+    CiphertextsRequest,
+    Decrypted,
+    DecryptRequest,
+    ShareCkksKey,
+    ShareCkksKeyRequest,
+)
+from secagg.ckks.packing import pack_residues, residues_of_key, unpack_residues
+from secagg.ckks.seal import Keys
+from secagg.crypto import (
+    KEY_BYTES,
+    PROTOCOL_VERSION,
+    NeverPickled,
+    Rng,
+    SecretKey,
+    Tag,
+    digest,
+    kdf,
+    seal,
+    system_rng,
+    transcript,
+    unseal,
+)
+from secagg.encoding import Bounded, Clipping, weight_of
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
+from secagg.identity import Identity
+from secagg.inputs import checked, clip, encode_inputs
+from secagg.prg import SEED_BYTES
+from secagg.session import Aggregate, Contribute, Once
+from secagg.wire import MAX_ID, Join, Raw, Task, decode, encode
+
+if TYPE_CHECKING:
+    from secagg.ckks import CKKS
+
+MAKERS = 3
+"""The first clients of U1 each make a key, and the first whose answer came is passed on: two may vanish."""
+
+RELEASERS = 3
+"""The first clients of U3 release the sum: of three, a majority names one that lies."""
+
+AdvertisedKeys = Mapping[ClientId, tuple[bytes, bytes]]  # v -> (c_v^PK, signature)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What client u knows before any key is seen. identity: None where nothing is signed."""
+
+    u: ClientId
+    parameters: CKKS
+    context: bytes
+    nonce: bytes
+    identity: Identity | None = field(repr=False)
+
+    def sign(self, statement: bytes) -> bytes:
+        return b"" if self.identity is None else self.identity.key.sign(statement)
+
+    def check(self, v: ClientId, statement: bytes, signature: bytes, what: str) -> None:
+        """Raises: RemoteProtocolError unless v signed this; where nothing is signed, if something is."""
+        if self.identity is None:
+            if signature:
+                raise RemoteProtocolError(f"{what} signed in a session where nothing is signed")
+        elif not self.identity.roster.signed_by(v, statement, signature):
+            raise RemoteProtocolError(f"{what} not signed by client {v} of this roster for this session")
+
+
+def session_id(nonce: bytes, parameters: bytes, context: bytes, keys: AdvertisedKeys) -> bytes:
+    """Fresh for every client whose own fresh key is in it."""
+    listed = b"".join(v.to_bytes(4, "big") + c_pk for v, (c_pk, _) in sorted(keys.items()))
+    return digest(Tag.CKKS_SESSION, nonce, parameters, context, listed)
+
+
+def key_statement(
+    parameters: bytes, roster: bytes, context: bytes, nonce: bytes, u: ClientId, c_pk: bytes
+) -> bytes:
+    """What u signs when it advertises its key."""
+    return transcript(Tag.SIGN_CKKS_KEY, parameters, roster, context, nonce, u, c_pk)
+
+
+def secret_statement(sid: bytes, maker: ClientId, secret: bytes) -> bytes:
+    """What a maker signs: the sealed CKKS secret key."""
+    return transcript(Tag.SIGN_CKKS_SECRET, sid, maker, secret)
+
+
+def upload_statement(sid: bytes, u: ClientId, upload: bytes) -> bytes:
+    """What u signs when it uploads. upload: digest of its ciphertexts."""
+    return transcript(Tag.SIGN_CKKS_UPLOAD, sid, u, upload)
+
+
+def upload_digest(sid: bytes, u: ClientId, residues: Raw) -> bytes:
+    return digest(Tag.CKKS_UPLOAD, sid, u, bytes(residues))
+
+
+def seal_key(agreed: bytes, sid: bytes, maker: ClientId, holder: ClientId) -> bytes:
+    """KA.agree(c_maker^SK, c_holder^PK) as the AE key of K."""
+    return kdf(Tag.CKKS_SEAL_KEY, agreed, sid, maker, holder)
+
+
+def seal_data(sid: bytes, maker: ClientId, holder: ClientId, secret: bytes) -> bytes:
+    """What K is sealed with: it opens this secret, and no other."""
+    return digest(Tag.CKKS_SEAL_DATA, sid, maker, holder, secret)
+
+
+def advertise_key(terms: Terms, rng: Rng) -> tuple[AwaitingKeys, AdvertiseCkksKey]:
+    c_sk = SecretKey.generate(rng)
+    roster = b"" if terms.identity is None else terms.identity.roster.digest
+    statement = key_statement(
+        terms.parameters.digest(), roster, terms.context, terms.nonce, terms.u, c_sk.public
+    )
+    return AwaitingKeys(terms, c_sk, rng), AdvertiseCkksKey(c_sk.public, terms.sign(statement))
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitingKeys(NeverPickled):
+    """After AdvertiseCkksKey."""
+
+    terms: Terms
+    c_sk: SecretKey = field(repr=False)
+    rng: Rng = field(repr=False)
+
+    def share_key(self, request: ShareCkksKeyRequest) -> tuple[AwaitingCiphertextsRequest, ShareCkksKey]:
+        """Make a key, if u is one of the makers.
+
+        Raises: RemoteProtocolError unless U1 has m_min to n members, u's own key among them, no key twice
+        and, with a roster, each signed.
+        """
+        keys, terms = request.keys, self.terms
+        self._check(keys)
+        sid = session_id(terms.nonce, terms.parameters.digest(), terms.context, keys)
+        makers = sorted(keys)[:MAKERS]
+        agreed = {v: self.c_sk.agree(keys[v][0]) for v in (keys if terms.u in makers else makers)}
+        own, answer = None, ShareCkksKey(b"", {}, b"")
+        if terms.u in makers:
+            own, answer = self._make(sid, {v: agreed[v] for v in sorted(keys) if v != terms.u})
+        opens = {v: seal_key(agreed[v], sid, v, terms.u) for v in makers if v != terms.u}
+        return AwaitingCiphertextsRequest(terms, sid, frozenset(keys), opens, own), answer
+
+    def _check(self, keys: AdvertisedKeys) -> None:
+        terms, parameters = self.terms, self.terms.parameters
+        if keys.get(terms.u, (b"", b""))[0] != self.c_sk.public:
+            raise RemoteProtocolError("the server's key list does not hold this client's own keys")
+        if not parameters.m_min <= len(keys) <= parameters.clients:
+            raise RemoteProtocolError(
+                f"{len(keys)} clients advertised keys; it takes {parameters.m_min} to {parameters.clients}"
+            )
+        if len({c_pk for c_pk, _ in keys.values()}) != len(keys):
+            raise RemoteProtocolError("the server's key list holds one key twice")
+        roster = b"" if terms.identity is None else terms.identity.roster.digest
+        for v, (c_pk, signature) in keys.items():
+            statement = key_statement(parameters.digest(), roster, terms.context, terms.nonce, v, c_pk)
+            terms.check(v, statement, signature, "a key that is")
+
+    def _make(self, sid: bytes, agreed: Mapping[ClientId, bytes]) -> tuple[SessionKey, ShareCkksKey]:
+        """A fresh CKKS key under a fresh K, and K for each v. agreed: of every other client of U1."""
+        u, plan = self.terms.u, self.terms.parameters.plan
+        made = Keys(plan.ring, plan.scale)
+        K = self.rng(KEY_BYTES)
+        plaintext = made.secret().tobytes()
+        secret = seal(kdf(Tag.CKKS_SECRET_KEY, K, sid, u), plaintext, sid, self.rng)
+        sealed = {
+            v: seal(seal_key(shared, sid, u, v), K, seal_data(sid, u, v, secret), self.rng)
+            for v, shared in agreed.items()
+        }
+        signature = self.terms.sign(secret_statement(sid, u, secret))
+        return SessionKey(K, made), ShareCkksKey(secret, sealed, signature)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey(NeverPickled):
+    """K, and the CKKS key that was sealed under it."""
+
+    K: bytes = field(repr=False)
+    keys: Keys = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitingCiphertextsRequest(NeverPickled):
+    """After ShareCkksKey. Used once.
+
+    opens: what opens K, by maker. own: the key u made, if it did.
+    """
+
+    terms: Terms
+    sid: bytes
+    U1: frozenset[ClientId]
+    opens: Mapping[ClientId, bytes] = field(repr=False)
+    own: SessionKey | None = field(repr=False)
+
+    def encrypt(
+        self, request: CiphertextsRequest, slots: NDArray[np.float64]
+    ) -> tuple[AwaitingDecryptRequest, Ciphertexts]:
+        """Raises: RemoteProtocolError unless a maker sealed its key for u, in this session."""
+        key = self._open(request)
+        plan, u = self.terms.parameters.plan, self.terms.u
+        each = plan.ring.slots
+        residues = np.stack([key.keys.encrypt(slots[i : i + each]) for i in range(0, len(slots), each)])
+        packed = pack_residues(plan.ring, residues)
+        made = upload_digest(self.sid, u, packed)
+        signature = self.terms.sign(upload_statement(self.sid, u, made))
+        state = AwaitingDecryptRequest(self.terms, self.sid, self.U1, key)
+        return state, Ciphertexts(memoryview(packed), made, signature)
+
+    def _open(self, request: CiphertextsRequest) -> SessionKey:
+        u, maker, plan = self.terms.u, request.maker, self.terms.parameters.plan
+        statement = secret_statement(self.sid, maker, request.secret)
+        self.terms.check(maker, statement, request.signature, "a session key that is")
+        if maker == u and self.own is not None:
+            return self.own
+        if maker not in self.opens:
+            raise RemoteProtocolError("the server passes on a session key of a client that is to make none")
+        data = seal_data(self.sid, maker, u, request.secret)
+        K = unseal(self.opens[maker], request.sealed, data)
+        secret = K and unseal(kdf(Tag.CKKS_SECRET_KEY, K, self.sid, maker), request.secret, self.sid)
+        if not K or not secret:
+            raise RemoteProtocolError("a session key that does not open")
+        return SessionKey(K, Keys(plan.ring, plan.scale, residues_of_key(plan.ring, secret)))
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitingDecryptRequest(NeverPickled):
+    """After Ciphertexts. Used once: a second sum under the same key is refused, whatever is asked for."""
+
+    terms: Terms
+    sid: bytes
+    U1: frozenset[ClientId]
+    key: SessionKey = field(repr=False)
+
+    def decrypt(self, request: DecryptRequest) -> tuple[Aggregate | None, Decrypted]:
+        """The sum, where u is to keep it; and what leaves: the flooded sum, where u is to release it.
+
+        Raises: RemoteProtocolError unless u is in the sum, m_min clients are, and exactly who is to decrypt
+        is sent it.
+        """
+        parameters, plan, u = self.terms.parameters, self.terms.parameters.plan, self.terms.u
+        survivors = frozenset(request.survivors)
+        if u not in survivors:
+            raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
+        if not survivors <= self.U1:
+            raise RemoteProtocolError("the server names a survivor that had advertised no keys")
+        if len(survivors) < parameters.m_min:
+            raise RemoteProtocolError(f"{len(survivors)} clients survive, {parameters.m_min} are needed")
+        if parameters.ending == "release" and u not in sorted(survivors)[:RELEASERS]:
+            if len(request.residues):
+                raise RemoteProtocolError("a sum for a client that is not to decrypt it")
+            return None, Decrypted(memoryview(b""))
+        residues = unpack_residues(plan.ring, plan.ciphertexts, request.residues)
+        slots = np.concatenate([self.key.keys.decrypt(each) for each in residues])[: plan.slots]
+        if parameters.ending == "keep":
+            return parameters.aggregate(survivors, plan.decode(slots)), Decrypted(memoryview(b""))
+        return None, Decrypted(memoryview(as_bytes(self._flood(slots, request))))
+
+    def _flood(self, slots: NDArray[np.float64], request: DecryptRequest) -> NDArray[np.int64]:
+        parameters = self.terms.parameters
+        std = slot_flooding(parameters.plan, parameters.clients, parameters.flood_bits)
+        asked = digest(Tag.CKKS_SUM, self.sid, bytes(request.residues))
+        return flood(slots, std, kdf(Tag.CKKS_FLOODING, self.key.K, self.sid, asked, length=SEED_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class _AwaitingTask:
+    pass
+
+
+_State = _AwaitingTask | AwaitingKeys | AwaitingCiphertextsRequest | AwaitingDecryptRequest
+
+
+class CKKSClient(NeverPickled):
+    """The states behind the interface every scheme shares (`session.ClientSession`).
+
+    result: the sum, once this client has decrypted it, where clients keep it.
+    """
+
+    def __init__(
+        self,
+        parameters: CKKS,
+        u: ClientId,
+        vectors: Contribute,
+        *,
+        rounding_seed: bytes | None = None,
+        identity: Identity | None = None,
+        once: Once | None = None,
+        rng: Rng = system_rng,
+    ) -> None:
+        if not 0 <= u <= MAX_ID:
+            raise LocalProtocolError(f"client id {u} is not in 0..{MAX_ID}")
+        if rounding_seed is not None and len(rounding_seed) < KEY_BYTES:
+            raise LocalProtocolError(f"a rounding seed has at least {KEY_BYTES} secret bytes")
+        parameters.check_roster(identity.roster if identity else None)
+        if identity is not None and identity.u != u:
+            raise LocalProtocolError(f"the identity of client {identity.u} is not that of client {u}")
+        self._parameters, self._identity = parameters, identity
+        self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
+        self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
+        self._context = b""
+        self._slots = np.empty(0)
+        self._state: _State | None = None
+        self._started = self.done = False
+        self.clipping: dict[str, Clipping] = {}
+        self.result: Aggregate | None = None
+
+    def start(self) -> bytes:
+        if self._started:
+            raise LocalProtocolError("this session has been started before: make a new one")
+        self._started = True
+        self._state = _AwaitingTask()
+        return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
+
+    def receive(self, message: Raw) -> bytes | None:
+        # Taken out first: whatever is raised below, the session is over and its secrets are gone.
+        state, self._state = self._state, None
+        try:
+            return self._step(state, message)
+        except BaseException:
+            self._state, self._slots, self._rounding_seed = None, np.empty(0), b""
+            raise
+
+    def _step(self, state: _State | None, message: Raw) -> bytes:
+        match state:
+            case _AwaitingTask():
+                return self._take_task(decode(Task, message))
+            case AwaitingKeys():
+                self._state, answer = state.share_key(decode(ShareCkksKeyRequest, message))
+                return encode(answer)
+            case AwaitingCiphertextsRequest():
+                slots, self._slots = self._slots, np.empty(0)
+                self._state, upload = state.encrypt(decode(CiphertextsRequest, message), slots)
+                if self._once is not None:
+                    self._once(self._context)
+                return encode(upload)
+            case AwaitingDecryptRequest():
+                self.result, decrypted = state.decrypt(decode(DecryptRequest, message))
+                self.done = True
+                return encode(decrypted)
+            case _:
+                raise LocalProtocolError("this session is over, or was never started")
+
+    def _take_task(self, task: Task) -> bytes:
+        self._context = digest(Tag.CONTEXT, task.task)
+        self._slots = self._encode(self._vectors(task.task))
+        terms = Terms(self._u, self._parameters, self._context, task.nonce, self._identity)
+        self._state, key = advertise_key(terms, self._rng)
+        return encode(key)
+
+    def _encode(self, inputs: Any) -> NDArray[np.float64]:
+        parameters = self._parameters
+        if parameters.ending == "keep":
+            codes, self.clipping = encode_inputs(parameters, inputs, self._context, self._rounding_seed)
+            return parameters.plan.encode(parameters.centred(codes))
+        specs = parameters.vectors
+        values = checked(parameters, inputs)
+        weight, heaviest = weight_of(specs, values)
+        for name, spec in specs.items():
+            values[name], self.clipping[name] = clip(spec, values[name])
+            if isinstance(spec, Bounded):
+                values[name] = values[name] * (weight / heaviest / spec.bound)
+        return parameters.plan.encode(values)

@@ -1,0 +1,223 @@
+"""TenSEAL, and how ciphertexts and keys get in and out of it: as the residues they consist of.
+
+Only this file imports TenSEAL, where it is first needed: a client needs it, a server does not. SEAL's own
+serialisation is never parsed off the wire. What arrives is residues, each checked against its prime; SEAL's
+objects are put together from them here (format: SEAL 4's `Serialization`, `Ciphertext::save`,
+`Plaintext::save`; TenSEAL's `tensors.proto` and `tensealcontext.proto`).
+
+TenSEAL encodes real slots, N/2 of them, in a polynomial that is the same under X -> 1/X. A second one, times
+X^(N/2), stands in the other half of the same ciphertext: its slots are the imaginary parts of the sum's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.ckks.ring import SPECIAL_BITS, Ring
+from secagg.crypto import NeverPickled
+from secagg.errors import LocalProtocolError
+
+Residues = NDArray[np.uint64]
+
+_HEADER: Final = struct.Struct("<HBBBBHQ")  # magic, its own size, version, compression, reserved, whole size
+_UNCOMPRESSED: Final = 0
+
+
+def tenseal() -> Any:
+    """Raises: LocalProtocolError where it is not installed."""
+    try:
+        import tenseal
+    except ImportError:
+        raise LocalProtocolError("CKKS needs TenSEAL: pip install 'secagg[ckks]'") from None
+    return tenseal
+
+
+class Keys(NeverPickled):
+    """A secret key, and TenSEAL's context with it.
+
+    Security: neither printed nor pickled; whoever has it reads every ciphertext of the session.
+    """
+
+    __slots__ = ("_context", "_prefix", "_ring", "_scale", "_ts", "_units")
+
+    def __init__(self, ring: Ring, scale: int, secret: Residues | None = None) -> None:
+        """secret: the key's residues, (K, N) for each prime and the special one; None: a fresh key, with
+        randomness of the operating system, as SEAL takes it.
+        """
+        self._ts, self._ring, self._scale = tenseal(), ring, scale
+        self._context = self._new()
+        one = self._ts.ckks_vector(self._context, [1.0])
+        self._prefix = _HEADER.unpack_from(_field(one.serialize(), 2))[:4]
+        self._units = [_square_root_of_minus_one(ring, i) for i in range(len(ring.primes))]
+        if secret is not None:
+            self._context = self._with(secret)
+
+    def _new(self) -> Any:
+        ring = self._ring
+        context = self._ts.context(
+            self._ts.SCHEME_TYPE.CKKS,
+            ring.degree,
+            coeff_mod_bit_sizes=[*ring.prime_bits, SPECIAL_BITS],
+            encryption_type=self._ts.ENCRYPTION_TYPE.SYMMETRIC,
+            n_threads=1,
+        )
+        context.global_scale = float(self._scale)
+        return context
+
+    def secret(self) -> Residues:
+        """(K, N), in SEAL's order of evaluation, which is that of all ciphertexts too."""
+        plaintext = self._context.secret_key().data.data()
+        count = (len(self._ring.primes) + 1) * self._ring.degree
+        return np.fromiter(map(plaintext.__getitem__, range(count)), np.uint64, count).reshape(
+            -1, self._ring.degree
+        )
+
+    def _with(self, secret: Residues) -> Any:
+        plaintext = self._context.secret_key().data.data()
+        body = struct.pack("<4QQd", *plaintext.parms_id(), secret.size, 1.0) + self._array(secret)
+        key = _protobuf(1, self._packed(body))
+        bare = self._context.serialize(
+            save_public_key=False, save_secret_key=False, save_galois_keys=False, save_relin_keys=False
+        )
+        parameters = b"".join(_protobuf(number, value) for number, value in _fields(bare) if number in (1, 2))
+        symmetric = bytes([4 << 3, 1])
+        context = self._ts.context_from(parameters + _protobuf(3, key) + symmetric, n_threads=1)
+        context.global_scale = float(self._scale)
+        return context
+
+    def encrypt(self, slots: NDArray[np.float64]) -> Residues:
+        """(s,) real numbers, s at most N -> (2, L, N) residues."""
+        half = self._ring.degree // 2
+        total = self._encrypt_half(slots[:half])
+        if len(slots) > half:
+            total += self._turned(self._encrypt_half(slots[half:]), 1)
+            for i, q in enumerate(self._ring.primes):
+                total[:, i] %= np.uint64(q)
+        return total
+
+    def _encrypt_half(self, slots: NDArray[np.float64]) -> Residues:
+        padded = np.zeros(self._ring.degree // 2)  # TenSEAL would repeat what is shorter
+        padded[: len(slots)] = slots
+        vector = self._ts.ckks_vector(self._context, padded.tolist())
+        (ciphertext,) = vector.ciphertext()
+        primes, degree = len(self._ring.primes), self._ring.degree
+        count = 2 * primes * degree
+        words = np.fromiter(map(ciphertext.__getitem__, range(count)), np.uint64, count)
+        return words.reshape(2, primes, degree)
+
+    def decrypt(self, residues: Residues) -> NDArray[np.float64]:
+        """(2, L, N) residues -> (N,) real numbers."""
+        return np.concatenate([self._decrypt_half(residues), self._decrypt_half(self._turned(residues, -1))])
+
+    def _decrypt_half(self, residues: Residues) -> NDArray[np.float64]:
+        half, primes = self._ring.degree // 2, len(self._ring.primes)
+        (template,) = self._ts.ckks_vector(self._context, [0.0]).ciphertext()
+        body = struct.pack(
+            "<4QBQQQdQ", *template.parms_id(), True, 2, self._ring.degree, primes, float(self._scale), 1
+        )
+        sealed = self._packed(body + self._array(residues))
+        message = (
+            _protobuf(1, _varint(half)) + _protobuf(2, sealed) + b"\x19" + struct.pack("<d", self._scale)
+        )
+        return np.array(self._ts.ckks_vector_from(self._context, message).decrypt(), np.float64)
+
+    def _turned(self, residues: Residues, sign: int) -> Residues:
+        """Times X^(N/2), or by it: in SEAL's order a square root of -1, from the middle on its opposite."""
+        turned, half = np.empty_like(residues), self._ring.degree // 2
+        for i, (q, unit) in enumerate(zip(self._ring.primes, self._units, strict=True)):
+            first = unit if sign == 1 else q - unit
+            turned[:, i, :half] = _times(residues[:, i, :half], first, q)
+            turned[:, i, half:] = _times(residues[:, i, half:], q - first, q)
+        return turned
+
+    def _array(self, words: Residues) -> bytes:
+        return self._packed(struct.pack("<Q", words.size) + words.astype("<u8").tobytes())
+
+    def _packed(self, body: bytes) -> bytes:
+        return _HEADER.pack(*self._prefix, _UNCOMPRESSED, 0, _HEADER.size + len(body)) + body
+
+    def __repr__(self) -> str:
+        return "Keys(<hidden>)"
+
+
+# Arithmetic modulo a prime of at most 60 bits
+
+
+def _square_root_of_minus_one(ring: Ring, which: int) -> int:
+    """psi^(N/2), the value of X^(N/2) at psi: SEAL takes the least primitive 2N-th root of unity."""
+    q, degree = ring.primes[which], ring.degree
+    root = next(r for g in range(2, q) if pow(r := pow(g, (q - 1) // (2 * degree), q), degree, q) == q - 1)
+    square, least, power = root * root % q, root, root
+    for _ in range(degree - 1):
+        power = power * square % q
+        least = min(least, power)
+    return pow(least, degree // 2, q)
+
+
+def _times(x: Residues, factor: int, q: int) -> Residues:
+    """x times a constant, modulo q (Shoup's quotient by a precomputed reciprocal)."""
+    quotient = _high(x, (factor << 64) // q)
+    product = x * np.uint64(factor) - quotient * np.uint64(q)
+    np.subtract(product, np.uint64(q), out=product, where=product >= np.uint64(q))
+    return product
+
+
+def _high(x: Residues, y: int) -> Residues:
+    """The upper 64 of 128 bits of x y."""
+    low32, shift = np.uint64(2**32 - 1), np.uint64(32)
+    x0, x1, y0, y1 = x & low32, x >> shift, np.uint64(y % 2**32), np.uint64(y >> 32)
+    middle = (x0 * y0 >> shift) + (x1 * y0 & low32) + (x0 * y1 & low32)
+    high: Residues = x1 * y1 + (x1 * y0 >> shift) + (x0 * y1 >> shift) + (middle >> shift)
+    return high
+
+
+# Just enough of protobuf for TenSEAL's own messages, made in this process
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*encoded, value])
+
+
+def _protobuf(number: int, value: bytes) -> bytes:
+    """One length-delimited field."""
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """(number, value) of the length-delimited fields; others are passed over."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            value |= (byte & 127) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 128:
+                return value
+
+    while at < len(message):
+        key = varint()
+        match key & 7:
+            case 2:
+                size = varint()
+                yield key >> 3, message[at : at + size]
+                at += size
+            case 1:
+                at += 8
+            case _:
+                varint()
+
+
+def _field(message: bytes, number: int) -> bytes:
+    return next(value for found, value in _fields(message) if found == number)

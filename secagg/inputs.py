@@ -1,0 +1,55 @@
+"""What a client contributes to a session of any scheme: named vectors, checked, clipped and encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.crypto import Tag, kdf
+from secagg.encoding import Bounded, Clipping, Spec, Vector, check_vectors, encode, norm_factor, weight_of
+from secagg.params import Parameters
+from secagg.prg import SEED_BYTES, Words
+
+
+def named_values(values: Any) -> dict[str, Any]:
+    """A bare array is the mapping with one unnamed entry."""
+    return dict(values) if isinstance(values, Mapping) else {"": values}
+
+
+def checked(parameters: Parameters, inputs: Mapping[str, Vector] | Vector) -> dict[str, NDArray[Any]]:
+    """Raises: LocalProtocolError if a vector is not as its specification says."""
+    return check_vectors(parameters.vectors, named_values(inputs))
+
+
+def encode_inputs(
+    parameters: Parameters, inputs: Mapping[str, Vector] | Vector, context: bytes, rounding_seed: bytes
+) -> tuple[dict[str, Words], dict[str, Clipping]]:
+    """x_u, a client's vectors in their rings, by name; and what encoding changed.
+
+    Raises: LocalProtocolError if a vector is not as its specification says.
+    """
+    specs = parameters.vectors
+    values = checked(parameters, inputs)
+    weight = weight_of(specs, values)
+    x_u, clipping = {}, {}
+    for name, x in values.items():
+        key = kdf(Tag.ROUNDING, rounding_seed, context, name, length=SEED_BYTES)
+        x_u[name], clipping[name] = encode(
+            specs[name], x, clients=parameters.clients, rounding_key=key, weight=weight
+        )
+    return x_u, clipping
+
+
+def clip(spec: Spec, x: NDArray[Any]) -> tuple[NDArray[Any], Clipping]:
+    """A checked vector as no scheme sends more of it: within its norm, then within its range. Integers are
+    what they are.
+    """
+    if not isinstance(spec, Bounded):
+        return x, Clipping(0, 1.0)
+    factor = norm_factor(spec, x)
+    scaled = x.astype(np.float64) * factor
+    clipped = np.clip(scaled, -spec.bound, spec.bound)
+    return clipped, Clipping(int(np.count_nonzero(clipped != scaled)), factor)
