@@ -99,9 +99,12 @@ def digest(tag: Tag, *parts: bytes | int | str) -> bytes:
 _SHA256: Final = hashes.SHA256()
 
 
-def kdf(tag: Tag, secret: bytes, salt: bytes, *info: bytes | int | str, length: int = KEY_BYTES) -> bytes:
-    """HKDF-SHA256 (RFC 5869) with a transcript as its info: one key for one tag, salt and list of names."""
-    return HKDF(_SHA256, length, salt, transcript(tag, *info)).derive(secret)
+def kdf(tag: Tag, secret: bytes, salt: bytes, *info: bytes | int | str) -> bytes:
+    """HKDF-SHA256 (RFC 5869) with a transcript as its info: one key for one tag, salt and list of names.
+
+    Returns 32 bytes.
+    """
+    return HKDF(_SHA256, KEY_BYTES, salt, transcript(tag, *info)).derive(secret)
 
 
 class NeverPickled:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from secagg.crypto import Tag, kdf
 from secagg.encoding import Bounded, Clipping, Spec, Vector, check_vectors, encode, norm_factor, weight_of
 from secagg.params import Parameters
-from secagg.prg import SEED_BYTES, Words
+from secagg.prg import Words
 
 
 def named_values(values: Any) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def encode_inputs(
     weight = weight_of(specs, values)
     x_u, clipping = {}, {}
     for name, x in values.items():
-        key = kdf(Tag.ROUNDING, rounding_seed, context, name, length=SEED_BYTES)
+        key = kdf(Tag.ROUNDING, rounding_seed, context, name)
         x_u[name], clipping[name] = encode(
             specs[name], x, clients=parameters.clients, rounding_key=key, weight=weight
         )

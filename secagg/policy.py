@@ -30,7 +30,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     numbers or fractions; None for the scheme's default. graph: "complete", or "sparse" where the cohort is so
     small that the default would be complete; the complete one is always accepted. smallest_cohort: n below
     which it takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph
-    and the smallest U3 it unmasks, or decrypts, where they are not to be those that follow. batch: the size of
+    and the smallest U3 it unmasks or decrypts, where they are not to be those that follow. batch: the size of
     the batches it insists on being summed by. vectors: exactly what it is willing to send, or None for
     whatever is asked.
     """

@@ -24,7 +24,7 @@ from secagg.ckks.messages import (
     ShareCkksKeyRequest,
 )
 from secagg.ckks.packing import pack_residues, residues_of_key, unpack_residues
-from secagg.ckks.seal import Keys
+from secagg.ckks.seal import Keys, tenseal
 from secagg.crypto import (
     KEY_BYTES,
     PROTOCOL_VERSION,
@@ -43,7 +43,6 @@ from secagg.encoding import Bounded, Clipping, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Identity
 from secagg.inputs import checked, clip, encode_inputs
-from secagg.prg import SEED_BYTES
 from secagg.session import Aggregate, Contribute, Once
 from secagg.wire import MAX_ID, Join, Raw, Task, decode, encode
 
@@ -223,10 +222,12 @@ class AwaitingCiphertextsRequest(NeverPickled):
         self.terms.check(maker, statement, request.signature, "a session key that is")
         if maker == u and self.own is not None:
             return self.own
-        if maker not in self.opens:
-            raise RemoteProtocolError("the server passes on a session key of a client that is to make none")
+        if maker not in self.opens or u not in request.sealed:
+            raise RemoteProtocolError(
+                "the server passes on a session key that no client was to make for this one"
+            )
         data = seal_data(self.sid, maker, u, request.secret)
-        K = unseal(self.opens[maker], request.sealed, data)
+        K = unseal(self.opens[maker], request.sealed[u], data)
         secret = K and unseal(kdf(Tag.CKKS_SECRET_KEY, K, self.sid, maker), request.secret, self.sid)
         if not K or not secret:
             raise RemoteProtocolError("a session key that does not open")
@@ -270,7 +271,7 @@ class AwaitingDecryptRequest(NeverPickled):
         parameters = self.terms.parameters
         std = slot_flooding(parameters.plan, parameters.clients, parameters.flood_bits)
         asked = digest(Tag.CKKS_SUM, self.sid, bytes(request.residues))
-        return flood(slots, std, kdf(Tag.CKKS_FLOODING, self.key.K, self.sid, asked, length=SEED_BYTES))
+        return flood(slots, std, kdf(Tag.CKKS_FLOODING, self.key.K, self.sid, asked))
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +306,7 @@ class CKKSClient(NeverPickled):
         parameters.check_roster(identity.roster if identity else None)
         if identity is not None and identity.u != u:
             raise LocalProtocolError(f"the identity of client {identity.u} is not that of client {u}")
+        tenseal()  # before anything is promised
         self._parameters, self._identity = parameters, identity
         self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
         self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)

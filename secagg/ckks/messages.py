@@ -48,13 +48,13 @@ class ShareCkksKey(Message, frozen=True, tag="share-ckks-key"):
 
 
 class CiphertextsRequest(Message, frozen=True, tag="ciphertexts-request"):
-    """server -> u: what the first key-maker that is there sent, and K as it sealed it for u: for itself, not
-    at all.
+    """server -> all: what the first maker that is there sent. One message for all: the server keeps it once,
+    however many clients there are.
     """
 
     maker: Id
     secret: Secret
-    sealed: Annotated[bytes, msgspec.Meta(max_length=SEALED_BYTES)]
+    sealed: dict[Id, Sealed]
     signature: Signature
 
 

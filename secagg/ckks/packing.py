@@ -24,7 +24,7 @@ Residues = NDArray[np.uint64]
 
 Ending = Literal["keep", "release"]
 
-GRID: Final = 1 / 16  # of the scale: what is released is rounded to it
+GRID: Final = 1 / 128  # of the scale: what is released is rounded to it. Flooding's deviation is 5 of it
 
 
 @dataclass(frozen=True)

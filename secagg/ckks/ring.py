@@ -89,12 +89,12 @@ def _largest_primes(factor: int, bits: int, count: int) -> list[int]:
 
 
 def fresh_noise(ring: Ring, clients: int) -> float:
-    """e_ct: standard deviation of a coefficient's error in the sum of so many clients' ciphertexts.
+    """e_ct: standard deviation of a coefficient's error in the sum of so many clients' ciphertexts, at most.
 
-    sqrt(2 n (sigma^2 + 1/12)): each of two encryptions adds the scheme's error and the rounding of its
-    coefficients. It does not depend on what is encrypted.
+    sqrt(2 (n sigma^2 + n^2/12)): each of two encryptions adds the scheme's error and the rounding of its
+    coefficients; where all clients encrypt the same, that is n times the same.
     """
-    return math.sqrt(_HALVES * clients * (ERROR_VARIANCE + _ROUNDING_VARIANCE))
+    return math.sqrt(_HALVES * (clients * ERROR_VARIANCE + clients**2 * _ROUNDING_VARIANCE))
 
 
 def flooding_noise(e_ct: float, ciphertexts: int, flood_bits: int) -> float:
@@ -130,12 +130,12 @@ def scale_and_capacity(ring: Ring, clients: int, ciphertexts: int, flood_bits: i
     """(scale Delta, the largest slot of a sum in units of it).
 
     Delta is so large that no slot of the sum is off by 0.4 or more: integers come out exact. The rest of Q is
-    for the sum itself: Delta |slot| < Q / 2, and no more than float64 can tell apart.
+    for the sum itself: Delta |slot| <= Q / 4, and no more than float64 can tell apart. Then no coefficient
+    reaches Q / 2: both halves together make none larger than 4 / pi slots. Above Q / 4 SEAL encodes none.
     """
     worst = tail(ciphertexts * ring.slots) * slot_noise(ring, clients, ciphertexts, flood_bits)
     scale = math.ceil(worst / 0.4)
-    # A sixteenth less: coefficients have noise, too, and encoding is not exact.
-    capacity = math.prod(ring.primes) // 2 * 15 // 16 // scale
+    capacity = math.prod(ring.primes) // 4 // scale
     return scale, min(capacity, 2**_FLOAT_BITS)
 
 

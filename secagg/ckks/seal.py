@@ -51,8 +51,8 @@ class Keys(NeverPickled):
         """
         self._ts, self._ring, self._scale = tenseal(), ring, scale
         self._context = self._new()
-        one = self._ts.ckks_vector(self._context, [1.0])
-        self._prefix = _HEADER.unpack_from(_field(one.serialize(), 2))[:4]
+        zero = self._ts.ckks_vector(self._context, [0.0])
+        self._prefix = _HEADER.unpack_from(_field(zero.serialize(), 2))[:4]
         self._units = [_square_root_of_minus_one(ring, i) for i in range(len(ring.primes))]
         if secret is not None:
             self._context = self._with(secret)

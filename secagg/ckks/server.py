@@ -186,10 +186,8 @@ class CKKSServer(NeverPickled):
         chosen, self._made = self._made[maker], {}
         ring = self._plan.ring
         self._total = np.zeros((self._plan.ciphertexts, 2, len(ring.primes), ring.degree), np.uint64)
-        return {
-            u: encode(CiphertextsRequest(maker, chosen.secret, chosen.sealed.get(u, b""), chosen.signature))
-            for u in sorted(U2)
-        }
+        request = CiphertextsRequest(maker, chosen.secret, chosen.sealed, chosen.signature)
+        return dict.fromkeys(sorted(U2), encode(request))
 
     def _uploaded(self, u: ClientId, message: Ciphertexts) -> None:
         plan = self._plan

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from secagg.crypto import Tag, digest, kdf, transcript
 from secagg.errors import ClientId
 from secagg.masking.messages import Commitments, ShareKeys
-from secagg.prg import SEED_BYTES
 from secagg.shamir import SHARE_BYTES
 from secagg.wire import encode
 
@@ -32,12 +31,12 @@ def share_data(sid: bytes, dealer: ClientId, holder: ClientId) -> bytes:
 
 
 def self_mask_key(b_u: bytes, sid: bytes, u: ClientId, name: str) -> bytes:
-    return kdf(Tag.SELF_MASK, b_u, sid, u, name, length=SEED_BYTES)
+    return kdf(Tag.SELF_MASK, b_u, sid, u, name)
 
 
 def pair_mask_key(s_uv: bytes, sid: bytes, u: ClientId, v: ClientId, name: str) -> bytes:
     """One key a pair and vector, the same at both ends."""
-    return kdf(Tag.PAIR_MASK, s_uv, sid, min(u, v), max(u, v), name, length=SEED_BYTES)
+    return kdf(Tag.PAIR_MASK, s_uv, sid, min(u, v), max(u, v), name)
 
 
 def keys_statement(

@@ -47,7 +47,6 @@ from secagg.masking.messages import (
     Delivery,
     MaskedInput,
     MaskedInputRequest,
-    PairKeyShare,
     SelfMaskShare,
     ShareKeys,
     ShareKeysRequest,
@@ -73,8 +72,8 @@ DONE = "done"
 class _Shares:
     """What came back about one client: holder's point -> share. One of the two stays empty, by type."""
 
-    of_mask: dict[int, int] = field(default_factory=dict, repr=False)
-    of_key: dict[int, int] = field(default_factory=dict, repr=False)
+    of_mask: dict[int, bytes] = field(default_factory=dict, repr=False)
+    of_key: dict[int, bytes] = field(default_factory=dict, repr=False)
 
 
 def _agree(s_v: bytes, publics: Collection[bytes]) -> list[bytes]:
@@ -336,17 +335,16 @@ class MaskingServer(NeverPickled):
         dealers = self._holders(u) & self._U2
         if not message.shares.keys() <= dealers:
             raise RemoteProtocolError("returned a share of a client that dealt none to it")
-        kinds = {v: SelfMaskShare if v in self._U3 else PairKeyShare for v in dealers}
-        values = {v: int.from_bytes(given.share, "big") for v, given in message.shares.items()}
-        if any(not isinstance(given, kinds[v]) for v, given in message.shares.items()):
+        survivors = self._U3
+        if any(isinstance(given, SelfMaskShare) != (v in survivors) for v, given in message.shares.items()):
             raise RemoteProtocolError("returned a share of the wrong kind")
         if not all(is_share(given.share) for given in message.shares.values()):
             raise RemoteProtocolError("returned a share that is not an element of the field")
         self._check_returned(u, message)
-        self.unopened |= {(u, v) for v in dealers - values.keys()}
-        for v, value in values.items():
+        self.unopened |= {(u, v) for v in dealers - message.shares.keys()}
+        for v, given in message.shares.items():
             shares = self._shares[v]
-            (shares.of_mask if v in self._U3 else shares.of_key)[u + 1] = value
+            (shares.of_mask if v in survivors else shares.of_key)[u + 1] = given.share
 
     def _check_returned(self, u: ClientId, message: Unmasking) -> None:
         """Against what their dealers committed to; an honest holder returns nothing else."""
@@ -401,7 +399,7 @@ class MaskingServer(NeverPickled):
             added += seeds[below:]
         return added, subtracted
 
-    def _rebuild(self, v: ClientId, shares: Mapping[int, int]) -> bytes:
+    def _rebuild(self, v: ClientId, shares: Mapping[int, bytes]) -> bytes:
         """SS.recon of one secret of v from the t holders with the lowest points that kept their places."""
         shares = {x: y for x, y in shares.items() if x - 1 not in self._lost}
         reporting = {holder for holder, dealer in self.unopened if dealer == v}
@@ -410,7 +408,7 @@ class MaskingServer(NeverPickled):
             raise RemoteProtocolError(f"client {v} dealt shares that its holders cannot use", {v})
         if len(shares) < self._threshold:
             raise TooFewClients(len(shares), self._threshold, UNMASKING, of=v)
-        secret = recon({x: shares[x] for x in sorted(shares)[: self._threshold]})
+        secret = recon({x: int.from_bytes(shares[x], "big") for x in sorted(shares)[: self._threshold]})
         if secret >= 2 ** (8 * KEY_BYTES):
             raise RemoteProtocolError(f"the shares of client {v} do not belong together", self._dealer(v))
         return secret.to_bytes(KEY_BYTES, "big")

@@ -45,7 +45,6 @@ from secagg.masking.messages import (
 )
 from secagg.params import Parameters
 from secagg.plain import Input
-from secagg.prg import SEED_BYTES
 from secagg.session import Aggregate, Scheme
 from secagg.wire import Join, Message, Task
 from secagg.wire import decode as from_bytes
@@ -174,7 +173,7 @@ def codes_of(
     for u in survivors:
         values = check_vectors(specs, inputs[u])
         for name, x in values.items():
-            key = kdf(Tag.ROUNDING, rounding_seed(u), digest(Tag.CONTEXT, task), name, length=SEED_BYTES)
+            key = kdf(Tag.ROUNDING, rounding_seed(u), digest(Tag.CONTEXT, task), name)
             weight = weight_of(specs, values)
             codes, _ = encode(specs[name], x, clients=n, rounding_key=key, weight=weight)
             sums[name] += centred(specs[name], codes, n)
