@@ -23,7 +23,7 @@ from rich.table import Table
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
 SIZES = ("quick", "full")
-PACKAGES = ("secagg", "cryptography", "numpy", "python-flint", "msgspec", "pyzmq", "flwr")
+PACKAGES = ("secagg", "cryptography", "numpy", "python-flint", "msgspec", "pyzmq", "flwr", "tenseal")
 
 Row = dict[str, Any]
 Step = Callable[[str], None]

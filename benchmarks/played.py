@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from secagg import Aggregate, Identity, Masking
+from secagg import Aggregate, Identity, Scheme
 from secagg.errors import ClientId
 from secagg.graph import graph_of
 from secagg.session import Contribute, Drops
@@ -62,7 +62,7 @@ class Costs:
 
 
 def play(
-    scheme: Masking,
+    scheme: Scheme,
     vectors: Callable[[ClientId], Contribute],
     *,
     task: bytes = b"",
@@ -70,7 +70,7 @@ def play(
     identities: Mapping[ClientId, Identity] | None = None,
 ) -> tuple[Costs, Aggregate]:
     """drop: round -> clients that are lost before they work on it; the last round they are in is the one
-    before.
+    before. The sum: the server's, or where clients keep it one client's.
     """
     costs, lost = Costs(), set[ClientId]()
     roster = next((identity.roster for identity in (identities or {}).values()), None)
@@ -93,4 +93,4 @@ def play(
             costs.up[round][u], costs.down[round][u] = len(reply), len(requests.get(u, b""))
             costs.of_server(round, lambda: server.receive(u, reply))  # noqa: B023
         requests = costs.of_server(round, server.advance)
-    return costs, server.result
+    return costs, next((client.result for client in clients.values() if client.result), server.result)

@@ -82,7 +82,7 @@ def alone(scheme: Masking) -> dict[str, float]:
     long = whole / m
     return {
         "agree": timed(lambda: key.agree(other)),
-        "derive": timed(lambda: kdf(Tag.PAIR_MASK, seed, seed, 1, 2, "", length=32)),
+        "derive": timed(lambda: kdf(Tag.PAIR_MASK, seed, seed, 1, 2, "")),
         "seal": timed(lambda: seal(seed, bytes(66), b"")),
         "open": timed(lambda: unseal(seed, sealed, b"")),
         "share": timed(lambda: share(7, t, range(1, k + 2))),

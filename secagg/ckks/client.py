@@ -26,6 +26,7 @@ from secagg.ckks.messages import (
 from secagg.ckks.packing import pack_residues, residues_of_key, unpack_residues
 from secagg.ckks.seal import Keys, tenseal
 from secagg.crypto import (
+    AE_OVERHEAD,
     KEY_BYTES,
     PROTOCOL_VERSION,
     NeverPickled,
@@ -226,6 +227,8 @@ class AwaitingCiphertextsRequest(NeverPickled):
             raise RemoteProtocolError(
                 "the server passes on a session key that no client was to make for this one"
             )
+        if len(request.secret) != plan.ring.key_bytes + AE_OVERHEAD:
+            raise RemoteProtocolError("a session key of another ring")
         data = seal_data(self.sid, maker, u, request.secret)
         K = unseal(self.opens[maker], request.sealed[u], data)
         secret = K and unseal(kdf(Tag.CKKS_SECRET_KEY, K, self.sid, maker), request.secret, self.sid)

@@ -162,7 +162,7 @@ def plan_in(
         scale, capacity = scale_and_capacity(ring, clients, ciphertexts, flood_bits)
         layouts = {name: _layout(spec, clients, capacity, ending) for name, spec in vectors}
         found = {name: layout for name, layout in layouts.items() if layout is not None}
-        if capacity < 1 or len(found) < len(layouts):
+        if len(found) < len(layouts):
             return None
         plan = Plan(ring, scale, capacity, found)
         if plan.ciphertexts <= ciphertexts:

@@ -30,6 +30,7 @@ ERROR_VARIANCE: Final = 10.5
 
 _ROUNDING_VARIANCE: Final = 1 / 12
 _HALVES: Final = 2  # encryptions in a ciphertext
+_SCALE_BITS: Final = 16  # that the scale has, zeros behind them
 _FLOAT_BITS: Final = 45  # a slot in units of the scale: TenSEAL encodes in float64
 
 
@@ -69,6 +70,11 @@ class Ring:
     def ciphertext_bytes(self) -> int:
         """Two polynomials of N coefficients for each prime, each of as many bits as the prime."""
         return sum(2 * self.degree * bits // 8 for bits in self.prime_bits)
+
+    @property
+    def key_bytes(self) -> int:
+        """A secret key: a polynomial, its residues of the primes and of the special one in 8 bytes each."""
+        return 8 * self.degree * (len(self.prime_bits) + 1)
 
 
 @lru_cache(maxsize=256)
@@ -129,12 +135,14 @@ def tail(values: int) -> float:
 def scale_and_capacity(ring: Ring, clients: int, ciphertexts: int, flood_bits: int) -> tuple[int, int]:
     """(scale Delta, the largest slot of a sum in units of it).
 
-    Delta is so large that no slot of the sum is off by 0.4 or more: integers come out exact. The rest of Q is
-    for the sum itself: Delta |slot| <= Q / 4, and no more than float64 can tell apart. Then no coefficient
-    reaches Q / 2: both halves together make none larger than 4 / pi slots. Above Q / 4 SEAL encodes none.
+    Delta is so large that no slot of the sum is off by 0.4 or more: integers come out exact. It is rounded up
+    to 16 bits, and so the same on every machine, however that rounds a logarithm. The rest of Q is for the
+    sum: Delta |slot| <= Q / 4, and no more than float64 can tell apart. Then no coefficient reaches Q / 2:
+    both halves together make none larger than 4 / pi slots. Above Q / 4 SEAL encodes none.
     """
     worst = tail(ciphertexts * ring.slots) * slot_noise(ring, clients, ciphertexts, flood_bits)
-    scale = math.ceil(worst / 0.4)
+    unit = 2 ** max(math.frexp(worst / 0.4)[1] - _SCALE_BITS, 0)
+    scale = math.ceil(worst / 0.4 / unit) * unit
     capacity = math.prod(ring.primes) // 4 // scale
     return scale, min(capacity, 2**_FLOAT_BITS)
 

@@ -26,12 +26,14 @@ Residues = NDArray[np.uint64]
 
 _HEADER: Final = struct.Struct("<HBBBBHQ")  # magic, its own size, version, compression, reserved, whole size
 _UNCOMPRESSED: Final = 0
+_ZSTANDARD: Final = 2
 
 
 def tenseal() -> Any:
-    """Raises: LocalProtocolError where it is not installed."""
+    """Raises: LocalProtocolError where it, or what reads its output, is not installed."""
     try:
         import tenseal
+        import zstandard  # noqa: F401
     except ImportError:
         raise LocalProtocolError("CKKS needs TenSEAL: pip install 'secagg[ckks]'") from None
     return tenseal
@@ -104,11 +106,8 @@ class Keys(NeverPickled):
         padded = np.zeros(self._ring.degree // 2)  # TenSEAL would repeat what is shorter
         padded[: len(slots)] = slots
         vector = self._ts.ckks_vector(self._context, padded.tolist())
-        (ciphertext,) = vector.ciphertext()
         primes, degree = len(self._ring.primes), self._ring.degree
-        count = 2 * primes * degree
-        words = np.fromiter(map(ciphertext.__getitem__, range(count)), np.uint64, count)
-        return words.reshape(2, primes, degree)
+        return _last_words(_field(vector.serialize(), 2), 2 * primes * degree).reshape(2, primes, degree)
 
     def decrypt(self, residues: Residues) -> NDArray[np.float64]:
         """(2, L, N) residues -> (N,) real numbers."""
@@ -143,6 +142,19 @@ class Keys(NeverPickled):
 
     def __repr__(self) -> str:
         return "Keys(<hidden>)"
+
+
+def _last_words(serialised: bytes, count: int) -> Residues:
+    """The residues at the end of an object that SEAL wrote in this process: so they leave it ten times faster
+    than one by one.
+    """
+    *_, compression, _, _ = _HEADER.unpack_from(serialised)
+    body = serialised[_HEADER.size :]
+    if compression == _ZSTANDARD:
+        import zstandard
+
+        body = zstandard.ZstdDecompressor().decompressobj().decompress(body)
+    return np.frombuffer(body, "<u8", count, len(body) - 8 * count).astype(np.uint64)
 
 
 # Arithmetic modulo a prime of at most 60 bits

@@ -4,7 +4,7 @@ nor TenSEAL.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,7 +34,7 @@ from secagg.ckks.messages import (
     ShareCkksKeyRequest,
 )
 from secagg.ckks.packing import Residues, add_residues, pack_residues, unpack_residues
-from secagg.crypto import KEY_BYTES, NeverPickled, Rng, check_public_key, system_rng
+from secagg.crypto import AE_OVERHEAD, KEY_BYTES, NeverPickled, Rng, check_public_key, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.identity import Roster
 from secagg.params import check_cohort
@@ -170,7 +170,9 @@ class CKKSServer(NeverPickled):
             if message.secret or message.sealed or message.signature:
                 raise RemoteProtocolError("made a key, and was not to make one")
             return
-        if not message.secret or message.sealed.keys() != self._keys.keys() - {u}:
+        if len(message.secret) != self._plan.ring.key_bytes + AE_OVERHEAD:
+            raise RemoteProtocolError("made no key, or one of another ring")
+        if message.sealed.keys() != self._keys.keys() - {u}:
             raise RemoteProtocolError("made a key for others than the clients of this session")
         statement = partial(secret_statement, self._sid, u, message.secret)
         self._check_signed(u, statement, message.signature, "made a key that is")
@@ -248,10 +250,13 @@ class Kept(Mapping[str, Any]):
     """What a server has of a sum that its clients keep: nothing, and it says so."""
 
     def __getitem__(self, name: str) -> NoReturn:
+        self._refuse()
+
+    def __iter__(self) -> NoReturn:
+        self._refuse()
+
+    def __len__(self) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
         raise LocalProtocolError("the clients keep this sum: the server never has it")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0

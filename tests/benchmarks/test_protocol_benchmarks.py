@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import harness
-from benchmarks.protocol import cost, growth, masks, memory, scale, traffic, upload, workers
+from benchmarks.protocol import ckks, cost, growth, masks, memory, scale, traffic, upload, workers
 
 QUIET = Console(quiet=True)
 
@@ -30,6 +30,7 @@ def only(rows: Sequence[Mapping[str, Any]], **of: Any) -> Mapping[str, Any]:
 
 
 TINY: dict[Any, dict[str, Any]] = {
+    ckks: {"CLIENTS": 6, "LENGTH": 500, "UPLOADS": 2, "COHORTS": (4, 6), "COHORT_LENGTH": 300},
     cost: {"CLIENTS": (12,), "LENGTH": 100},
     growth: {"CASES": [("clients", n, 50, "complete") for n in (6, 9)], "_LEAST_SECONDS": 1e-9},
     masks: {"LENGTHS": (1000,), "BYTES": 1 << 14, "REPETITIONS": 1},
@@ -43,6 +44,8 @@ TINY: dict[Any, dict[str, Any]] = {
 def test_it_runs_and_its_table_has_a_cell_for_each_column(
     benchmark: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if benchmark is ckks:
+        pytest.importorskip("tenseal")
     for name, value in TINY[benchmark].items():
         if isinstance(getattr(benchmark, name), dict):
             monkeypatch.setitem(getattr(benchmark, name), "quick", value)
@@ -75,6 +78,52 @@ def test_measured_bytes_are_those_of_the_formula(monkeypatch: pytest.MonkeyPatch
     for row in traffic.run("quick", 0, lambda what: None):
         assert row["up"] == row["formula_up"]
         assert row["down"] == row["formula_down"]
+
+
+@pytest.fixture
+def ckks_rows(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+    """Of 6 clients, 2 of whom have vectors of their own."""
+    pytest.importorskip("tenseal")
+    monkeypatch.setattr(ckks, "CLIENTS", 6)
+    x = ckks.inputs(2, 5000, seed=1)
+    sets = [ckks.ours(ending, bits, x) for ending, bits in ckks.SETS]
+    return [*sets, ckks.nvflare(x), ckks.masking(x), ckks.plain(x)]
+
+
+def test_every_step_of_ckks_is_timed_and_its_means_are_within_their_bounds(
+    ckks_rows: list[Mapping[str, Any]],
+) -> None:
+    for row in ckks_rows[:4]:
+        ciphertexts = -(-5000 // row["degree"])  # a coordinate a slot
+        decrypting = 2 if row["ending"] == "keep" else 3
+        assert {name: len(each) for name, each in row["seconds"].items()} == {
+            **{"encrypt": 2, "serialise": row["uploads"], "add": row["uploads"], "decrypt": decrypting}
+        }
+        assert row["uploads"] == (6 if row["ending"] == "release" else 2)
+        bits = sum(row["primes"])
+        assert 0 <= row["upload_bytes"] - ciphertexts * 2 * row["degree"] * bits / 8 < 100
+        assert 8 * row["degree"] * (len(row["primes"]) + 1) < row["key_bytes"] < row["upload_bytes"] + 35_000
+    for row in ckks_rows:
+        assert 0 <= row["error_rms"] <= row["error"]
+        assert row["error_bound"] is None or row["error"] <= row["error_bound"]
+
+
+def test_tenseal_is_taken_as_nvflare_takes_it(ckks_rows: list[Mapping[str, Any]]) -> None:
+    """Two vectors of 5000 in two ciphertexts each, of about 236 kB: 57.6 bytes for each of 4096 slots."""
+    row = only(ckks_rows, who=ckks.NVFLARE)
+    assert {name: len(each) for name, each in row["seconds"].items()} == {
+        **{"encrypt": 2, "serialise": 2, "add": 1, "decrypt": 1}
+    }
+    assert 57 <= row["upload_bytes"] / (2 * 4096) <= 58
+    assert row["error"] < 1e-8
+
+
+def test_a_server_of_more_clients_takes_no_more_for_an_upload() -> None:
+    pytest.importorskip("tenseal")
+    few, many = (ckks.cohort(n, 20_000, seed=0) for n in (4, 16))
+    assert [len(row["seconds"]["add"]) for row in (few, many)] == [4, 16]
+    ratios = [row["server_bytes"] / row["accumulator_bytes"] for row in (few, many)]
+    assert 1 < ratios[0] == pytest.approx(ratios[1], rel=0.05)
 
 
 def test_a_wrong_mean_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +166,29 @@ def test_flower_takes_as_many_times_as_long_as_is_said() -> None:
     assert alike["client_ratio"] >= 20
     assert alike["server_ratio"] >= 300
     assert alike["upload_ratio"] <= 0.45
+
+
+def test_ckks_sends_a_third_of_what_nvflare_does_and_is_as_precise_as_is_said() -> None:
+    rows = committed("ckks")
+    ours = [row for row in rows if row["who"] == ckks.US]
+    assert sorted((row["ending"], row["bits"]) for row in ours) == sorted(ckks.SETS)
+    for row in ours:
+        assert row["coordinates"] == 10**6
+        assert row["upload_bytes"] <= 16 * row["coordinates"]
+        assert row["error"] <= min(2 * 2**-12, row["error_bound"])  # of -1..1
+    nvflare = only(rows, who=ckks.NVFLARE)
+    assert nvflare["upload_bytes"] > 50 * nvflare["coordinates"]
+    assert all(3 * row["upload_bytes"] < nvflare["upload_bytes"] for row in ours)
+    assert only(rows, who="masking")["upload_bytes"] < 3 * 10**6
+
+
+def test_a_server_of_ckks_takes_the_same_for_an_upload_of_any_cohort() -> None:
+    few, *_, many = (row for row in committed("ckks") if row["who"] == "the server")
+    assert many["clients"] >= 16 * few["clients"]
+    for row in (few, many):
+        assert row["server_bytes"] <= 4.5 * row["accumulator_bytes"]
+    seconds = [statistics.median(row["seconds"]["add"]) for row in (few, many)]
+    assert seconds[1] <= 1.5 * seconds[0]
 
 
 def test_memory_stays_within_its_aims() -> None:

@@ -115,12 +115,14 @@ class Code:
         return None
 
     def _calls(self, function: ast.FunctionDef) -> Iterator[ast.Call]:
-        """Of a method by anybody, of a function in its own file."""
+        """Of a method by anybody with as many arguments, of a function in its own file."""
         method = isinstance(self._parent[function], ast.ClassDef)
+        takes = len([name for name in _parameters(function) if name not in ("self", "cls")])
         for node in self._path:
             match node:
-                case ast.Call(func=ast.Attribute(attr=function.name)) if method:
-                    yield node
+                case ast.Call(func=ast.Attribute(attr=function.name), args=args) if method:
+                    if len(args) == takes:
+                        yield node
                 case ast.Call(func=ast.Name(id=function.name)) if self._path[node] == self._path[function]:
                     yield node
 
@@ -233,7 +235,10 @@ def pieces(text: str) -> list[str]:
 AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "numbers": (
         ("LocalProtocolError",),
-        ("secagg/params.py", "secagg/masking/__init__.py", "secagg/masking/choice.py"),
+        (
+            *("secagg/params.py", "secagg/masking/__init__.py", "secagg/masking/choice.py"),
+            *("secagg/ckks/__init__.py", "fl/protection.py"),
+        ),
     ),
     "vectors": (("LocalProtocolError",), ("secagg/encoding.py",)),
     "keys": (("LocalProtocolError",), ("transport/keys.py", "transport/roster.py")),
@@ -243,11 +248,17 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "offer": (("RemoteProtocolError",), ("secagg/policy.py",)),
     "server": (
         ("RemoteProtocolError",),
-        ("secagg/masking/client.py", "transport/client.py", "transport/journal.py", "fl/federation.py"),
+        (
+            *("secagg/masking/client.py", "secagg/ckks/client.py", "transport/client.py"),
+            *("transport/journal.py", "fl/federation.py"),
+        ),
     ),
     "client": (
         ("RemoteProtocolError",),
-        ("secagg/masking/server.py", "secagg/plain.py", "secagg/encoding.py", "transport/server.py"),
+        (
+            *("secagg/masking/server.py", "secagg/ckks/server.py", "secagg/plain.py", "secagg/encoding.py"),
+            "transport/server.py",
+        ),
     ),
     "either": (("RemoteProtocolError",), ("secagg/", "transport/frames.py")),
     "demo": (("RemoteProtocolError",), ("fl/cli/demo.py",)),

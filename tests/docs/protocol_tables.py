@@ -21,17 +21,15 @@ import zmq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from zmq.utils import z85
 
-from secagg import Bounded, Counts, Identity, Masking, Plain, Recorded, Roster, Weight
+from secagg import CKKS, Bounded, Counts, Identity, Masking, Plain, Recorded, Roster, Weight
+from secagg.ckks import client as ckks_client
+from secagg.ckks.flooding import gaussian
+from secagg.ckks.ring import Ring
 from secagg.crypto import SecretKey, SigningKey, Tag, digest
 from secagg.graph import Graph, graph_of
-from secagg.inputs import (
-    encode_inputs,
-)
+from secagg.inputs import encode_inputs
 from secagg.masking import client as client_module
-from secagg.masking.client import (
-    MaskingClient,
-    advertise_keys,
-)
+from secagg.masking.client import MaskingClient, advertise_keys
 from secagg.masking.derived import (
     commit_mask,
     commit_shares,
@@ -130,9 +128,13 @@ def subclasses(kind: type) -> Iterator[type]:
 # Messages and frames.
 
 
+MODULES = ("secagg.wire", "secagg.masking.messages", "secagg.plain", "secagg.ckks.messages")
+
+
 def message_kinds() -> list[type[Message]]:
-    """Those of the package, in the order in which its modules define them."""
-    return [kind for kind in subclasses(Message) if kind.__module__.startswith("secagg.")]
+    """Those of the package, by module in the order in which each defines them."""
+    kinds = [kind for kind in subclasses(Message) if kind.__module__.startswith("secagg.")]
+    return sorted(kinds, key=lambda kind: MODULES.index(kind.__module__))
 
 
 def _as_array(kind: type[msgspec.Struct]) -> str:
@@ -173,6 +175,20 @@ FIELDS: Mapping[tuple[str, str], str] = {
     ("masking", "batch"): "clients are summed by whole batches of so many; 0: no batches",
     ("masking", "prg"): "cipher of the masks",
     ("masking", "roster"): "active: the roster's digest, 32 bytes; semi-honest: empty",
+    ("ckks", "clients"): "n",
+    ("ckks", "vectors"): "as in masking",
+    ("ckks", "small_cohort"): "as in masking",
+    ("ckks", "adversary"): "semi-honest and nothing else",
+    ("ckks", "degree"): "N, section 5.3",
+    ("ckks", "prime_bits"): "sizes of the primes of Q, section 5.3",
+    ("ckks", "scale"): "Δ, section 5.3",
+    ("ckks", "m_min"): "smallest U1, U2 and U3",
+    ("ckks", "ending"): "clients keep the sum, or release it to the server",
+    ("ckks", "flood_bits"): "s: 40 where the sum is released, else 0",
+    (
+        "ckks",
+        "roster",
+    ): "digest of the roster under which keys are signed, 32 bytes; empty: nothing is signed",
     ("plain", "clients"): "n",
     ("plain", "vectors"): "as in masking",
     ("plain", "small_cohort"): "as in masking",
@@ -188,7 +204,7 @@ FIELDS: Mapping[tuple[str, str], str] = {
 
 def parameters() -> str:
     rows = []
-    for kind in (Masking, Plain, Bounded, Counts, Weight):
+    for kind in (Masking, CKKS, Plain, Bounded, Counts, Weight):
         info = msgspec.inspect.type_info(kind)
         assert isinstance(info, msgspec.inspect.StructType)
         rows.append((f"`{info.tag}`", f"`{info.tag_field}`", f'str "{info.tag}"', "", ""))
@@ -232,20 +248,67 @@ def choices() -> str:
     return table("adversary", "n", "A", "d", "k", "t", "m_min", "graph", rows=rows)
 
 
+CKKS_EXAMPLES: tuple[tuple[int, str, Bounded | Counts | Weight], ...] = (
+    (3, "keep", Counts(length=1, maximum=1)),
+    (3, "keep", Counts(length=10, maximum=2**53 - 1)),
+    (100, "keep", Bounded(length=1_000_000, bound=1.0)),
+    (100, "keep", Bounded(length=1_000_000, bound=1.0, bits=12)),
+    (1000, "keep", Bounded(length=1000, bound=1.0, bits=32)),
+    (3, "release", Bounded(length=1, bound=1.0, bits=2)),
+    (100, "release", Bounded(length=1_000_000, bound=1.0)),
+    (100, "release", Bounded(length=1_000_000, bound=1.0, bits=12)),
+    (1000, "release", Bounded(length=1000, bound=1.0, bits=32)),
+    (1_000_000, "release", Weight(maximum=2**31 - 1)),
+)
+
+
+def ckks_choices() -> str:
+    """Numbers that follow from n, the ending and one vector."""
+    rows = []
+    for n, ending, spec in CKKS_EXAMPLES:
+        scheme = CKKS.for_cohort(n, spec, ending=ending)  # type: ignore[arg-type]
+        plan = scheme.plan
+        (layout,) = plan.layouts.values()
+        how = (
+            f"real, M = {layout.real:.6g}"
+            if layout.real
+            else f"{layout.each} digits to base {layout.base}"
+            if layout.limbs == 1
+            else f"{layout.limbs} limbs of {layout.base.bit_length() - 1} bits"
+        )
+        sizes = ", ".join(map(str, scheme.prime_bits))
+        numbers = (str(scheme.degree), sizes, str(scheme.scale), str(plan.capacity), how)
+        rows.append((str(n), ending, vector_of(spec), *numbers, str(plan.slots), f"{plan.upload_bytes:,}"))
+    header = ("n", "ending", "vector", "N", "β", "Δ", "C", "layout", "S", "Y")
+    return table(*header, rows=rows)
+
+
+def vector_of(spec: Bounded | Counts | Weight) -> str:
+    match spec:
+        case Bounded():
+            return f"bounded, length {spec.length}, bits {spec.bits}"
+        case Counts():
+            return f"counts, length {spec.length}, maximum {spec.maximum}"
+    return f"weight, maximum {spec.maximum}"
+
+
 # States and rounds.
 
+CLIENTS: Mapping[str, Any] = {"masking": client_module, "ckks": ckks_client}
 
-def awaited() -> dict[str, type]:
-    """The types of client.py that await something."""
+
+def awaited(scheme: str = "masking") -> dict[str, type]:
+    """The types of a scheme's client.py that await something."""
     return {
         name.lstrip("_"): kind
-        for name, kind in vars(client_module).items()
+        for name, kind in vars(CLIENTS[scheme]).items()
         if inspect.isclass(kind) and name.lstrip("_").startswith("Awaiting")
     }
 
 
 def _hints(function: Any) -> dict[str, Any]:
-    return typing.get_type_hints(function, {**vars(client_module), "Masking": Masking})
+    known = {**vars(importlib.import_module(function.__module__)), "Masking": Masking, "CKKS": CKKS}
+    return typing.get_type_hints(function, known)
 
 
 def _consumed(function: Any) -> type[Message] | None:
@@ -268,19 +331,24 @@ def _outcome(function: Any) -> tuple[list[str], type[Message]] | None:
     parts = typing.get_args(hint)
     if len(parts) != 2 or not (inspect.isclass(parts[1]) and issubclass(parts[1], Message)):
         return None
-    return [kind.__name__ for kind in typing.get_args(parts[0]) or (parts[0],)], parts[1]
+    kinds = typing.get_args(parts[0]) or (parts[0],)
+    return [kind.__name__ for kind in kinds if kind.__name__.startswith("Awaiting")], parts[1]
 
 
 Edge = tuple[str, str, str, str]
 """(state, message, next state, reply); the empty state is before the first and after the last."""
 
 
-def transitions() -> list[Edge]:
+def transitions(scheme: str = "masking") -> list[Edge]:
     """The client's state machine, from the types of its transitions."""
     edges: list[Edge] = [("", "", "AwaitingTask", tag_of(Join))]
-    for name, kind in awaited().items():
+    first: Mapping[str, tuple[Any, Any]] = {
+        "masking": (MaskingClient._take_task, advertise_keys),
+        "ckks": (ckks_client.CKKSClient._take_task, ckks_client.advertise_key),
+    }
+    for name, kind in awaited(scheme).items():
         if name == "AwaitingTask":  # it knows nothing yet: its transition is a function of the terms
-            method, outcome = MaskingClient._take_task, _outcome(advertise_keys)
+            method, outcome = first[scheme][0], _outcome(first[scheme][1])
         else:
             (method,) = _transitions_of(kind)
             outcome = _outcome(method)
@@ -289,16 +357,20 @@ def transitions() -> list[Edge]:
         assert consumed is not None
         following, reply = outcome
         edges += [(name, tag_of(consumed), state, tag_of(reply)) for state in following or [""]]
-    order = ["", *awaited()]
+    order = ["", *awaited(scheme)]
     return sorted(edges, key=lambda edge: (edge[0] != "", edge[0] != "AwaitingTask", order.index(edge[0])))
 
 
-def states() -> str:
+def states(scheme: str = "masking") -> str:
     lines = ["```mermaid", "stateDiagram-v2"]
-    for state, message, following, reply in transitions():
+    for state, message, following, reply in transitions(scheme):
         label = f"{message} / {reply}" if message else f"/ {reply}"
         lines.append(f"    {state or '[*]'} --> {following or '[*]'}: {label}")
     return "\n".join([*lines, "```"])
+
+
+def ckks_states() -> str:
+    return states("ckks")
 
 
 @dataclass(frozen=True)
@@ -324,6 +396,8 @@ def played() -> dict[str, Played]:
         "masking, active": Masking.for_cohort(4, spec, adversary="active", roster=roster),
         "masking, semi-honest": Masking.for_cohort(4, spec),
         "plain": Plain.for_cohort(4, spec),
+        "ckks, keep": CKKS.for_cohort(4, spec, roster=roster),
+        "ckks, release": CKKS.for_cohort(4, spec, ending="release", roster=roster),
     }
     result = {}
     for name, scheme in schemes.items():
@@ -390,6 +464,20 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
         "SMALLEST_SPARSE": "n from which on a sparse graph is offered unasked",
     },
     "secagg.masking.messages": {"SEALED_BYTES": "two shares under AES-GCM"},
+    "secagg.ckks": {"FLOOD_BITS": "s of flooding"},
+    "secagg.ckks.ring": {
+        "SECURITY_BITS": "λ of the rings",
+        "MAX_MODULUS_BITS": "N and the bits of the largest modulus",
+        "SPECIAL_BITS": "of the special prime",
+        "MAX_PRIME_BITS": "of a prime of the ring",
+        "ERROR_VARIANCE": "of a coefficient of a fresh ciphertext",
+    },
+    "secagg.ckks.packing": {"GRID": "steps of what is released, in units of the scale"},
+    "secagg.ckks.client": {"MAKERS": "clients that make a key", "RELEASERS": "clients that release the sum"},
+    "secagg.ckks.messages": {
+        "SEALED_BYTES": "`ckks`: K under AES-GCM",
+        "MAX_SECRET_BYTES": "of a sealed CKKS key",
+    },
     "secagg.policy": {"MAX_OFFER_BYTES": "longest offer that is read"},
     "transport.frames": {
         "TRANSPORT_VERSION": "in `hello` and `refuse`",
@@ -468,6 +556,33 @@ def sparse_example() -> tuple[bytes, Graph]:
     """Seven members on eight places, four neighbours each."""
     sid = bytes(32)
     return digest(Tag.GRAPH, sid), graph_of((0, 1, 2, 3, 5, 8, 300), 8, 4, sid)
+
+
+CKKS_RINGS = (Ring(2048, (22,)), Ring(4096, (31, 30)), Ring(8192, (50, 50)))
+
+
+def ckks_example() -> str:
+    """Primes; a polynomial's residues; what flooding is made of."""
+    lines = ["```text"]
+    for ring in CKKS_RINGS:
+        name = f"N {ring.degree}, β {', '.join(map(str, ring.prime_bits))}"
+        lines += _named(name, f"primes {' '.join(map(str, ring.primes))}, special {ring.special_prime}")
+    ring = CKKS_RINGS[0]
+    (q,) = ring.primes
+    psi = least_root(q, ring.degree)
+    at = [pow(psi, 2 * int(f"{i:011b}"[::-1], 2) + 1, q) for i in (0, 1, 2, 2047)]
+    lines += _named("ψ of the first", str(psi))
+    shown_residues = " ".join(str((1 + 2 * x) % q) for x in at)
+    lines += _named("residues of 1 + 2 X", f"number 0, 1, 2 and 2047: {shown_residues}")
+    normal = " ".join(f"{g:.6f}" for g in gaussian(bytes(range(32)), 5))
+    lines += _named("g under 00 01 … 1f", f"S = 5: {normal}")
+    return "\n".join([*lines, "```"])
+
+
+def least_root(q: int, degree: int) -> int:
+    """The least primitive root of unity of order 2N modulo q."""
+    g = next(r for x in range(2, q) if pow(r := pow(x, (q - 1) // (2 * degree), q), degree, q) == q - 1)
+    return min(pow(g, k, q) for k in range(1, 2 * degree, 2))
 
 
 def graph() -> str:
@@ -624,7 +739,13 @@ def _under_each_tag(scheme: Masking, roster: Roster, view: Any) -> tuple[dict[st
         "U2": _members(IDS),
         "U3": _members(survivors),
         "listed": b"".join(w.to_bytes(4, "big") + roster.keys[w] for w in IDS),
+        "maker": u,
+        "ckks_keys": b"".join(w.to_bytes(4, "big") + c_sk[w].public for w in IDS),
+        "sealed_key": b"sealed",
+        "residues": b"residues",
+        "upload": _filled(0x40),
     }
+    ckks_keys = {w: (c_sk[w].public, b"") for w in IDS}
     made = {
         Tag.PARAMETERS: parameters,
         Tag.CONTEXT: context,
@@ -641,6 +762,15 @@ def _under_each_tag(scheme: Masking, roster: Roster, view: Any) -> tuple[dict[st
         Tag.SIGN_KEYS: keys_statement(parameters, roster.digest, context, nonce, u, *keys[u][:2]),
         Tag.SIGN_SHARES: shares_statement(sid, u, dealt),
         Tag.SIGN_MEMBERS: members_statement(sid, parameters, context, IDS, IDS, survivors),
+        Tag.CKKS_SESSION: ckks_client.session_id(nonce, parameters, context, ckks_keys),
+        Tag.CKKS_SEAL_KEY: ckks_client.seal_key(c_uv, sid, u, v),
+        Tag.CKKS_SEAL_DATA: ckks_client.seal_data(sid, u, v, b"sealed"),
+        Tag.CKKS_UPLOAD: ckks_client.upload_digest(sid, u, b"residues"),
+        Tag.SIGN_CKKS_KEY: ckks_client.key_statement(
+            parameters, roster.digest, context, nonce, u, keys[u][0]
+        ),
+        Tag.SIGN_CKKS_SECRET: ckks_client.secret_statement(sid, u, b"sealed"),
+        Tag.SIGN_CKKS_UPLOAD: ckks_client.upload_statement(sid, u, _filled(0x40)),
     }
     return values, made
 
@@ -743,10 +873,13 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
         parameters,
         offer_example,
         choices,
+        ckks_choices,
         states,
+        ckks_states,
         rounds,
         constants,
         graph,
+        ckks_example,
         files,
         session,
         conversation,
