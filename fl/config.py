@@ -22,8 +22,9 @@ MODELS = ("cnn", "mlp", "logistic")  # fl.models.MODELS, which imports torch
 CHOICES: dict[str, tuple[str, ...]] = {
     "model": MODELS,
     "dataset": tuple(DATASETS),
-    "scheme": ("masking", "plain"),
+    "scheme": ("masking", "ckks", "plain"),
     "adversary": ("active", "semi-honest"),
+    "ending": ("release", "keep"),
     "graph": ("auto", "complete", "sparse"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }
@@ -50,8 +51,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     alpha: Annotated[float, Meta(ge=1e-3, le=1e6)] = 0.5
     """Dirichlet concentration of the clients' label mixtures: small is skewed, large is even."""
     scheme: str = "masking"
-    adversary: str = "active"
-    """What the server may do: anything (active), or only look (semi-honest)."""
+    adversary: str | None = None
+    """What the server may do: anything (active), or only look (semi-honest). None: the worse that the scheme
+    withstands: ckks only looks."""
+    ending: str | None = None
+    """Of ckks: three clients release the model to the server, or all clients keep it. None: release."""
     corrupt: Annotated[int, Meta(ge=0, le=10_000)] | Annotated[float, Meta(ge=0, lt=1)] | None = None
     """Clients assumed on the server's side, a number or a fraction; None: a tenth."""
     dropout: Annotated[int, Meta(ge=0, le=10_000)] | Annotated[float, Meta(ge=0, lt=1)] | None = None
@@ -147,7 +151,11 @@ def _checked(field: msgspec.structs.FieldInfo, value: Any, where: str = "") -> A
     except msgspec.ValidationError as error:
         wanted = str(error).replace("`", "").removeprefix("Expected ")
         raise ConfigError(f"{where}{name} = {value!r}: give {wanted}") from error
-    if name in CHOICES and re.sub(r"^cuda:\d{1,3}\Z", "cuda", value) not in CHOICES[name]:
+    if (
+        name in CHOICES
+        and value is not None
+        and re.sub(r"^cuda:\d{1,3}\Z", "cuda", value) not in CHOICES[name]
+    ):
         nearest = _nearest(value, CHOICES[name])
         raise ConfigError(f"{where}{name} = {value!r}: give one of {', '.join(CHOICES[name])}{nearest}")
     return value

@@ -10,8 +10,8 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -48,7 +48,8 @@ class Instructions(msgspec.Struct, frozen=True, array_like=True, tag="train", fo
     """The task of one training round: the model, and all that a client is to do with it.
 
     run: fresh for each run, so that round 3 of this one is not round 3 of another: a client contributes to
-    each once. parameters: (d,) little-endian float32. seed: of the order of examples, with id and round.
+    each once. parameters: (d,) little-endian float32; empty: those that the clients keep, which the server
+    does not have, after the round before in the same run. seed: of the order of examples, with id and round.
     """
 
     run: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -65,10 +66,22 @@ class Instructions(msgspec.Struct, frozen=True, array_like=True, tag="train", fo
 _instructions = msgspec.msgpack.Decoder(Instructions)  # made once: see secagg.wire.decodes
 
 
+@dataclass(frozen=True)
+class Held:
+    """The global model at a client, where clients keep it. round: in whose sum it was last. parameters: (d,)
+    float64.
+    """
+
+    run: bytes
+    round: int
+    model: Description
+    parameters: NDArray[np.float64] = field(repr=False)
+
+
 def write_instructions(
     config: RunConfig, run: bytes, round: int, model: Description, parameters: NDArray[np.float32]
 ) -> bytes:
-    """The task of one training round, with the model to start from."""
+    """The task of one training round, with the model to start from; (0,) parameters for the clients' own."""
     return msgspec.msgpack.encode(
         Instructions(
             run,
@@ -84,15 +97,17 @@ def write_instructions(
     )
 
 
-def read_instructions(task: bytes) -> tuple[Instructions, torch.nn.Module]:
-    """The instructions, and the model they bring.
+def read_instructions(task: bytes, held: Held | None = None) -> tuple[Instructions, torch.nn.Module]:
+    """The instructions, and the model they bring, or that this client holds where they bring none.
 
-    Raises: RemoteProtocolError if the task is anything else.
+    Raises: RemoteProtocolError if the task is anything else, or starts from a model this client has not got.
     """
     try:
         instructions = _instructions.decode(task)
         description = instructions.model
         vector = np.frombuffer(instructions.parameters, "<f4")
+        if not instructions.parameters:
+            vector = _held_before(instructions, held)
         with torch.device("meta"):  # shapes only: the task decides nothing about memory but by its length
             model = MODELS[description.model](description.shape, description.classes)
         from_vector(model, vector)
@@ -107,6 +122,15 @@ def read_instructions(task: bytes) -> tuple[Instructions, torch.nn.Module]:
     return instructions, model
 
 
+def _held_before(instructions: Instructions, held: Held | None) -> NDArray[np.float32]:
+    if held is None or (held.run, held.round) != (instructions.run, instructions.round - 1):
+        raise RemoteProtocolError(
+            f"training round {instructions.round} starts from the model that the clients keep, which this "
+            "client has not got: it was not in every sum before. It can take part in the next run"
+        )
+    return held.parameters.astype(np.float32)
+
+
 def scheme_for(config: RunConfig, clients: int, length: int, examples: int, roster: Roster | None) -> Scheme:
     """The session of every training round. length: d of the model; examples: the largest weight."""
     vectors = {
@@ -119,55 +143,80 @@ def scheme_for(config: RunConfig, clients: int, length: int, examples: int, rost
 
 
 @dataclass(frozen=True)
-class RoundRecord:
-    """One training round, as the server saw it; a line of metrics.jsonl.
+class Learned:
+    """What a training round tells whoever has its sum.
 
-    accuracy, loss: of the new model on the test set. train_loss, train_accuracy: weighted means over the
-    clients' own examples, of sums that hid them. bytes_up, bytes_down: of the protocol's messages, all
-    clients together. alive: clients in the sum. error_bound: no weight of the mean is farther off.
+    accuracy, loss: of the new model on a test set; None without one. train_loss, train_accuracy: weighted
+    means over the clients' own examples, of sums that hid them. error_bound: no weight of the mean is farther
+    off.
     """
 
-    round: int
-    accuracy: float
-    loss: float
+    accuracy: float | None
+    loss: float | None
     train_loss: float
     train_accuracy: float
-    bytes_up: int
-    bytes_down: int
-    alive: int
-    seconds: float
     error_bound: float
 
     @classmethod
-    def of(
-        cls,
-        round: int,
-        evaluated: tuple[float, float],
-        total: Aggregate,
-        reports: Sequence[RoundReport],
-        seconds: float,
-    ) -> RoundRecord:
+    def of(cls, total: Aggregate, evaluated: tuple[float, float] | tuple[None, None]) -> Learned:
         """evaluated: accuracy and loss of the new model."""
         return cls(
-            round,
             *evaluated,
             float(total.mean[LOSS][0]),
             float(total.sum[CORRECT][0] / total.sum[EXAMPLES][0]),
-            sum(sum(report.up.values()) for report in reports),
-            sum(sum(report.down.values()) for report in reports),
-            len(total.survivors),
-            seconds,
             total.error_bound[UPDATE],
         )
 
 
 @dataclass(frozen=True)
+class RoundRecord:
+    """One training round, as the server saw it; a line of metrics.jsonl.
+
+    accuracy to train_accuracy, error_bound: as in `Learned`; None where the clients keep the sum. bytes_up,
+    bytes_down: of the protocol's messages, all clients together. alive: clients in the sum.
+    """
+
+    round: int
+    accuracy: float | None
+    loss: float | None
+    train_loss: float | None
+    train_accuracy: float | None
+    bytes_up: int
+    bytes_down: int
+    alive: int
+    seconds: float
+    error_bound: float | None
+
+    @classmethod
+    def of(
+        cls,
+        round: int,
+        learned: Learned | None,
+        survivors: Collection[ClientId],
+        reports: Sequence[RoundReport],
+        seconds: float,
+    ) -> RoundRecord:
+        """learned: by the server."""
+        nothing = dict.fromkeys(Learned.__dataclass_fields__)
+        return cls(
+            round=round,
+            bytes_up=sum(sum(report.up.values()) for report in reports),
+            bytes_down=sum(sum(report.down.values()) for report in reports),
+            alive=len(survivors),
+            seconds=seconds,
+            **(nothing if learned is None else asdict(learned)),
+        )
+
+
+@dataclass(frozen=True)
 class Trained:
-    """What a round leaves: its record, who is in its sum, and the global model as (d,) float64."""
+    """What a round leaves: its record, who is in its sum, and the global model as (d,) float64; None where
+    the clients keep it.
+    """
 
     record: RoundRecord
     survivors: frozenset[ClientId]
-    parameters: NDArray[np.float64]
+    parameters: NDArray[np.float64] | None
 
 
 def serve_rounds(
@@ -197,7 +246,7 @@ def serve_rounds(
         cohort.roster.identities,
     )
     begin(scheme)
-    run = os.urandom(16)
+    run, kept = os.urandom(16), config.protection.kept
     for round in range(1, config.rounds + 1):
         begun, reports = time.monotonic(), list[RoundReport]()
 
@@ -205,13 +254,17 @@ def serve_rounds(
             reports.append(report)
             watch(report)
 
-        task = write_instructions(config, run, round, description, server.broadcast)
+        # The first model is public, drawn from the seed; what becomes of it the clients may keep.
+        start = server.broadcast if round == 1 or not kept else np.empty(0, np.float32)
+        task = write_instructions(config, run, round, description, start)
         total = cohort.aggregate(scheme, task, deadlines=deadlines, watch=keep)
-        server.apply(total.mean[UPDATE])
-        from_vector(model, server.broadcast)
-        evaluated = evaluate(model, dataset.test_x, dataset.test_y, on)
-        record = RoundRecord.of(round, evaluated, total, reports, time.monotonic() - begun)
-        yield Trained(record, total.survivors, server.parameters)
+        learned = None
+        if not kept:
+            server.apply(total.mean[UPDATE])
+            from_vector(model, server.broadcast)
+            learned = Learned.of(total, evaluate(model, dataset.test_x, dataset.test_y, on))
+        record = RoundRecord.of(round, learned, total.survivors, reports, time.monotonic() - begun)
+        yield Trained(record, total.survivors, None if kept else server.parameters)
 
 
 class LocalTrainer:
@@ -224,10 +277,14 @@ class LocalTrainer:
         self, u: ClientId, shard: Shard, device_name: str, on_round: Callable[[int], None] = lambda _: None
     ) -> None:
         self._u, self._shard, self._device, self._on_round = u, shard, device(device_name), on_round
+        self._held: Held | None = None
+        self._asked: Held | None = None  # as the round under way began, still without its sum
 
     def __call__(self, task: bytes) -> dict[str, Any]:
-        """Raises: RemoteProtocolError if the task does not fit this client's data; Diverged."""
-        instructions, model = read_instructions(task)
+        """Raises: RemoteProtocolError if the task does not fit this client's data, or starts from a model it
+        does not have; Diverged.
+        """
+        instructions, model = read_instructions(task, self._held)
         self._on_round(instructions.round)
         shard, description = self._shard, instructions.model
         if (description.shape, description.classes) != (shard.shape, shard.classes):
@@ -235,6 +292,9 @@ class LocalTrainer:
                 f"the server's model is for images of {description.shape} in {description.classes} classes, "
                 f"this client's are {shard.shape} in {shard.classes}"
             )
+        own = self._held if not instructions.parameters else None
+        start = own.parameters if own else to_vector(model).astype(np.float64)
+        self._asked = Held(instructions.run, instructions.round, description, start)
         result = train(
             model,
             shard.x,
@@ -252,6 +312,16 @@ class LocalTrainer:
             LOSS: np.array([min(result.loss, LOSS_BOUND)]),
             CORRECT: np.array([result.correct]),
         }
+
+    def keep(self, total: Aggregate) -> Held:
+        """The model with the mean of the round that was trained last, where clients keep it: the next task
+        starts from it.
+        """
+        assert self._asked is not None  # noqa: S101 - whoever has a sum was asked for it
+        model = FedAvg(self._asked.parameters)
+        model.apply(total.mean[UPDATE])
+        self._held = replace(self._asked, parameters=model.parameters)
+        return self._held
 
 
 def order_seed(seed: int, u: ClientId, round: int) -> int:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from secagg import Masking, Plain, Policy, Roster, Scheme
+from secagg import CKKS, LocalProtocolError, Masking, Plain, Policy, Roster, Scheme
+from secagg.ckks.packing import Ending
 from secagg.encoding import Vectors
 from secagg.masking.choice import Adversary, GraphChoice
+
+MASKING_ONLY = ("corrupt", "dropout", "graph", "threshold", "batch")
+"""What ckks would not look at. Neither does plain, but it may be given them: the same run unprotected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protection:
-    """scheme: masking or plain. The rest is as in `secagg.Masking.for_cohort`, None for its defaults."""
+    """scheme: masking, ckks or plain. adversary: None for active, and for ckks semi-honest. ending: of ckks,
+    None for release. The rest is as in `secagg.Masking.for_cohort`, None for its defaults.
+
+    Raises: LocalProtocolError for what the scheme cannot keep, or would not look at.
+    """
 
     scheme: str = "masking"
-    adversary: Adversary = "active"
+    adversary: Adversary | None = None
+    ending: Ending | None = None
     corrupt: int | float | None = None
     dropout: int | float | None = None
     graph: GraphChoice = "auto"
@@ -22,14 +32,42 @@ class Protection:
     batch: int = 0
     small_cohort: bool = False
 
+    def __post_init__(self) -> None:
+        if self.scheme != "ckks" and self.ending is not None:
+            raise LocalProtocolError(
+                f"--ending {self.ending} is for --scheme ckks: {self.scheme} has one ending"
+            )
+        for name in MASKING_ONLY if self.scheme == "ckks" else ():
+            if getattr(self, name) != getattr(Protection, name):
+                raise LocalProtocolError(f"--{name} is for --scheme masking: it means nothing to ckks")
+
+    @property
+    def against(self) -> Adversary:
+        """The adversary, filled in."""
+        return self.adversary or ("semi-honest" if self.scheme == "ckks" else "active")
+
+    @property
+    def kept(self) -> bool:
+        """Whether the clients keep the sum, and the server never has it."""
+        return self.ending == "keep"
+
     def for_cohort(self, clients: int, vectors: Vectors, roster: Roster | None) -> Scheme:
         """Raises: LocalProtocolError where there is no such session."""
         if self.scheme == "plain":
             return Plain.for_cohort(clients, vectors, small_cohort=self.small_cohort)
+        if self.scheme == "ckks":
+            return CKKS.for_cohort(
+                clients,
+                vectors,
+                ending=self.ending or "release",
+                adversary=self.against,
+                roster=roster,
+                small_cohort=self.small_cohort,
+            )
         return Masking.for_cohort(
             clients,
             vectors,
-            adversary=self.adversary,
+            adversary=self.against,
             roster=roster,
             corrupt=self.corrupt,
             dropout=self.dropout,
@@ -43,11 +81,19 @@ class Protection:
         """Of a client that insists on just this."""
         return Policy(
             schemes=frozenset({self.scheme}),
-            adversary=self.adversary,
+            adversary=self.against,
             corrupt=self.corrupt,
             dropout=self.dropout,
             graph=self.graph,
             threshold=self.threshold,
             batch=self.batch or None,
+            ending=(self.ending or "release") if self.scheme == "ckks" else None,
             smallest_cohort=1 if self.small_cohort else 3,
         )
+
+
+def check_installed(schemes: Collection[str]) -> None:
+    """Raises: ModuleNotFoundError where a client of one of these schemes would lack a package."""
+    if "ckks" in schemes:
+        import tenseal  # noqa: F401
+        import zstandard  # noqa: F401

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from secagg.ckks import CKKS
+from secagg.ckks.packing import Ending
 from secagg.encoding import Spec
 from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.identity import Roster
@@ -31,8 +32,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     small that the default would be complete; the complete one is always accepted. smallest_cohort: n below
     which it takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph
     and the smallest U3 it unmasks or decrypts, where they are not to be those that follow. batch: the size of
-    the batches it insists on being summed by. vectors: exactly what it is willing to send, or None for
-    whatever is asked.
+    the batches it insists on being summed by. ending: of ckks, None for either. vectors: exactly what it is
+    willing to send, or None for whatever is asked.
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
@@ -44,6 +45,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     threshold: _Count | None = None
     m_min: _Count | None = None
     batch: _Count | None = None
+    ending: Ending | None = None
     vectors: dict[str, Spec] | None = None
 
     def accept(self, offer: bytes, roster: Roster | None = None) -> Offered:
@@ -83,11 +85,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "the server offers a session in which keys are signed; for that a client needs its own copy "
                 "of the roster (--roster)"
             )
-        due = self.m_min if self.m_min is not None else scheme.clients // 2 + 1
-        if scheme.m_min != due:
+        if self.ending not in (None, scheme.ending):
             raise RemoteProtocolError(
-                f"the server offers m_min {scheme.m_min}; by this client's policy it is {due}"
+                f"the server offers that clients {scheme.ending} the sum; this client insists that they "
+                f"{self.ending} it (ending, in its policy)"
             )
+        due = self.m_min if self.m_min is not None else scheme.clients // 2 + 1
+        _check_number("m_min", scheme.m_min, due)
 
     def _check_masking(self, scheme: Masking, roster: Roster | None) -> None:
         self._check_trust(scheme.adversary)
@@ -117,11 +121,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         # compared: a client of another d with the same t is protected alike.
         numbers = ("corrupt", "degree", "threshold", "m_min", *(() if scheme.complete else ("dropout",)))
         for number in numbers:
-            offered, due = getattr(scheme, number), getattr(expected, number)
-            if offered != due:
-                raise RemoteProtocolError(
-                    f"the server offers {number} {offered}; by this client's policy it is {due}"
-                )
+            _check_number(number, getattr(scheme, number), getattr(expected, number))
 
     def _check_trust(self, adversary: Adversary) -> None:
         if self.adversary != "semi-honest" and adversary != "active":
@@ -148,6 +148,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise RemoteProtocolError(
                 f"by this client's policy no such session is possible: {error}"
             ) from None
+
+
+def _check_number(name: str, offered: int, due: int) -> None:
+    if offered != due:
+        raise RemoteProtocolError(f"the server offers {name} {offered}; by this client's policy it is {due}")
 
 
 def _difference(offered: dict[str, Spec], allowed: dict[str, Spec]) -> str:

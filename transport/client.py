@@ -14,6 +14,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from secagg import (
+    Aggregate,
     ClientSession,
     Clipping,
     Identity,
@@ -66,14 +67,16 @@ Progress = Callable[[str, int, int], None]
 class Contribution:
     """How one session ended for this client.
 
-    summed: its vectors are in a sum. reason: why not, in the server's words. clipping: what encoding
-    changed, per vector.
+    summed: its vectors are in a sum. reason: why not, or why this client was lost after it had seen the sum,
+    in the server's words. clipping: what encoding changed, per vector. result: the sum, where clients keep
+    it and this one has decrypted it.
     """
 
     summed: bool
     reason: str
     scheme: Scheme
     clipping: Mapping[str, Clipping]
+    result: Aggregate | None = None
 
 
 class _SessionOverError(Exception):
@@ -204,7 +207,8 @@ class Peer:
                 while True:
                     talk.step(self._next_frame())
             except _SessionOverError as over:
-                return Contribution(not str(over), str(over), scheme, dict(session.clipping))
+                summed = not str(over) or session.result is not None
+                return Contribution(summed, str(over), scheme, dict(session.clipping), session.result)
         except RemoteProtocolError as error:
             self._leave(offer, reason(str(error)))
             raise

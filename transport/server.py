@@ -168,6 +168,8 @@ class Cohort:
             for u in session.waiting_for - running.lost.keys():
                 running.lose(u, "vanished" if u in self._router.gone else "late")
             requests = session.advance()
+            for u, why in session.caught.items():
+                running.lose(u, why)
         finally:
             if watch is not None:
                 watch(running.report(closing))

@@ -24,6 +24,7 @@ from fl.cli.options import (
     Corrupt,
     Dropout,
     Drops,
+    EndingName,
     Force,
     GraphName,
     PrivateKey,
@@ -68,6 +69,7 @@ EXTRA_OF_MODULE = {
     "matplotlib": "fl",
     "safetensors": "fl",
     "tenseal": "ckks",
+    "zstandard": "ckks",
     "flwr": "flower",
     "ray": "ray",
 }
@@ -196,6 +198,7 @@ def _demo(
     seed: Annotated[int, typer.Option(min=0, help="Of the clients' vectors; of no key and no mask.")] = 0,
     show: Annotated[int, typer.Option(help="The client whose words are shown.")] = 0,
     adversary: AdversaryName = None,
+    ending: EndingName = None,
     corrupt: Corrupt = None,
     dropout: Dropout = None,
     graph: GraphName = None,
@@ -227,6 +230,7 @@ def _train(
     data_dir: Annotated[str | None, typer.Option(help="Where data sets are looked for.")] = None,
     scheme: SchemeName = None,
     adversary: AdversaryName = None,
+    ending: EndingName = None,
     corrupt: Corrupt = None,
     dropout: Dropout = None,
     graph: GraphName = None,
@@ -262,6 +266,7 @@ def _serve(
     threshold: Threshold = None,
     scheme: SchemeName = None,
     adversary: AdversaryName = None,
+    ending: EndingName = None,
     corrupt: Corrupt = None,
     dropout: Dropout = None,
     graph: GraphName = None,
@@ -314,7 +319,7 @@ def _join(
     roster_key: RosterKey = None,
     policy: Annotated[Path | None, typer.Option(help="This client's rules, .toml.")] = None,
     allow: Annotated[
-        list[str] | None, typer.Option(metavar="SCHEME", help="Accept this scheme too: plain.")
+        list[str] | None, typer.Option(metavar="SCHEME", help="Accept this scheme too: ckks, plain.")
     ] = None,
     semi_honest: Annotated[
         bool, typer.Option("--semi-honest", help="Trust the server to follow the protocol.")
@@ -327,6 +332,11 @@ def _join(
     ] = None,
     patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The mean, where clients keep it, .npy.", show_default="INPUT.mean.npy"),
+    ] = None,
+    force: Force = False,
 ) -> None:
     """Take part in a federation over a network, with a vector or with data to train on."""
     from fl.cli.join import run
@@ -348,6 +358,8 @@ def _join(
         batch=batch,
         patience=patience,
         device=device,
+        out_path=out,
+        force=force,
     )
 
 

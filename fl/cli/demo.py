@@ -16,15 +16,15 @@ import transport
 from fl.cli.drops import Drop, Killer, parse
 from fl.cli.join import joined
 from fl.cli.output import Output
-from fl.cli.report import round_fields, round_line, size, threat_model
+from fl.cli.report import round_fields, round_line, size, threat_model, warn
 from fl.config import ConfigError
-from fl.protection import Protection
-from secagg import Aggregate, Bounded, Masking, RemoteProtocolError, Roster, Scheme
+from fl.protection import Protection, check_installed
+from secagg import CKKS, Aggregate, Bounded, Masking, RemoteProtocolError, Roster, Scheme
+from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS, Ciphertexts
+from secagg.ckks.packing import unpack_residues
 from secagg.crypto import DIGEST_BYTES, Tag, digest
 from secagg.encoding import add_packed, word_type
-from secagg.inputs import (
-    encode_inputs,
-)
+from secagg.inputs import encode_inputs
 from secagg.masking.messages import MaskedInput, ShareKeys, traffic
 from secagg.policy import read_offer
 from secagg.record import RecordedClient
@@ -34,6 +34,7 @@ from transport.cohort import LocalProcesses, lay_out_keys
 
 BOUND = 1.0
 SHOWN = 6  # coordinates
+END_SECONDS = 60.0  # for clients to leave what is checked
 STORY = {
     "join": "clients report in; the server answers with the task",
     "advertise-keys": "each sends two fresh public keys: for sealing shares, and for masks",
@@ -42,6 +43,21 @@ STORY = {
     "masked-input": "each sends its words plus its own mask, plus or minus one mask for every neighbour",
     "unmasking": "of the survivors' own masks, and of the vanished ones' keys, the server gets shares",
     "input": "each sends its vector, for the server to read",
+}
+STORY_OF_CKKS = STORY | {
+    "advertise-keys": "each sends a fresh public key, under which the session's key can be sealed for it",
+    "share-keys": "the first three each make a secret key for the session, sealed for every other client",
+    "input": "each opens the first of these that came, and sends its vector encrypted under it",
+    "decrypt": "the server has added the ciphertexts; three clients decrypt the sum, flood it and release it",
+}
+STORY_OF_KEEP = STORY_OF_CKKS | {
+    "decrypt": "the server has added the ciphertexts; each client decrypts the sum, the server never does",
+}
+COLUMNS = {
+    "input": "its input",
+    "words": "words in the ring",
+    "masked": "masked words, as sent",
+    "residues": "residues of its ciphertexts, as sent",
 }
 
 
@@ -61,6 +77,17 @@ class Demo:
     def scheme(self) -> str:
         return self.protection.scheme
 
+    @property
+    def exact(self) -> bool:
+        """Whether what is summed are words of the ring."""
+        return self.scheme == "masking" or self.protection.kept
+
+    @property
+    def story(self) -> Mapping[str, str]:
+        if self.scheme != "ckks":
+            return STORY
+        return STORY_OF_KEEP if self.protection.kept else STORY_OF_CKKS
+
     def for_cohort(self, roster: Roster) -> Scheme:
         spec = Bounded(length=self.length, bound=BOUND, bits=self.bits)
         return self.protection.for_cohort(self.clients, {"": spec}, roster)
@@ -74,6 +101,8 @@ def run(out: Output, demo: Demo) -> None:
         raise ConfigError("--drop: a demo has one session, so no training round can be named")
     if not 0 <= demo.show < demo.clients:
         raise ConfigError(f"--show {demo.show}: the clients are 0 to {demo.clients - 1}")
+    check_installed({demo.scheme})
+    warn(out, demo.protection)
     out.say(scheme.explain())
     out.say()
     with tempfile.TemporaryDirectory(prefix="secagg-demo-") as folder:
@@ -92,19 +121,23 @@ def run(out: Output, demo: Demo) -> None:
 
             def watch(report: RoundReport) -> None:
                 reports.append(report)
-                tell(out, report)
+                tell(out, demo, report)
 
             total = cohort.aggregate(scheme, watch=watch)
             cohort.close()
-            processes.wait(10)
+            processes.wait(END_SECONDS)
+        if isinstance(scheme, CKKS) and demo.protection.kept:
+            total = kept(scheme, total.survivors, [clients[u] for u in sorted(reports[-1].alive)])
         verify(out, demo, scheme, total, clients)
-        if demo.scheme == "masking":
+        if demo.scheme != "plain":
             show_words(out, demo, clients[demo.show])
         show_bytes(out, demo, scheme, total, reports, clients)
+        if demo.scheme == "ckks":
+            show_ckks_bytes(out, reports)
 
 
-def tell(out: Output, report: RoundReport) -> None:
-    out.say(f"{report.round}: {STORY[report.round]}")
+def tell(out: Output, demo: Demo, report: RoundReport) -> None:
+    out.say(f"{report.round}: {demo.story[report.round]}")
     out.say(round_line(report))
     out.record(round_fields(report))
 
@@ -123,7 +156,7 @@ def client_process(
         x = own_vector(demo, peer.id)
         np.save(own / "input.npy", x)
         scheme = read_offer(offer)
-        if demo.scheme == "masking":
+        if demo.exact:
             words, _ = encode_inputs(scheme, x, digest(Tag.CONTEXT, b""), seed)
             np.save(own / "words.npy", words[""])
         recorders: list[RecordedClient] = []
@@ -132,17 +165,25 @@ def client_process(
             recorders.append(RecordedClient(session))
             return recorders[-1]
 
-        peer.contribute(lambda task: x, rounding_seed=seed, progress=Killer(drop).progress, instrument=record)
-        if demo.scheme == "masking":
-            save_said(recorders[0], scheme, own, masked=demo.show == peer.id)
+        contribution = peer.contribute(
+            lambda task: x, rounding_seed=seed, progress=Killer(drop).progress, instrument=record
+        )
+        if contribution is not None and contribution.result is not None:
+            np.save(own / "sum.npy", contribution.result.codes[""])
+        if demo.scheme != "plain":
+            save_said(recorders[0], scheme, own, shown=demo.show == peer.id)
 
 
-def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, masked: bool) -> None:
-    """Whom it dealt shares to, and if they are to be shown the masked words: as it sent them, if it did."""
+def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, shown: bool) -> None:
+    """Whom it dealt shares to, and if it is to be shown what it sent instead of its vector, if it did."""
     said = dict(zip(scheme.rounds, recorder.said, strict=False))
-    if "share-keys" in said:
+    if isinstance(scheme, Masking) and "share-keys" in said:
         np.save(own / "dealt-to.npy", list(decode(ShareKeys, said["share-keys"]).sealed))
-    if masked and "masked-input" in said:
+    if isinstance(scheme, CKKS) and shown and "input" in said:
+        plan, ciphertexts = scheme.plan, decode(Ciphertexts, said["input"])
+        residues = unpack_residues(plan.ring, plan.ciphertexts, ciphertexts.residues)
+        np.save(own / "residues.npy", residues[0, 0, 0])
+    if shown and "masked-input" in said:
         message = decode(MaskedInput, said["masked-input"])
         bits = scheme.vectors[""].ring_bits(scheme.clients)
         masked = np.zeros(scheme.vectors[""].length, word_type(bits))
@@ -150,14 +191,24 @@ def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, masked: bo
         np.save(own / "masked.npy", masked)
 
 
+def kept(scheme: CKKS, survivors: frozenset[int], clients: list[Path]) -> Aggregate:
+    """What each of these clients has decrypted.
+
+    Raises: RemoteProtocolError if it is not the same at all of them.
+    """
+    first, *others = [np.load(own / "sum.npy") for own in clients]
+    if not all(np.array_equal(first, other) for other in others):
+        raise RemoteProtocolError("the clients that keep the sum do not all have the same")
+    return scheme.aggregate(survivors, {"": first})
+
+
 def verify(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, clients: list[Path]) -> None:
-    """The server's sum beside the sum of what the surviving clients put in.
+    """The server's sum, or that which the clients keep, beside the sum of what the survivors put in.
 
     Raises: RemoteProtocolError where they differ.
     """
     survivors = sorted(total.survivors)
-    worst = 0.0
-    if demo.scheme == "masking":
+    if demo.exact:
         ring = np.uint64(2 ** scheme.vectors[""].ring_bits(demo.clients) - 1)
         expected = np.zeros(demo.length, np.uint64)
         for u in survivors:
@@ -166,11 +217,16 @@ def verify(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, clients: l
             raise RemoteProtocolError("the sum is not the sum of the survivors' words")
     mean = sum(np.load(clients[u] / "input.npy").astype(np.float64) for u in survivors) / len(survivors)
     worst = float(np.abs(total.mean[""] - mean).max())
+    if worst > total.error_bound[""]:
+        raise RemoteProtocolError(
+            f"the mean is {worst:.2e} off, and its bound is {total.error_bound['']:.2e}"
+        )
     out.say()
     out.say(f"survivors: {', '.join(map(str, survivors))}")
-    if demo.scheme == "masking":
+    if demo.exact:
+        whose = "the sum that each client keeps" if demo.protection.kept else "the server's sum"
         out.say(
-            f"the server's sum equals the sum of the {len(survivors)} survivors' words exactly, in the ring, "
+            f"{whose} equals the sum of the {len(survivors)} survivors' words exactly, in the ring, "
             f"at all {demo.length} coordinates"
         )
     out.say(
@@ -179,7 +235,7 @@ def verify(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, clients: l
     out.record(
         {
             "survivors": survivors,
-            "exact": demo.scheme == "masking",
+            "exact": demo.exact,
             "largest_error": worst,
             "error_bound": total.error_bound[""],
         }
@@ -187,22 +243,21 @@ def verify(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, clients: l
 
 
 def show_words(out: Output, demo: Demo, own: Path) -> None:
-    """One client's input, ring words and masked words side by side."""
-    names = ("input", "words", "masked")
+    """One client's input, and its words in the ring if it has any, beside what it sent in their place."""
     columns = {
         name: np.load(own / f"{name}.npy", mmap_mode="r")[:SHOWN]
-        for name in names
+        for name in COLUMNS
         if (own / f"{name}.npy").exists()
     }
     out.say()
-    titles = {"input": "its input", "words": "words in the ring", "masked": "masked words, as sent"}
     rows = [
         (i, *(f"{columns[name][i]:+.6f}" if name == "input" else columns[name][i] for name in columns))
         for i in range(min(SHOWN, demo.length))
     ]
-    out.table(rows, ("coordinate", *(titles[name] for name in columns)), f"client {demo.show}")
-    if "masked" not in columns:
-        out.say(f"client {demo.show} sent no masked words: it vanished before")
+    out.table(rows, ("coordinate", *(COLUMNS[name] for name in columns)), f"client {demo.show}")
+    sent, what = ("masked", "masked words") if demo.scheme == "masking" else ("residues", "ciphertexts")
+    if sent not in columns:
+        out.say(f"client {demo.show} sent no {what}: it vanished before")
     out.record({"client": demo.show, **{name: column.tolist() for name, column in columns.items()}})
 
 
@@ -235,6 +290,26 @@ def show_bytes(
     sent = sum(report.up[u] for report in reports)
     out.say(
         f"client {u} sent {size(sent)} in all, {8 * sent / demo.length:.2f} bits a coordinate; "
-        f"{threat_model(demo.scheme, demo.protection.adversary)}"
+        f"{threat_model(demo.protection)}"
     )
     out.record({"client": u, "bytes_up": sent, "bits_per_coordinate": 8 * sent / demo.length})
+
+
+def show_ckks_bytes(out: Output, reports: list[RoundReport]) -> None:
+    """What of the traffic are keys, and what ciphertexts: of all clients, in both directions."""
+    up = {report.round: sum(report.up.values()) for report in reports}
+    down = {report.round: sum(report.down.values()) for report in reports}
+    keys = up[ADVERTISE_KEYS] + down[SHARE_KEYS] + up[SHARE_KEYS] + down[INPUT]
+    fields = {
+        "key_bytes": keys,
+        "ciphertext_bytes": up[INPUT] + down[DECRYPT],
+        "released_bytes": up[DECRYPT],
+        "message_bytes": sum(up.values()) + sum(down.values()),
+        "wire_bytes": sum(report.wire_up + report.wire_down for report in reports),
+    }
+    key, ciphertext, released, message, wire = map(size, fields.values())
+    out.say(
+        f"all clients, both ways: keys {key}, ciphertexts {ciphertext}, what they released {released}; "
+        f"{message} of messages, {wire} of frames"
+    )
+    out.record(fields)

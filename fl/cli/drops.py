@@ -15,6 +15,7 @@ from transport.frames import CHUNK_BYTES
 
 _DROP = re.compile(r"(?P<id>\d+)@(?P<round>[a-z-]+)(:(?P<percent>\d+)%)?(:(?P<training>\d+))?")
 FLUSH_SECONDS = 0.5  # for ZeroMQ to send what was handed to it: the client is lost with that much said
+AFTER_THE_VECTOR = ("consistency-check", "unmasking", "decrypt")
 FORM = "ID@ROUND, ID@ROUND:50% (after half its message) or ID@ROUND:TRAINING-ROUND"
 
 
@@ -59,7 +60,7 @@ def in_plain(drop: Drop) -> Drop:
     """The same loss for the unprotected run, which has one round: the same clients are in each sum."""
     if drop.round == "join":
         return drop
-    if drop.round == "unmasking":  # its vector is in this sum, and it is not there for the next
+    if drop.round in AFTER_THE_VECTOR:  # it is in this sum, and not there for the next
         return Drop(drop.client, "join", 0.0, drop.training_round + 1)
     return Drop(drop.client, "input", drop.fraction, drop.training_round)
 

@@ -18,7 +18,7 @@ from fl.cli.output import Output
 CORE = ("cryptography", "msgspec", "numpy", "python-flint", "pyzmq", "rich", "typer")
 EXTRAS = {
     "fl": ("torch", "torchvision", "scikit-learn", "matplotlib", "safetensors"),
-    "ckks": ("tenseal",),
+    "ckks": ("tenseal", "zstandard"),
     "flower": ("flwr",),
     "ray": ("ray",),
 }

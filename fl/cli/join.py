@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import stat
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,11 +21,18 @@ from fl.cli import exit_code
 from fl.cli.drops import Killer
 from fl.cli.output import Output
 from fl.cli.report import THREAT_MODEL
-from fl.config import ConfigError
-from fl.protection import Protection
-from secagg import LocalProtocolError, Policy
+from fl.cli.serve import FIRST_ROUND, METRICS, check_result
+from fl.config import CHOICES, ConfigError
+from fl.protection import Protection, check_installed
+from secagg import Aggregate, LocalProtocolError, Policy
+from secagg.ckks import WARNING
 from transport import Contribution, Peer, TransportError
 
+if TYPE_CHECKING:
+    from fl.data.shard import Shard
+    from fl.federation import Held
+
+TEST = "test"  # folder of a test set, beside a client's own examples
 ROUNDING_SEED = "rounding.seed"
 SEED_BYTES = 32
 PATIENCE = 60.0
@@ -47,6 +56,8 @@ def run(
     batch: int | None,
     patience: float,
     device: str,
+    out_path: Path | None,
+    force: bool,
 ) -> None:
     """Contribute one vector, or train until the server closes."""
     if (data is None) == (vector is None):
@@ -55,8 +66,8 @@ def run(
         raise ConfigError(
             "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch with it"
         )
-    if unknown := set(allow) - {"masking", "plain"}:
-        raise ConfigError(f"--allow {min(unknown)}: the schemes are masking and plain")
+    if unknown := set(allow) - {*CHOICES["scheme"]}:
+        raise ConfigError(f"--allow {min(unknown)}: the schemes are {', '.join(CHOICES['scheme'])}")
     if not 0 < patience < 1e9:
         raise ConfigError(f"--patience {patience}: a number of seconds above 0")
     x = read_vector(vector) if vector is not None else None
@@ -69,16 +80,25 @@ def run(
             smallest_cohort=3 if smallest_cohort is None else smallest_cohort,
             batch=batch,
         )
+    result = None
+    if vector is not None and "ckks" in policy.schemes:
+        result = out_path or vector.with_suffix(".mean.npy")
+        check_result(result, force=force)
+    elif out_path is not None:
+        raise ConfigError("--out is for --input where ckks is allowed: there the clients may keep the mean")
+    check_installed(policy.schemes)
     if roster is None:
         out.warn("no --roster: who else takes part, this client takes on the server's word: semi-honest")
     with transport.join(connect, key, server, roster, roster_key, policy=policy, patience=patience) as peer:
         out.say(f"client {peer.id}: connecting to {connect}")
         if "plain" in policy.schemes:
             out.warn("plain is allowed: if the server offers that, it reads every vector of this client")
-        else:
+        if "ckks" in policy.schemes:
+            out.warn(f"ckks is allowed: {WARNING}")
+        if policy.schemes == {"masking"}:
             out.say(THREAT_MODEL[policy.adversary])
         if x is not None:
-            run_sum(out, peer, x, weight)
+            run_sum(out, peer, x, weight, result)
         elif data is not None:
             run_training(out, peer, data, device=device)
 
@@ -131,8 +151,10 @@ def read_vector(path: Path) -> np.ndarray[Any, Any]:
         raise ConfigError(f"{path} is not a vector in numpy's .npy format: {error}") from None
 
 
-def run_sum(out: Output, peer: Peer, vector: np.ndarray[Any, Any], weight: int | None) -> None:
-    """Contribute one vector to one session."""
+def run_sum(
+    out: Output, peer: Peer, vector: np.ndarray[Any, Any], weight: int | None, result: Path | None
+) -> None:
+    """Contribute one vector to one session. result: where the mean goes if the clients keep it."""
     values = {"": vector} if weight is None else {"": vector, "weight": weight}
     contribution = peer.contribute(lambda task: values)
     if contribution is None or not contribution.summed:
@@ -140,7 +162,20 @@ def run_sum(out: Output, peer: Peer, vector: np.ndarray[Any, Any], weight: int |
         raise TransportError(f"the vector is not known to be in a sum: {reason}")
     tell_clipping(out, peer.id, contribution)
     out.say(f"client {peer.id}: the vector is in the sum")
-    out.record({"client": peer.id, "summed": True})
+    fields: dict[str, Any] = {"client": peer.id, "summed": True}
+    if (total := contribution.result) is not None and result is not None:
+        with result.open("wb") as file:
+            np.save(file, total.mean[""])
+        fields |= {
+            "wrote": result,
+            "survivors": sorted(total.survivors),
+            "error_bound": total.error_bound[""],
+        }
+        out.say(
+            f"wrote {result}: the mean over {len(total.survivors)} clients, each coordinate within "
+            f"{total.error_bound['']:.2e} of the mean of their clipped vectors"
+        )
+    out.record(fields)
 
 
 def run_training(
@@ -151,15 +186,18 @@ def run_training(
     device: str,
     killer: Killer | None = None,
 ) -> None:
-    """Train on the shard in `folder` whenever the server asks, until it closes."""
+    """Train on the shard in `folder` whenever the server asks, until it closes. Where the clients keep the
+    model it is left in `folder`, beside what each round made of it.
+    """
     import torch
 
-    from fl.data.shard import read_shard
+    from fl.data.shard import FILE, read_shard
     from fl.federation import LocalTrainer
 
     torch.set_num_threads(1)
     killer = killer or Killer(None)
     trainer = LocalTrainer(peer.id, read_shard(folder), device)
+    test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
     seed = rounding_seed(folder)
     while (
         contribution := peer.contribute(trainer, rounding_seed=seed, progress=killer.progress)
@@ -167,8 +205,31 @@ def run_training(
         tell_clipping(out, peer.id, contribution)
         outcome = "in the sum" if contribution.summed else f"not in the sum: {contribution.reason}"
         out.say(f"client {peer.id}: round {killer.session}: {outcome}")
-        out.record({"client": peer.id, "session": killer.session, "summed": contribution.summed})
+        fields = {"client": peer.id, "session": killer.session, "summed": contribution.summed}
+        if contribution.result is not None:
+            fields |= keep(trainer.keep(contribution.result), contribution.result, folder, test, device)
+        out.record(fields)
         killer.session += 1
+
+
+def keep(held: Held, total: Aggregate, folder: Path, test: Shard | None, device_name: str) -> dict[str, Any]:
+    """Leave the model in a client's folder, and what it has learned of the round, which is returned."""
+    from fl.federation import Learned, build, from_vector
+    from fl.models import save
+    from fl.training.local import device, evaluate
+
+    description = held.model
+    model = build(description.model, description.shape, description.classes, 0)
+    from_vector(model, held.parameters)
+    save(model, description, folder)
+    evaluated = (None, None) if test is None else evaluate(model, test.x, test.y, device(device_name))
+    record = {"round": held.round, **asdict(Learned.of(total, evaluated)), "alive": len(total.survivors)}
+    first = held.round == 1
+    if first:
+        np.save(folder / FIRST_ROUND, held.parameters)
+    with (folder / METRICS).open("w" if first else "a") as metrics:
+        metrics.write(json.dumps(record) + "\n")
+    return record
 
 
 def tell_clipping(out: Output, u: int, contribution: Contribution) -> None:

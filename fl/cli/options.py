@@ -31,10 +31,18 @@ def count_or_fraction(text: str) -> int | float:
 
 # What protects a run: the fields of fl.protection.Protection.
 
-SchemeName = Annotated[str | None, typer.Option(help="masking or plain.", show_default="masking")]
+SchemeName = Annotated[str | None, typer.Option(help="masking, ckks or plain.", show_default="masking")]
 AdversaryName = Annotated[
     str | None,
-    typer.Option(help="What the server may do: active or semi-honest.", show_default="active"),
+    typer.Option(
+        help="What the server may do: active or semi-honest.", show_default="active; ckks: semi-honest"
+    ),
+]
+EndingName = Annotated[
+    str | None,
+    typer.Option(
+        help="With ckks: release the sum to the server, or keep it among the clients.", show_default="release"
+    ),
 ]
 Corrupt = Annotated[
     float | None,

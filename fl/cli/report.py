@@ -9,20 +9,37 @@ from pathlib import Path
 from typing import Any
 
 from fl.cli.output import Output
+from fl.protection import Protection
+from secagg.ckks import WARNING
 from transport import RoundReport
 
-_INTEGRITY = "Correct for honest clients only: masking gives no integrity."
+_MASKING = "Correct for honest clients only: masking gives no integrity."
+_CKKS = "Correct for honest clients only: CKKS gives no integrity."
 THREAT_MODEL = {
     "active": "active server: whatever it does, it learns sums over a quorum and no single vector. "
-    + _INTEGRITY,
-    "semi-honest": "honest-but-curious server: it learns the sum and no single vector. " + _INTEGRITY,
+    + _MASKING,
+    "semi-honest": "honest-but-curious server: it learns the sum and no single vector. " + _MASKING,
+    "release": "honest-but-curious server: it learns the sum and no single vector. " + _CKKS,
+    "keep": "honest-but-curious server: it learns no vector and no sum; its clients learn the sum. " + _CKKS,
     "plain": "NOTHING IS PROTECTED: the server reads every client's vector.",
 }
 
 
-def threat_model(scheme: str, adversary: str) -> str:
+def threat_model(protection: Protection) -> str:
     """In one line, against whom."""
-    return THREAT_MODEL["plain" if scheme == "plain" else adversary]
+    match protection.scheme:
+        case "plain":
+            return THREAT_MODEL["plain"]
+        case "ckks":
+            return THREAT_MODEL["keep" if protection.kept else "release"]
+        case _:
+            return THREAT_MODEL[protection.against]
+
+
+def warn(out: Output, protection: Protection) -> None:
+    """What whoever asks for this scheme may not know."""
+    if protection.scheme == "ckks":
+        out.warn(WARNING)
 
 
 def size(count: float) -> str:
@@ -127,10 +144,12 @@ class TrainingDisplay:
 
 
 def training_line(record: Mapping[str, Any], total: int) -> str:
+    learned = "the clients keep the model"
+    if record["accuracy"] is not None:
+        learned = f"accuracy {record['accuracy']:.4f}  loss {record['loss']:.3f}"
     return (
-        f"round {record['round']:>{len(str(total))}}/{total}  accuracy {record['accuracy']:.4f}  "
-        f"loss {record['loss']:.3f}  {record['alive']} alive  {size(record['bytes_up'])} up  "
-        f"{size(record['bytes_down'])} down  {record['seconds']:.2f} s"
+        f"round {record['round']:>{len(str(total))}}/{total}  {learned}  {record['alive']} alive  "
+        f"{size(record['bytes_up'])} up  {size(record['bytes_down'])} down  {record['seconds']:.2f} s"
     )
 
 

@@ -22,16 +22,18 @@ from fl.cli.report import (
     round_line,
     threat_model,
     training_line,
+    warn,
 )
 from fl.config import CHOICES, ConfigError, RunConfig
 from fl.protection import Protection
-from secagg import Bounded, Scheme, Weight
+from secagg import Bounded, Counts, Scheme, Weight
 from secagg.encoding import Spec
 from secagg.ledger import Ledger
 from transport import Cohort, RoundReport
 
 CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
 OUTPUTS = (CONFIG, METRICS, PLOT, FIRST_ROUND, "model.safetensors")
+OPENED_FROM = ("masked-input", "decrypt")  # the round that has to open before a server could know the sum
 
 
 def prepare_folder(folder: Path, *, force: bool) -> None:
@@ -87,38 +89,56 @@ def run(
         raise ConfigError("give --length to sum vectors, or --config to train a model, and not both")
     seconds = parse_deadlines(deadlines)
     if config is None:
-        result = out_path or Path("mean.npy")
-        if result.exists() and not force:
-            raise ConfigError(f"{result} exists: choose another --out, or replace it with --force")
-        if not result.parent.is_dir():
-            raise ConfigError(f"there is no folder {result.parent}: make it, or choose another --out")
         protection = protection_of(flags)
+        result = None if protection.kept else out_path or Path("mean.npy")
+        if result is None and out_path is not None:
+            raise ConfigError("--out: the clients keep the mean, and the server has none to write")
+        if result is not None:
+            check_result(result, force=force)
         with transport.serve(bind, key, roster, roster_key) as cohort:
             clients, identities = len(cohort.roster), cohort.roster.identities
             scheme = protection.for_cohort(clients, summing.vectors(), identities)
+            warn(out, protection)
             run_sum(out, cohort, scheme, result, seconds)
         return
     if "threshold" in flags:
         raise ConfigError("--threshold is for --length; in training it follows from --corrupt and --dropout")
     folder = out_path or Path("runs/serve")
     description = RunConfig.read(config, **flags)
+    protection = description.protection
     with transport.serve(bind, key, roster, roster_key) as cohort:
+        # What cannot be is refused before anything is written.
+        stand_in = {"": Counts(length=1, maximum=1)}
+        protection.for_cohort(len(cohort.roster), stand_in, cohort.roster.identities)
+        warn(out, protection)
         prepare_folder(folder, force=force)
         description = msgspec.structs.replace(description, clients=len(cohort.roster), drop=())
-        out.say(f"{description.scheme}: {threat_model(description.scheme, description.adversary)}")
+        out.say(f"{description.scheme}: {threat_model(protection)}")
         out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")
         out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
         run_training(out, cohort, description, folder, seconds)
         records = read_metrics(folder)
-    out.say(f"wrote {folder}: test accuracy {records[-1]['accuracy']:.4f}; fl.load({str(folder)!r})")
-    out.record({"wrote": folder, "accuracy": records[-1]["accuracy"]})
+    accuracy = records[-1]["accuracy"]
+    if protection.kept:
+        out.say(f"wrote {folder}: {METRICS}; the clients keep the model, and how accurate it is")
+    else:
+        out.say(f"wrote {folder}: test accuracy {accuracy:.4f}; fl.load({str(folder)!r})")
+    out.record({"wrote": folder, "accuracy": accuracy})
+
+
+def check_result(result: Path, *, force: bool) -> None:
+    """Raises: ConfigError if a vector cannot be written there."""
+    if result.exists() and not force:
+        raise ConfigError(f"{result} exists: choose another --out, or replace it with --force")
+    if not result.parent.is_dir():
+        raise ConfigError(f"there is no folder {result.parent}: make it, or choose another --out")
 
 
 def protection_of(flags: Mapping[str, Any]) -> Protection:
     """Raises: ConfigError for a word that is not a choice."""
-    for name in ("scheme", "adversary", "graph"):
+    for name in ("scheme", "adversary", "ending", "graph"):
         if name in flags and flags[name] not in CHOICES[name]:
-            raise ConfigError(f"--{name} {flags[name]}: there are {' and '.join(CHOICES[name])}")
+            raise ConfigError(f"--{name} {flags[name]}: there are {', '.join(CHOICES[name])}")
     return Protection(**flags)
 
 
@@ -139,9 +159,9 @@ def parse_deadlines(texts: Iterable[str]) -> dict[str, float]:
 
 
 def run_sum(
-    out: Output, cohort: Cohort, scheme: Scheme, result: Path, deadlines: Mapping[str, float]
+    out: Output, cohort: Cohort, scheme: Scheme, result: Path | None, deadlines: Mapping[str, float]
 ) -> None:
-    """One session; the mean goes to an .npy file."""
+    """One session; the mean goes to an .npy file, unless the clients keep it."""
     out.say(scheme.explain())
     out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")
     out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
@@ -152,19 +172,26 @@ def run_sum(
 
     # A fresh task: a client contributes once to each, and this is not the sum of last time.
     total = cohort.aggregate(scheme, os.urandom(16), deadlines=deadlines, watch=watch)
+    survivors = sorted(total.survivors)
+    if result is None:
+        out.say(f"the {len(survivors)} clients of the sum keep it")
+        out.record({"wrote": None, "survivors": survivors})
+        return
     with result.open("wb") as file:
         np.save(file, total.mean[""])
     out.say(
-        f"wrote {result}: the mean over {len(total.survivors)} clients, each coordinate within "
+        f"wrote {result}: the mean over {len(survivors)} clients, each coordinate within "
         f"{total.error_bound['']:.2e} of the mean of their clipped vectors"
     )
-    out.record({"wrote": result, "survivors": sorted(total.survivors), "error_bound": total.error_bound[""]})
+    out.record({"wrote": result, "survivors": survivors, "error_bound": total.error_bound[""]})
 
 
 def run_training(
     out: Output, cohort: Cohort, config: RunConfig, folder: Path, deadlines: Mapping[str, float]
 ) -> None:
-    """Train with the whole roster; leaves the files of OUTPUTS in `folder`."""
+    """Train with the whole roster; leaves the files of OUTPUTS in `folder`: where the clients keep the model,
+    no more of them than tell nothing of it.
+    """
     import torch
 
     from fl.data import load
@@ -175,7 +202,7 @@ def run_training(
     dataset = load(config.dataset, config.data_dir)
     config.write(folder / CONFIG)
     records: list[dict[str, Any]] = []
-    book = Book()
+    book = Book(sums=not config.protection.kept)
     display = TrainingDisplay(out, config.rounds)
 
     def begin(scheme: Scheme) -> None:
@@ -195,12 +222,14 @@ def run_training(
             records.append(record)
             metrics.write(json.dumps(record) + "\n")
             metrics.flush()
-            if trained.record.round == 1:
+            if trained.record.round == 1 and trained.parameters is not None:
                 np.save(folder / FIRST_ROUND, trained.parameters)
             display.training_round(training_line(record, config.rounds))
             out.record({"training_round": record})
-        model = build(config.model, dataset.shape, dataset.classes, config.seed)
-        from_vector(model, trained.parameters)
+    if trained.parameters is None:
+        return
+    model = build(config.model, dataset.shape, dataset.classes, config.seed)
+    from_vector(model, trained.parameters)
     save(model, Description(config.model, dataset.shape, dataset.classes), folder)
     draw_accuracy(
         folder / PLOT,
@@ -210,24 +239,27 @@ def run_training(
 
 
 class Book:
-    """The ledger of one run: what its sums reveal together, also if it ends before its time."""
+    """The ledger of one run: what its sums reveal together, also if it ends before its time.
 
-    def __init__(self) -> None:
-        self._ledger = Ledger()
-        self._asked: frozenset[int] = frozenset()  # for masked inputs of which no sum has come yet
+    sums: whether the server has them.
+    """
+
+    def __init__(self, *, sums: bool) -> None:
+        self._ledger, self._sums = Ledger(), sums
+        self._asked: frozenset[int] = frozenset()  # for a sum that has not come yet
 
     def watch(self, report: RoundReport) -> None:
-        if report.round == "masked-input":
+        if report.round in OPENED_FROM and self._sums:
             self._asked = frozenset(report.down)
 
     def opened(self, survivors: frozenset[int]) -> None:
-        if self._asked:  # else nothing was masked
+        if self._asked:  # else nothing was hidden, or nothing opened to the server
             self._ledger.record(survivors)
             self._asked = frozenset()
 
     @contextmanager
     def told(self, out: Output) -> Iterator[None]:
-        """Say it at the end. A session that failed after masked inputs were asked for counts as opened."""
+        """Say it at the end. A session that failed in one of these rounds, or later, counts as opened."""
         try:
             yield
         finally:
@@ -239,6 +271,10 @@ class Book:
                 for line in report.lines():
                     out.say(f"  {line}")
                 out.record({"ledger": asdict(report)})
+
+
+def write_metrics(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    (folder / METRICS).write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -16,15 +16,16 @@ import transport
 from fl.cli import exit_code, join, serve
 from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
-from fl.cli.report import draw_accuracy, size, threat_model
+from fl.cli.report import draw_accuracy, size, threat_model, warn
 from fl.config import ConfigError, RunConfig
+from fl.protection import check_installed
 from secagg import Roster
 from secagg.crypto import DIGEST_BYTES
 from transport import TransportError
 from transport.cohort import LocalProcesses, lay_out_keys
 
 PARTIES, BASELINE = "parties", "plain"
-START_SECONDS = 120.0
+START_SECONDS, END_SECONDS = 120.0, 60.0
 
 
 def run(out: Output, config: RunConfig, folder: Path, *, force: bool, baseline: bool) -> int:
@@ -40,17 +41,20 @@ def run(out: Output, config: RunConfig, folder: Path, *, force: bool, baseline: 
             f"--drop: client {late[0].client} is dropped in training round {late[0].training_round}, and "
             f"there are {config.rounds}"
         )
+    check_installed({config.scheme})
     server, clients = lay_out(config, folder, force=force)
-    against = threat_model(config.scheme, config.adversary)
+    warn(out, config.protection)
+    against = threat_model(config.protection)
     out.say(f"{config.scheme}, {config.clients} clients on {config.dataset}: {against}")
     out.say("starting the server and the clients; each loads torch, which takes a moment")
     if code := federation(out, config, folder, server, clients, drops):
         return code
+    models = collect(clients, folder, config.rounds) if config.protection.kept else folder
     if config.scheme == "plain" or not baseline:
-        summary(out, config, folder, None)
+        summary(out, config, folder, models, None)
         return 0
     out.say("the same seed without protection, to compare with:")
-    plain = msgspec.structs.replace(config, scheme="plain", drop=())
+    plain = msgspec.structs.replace(config, scheme="plain", ending=None, drop=())
     quiet = Output(quiet=True, debug=out.debug)
     beside = folder / BASELINE
     serve.prepare_folder(beside, force=force)
@@ -58,12 +62,14 @@ def run(out: Output, config: RunConfig, folder: Path, *, force: bool, baseline: 
         quiet, plain, beside, server, clients, {u: in_plain(drop) for u, drop in drops.items()}
     ):
         return code
-    summary(out, config, folder, beside)
+    summary(out, config, folder, models, beside)
     return 0
 
 
 def lay_out(config: RunConfig, folder: Path, *, force: bool) -> tuple[Path, list[Path]]:
-    """(the server's folder, each client's), with keys and, for a client, its own examples and no others."""
+    """(the server's folder, each client's), with keys and, for a client, its own examples and no others; and
+    the test set, where clients keep the model and nobody else can evaluate it.
+    """
     from fl.data import load
     from fl.data.partition import dirichlet
     from fl.data.shard import write_shard
@@ -77,7 +83,23 @@ def lay_out(config: RunConfig, folder: Path, *, force: bool) -> tuple[Path, list
     server, clients = lay_out_keys(parties, config.clients)
     for own, indices in zip(clients, shards, strict=True):
         write_shard(own, dataset.train_x[indices], dataset.train_y[indices], dataset.classes, dataset.name)
+        if config.protection.kept:
+            write_shard(own / join.TEST, dataset.test_x, dataset.test_y, dataset.classes, dataset.name)
     return server, clients
+
+
+def collect(clients: list[Path], folder: Path, rounds: int) -> Path:
+    """Put into the run's metrics what its first client that came to the end has written down, round by round.
+    Returns that client's folder, where the model is.
+    """
+    for own in clients:
+        learned = serve.read_metrics(own) if (own / serve.METRICS).exists() else []
+        if len(learned) == rounds:
+            serve.write_metrics(
+                folder, [a | b for a, b in zip(serve.read_metrics(folder), learned, strict=True)]
+            )
+            return own
+    raise TransportError("no client came to the end of the run: the model that they keep is lost")
 
 
 def federation(
@@ -102,7 +124,7 @@ def federation(
         for u, own in enumerate(clients):
             processes.start(f"client {u}", client_process, out, config, own, endpoint, drops.get(u))
         code = _code_of_server(processes)
-        processes.wait(5)
+        processes.wait(END_SECONDS)
         return code
 
 
@@ -129,8 +151,10 @@ def client_process(out: Output, config: RunConfig, own: Path, endpoint: str, dro
         join.run_training(speaks_up, peer, own, device=config.device, killer=Killer(drop))
 
 
-def summary(out: Output, config: RunConfig, folder: Path, beside: Path | None) -> None:
-    """Accuracy and bytes of both runs side by side, and how far their weights are apart."""
+def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: Path | None) -> None:
+    """Accuracy and bytes of both runs side by side, and how far their weights are apart. models: the folder
+    that holds the first one's.
+    """
     runs = {config.scheme: serve.read_metrics(folder)}
     if beside is not None:
         runs[BASELINE] = serve.read_metrics(beside)
@@ -156,8 +180,9 @@ def summary(out: Output, config: RunConfig, folder: Path, beside: Path | None) -
         "result",
     )
     if beside is not None:
-        fields |= _difference(out, folder, beside, runs[config.scheme][0])
-    out.say(f"wrote {folder}: {', '.join(serve.OUTPUTS[:3])} and the model: fl.load({str(folder)!r})")
+        fields |= _difference(out, models, beside, runs[config.scheme][0])
+    whose = "each client the model" if config.protection.kept else "the model"
+    out.say(f"wrote {folder}: {', '.join(serve.OUTPUTS[:3])} and {whose}: fl.load({str(models)!r})")
     out.record({"summary": fields})
 
 
@@ -172,12 +197,12 @@ def _row(name: str, records: list[dict[str, Any]], clients: int) -> dict[str, An
     }
 
 
-def _difference(out: Output, folder: Path, beside: Path, first: Mapping[str, Any]) -> dict[str, Any]:
+def _difference(out: Output, models: Path, beside: Path, first: Mapping[str, Any]) -> dict[str, Any]:
     from fl import load
     from fl.models import to_vector
 
-    after_one = float(np.abs(np.load(folder / serve.FIRST_ROUND) - np.load(beside / serve.FIRST_ROUND)).max())
-    final = float(np.abs(to_vector(load(folder)) - to_vector(load(beside))).max())
+    after_one = float(np.abs(np.load(models / serve.FIRST_ROUND) - np.load(beside / serve.FIRST_ROUND)).max())
+    final = float(np.abs(to_vector(load(models)) - to_vector(load(beside))).max())
     bound = first["error_bound"]
     out.say(
         f"after training round 1 no weight differs from the plain run by more than {after_one:.2e} "

@@ -217,13 +217,11 @@ def unpack_residues(ring: Ring, ciphertexts: int, data: Raw) -> Residues:
 
 
 def residues_of_key(ring: Ring, data: bytes) -> Residues:
-    """A secret key: (L + 1, N) residues, of the primes and of SEAL's special one.
+    """A secret key: (L + 1, N) residues, of the primes and of SEAL's special one. data: `ring.key_bytes`.
 
-    Raises: RemoteProtocolError unless there are exactly so many, each below its prime.
+    Raises: RemoteProtocolError unless each is below its prime.
     """
     primes = (*ring.primes, ring.special_prime)
-    if len(data) != 8 * len(primes) * ring.degree:
-        raise RemoteProtocolError(f"a CKKS key of {len(data)} bytes")
     residues = np.frombuffer(data, "<u8").reshape(len(primes), ring.degree)
     if (residues.max(axis=1) >= np.array(primes, np.uint64)).any():
         raise RemoteProtocolError("a CKKS key with a residue that is not below its prime")

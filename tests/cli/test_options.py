@@ -19,6 +19,7 @@ PROTECTION = [
     *("--scheme", "masking", "--adversary", "semi-honest", "--corrupt", "2", "--dropout", "0.25"),
     *("--graph", "complete", "--batch", "0", "--small-cohort"),
 ]
+OF_CKKS = ["--scheme", "ckks", "--ending", "keep"]
 FLAGS = [*PROTECTION, "--drop", "1@join", "--drop", "2@unmasking", "--seed", "0"]
 GIVEN = {
     "scheme": "masking",
@@ -43,11 +44,13 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[
 def test_a_demo_is_what_was_asked_for(here: Here, called: list[Any]) -> None:
     assert here("demo", *FLAGS, "--threshold", "5", "--bits", "9").code == 0
     assert here("demo").code == 0
+    assert here("demo", *OF_CKKS).code == 0
     demos = [args[1] for args, _ in called]
     drops = ("1@join", "2@unmasking")
     assert demos == [
         Demo(8, 100_000, 9, drops, 0, 0, Protection(**GIVEN, threshold=5)),
         Demo(8, 100_000, 16, (), 0, 0, Protection()),
+        Demo(8, 100_000, 16, (), 0, 0, Protection(scheme="ckks", ending="keep")),
     ]
     assert type(demos[0].protection.corrupt) is int
 
@@ -57,12 +60,13 @@ def test_flags_win_over_the_file_and_those_not_given_do_not(
 ) -> None:
     file = tmp_path / "run.toml"
     file.write_text("batch = 5\nseed = 7\ncorrupt = 0.2\nrounds = 3\nbits = 12\ndrop = ['0@join']\n")
-    for args in ([], FLAGS, ["--config", str(file)], ["--config", str(file), *FLAGS]):
+    for args in ([], OF_CKKS, FLAGS, ["--config", str(file)], ["--config", str(file), *FLAGS]):
         assert here("train", *args).code == 0
     flags = {**GIVEN, "seed": 0, "drop": ("1@join", "2@unmasking")}
     of_file = {"batch": 5, "seed": 7, "corrupt": 0.2, "rounds": 3, "bits": 12, "drop": ("0@join",)}
     assert [args[1] for args, _ in called] == [
         RunConfig(),
+        RunConfig(scheme="ckks", ending="keep"),
         RunConfig(**flags),
         RunConfig(**of_file),
         RunConfig(**of_file | flags),
@@ -72,7 +76,9 @@ def test_flags_win_over_the_file_and_those_not_given_do_not(
 def test_a_server_is_told_the_flags_that_were_given(here: Here, called: list[Any]) -> None:
     assert here("serve", "--length", "5", *PROTECTION, "--threshold", "5").code == 0
     assert here("serve", "--length", "5").code == 0
-    assert [options["flags"] for _, options in called] == [{**GIVEN, "threshold": 5}, {}]
+    assert here("serve", "--length", "5", *OF_CKKS).code == 0
+    flags = [{**GIVEN, "threshold": 5}, {}, {"scheme": "ckks", "ending": "keep"}]
+    assert [options["flags"] for _, options in called] == flags
 
 
 @pytest.mark.parametrize("command", ["demo", "train", "serve"])

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from secagg import (
+    CKKS,
     Aggregate,
     Counts,
     Identity,
@@ -41,36 +42,23 @@ from secagg.masking.derived import (
     shares_statement,
 )
 from secagg.masking.messages import (
-    AdvertiseKeys,
-    ConsistencyCheck,
-    ConsistencyCheckRequest,
     MaskedInput,
     MaskedInputRequest,
     PairKeyShare,
     ShareKeys,
     ShareKeysRequest,
-    SignedUnmaskingRequest,
     Unmasking,
-    UnmaskingRequest,
 )
 from secagg.prg import add_masks
 from secagg.session import Drops, Once
 from secagg.shamir import SHARE_BYTES, is_share, recon
-from secagg.wire import Join, Message, Task, decode, encode
+from secagg.wire import Message, Task, decode, encode
+from tests.secagg.helpers import ANSWER, CKKS_ANSWER, REQUEST, kind_of, learned
 
 TASK = b"round 1 of model 0"
 CONTEXT = digest(Tag.CONTEXT, TASK)
 NONCE = bytes(range(32))
 VECTORS = {"counts": Counts(length=4, maximum=2**40), "weight": Weight(maximum=7)}
-
-ANSWER: dict[str, type[Message]] = {
-    "join": Join,
-    "advertise-keys": AdvertiseKeys,
-    "share-keys": ShareKeys,
-    "masked-input": MaskedInput,
-    "consistency-check": ConsistencyCheck,
-    "unmasking": Unmasking,
-}
 
 Says = Callable[[str, int, bytes], bytes | None]
 """(round, client, message) -> what is said instead; None: nothing."""
@@ -78,14 +66,7 @@ Says = Callable[[str, int, bytes], bytes | None]
 
 def request_kind(scheme: Scheme, round: str) -> type[Message]:
     """Of the server's message that opens this round."""
-    active = "consistency-check" in scheme.rounds
-    return {
-        "advertise-keys": Task,
-        "share-keys": ShareKeysRequest,
-        "masked-input": MaskedInputRequest,
-        "consistency-check": ConsistencyCheckRequest,
-        "unmasking": SignedUnmaskingRequest if active else UnmaskingRequest,
-    }[round]
+    return REQUEST[kind_of(scheme)][round]
 
 
 # The honest
@@ -95,7 +76,7 @@ def request_kind(scheme: Scheme, round: str) -> type[Message]:
 class Company:
     """A scheme and who takes part in it. identities is None where the server is not suspected."""
 
-    scheme: Masking
+    scheme: Any
     identities: Mapping[int, Identity] | None
 
     @property
@@ -126,6 +107,19 @@ def company(
 ACTIVE = company("active", threshold=4)
 SEMI_HONEST = company("semi-honest", threshold=4)
 BOTH = {"active": ACTIVE, "semi-honest": SEMI_HONEST}
+
+
+def ckks(ending: Any, clients: int = 6, **numbers: Any) -> Company:
+    """A company that trusts the server to follow the protocol, and signs its keys."""
+    roster, identities = throwaway_identities(range(clients))
+    vectors = numbers.pop("vectors", VECTORS)
+    return Company(CKKS.for_cohort(clients, vectors, ending=ending, roster=roster, **numbers), identities)
+
+
+# Four are enough of these six, too.
+KEEP, RELEASE = ckks("keep"), ckks("release")
+ENDINGS = {"ckks, kept": KEEP, "ckks, released": RELEASE}
+EVERY = BOTH | ENDINGS
 CORRUPT = 5
 
 
@@ -144,7 +138,7 @@ def sum_of(
 def assert_exact(total: Aggregate | None, survivors: Collection[int]) -> None:
     assert total is not None
     assert total.survivors == set(survivors)
-    assert {name: codes.tolist() for name, codes in total.codes.items()} == sum_of(survivors)
+    assert {name: x.tolist() for name, x in (total.codes or total.sum).items()} == sum_of(survivors)
 
 
 class Draws:
@@ -193,14 +187,16 @@ def without(entries: Mapping[int, Any], *ids: int) -> dict[int, Any]:
     return {v: entry for v, entry in entries.items() if v not in ids}
 
 
-def to(victim: int, round: str, change: Callable[[Any], Message | bytes], scheme: Masking) -> Says:
+def to(victim: int, round: str, change: Callable[[Any], Message | bytes], scheme: Scheme) -> Says:
     """A server that changes one request, to one client."""
     return _changing(victim, round, change, request_kind(scheme, round))
 
 
-def of(liar: int, round: str, change: Callable[[Any], Message | bytes]) -> Says:
+def of(
+    liar: int, round: str, change: Callable[[Any], Message | bytes], kinds: Mapping[str, Any] = ANSWER
+) -> Says:
     """A client that changes one answer."""
-    return _changing(liar, round, change, ANSWER[round])
+    return _changing(liar, round, change, kinds[round])
 
 
 def _changing(u: int, round: str, change: Callable[[Any], Message | bytes], kind: type[Message]) -> Says:
@@ -280,7 +276,7 @@ class Scene:
         drop: Drops | None = None,
         identities: Mapping[int, Identity] | None = None,
         server_roster: Roster | None = None,
-        schemes: Mapping[int, Masking] | None = None,
+        schemes: Mapping[int, Any] | None = None,
         inputs: Callable[[int], dict[str, Any]] = vectors_of,
         once: Mapping[int, Once] | None = None,
         task: bytes = TASK,
@@ -288,6 +284,7 @@ class Scene:
         seed: int | None = None,
     ) -> None:
         self.company, self.scheme = company, company.scheme
+        self.kinds = CKKS_ANSWER if isinstance(company.scheme, CKKS) else ANSWER
         self._says, self._drop = says or (lambda round, u, message: message), drop or {}
         keys = {**(company.identities or {}), **(identities or {})}
         self.inner = self.scheme.server(
@@ -355,7 +352,7 @@ class Scene:
 
     def lie(self, u: int, change: Callable[[Any], Message | bytes]) -> Scene:
         """Change what u is about to say, knowing all that was said before."""
-        new = change(decode(ANSWER[self.server.round], self.answers[u]))
+        new = change(decode(self.kinds[self.server.round], self.answers[u]))
         self.answers[u] = new if isinstance(new, bytes) else encode(new)
         return self
 
@@ -369,7 +366,8 @@ class Scene:
 
     @property
     def total(self) -> Aggregate | None:
-        return self.server.result
+        """The result, wherever it is."""
+        return learned(self.server.result, self.clients.values()) if self.server.result else None
 
     def said(self, round: str) -> set[int]:
         """Who sent anything in this round."""
@@ -378,7 +376,7 @@ class Scene:
     def message(self, round: str, u: int) -> Any:
         """What u answered, as the server heard it."""
         return next(
-            decode(ANSWER[round], m) for now, v, m in self.server.view.received if (now, v) == (round, u)
+            decode(self.kinds[round], m) for now, v, m in self.server.view.received if (now, v) == (round, u)
         )
 
     def learned(self, *colluders: int) -> set[frozenset[int]]:

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from secagg import (
+    CKKS,
     Bounded,
     Counts,
     Masking,
@@ -41,10 +42,17 @@ def vector(**numbers: Any) -> dict[str, Any]:
     return {**VECTORS, "update": replace(VECTORS["update"], **numbers)}
 
 
+def ckks(n: int = 10, **numbers: Any) -> CKKS:
+    vectors = numbers.pop("vectors", VECTORS)
+    return CKKS.for_cohort(n, vectors, **{"roster": ROSTER, **numbers})
+
+
 DUE = active()  # t = m_min = 7, A = 1, d = 3, complete
 PLAIN = Plain.for_cohort(10, VECTORS)
+KEEP, RELEASE = ckks(), ckks(ending="release")  # m_min = 6
+TO_CKKS = Policy(schemes=frozenset({"ckks"}), adversary="semi-honest")
 
-REFUSED: dict[str, tuple[Policy, Masking | Plain, str]] = {
+REFUSED: dict[str, tuple[Policy, Masking | CKKS | Plain, str]] = {
     "the scheme": (Policy(), PLAIN, "offers the scheme plain; this client accepts only masking"),
     "the scheme, to one that trusts the server": (LAX, PLAIN, "offers the scheme plain"),
     "the only scheme allowed": (Policy(schemes=frozenset({"plain"})), DUE, "offers the scheme masking"),
@@ -157,6 +165,41 @@ REFUSED: dict[str, tuple[Policy, Masking | Plain, str]] = {
         Plain.for_cohort(10, vector(length=6)),
         r"'update' \(length 6, not 5\)$",
     ),
+    "CKKS": (Policy(), KEEP, "offers the scheme ckks; this client accepts only masking. .* --allow ckks"),
+    "CKKS, to one that trusts the server": (LAX, RELEASE, "offers the scheme ckks; this client accepts only"),
+    "CKKS, to one that allows it and does not trust the server": (
+        Policy(schemes=frozenset({"masking", "ckks"})),
+        KEEP,
+        "trusts it to follow the protocol.*--semi-honest",
+    ),
+    "masking, to one that means CKKS": (TO_CKKS, DUE, "offers the scheme masking; .* accepts only ckks"),
+    "no signatures in CKKS": (TO_CKKS, ckks(roster=None), "another roster than this client holds"),
+    "another roster, in CKKS": (
+        TO_CKKS,
+        ckks(roster=OTHER_ROSTER),
+        "bound to another roster than this client holds",
+    ),
+    "m_min, too low in CKKS": (TO_CKKS, ckks(m_min=1), "m_min 1; by this client's policy it is 6"),
+    "m_min, too high in CKKS": (
+        TO_CKKS,
+        ckks(ending="release", m_min=7),
+        "m_min 7; by this client's policy it is 6",
+    ),
+    "m_min, that the policy raises in CKKS": (
+        replace(TO_CKKS, m_min=9),
+        RELEASE,
+        "m_min 6; by this client's policy it is 9",
+    ),
+    "the cohort, in CKKS": (
+        TO_CKKS,
+        ckks(2, small_cohort=True),
+        "cohort of 2; this client takes part from 3",
+    ),
+    "other vectors, in CKKS": (
+        replace(TO_CKKS, vectors=VECTORS),
+        ckks(vectors=vector(bits=32)),
+        r"'update' \(bits 32, not 16\)$",
+    ),
 }
 
 
@@ -169,11 +212,13 @@ def test_a_client_refuses_what_its_policy_does_not_say(policy: Policy, offered: 
 
 def test_without_a_roster_no_session_against_an_active_server_is_accepted() -> None:
     for policy in (Policy(), LAX):
-        with pytest.raises(RemoteProtocolError, match="needs its own copy of the roster"):
+        with pytest.raises(
+            RemoteProtocolError, match="active adversary; for that a client needs its own copy"
+        ):
             policy.accept(DUE.offer())
 
 
-TAKEN: dict[str, tuple[Policy, Masking | Plain]] = {
+TAKEN: dict[str, tuple[Policy, Masking | CKKS | Plain]] = {
     "what follows from the defaults": (Policy(), DUE),
     "the vectors it names": (Policy(vectors=VECTORS), DUE),
     "the smallest cohort it takes": (Policy(smallest_cohort=10), DUE),
@@ -194,6 +239,10 @@ TAKEN: dict[str, tuple[Policy, Masking | Plain]] = {
         semi_honest(2, small_cohort=True),
     ),
     "plain, if it says so": (Policy(schemes=frozenset({"plain"})), PLAIN),
+    "CKKS, if it says so": (TO_CKKS, KEEP),
+    "CKKS, either ending": (TO_CKKS, RELEASE),
+    "CKKS with the vectors it names": (replace(TO_CKKS, vectors=VECTORS), KEEP),
+    "CKKS with another m_min": (replace(TO_CKKS, m_min=9), ckks(m_min=9)),
 }
 
 
@@ -252,6 +301,33 @@ IMPOSSIBLE = {
     "a number that is a float": ({"threshold": 7.0}, "not canonical|Expected `int`"),
     "a truth that is a number": ({"small_cohort": 1}, "Expected `bool`"),
 }
+IMPOSSIBLE_CKKS = {
+    "an active server": ({"adversary": "active"}, "CKKS is not for a server that is active"),
+    "another ending": ({"ending": "keep"}, "a sum that clients keep is flooded with 0 bits"),
+    "an ending that there is not": ({"ending": "both"}, "Invalid enum value"),
+    "no flooding": ({"flood_bits": 0}, "a sum that clients release is flooded with 40 bits"),
+    "less flooding": ({"flood_bits": 30}, "a sum that clients release is flooded with 40 bits"),
+    "a small ring": ({"degree": 1024}, "degree 1024 .* is not what this session takes"),
+    "a large ring": ({"degree": 16384}, "degree 16384 .* is not what this session takes"),
+    "a large modulus": ({"prime_bits": [60, 60]}, "is not what this session takes"),
+    "no modulus": ({"prime_bits": []}, "is not what this session takes"),
+    "a small scale": ({"scale": RELEASE.scale - 1}, "is not what this session takes"),
+    "the numbers of what is kept": (
+        {"degree": KEEP.degree, "prime_bits": KEEP.prime_bits, "scale": KEEP.scale},
+        "is not what this session takes",
+    ),
+    "m_min of none": ({"m_min": 0}, "m_min 0 is not in"),
+    "m_min above n": ({"m_min": 11}, "m_min 11 is not in"),
+    "half a roster": ({"roster": bytes(16)}, "the digest of a roster"),
+    "two clients": ({"clients": 2}, "with 2 clients the sum tells"),
+    "an unknown field": ({"threshold": 6}, "unknown field"),
+}
+
+
+@pytest.mark.parametrize(("fields", "words"), IMPOSSIBLE_CKKS.values(), ids=IMPOSSIBLE_CKKS)
+def test_an_impossible_session_of_ckks_is_refused_whatever_the_policy(fields: Any, words: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=words):
+        read_offer(raw(RELEASE, **fields))
 
 
 @pytest.mark.parametrize(("fields", "words"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
@@ -309,6 +385,20 @@ def test_an_offer_of_any_other_length_is_refused() -> None:
 def test_an_offer_that_is_too_long_is_not_read() -> None:
     with pytest.raises(RemoteProtocolError, match=f"{MAX_OFFER_BYTES + 1} bytes; at most"):
         read_offer(bytes(MAX_OFFER_BYTES + 1))
+
+
+@pytest.mark.parametrize("due", [KEEP, RELEASE], ids=["keep", "release"])
+def test_whatever_bit_of_an_offer_of_ckks_changes_the_policy_refuses_it(due: CKKS) -> None:
+    """But for `small_cohort`, as below."""
+    offer, policy, taken = due.offer(), replace(TO_CKKS, vectors=VECTORS, smallest_cohort=10), []
+    for at, bit in itertools.product(range(len(offer)), range(8)):
+        changed = bytearray(offer)
+        changed[at] ^= 1 << bit
+        try:
+            taken.append(policy.accept(bytes(changed), ROSTER))
+        except RemoteProtocolError:
+            continue
+    assert taken == [replace(due, small_cohort=True)]
 
 
 def test_whatever_bit_of_an_offer_changes_the_policy_refuses_it() -> None:

@@ -5,13 +5,14 @@ survivors, or TooFewClients in the first round that fewer than enough answered.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 import pytest
 
 from secagg import (
+    CKKS,
     Counts,
     Masking,
     Plain,
@@ -21,6 +22,7 @@ from secagg import (
     run,
     throwaway_identities,
 )
+from tests.secagg.helpers import Play, keeping, releasing
 
 IDS = (0, 3, 7, 200)
 VECTORS = {"counts": Counts(length=2, maximum=2**40), "weight": Weight(maximum=9)}
@@ -93,3 +95,59 @@ def test_m_min_masked_inputs_are_needed_where_it_is_more_than_t(adversary: Any) 
     scheme = Masking.for_cohort(4, VECTORS, adversary=adversary, roster=roster, m_min=4)
     assert played(scheme, dict.fromkeys(IDS[:1], "masked-input")) == (3, 4, "masked-input")
     assert isinstance(played(scheme, dict.fromkeys(IDS[:1], "unmasking")), dict)
+
+
+# CKKS, which is slower: what sessions have in common is played once
+
+CKKS_SCHEMES = {
+    "kept": keeping(IDS, VECTORS),
+    "released": releasing(IDS, VECTORS, m_min=2),
+    "released, unsigned": releasing(IDS, VECTORS, roster=None),
+}
+
+
+def every_end(play: Play, lost: Mapping[int, str]) -> Iterator[tuple[Fates, Any]]:
+    """Whoever vanishes from this round on, and what came of it. lost: who has by now, and when."""
+    round = play.answer().server.round
+    left = [u for u in IDS if u not in lost]
+    for gone in (set(some) for size in range(len(left) + 1) for some in combinations(left, size)):
+        fork, fates = play.forked(), {**lost, **dict.fromkeys(gone, round)}
+        fork.lost |= gone
+        try:
+            fork.close()
+        except TooFewClients as few:
+            yield fates, (few.alive, few.needed, few.round)
+            continue
+        if fork.server.round == "done":
+            total = fork.finish()
+            yield fates, {"survivors": total.survivors} | {n: sums.tolist() for n, sums in total.sum.items()}
+        else:
+            yield from every_end(fork, fates)
+
+
+def due_of_ckks(scheme: CKKS, fates: Fates) -> tuple[int, int, str] | set[int]:
+    for round in scheme.rounds[:-1]:
+        if (left := len(alive(scheme, fates, round))) < scheme.m_min:
+            return left, scheme.m_min, round
+    summed, left = alive(scheme, fates, "input"), alive(scheme, fates, "decrypt")
+    if scheme.ending == "release":  # by the first three, and more than half of them say the same
+        releasers = set(sorted(summed)[:3])
+        needed, left = len(releasers) // 2 + 1, left & releasers
+    else:
+        needed = 1
+    return summed if len(left) >= needed else (len(left), needed, "decrypt")
+
+
+@pytest.mark.parametrize("scheme", CKKS_SCHEMES.values(), ids=CKKS_SCHEMES)
+def test_whoever_vanishes_of_ckks_the_sum_is_exact_or_there_is_none(scheme: CKKS) -> None:
+    ended = sums = 0
+    for lost, came in every_end(Play(scheme, INPUTS), {}):
+        fates = dict.fromkeys(IDS) | lost
+        due = due_of_ckks(scheme, fates)
+        if isinstance(due, set):
+            total = {name: sum(np.atleast_1d(INPUTS[u][name]) for u in due).tolist() for name in VECTORS}
+            assert came == {"survivors": due, **total}, fates
+        else:
+            assert came == due, fates
+        ended, sums = ended + 1, sums + isinstance(due, set)
+    assert ended > sums > 20

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.enemies.cast import BOTH, Company, Scene, assert_exact
+from tests.enemies.cast import BOTH, VECTORS, Company, Scene, assert_exact, vectors_of
+from tests.secagg.helpers import ENDINGS, Play, culprits_named
 
 Path = tuple[Any, ...]
 ONE = 0  # the client whose messages are spoiled
@@ -120,3 +121,46 @@ def test_a_client_refuses_a_field_that_is_not_what_it_should_be(company: Company
         elif culprits := scene.died[ONE].culprits:
             pytest.fail(f"{what}: {culprits} named for what the server sent")
     assert taken == TAKEN_BY_CLIENT.get((company.scheme.adversary, round), [])
+
+
+# CKKS, of which a session is played once, and gone on with from every round
+
+
+CKKS_ROUNDS = [
+    pytest.param(name, u, round, id=f"{name}, client {u}, {round}")
+    for name in ENDINGS
+    for u in (0, 3)  # one that makes keys and decrypts what is released, and one that does neither
+    for round in ("join", "advertise-keys", "share-keys", "input", "decrypt")
+]
+_played: dict[str, dict[str, Play]] = {}
+
+
+def of_ckks(name: str, round: str) -> Play:
+    """Where this round has been opened, and nobody has read the requests."""
+    if name not in _played:
+        play = Play(ENDINGS[name](range(4), VECTORS), {u: vectors_of(u) for u in range(4)})
+        _played[name] = {at: play.to(at).forked() for at in play.scheme.rounds}
+    return _played[name][round].forked()
+
+
+@pytest.mark.parametrize(("name", "u", "round"), CKKS_ROUNDS)
+def test_a_ckks_server_refuses_a_field_that_is_not_what_it_should_be(name: str, u: int, round: str) -> None:
+    play = of_ckks(name, round).answer()
+    truth = play.answers.pop(u)
+    for what, message in every_spoiling(truth):
+        spoilt = play.forked()
+        assert culprits_named(lambda m, it=spoilt: it.server.receive(u, m), message) == {u}, what
+    assert_exact(spoilt.finish(), set(range(4)) - (set() if round == "decrypt" else {u}))
+
+
+@pytest.mark.parametrize(("name", "u", "round"), [each for each in CKKS_ROUNDS if each.values[2] != "join"])
+def test_a_ckks_client_refuses_a_field_that_is_not_what_it_should_be(name: str, u: int, round: str) -> None:
+    play = of_ckks(name, round)
+    taken = []
+    for what, message in every_spoiling(play.requests[u]):
+        culprits = culprits_named(play.forked().clients[u].receive, message)
+        if culprits is None:
+            taken.append(what)
+        assert not culprits, f"{what}: {culprits} named for what the server sent"
+    one_less = [] if u == 3 else ["(1,) one less"]  # which is the last, client 3
+    assert taken == {"advertise-keys": ANY_TASK, "decrypt": one_less}.get(round, [])

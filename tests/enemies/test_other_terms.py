@@ -4,6 +4,7 @@ roster. They refuse each other before a vector leaves them; were they not to, th
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from tests.enemies.cast import (
     ACTIVE,
     BOTH,
     CORRUPT,
+    ENDINGS,
+    EVERY,
     TASK,
     VECTORS,
     Company,
@@ -55,15 +58,25 @@ OTHER_TASKS = {
 }
 
 
+SIGNED = {"active": ACTIVE, **ENDINGS}
+
+
+@pytest.mark.parametrize("company", SIGNED.values(), ids=SIGNED)
 @pytest.mark.parametrize("change", OTHER_TASKS.values(), ids=OTHER_TASKS)
-def test_clients_shown_different_tasks_refuse_each_other_before_a_vector_leaves(change: Any) -> None:
-    scene = split(ACTIVE, change).play()
+def test_clients_shown_different_tasks_refuse_each_other_before_a_vector_leaves(
+    company: Company, change: Any
+) -> None:
+    scene = split(company, change).play()
     assert scene.died.keys() == set(range(6))
     for u, refusal in scene.died.items():
         stranger = 1 if u == 0 else 0
-        assert f"client {stranger} are not signed by that client" in str(refusal)
-    assert scene.said("share-keys") == scene.said("masked-input") == set()
-    assert scene.learned(CORRUPT) == set()
+        words = (
+            f"client {stranger} are not signed by that client|a key that is not signed by client {stranger} "
+        )
+        assert re.search(words, str(refusal))
+    assert scene.said("share-keys") == scene.said("masked-input") == scene.said("input") == set()
+    if company is ACTIVE:
+        assert scene.learned(CORRUPT) == set()
 
 
 @pytest.mark.parametrize("change", OTHER_TASKS.values(), ids=OTHER_TASKS)
@@ -124,7 +137,35 @@ def known(u: int) -> dict[str, Any]:
     return {"counts": [u] * 4, "weight": 1}
 
 
-@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
+CKKS_PARAMETERS = {
+    "another m_min": {"m_min": 5},
+    "another vector's name": OTHER_PARAMETERS["another vector's name"],
+    "small_cohort": {"small_cohort": True},
+}
+
+
+@pytest.mark.parametrize("company", ENDINGS.values(), ids=ENDINGS)
+@pytest.mark.parametrize("numbers", CKKS_PARAMETERS.values(), ids=CKKS_PARAMETERS)
+def test_clients_of_ckks_shown_different_parameters_refuse_each_other(company: Company, numbers: Any) -> None:
+    scheme = company.scheme
+    other, joined = (
+        replace(scheme, **numbers),
+        scheme.client(1, vectors_unused, identity=company.identities[1]),
+    )
+    first = joined.start()
+    scene = Scene(
+        company,
+        schemes={VICTIM: other},
+        says=lambda round, u, message: first if round == "join" else message,
+        server_roster=gullible(company.roster),
+        inputs=lambda u: dict.fromkeys(other.vectors, [1] * 4) | {"weight": 1} if u == 0 else known(u),
+    ).play()
+    assert scene.died.keys() == set(range(6))
+    assert all("of this roster for this session" in str(refusal) for refusal in scene.died.values())
+    assert scene.said("share-keys") == set()
+
+
+@pytest.mark.parametrize("company", EVERY.values(), ids=EVERY)
 def test_parameters_offered_again_in_mid_session_are_refused(company: Company) -> None:
     """A session has no message that changes its parameters: an offer is not one, at any time."""
     for round in company.scheme.rounds[1:]:

@@ -1,4 +1,6 @@
-"""What a server that recorded everything opens with clients on its side: with t - 1 nothing, with t all."""
+"""What a server that recorded everything opens with clients on its side: with t - 1 nothing, with t all; and
+of CKKS with none nothing, with one all.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from secagg.ckks.client import seal_data, seal_key
+from secagg.ckks.messages import CiphertextsRequest, ShareCkksKeyRequest
+from secagg.ckks.packing import residues_of_key, unpack_residues
+from secagg.ckks.seal import Keys
+from secagg.crypto import SecretKey, Tag, kdf, unseal
 from secagg.masking.derived import (
     pair_mask_key,
     self_mask_key,
 )
 from secagg.prg import add_masks
-from tests.enemies.cast import BOTH, VECTORS, Company, Scene, Spy, assert_exact, sum_of, vectors_of
+from secagg.wire import decode
+from tests.enemies.cast import BOTH, ENDINGS, VECTORS, Company, Scene, Spy, assert_exact, sum_of, vectors_of
 
 T = 4
 
@@ -145,3 +153,55 @@ def test_what_is_recorded_of_a_vector_is_not_the_vector() -> None:
         spy = recorded(adversary, frozenset()).spy()
         for u in range(6):
             assert spy.words(u, "counts").tolist() != vectors_of(u)["counts"]
+
+
+# CKKS: what its warning says, that one client on the server's side opens every upload
+
+
+def uploads_opened(scene: Scene, colluder: int, c_sk: SecretKey) -> dict[int, dict[str, list[int]]]:
+    """With the key that this client advertised, or any other, from what the server heard and said."""
+    scheme, sid = scene.scheme, scene.inner._sid
+    keys = decode(
+        ShareCkksKeyRequest, next(m for r, _, m in scene.server.view.sent if r == "share-keys")
+    ).keys
+    request = decode(CiphertextsRequest, next(m for r, _, m in scene.server.view.sent if r == "input"))
+    agreed = c_sk.agree(keys[request.maker][0])
+    data = seal_data(sid, request.maker, colluder, request.secret)
+    K = unseal(seal_key(agreed, sid, request.maker, colluder), request.sealed[colluder], data)
+    if K is None:
+        return {}
+    secret = unseal(kdf(Tag.CKKS_SECRET_KEY, K, sid, request.maker), request.secret, sid)
+    plan, opened = scheme.plan, {}
+    opener = Keys(plan.ring, plan.scale, residues_of_key(plan.ring, secret))
+    for u in scene.said("input"):
+        residues = unpack_residues(plan.ring, plan.ciphertexts, scene.message("input", u).residues)
+        slots = np.concatenate([opener.decrypt(each) for each in residues])[: plan.slots]
+        opened[u] = {name: x.tolist() for name, x in plan.decode(slots).items()}
+    return opened
+
+
+@pytest.mark.parametrize("company", ENDINGS.values(), ids=ENDINGS)
+def test_of_ckks_the_key_of_one_client_opens_every_upload_and_any_other_key_none(company: Company) -> None:
+    scene = Scene(company).play()
+    assert_exact(scene.total, range(6))
+    every = {u: {"counts": vectors_of(u)["counts"], "weight": [vectors_of(u)["weight"]]} for u in range(6)}
+    for colluder in (1, 5):
+        c_sk = SecretKey(scene.draws[colluder].given[0])
+        assert uploads_opened(scene, colluder, c_sk) == every
+        assert uploads_opened(scene, colluder, SecretKey.generate()) == {}
+        assert uploads_opened(scene, colluder, SecretKey(scene.draws[3].given[0])) == {}
+
+
+@pytest.mark.parametrize("company", ENDINGS.values(), ids=ENDINGS)
+def test_what_is_recorded_of_an_upload_of_ckks_is_not_the_vector(company: Company) -> None:
+    """The floor of the test above; nor is it under another session's key."""
+    scene, plan = Scene(company).play(), company.scheme.plan
+    other = Keys(plan.ring, plan.scale)
+    for u in range(6):
+        residues = unpack_residues(plan.ring, plan.ciphertexts, scene.message("input", u).residues)
+        slots = np.concatenate([other.decrypt(each) for each in residues])[: plan.slots]
+        assert (
+            not np.isfinite(slots).all() or plan.decode(slots)["counts"].tolist() != vectors_of(u)["counts"]
+        )
+        first = residues[0, 0].ravel()[: len(vectors_of(u)["counts"])].tolist()
+        assert first != vectors_of(u)["counts"]

@@ -1,11 +1,11 @@
 """Small sessions to spoil: recorded once, a round at a time, and gone on with from any round.
 
-They are played by `Play`, with repeatable randomness, so that a finding is one for good.
+They are played by `Play`, with repeatable randomness, so that a finding is one for good; but for the keys and
+ciphertexts of CKKS, for which SEAL takes its own.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 from collections.abc import Callable
@@ -13,11 +13,9 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-import numpy as np
-
-from secagg import Aggregate, LocalProtocolError, Masking, RemoteProtocolError, Scheme, TooFewClients
+from secagg import CKKS, Aggregate, LocalProtocolError, Masking, RemoteProtocolError, Scheme, TooFewClients
 from secagg.wire import Message, decode
-from tests.secagg.helpers import MIXED, SCHEMES, Play, codes_of, mixed_inputs
+from tests.secagg.helpers import MIXED, SCHEMES, Play, cloned, codes_of, learned, mixed_inputs
 
 TAKEN = "taken"
 ONE = 0  # the client whose messages are spoiled
@@ -27,31 +25,12 @@ PLAYED: dict[str, Scheme] = {
     "semi-honest": SCHEMES["semi-honest"](range(3), MIXED, corrupt=0, threshold=2),
     "active": SCHEMES["active"](range(4), MIXED, corrupt=1, threshold=3),
 }
+_WHOLE = {name: MIXED[name] for name in ("counts", "weight")}
+CKKS_PLAYED: dict[str, Scheme] = {
+    name: SCHEMES[name](range(3), _WHOLE) for name in ("ckks-keep", "ckks-release")
+}
 SIGNED = {"active"}  # where a lie about anything but one's own vectors is seen
 MESSAGES = [kind for kind in Message.__subclasses__() if kind.__module__.startswith("secagg.")]
-
-
-def cloned(value: Any) -> Any:
-    """A copy of a session, which itself refuses to be copied, with all that it may change."""
-    match value:
-        case np.ndarray() | set():
-            return value.copy()
-        case dict():
-            return {key: cloned(entry) for key, entry in value.items()}
-        case list():
-            return [cloned(entry) for entry in value]
-    if not type(value).__module__.startswith(("secagg.", "transport.", "tests.")):
-        return value
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value)]
-    else:
-        names = list(getattr(value, "__dict__", ()))
-    if not names:
-        return value  # a message, or a key: never changed
-    new = object.__new__(type(value))
-    for name in names:
-        object.__setattr__(new, name, cloned(getattr(value, name)))
-    return new
 
 
 class Draws:
@@ -66,25 +45,25 @@ class Draws:
 
 
 def play(name: str, drop: dict[str, set[int]] | None = None) -> Play:
-    inputs = mixed_inputs(range(PLAYED[name].clients))
-    return Play(PLAYED[name], inputs, drop=drop, rng=Draws, server_rng=Draws(100))
-
-
-def forked(play: Play) -> Play:
-    new = copy.copy(play)
-    new.server, new.clients = cloned(play.server), cloned(play.clients)
-    new.answers, new.requests, new.lost = dict(play.answers), dict(play.requests), set(play.lost)
-    return new
+    scheme = (PLAYED | CKKS_PLAYED)[name]
+    inputs = mixed_inputs(range(scheme.clients))
+    if isinstance(scheme, CKKS):
+        inputs = {u: {vector: x[vector] for vector in _WHOLE} for u, x in inputs.items()}
+    return Play(scheme, inputs, drop=drop, rng=Draws, server_rng=Draws(100))
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A round: what the server asked, ONE before that reaches it, and the session once all have answered."""
+    """A round: what the server asked, ONE before that reaches it, and the session once all have answered.
+
+    one: who is spoiled, ONE or another.
+    """
 
     name: str
     requests: dict[int, bytes]
     client: Any
     play: Play
+    one: int = ONE
 
     @property
     def number(self) -> int:
@@ -98,15 +77,22 @@ def sessions() -> list[list[Scene]]:
     drops += [
         (name, {"masked-input": {scheme.clients - 1}}) for name, scheme in PLAYED.items() if name != "plain"
     ]
-    played = []
-    for name, drop in drops:
-        session, scenes = play(name, drop), list[Scene]()
-        while session.server.result is None:
-            requests, client = dict(session.requests), cloned(session.clients[ONE])
-            scenes.append(Scene(name, requests, client, forked(session.answer())))
-            session.close()
-        played.append(scenes)
-    return played
+    return [recorded(name, drop, ONE) for name, drop in drops]
+
+
+@cache
+def ckks_sessions() -> list[list[Scene]]:
+    """One client opens the key that another made, one made it itself."""
+    return [recorded("ckks-keep", {}, 2), recorded("ckks-release", {}, ONE)]
+
+
+def recorded(name: str, drop: dict[str, set[int]], one: int) -> list[Scene]:
+    session, scenes = play(name, drop), list[Scene]()
+    while session.server.result is None:
+        requests, client = dict(session.requests), cloned(session.clients[one])
+        scenes.append(Scene(name, requests, client, session.answer().forked(), one))
+        session.close()
+    return scenes
 
 
 @cache
@@ -115,11 +101,28 @@ def rounds() -> list[Scene]:
 
 
 @cache
-def asked() -> list[tuple[Any, list[bytes]]]:
-    """Client ONE as each of its requests reaches it; that request and all after it."""
+def ckks_rounds() -> list[Scene]:
+    return [scene for session in ckks_sessions() for scene in session]
+
+
+Asked = list[tuple[Any, list[bytes]]]
+"""A client as each of its requests reaches it; that request and all after it."""
+
+
+@cache
+def asked() -> Asked:
+    return _asked(sessions())
+
+
+@cache
+def ckks_asked() -> Asked:
+    return _asked(ckks_sessions())
+
+
+def _asked(played: list[list[Scene]]) -> Asked:
     return [
-        (scene.client, [later.requests[ONE] for later in session[i:]])
-        for session in sessions()
+        (scene.client, [later.requests[scene.one] for later in session[i:]])
+        for session in played
         for i, scene in enumerate(session)
         if i > 0
     ]
@@ -134,8 +137,15 @@ def refused(receive: Callable[..., Any], *arguments: Any) -> RemoteProtocolError
 
 
 def client_session(which: int, message: bytes) -> str:
+    return goes_on(*asked()[which], message)
+
+
+def ckks_client_session(which: int, message: bytes) -> str:
+    return goes_on(*ckks_asked()[which], message)
+
+
+def goes_on(before: Any, requests: list[bytes], message: bytes) -> str:
     """It answers, or is dead; what it has taken, it goes on with, through the true requests that follow."""
-    before, requests = asked()[which]
     client, answers = cloned(before), list[bytes]()
     for request in (message, *requests[1:]):
         refusal = refused(lambda request=request: answers.append(client.receive(request)))
@@ -151,41 +161,57 @@ def client_session(which: int, message: bytes) -> str:
 
 
 def server_session(which: int, message: bytes) -> str:
+    return takes(rounds()[which], message)
+
+
+def ckks_server_session(which: int, message: bytes) -> str:
+    """What comes of a refusal, test_malformed sees: it takes long."""
+    spoiled = ckks_rounds()[which]
+    server = cloned(spoiled.play.server)
+    refusal = refused(server.receive, spoiled.one, message)
+    if refusal is None:
+        return takes(spoiled, message)
+    assert refusal.culprits == {spoiled.one}
+    assert spoiled.one not in server.waiting_for
+    return str(refusal)
+
+
+def takes(spoiled: Scene, message: bytes) -> str:
     """The server refuses and names the sender, or takes it; the others' sum is exact, or there is none.
 
     What a client may lie about unseen, its own vectors, and without signatures anything, may spoil the sum.
     """
-    spoiled = rounds()[which]
-    scene = forked(spoiled.play)
-    round, truth = scene.server.round, scene.answers.pop(ONE)
-    refusal = refused(scene.server.receive, ONE, message)
-    assert refusal is None or refusal.culprits == {ONE}
+    scene, one = spoiled.play.forked(), spoiled.one
+    round, truth = scene.server.round, scene.answers.pop(one)
+    refusal = refused(scene.server.receive, one, message)
+    assert refusal is None or refusal.culprits == {one}
     unseen = spoiled.name not in SIGNED or round == "masked-input"
     lied = refusal is None and message != truth and unseen
     words = str(refusal) if refusal else TAKEN
     try:
-        total = played_out(scene)
+        total = played_out(scene, one)
     except TooFewClients:
         return f"{words}; too few"
     except RemoteProtocolError as error:
-        if not lied or (spoiled.name in SIGNED and not error.culprits <= {ONE}):
+        if not lied or (spoiled.name in SIGNED and not error.culprits <= {one}):
             raise AssertionError("the honest suffer, or are blamed") from error
         return f"{words}; {error}"
     if not lied:
+        total = learned(total, scene.clients.values())
         sums = {name: list(x) for name, x in (total.codes or total.sum).items()}
         assert sums == honest_sum(spoiled.name, total.survivors), "a wrong sum"
     return words
 
 
-def played_out(scene: Play) -> Aggregate:
-    """Client ONE goes on as if nothing had been.
+def played_out(scene: Play, one: int) -> Aggregate:
+    """That one goes on as if nothing had been.
 
     Raises: RemoteProtocolError if any other is refused or refuses.
     """
     while scene.server.result is None:
         for u, message in scene.answers.items():
             refusal = refused(scene.server.receive, u, message)
-            if refusal is not None and u != ONE:
+            if refusal is not None and u != one:
                 raise refusal
         scene.lost |= set(scene.drop.get(scene.server.round, ()))
         scene.answers, requests = {}, scene.server.advance()
@@ -194,7 +220,7 @@ def played_out(scene: Play) -> Aggregate:
             try:
                 scene.answers[u] = scene.clients[u].receive(requests[u])
             except RemoteProtocolError:
-                if u != ONE:
+                if u != one:
                     raise
     return scene.server.result
 
@@ -202,9 +228,11 @@ def played_out(scene: Play) -> Aggregate:
 @cache
 def honest_sum(name: str, survivors: frozenset[int]) -> dict[str, list[Any]]:
     """Of the survivors' inputs, without any mask."""
-    scheme = PLAYED[name]
+    scheme = (PLAYED | CKKS_PLAYED)[name]
     everybody = range(scheme.clients)
-    if isinstance(scheme, Masking):
+    if isinstance(scheme, CKKS):
+        sums = codes_of(scheme, play(name).inputs, survivors)  # of integers, which are their own codes
+    elif isinstance(scheme, Masking):
         sums = codes_of(scheme, mixed_inputs(everybody), survivors)
     else:
         sums = play(name, {"input": set(everybody) - survivors}).finish().sum

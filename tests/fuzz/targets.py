@@ -14,13 +14,24 @@ from functools import cache
 import msgspec
 import numpy as np
 
-from secagg import Bounded, Counts, Masking, Plain, Policy, RemoteProtocolError
+from secagg import CKKS, Bounded, Counts, Masking, Plain, Policy, RemoteProtocolError
 from secagg.encoding import add_packed, check_packed, pack, packed_bytes, word_type
 from secagg.policy import read_offer
 from secagg.wire import Message, decode, encode
 from tests.fuzz import files, sessions, wires
 from tests.fuzz.edits import edited
-from tests.fuzz.sessions import MESSAGES, ONE, PLAYED, TAKEN, asked, refused, rounds
+from tests.fuzz.sessions import (
+    CKKS_PLAYED,
+    MESSAGES,
+    ONE,
+    PLAYED,
+    TAKEN,
+    asked,
+    ckks_asked,
+    ckks_rounds,
+    refused,
+    rounds,
+)
 from tests.secagg.helpers import identities
 
 
@@ -52,7 +63,9 @@ class Target:
 def said() -> list[tuple[type[Message], bytes]]:
     """Two messages of every kind that a session says, if there are two, and the kind."""
     heard = [
-        message for scene in rounds() for message in (*scene.requests.values(), *scene.play.answers.values())
+        message
+        for scene in (*rounds(), *ckks_rounds())
+        for message in (*scene.requests.values(), *scene.play.answers.values())
     ]
     found: dict[type[Message], list[bytes]] = {}
     for message in dict.fromkeys(bytes(message) for message in heard):
@@ -82,9 +95,10 @@ OFFERED = [
     Masking.for_cohort(200, {"m": Bounded(length=2**20, bound=0.5, bits=16, clip=4.0)}),
     Masking.for_cohort(3, Counts(length=2, maximum=1), m_min=3),
     Plain.for_cohort(1, Counts(length=1, maximum=2**40), small_cohort=True),
+    *CKKS_PLAYED.values(),
 ]
 POLICIES = [
-    Policy(schemes=frozenset({"masking", "plain"}), adversary="semi-honest", smallest_cohort=0),
+    Policy(schemes=frozenset({"masking", "plain", "ckks"}), adversary="semi-honest", smallest_cohort=0),
     Policy(corrupt=1, threshold=3),
 ]
 
@@ -97,7 +111,8 @@ def any_offer(which: int, data: bytes) -> str:
         return str(refusal)
     assert scheme.offer() == data
     assert scheme.explain()
-    assert scheme.largest_upload > sum(spec.length for spec in scheme.vectors.values())
+    coordinates = sum(spec.length for spec in scheme.vectors.values())
+    assert scheme.largest_upload > (scheme.plan.upload_bytes if isinstance(scheme, CKKS) else coordinates)
     for policy in POLICIES:
         refusal = refused(policy.accept, data, identities(range(4))[0])
     return f"{TAKEN}; {refusal}" if refusal and data != OFFERED[which].offer() else TAKEN
@@ -164,6 +179,13 @@ TARGETS: dict[str, Target] = {
     "clients": Target(cache(lambda: [requests[0] for _, requests in asked()]), sessions.client_session),
     "servers": Target(
         cache(lambda: [scene.play.answers[ONE] for scene in rounds()]), sessions.server_session
+    ),
+    "ckks-clients": Target(
+        cache(lambda: [requests[0] for _, requests in ckks_asked()]), sessions.ckks_client_session
+    ),
+    "ckks-servers": Target(
+        cache(lambda: [scene.play.answers[scene.one] for scene in ckks_rounds()]),
+        sessions.ckks_server_session,
     ),
     "frames": Target(wires.frame_seeds, wires.any_frame),
     "uploads": Target(wires.upload_seeds, wires.uploads),

@@ -19,6 +19,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from secagg import RemoteProtocolError
+from secagg.ckks import messages as of_ckks
 from secagg.encoding import add_packed
 from secagg.masking import messages
 from secagg.policy import read_offer
@@ -30,7 +31,7 @@ from tests.fuzz.targets import PLANTED, TARGETS, Target
 from transport import frames
 
 every_target = pytest.mark.parametrize("name", TARGETS)
-SLOW = {"servers", "packed"}
+SLOW = {"servers", "packed", "ckks-clients", "ckks-servers"}
 FOUND = [pytest.param(name, path, id=path.name) for name in TARGETS for path in findings(name)]
 
 
@@ -90,7 +91,8 @@ def test_edits_are_refused(name: str) -> None:
 
 
 def test_every_message_is_fuzzed() -> None:
-    kinds = {kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, Message)}
+    named = (*vars(messages).values(), *vars(of_ckks).values())
+    kinds = {kind for kind in named if isinstance(kind, type) and issubclass(kind, Message)}
     assert kinds - {Message} <= {kind for kind, _ in targets.said()} == set(MESSAGES)
 
 
@@ -104,6 +106,8 @@ READERS = {
     "packed": ("secagg.encoding", "RemoteProtocolError"),
     "clients": ("secagg.wire", "RemoteProtocolError"),
     "servers": ("secagg.wire", "RemoteProtocolError"),
+    "ckks-clients": ("secagg.wire", "RemoteProtocolError"),
+    "ckks-servers": ("secagg.wire", "RemoteProtocolError"),
     "frames": ("transport.frames", "RemoteProtocolError"),
     "uploads": ("transport.frames", "RemoteProtocolError"),
     "downloads": ("transport.frames", "RemoteProtocolError"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 import hmac
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from secagg import (
+    CKKS,
     Bounded,
     Counts,
     Identity,
@@ -25,6 +28,8 @@ from secagg import (
     Weight,
     throwaway_identities,
 )
+from secagg import run as run_session
+from secagg.ckks import messages as of_ckks
 from secagg.crypto import Rng, Tag, digest, kdf, system_rng
 from secagg.encoding import Spec, Vectors, centred, check_vectors, encode, weight_of
 from secagg.masking.derived import (
@@ -50,6 +55,12 @@ from secagg.wire import Join, Message, Task
 from secagg.wire import decode as from_bytes
 from secagg.wire import encode as to_bytes
 
+_CKKS: dict[str, type[Message]] = {
+    "advertise-keys": Task,
+    "share-keys": of_ckks.ShareCkksKeyRequest,
+    "input": of_ckks.CiphertextsRequest,
+    "decrypt": of_ckks.DecryptRequest,
+}
 _UP_TO_MASKED_INPUT: dict[str, type[Message]] = {
     "advertise-keys": Task,
     "share-keys": ShareKeysRequest,
@@ -63,6 +74,8 @@ REQUEST: dict[str, dict[str, type[Message]]] = {
         "consistency-check": ConsistencyCheckRequest,
         "unmasking": SignedUnmaskingRequest,
     },
+    "ckks-keep": _CKKS,
+    "ckks-release": _CKKS,
 }
 ANSWER: dict[str, type[Message]] = {
     "join": Join,
@@ -72,6 +85,13 @@ ANSWER: dict[str, type[Message]] = {
     "masked-input": MaskedInput,
     "consistency-check": ConsistencyCheck,
     "unmasking": Unmasking,
+}
+CKKS_ANSWER: dict[str, type[Message]] = {
+    "join": Join,
+    "advertise-keys": of_ckks.AdvertiseCkksKey,
+    "share-keys": of_ckks.ShareCkksKey,
+    "input": of_ckks.Ciphertexts,
+    "decrypt": of_ckks.Decrypted,
 }
 ROUNDS = {name: ("join", *requests) for name, requests in REQUEST.items()}
 """Scheme -> its rounds, in order."""
@@ -122,9 +142,25 @@ def active(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Maskin
     return Masking.for_cohort(len(ids), vectors, adversary="active", roster=identities(ids)[0], **more)
 
 
-SCHEMES: dict[str, Callable[..., Any]] = {"plain": plain, "semi-honest": semi_honest, "active": active}
+def keeping(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> CKKS:
+    return CKKS.for_cohort(len(ids), vectors, **{"roster": identities(ids)[0], **more})
+
+
+def releasing(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> CKKS:
+    return keeping(ids, vectors, ending="release", **more)
+
+
+SCHEMES: dict[str, Callable[..., Any]] = {
+    "plain": plain,
+    "semi-honest": semi_honest,
+    "active": active,
+    "ckks-keep": keeping,
+    "ckks-release": releasing,
+}
 """name -> (ids, vectors, **numbers) -> the scheme of that cohort; its identities are `identities(ids)`."""
 MASKING = {name: SCHEMES[name] for name in ("semi-honest", "active")}
+ENDINGS = {name: SCHEMES[name] for name in ("ckks-keep", "ckks-release")}
+"""Of CKKS, with signed keys: `roster=None` makes one in which nothing is signed."""
 FIVE: dict[str, Masking] = {
     "semi-honest": semi_honest(range(5), MIXED),
     "active": active(range(5), MIXED, corrupt=0, threshold=3),
@@ -141,12 +177,71 @@ each_request = pytest.mark.parametrize(
 
 def kind_of(scheme: Scheme) -> str:
     """Its name in SCHEMES."""
+    if isinstance(scheme, CKKS):
+        return f"ckks-{scheme.ending}"
     return scheme.adversary if isinstance(scheme, Masking) else "plain"
+
+
+def answer_kind(scheme: Scheme, round: str) -> type[Message]:
+    """Of what a client says in this round."""
+    return (CKKS_ANSWER if isinstance(scheme, CKKS) else ANSWER)[round]
+
+
+def upload_round(scheme: Scheme) -> str:
+    """In which vectors leave, masked or encrypted or as they are."""
+    return "masked-input" if isinstance(scheme, Masking) else "input"
+
+
+def roster_of(scheme: Scheme, ids: Collection[int]) -> Roster | None:
+    """That of exactly these clients, where this scheme has one."""
+    return identities(ids)[0] if getattr(scheme, "roster", b"") else None
 
 
 def credentials(scheme: Scheme, ids: Collection[int]) -> dict[str, Any]:
     """What `run` needs besides for this scheme of exactly these clients."""
-    return {"identities": identities(ids)[1]} if kind_of(scheme) == "active" else {}
+    return {"identities": identities(ids)[1]} if roster_of(scheme, ids) else {}
+
+
+def learned(result: Aggregate | None, clients: Collection[Any]) -> Aggregate:
+    """The result of a session, wherever it is: the server's; or where clients keep it, theirs, all alike."""
+    assert result is not None
+    told = [client.result for client in clients if client.result is not None]
+    if not told:
+        return result
+    assert {own.survivors for own in told} == {result.survivors}
+    for own in told:
+        assert_same_codes(own.codes, told[0].codes)
+    name = next(iter(told[0].codes))
+    for shown in (result.codes, result.sum, result.mean, result.error_bound):
+        for look in (lambda shown=shown: shown[name], lambda shown=shown: list(shown), shown.__len__):
+            with pytest.raises(LocalProtocolError, match="the clients keep this sum: the server never has"):
+                look()
+    return told[0]
+
+
+class Remembering:
+    """A scheme that remembers the clients it made."""
+
+    def __init__(self, scheme: Scheme) -> None:
+        self._scheme, self.made = scheme, list[Any]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scheme, name)
+
+    def client(self, *arguments: Any, **more: Any) -> Any:
+        self.made.append(self._scheme.client(*arguments, **more))
+        return self.made[-1]
+
+
+def run(scheme: Scheme, inputs: Mapping[int, Any], **more: Any) -> Aggregate:
+    """As `secagg.run`, but the result is that of whoever learns it."""
+    remembering: Any = Remembering(scheme)
+    return learned(run_session(remembering, inputs, **more), remembering.made)
+
+
+def holds_a_vector(client: Any) -> bool:
+    """Itself, not in its state; an empty array is none."""
+    return "array" in repr(vars(client)).replace("array([], ", "")
 
 
 def rounding_seed(u: int) -> bytes:
@@ -184,6 +279,51 @@ def assert_same_codes(actual: Mapping[str, Any], expected: Mapping[str, Any]) ->
     assert actual.keys() == expected.keys()
     for name in expected:
         np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
+
+
+def assert_sum_of(
+    scheme: Any, inputs: Mapping[int, Any], total: Aggregate, survivors: Collection[int]
+) -> None:
+    """Where codes are summed it is their sum; else integers are exact, and means as near as is promised."""
+    assert total.survivors == set(survivors)
+    if total.codes:
+        assert_same_codes(total.codes, codes_of(scheme, inputs, survivors))
+        return
+    weight = next((name for name, spec in scheme.vectors.items() if isinstance(spec, Weight)), None)
+    w = [1 if weight is None else int(np.reshape(inputs[u][weight], ())) for u in survivors]
+    for name, spec in scheme.vectors.items():
+        x = np.array([np.reshape(inputs[u][name], -1) for u in survivors])
+        if isinstance(spec, Bounded):
+            mean = np.average(np.clip(x, -spec.bound, spec.bound), axis=0, weights=w)
+            assert np.abs(total.mean[name] - mean).max() <= total.error_bound[name]
+            np.testing.assert_allclose(total.sum[name], total.mean[name] * sum(w), rtol=1e-12)
+        else:
+            assert total.sum[name].tolist() == x.sum(axis=0).tolist()
+            np.testing.assert_allclose(total.mean[name], x.mean(axis=0))
+            assert total.error_bound[name] == 0
+
+
+def cloned(value: Any) -> Any:
+    """A copy of a session, which itself refuses to be copied, with all that it may change."""
+    match value:
+        case np.ndarray() | set():
+            return value.copy()
+        case dict():
+            return {key: cloned(entry) for key, entry in value.items()}
+        case list():
+            return [cloned(entry) for entry in value]
+    if not type(value).__module__.startswith(("secagg.", "transport.", "tests.")):
+        return value
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+    else:
+        names = list(getattr(value, "__dict__", ()))
+    if not names:
+        return value  # a message, or a key: never changed
+    new = object.__new__(type(value))
+    for name in names:
+        object.__setattr__(new, name, cloned(getattr(value, name)))
+    return new
 
 
 class Play:
@@ -243,9 +383,16 @@ class Play:
         self.requests = self.server.advance()
 
     def finish(self) -> Aggregate:
+        """The result, wherever it is."""
         self.to("done")
-        assert self.server.result is not None
-        return self.server.result
+        return learned(self.server.result, self.clients.values())
+
+    def forked(self) -> Play:
+        """The same session where it is now, to be gone on with apart from this one."""
+        new = copy.copy(self)
+        new.server, new.clients = cloned(self.server), cloned(self.clients)
+        new.answers, new.requests, new.lost = dict(self.answers), dict(self.requests), set(self.lost)
+        return new
 
     # What a client that lies signs all the same: its roster binds it to its key, not to the truth.
 
@@ -269,29 +416,33 @@ def changed(kind: type[Message], message: bytes, change: Callable[[Any], Message
     return new if isinstance(new, bytes) else to_bytes(new)
 
 
-def client_refuses(play: Play, round: str, change: Callable[[Any], Message | bytes], words: str) -> None:
-    """Client 0 gets a changed request: it raises, says why, and is dead from then on."""
-    request = play.to(round).requests[0]
+def client_refuses(
+    play: Play, round: str, change: Callable[[Any], Message | bytes], words: str, *, u: int = 0
+) -> None:
+    """Client u gets a changed request: it raises, says why, and is dead from then on."""
+    request = play.to(round).requests[u]
     with pytest.raises(RemoteProtocolError, match=words) as caught:
-        play.clients[0].receive(changed(REQUEST[kind_of(play.scheme)][round], request, change))
+        play.clients[u].receive(changed(REQUEST[kind_of(play.scheme)][round], request, change))
     assert caught.value.culprits == frozenset()
     with pytest.raises(LocalProtocolError, match="over"):
-        play.clients[0].receive(request)
-    assert not play.clients[0].done
+        play.clients[u].receive(request)
+    assert not play.clients[u].done
 
 
-def server_refuses(play: Play, round: str, change: Callable[[Any], Message | bytes], words: str) -> None:
-    """Client 0's answer is changed: it is named and out, and the others' sum is exact all the same."""
-    answer = play.to(round).answer().answers.pop(0)
-    with pytest.raises(RemoteProtocolError, match=f"client 0, {round}: .*{words}") as caught:
-        play.server.receive(0, changed(ANSWER[round], answer, change))
-    assert caught.value.culprits == {0}
-    with pytest.raises(RemoteProtocolError, match="client 0 is not expected"):
-        play.server.receive(0, answer)
+def server_refuses(
+    play: Play, round: str, change: Callable[[Any], Message | bytes], words: str, *, u: int = 0
+) -> None:
+    """Client u's answer is changed: it is named and out, and the others' sum is exact all the same."""
+    answer = play.to(round).answer().answers.pop(u)
+    with pytest.raises(RemoteProtocolError, match=f"client {u}, {round}: .*{words}") as caught:
+        play.server.receive(u, changed(answer_kind(play.scheme, round), answer, change))
+    assert caught.value.culprits == {u}
+    with pytest.raises(RemoteProtocolError, match=f"client {u} is not expected"):
+        play.server.receive(u, answer)
     total = play.finish()
     inputs = play.inputs.keys() - play.lost
-    assert total.survivors == (inputs if round in ("consistency-check", "unmasking") else inputs - {0})
-    assert_same_codes(total.codes, codes_of(play.scheme, play.inputs, total.survivors))
+    late = round in ("consistency-check", "unmasking", "decrypt")
+    assert_sum_of(play.scheme, play.inputs, total, inputs if late else inputs - {u})
 
 
 def culprits_named(receive: Callable[[bytes], Any], message: bytes) -> frozenset[int] | None:

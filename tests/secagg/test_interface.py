@@ -11,6 +11,7 @@ import pytest
 
 import secagg
 from secagg import (
+    CKKS,
     Bounded,
     Counts,
     Masking,
@@ -18,11 +19,10 @@ from secagg import (
     Policy,
     RemoteProtocolError,
     Weight,
-    run,
     throwaway_identities,
 )
 from secagg.policy import read_offer
-from tests.secagg.helpers import SCHEMES, credentials, identities
+from tests.secagg.helpers import SCHEMES, credentials, identities, learned, run
 
 LENGTH = 1000
 every_scheme = pytest.mark.parametrize("make", SCHEMES.values(), ids=SCHEMES)
@@ -44,6 +44,9 @@ def test_in_process() -> None:
             Masking.for_cohort(clients=10, vectors=vectors, adversary="active", roster=roster),
             {"identities": keys},
         ),
+        (CKKS.for_cohort(clients=10, vectors=vectors), {}),
+        (CKKS.for_cohort(clients=10, vectors=vectors, ending="release"), {}),
+        (CKKS.for_cohort(clients=10, vectors=vectors, roster=roster), {"identities": keys}),
     ):
         total = run(scheme, inputs, drop={"join": {9}}, **more)
         assert np.abs(total.mean["update"] - expected).max() <= total.error_bound["update"] < 1e-3
@@ -62,10 +65,11 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
     n, task, weights = 5, b"the model", [10, 20, 30, 40, 50]
     specs = {"update": Bounded(length=LENGTH, bound=1.0), "examples": Weight(maximum=100)}
     offered = make(range(n), specs)
-    policy = Policy(schemes=frozenset({"masking", "plain"}), adversary="semi-honest")
+    policy = Policy(schemes=frozenset({"masking", "plain", "ckks"}), adversary="semi-honest")
     roster, keys = identities(range(n))
     inbox: queue.Queue[tuple[int, bytes]] = queue.Queue()
     outboxes: dict[int, queue.Queue[bytes]] = {u: queue.Queue() for u in range(n)}
+    done: dict[int, Any] = {}
 
     def client(u: int) -> None:
         def send(message: bytes) -> None:
@@ -81,6 +85,7 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
         send(me.start())
         while not me.done:
             send(me.receive(recv()))
+        done[u] = me
 
     threads = [threading.Thread(target=client, args=(u,), daemon=True) for u in range(n)]
     for thread in threads:
@@ -93,7 +98,8 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
             outboxes[u].put(message)
     for thread in threads:
         thread.join(30)
-    total = server.result
+    assert done.keys() == set(range(n))
+    total = learned(server.result, done.values())
     expected = np.average([train(u, task) for u in range(n)], axis=0, weights=weights)
     assert np.abs(total.mean["update"] - expected).max() <= total.error_bound["update"]
     assert total.sum["examples"].tolist() == [sum(weights)]
@@ -107,11 +113,13 @@ def test_a_scheme_is_what_its_offer_says_at_the_other_end(make: Any) -> None:
     assert (other.rounds, other.explain()) == (scheme.rounds, scheme.explain())
 
 
-def test_a_client_of_another_session_is_refused_at_the_door() -> None:
-    one, other = (Masking.for_cohort(3, Counts(length=1, maximum=m)) for m in (1, 2))
-    server = one.server(range(3))
+@every_scheme
+def test_a_client_of_another_session_is_refused_at_the_door(make: Any) -> None:
+    one, other = (make(range(3), Counts(length=1, maximum=m)) for m in (1, 2))
+    roster, keys = identities(range(3))
+    server = one.server(range(3), roster=roster)
     with pytest.raises(RemoteProtocolError, match="other parameters"):
-        server.receive(0, other.client(0, lambda task: [1]).start())
+        server.receive(0, other.client(0, lambda task: [1], identity=keys[0]).start())
 
 
 def test_the_public_names_are_all_there() -> None:

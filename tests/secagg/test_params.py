@@ -12,13 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from secagg import Bounded, Counts, LocalProtocolError, Masking, Plain, Weight
+from secagg import CKKS, Bounded, Counts, LocalProtocolError, Masking, Plain, Weight
+from secagg.ckks.ring import Ring
 from secagg.encoding import MAX_LENGTH
 from secagg.graph import sparsest
 from secagg.masking.choice import default_threshold, least_quorum, neighbourhood
 from secagg.params import MAX_CLIENTS, MAX_NAME, MAX_VECTORS
 from secagg.wire import MAX_ID
-from tests.secagg.helpers import MIXED, SCHEMES, Play, active, identities, semi_honest
+from tests.secagg.helpers import (
+    ENDINGS,
+    MIXED,
+    SCHEMES,
+    Play,
+    active,
+    identities,
+    keeping,
+    releasing,
+    semi_honest,
+)
 
 ONE = Counts(length=1, maximum=1)
 ROSTER, _ = identities(range(5))
@@ -174,6 +185,138 @@ def changed(**numbers: Any) -> Masking:
 def test_impossible_numbers_are_refused(make: Callable[[], Any], words: str) -> None:
     with pytest.raises(LocalProtocolError, match=words):
         make()
+
+
+KEEP, RELEASE = keeping(range(5), MIXED), releasing(range(5), MIXED)
+CKKS_IMPOSSIBLE: dict[str, tuple[Callable[[], Any], str]] = {
+    "no clients": (lambda: CKKS.for_cohort(0, ONE), "0 clients is not in"),
+    "no clients that release": (
+        lambda: CKKS.for_cohort(0, Bounded(length=1, bound=1.0), ending="release"),
+        "0 clients is not in",
+    ),
+    "clients of no number": (lambda: CKKS.for_cohort(5.0, ONE), "clients 5.0 is not an integer"),
+    "two clients": (lambda: CKKS.for_cohort(2, ONE), "2 clients the sum tells .* small_cohort=True"),
+    "no vectors": (lambda: CKKS.for_cohort(3, {}), f"a session has 1..{MAX_VECTORS} vectors"),
+    "m_min of none": (lambda: CKKS.for_cohort(5, ONE, m_min=0), r"m_min 0 is not in 1\.\.5"),
+    "m_min above n": (lambda: CKKS.for_cohort(5, ONE, m_min=6), r"m_min 6 is not in 1\.\.5"),
+    "m_min of text": (lambda: CKKS.for_cohort(5, ONE, m_min="4"), "m_min '4' is not an integer"),
+    "an ending": (
+        lambda: CKKS.for_cohort(5, ONE, ending="publish"),
+        "no ending is called 'publish': there are keep and release",
+    ),
+    "an ending, changed": (lambda: replace(KEEP, ending="Keep"), "no ending is called 'Keep'"),
+    "an active server": (
+        lambda: CKKS.for_cohort(5, ONE, adversary="active", roster=ROSTER),
+        "CKKS is not for a server that is active: it decides what is decrypted, .* Against such .*: masking",
+    ),
+    "an active server, changed": (
+        lambda: replace(KEEP, adversary="active"),
+        "CKKS is not for a server that is active",
+    ),
+    "an unknown server": (
+        lambda: CKKS.for_cohort(5, ONE, adversary="honest"),
+        "CKKS is not for a server that is honest",
+    ),
+    "flooding of what is kept": (
+        lambda: replace(KEEP, flood_bits=40),
+        "a sum that clients keep is flooded with 0 bits",
+    ),
+    "no flooding of what is released": (
+        lambda: replace(RELEASE, flood_bits=0),
+        "a sum that clients release is flooded with 40 bits",
+    ),
+    "less flooding": (lambda: replace(RELEASE, flood_bits=39), "release is flooded with 40 bits"),
+    "half a roster": (
+        lambda: replace(KEEP, roster=bytes(31)),
+        "the digest of a roster has 32 bytes, or none",
+    ),
+    "another degree": (
+        lambda: replace(KEEP, degree=2 * KEEP.degree),
+        f"degree {2 * KEEP.degree} with primes of .* is not what this session takes: degree {KEEP.degree},",
+    ),
+    "other primes": (
+        lambda: replace(KEEP, prime_bits=[*KEEP.prime_bits, 30]),
+        f"is not what this session takes: degree {KEEP.degree}, ",
+    ),
+    "another scale": (lambda: replace(KEEP, scale=KEEP.scale + 1), f"takes: .* scale {KEEP.scale}$"),
+    "the numbers of another ending": (
+        lambda: replace(RELEASE, ending="keep", flood_bits=0),
+        "is not what this session takes",
+    ),
+    "the numbers of another cohort": (lambda: replace(KEEP, clients=200), "not what this session takes"),
+    **{
+        f"{name} of no number": (
+            lambda name=name: replace(KEEP, **{name: 1.5}),
+            f"{name} 1.5 is not an integer",
+        )
+        for name in ("degree", "scale", "m_min", "flood_bits")
+    },
+    "a client without the roster": (
+        lambda: KEEP.client(0, lambda task: {}),
+        "keys are signed in this session: a roster of one's own is needed",
+    ),
+    "a client of another roster": (
+        lambda: KEEP.client(0, lambda task: {}, identity=identities(range(6))[1][0]),
+        "the session is bound to another roster than this one",
+    ),
+    "a server without the roster": (lambda: KEEP.server(range(5)), "a roster of one's own is needed"),
+    "a server of another roster": (
+        lambda: KEEP.server(range(5), roster=identities(range(6))[0]),
+        "the session is bound to another roster than this one",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), CKKS_IMPOSSIBLE.values(), ids=CKKS_IMPOSSIBLE)
+def test_impossible_numbers_of_ckks_are_refused(make: Callable[[], Any], words: str) -> None:
+    with pytest.raises(LocalProtocolError, match=words):
+        make()
+
+
+def test_where_no_ring_is_large_enough_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all rings that are secure, no cohort and no vectors are too large."""
+    for ending in ("keep", "release"):
+        widest = {"": Bounded(length=2**20, bound=1.0, bits=32), "w": Counts(length=1, maximum=2**42 - 1)}
+        assert CKKS.for_cohort(MAX_CLIENTS, widest, ending=ending).clients == MAX_CLIENTS
+        monkeypatch.setattr("secagg.ckks.packing.rings", lambda: iter([Ring(2048, (22,))]))
+        with pytest.raises(LocalProtocolError, match="no ring at 128 bits of security is large enough for"):
+            CKKS.for_cohort(MAX_CLIENTS - 1, widest, ending=ending)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("make", ENDINGS.values(), ids=ENDINGS)
+def test_the_numbers_of_ckks(make: Any) -> None:
+    """More than half of the cohort are decrypted unless another number is given; a roster is bound."""
+    assert [make(range(n), ONE).m_min for n in (3, 4, 5, 6, 100)] == [2, 3, 3, 4, 51]
+    assert [make(range(n), ONE, small_cohort=True).m_min for n in (1, 2)] == [1, 2]
+    scheme = make(range(9), ONE, m_min=np.int64(7))
+    assert (scheme.m_min, type(scheme.m_min)) == (7, int)
+    assert scheme.adversary == "semi-honest"
+    assert scheme.roster == identities(range(9))[0].digest
+    assert make(range(9), ONE, roster=None).roster == b""
+    assert scheme.flood_bits == (40 if scheme.ending == "release" else 0)
+
+
+@pytest.mark.parametrize("make", ENDINGS.values(), ids=ENDINGS)
+def test_the_explanation_of_ckks_says_what_it_rests_on(make: Any) -> None:
+    scheme = make(range(5), MIXED)
+    text = scheme.explain()
+    for words in (
+        f"ckks, 5 clients, who {scheme.ending} the sum",
+        "counts: 3 integers up to 9, exact",
+        f"ring of degree {scheme.degree}, modulus {sum(scheme.prime_bits)} bits",
+        "128 bits of security",
+        f"1 ciphertexts of {scheme.plan.ring.ciphertext_bytes} bytes a client",
+        "CKKS trusts the server to follow the protocol: one that does not can have a single client's vector",
+        "take the secret key with one crafted sum",
+        "one client on its side opens every upload; keys are signed",
+    ):
+        assert words in text, words
+    kept = "the sum of all codes is exact, but with probability 2^-40; the server never sees it" in text
+    released = "three clients, flooded" in text and "bits of statistical security for the key" in text
+    assert (kept, released) == ((True, False) if scheme.ending == "keep" else (False, True))
+    assert "KEYS ARE NOT SIGNED: the server could put in its own" not in text
+    assert "KEYS ARE NOT SIGNED: the server could put in" in make(range(5), MIXED, roster=None).explain()
 
 
 def test_the_largest_numbers_are_possible() -> None:
@@ -382,7 +525,7 @@ def test_the_roster_is_bound_only_against_an_active_server() -> None:
     assert semi_honest(range(5), ONE, roster=ROSTER).roster == b""
 
 
-@pytest.mark.parametrize("scheme", [Masking, Plain])
+@pytest.mark.parametrize("scheme", [Masking, Plain, CKKS])
 def test_a_bare_specification_is_the_one_unnamed_vector(scheme: Any) -> None:
     assert scheme.for_cohort(3, ONE) == scheme.for_cohort(3, {"": ONE})
 
@@ -413,17 +556,27 @@ def test_a_digest_differs_when_any_number_differs() -> None:
         Masking.for_cohort(5, Counts(length=4, maximum=1)),
         Masking.for_cohort(5, Counts(length=4, maximum=2)),
         Masking.for_cohort(5, Weight(maximum=1)),
+        CKKS.for_cohort(5, spec),
+        CKKS.for_cohort(5, spec, ending="release"),
+        CKKS.for_cohort(5, spec, m_min=4),
+        CKKS.for_cohort(5, spec, roster=ROSTER),
+        CKKS.for_cohort(5, spec, roster=identities(range(6))[0]),
+        CKKS.for_cohort(5, spec, small_cohort=True),
+        CKKS.for_cohort(4, spec, m_min=3),
+        CKKS.for_cohort(5, {"name": spec}),
         *(
-            Masking.for_cohort(5, replace(spec, **other))
+            scheme.for_cohort(5, replace(spec, **other))
+            for scheme in (Masking, CKKS)
             for other in ({"length": 5}, {"bound": 2.0}, {"bits": 9}, {"clip": None}, {"clip": 1.0})
         ),
     ]
     assert len({scheme.digest() for scheme in schemes}) == len(schemes)
 
 
-def test_the_order_of_the_vectors_changes_nothing() -> None:
-    other = Masking.for_cohort(5, dict(reversed(MIXED.items())))
-    assert other.digest() == Masking.for_cohort(5, MIXED).digest()
+@pytest.mark.parametrize("scheme", [Masking, Plain, CKKS])
+def test_the_order_of_the_vectors_changes_nothing(scheme: Any) -> None:
+    other = scheme.for_cohort(5, dict(reversed(MIXED.items())))
+    assert other.digest() == scheme.for_cohort(5, MIXED).digest()
     assert other.names == sorted(MIXED)
 
 

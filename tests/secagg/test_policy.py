@@ -12,23 +12,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secagg import Bounded, Counts, LocalProtocolError, Masking, Plain, Policy, RemoteProtocolError, Weight
+from secagg import (
+    CKKS,
+    Bounded,
+    Counts,
+    LocalProtocolError,
+    Masking,
+    Policy,
+    RemoteProtocolError,
+    Weight,
+)
 from secagg.params import MAX_NAME
 from secagg.policy import MAX_OFFER_BYTES, read_offer
 from secagg.session import Scheme
 from tests.secagg.helpers import (
+    ENDINGS,
     MIXED,
     SCHEMES,
     active,
     identities,
+    keeping,
     plain,
+    releasing,
     semi_honest,
     with_another_byte,
 )
 
 ONE = Counts(length=1, maximum=1)
 SEVEN, _ = identities(range(7))
-LAX = Policy(schemes=frozenset({"masking", "plain"}), adversary="semi-honest", smallest_cohort=1)
+LAX = Policy(schemes=frozenset({"masking", "plain", "ckks"}), adversary="semi-honest", smallest_cohort=1)
+TO_CKKS = Policy(schemes=frozenset({"ckks"}), adversary="semi-honest")
 OFFERS = [
     semi_honest(range(5), MIXED),
     semi_honest(range(5), MIXED, threshold=5),
@@ -39,6 +52,9 @@ OFFERS = [
     semi_honest(range(12), ONE, dropout=2, graph="sparse", batch=4),
     plain(range(5), MIXED),
     plain(range(5), Bounded(length=3, bound=0.5, clip=2.0)),
+    keeping(range(7), MIXED),
+    releasing(range(7), ONE, m_min=7),
+    releasing(range(5), MIXED, roster=None),
 ]
 
 
@@ -77,6 +93,58 @@ def test_whoever_accepts_both_schemes_still_insists_on_the_adversary() -> None:
     refuses(both, semi_honest(range(7), ONE), "trusts it to follow the protocol")
 
 
+# CKKS
+
+
+@pytest.mark.parametrize("make", ENDINGS.values(), ids=ENDINGS)
+def test_ckks_is_not_accepted_unless_it_is_allowed_and_the_server_trusted(make: Any) -> None:
+    offered = make(range(7), MIXED)
+    accepts(TO_CKKS, offered)
+    words = "offers the scheme ckks; this client accepts only masking. If you mean it: --allow ckks"
+    for policy in (Policy(), Policy(adversary="semi-honest")):
+        refuses(policy, offered, words)
+    refuses(Policy(schemes=frozenset({"plain", "masking"})), offered, "accepts only masking, plain")
+    words = "trusts it to follow the protocol; this client does not. If you mean it: --semi-honest"
+    for adversary in ("active", "Semi-honest", ""):
+        refuses(Policy(schemes=frozenset({"ckks"}), adversary=adversary), offered, words)
+
+
+@pytest.mark.parametrize("make", ENDINGS.values(), ids=ENDINGS)
+def test_the_keys_of_ckks_are_signed_under_the_roster_a_client_has_and_under_no_other(make: Any) -> None:
+    signed, unsigned = make(range(7), MIXED), make(range(7), MIXED, roster=None)
+    accepts(TO_CKKS, signed)
+    assert TO_CKKS.accept(unsigned.offer()) == unsigned
+    refuses(TO_CKKS, unsigned, "bound to another roster than this client holds")
+    with pytest.raises(RemoteProtocolError, match="another roster than this client holds"):
+        TO_CKKS.accept(signed.offer(), identities(range(8))[0])
+    words = (
+        r"a session in which keys are signed; for that a client needs its own copy of the roster \(--roster\)"
+    )
+    with pytest.raises(RemoteProtocolError, match=words):
+        TO_CKKS.accept(signed.offer())
+
+
+@pytest.mark.parametrize("make", ENDINGS.values(), ids=ENDINGS)
+def test_m_min_of_ckks_is_the_one_that_is_due(make: Any) -> None:
+    for m_min in (1, 3, 5, 7):
+        offered = make(range(7), MIXED, m_min=m_min)
+        refuses(TO_CKKS, offered, f"the server offers m_min {m_min}; by this client's policy it is 4")
+        accepts(msgspec.structs.replace(TO_CKKS, m_min=m_min), offered)
+    words = "the server offers m_min 4; by this client's policy it is 5"
+    refuses(msgspec.structs.replace(TO_CKKS, m_min=5), make(range(7), MIXED), words)
+
+
+@pytest.mark.parametrize("make", ENDINGS.values(), ids=ENDINGS)
+def test_what_a_policy_says_of_any_scheme_it_says_of_ckks(make: Any) -> None:
+    offered = make(range(7), MIXED)
+    eight = msgspec.structs.replace(TO_CKKS, smallest_cohort=8)
+    refuses(eight, offered, "a cohort of 7; this client takes part from 8")
+    other = msgspec.structs.replace(TO_CKKS, vectors=MIXED | {"counts": ONE})
+    refuses(other, offered, r"policy says of the vectors 'counts' \(length 3, not 1, maximum 9, not 1\)$")
+    two = CKKS.for_cohort(2, ONE, small_cohort=True, roster=SEVEN)
+    refuses(TO_CKKS, two, "a cohort of 2; this client takes part from 3")
+
+
 # adversary, roster
 
 
@@ -97,7 +165,8 @@ def test_a_misspelt_adversary_is_the_active_one() -> None:
 @pytest.mark.parametrize("policy", [Policy(), Policy(adversary="semi-honest")])
 def test_an_active_session_needs_the_clients_own_copy_of_the_same_roster(policy: Policy) -> None:
     offer = active(range(7), MIXED).offer()
-    with pytest.raises(RemoteProtocolError, match=r"needs its own copy of the roster \(--roster\)"):
+    words = r"against an active adversary; for that a client needs its own copy of the roster \(--roster\)"
+    with pytest.raises(RemoteProtocolError, match=words):
         policy.accept(offer)
     with pytest.raises(RemoteProtocolError, match="bound to another roster than this client holds"):
         policy.accept(offer, identities(range(8))[0])
@@ -282,6 +351,20 @@ def test_how_many_drop_out_of_a_sparse_graph_is_what_the_policy_says() -> None:
     turns_down(policy, two, "dropout 2; by this client's policy it is 1")
 
 
+def test_the_ending_is_that_the_policy_insists_on() -> None:
+    keep, release = (CKKS.for_cohort(5, ONE, ending=ending) for ending in ("keep", "release"))
+    told = {"schemes": frozenset({"ckks"}), "adversary": "semi-honest"}
+    for offered in (keep, release):
+        assert Policy(**told).accept(offered.offer()) == offered
+        assert Policy(**told, ending=offered.ending).accept(offered.offer()) == offered
+    for offered, meant in ((release, "keep"), (keep, "release")):
+        with pytest.raises(
+            RemoteProtocolError,
+            match=f"offers that clients {offered.ending} the sum; this client insists that they {meant} it",
+        ):
+            Policy(**told, ending=meant).accept(offered.offer())
+
+
 def test_batches_are_those_the_policy_insists_on() -> None:
     accepts(Policy(), active(range(7), ONE, batch=3))
     accepts(Policy(batch=3), active(range(7), ONE, batch=3))
@@ -359,7 +442,7 @@ def test_without_vectors_of_its_own_a_policy_takes_whatever_the_server_asks() ->
 
 def test_every_field_of_a_policy_can_stand_in_a_file() -> None:
     text = """
-        schemes = ["masking", "plain"]
+        schemes = ["masking", "plain", "ckks"]
         adversary = "semi-honest"
         corrupt = 2
         dropout = 0.25
@@ -378,7 +461,7 @@ def test_every_field_of_a_policy_can_stand_in_a_file() -> None:
         maximum = 4
     """
     assert msgspec.convert(tomllib.loads(text), Policy) == Policy(
-        schemes=frozenset({"masking", "plain"}),
+        schemes=frozenset({"masking", "plain", "ckks"}),
         adversary="semi-honest",
         corrupt=2,
         dropout=0.25,
@@ -426,7 +509,7 @@ def test_a_policy_with_an_unknown_or_impossible_field_is_refused(fields: Any) ->
 
 
 @pytest.mark.parametrize("scheme", OFFERS, ids=str)
-def test_an_offer_is_read_back_as_the_parameters_it_was_made_from(scheme: Masking | Plain) -> None:
+def test_an_offer_is_read_back_as_the_parameters_it_was_made_from(scheme: Scheme) -> None:
     assert read_offer(scheme.offer()) == scheme
     assert read_offer(scheme.offer()).digest() == scheme.digest()
 
@@ -490,6 +573,46 @@ def test_an_offer_without_a_field_is_refused_even_where_it_has_a_default(field: 
     del fields[field]
     with pytest.raises(RemoteProtocolError, match="the parameters are in a form that is not canonical"):
         read_offer(msgspec.msgpack.encode(fields, order="sorted"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"degree": 16384}, "impossible session: degree 16384 with primes of .* is not what this session"),
+        ({"degree": -1}, "impossible session: degree -1"),
+        ({"prime_bits": [60, 60]}, "impossible session: degree .* is not what this session takes"),
+        ({"prime_bits": []}, "impossible session: degree .* is not what this session takes"),
+        ({"prime_bits": 22}, "not the parameters of a session: Expected `array`"),
+        ({"scale": 2**30}, "impossible session: .* is not what this session takes"),
+        ({"scale": 0}, "impossible session: .* is not what this session takes"),
+        ({"m_min": 0}, "impossible session: m_min 0"),
+        ({"m_min": 8}, "impossible session: m_min 8"),
+        ({"flood_bits": 20}, "impossible session: a sum that clients keep is flooded with 0 bits"),
+        ({"ending": "release"}, "impossible session: a sum that clients release is flooded with 40 bits"),
+        ({"ending": "publish"}, "not the parameters of a session: Invalid"),
+        ({"adversary": "active"}, "impossible session: CKKS is not for a server that is active"),
+        ({"adversary": "none"}, "not the parameters of a session: Invalid"),
+        ({"roster": bytes(33)}, "impossible session: the digest of a roster"),
+        ({"clients": 10**6}, "impossible session: degree"),
+        ({"clients": 10**6 + 1}, "impossible session: 1000001 clients"),
+        ({"threshold": 4}, "not the parameters of a session: Object contains unknown field"),
+        ({"scheme": "masking"}, "not the parameters of a session: Object contains unknown field"),
+    ],
+    ids=str,
+)
+def test_an_impossible_offer_of_ckks_is_refused(changes: dict[str, Any], words: str) -> None:
+    scheme = keeping(range(7), ONE)
+    assert forged(scheme) == scheme.offer()
+    with pytest.raises(RemoteProtocolError, match=words):
+        read_offer(forged(scheme, **changes))
+
+
+def test_an_offer_of_ckks_without_a_field_is_refused_even_where_it_has_a_default() -> None:
+    fields = msgspec.msgpack.decode(keeping(range(7), ONE, roster=None).offer())
+    for field in ("ending", "flood_bits", "adversary", "roster", "small_cohort"):
+        less = {name: value for name, value in fields.items() if name != field}
+        with pytest.raises(RemoteProtocolError, match="the parameters are in a form that is not canonical"):
+            read_offer(msgspec.msgpack.encode(less, order="sorted"))
 
 
 def test_an_offer_in_another_order_is_refused() -> None:
@@ -562,7 +685,7 @@ FIELDS = {
     "adversary": st.sampled_from(["active", "semi-honest"]),
     "roster": st.sampled_from([SEVEN.digest, identities(range(8))[0].digest, b""]),
     "small_cohort": st.booleans(),
-    "scheme": st.sampled_from(["masking", "plain"]),
+    "scheme": st.sampled_from(["masking", "plain", "ckks"]),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,20 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg import (
+    CKKS,
     Bounded,
     Counts,
     Masking,
     Recorded,
     RemoteProtocolError,
+    Scheme,
     ServerView,
     TooFewClients,
     Weight,
-    run,
 )
+from secagg.ckks.messages import Ciphertexts, CiphertextsRequest, ShareCkksKeyRequest
+from secagg.ckks.ring import SPECIAL_BITS, Ring
+from secagg.ckks.seal import Keys, _fields
 from secagg.crypto import PROTOCOL_VERSION
 from secagg.encoding import add_packed, pack, word_type
 from secagg.masking.messages import (
@@ -37,9 +41,9 @@ from secagg.masking.messages import (
 )
 from secagg.session import ServerSession
 from secagg.shamir import recon
-from secagg.wire import Task, decode, encode
+from secagg.wire import Message, Task, decode, encode
 from tests.secagg.helpers import (
-    ANSWER,
+    ENDINGS,
     FIVE,
     MASKING,
     MIXED,
@@ -47,18 +51,24 @@ from tests.secagg.helpers import (
     TASK,
     Play,
     active,
+    answer_kind,
     assert_same_codes,
     codes_of,
     credentials,
     hkdf_sha256,
+    holds_a_vector,
     identities,
     mixed_inputs,
     rounding_seed,
+    run,
     seeded,
     semi_honest,
 )
 
 every_make = pytest.mark.parametrize("make", MASKING.values(), ids=MASKING)
+every_ending = pytest.mark.parametrize("make", ENDINGS.values(), ids=ENDINGS)
+THREE = {name: make(range(3), MIXED) for name, make in ENDINGS.items()}
+FIVE_OR_THREE: dict[str, Any] = {**FIVE, **THREE}
 
 
 def transcript(tag: str, *parts: bytes | int | str) -> bytes:
@@ -208,7 +218,7 @@ def test_everything_secret_is_drawn_from_the_generator(make: Any) -> None:
 SIGNED = ("advertise-keys", "share-keys", "consistency-check")
 
 
-def recorded(scheme: Masking, inputs: dict[int, Any], **more: Any) -> ServerView:
+def recorded(scheme: Scheme, inputs: dict[int, Any], **more: Any) -> ServerView:
     """The view of a server in a session with the tests' task and rounding seeds."""
     views: list[ServerView] = []
 
@@ -222,12 +232,21 @@ def recorded(scheme: Masking, inputs: dict[int, Any], **more: Any) -> ServerView
     return views[0]
 
 
-def heard(view: ServerView) -> dict[str, list[Any]]:
+def heard(scheme: Scheme, view: ServerView) -> dict[str, list[Any]]:
     """What a server received, by round, decoded."""
     said: dict[str, list[Any]] = {}
     for round, _, message in view.received:
-        said.setdefault(round, []).append(decode(ANSWER[round], message))
+        said.setdefault(round, []).append(decode(answer_kind(scheme, round), message))
     return said
+
+
+def all_apart(
+    views: list[dict[str, list[Any]]], pieces: Callable[[dict[str, list[Any]]], list[bytes]]
+) -> None:
+    """No piece stands twice in them."""
+    found = [piece for view in views for piece in pieces(view)]
+    assert len(found) > 0
+    assert len(set(found)) == len(found)
 
 
 @every_make
@@ -237,12 +256,10 @@ def test_two_runs_with_the_same_seeds_share_no_key_and_no_mask(make: Any) -> Non
     scheme = make(range(4), specs)
     views = [recorded(scheme, inputs, drop={"masked-input": {3}}) for _ in range(2)]
     assert_same_codes(views[0].aggregate.codes, views[1].aggregate.codes)
-    first, second = map(heard, views)
+    both = [heard(scheme, view) for view in views]
 
     def apart(pieces: Callable[[dict[str, list[Any]]], list[bytes]]) -> None:
-        a, b = pieces(first), pieces(second)
-        assert len(a) > 0
-        assert len({*a, *b}) == len(a) + len(b)
+        all_apart(both, pieces)
 
     apart(lambda said: [key for m in said["advertise-keys"] for key in (m.c_pk, m.s_pk)])
     apart(lambda said: [e for m in said["share-keys"] for e in m.sealed.values()])
@@ -258,9 +275,35 @@ def test_two_runs_with_the_same_seeds_share_no_key_and_no_mask(make: Any) -> Non
     assert len(set(nonces)) == 2
 
 
-def test_rounding_follows_the_seed_and_the_task() -> None:
+@every_ending
+def test_two_runs_with_the_same_inputs_share_no_key_no_ciphertext_and_no_noise(make: Any) -> None:
+    """Nor do two clients with the same vector."""
+    scheme, inputs = make(range(4), MIXED), dict.fromkeys(range(4), mixed_inputs([0])[0])
+    both = [heard(scheme, recorded(scheme, inputs)) for _ in range(2)]
+
+    def apart(pieces: Callable[[dict[str, list[Any]]], list[bytes]]) -> None:
+        all_apart(both, pieces)
+
+    apart(lambda said: [m.c_pk for m in said["advertise-keys"]])
+    made = [[m for m in said["share-keys"] if m.secret] for said in both]
+    assert [len(each) for each in made] == [3, 3]
+    apart(lambda said: [m.secret for m in said["share-keys"] if m.secret])
+    apart(lambda said: [m.secret[:12] for m in said["share-keys"] if m.secret])
+    apart(lambda said: [e for m in said["share-keys"] for e in m.sealed.values()])
+    apart(lambda said: [e[:12] for m in said["share-keys"] for e in m.sealed.values()])
+    apart(lambda said: [bytes(m.residues) for m in said["input"]])
+    apart(lambda said: [m.digest for m in said["input"]])
+    apart(lambda said: [m.signature for round in ("advertise-keys", "input") for m in said[round]])
+    if scheme.ending == "release":
+        released = [{bytes(m.released) for m in said["decrypt"] if len(m.released)} for said in both]
+        assert [len(each) for each in released] == [1, 1]  # three released the same
+        assert released[0] != released[1]
+
+
+@pytest.mark.parametrize("scheme", [Masking, CKKS])
+def test_rounding_follows_the_seed_and_the_task(scheme: Any) -> None:
     inputs = {u: [0.5 / 7] * 64 for u in range(3)}
-    scheme = Masking.for_cohort(3, Bounded(length=64, bound=1.0, bits=4))
+    scheme = scheme.for_cohort(3, Bounded(length=64, bound=1.0, bits=4))
     seeds = {u: rounding_seed(u) for u in inputs}
     first, again, other = (
         run(scheme, inputs, task=task, rounding_seeds=seeds).codes[""].tolist() for task in (b"1", b"1", b"2")
@@ -268,9 +311,10 @@ def test_rounding_follows_the_seed_and_the_task() -> None:
     assert first == again != other
 
 
-def test_without_a_rounding_seed_every_run_rounds_afresh() -> None:
+@pytest.mark.parametrize("scheme", [Masking, CKKS])
+def test_without_a_rounding_seed_every_run_rounds_afresh(scheme: Any) -> None:
     inputs = {u: [0.5 / 7] * 64 for u in range(3)}
-    scheme = Masking.for_cohort(3, Bounded(length=64, bound=1.0, bits=4))
+    scheme = scheme.for_cohort(3, Bounded(length=64, bound=1.0, bits=4))
     assert run(scheme, inputs).codes[""].tolist() != run(scheme, inputs).codes[""].tolist()
 
 
@@ -294,7 +338,7 @@ def test_masked_words_are_uniform_and_nothing_like_the_vector(make: Any) -> None
             assert (upload != other).mean() > 0.98
 
 
-@every_make
+@pytest.mark.parametrize("make", (MASKING | ENDINGS).values(), ids=MASKING | ENDINGS)
 def test_neither_vector_nor_weight_is_in_what_the_server_received(make: Any) -> None:
     n = 8
     specs = {"counts": Counts(length=40, maximum=2**53 - 1), "weight": Weight(maximum=2**29 - 1)}
@@ -304,12 +348,15 @@ def test_neither_vector_nor_weight_is_in_what_the_server_received(make: Any) -> 
         u: {"counts": rng.integers(2**52, 2**53, 40), "weight": int(rng.integers(2**28, 2**29))}
         for u in range(n)
     }
-    view = recorded(make(range(n), specs), inputs, drop={"unmasking": {2}}, rng=seeded(4))
+    scheme = make(range(n), specs)
+    view = recorded(scheme, inputs, drop={scheme.rounds[-1]: {2}}, rng=seeded(4))
     received = b"".join(message for _, _, message in view.received)
     for x in inputs.values():
         numbers = [number.to_bytes(7, "little") for number in x["counts"].tolist()]
         assert b"".join(numbers) == pack(x["counts"].astype(np.uint64), 56)  # as it would be without a mask
-        for number in (*numbers, x["weight"].to_bytes(4, "little"), x["weight"].to_bytes(4, "big")):
+        weights = [x["weight"].to_bytes(4, "little"), x["weight"].to_bytes(4, "big")]
+        # Of ciphertexts, which no seed makes again, any four bytes are there once in a thousand runs.
+        for number in numbers if isinstance(scheme, CKKS) else (*numbers, *weights):
             assert number not in received
 
 
@@ -377,27 +424,57 @@ def test_no_secret_is_in_the_repr_of_a_client_or_its_states_or_the_server(five: 
             assert str(int.from_bytes(secret, "big")) not in text
 
 
-@pytest.mark.parametrize("name", MASKING)
+def shown(play: Play) -> str:
+    return repr((play.server, vars(play.server), play.clients, play.identities)) + repr(
+        [client._state for client in play.clients.values()]
+    )
+
+
+@pytest.mark.parametrize("scheme", THREE.values(), ids=THREE)
+def test_no_secret_is_in_the_repr_of_a_ckks_client_or_its_states_or_the_server(scheme: CKKS) -> None:
+    draws = {u: Draws(u) for u in range(3)}
+    play, text = Play(scheme, mixed_inputs(draws), rng=draws.__getitem__), ""
+    for round in (*scheme.rounds[1:], "done"):
+        text += shown(play.to(round))
+        if round == "decrypt":
+            keys = play.clients[0]._state.key.keys
+    for state in ("AwaitingKeys", "AwaitingCiphertextsRequest", "AwaitingDecryptRequest"):
+        assert state in text
+    signing = [identity.key._private.private_bytes_raw() for identity in play.identities.values()]
+    for secret in (*signing, *(secret for rng in draws.values() for secret in rng.given)):
+        if len(secret) > 12:  # the nonces of AE are public
+            assert repr(secret)[2:-1] not in text
+            assert secret.hex() not in text
+    assert not any(str(residue) in text for residue in keys.secret()[0, :8].tolist())
+    assert repr(keys) == "Keys(<hidden>)"
+
+
+@pytest.mark.parametrize("name", FIVE_OR_THREE)
 def test_a_dead_client_holds_no_vector_any_more(name: str) -> None:
     for round in ROUNDS[name][1:]:
-        play = Play(FIVE[name], mixed_inputs(range(5))).to(round)
+        scheme = FIVE_OR_THREE[name]
+        play = Play(scheme, mixed_inputs(range(scheme.clients))).to(round)
         with pytest.raises(RemoteProtocolError):
             play.clients[0].receive(b"")
-        assert "array" not in repr(vars(play.clients[0]))
-        assert rounding_seed(0) not in vars(play.clients[0]).values()
+        assert not holds_a_vector(play.clients[0])
+        assert rounding_seed(0) not in [x for x in vars(play.clients[0]).values() if isinstance(x, bytes)]
         assert play.clients[0]._state is None
 
 
 @pytest.mark.parametrize(
-    ("name", "round"), [(name, round) for name in MASKING for round in (*ROUNDS[name], "done")]
+    ("name", "round"), [(name, round) for name in FIVE_OR_THREE for round in (*ROUNDS[name], "done")]
 )
 def test_neither_party_nor_a_state_is_ever_pickled_or_copied(name: str, round: str) -> None:
-    play = Play(FIVE[name], mixed_inputs(range(5))).to(round)
+    scheme = FIVE_OR_THREE[name]
+    play = Play(scheme, mixed_inputs(range(scheme.clients))).to(round)
     held = [play.clients[0], play.server]
     if round not in ("join", "advertise-keys", "done"):
         held.append(play.clients[0]._state)
     if round in ("consistency-check", "unmasking"):
         held.append(play.clients[0]._state.holding)
+    if round in ("input", "decrypt"):
+        key = play.clients[0]._state.own if round == "input" else play.clients[0]._state.key
+        held += [key, key.keys]
     for one in held:
         for copier in (pickle.dumps, copy.copy, copy.deepcopy):
             with pytest.raises(TypeError, match=f"{type(one).__name__} holds secrets and is never pickled"):
@@ -409,3 +486,110 @@ def test_an_identity_is_not_pickled() -> None:
     for copier in (pickle.dumps, copy.deepcopy):
         with pytest.raises(TypeError, match="SigningKey holds secrets and is never pickled"):
             copier(ours[0])
+
+
+# The session's key of CKKS
+
+
+def windows(secret: np.ndarray, ring: Ring) -> Iterator[bytes]:
+    """Eight residues of a secret key, from several places, in every form they might have on the wire."""
+    for row, bits in zip(secret, (*ring.prime_bits, SPECIAL_BITS), strict=True):
+        for start in (0, 8, ring.degree // 2, ring.degree - 8):
+            eight = row[start : start + 8]
+            words = ("<u8", ">u8", "<u4", ">u4") if bits <= 32 else ("<u8", ">u8")
+            yield from (eight.astype(word).tobytes() for word in words)
+            yield bytes(pack(eight, bits))
+
+
+def serialised(keys: Keys) -> Iterator[bytes]:
+    """Of the secret key as TenSEAL itself writes it."""
+    context = keys._context.serialize(
+        save_public_key=False, save_secret_key=True, save_galois_keys=False, save_relin_keys=False
+    )
+    written = next(value for number, value in _fields(context) if number == 3)
+    assert len(written) > 1000
+    yield from (written[start : start + 48] for start in (100, len(written) // 2, len(written) - 48))
+
+
+def held_by(value: Any) -> Iterator[bytes]:
+    """All bytes that can be reached from a server."""
+    match value:
+        case bytes() | bytearray() | memoryview() | np.ndarray():
+            yield bytes(value)
+        case dict():
+            yield from held_by([*value.keys(), *value.values()])
+        case list() | tuple() | set() | frozenset():
+            for entry in value:
+                yield from held_by(entry)
+        case Message():
+            yield from held_by([getattr(value, name) for name in value.__struct_fields__])
+        case _ if hasattr(value, "__dict__") and type(value).__module__.startswith("secagg."):
+            yield from held_by(list(vars(value).values()))
+
+
+@every_ending
+@pytest.mark.parametrize("drop", [{}, {"share-keys": {0}}, {"decrypt": {1}}], ids=str)
+def test_no_key_of_the_session_is_in_what_the_server_heard_or_said_or_holds(
+    make: Any, drop: dict[str, set[int]]
+) -> None:
+    """Of none of the three who made one; and what would show a key is seen to show it."""
+    draws = {u: Draws(u) for u in range(4)}
+    scheme = make(draws, MIXED)
+    play = Play(scheme, mixed_inputs(draws), rng=draws.__getitem__, drop=drop)
+    server, recorder = play.server, Recorded(play.server)
+    play.server = recorder
+    play.to("share-keys").answer()
+    makers = {0, 1, 2} - drop.get("share-keys", set())
+    keys = [play.clients[u]._state.own for u in makers]
+    held = []
+    for round in ("input", "decrypt", "done"):
+        if round == "done":
+            keys.append(play.clients[3]._state.key)
+        play.to(round)
+        held += held_by(server)
+    assert keys[-1].K == keys[0].K  # the fourth opened what the first of them made
+    messages = [message for _, _, message in (*recorder.view.received, *recorder.view.sent)]
+    everything = b"|".join([*messages, *held])
+    assert len(everything) > 10 * scheme.plan.upload_bytes
+
+    for key in keys:
+        secret = [key.K, key.K.hex().encode(), *windows(key.keys.secret(), scheme.plan.ring)]
+        secret += serialised(key.keys)
+        assert min(map(len, secret)) >= 16
+        assert not [piece for piece in secret if piece in everything]
+        assert secret[2] in everything + key.keys.secret().tobytes()  # the control
+    drawn = [secret for rng in draws.values() for secret in rng.given if len(secret) == 32]
+    assert len(drawn) == 4 + len(makers)  # c_u^SK, and K
+    assert not [secret for secret in drawn if secret in everything]
+
+
+@every_ending
+def test_the_key_of_the_session_is_sealed_as_the_page_says_and_opens_for_whoever_has_K(make: Any) -> None:
+    """From independent primitives, as client 3 opens it; and as one who has K alone does."""
+    draws = {u: Draws(u) for u in range(4)}
+    scheme = make(draws, MIXED)
+    play = Play(scheme, mixed_inputs(draws), rng=draws.__getitem__)
+    nonce = decode(Task, play.to("advertise-keys").requests[3]).nonce
+    keys = decode(ShareCkksKeyRequest, play.to("share-keys").requests[3]).keys
+    request = decode(CiphertextsRequest, play.to("input").requests[3])
+    used = play.answer().clients[3]._state.key
+    c_sk, K = draws[0].given[:2]
+    listed = b"".join(v.to_bytes(4, "big") + c_pk for v, (c_pk, _) in sorted(keys.items()))
+    sid = sha256("ckks-session", nonce, sha256("parameters", scheme.offer()), sha256("context", TASK), listed)
+    assert request.maker == 0
+    for agreed in (agree(c_sk, keys[3][0]), agree(draws[3].given[0], keys[0][0])):
+        key = hkdf_sha256(agreed, sid, transcript("ckks-seal-key", 0, 3), 32)
+        data, sealed = sha256("ckks-seal-data", sid, 0, 3, request.secret), request.sealed[3]
+        assert AESGCM(key).decrypt(sealed[:12], sealed[12:], data) == K == used.K
+    key = hkdf_sha256(K, sid, transcript("ckks-secret-key", 0), 32)
+    opened = AESGCM(key).decrypt(request.secret[:12], request.secret[12:], sid)
+    assert opened == used.keys.secret().astype("<u8").tobytes()
+    public = Ed25519PublicKey.from_public_bytes(identities(draws)[0].keys[0])
+    public.verify(request.signature, transcript("sign-ckks-secret", sid, 0, request.secret))
+    upload = decode(Ciphertexts, play.answers[3])
+    digest = sha256("ckks-upload", sid, 3, bytes(upload.residues))
+    assert upload.digest == digest
+    public = Ed25519PublicKey.from_public_bytes(identities(draws)[0].keys[3])
+    public.verify(upload.signature, transcript("sign-ckks-upload", sid, 3, digest))
+    bound = sha256("parameters", scheme.offer()), scheme.roster, sha256("context", TASK), nonce
+    public.verify(keys[3][1], transcript("sign-ckks-key", *bound, 3, keys[3][0]))

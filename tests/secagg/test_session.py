@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from secagg import (
+    CKKS,
     LocalProtocolError,
-    Masking,
+    Plain,
     Recorded,
     RemoteProtocolError,
     ServerSession,
     Tampered,
     TooFewClients,
 )
-from secagg import run as run_session
 from secagg.crypto import Tag, digest
 from secagg.record import RecordedClient
 from secagg.session import Aggregate, Scheme
@@ -29,15 +29,21 @@ from tests.secagg.helpers import (
     SCHEMES,
     TASK,
     Play,
+    assert_sum_of,
     credentials,
+    holds_a_vector,
     identities,
     kind_of,
+    learned,
     mixed_inputs,
+    rounding_seed,
+    upload_round,
 )
+from tests.secagg.helpers import run as run_session
 
 EACH = {name: make(range(5), MIXED) for name, make in SCHEMES.items()}
 every_scheme = pytest.mark.parametrize("scheme", EACH.values(), ids=EACH)
-every_masking = pytest.mark.parametrize("scheme", list(EACH.values())[1:], ids=list(EACH)[1:])
+every_secure = pytest.mark.parametrize("scheme", list(EACH.values())[1:], ids=list(EACH)[1:])
 INPUTS = mixed_inputs(range(5))
 
 
@@ -126,35 +132,35 @@ def test_a_session_is_dead_after_a_message_it_refused(scheme: Scheme) -> None:
 # A record of what has left
 
 
-@every_masking
-def test_the_record_is_told_the_context_once_before_the_masked_input_leaves(scheme: Masking) -> None:
+@every_secure
+def test_the_record_is_told_the_context_once_before_vectors_leave(scheme: Scheme) -> None:
     told: list[tuple[bytes, str]] = []
     play = Play(scheme, INPUTS)
     play.clients[0] = client_of(scheme, once=lambda context: told.append((context, play.server.round)))
     play.answers[0] = play.clients[0].start()
-    play.to("masked-input")
+    play.to(upload_round(scheme))
     assert told == []
     play.finish()
-    assert told == [(digest(Tag.CONTEXT, TASK), "masked-input")]
+    assert told == [(digest(Tag.CONTEXT, TASK), upload_round(scheme))]
 
 
 class OnRecordError(Exception):
     pass
 
 
-@every_masking
-def test_no_input_leaves_under_a_context_on_record_and_the_session_is_over(scheme: Masking) -> None:
+@every_secure
+def test_no_input_leaves_under_a_context_on_record_and_the_session_is_over(scheme: Scheme) -> None:
     def on_record(context: bytes) -> None:
         raise OnRecordError
 
     play = Play(scheme, INPUTS)
     client = play.clients[0] = client_of(scheme, once=on_record)
     play.answers[0] = client.start()
-    play.to("masked-input")
+    play.to(upload_round(scheme))
     request = play.requests.pop(0)
     with pytest.raises(OnRecordError):
         client.receive(request)
-    assert "array" not in repr(vars(client))
+    assert not holds_a_vector(client)
     play.to(scheme.rounds[4])
     for message in (request, play.requests[1]):
         is_dead(client, message)
@@ -235,21 +241,44 @@ def test_the_rng_of_a_run_is_the_rng_of_every_party(scheme: Scheme) -> None:
         return np.random.default_rng(len(asked)).bytes(n)
 
     run(scheme, INPUTS, rng=rng)
-    assert bool(asked) == isinstance(scheme, Masking)
+    assert bool(asked) != isinstance(scheme, Plain)
 
 
-def test_a_run_against_an_active_server_needs_identities() -> None:
-    with pytest.raises(LocalProtocolError, match="a roster of one's own is needed"):
-        run_session(EACH["active"], INPUTS)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("active", "against an active server a roster of one's own is needed"),
+        ("ckks-keep", "keys are signed in this session: a roster of one's own is needed"),
+        ("ckks-release", "keys are signed in this session: a roster of one's own is needed"),
+    ],
+)
+def test_a_run_in_which_keys_are_signed_needs_identities(name: str, words: str) -> None:
+    with pytest.raises(LocalProtocolError, match=words):
+        run_session(EACH[name], INPUTS)
     _, some = identities(range(5))
-    with pytest.raises(LocalProtocolError, match="a roster of one's own is needed"):
-        run_session(EACH["active"], INPUTS, identities={u: some[u] for u in range(4)})
+    with pytest.raises(LocalProtocolError, match=words):
+        run_session(EACH[name], INPUTS, identities={u: some[u] for u in range(4)})
 
 
-@pytest.mark.parametrize("name", ["plain", "semi-honest"])
-def test_a_run_of_another_scheme_takes_identities_and_does_not_use_them(name: str) -> None:
-    total = run_session(EACH[name], INPUTS, identities=identities(range(6))[1])
+@pytest.mark.parametrize(
+    "scheme",
+    [EACH["plain"], EACH["semi-honest"], CKKS.for_cohort(5, MIXED)],
+    ids=["plain", "semi-honest", "ckks-keep"],
+)
+def test_a_run_in_which_nothing_is_signed_takes_identities_and_does_not_use_them(scheme: Scheme) -> None:
+    total = run_session(scheme, INPUTS, identities=identities(range(6))[1])
     assert total.survivors == INPUTS.keys()
+
+
+@every_scheme
+def test_whoever_vanishes_the_sum_is_that_of_who_uploaded(scheme: Scheme) -> None:
+    """The first of all, and the last; of CKKS the first makes the key, and releases the sum."""
+    for round in scheme.rounds:
+        for lost in ({0}, {4}):
+            seeds = {u: rounding_seed(u) for u in INPUTS}
+            total = run(scheme, INPUTS, task=TASK, drop={round: lost}, rounding_seeds=seeds)
+            late = scheme.rounds.index(round) > scheme.rounds.index(upload_round(scheme))
+            assert_sum_of(scheme, INPUTS, total, INPUTS.keys() - (set() if late else lost))
 
 
 # The aggregate and the recorders
@@ -280,7 +309,8 @@ def test_a_recorded_server_is_the_server_and_its_view_is_every_byte(scheme: Sche
     assert {(round, u): m for round, u, m in server.view.received} == heard
     assert {(round, u): m for round, u, m in server.view.sent} == said
     assert len(server.view.received) == len(heard) == 5 * len(scheme.rounds)
-    assert server.view.aggregate is server.result is total
+    assert server.view.aggregate is server.result
+    assert total is learned(server.result, play.clients.values())
     assert (server.round, server.waiting_for) == ("done", frozenset())
     assert not server.unopened
 
@@ -343,7 +373,7 @@ def test_a_tampered_server_sends_what_the_rule_says(scheme: Scheme) -> None:
 
     total = run(scheme, INPUTS, instrument=tamper)
     assert total.survivors == INPUTS.keys()
-    assert servers[0].result is total
+    assert (servers[0].result is total) == (kind_of(scheme) != "ckks-keep")
     assert (servers[0].round, servers[0].waiting_for) == ("done", frozenset())
     assert [(round, u) for round, u, _ in seen] == [(r, u) for r in scheme.rounds[1:] for u in INPUTS]
     assert all(decode(Task, request) for round, _, request in seen if round == scheme.rounds[1])
@@ -379,4 +409,4 @@ def test_what_a_tampered_server_keeps_back_does_not_arrive(scheme: Scheme) -> No
             return None if (at, u) == (round, 0) else request
 
         total = run(scheme, INPUTS, instrument=lambda server, rule=keep_back: Tampered(server, rule))
-        assert (0 in total.survivors) == (round in ("consistency-check", "unmasking"))
+        assert (0 in total.survivors) == (round in ("consistency-check", "unmasking", "decrypt"))

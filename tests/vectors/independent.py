@@ -162,6 +162,13 @@ SHAPES: Mapping[str, tuple[Shape, ...]] = {
     "signed-unmasking-request": (_by_id(_SIGNATURE),),
     "unmasking": (_by_id(_SHARE),),
     "input": (_vectors,),
+    "advertise-ckks-key": (_KEY, _SIGNATURE),
+    "share-ckks-key-request": (_by_id(_row(_KEY, _SIGNATURE)),),
+    "share-ckks-key": (_bin(0, 2**20), _by_id(_bin(60, 60)), _SIGNATURE),
+    "ciphertexts-request": (_is_id, _bin(0, 2**20), _by_id(_bin(60, 60)), _SIGNATURE),
+    "ciphertexts": (_bin(0, 2**32), _KEY, _SIGNATURE),
+    "decrypt-request": (_ids, _bin(0, 2**32)),
+    "decrypted": (_bin(0, 2**32),),
 }
 
 

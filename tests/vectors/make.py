@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.vectors.makers import choices, coding, primitives
 from tests.vectors.makers.bad import bad
+from tests.vectors.makers.ckks import sessions_of_ckks
 from tests.vectors.makers.plans import plans
 from tests.vectors.makers.sessions import play
 from tests.vectors.makers.signing import signatures
@@ -39,6 +40,7 @@ def files() -> Iterator[tuple[str, str]]:
         **choices.FILES,
         "signatures": signatures,
         "messages": messages,
+        "ckks": sessions_of_ckks,
     }
     for name, make in made.items():
         yield f"{name}.json", text(make()) + "\n"

@@ -11,11 +11,27 @@ from typing import Any
 from secagg import Identity, Roster, SecAggError
 from secagg.crypto import SigningKey
 from secagg.policy import read_offer
+from tests.vectors import independent
 from tests.vectors.makers.chance import Record
 from tests.vectors.makers.plans import Json
 from tests.vectors.makers.sessions import COEFFICIENT_BYTES, conversation, result_of
 
 FOLDER = Path(__file__).parent
+
+
+def spelt_out(text: str, parts: Mapping[str, Any]) -> bytes:
+    """Hex; hex*n, so often; @name, that part, itself such a text, or sealed."""
+    found = []
+    for token in text.split():
+        unit, _, times = token.partition("*")
+        if not token.startswith("@"):
+            found.append(bytes.fromhex(unit) * int(times or 1))
+        elif isinstance(part := parts[token[1:]], str):
+            found.append(spelt_out(part, parts))
+        else:
+            key, nonce, associated = (bytes.fromhex(part[x]) for x in ("key", "nonce", "associated"))
+            found.append(independent.seal(key, nonce, spelt_out(part["plaintext"], parts), associated))
+    return b"".join(found)
 
 
 def drawn_by(client: Mapping[str, Any]) -> list[bytes]:
@@ -30,12 +46,19 @@ class Session:
     """A recorded session, from which a server or a client can be had in any state."""
 
     def __init__(self, record: Json) -> None:
-        self.record, self.messages = record, record["messages"]
+        self.record = record
+        self.messages = [
+            {**m, "bytes": self.spelt_out(m["bytes"]).hex()} if "parts" in record else m
+            for m in record["messages"]
+        ]
         self.scheme = read_offer(bytes.fromhex(record["offer"]))
         self.roster: Roster | None = None
         if "roster" in record:
             keys = {int(u): bytes.fromhex(key) for u, key in record["roster"]["keys"].items()}
             self.roster = Roster(bytes.fromhex(record["roster"]["digest"]), keys)
+
+    def spelt_out(self, text: str) -> bytes:
+        return spelt_out(text, self.record.get("parts", {}))
 
     def identity(self, u: int) -> Identity | None:
         if self.roster is None:
@@ -109,7 +132,7 @@ def _do(session: Session, party: Any, to: int | str, action: Mapping[str, Any]) 
         party.advance()
         return None
     said = session.messages[action["message"]] if "message" in action else action
-    data = bytes.fromhex(said["bytes"])
+    data = session.spelt_out(said["bytes"])
     if to != "server":
         return party.receive(data)
     party.receive(said["from"], data)
@@ -136,4 +159,5 @@ def load(name: str) -> Json:
 
 @lru_cache(maxsize=64)
 def session(name: str) -> Session:
-    return Session(load(f"sessions/{name}"))
+    of_ckks = load("ckks")["sessions"]
+    return Session(of_ckks[name] if name in of_ckks else load(f"sessions/{name}"))

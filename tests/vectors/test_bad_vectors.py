@@ -42,7 +42,7 @@ def test_a_bad_offer_is_refused_and_the_good_one_accepted(case: Json) -> None:
 
 def places() -> Iterator[Any]:
     for kind in ("malformed", "wrong"):
-        for place in load("bad")[kind]:
+        for place in [*load("bad")[kind], *load("ckks").get(kind, [])]:
             yield pytest.param(
                 place, id="-".join(str(place[k]) for k in ("session", "step", "to")) + f"-{kind}"
             )
@@ -56,9 +56,29 @@ def test_bad_messages_are_refused_and_the_good_one_in_their_place_accepted(place
         refused(case["error"], case["what"], lambda case=case: act(used, case))
 
 
-@pytest.mark.parametrize("case", load("bad")["scripts"], ids=lambda case: f"{case['session']}-{case['what']}")
+SCRIPTS = [*load("bad")["scripts"], *load("ckks")["scripts"]]
+
+
+@pytest.mark.parametrize("case", SCRIPTS, ids=lambda case: f"{case['session']}-{case['what']}")
 def test_a_bad_script_ends_in_its_error(case: Json) -> None:
     refused(case["error"], case["what"], lambda: act(session(case["session"]), case))
+
+
+@pytest.mark.parametrize("case", load("ckks")["caught"], ids=lambda case: case["what"])
+def test_who_releases_another_sum_is_caught_and_the_sum_is_right(case: Json) -> None:
+    used = session(case["session"])
+    server, _ = act(used, case)
+    assert sorted(server.caught) == case["caught"]
+    right, _ = act(used, {**case, "script": [*_as_recorded(case["script"]), {"close": "decrypt"}]})
+    assert right.caught == {}
+    assert server.result.sum[""].tolist() == right.result.sum[""].tolist()
+
+
+def _as_recorded(script: list[Json]) -> Iterator[Json]:
+    """The script with each lie replaced by the message that stands in its place."""
+    first = next(action["message"] for action in script if "message" in action)
+    first -= next(n for n, action in enumerate(script) if "message" in action)
+    return ({"message": first + n} for n, action in enumerate(script) if "close" not in action)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +146,11 @@ def test_every_refusal_of_the_package_has_a_vector() -> None:
 
 def _all_refusals() -> Iterator[str]:
     """Again, so that this test may run alone."""
-    vectors = load("bad")
+    vectors, of_ckks = load("bad"), load("ckks")
     cases = [
-        *vectors["scripts"],
+        *SCRIPTS,
         *(c for k in ("malformed", "wrong") for p in vectors[k] for c in each_bad(p)),
+        *(c for p in of_ckks["wrong"] for c in each_bad(p)),
     ]
     for case in cases:
         with pytest.raises(SecAggError) as caught:

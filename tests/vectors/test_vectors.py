@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from secagg import RemoteProtocolError, Roster
+from secagg.ckks.flooding import gaussian
 from secagg.crypto import SecretKey, Tag, is_signature, kdf, seal, unseal
 from secagg.errors import LocalProtocolError
 from secagg.graph import sparsest
@@ -22,10 +23,13 @@ from secagg.policy import read_offer
 from secagg.shamir import recon
 from tests.vectors import independent as i
 from tests.vectors import independent_choice as choice
+from tests.vectors import independent_ckks as ckks
 from tests.vectors.independent_check import differences
 from tests.vectors.make import files
 from tests.vectors.makers.chance import Record
 from tests.vectors.makers.choices import roster_of
+from tests.vectors.makers.ckks import ANSWERS as SAID
+from tests.vectors.makers.ckks import REQUESTS as REQUESTED
 from tests.vectors.makers.primitives import stream
 from tests.vectors.replay import FOLDER, load, session
 
@@ -392,6 +396,16 @@ def test_parameters(case: Json) -> None:
     if arguments.get("scheme") == "plain":
         assert numbers == {**due, "scheme": "plain"}
         return
+    if arguments.get("scheme") == "ckks":
+        plan = ckks.plan(arguments["clients"], vectors, arguments.get("ending", "keep"))
+        made = {name: plan[name] for name in ("capacity", "slots", "upload_bytes", "layouts")}
+        assert made == {name: case["plan"][name] for name in made}
+        assert ckks.primes(plan["degree"], plan["prime_bits"]) == case["plan"]["primes"]
+        due |= {"scheme": "ckks", "adversary": "semi-honest", **ckks.numbers(arguments, vectors)}
+        due["small_cohort"] = arguments.get("small_cohort", False)
+        due["roster"] = roster_of(arguments["roster"]).digest if "roster" in arguments else b""
+        assert i.packed(dict(sorted(due.items()))) == offer
+        return
     assert choice.numbers(arguments) == case["numbers"]
     due |= {"adversary": "semi-honest", "prg": "aes-128-ctr", "batch": 0, **case["numbers"]}
     due |= {
@@ -432,6 +446,12 @@ def test_signatures() -> None:
         elif case["message"] == "share-keys":
             assert i.message("share-keys", unhex(case["unsigned"]))[-1] == b""
             statement = i.transcript("sign-shares", unhex(case["sid"]), u, unhex(case["unsigned"]))
+        elif case["message"] == "advertise-ckks-key":
+            statement = i.transcript("sign-ckks-key", *bound, unhex(case["nonce"]), u, unhex(case["c_pk"]))
+        elif case["message"] == "share-ckks-key":
+            statement = ckks.secret_statement(unhex(case["sid"]), u, unhex(case["sealed_key"]))
+        elif case["message"] == "ciphertexts":
+            statement = ckks.upload_statement(unhex(case["sid"]), u, unhex(case["upload"]))
         else:
             joined = (b"".join(v.to_bytes(4, "big") for v in case[U]) for U in ("U1", "U2", "U3"))
             sets = [i.digest("members", ids) for ids in joined]
@@ -442,6 +462,125 @@ def test_signatures() -> None:
         key, statement, signature = (unhex(case[name]) for name in ("public", "statement", "signature"))
         assert not i.verifies(key, statement, signature)
         assert not is_signature(key, statement, signature)
+
+
+# CKKS
+
+CKKS_SESSIONS = load("ckks")["sessions"]
+each_ckks = pytest.mark.parametrize("name", CKKS_SESSIONS)
+
+
+@each_ckks
+def test_the_server_of_ckks_says_what_is_recorded(name: str) -> None:
+    used = session(name)
+    server, release = used.new_server(), used.scheme.ending == "release"
+    for message in used.messages:
+        if message["to"] == "server":
+            server.receive(message["from"], unhex(message["bytes"]))
+            continue
+        if message["round"] != server.round:
+            requests = server.advance()
+        assert {requests[u].hex() for u in message["to"]} == {message["bytes"]}
+    server.advance()
+    assert sorted(server.result.survivors) == used.record["result"]["survivors"]
+    assert server.caught == {}
+    if release:  # within half a step of the grid
+        (total,), (due,) = server.result.sum[""].tolist(), used.record["result"]["sum"][""]
+        assert abs(total - due) <= server.result.error_bound[""] * len(server.result.survivors)
+    else:
+        with pytest.raises(LocalProtocolError, match="the clients keep this sum"):
+            server.result.sum[""]
+
+
+@each_ckks
+def test_a_client_of_ckks_takes_what_is_recorded(name: str) -> None:
+    """One that makes no key says what is recorded up to its ciphertexts, and keeps or releases the sum."""
+    used, u = session(name), 300
+    client = used.new_client(u)
+    said = [client.start()]
+    for message in used.messages:
+        if message["from"] == "server" and u in message["to"]:
+            said.append(client.receive(unhex(message["bytes"])))
+    recorded = [unhex(m["bytes"]) for m in used.messages if m["from"] == u]
+    assert said[:3] == recorded[:3]
+    assert [len(message) for message in said[3:]] == [len(message) for message in recorded[3:]]
+    if used.scheme.ending == "keep":
+        assert client.result.sum[""].tolist() == used.record["result"]["sum"][""]
+        assert sorted(client.result.survivors) == used.record["result"]["survivors"]
+        return
+    (released,) = i.message("decrypted", said[4])
+    assert abs(int.from_bytes(released, "little", signed=True) - used.record["flooding"]["released"]) <= 1
+
+
+@each_ckks
+def test_a_session_of_ckks_is_computed_again_without_the_package(name: str) -> None:
+    used, record = session(name), CKKS_SESSIONS[name]
+    said: dict[str, dict[int, list[Any]]] = {}
+    asked: dict[str, list[Any]] = {}
+    for message in used.messages:
+        kind = REQUESTED[message["round"]] if message["from"] == "server" else SAID[message["round"]]
+        fields = i.message(kind, unhex(message["bytes"]))
+        if message["from"] == "server":
+            asked.setdefault(message["round"], fields)
+        else:
+            said.setdefault(message["round"], {})[message["from"]] = fields
+    terms = ckks.Terms(*(unhex(record[x]) for x in ("offer", "task", "nonce")))
+    numbers, ring, (keys,) = terms.numbers, ckks.OnePrime.of(terms.numbers), asked["share-keys"]
+    plan = ckks.plan(numbers["clients"], numbers["vectors"], numbers["ending"])
+    assert {x: numbers[x] for x in ("degree", "prime_bits", "scale")} == {
+        x: plan[x] for x in ("degree", "prime_bits", "scale")
+    }
+    assert (ring.prime, plan["upload_bytes"]) == (record["prime"], len(asked["decrypt"][1]))
+    assert (terms.parameters.hex(), terms.context.hex()) == (record["parameters"], record["context"])
+    assert keys == said["advertise-keys"]
+    sid, K = terms.sid(keys), unhex(record["K"])
+    assert sid.hex() == record["sid"]
+    public = {int(u): unhex(key) for u, key in record.get("roster", {}).get("keys", {}).items()}
+
+    def signed(u: int, statement: bytes, signature: bytes) -> bool:
+        return i.verifies(public[u], statement, signature) if public else signature == b""
+
+    c_sk = {int(u): unhex(client["c_sk"]) for u, client in record["clients"].items()}
+    for u, (c_pk, signature) in keys.items():
+        assert i.x25519_public(c_sk[u]) == c_pk
+        assert signed(u, terms.key_statement(u, c_pk), signature)
+    maker, secret, sealed, signature = asked["input"]
+    assert [secret, sealed, signature] == said["share-keys"][maker]
+    assert signed(maker, ckks.secret_statement(sid, maker, secret), signature)
+    for v in (v for v in keys if v != maker):
+        key = ckks.seal_key(i.x25519(c_sk[v], keys[maker][0]), sid, maker, v)
+        assert i.unseal(key, sealed[v], ckks.seal_data(sid, maker, v, secret)) == K
+    z = i.unseal(ckks.secret_key(K, sid, maker), secret, sid)
+    assert z == ring.key(1)
+    (layout,) = plan["layouts"].values()
+    for u, (residues, digest, signature) in said["input"].items():
+        client = record["clients"][str(u)]
+        assert digest == ckks.upload_digest(sid, u, bytes(residues))
+        assert signed(u, ckks.upload_statement(sid, u, digest), signature)
+        x = client["inputs"][""]
+        slot = x[0] * layout["real"] if "real" in layout else x[0] + x[1] * layout["base"]
+        assert slot == client["slot"]
+        assert math.isclose(ring.decrypted(residues, 1), slot, abs_tol=1 / numbers["scale"])
+    U3, total = asked["decrypt"]
+    assert U3 == record["result"]["survivors"] == sorted(said["input"])
+    assert total == ring.added([residues for residues, _, _ in said["input"].values()])
+    slot = ring.decrypted(total, 1)
+    if "real" in layout:
+        assert [slot / layout["real"]] == pytest.approx(record["result"]["sum"][""], abs=1e-9)
+        assert {fields[0] for fields in said["decrypt"].values()} == {
+            b"",
+            round(slot * 128).to_bytes(8, "little"),
+        }
+    else:
+        base = layout["base"]
+        assert [round(slot) % base, round(slot) // base] == record["result"]["sum"][""]
+        assert {fields[0] for fields in said["decrypt"].values()} == {b""}
+    if numbers["ending"] == "release":
+        shown, seed = record["flooding"], ckks.flooding_seed(K, sid, bytes(total))
+        (g,) = ckks.normal(seed, 1)
+        assert (seed.hex(), g) == (shown["seed"], pytest.approx(shown["g"], abs=1e-9))
+        assert ckks.released(slot, g, numbers["clients"], numbers) == shown["released"]
+        assert gaussian(seed, 1).tolist() == pytest.approx([g], abs=1e-9)
 
 
 @pytest.mark.parametrize("key", load("signatures")["small_order"])

@@ -27,7 +27,7 @@ def bad(records: Mapping[str, Json]) -> Json:
         "good_offers": good,
         "offers": [{**case, "good": good.index(case["good"])} for case in refused],
         "malformed": list(malformed(*pair, U)),
-        "wrong": _by_place([*(case for scene in pair for case in _of(scene)), *_of_others(scenes)]),
+        "wrong": by_place([*(case for scene in pair for case in _of(scene)), *_of_others(scenes)]),
         "scripts": [
             *(case for scene in pair for case in messages.scripts(scene, U)),
             *(case for scene in whole for case in endings.too_few(scene)),
@@ -41,7 +41,7 @@ def bad(records: Mapping[str, Json]) -> Json:
     }
 
 
-def _by_place(cases: Iterable[Json]) -> list[Json]:
+def by_place(cases: Iterable[Json]) -> list[Json]:
     """Those of one message together."""
     places: dict[str, Json] = {}
     for case in cases:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from secagg import Counts, Masking, Plain
+from secagg import CKKS, Counts, Masking, Plain
 from secagg.encoding import Spec
 from tests.vectors import independent as i
 from tests.vectors.makers.bad_encodings import Pairs, Raw, wider, written
@@ -165,7 +165,53 @@ def against_policy() -> Iterator[Json]:
     yield case("no such session by its own numbers", assumed, good, "no such session is possible", never)
 
 
+TO_CKKS = {**TRUSTING, "schemes": ["ckks"]}
+
+
+def offer_of_ckks(clients: int = 10, vectors: Mapping[str, Spec] | None = None, **numbers: Any) -> Json:
+    return i.unpack(CKKS.for_cohort(clients, vectors or {"": ONE}, **numbers).offer())
+
+
+def of_ckks() -> Iterator[Json]:
+    good, released = offer_of_ckks(), offer_of_ckks(ending="release")
+
+    def spoilt(what: str, words: str, **numbers: Any) -> Json:
+        return case(f"ckks: {what}", good, good | numbers, words, TO_CKKS)
+
+    due = "is not what this session takes"
+    extra = dict(sorted({**good, "batch": 0}.items()))
+    yield case("ckks: a field of masking", good, extra, MALFORMED, TO_CKKS)
+    less = {k: v for k, v in good.items() if k != "flood_bits"}
+    yield case("ckks: a field that has a default is missing", good, less, FORM, TO_CKKS)
+    yield spoilt("a server that is active", "CKKS is not for a server that is active", adversary="active")
+    yield spoilt("no such ending", MALFORMED, ending="both")
+    yield spoilt("flooding of what is kept", "is flooded with 0 bits", flood_bits=40)
+    none = released | {"flood_bits": 0}
+    yield case("ckks: no flooding of what is released", released, none, "is flooded with 40 bits", TO_CKKS)
+    yield spoilt("m_min of none", f"{IMPOSSIBLE}: m_min 0 is not in 1..10", m_min=0)
+    yield spoilt("m_min above n", f"{IMPOSSIBLE}: m_min 11 is not in 1..10", m_min=11)
+    yield spoilt("half a roster", "the digest of a roster", roster=bytes(16))
+    yield spoilt("another degree", due, degree=2 * good["degree"])
+    yield spoilt("another size of a prime", due, prime_bits=[good["prime_bits"][0] + 1])
+    yield spoilt("a prime more", due, prime_bits=[*good["prime_bits"], 30])
+    yield spoilt("another scale", due, scale=good["scale"] + 1)
+    masking = offer_of()
+    yield case("ckks, unasked", masking, good, "the server offers the scheme ckks", TRUSTING)
+    active = offer_of(adversary="active")
+    allowed = {"schemes": ["ckks", "masking"]}
+    yield case("ckks, to one that does not trust it", active, good, "trusts it to follow", allowed, 10)
+    listed = offer_of_ckks(roster=roster_of(10))
+    yield case("ckks signed, to a client without a roster", good, listed, "its own copy of the", TO_CKKS)
+    unsigned = "bound to another roster than this client holds"
+    yield case("ckks unsigned, to a client with a roster", listed, good, unsigned, TO_CKKS, 10)
+    other = listed | {"roster": bytes(32)}
+    yield case("ckks: another roster", listed, other, "bound to another roster", TO_CKKS, 10)
+    words = "offers m_min 7; by this client's policy it is 6"
+    yield case("ckks: another m_min", good, offer_of_ckks(m_min=7), words, TO_CKKS)
+
+
 def offers() -> Iterator[Json]:
     yield from forms()
     yield from impossible()
     yield from against_policy()
+    yield from of_ckks()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from secagg import Bounded, Counts, Masking, Plain, Roster, Weight
+from secagg import CKKS, Bounded, Counts, Masking, Plain, Roster, Weight
+from secagg.ckks.packing import Layout
 from secagg.encoding import Spec
 from secagg.graph import graph_of, sparsest
 from secagg.wire import MAX_ID
@@ -142,7 +143,9 @@ def parameters() -> Json:
     return {
         "what": "Parameters (section 5): arguments, as far as they are not the defaults; numbers that "
         "follow; the offer; "
-        "its digest. roster: the number of its clients; its digest stands in the offer.",
+        "its digest. roster: the number of its clients; its digest stands in the offer. plan, of ckks: what "
+        "follows beside (section 5.3); a layout is real, with M, or digits of a base, or limbs of so many "
+        "bits.",
         "cases": [
             *(_parameters(*case, rosters) for case in cases),
             {
@@ -152,6 +155,7 @@ def parameters() -> Json:
                 "offer": plain.offer().hex(),
                 "parameters": plain.digest().hex(),
             },
+            *(_of_ckks(*case, rosters) for case in _CKKS),
         ],
     }
 
@@ -176,6 +180,60 @@ def _parameters(
         "offer": scheme.offer().hex(),
         "parameters": scheme.digest().hex(),
     }
+
+
+_SMALL: Mapping[str, Spec] = {"counts": Counts(length=3, maximum=1), "weight": Weight(maximum=1)}
+_LARGE: Mapping[str, Spec] = {"": Bounded(length=10**6, bound=1.0)}
+_CKKS: list[tuple[str, int, Mapping[str, Spec], Json, int | None]] = [
+    ("ckks, the smallest ring", 3, {"": ONE}, {}, None),
+    ("ckks, several digits in a slot", 4, _SMALL, {}, None),
+    ("ckks, several vectors", 5, SEVERAL, {}, None),
+    ("ckks, a million coordinates", 100, _LARGE, {}, None),
+    ("ckks, limbs", 1000, {"": Bounded(length=1000, bound=1.0, bits=32)}, {}, None),
+    ("ckks, m_min given and a roster", 10, {"": ONE}, {"m_min": 8}, 10),
+    ("ckks, an experiment with two", 2, {"": ONE}, {"small_cohort": True}, None),
+    ("ckks released, the smallest ring", 3, {"": ONE}, {"ending": "release"}, None),
+    ("ckks released, several vectors", 5, SEVERAL, {"ending": "release"}, None),
+    ("ckks released, a million coordinates", 100, _LARGE, {"ending": "release"}, None),
+    ("ckks released, a million clients", 10**6, {"": Weight(maximum=2**31 - 1)}, {"ending": "release"}, None),
+    ("ckks released, with a roster", 20, _SMALL, {"ending": "release"}, 20),
+]
+
+
+def _of_ckks(
+    what: str,
+    clients: int,
+    vectors: Mapping[str, Spec],
+    arguments: Json,
+    listed: int | None,
+    rosters: Mapping[int, Roster],
+) -> Json:
+    roster = rosters[listed] if listed is not None else None
+    scheme = CKKS.for_cohort(clients, vectors, roster=roster, **arguments)
+    given = {"scheme": "ckks", "clients": clients, **arguments, **({"roster": listed} if listed else {})}
+    plan = scheme.plan
+    return {
+        "what": what,
+        "arguments": given,
+        "vectors": {name: specification(spec) for name, spec in vectors.items()},
+        "plan": {
+            "primes": list(plan.ring.primes),
+            "capacity": plan.capacity,
+            "layouts": {name: _layout(layout) for name, layout in sorted(plan.layouts.items())},
+            "slots": plan.slots,
+            "upload_bytes": plan.upload_bytes,
+        },
+        "offer": scheme.offer().hex(),
+        "parameters": scheme.digest().hex(),
+    }
+
+
+def _layout(layout: Layout) -> Json:
+    if layout.real:
+        return {"slots": layout.slots, "real": layout.real}
+    if layout.limbs > 1:
+        return {"slots": layout.slots, "limbs": layout.limbs, "bits": layout.base.bit_length() - 1}
+    return {"slots": layout.slots, "digits": layout.each, "base": layout.base}
 
 
 FILES: dict[str, Callable[[], Json]] = {"graph": graph, "parameters": parameters}

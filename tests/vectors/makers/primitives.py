@@ -128,10 +128,12 @@ def kdf_and_digests() -> Json:
         (Tag.SIGN_SHARES, [rng(32), ids[4], rng(60)]),
         (Tag.SIGN_MEMBERS, [rng(32), rng(32), rng(32), rng(32), rng(32), rng(32)]),
     ]
+    rng_of_ckks = Counter("kdf/ckks")
+    of_ckks = _of_ckks(rng_of_ckks, ids)
     number = int.from_bytes(b"abcdefgh", "big")
     alike: list[list[Part]] = [[], [""], [0], [2**64 - 1], [number], ["abcdefgh"], [b"abcdefgh"]]
     alike += [[b"ab", b"c"], [b"a", b"bc"], [b"abc"], ["\u0000", "é", "🙂"], [b"", b""]]
-    listed = [*in_use, *((Tag.CONTEXT, parts) for parts in alike)]
+    listed = [*in_use, *((Tag.CONTEXT, parts) for parts in alike), *of_ckks]
     return {
         "what": "Transcripts, digests and keys (section 2.3) with parts as section 2.4 has them, and with "
         "parts that "
@@ -146,8 +148,27 @@ def kdf_and_digests() -> Json:
             }
             for tag, parts in listed
         ],
-        "keys": [_key(tag, parts, rng) for tag, parts in in_use],
+        "keys": [
+            *(_key(tag, parts, rng) for tag, parts in in_use),
+            *(_key(tag, parts, rng_of_ckks) for tag, parts in of_ckks),
+        ],
     }
+
+
+def _of_ckks(rng: Counter, ids: Sequence[int]) -> list[tuple[Tag, list[Part]]]:
+    return [
+        (Tag.CKKS_SESSION, [rng(32), rng(32), rng(32), rng(3 * 36)]),
+        (Tag.CKKS_SEAL_KEY, [ids[1], ids[5]]),
+        (Tag.CKKS_SEAL_KEY, [ids[5], ids[1]]),
+        (Tag.CKKS_SEAL_DATA, [rng(32), ids[4], ids[0], rng(60)]),
+        (Tag.CKKS_SECRET_KEY, [ids[4]]),
+        (Tag.CKKS_UPLOAD, [rng(32), ids[4], rng(60)]),
+        (Tag.CKKS_SUM, [rng(32), rng(60)]),
+        (Tag.CKKS_FLOODING, [rng(32)]),
+        (Tag.SIGN_CKKS_KEY, [rng(32), rng(32), rng(32), rng(32), ids[4], rng(32)]),
+        (Tag.SIGN_CKKS_SECRET, [rng(32), ids[4], rng(60)]),
+        (Tag.SIGN_CKKS_UPLOAD, [rng(32), ids[4], rng(32)]),
+    ]
 
 
 def _key(tag: Tag, parts: list[Part], rng: Counter) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from secagg.ckks.client import key_statement, secret_statement, upload_statement
 from secagg.crypto import SigningKey, is_signature, verifies_anything
 from secagg.identity import throwaway_identities
 from secagg.masking.derived import (
@@ -45,14 +46,15 @@ def signatures() -> Json:
             {"sid": sid.hex(), **{name: list(ids) for name, ids in sets.items()}},
             members_statement(sid, parameters, context, *sets.values()),
         ),
+        **_of_ckks(Counter("signatures/ckks"), (parameters, roster.digest, context), u),
     }
     made = [
         {"message": name, "u": u, **of, "statement": statement.hex(), "signature": _sign(secret, statement)}
         for name, (of, statement) in statements.items()
     ]
     return {
-        "what": "What is signed (sections 8.2 to 8.5), with the keys of a roster that was made within one "
-        "process.",
+        "what": "What is signed (sections 8.2 to 8.5, 8.9 and 8.10), with the keys of a roster that was made "
+        "within one process.",
         "published": published.ED25519,
         "roster": {
             "digest": roster.digest.hex(),
@@ -64,6 +66,21 @@ def signatures() -> Json:
         "cases": made,
         "not_verifying": list(_not_verifying()),
         "small_order": [key.hex() for key in _small_order_keys() if verifies_anything(key)],
+    }
+
+
+def _of_ckks(rng: Counter, bound: tuple[bytes, bytes, bytes], u: int) -> dict[str, tuple[Json, bytes]]:
+    nonce, c_pk, sid, sealed_key, upload = rng(32), rng(32), rng(32), rng(60), rng(32)
+    return {
+        "advertise-ckks-key": (
+            {"nonce": nonce.hex(), "c_pk": c_pk.hex()},
+            key_statement(*bound, nonce, u, c_pk),
+        ),
+        "share-ckks-key": (
+            {"sid": sid.hex(), "sealed_key": sealed_key.hex()},
+            secret_statement(sid, u, sealed_key),
+        ),
+        "ciphertexts": ({"sid": sid.hex(), "upload": upload.hex()}, upload_statement(sid, u, upload)),
     }
 
 

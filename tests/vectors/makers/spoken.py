@@ -6,6 +6,15 @@ from typing import Any
 
 import msgspec
 
+from secagg.ckks.messages import (
+    AdvertiseCkksKey,
+    Ciphertexts,
+    CiphertextsRequest,
+    Decrypted,
+    DecryptRequest,
+    ShareCkksKey,
+    ShareCkksKeyRequest,
+)
 from secagg.masking.messages import (
     AdvertiseKeys,
     Commitments,
@@ -68,6 +77,7 @@ def messages() -> Json:
         Unmasking({}),
         Unmasking({0: SelfMaskShare(rng(33)), 5: PairKeyShare(rng(33)), MAX_ID: SelfMaskShare(rng(33))}),
         Input([memoryview(rng(4)), memoryview(rng(8))]),
+        *_of_ckks(Counter("messages/ckks")),
     ]
     return {
         "what": "Messages and their bytes (section 2.2): the fields in order, ids as keys of maps as "
@@ -82,6 +92,26 @@ def messages() -> Json:
             for message in listed
         ],
     }
+
+
+def _of_ckks(rng: Counter) -> list[Message]:
+    return [
+        AdvertiseCkksKey(rng(32), b""),
+        AdvertiseCkksKey(rng(32), rng(64)),
+        ShareCkksKeyRequest({}),
+        ShareCkksKeyRequest({u: (rng(32), b"") for u in FORMS}),
+        ShareCkksKeyRequest({u: (rng(32), rng(64)) for u in (0, MAX_ID)}),
+        ShareCkksKey(b"", {}, b""),
+        ShareCkksKey(rng(256), {u: rng(60) for u in (1, 300)}, rng(64)),
+        CiphertextsRequest(0, rng(255), {}, b""),
+        CiphertextsRequest(300, rng(28), {u: rng(60) for u in (1, MAX_ID)}, rng(64)),
+        Ciphertexts(memoryview(rng(11)), rng(32), b""),
+        Ciphertexts(memoryview(rng(256)), rng(32), rng(64)),
+        DecryptRequest(list(FORMS), memoryview(b"")),
+        DecryptRequest([0, 5], memoryview(rng(11))),
+        Decrypted(memoryview(b"")),
+        Decrypted(memoryview(rng(16))),
+    ]
 
 
 def shown(value: Any) -> Any:

@@ -1,0 +1,60 @@
+"""What protects a run: what is filled in, what a scheme would not look at, what a client then insists on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fl.protection import Protection
+from secagg import CKKS, Counts, LocalProtocolError, Masking, Plain, throwaway_identities
+
+VECTORS = {"": Counts(length=3, maximum=9)}
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "against", "kept"),
+    [
+        ({}, Masking, "active", False),
+        ({"adversary": "semi-honest"}, Masking, "semi-honest", False),
+        ({"scheme": "plain"}, Plain, "active", False),
+        ({"scheme": "plain", "batch": 2, "graph": "sparse"}, Plain, "active", False),
+        ({"scheme": "ckks"}, CKKS, "semi-honest", False),
+        ({"scheme": "ckks", "ending": "release"}, CKKS, "semi-honest", False),
+        ({"scheme": "ckks", "ending": "keep"}, CKKS, "semi-honest", True),
+    ],
+    ids=str,
+)
+def test_a_client_of_it_takes_part_in_just_what_it_makes(
+    given: dict[str, Any], kind: type, against: str, kept: bool
+) -> None:
+    protection, (roster, _) = Protection(**given), throwaway_identities(range(5))
+    assert (protection.against, protection.kept) == (against, kept)
+    scheme = protection.for_cohort(5, VECTORS, roster)
+    assert type(scheme) is kind
+    assert protection.policy().accept(scheme.offer(), roster) == scheme
+    assert getattr(scheme, "ending", "release") == ("keep" if kept else "release")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"scheme": "ckks", "corrupt": 1}, "--corrupt is for --scheme masking: it means nothing to ckks"),
+        ({"scheme": "ckks", "dropout": 0.1}, "--dropout is for --scheme masking"),
+        ({"scheme": "ckks", "graph": "sparse"}, "--graph is for --scheme masking"),
+        ({"scheme": "ckks", "threshold": 3}, "--threshold is for --scheme masking"),
+        ({"scheme": "ckks", "batch": 2}, "--batch is for --scheme masking"),
+        ({"ending": "keep"}, "--ending keep is for --scheme ckks: masking has one ending"),
+        ({"ending": "release"}, "--ending release is for --scheme ckks"),
+        ({"scheme": "plain", "ending": "keep"}, "plain has one ending"),
+    ],
+    ids=str,
+)
+def test_what_a_scheme_would_not_look_at_is_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(LocalProtocolError, match=words):
+        Protection(**given)
+
+
+def test_ckks_is_refused_against_an_active_server_in_its_own_words() -> None:
+    with pytest.raises(LocalProtocolError, match="CKKS is not for a server that is active: it decides what"):
+        Protection(scheme="ckks", adversary="active").for_cohort(5, VECTORS, None)
