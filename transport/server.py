@@ -9,7 +9,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -119,7 +118,7 @@ class Cohort:
         """One session with the whole roster; whoever is not there is dropped from it.
 
         deadlines: round -> seconds, instead of those of DEADLINES. watch: called after each round.
-        executor: of threads or processes, in which to unmask; None: threads, one for each core.
+        executor: of processes or threads, in which to unmask; None: here, one thing after the other.
 
         Raises: TooFewClients; RemoteProtocolError where returned shares contradict each other;
         LocalProtocolError if the scheme is for another number of clients, or no such round exists.
@@ -128,19 +127,6 @@ class Cohort:
         if unknown := (deadlines or {}).keys() - limits.keys():
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
         limits |= deadlines or {}
-        if executor is not None:
-            return self._session(scheme, task, limits, watch, executor)
-        with ThreadPoolExecutor(_cores()) as threads:  # none starts before there is work
-            return self._session(scheme, task, limits, watch, threads)
-
-    def _session(
-        self,
-        scheme: Scheme,
-        task: bytes,
-        limits: Mapping[str, float],
-        watch: Watch | None,
-        executor: Executor,
-    ) -> Aggregate:
         session = scheme.server(
             self.roster.clients.keys(), task, roster=self.roster.identities, executor=executor
         )
@@ -232,11 +218,6 @@ class _Staged:
 
     heard: float
     until: float
-
-
-def _cores() -> int | None:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @dataclass
