@@ -259,20 +259,17 @@ class MaskingServer(NeverPickled):
         self._U2 = U2
         self._total = self._zeros()
         shared = sorted(U2)
-        requests = {
-            u: encode(
-                MaskedInputRequest(
-                    shared, {v: self._delivery(v, u) for v in sorted(self._holders(u) & U2 - {u})}
-                )
-            )
-            for u in shared
-        }
+        requests = {u: encode(MaskedInputRequest(shared, self._dealt_to(u))) for u in shared}
         self._sealed = {}
         return requests
 
-    def _delivery(self, dealer: ClientId, holder: ClientId) -> Delivery:
-        committed = self._commitments[dealer][holder] if self._roster is not None else None
-        return Delivery(self._sealed[holder][dealer], committed)
+    def _dealt_to(self, u: ClientId) -> dict[ClientId, Delivery]:
+        """By each dealer in U2."""
+        sealed = self._sealed[u]
+        dealers = sorted(sealed.keys() & self._U2)
+        if self._roster is None:
+            return {v: Delivery(sealed[v], None) for v in dealers}
+        return {v: Delivery(sealed[v], self._commitments[v][u]) for v in dealers}
 
     def _in_whole_batches(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
         """Who can be in the sum; the others count as dropped."""

@@ -209,11 +209,11 @@ def test_a_client_among_a_thousand_took_what_was_aimed_at(
     assert statistics.median(row["client_ms"]) <= client_ms
 
 
-@pytest.mark.parametrize(("graph", "server_s"), [("complete", 25), ("sparse", 3)])
-def test_a_server_of_a_thousand_took_about_what_was_aimed_at(graph: str, server_s: float) -> None:
-    """The aims are missed by a few per cent: docs/benchmarks.md says so, and more would fail here."""
+@pytest.mark.parametrize(("graph", "server_s"), [("complete", 1.05 * 25), ("sparse", 3)])
+def test_a_server_of_a_thousand_took_what_was_aimed_at(graph: str, server_s: float) -> None:
+    """On the complete graph it is measured once, and differs from run to run: 23.9 to 25.9 s were seen."""
     row = only(committed("cost"), clients=1000, graph=graph, adversary="semi-honest")
-    assert statistics.median(row["server_s"]) <= 1.05 * server_s
+    assert statistics.median(row["server_s"]) <= server_s
 
 
 def test_growth_was_measured_as_far_as_is_said() -> None:

@@ -190,6 +190,16 @@ REFUSED: dict[str, tuple[Policy, Masking | CKKS | Plain, str]] = {
         RELEASE,
         "m_min 6; by this client's policy it is 9",
     ),
+    "the ending of CKKS": (
+        replace(TO_CKKS, ending="keep"),
+        RELEASE,
+        "offers that clients release the sum; this client insists that they keep it",
+    ),
+    "the other ending of CKKS": (
+        replace(TO_CKKS, ending="release"),
+        KEEP,
+        "offers that clients keep the sum; this client insists that they release it",
+    ),
     "the cohort, in CKKS": (
         TO_CKKS,
         ckks(2, small_cohort=True),
@@ -241,6 +251,7 @@ TAKEN: dict[str, tuple[Policy, Masking | CKKS | Plain]] = {
     "plain, if it says so": (Policy(schemes=frozenset({"plain"})), PLAIN),
     "CKKS, if it says so": (TO_CKKS, KEEP),
     "CKKS, either ending": (TO_CKKS, RELEASE),
+    "CKKS, the ending it insists on": (replace(TO_CKKS, ending="release"), RELEASE),
     "CKKS with the vectors it names": (replace(TO_CKKS, vectors=VECTORS), KEEP),
     "CKKS with another m_min": (replace(TO_CKKS, m_min=9), ckks(m_min=9)),
 }

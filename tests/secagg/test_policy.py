@@ -451,6 +451,7 @@ def test_every_field_of_a_policy_can_stand_in_a_file() -> None:
         threshold = 8
         m_min = 9
         batch = 5
+        ending = "keep"
         [vectors.update]
         kind = "bounded"
         length = 5
@@ -470,6 +471,7 @@ def test_every_field_of_a_policy_can_stand_in_a_file() -> None:
         threshold=8,
         m_min=9,
         batch=5,
+        ending="keep",
         vectors={"update": MIXED["update"], "weight": MIXED["weight"]},
     )
     assert msgspec.convert({}, Policy) == Policy()
@@ -492,6 +494,8 @@ def test_every_field_of_a_policy_can_stand_in_a_file() -> None:
         *({field: 0.5} for field in ("threshold", "m_min", "batch")),
         {"graph": "ring"},
         {"graph": None},
+        {"ending": "both"},
+        {"ending": 1},
         *({"smallest_cohort": value} for value in (-1, 10**6 + 1, None)),
         {"vectors": {"": {"kind": "bounded", "length": 1}}},
         {"vectors": {"": {"kind": "median", "length": 1}}},

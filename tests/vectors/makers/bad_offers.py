@@ -206,6 +206,8 @@ def of_ckks() -> Iterator[Json]:
     yield case("ckks unsigned, to a client with a roster", listed, good, unsigned, TO_CKKS, 10)
     other = listed | {"roster": bytes(32)}
     yield case("ckks: another roster", listed, other, "bound to another roster", TO_CKKS, 10)
+    words = "offers that clients release the sum; this client insists that they keep it"
+    yield case("ckks: another ending", good, released, words, {**TO_CKKS, "ending": "keep"})
     words = "offers m_min 7; by this client's policy it is 6"
     yield case("ckks: another m_min", good, offer_of_ckks(m_min=7), words, TO_CKKS)
 
