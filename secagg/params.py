@@ -78,21 +78,19 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         """No message is longer, in bytes, but the task: what need be staged, whatever is announced."""
         return 4096 + 256 * self.clients + 8 * sum(spec.length for spec in self.vectors.values())
 
-    def describe_vectors(self) -> list[str]:
+    def describe_vectors(self, *, in_rings: bool = True) -> list[str]:
+        """A line for each. in_rings: say in which ring Z_{2^b} its codes are summed."""
         lines = []
         for name in self.names:
             spec, label = self.vectors[name], name or "(unnamed)"
+            ring = f"; summed in Z_2^{spec.ring_bits(self.clients)}" if in_rings else ""
             if isinstance(spec, Bounded):
                 clip = f", L2 clip {spec.clip:g}" if spec.clip else ""
                 lines.append(
-                    f"{label}: {spec.length} numbers in ±{spec.bound:g}{clip}, {spec.bits} bits each; "
-                    f"summed in Z_2^{spec.ring_bits(self.clients)}"
+                    f"{label}: {spec.length} numbers in ±{spec.bound:g}{clip}, {spec.bits} bits each{ring}"
                 )
             else:
-                lines.append(
-                    f"{label}: {spec.length} integers up to {spec.maximum}, exact; "
-                    f"summed in Z_2^{spec.ring_bits(self.clients)}"
-                )
+                lines.append(f"{label}: {spec.length} integers up to {spec.maximum}, exact{ring}")
         return lines
 
 

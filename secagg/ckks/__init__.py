@@ -200,20 +200,25 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         primes = ", ".join(map(str, ring.prime_bits))
         lines = [
             f"ckks, {self.clients} clients, who {self.ending} the sum",
-            *self.describe_vectors(),
+            *self.describe_vectors(in_rings=False),
             f"ring of degree {ring.degree}, modulus {sum(ring.prime_bits)} bits (primes of {primes}), "
             f"{SECURITY_BITS} bits of security (with SEAL's special prime {ring.modulus_bits} bits), scale "
-            f"2^{np.log2(plan.scale):.1f}; no relinearisation or galois keys",
+            f"2^{np.log2(plan.scale):.1f}; no public, relinearisation or galois key leaves a client",
             f"{plan.ciphertexts} ciphertexts of {ring.ciphertext_bytes} bytes a client: "
             f"{plan.upload_bytes / coordinates:.2f} bytes a coordinate",
         ]
         if self.ending == "keep":
-            lines += ["the sum of all codes is exact, but with probability 2^-40; the server never sees it"]
+            codes = [spec for spec in self.vectors.values() if isinstance(spec, Bounded)]
+            worst = max((1 / spec.levels for spec in codes), default=0.0)
+            lines += [
+                f"a mean is off by {worst:.1e} of the bound at most (the sum of all codes is exact), but with"
+                " probability 2^-40; the server never sees it"
+            ]
         else:
             worst = max((plan.error(name) / self.clients for name in plan.reals), default=0.0)
             lines += [
-                f"the mean is within {worst:.1e} of its bound, but with probability 2^-40; released once, by "
-                f"three clients, flooded: {statistical_security(ring, self.flood_bits):.0f} bits of "
+                f"a mean is off by {worst:.1e} of the bound at most, but with probability 2^-40; released "
+                f"once, by three clients, flooded: {statistical_security(ring, self.flood_bits):.0f} bits of "
                 "statistical security for the key"
             ]
         signed = "keys are signed" if self.roster else "KEYS ARE NOT SIGNED: the server could put in its own"

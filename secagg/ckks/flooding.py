@@ -56,12 +56,18 @@ def from_grid(released: Released) -> NDArray[np.float64]:
 def majority(
     released: Mapping[ClientId, Released], needed: int
 ) -> tuple[Released, Collection[ClientId]] | None:
-    """What at least `needed` clients agree on, and who released something else; None if no so many agree."""
-    for value in released.values():
-        agreeing = {u for u, other in released.items() if _agree(value, other)}
-        if len(agreeing) >= needed:
-            return value, released.keys() - agreeing
-    return None
+    """What most clients agree with, and who does not; None if fewer than `needed` do.
+
+    To agree is to be a step apart at most: of two that each agree with a third, one may be two steps from the
+    other. The third then counts, and nobody is named.
+    """
+    agreeing = {
+        u: {v for v, other in released.items() if _agree(value, other)} for u, value in released.items()
+    }
+    most = max(agreeing, key=lambda u: len(agreeing[u]), default=None)
+    if most is None or len(agreeing[most]) < needed:
+        return None
+    return released[most], released.keys() - agreeing[most]
 
 
 def _agree(a: Released, b: Released) -> bool:

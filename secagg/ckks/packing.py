@@ -137,9 +137,9 @@ def _layout(spec: Spec, clients: int, capacity: int, ending: Ending) -> Layout |
     else:
         half, largest = 0, clients * spec.largest_code
         base = largest + 1
-    each = 0
-    while each < spec.length and largest * sum(base**i for i in range(each + 1)) <= capacity:
-        each += 1
+    each, slot = 0, largest  # the largest slot with one value more
+    while each < spec.length and slot <= capacity:
+        each, slot = each + 1, slot * base + largest
     if each:
         return Layout(spec.length, each=each, base=base, half=half)
     bits = (capacity // clients + 1).bit_length() - 1

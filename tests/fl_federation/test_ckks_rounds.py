@@ -30,7 +30,7 @@ from fl.federation import (
 )
 from fl.models import Description, build, from_vector, to_vector
 from fl.training.local import train
-from secagg import Aggregate, RemoteProtocolError
+from secagg import Aggregate, Policy, RemoteProtocolError
 from transport import RoundReport, TransportError
 from transport.cohort import lay_out_keys
 
@@ -100,7 +100,7 @@ class Federation:
     clients: list[Client]
 
 
-def take_part(u: int, own: Path, endpoint: str, client: Client, absent: int) -> None:
+def take_part(u: int, own: Path, endpoint: str, policy: Policy, client: Client, absent: int) -> None:
     """absent: the session in which this client's connection breaks as it uploads; then it comes back."""
     trainer = LocalTrainer(u, shard(u), "cpu")
 
@@ -115,7 +115,7 @@ def take_part(u: int, own: Path, endpoint: str, client: Client, absent: int) -> 
     while True:
         keys = own / "client.key", own / "server.pub", own / "roster"
         try:
-            with transport.join(endpoint, *keys, policy=CONFIG.protection.policy()) as peer:
+            with transport.join(endpoint, *keys, policy=policy) as peer:
                 while (contribution := peer.contribute(vectors, progress=vanish)) is not None:
                     client.summed.append(contribution.summed)
                     if contribution.result is not None:
@@ -138,7 +138,8 @@ def federate(folder: Path, ending: str, absent: dict[int, int] | None = None) ->
         transport.serve("tcp://127.0.0.1:*", server / "server.key", server / "roster") as cohort,
     ):
         for u, own in enumerate(folders):
-            threads.submit(take_part, u, own, cohort.endpoint, clients[u], (absent or {}).get(u, 0))
+            terms = cohort.endpoint, config.protection.policy()
+            threads.submit(take_part, u, own, *terms, clients[u], (absent or {}).get(u, 0))
         cohort.wait_for_clients(CLIENTS, 60)
 
         def watch(report: RoundReport) -> None:

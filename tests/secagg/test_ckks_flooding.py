@@ -240,6 +240,15 @@ def test_two_that_agree_are_enough_and_two_that_do_not_are_none() -> None:
     assert majority(told([1, 2], [1, 4]), 2) is None
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(([0, 0], [1, 0], [-1, -1]))))
+def test_of_two_honest_ones_that_round_differently_none_is_named_for_a_third(order: Any) -> None:
+    """[0, 0] and [1, 0] are honest. A liar one step on the far side of the first agrees with it alone: it is
+    outvoted by what all three agree with."""
+    value, liars = majority(told(*order), 2) or pytest.fail("no majority")
+    assert value.tolist() == [0, 0]
+    assert not liars
+
+
 def test_three_that_all_differ_are_no_majority() -> None:
     assert majority(told([1], [3], [5]), 2) is None
     assert majority({}, 1) is None

@@ -310,7 +310,7 @@ def test_the_explanation_of_ckks_says_what_it_rests_on(make: Any) -> None:
         "against an honest-but-curious server with no client on its side; not a right sum where a client",
     ):
         assert words in text, words
-    kept = "the sum of all codes is exact, but with probability 2^-40; the server never sees it" in text
+    kept = "(the sum of all codes is exact), but with probability 2^-40; the server never sees it" in text
     released = "three clients, flooded" in text and "bits of statistical security for the key" in text
     assert (kept, released) == ((True, False) if scheme.ending == "keep" else (False, True))
     assert text.endswith("; keys are signed")
