@@ -57,6 +57,7 @@ LIKELY = {
     "ckks/ring.py": ["test_ckks_ring"],
     "ckks/seal.py": ["test_ckks_seal", "test_ckks_session"],
     "inputs.py": ["test_session", "test_ckks_session"],
+    "states.py": ["test_session", "test_client_checks", "test_ckks_session", "test_at_most_once"],
     "graph.py": ["test_graph", "test_params"],
     "prg.py": ["test_prg"],
     "parallel.py": ["test_parallel"],

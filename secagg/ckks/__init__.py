@@ -16,6 +16,7 @@ from secagg.ckks.client import CKKSClient
 from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS
 from secagg.ckks.packing import Ending, Plan, smallest
 from secagg.ckks.ring import SECURITY_BITS, statistical_security
+from secagg.ckks.seal import tenseal
 from secagg.ckks.server import CKKSServer
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
 from secagg.encoding import Bounded, Spec, Vectors, centred, integer, set_exactly
@@ -157,6 +158,7 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         once: Once | None = None,
         rng: Rng = system_rng,
     ) -> CKKSClient:
+        tenseal()  # before anything is promised
         used = identity if self.roster else None
         return CKKSClient(self, u, vectors, rounding_seed=rounding_seed, identity=used, once=once, rng=rng)
 

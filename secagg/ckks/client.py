@@ -24,11 +24,10 @@ from secagg.ckks.messages import (
     ShareCkksKeyRequest,
 )
 from secagg.ckks.packing import pack_residues, residues_of_key, unpack_residues
-from secagg.ckks.seal import Keys, tenseal
+from secagg.ckks.seal import Keys
 from secagg.crypto import (
     AE_OVERHEAD,
     KEY_BYTES,
-    PROTOCOL_VERSION,
     NeverPickled,
     Rng,
     SecretKey,
@@ -36,16 +35,16 @@ from secagg.crypto import (
     digest,
     kdf,
     seal,
-    system_rng,
     transcript,
     unseal,
 )
-from secagg.encoding import Bounded, Clipping, weight_of
+from secagg.encoding import Bounded, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Identity
 from secagg.inputs import checked, clip, encode_inputs
-from secagg.session import Aggregate, Contribute, Once
-from secagg.wire import MAX_ID, Join, Raw, Task, decode, encode
+from secagg.session import Aggregate
+from secagg.states import AwaitingTask, StatefulClient
+from secagg.wire import Raw, Task, decode, encode
 
 if TYPE_CHECKING:
     from secagg.ckks import CKKS
@@ -277,77 +276,25 @@ class AwaitingDecryptRequest(NeverPickled):
         return flood(slots, std, kdf(Tag.CKKS_FLOODING, self.key.K, self.sid, asked))
 
 
-@dataclass(frozen=True, slots=True)
-class _AwaitingTask:
-    pass
+_State = AwaitingTask | AwaitingKeys | AwaitingCiphertextsRequest | AwaitingDecryptRequest
 
 
-_State = _AwaitingTask | AwaitingKeys | AwaitingCiphertextsRequest | AwaitingDecryptRequest
+class CKKSClient(StatefulClient):
+    """One client's side of a CKKS session (`session.ClientSession`)."""
 
-
-class CKKSClient(NeverPickled):
-    """The states behind the interface every scheme shares (`session.ClientSession`).
-
-    result: the sum, once this client has decrypted it, where clients keep it.
-    """
-
-    def __init__(
-        self,
-        parameters: CKKS,
-        u: ClientId,
-        vectors: Contribute,
-        *,
-        rounding_seed: bytes | None = None,
-        identity: Identity | None = None,
-        once: Once | None = None,
-        rng: Rng = system_rng,
-    ) -> None:
-        if not 0 <= u <= MAX_ID:
-            raise LocalProtocolError(f"client id {u} is not in 0..{MAX_ID}")
-        if rounding_seed is not None and len(rounding_seed) < KEY_BYTES:
-            raise LocalProtocolError(f"a rounding seed has at least {KEY_BYTES} secret bytes")
-        parameters.check_roster(identity.roster if identity else None)
-        if identity is not None and identity.u != u:
-            raise LocalProtocolError(f"the identity of client {identity.u} is not that of client {u}")
-        tenseal()  # before anything is promised
-        self._parameters, self._identity = parameters, identity
-        self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
-        self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
-        self._context = b""
-        self._slots = np.empty(0)
-        self._state: _State | None = None
-        self._started = self.done = False
-        self.clipping: dict[str, Clipping] = {}
-        self.result: Aggregate | None = None
-
-    def start(self) -> bytes:
-        if self._started:
-            raise LocalProtocolError("this session has been started before: make a new one")
-        self._started = True
-        self._state = _AwaitingTask()
-        return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
-
-    def receive(self, message: Raw) -> bytes | None:
-        # Taken out first: whatever is raised below, the session is over and its secrets are gone.
-        state, self._state = self._state, None
-        try:
-            return self._step(state, message)
-        except BaseException:
-            self._state, self._slots, self._rounding_seed = None, np.empty(0), b""
-            raise
+    _parameters: CKKS
 
     def _step(self, state: _State | None, message: Raw) -> bytes:
         match state:
-            case _AwaitingTask():
+            case AwaitingTask():
                 return self._take_task(decode(Task, message))
             case AwaitingKeys():
                 self._state, answer = state.share_key(decode(ShareCkksKeyRequest, message))
                 return encode(answer)
             case AwaitingCiphertextsRequest():
-                slots, self._slots = self._slots, np.empty(0)
+                slots = self._take_encoded()
                 self._state, upload = state.encrypt(decode(CiphertextsRequest, message), slots)
-                if self._once is not None:
-                    self._once(self._context)
+                self._leaving()
                 return encode(upload)
             case AwaitingDecryptRequest():
                 self.result, decrypted = state.decrypt(decode(DecryptRequest, message))
@@ -358,7 +305,7 @@ class CKKSClient(NeverPickled):
 
     def _take_task(self, task: Task) -> bytes:
         self._context = digest(Tag.CONTEXT, task.task)
-        self._slots = self._encode(self._vectors(task.task))
+        self._encoded = self._encode(self._vectors(task.task))
         terms = Terms(self._u, self._parameters, self._context, task.nonce, self._identity)
         self._state, key = advertise_key(terms, self._rng)
         return encode(key)

@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING
 
 from secagg.crypto import (
     KEY_BYTES,
-    PROTOCOL_VERSION,
     NeverPickled,
     Rng,
     SecretKey,
     Tag,
     digest,
     seal,
-    system_rng,
     unseal,
 )
-from secagg.encoding import Clipping, pack
+from secagg.encoding import pack
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Identity
 from secagg.inputs import encode_inputs
@@ -56,9 +54,9 @@ from secagg.masking.messages import (
     UnmaskingRequest,
 )
 from secagg.prg import Words, add_masks
-from secagg.session import Aggregate, Contribute, Once
 from secagg.shamir import SHARE_BYTES, is_share, share
-from secagg.wire import MAX_ID, Join, Raw, Task, decode
+from secagg.states import AwaitingTask, StatefulClient
+from secagg.wire import Raw, Task, decode
 from secagg.wire import encode as to_bytes
 
 if TYPE_CHECKING:
@@ -409,13 +407,8 @@ def _check_survivors(session: Session, U3: frozenset[ClientId]) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _AwaitingTask:
-    pass
-
-
 _State = (
-    _AwaitingTask
+    AwaitingTask
     | AwaitingShareKeys
     | AwaitingMaskedInput
     | AwaitingConsistencyCheck
@@ -424,73 +417,22 @@ _State = (
 )
 
 
-class MaskingClient(NeverPickled):
-    """The states behind the interface every scheme shares (`session.ClientSession`).
+class MaskingClient(StatefulClient):
+    """One client's side of a masking session (`session.ClientSession`)."""
 
-    once: called with the context before a masked input leaves; what it raises keeps it here.
-
-    Security: rounding_seed is a secret of this client; two sessions with the same seed and task round
-    alike, and share no mask and no key.
-    """
-
-    def __init__(
-        self,
-        parameters: Masking,
-        u: ClientId,
-        vectors: Contribute,
-        *,
-        rounding_seed: bytes | None = None,
-        identity: Identity | None = None,
-        once: Once | None = None,
-        rng: Rng = system_rng,
-    ) -> None:
-        if not 0 <= u <= MAX_ID:
-            raise LocalProtocolError(f"client id {u} is not in 0..{MAX_ID}")
-        if rounding_seed is not None and len(rounding_seed) < KEY_BYTES:
-            raise LocalProtocolError(f"a rounding seed has at least {KEY_BYTES} secret bytes")
-        parameters.check_roster(identity.roster if identity else None)
-        if identity is not None and identity.u != u:
-            raise LocalProtocolError(f"the identity of client {identity.u} is not that of client {u}")
-        self._parameters, self._identity = parameters, identity
-        self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
-        self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
-        self._context = b""
-        self._x_u: dict[str, Words] = {}
-        self._state: _State | None = None
-        self._started = self.done = False
-        self.clipping: dict[str, Clipping] = {}
-        self.result: Aggregate | None = None
-
-    def start(self) -> bytes:
-        if self._started:
-            raise LocalProtocolError("this session has been started before: make a new one")
-        self._started = True
-        self._state = _AwaitingTask()
-        return to_bytes(Join(PROTOCOL_VERSION, self._parameters.digest()))
-
-    def receive(self, message: Raw) -> bytes | None:
-        # Taken out first: whatever is raised below, the session is over and its secrets are gone.
-        state, self._state = self._state, None
-        try:
-            return self._step(state, message)
-        except BaseException:
-            self._state, self._x_u, self._rounding_seed = None, {}, b""
-            raise
+    _parameters: Masking
 
     def _step(self, state: _State | None, message: Raw) -> bytes:
         match state:
-            case _AwaitingTask():
+            case AwaitingTask():
                 return self._take_task(decode(Task, message))
             case AwaitingShareKeys():
                 self._state, shares = state.share_keys(decode(ShareKeysRequest, message))
                 return to_bytes(shares)
             case AwaitingMaskedInput():
-                x_u, self._x_u = self._x_u, {}
-                self._state, masked = state.mask_input(
-                    decode(MaskedInputRequest, message), x_u, self._parameters.ring_bits()
-                )
-                if self._once is not None:
-                    self._once(self._context)
+                x_u, bits = self._take_encoded(), self._parameters.ring_bits()
+                self._state, masked = state.mask_input(decode(MaskedInputRequest, message), x_u, bits)
+                self._leaving()
                 return to_bytes(masked)
             case AwaitingConsistencyCheck():
                 self._state, checked = state.check(decode(ConsistencyCheckRequest, message))
@@ -505,7 +447,7 @@ class MaskingClient(NeverPickled):
     def _take_task(self, task: Task) -> bytes:
         self._context = digest(Tag.CONTEXT, task.task)
         # Asked for and encoded once, and never again under the same mask.
-        self._x_u, self.clipping = encode_inputs(
+        self._encoded, self.clipping = encode_inputs(
             self._parameters, self._vectors(task.task), self._context, self._rounding_seed
         )
         terms = Terms(self._u, self._parameters, self._context, task.nonce, self._identity)

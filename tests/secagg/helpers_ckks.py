@@ -122,7 +122,7 @@ class Again:
     What it answered to the same messages before, it answers again.
     """
 
-    _HELD = ("_state", "_slots", "_rounding_seed", "done", "result")
+    _HELD = ("_state", "_encoded", "_rounding_seed", "done", "result")
 
     def __init__(self, client: Any) -> None:
         self._client = client

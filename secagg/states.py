@@ -1,0 +1,86 @@
+"""A client that is one state at a time: what the sessions of masking and of CKKS have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from secagg.crypto import KEY_BYTES, PROTOCOL_VERSION, NeverPickled, Rng, system_rng
+from secagg.encoding import Clipping
+from secagg.errors import ClientId, LocalProtocolError
+from secagg.identity import Identity
+from secagg.session import Aggregate, Contribute, Once
+from secagg.wire import MAX_ID, Join, Raw, encode
+
+
+class AwaitingTask:
+    """After Join."""
+
+
+class StatefulClient(NeverPickled, ABC):
+    """States behind the interface every scheme shares (`session.ClientSession`). `_step` is the scheme's.
+
+    once: called with the context before a vector leaves; what it raises keeps it here. result: the sum, where
+    clients learn it.
+
+    Security: rounding_seed is a secret of this client; two sessions with the same seed and task round alike,
+    and share no mask and no key.
+    """
+
+    def __init__(
+        self,
+        parameters: Any,
+        u: ClientId,
+        vectors: Contribute,
+        *,
+        rounding_seed: bytes | None = None,
+        identity: Identity | None = None,
+        once: Once | None = None,
+        rng: Rng = system_rng,
+    ) -> None:
+        if not 0 <= u <= MAX_ID:
+            raise LocalProtocolError(f"client id {u} is not in 0..{MAX_ID}")
+        if rounding_seed is not None and len(rounding_seed) < KEY_BYTES:
+            raise LocalProtocolError(f"a rounding seed has at least {KEY_BYTES} secret bytes")
+        parameters.check_roster(identity.roster if identity else None)
+        if identity is not None and identity.u != u:
+            raise LocalProtocolError(f"the identity of client {identity.u} is not that of client {u}")
+        self._parameters, self._identity = parameters, identity
+        self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
+        self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
+        self._context = b""
+        self._encoded: Any = None
+        self._state: Any = None
+        self._started = self.done = False
+        self.clipping: dict[str, Clipping] = {}
+        self.result: Aggregate | None = None
+
+    def start(self) -> bytes:
+        if self._started:
+            raise LocalProtocolError("this session has been started before: make a new one")
+        self._started = True
+        self._state = AwaitingTask()
+        return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
+
+    def receive(self, message: Raw) -> bytes | None:
+        # Taken out first: whatever is raised below, the session is over and its secrets are gone.
+        state, self._state = self._state, None
+        try:
+            return self._step(state, message)
+        except BaseException:
+            self._state, self._encoded, self._rounding_seed = None, None, b""
+            raise
+
+    @abstractmethod
+    def _step(self, state: Any, message: Raw) -> bytes:
+        """The reply of `state` to the message; the next state is left in `_state`, or `done` is set."""
+
+    def _take_encoded(self) -> Any:
+        """The encoded vectors: once."""
+        encoded, self._encoded = self._encoded, None
+        return encoded
+
+    def _leaving(self) -> None:
+        """To be called before a vector leaves."""
+        if self._once is not None:
+            self._once(self._context)
