@@ -75,7 +75,10 @@ def read_instructions(task: bytes, held: Held | None = None) -> tuple[Instructio
         with torch.device("meta"):  # shapes only: the task decides nothing about memory but by its length
             model = MODELS[description.model](description.shape, description.classes)
         from_vector(model, vector)
-        model.to_empty(device="cpu")
+        # As model.to_empty("cpu"), which imports all of sympy.
+        model.load_state_dict(
+            {name: torch.empty(t.shape, dtype=t.dtype) for name, t in model.state_dict().items()}, assign=True
+        )
         from_vector(model, vector)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RuntimeError, ValueError) as error:
         raise RemoteProtocolError(f"the server's task is not a training round: {error}") from None

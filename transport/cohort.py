@@ -1,4 +1,4 @@
-"""A whole cohort on this machine: one process for each party, started by spawn, none left behind."""
+"""A whole cohort on this machine: one process for each party, with nothing of this one, none left behind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.reduction import DupFd
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +21,7 @@ from typing import Any, Self
 from transport.keys import generate, write_private, write_public
 from transport.roster import sign
 
+STREAMS = (1, 2)  # stdout and stderr
 _STOP_SECONDS = 5.0
 
 
@@ -43,10 +47,21 @@ def lay_out_keys(folder: Path, clients: int) -> tuple[Path, list[Path]]:
 
 
 class LocalProcesses:
-    """Processes that end with this context, whatever ends it; killed outright, it takes them along."""
+    """Processes that end with this context, whatever ends it; killed outright, it takes them along.
 
-    def __init__(self) -> None:
-        self._spawn = multiprocessing.get_context("spawn")
+    A new process has nothing of this one but its arguments, environment and streams. On Linux it is forked
+    from a clean process that has imported the modules called `preload`, those that the first LocalProcesses
+    here names, and does not import them again.
+    """
+
+    def __init__(self, preload: Sequence[str] = ()) -> None:
+        # Elsewhere system libraries do not outlive a fork.
+        self._context: ForkServerContext | SpawnContext = (
+            multiprocessing.get_context("forkserver")
+            if sys.platform == "linux"
+            else multiprocessing.get_context("spawn")
+        )
+        self._context.set_forkserver_preload(["__main__", *preload])
         self._processes: dict[str, multiprocessing.process.BaseProcess] = {}
         self._starter = ThreadPoolExecutor(1)
 
@@ -56,7 +71,8 @@ class LocalProcesses:
         self._starter.submit(self._start, name, target, args).result()
 
     def _start(self, name: str, target: Callable[..., object], args: tuple[Any, ...]) -> None:
-        process = self._spawn.Process(target=_run, args=(name, target, args), name=name, daemon=True)
+        of_run = (name, target, args, dict(os.environ), [_Stream(stream) for stream in STREAMS])
+        process = self._context.Process(target=_run, args=of_run, name=name, daemon=True)
         # Ctrl-C reaches the whole group of processes: the one that started us decides what happens. A new
         # one inherits this mask, and with it is deaf from its first instruction on.
         resource_tracker.ensure_running()  # first: starting it opens the mask again
@@ -99,7 +115,29 @@ class LocalProcesses:
         self._processes.clear()
 
 
-def _run(name: str, target: Callable[..., object], args: tuple[Any, ...]) -> None:
+@dataclass
+class _Stream:
+    """Of this process; for the one that starts, its number there."""
+
+    number: int
+
+    def __reduce__(self) -> tuple[Callable[[], int], tuple[()]]:
+        return DupFd(self.number).detach, ()
+
+
+def _run(
+    name: str,
+    target: Callable[..., object],
+    args: tuple[Any, ...],
+    environment: dict[str, str],
+    streams: Sequence[int],
+) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # where others started the clean process
+    os.environ.clear()
+    os.environ.update(environment)
+    for stream, of_parent in zip(STREAMS, streams, strict=True):
+        os.dup2(of_parent, stream)
+        os.close(of_parent)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         target(*args)

@@ -30,6 +30,7 @@ from transport.cohort import LocalProcesses, lay_out_keys
 
 PARTIES, BASELINE = "parties", "plain"
 START_SECONDS, END_SECONDS = 120.0, 60.0
+PRELOAD = ("fl.federation", "fl.training.local")  # with torch: imported once for all processes
 
 
 def described(
@@ -130,7 +131,7 @@ def train(
     if parties is None:
         simulate(out, config, folder, layout, checkpoint)
         return 0
-    out.say("starting the server and the clients; each loads torch, which takes a moment")
+    out.say("starting the server and the clients, which takes a moment")
     return federation(out, config, folder, *parties, drops, checkpoint.round if checkpoint else 0)
 
 
@@ -210,7 +211,7 @@ def federation(
     done: int,
 ) -> int:
     """Run one training; done: rounds of it before. Returns the server's exit code."""
-    with LocalProcesses() as processes:
+    with LocalProcesses(PRELOAD) as processes:
         here, there = Pipe(duplex=False)
         processes.start("server", server_process, out, config, folder, server, there, done > 0)
         there.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from commands import Ran, is_one_line
 from sklearn import datasets as sklearn_datasets
@@ -127,8 +129,11 @@ def test_a_bundled_set_of_other_numbers_is_damaged(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundled = sklearn_datasets.load_digits()
-    bundled.images, bundled.target = bundled.images[:100], bundled.target[:100]
-    monkeypatch.setattr(sklearn_datasets, "load_digits", lambda: bundled)
+    file = tmp_path / "datasets" / "data" / "digits.csv.gz"
+    file.parent.mkdir(parents=True)
+    np.savetxt(file, np.column_stack([bundled.data, bundled.target])[:100], delimiter=",")
+    spec = spec_from_file_location("sklearn", tmp_path / "__init__.py")
+    monkeypatch.setattr("fl.data.sources.find_spec", {"sklearn": spec}.get)
     assert command.check(Output(), "digits", tmp_path) == 1
     assert "digits is not the published set" in capsys.readouterr().err
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from fl import data
 from fl.data import DataError
@@ -46,6 +47,22 @@ def test_digits_are_whole_scaled_and_split_by_class() -> None:
     everything = held_out + np.bincount(digits.train_y)
     assert np.array_equal(held_out, -(-everything // 4))
     assert np.array_equal(data.load("digits").test_x, digits.test_x)
+
+
+def test_digits_are_those_that_scikit_learn_loads() -> None:
+    digits, bundled = data.load("digits"), load_digits()
+    images = np.concatenate([digits.train_x, digits.test_x])[:, 0] * 16
+    labels = np.concatenate([digits.train_y, digits.test_y])
+    assert sorted(zip(labels, map(bytes, images.astype("u1")), strict=True)) == sorted(
+        zip(bundled.target, map(bytes, bundled.images.astype("u1")), strict=True)
+    )
+
+
+def test_without_scikit_learn_there_are_no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fl.data.sources.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="the digits come with scikit-learn") as raised:
+        data.load("digits")
+    assert raised.value.name == "sklearn"
 
 
 def test_an_unknown_data_set_lists_those_there_are() -> None:

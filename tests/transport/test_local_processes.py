@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import zmq
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from transport.cohort import LocalProcesses, lay_out_keys
 from transport.keys import read_private, read_public
@@ -46,6 +48,19 @@ def fail(message: str) -> None:
 
 def mark() -> str:
     return MARK
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def drawn() -> tuple[bytes, bytes, bytes]:
+    """From the system, from OpenSSL, from libsodium."""
+    return os.urandom(16), X25519PrivateKey.generate().private_bytes_raw(), zmq.curve_keypair()[1]
+
+
+def imported() -> bool:
+    return "colorsys" in sys.modules
 
 
 def deaf_to_ctrl_c() -> bool:
@@ -132,11 +147,42 @@ def test_processes_are_deaf_to_ctrl_c_from_the_beginning_and_this_one_is_not() -
     assert not deaf_to_ctrl_c()
 
 
-def test_processes_start_by_spawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fork would show what this process has changed."""
+def test_processes_have_nothing_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork of it would show what it has changed."""
     monkeypatch.setattr(sys.modules[__name__], "MARK", "changed")
     assert mark() == "changed"
     assert what_one_says(mark) == "as imported"
+
+
+def test_but_its_environment_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert what_one_says(environment) == dict(os.environ)
+    monkeypatch.setenv("SECAGG_MARK", "set")
+    assert what_one_says(environment)["SECAGG_MARK"] == "set"  # type: ignore[index]
+    monkeypatch.delenv("SECAGG_MARK")
+    assert what_one_says(environment) == dict(os.environ)
+
+
+def test_no_two_draw_the_same_secrets() -> None:
+    """As those would that began with the state of one generator."""
+    for generator in zip(*(what_one_says(drawn) for _ in range(3)), strict=True):  # type: ignore[call-overload]
+        assert len(set(generator)) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_what_is_preloaded_is_imported_once() -> None:
+    """In a process of its own: only the first LocalProcesses of a process says what is."""
+    program = (
+        "import sys; from multiprocessing import Pipe; from transport.cohort import LocalProcesses\n"
+        "from test_local_processes import imported, say\n"
+        "if __name__ == '__main__':\n"
+        "    with LocalProcesses(['colorsys']) as processes:\n"
+        "        here, there = Pipe()\n"
+        "        processes.start('one', say, there, imported)\n"
+        "        print('colorsys' in sys.modules, here.recv())\n"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=True)
+    assert ran.stdout == "False True\n"
 
 
 # Folders
