@@ -87,7 +87,8 @@ class LocalClients:
 
     def _one(self, model: nn.Module, plan: LocalPlan, u: int, seed: int, tap: Tap | None) -> LocalResult:
         own = self._shares[u].to(self._x.device)
-        return train(model, self._x[own], self._y[own], plan, seed, u=u, tap=tap, counting=False)
+        x, y = self._x.index_select(0, own), self._y.index_select(0, own)
+        return train(model, x, y, plan, seed, u=u, tap=tap, counting=False)
 
     @torch.no_grad()
     def _correct(self, model: nn.Module, plan: LocalPlan, ids: Sequence[int]) -> dict[int, int]:
