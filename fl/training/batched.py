@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from fl.batchnorm import stateful_call
 from fl.plan import LocalPlan
+from fl.training.dense import flattened, is_written_out, sgd_step
 from fl.training.local import (
     GRADIENT_CHUNK,
     LocalResult,
@@ -109,8 +110,10 @@ class _Stack:
 
         self.parameters = {name: stacked(tensor) for name, tensor in self.base.named_parameters()}
         self.buffers = {name: stacked(tensor) for name, tensor in self.base.named_buffers()}
-        self._start = {name: tensor.clone() for name, tensor in self.parameters.items()}
-        self._velocity = {name: torch.zeros_like(tensor) for name, tensor in self.parameters.items()}
+        each = self.parameters.values()
+        self._start = [tensor.clone() for tensor in each] if self.plan.proximal else []
+        self._velocity = [torch.zeros_like(tensor) for tensor in each] if self.plan.momentum else []
+        self._written_out = is_written_out(self.base, self.plan)
         some = next(iter(self.parameters.values()))
         self._loss = torch.zeros(self.clients, dtype=number_type(self.plan), device=some.device)
         self._seen = torch.zeros_like(self._loss)
@@ -142,16 +145,17 @@ class _Stack:
     def step(self, x: torch.Tensor, y: torch.Tensor, own: Sequence[torch.Tensor]) -> None:
         """Of the first len(own) clients: own[k] are the examples of client k."""
         k, plan = len(own), self.plan
+        if self._written_out:
+            self._written_out_step(x, y, own)
+            return
         gradients = self._gradient(x, y, own)
         self._gradients = gradients
         if plan.algorithm == "fedsgd":
             return
-        names = list(self.parameters)
-        parameters = [self.parameters[name][:k] for name in names]
-        velocity = [self._velocity[name][:k] for name in names]
-        along = [gradients[name] for name in names]
+        parameters, velocity = self._of_first(k)
+        along = [gradients[name] for name in self.parameters]
         if plan.proximal:
-            apart = torch._foreach_sub(parameters, [self._start[name][:k] for name in names])
+            apart = torch._foreach_sub(parameters, [start[:k] for start in self._start])
             torch._foreach_add_(along, apart, alpha=plan.proximal)
         if plan.momentum:
             torch._foreach_mul_(velocity, plan.momentum)
@@ -159,12 +163,31 @@ class _Stack:
             along = velocity
         torch._foreach_add_(parameters, along, alpha=-plan.lr)
 
+    def _of_first(self, k: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """(parameters, velocity) of the first k clients."""
+        return [p[:k] for p in self.parameters.values()], [v[:k] for v in self._velocity]
+
+    def _padded(self, own: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(own as (k, B), which of it counts as (k, B) of 0 and 1, how much of it as (k,)), on the device."""
+        on = self._loss.device
+        sizes = torch.tensor([len(batch) for batch in own])
+        examples = nn.utils.rnn.pad_sequence(list(own), batch_first=True)
+        counted = torch.arange(examples.shape[1]) < sizes[:, None]
+        return examples.to(on), counted.to(on, self._loss.dtype), sizes.to(on, self._loss.dtype)
+
+    def _written_out_step(self, x: torch.Tensor, y: torch.Tensor, own: Sequence[torch.Tensor]) -> None:
+        examples, counted, sizes = self._padded(own)
+        some = flattened(self.base, inputs(x.index_select(0, examples.flatten()), self.plan))
+        labels = y.index_select(0, examples.flatten()).view_as(examples)
+        weight = counted / sizes[:, None]
+        parameters, velocity = self._of_first(len(own))
+        some = some.view(*examples.shape, -1)
+        self._loss[: len(own)] += sgd_step(parameters, velocity, some, labels, weight, self.plan) * sizes
+        self._seen[: len(own)] += sizes
+
     def _gradient(self, x: torch.Tensor, y: torch.Tensor, own: Sequence[torch.Tensor]) -> Tensors:
         """Of each one's mean loss over its examples; what pads a shorter batch is not counted."""
-        k, sizes = len(own), torch.tensor([len(batch) for batch in own])
-        examples = nn.utils.rnn.pad_sequence(list(own), batch_first=True).to(x.device)
-        counted = (torch.arange(examples.shape[1]) < sizes[:, None]).to(x.device, self._loss.dtype)
-        sizes = sizes.to(x.device, self._loss.dtype)
+        k, (examples, counted, sizes) = len(own), self._padded(own)
         gradients: Tensors = {}
         # A batch is taken at once, a whole shard in chunks, as the other path takes it.
         at_once = GRADIENT_CHUNK if self.plan.algorithm == "fedsgd" else examples.shape[1]

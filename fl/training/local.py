@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from fl.batchnorm import mixes_examples
 from fl.config import ConfigError
 from fl.plan import LocalPlan
+from fl.training.dense import flattened, is_written_out, sgd_step
 
 EVALUATION_BATCH = 256  # examples: a few times faster than 1024, whose activations leave the caches
 GRADIENT_CHUNK = 64  # examples of a whole shard's gradient that are taken at once
@@ -145,36 +146,20 @@ def train(
     Raises: Diverged; ConfigError for a tap on a model whose examples have no gradients of their own.
     """
     trained, x = laid_out(prepared(model, x, plan), inputs(x, plan))
-    parameters = list(trained.parameters())
     received = flat(trained)
-    start = [p.detach().clone() for p in parameters] if plan.proximal else []
     correct = measure(trained, x, y)[0] if counting else 0
-    velocity = [torch.zeros_like(p) for p in parameters] if plan.momentum else []
+    sgd = _SGD(trained, plan)
     total, seen = torch.zeros((), device=x.device, dtype=number_type(plan)), 0
     with computing(x.device, plan):
         for step, batch in enumerate(batches(len(y), plan, seed)):
             batch = batch.to(x.device)
             if tap is not None:
                 tap.step(u, step, batch.cpu().numpy(), per_example(trained, x[batch], y[batch]))
-            whole = plan.algorithm == "fedsgd"
-            loss, gradients = _gradients(trained, parameters, x, y, batch, whole_shard=whole)
-            total += loss * len(batch)
+            total += sgd.step(x, y, batch) * len(batch)
             seen += len(batch)
-            if whole:
-                break
-            # torch.optim.SGD, written out: importing it costs each client process a second.
-            with torch.no_grad():
-                if plan.proximal:
-                    apart = torch._foreach_sub(parameters, start)
-                    torch._foreach_add_(gradients, apart, alpha=plan.proximal)
-                if plan.momentum:
-                    torch._foreach_mul_(velocity, plan.momentum)
-                    torch._foreach_add_(velocity, gradients)
-                    gradients = velocity
-                torch._foreach_add_(parameters, gradients, alpha=-plan.lr)
     after = flat(trained)
     if plan.algorithm == "fedsgd":
-        gradient = torch.cat([g.flatten() for g in gradients])
+        gradient = torch.cat([g.flatten() for g in sgd.gradients])
         upload = torch.cat([gradient, (after - received)[len(gradient) :]])
     else:
         upload = after if plan.algorithm == "fedavg-weights" else after - received
@@ -184,24 +169,51 @@ def train(
     return result
 
 
-def _gradients(
-    trained: nn.Module,
-    parameters: list[nn.Parameter],
-    x: torch.Tensor,
-    y: torch.Tensor,
-    batch: torch.Tensor,
-    *,
-    whole_shard: bool,
+class _SGD:
+    """torch.optim.SGD, written out: importing it costs each client process a second. For fedsgd a step only
+    leaves the whole shard's `gradients`.
+    """
+
+    def __init__(self, model: nn.Module, plan: LocalPlan) -> None:
+        self._model, self._plan = model, plan
+        self._parameters = list(model.parameters())
+        self._velocity = [torch.zeros_like(p) for p in self._parameters] if plan.momentum else []
+        self._start = [p.detach().clone() for p in self._parameters] if plan.proximal else []
+        self._written_out = is_written_out(model, plan)
+        self.gradients: list[torch.Tensor] = []
+
+    def step(self, x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        """Take a step on the examples `batch` of x and y. Returns their mean loss before it."""
+        plan, parameters = self._plan, self._parameters
+        if plan.algorithm == "fedsgd":
+            loss, self.gradients = _in_chunks(self._model, parameters, x, y, batch)
+            return loss
+        x, y = x.index_select(0, batch), y.index_select(0, batch)  # several times as fast as x[batch]
+        if self._written_out:
+            each = x.new_full(y.shape, 1 / len(y))
+            return sgd_step(parameters, self._velocity, flattened(self._model, x), y, each, plan)
+        loss = cross_entropy(self._model(x), y)
+        gradients = list(torch.autograd.grad(loss, parameters))
+        with torch.no_grad():
+            if plan.proximal:
+                apart = torch._foreach_sub(parameters, self._start)
+                torch._foreach_add_(gradients, apart, alpha=plan.proximal)
+            if plan.momentum:
+                torch._foreach_mul_(self._velocity, plan.momentum)
+                torch._foreach_add_(self._velocity, gradients)
+                gradients = self._velocity
+            torch._foreach_add_(parameters, gradients, alpha=-plan.lr)
+        return loss.detach()
+
+
+def _in_chunks(
+    model: nn.Module, parameters: list[nn.Parameter], x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """(mean loss of the batch, its gradient), in chunks where it is a whole shard's."""
-    if not whole_shard:
-        # index_select: x[batch] is the same, and takes several times as long
-        loss = cross_entropy(trained(x.index_select(0, batch)), y.index_select(0, batch))
-        return loss.detach(), list(torch.autograd.grad(loss, parameters))
+    """(mean loss of the batch, its gradient), some examples at once."""
     gradients = [torch.zeros_like(p) for p in parameters]
     total = gradients[0].new_zeros(())
     for chunk in batch.split(GRADIENT_CHUNK):
-        loss = cross_entropy(trained(x[chunk]), y[chunk], reduction="sum") / len(batch)
+        loss = cross_entropy(model(x[chunk]), y[chunk], reduction="sum") / len(batch)
         torch._foreach_add_(gradients, torch.autograd.grad(loss, parameters))
         total += loss.detach()
     return total, gradients
