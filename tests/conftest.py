@@ -1,6 +1,12 @@
-"""One hypothesis profile for the suite: the machines of CI are slow, and the laws do not mind."""
+"""One hypothesis profile for the suite: the machines of CI are slow, and the laws do not mind. One thread for
+each of its processes: pytest has one on every core, and more would wait for one another.
+"""
 
 from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when numpy or torch is imported
 
 from hypothesis import HealthCheck, settings
 
