@@ -6,7 +6,9 @@ called, so that help and the commands without training never load torch.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -93,6 +95,8 @@ app = _new_app("Secure aggregation for federated learning.", EPILOG)
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command line, by default the process's own; returns the exit code."""
     out = Output()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind then either
     try:
         code = app(args=args, prog_name="secagg", obj=out, standalone_mode=False)
         if code != INTERRUPTED:  # what typer makes of Ctrl-C inside a command

@@ -25,7 +25,7 @@ def digits(_root: Path) -> Dataset:
     # The file that sklearn.datasets.load_digits reads: importing that takes a second, in every process.
     found = find_spec("sklearn")
     if found is None or found.origin is None:
-        raise ModuleNotFoundError("the digits come with scikit-learn", name="sklearn")
+        raise DataError("the digits come with scikit-learn: pip install 'secagg[fl]'")
     rows = np.loadtxt(Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     x = (rows[:, :-1] / 16).astype(np.float32).reshape(-1, 1, 8, 8)
     y = rows[:, -1].astype(np.int64)

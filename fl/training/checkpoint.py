@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from fl.data.files import write_atomically
 
 FILE = "checkpoint.bin"
 VERSION = 1
+DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="checkpoint", fo
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the folder's checkpoint."""
+    """Replace the folder's checkpoint: SHA-256 of what follows, and that."""
     stored = _Stored(
         VERSION,
         checkpoint.run,
@@ -51,20 +53,26 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         {name: kept.astype("<f8").tobytes() for name, kept in checkpoint.memory.items()},
         checkpoint.rest,
     )
-    write_atomically(folder / FILE, msgspec.msgpack.encode(stored))
+    content = msgspec.msgpack.encode(stored)
+    write_atomically(folder / FILE, sha256(content).digest() + content)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Raises: ConfigError where there is none, or it is damaged."""
     path = folder / FILE
     try:
-        stored = msgspec.msgpack.decode(path.read_bytes(), type=_Stored)
-        parameters = np.frombuffer(stored.parameters, "<f8")
-        memory = {name: np.frombuffer(kept, "<f8") for name, kept in stored.memory.items()}
+        written = path.read_bytes()
     except OSError as error:
         raise ConfigError(
             f"{path} is not readable ({error.strerror}): a run leaves one after its first round"
         ) from error
+    digest, content = written[:DIGEST_BYTES], written[DIGEST_BYTES:]
+    if sha256(content).digest() != digest:
+        raise ConfigError(f"{path} is not as it was written: begin the run anew, with --force")
+    try:
+        stored = msgspec.msgpack.decode(content, type=_Stored)
+        parameters = np.frombuffer(stored.parameters, "<f8")
+        memory = {name: np.frombuffer(kept, "<f8") for name, kept in stored.memory.items()}
     except (msgspec.MsgspecError, ValueError) as error:
         raise ConfigError(f"{path} is damaged ({error}): begin the run anew, with --force") from error
     if stored.version != VERSION:

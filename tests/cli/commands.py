@@ -61,6 +61,10 @@ class Command:
         """Ctrl-C, which reaches every process of the group."""
         os.killpg(self._process.pid, signal.SIGINT)
 
+    def terminate(self) -> None:
+        """`kill`, which reaches the leader alone."""
+        os.kill(self._process.pid, signal.SIGTERM)
+
     def end(self) -> Ran:
         """Wait for the end, and check that no process is left."""
         try:

@@ -156,6 +156,15 @@ def test_ctrl_c_ends_every_process_and_leaves_nothing(tmp_path: Path, moment: st
     assert list(tmp_path.iterdir()) == []
 
 
+def test_so_does_a_request_to_end(tmp_path: Path) -> None:
+    command = Command("demo", "--clients", "4", "--length", "5000000", env={"TMPDIR": str(tmp_path)})
+    command.line_with("share-keys: ")
+    command.terminate()
+    ran = command.end()
+    assert (ran.code, ran.err) == (130, "error: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("args", [["--help"], ["demo", "--help"], ["keys", "--help"], ["serve", "--help"]])
 def test_help_imports_nothing_heavy(without_torch: dict[str, str], args: list[str]) -> None:
     ran = secagg(*args, env=without_torch)
