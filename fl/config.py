@@ -58,9 +58,11 @@ class ConfigError(ValueError):
     """The description of a run is not usable. The message names the key, the file and what would do."""
 
 
-def _of(panel: str, help: str, **limits: Any) -> Meta:
-    """The limits of a field, with what the command line says of it: its flag is made from this."""
-    return Meta(description=help, extra={"panel": panel}, **limits)
+def _of(panel: str, help: str, *, unset: str = "", **limits: Any) -> Meta:
+    """The limits of a field, with what the command line says of it: its flag is made from this. unset: what
+    None stands for.
+    """
+    return Meta(description=help, extra={"panel": panel, "unset": unset}, **limits)
 
 
 COHORT, DATA, TRAINING, SERVER, PROTECTION = (
@@ -82,7 +84,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     clients: Annotated[int, _of(COHORT, "Clients, N.", ge=1, le=10_000)] = 8
     sample: (
-        Annotated[int, _of(COHORT, "Clients of each round, K: 10, or 0.1 of all.", ge=1, le=10_000)]
+        Annotated[
+            int, _of(COHORT, "Clients of each round, K: 10, or 0.1 of all.", unset="all", ge=1, le=10_000)
+        ]
         | Annotated[float, Meta(gt=0, lt=1)]
         | None
     ) = None
@@ -130,18 +134,37 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         | None
     ) = None
     validation: (
-        Annotated[float, _of(DATA, "Share of the training data that the server keeps.", ge=0, le=0.5)] | None
+        Annotated[
+            float,
+            _of(
+                DATA,
+                "Share of the training data that the server keeps.",
+                unset="0.1 with --until-accuracy, else none",
+                ge=0,
+                le=0.5,
+            ),
+        ]
+        | None
     ) = None
-    """For what the server decides, never the test set. None: a tenth if something is decided by it."""
+    """For what the server decides, never the test set."""
     damage: (
         Annotated[str, _of(DATA, "What is wrong with some clients' data: noise, missing, labels.")] | None
     ) = None
     damage_level: Annotated[float, _of(DATA, "How wrong.", gt=0, le=1)] = 0.3
     damaged: Annotated[float, _of(DATA, "Share of the clients with damaged data.", ge=0, le=1)] = 0.3
     max_examples: (
-        Annotated[int, _of(DATA, "Largest weight of a client, public.", ge=1, le=2**31 - 1)] | None
+        Annotated[
+            int,
+            _of(
+                DATA,
+                "Largest weight of a client, public.",
+                unset="--examples-per-client, else all training examples",
+                ge=1,
+                le=2**31 - 1,
+            ),
+        ]
+        | None
     ) = None
-    """None: examples_per_client if that is given, else the data set's number of training examples."""
 
     model: Annotated[str, _of(TRAINING, "See `secagg list models`.")] = "cnn"
     algorithm: Annotated[
@@ -182,26 +205,49 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     server_tau: Annotated[float, _of(SERVER, "Of adam and yogi: how adaptive.", gt=0, le=10)] = 1e-3
 
     scheme: Annotated[str, _of(PROTECTION, "masking, ckks or plain.")] = "masking"
-    adversary: Annotated[str, _of(PROTECTION, "What the server may do: active or semi-honest.")] | None = None
-    """None: the worse that the scheme withstands: ckks only looks."""
+    adversary: (
+        Annotated[
+            str,
+            _of(
+                PROTECTION,
+                "What the server may do: active or semi-honest.",
+                unset="active; with ckks semi-honest",
+            ),
+        ]
+        | None
+    ) = None
     ending: (
         Annotated[
-            str, _of(PROTECTION, "With ckks: release the sum to the server, or keep it among the clients.")
+            str,
+            _of(
+                PROTECTION,
+                "With ckks: release the sum to the server, or keep it among the clients.",
+                unset="release",
+            ),
         ]
         | None
     ) = None
     corrupt: (
-        Annotated[int, _of(PROTECTION, "Clients assumed on the server's side: 2, or 0.1.", **_CLIENTS)]
+        Annotated[
+            int,
+            _of(PROTECTION, "Clients assumed on the server's side: 2, or 0.1.", unset="0.1", **_CLIENTS),
+        ]
         | Annotated[float, Meta(**_SHARE)]
         | None
     ) = None
-    """None: a tenth."""
     dropout: (
-        Annotated[int, _of(PROTECTION, "Clients that a session may lose: 2, or 0.3.", **_CLIENTS)]
+        Annotated[
+            int,
+            _of(
+                PROTECTION,
+                "Clients that a session may lose: 2, or 0.3.",
+                unset="0.3, or what can be",
+                **_CLIENTS,
+            ),
+        ]
         | Annotated[float, Meta(**_SHARE)]
         | None
     ) = None
-    """None: three tenths, or what is possible."""
     graph: Annotated[str, _of(PROTECTION, "Who deals shares to whom: complete, sparse, auto (by size).")] = (
         "auto"
     )

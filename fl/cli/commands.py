@@ -11,21 +11,15 @@ import typer
 
 from fl.cli import app
 from fl.cli.options import (
-    AdversaryName,
-    Batch,
+    PROTECTION,
+    WHOLE_RUN,
     Bits,
-    Corrupt,
-    Dropout,
     Drops,
-    EndingName,
     Force,
-    GraphName,
     RosterKey,
-    SchemeName,
-    SmallCohort,
     Threshold,
     given,
-    takes_config,
+    takes,
 )
 
 
@@ -48,6 +42,7 @@ def _list(
 
 
 @app.command("demo")
+@takes(PROTECTION)
 def _demo(
     ctx: typer.Context,
     clients: Annotated[int, typer.Option(help="Client processes.")] = 8,
@@ -55,16 +50,8 @@ def _demo(
     bits: Bits = 16,
     threshold: Threshold = None,
     drop: Drops = None,
-    scheme: SchemeName = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the clients' vectors; of no key and no mask.")] = 0,
     show: Annotated[int, typer.Option(help="The client whose words are shown.")] = 0,
-    adversary: AdversaryName = None,
-    ending: EndingName = None,
-    corrupt: Corrupt = None,
-    dropout: Dropout = None,
-    graph: GraphName = None,
-    batch: Batch = None,
-    small_cohort: SmallCohort = False,
 ) -> None:
     """Tell the protocol round by round: one secure sum of vectors, in processes of their own."""
     from fl.cli.demo import Demo, run
@@ -76,7 +63,7 @@ def _demo(
 
 
 @app.command("train")
-@takes_config
+@takes(WHOLE_RUN)
 def _train(
     ctx: typer.Context,
     config: Annotated[Path | None, typer.Option(help="Run description, .toml or .json.")] = None,
@@ -102,6 +89,7 @@ def _train(
 
 
 @app.command("serve")
+@takes(PROTECTION)
 def _serve(
     ctx: typer.Context,
     config: Annotated[Path | None, typer.Option(help="Train as this .toml or .json describes.")] = None,
@@ -111,13 +99,6 @@ def _serve(
     clip: Annotated[float | None, typer.Option(help="Largest L2 norm of a vector.")] = None,
     max_weight: Annotated[int | None, typer.Option(help="Clients give weights from 1 to this.")] = None,
     threshold: Threshold = None,
-    scheme: SchemeName = None,
-    adversary: AdversaryName = None,
-    ending: EndingName = None,
-    corrupt: Corrupt = None,
-    dropout: Dropout = None,
-    graph: GraphName = None,
-    batch: Batch = None,
     bind: Annotated[
         str, typer.Option(help="Address to listen on; a port of * takes a free one.")
     ] = "tcp://*:5555",
@@ -131,7 +112,6 @@ def _serve(
     out: Annotated[
         Path | None, typer.Option(help="The mean, or the run's folder.", show_default="mean.npy, runs/serve")
     ] = None,
-    small_cohort: SmallCohort = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the training in --out where it was stopped.")
     ] = False,

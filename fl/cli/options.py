@@ -13,6 +13,9 @@ import typer
 from click.core import ParameterSource
 
 from fl.config import RunConfig
+from fl.protection import Protection
+
+Command = Callable[..., int | None]
 
 
 def given(ctx: typer.Context, fields: Iterable[str]) -> dict[str, Any]:
@@ -34,52 +37,7 @@ def count_or_fraction(text: str) -> int | float:
         ) from None
 
 
-# What protects a run: the fields of fl.protection.Protection.
-
-SchemeName = Annotated[str | None, typer.Option(help="masking, ckks or plain.", show_default="masking")]
-AdversaryName = Annotated[
-    str | None,
-    typer.Option(
-        help="What the server may do: active or semi-honest.", show_default="active; ckks: semi-honest"
-    ),
-]
-EndingName = Annotated[
-    str | None,
-    typer.Option(
-        help="With ckks: release the sum to the server, or keep it among the clients.", show_default="release"
-    ),
-]
-Corrupt = Annotated[
-    float | None,
-    typer.Option(
-        metavar="N|FRACTION",
-        help="Clients assumed on the server's side: 2, or 0.1.",
-        show_default="0.1",
-        parser=count_or_fraction,
-    ),
-]
-Dropout = Annotated[
-    float | None,
-    typer.Option(
-        metavar="N|FRACTION",
-        help="Clients that a session may lose.",
-        show_default="0.3 or what can be",
-        parser=count_or_fraction,
-    ),
-]
-GraphName = Annotated[
-    str | None,
-    typer.Option(help="Who deals shares to whom: complete, sparse, auto (by size).", show_default="auto"),
-]
 Threshold = Annotated[int | None, typer.Option(help="Clients needed.", show_default="half and one more")]
-Batch = Annotated[
-    int | None,
-    typer.Option(min=0, help="Sum by whole batches of so many clients, by id.", show_default="none"),
-]
-SmallCohort = Annotated[bool, typer.Option("--small-cohort", help="Allow 1 or 2 clients: for experiments.")]
-
-# What is summed, and by whom.
-
 Bits = Annotated[int, typer.Option(help="Bits of a coordinate, 2 to 32.")]
 Drops = Annotated[
     list[str] | None,
@@ -95,25 +53,35 @@ RosterKey = Annotated[
 ]
 
 
-# Of a whole run: a flag for every field of its description.
+# Of a run: a flag for every field of its description.
+
+WHOLE_RUN = RunConfig.__struct_fields__
+PROTECTION = tuple(name for name in Protection.__dataclass_fields__ if name in WHOLE_RUN)
 
 
-def takes_config(command: Callable[..., int]) -> Callable[..., int]:
-    """The command, with a flag for every field of RunConfig, as the field describes itself. They stand in
-    the context alone, where `given` finds them.
+def takes(names: Iterable[str]) -> Callable[[Command], Command]:
+    """The command, with a flag for each of these fields of RunConfig, as the field describes itself. They
+    stand in the context alone, where `given` finds them.
     """
-    own = list(inspect.signature(command, eval_str=True).parameters.values())
-
-    def run(ctx: typer.Context, **values: Any) -> int:
-        return command(ctx, **{parameter.name: values[parameter.name] for parameter in own[1:]})
-
     hints = get_type_hints(RunConfig, include_extras=True)
-    fields = [_flag(field, hints[field.name]) for field in msgspec.structs.fields(RunConfig)]
-    parameters = [own[0], *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own[1:])]
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = inspect.Signature([*parameters, *fields], return_annotation=int)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in (*parameters, *fields)} | {"return": int}
-    return run
+    flags = [
+        _flag(field, hints[field.name]) for field in msgspec.structs.fields(RunConfig) if field.name in names
+    ]
+
+    def with_flags(command: Command) -> Command:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())
+
+        def run(ctx: typer.Context, **values: Any) -> int | None:
+            return command(ctx, **{parameter.name: values[parameter.name] for parameter in own[1:]})
+
+        keywords = (parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own[1:])
+        parameters = [own[0], *keywords, *flags]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return with_flags
 
 
 def _flag(field: msgspec.structs.FieldInfo, hint: Any) -> inspect.Parameter:
@@ -132,9 +100,10 @@ def _flag(field: msgspec.structs.FieldInfo, hint: Any) -> inspect.Parameter:
     if kinds == {int, float}:
         options |= {"parser": count_or_fraction, "metavar": "N|FRACTION"}
     kind = float if float in kinds else kinds.pop()
-    if field.default is not None:
+    default = said.extra["unset"] if field.default is None else field.default
+    if default != "":
         options["show_default"] = False
-        options["help"] += f" [dim]\\[default: {field.default}][/dim]"
+        options["help"] += f" [dim]\\[default: {default}][/dim]"
     annotation = Annotated[kind | None, typer.Option(**options)]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
