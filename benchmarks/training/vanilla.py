@@ -41,8 +41,8 @@ DEALT = {
         "lfw": {"iid": 1},
     },
     "full": {
-        "mnist": {"shards": 3, "iid": 1},
-        "fashion-mnist": {"shards": 3, "iid": 1},
+        "mnist": {"shards": 3, "iid": 3},
+        "fashion-mnist": {"shards": 3, "iid": 3},
         "cifar-10": {"shards": 3, "iid": 3},
         "lfw": {"iid": 3},
     },
