@@ -19,6 +19,7 @@ from fl.cli.options import (
     RosterKey,
     Threshold,
     given,
+    protection_of,
     takes,
 )
 
@@ -55,7 +56,6 @@ def _demo(
 ) -> None:
     """Tell the protocol round by round: one secure sum of vectors, in processes of their own."""
     from fl.cli.demo import Demo, run
-    from fl.cli.serve import protection_of
     from fl.protection import Protection
 
     protection = protection_of(given(ctx, Protection.__dataclass_fields__))
@@ -161,6 +161,10 @@ def _join(
     batch: Annotated[
         int | None, typer.Option(min=2, help="Be summed by whole batches of so many clients, or not at all.")
     ] = None,
+    ending: Annotated[
+        str | None,
+        typer.Option(help="With ckks: insist that the sum is released, or kept.", show_default="either"),
+    ] = None,
     patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     out: Annotated[
@@ -170,8 +174,17 @@ def _join(
     force: Force = False,
 ) -> None:
     """Take part in a federation over a network, with a vector or with data to train on."""
-    from fl.cli.join import run
+    from fl.cli.join import policy_of, run
 
+    rules = policy_of(
+        policy,
+        roster,
+        allow=allow or [],
+        semi_honest=semi_honest,
+        smallest_cohort=smallest_cohort,
+        batch=batch,
+        ending=ending,
+    )
     run(
         ctx.obj,
         connect,
@@ -182,11 +195,7 @@ def _join(
         server=server,
         roster=roster,
         roster_key=roster_key,
-        policy_file=policy,
-        allow=allow or [],
-        semi_honest=semi_honest,
-        smallest_cohort=smallest_cohort,
-        batch=batch,
+        policy=rules,
         patience=patience,
         device=device,
         out_path=out,

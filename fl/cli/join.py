@@ -19,6 +19,7 @@ import numpy as np
 import transport
 from fl.cli import exit_code
 from fl.cli.drops import Killer
+from fl.cli.options import check_choices
 from fl.cli.output import Output
 from fl.cli.report import THREAT_MODEL
 from fl.cli.rounds import FIRST_ROUND, METRICS
@@ -50,11 +51,7 @@ def run(
     server: Path,
     roster: Path | None,
     roster_key: Path | None,
-    policy_file: Path | None,
-    allow: Sequence[str],
-    semi_honest: bool,
-    smallest_cohort: int | None,
-    batch: int | None,
+    policy: Policy,
     patience: float,
     device: str,
     out_path: Path | None,
@@ -63,24 +60,9 @@ def run(
     """Contribute one vector, or train until the server closes."""
     if (data is None) == (vector is None):
         raise ConfigError("give --input, a vector to contribute, or --data, a folder to train on")
-    if policy_file is not None and (allow or semi_honest or smallest_cohort is not None or batch is not None):
-        raise ConfigError(
-            "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch with it"
-        )
-    if unknown := set(allow) - {*CHOICES["scheme"]}:
-        raise ConfigError(f"--allow {min(unknown)}: the schemes are {', '.join(CHOICES['scheme'])}")
     if not 0 < patience < 1e9:
         raise ConfigError(f"--patience {patience}: a number of seconds above 0")
     x = read_vector(vector) if vector is not None else None
-    if policy_file is not None:
-        policy = read_policy(policy_file)
-    else:
-        policy = Policy(
-            schemes=frozenset({"masking", *allow}),
-            adversary="semi-honest" if semi_honest or roster is None else "active",
-            smallest_cohort=3 if smallest_cohort is None else smallest_cohort,
-            batch=batch,
-        )
     result = None
     if vector is not None and "ckks" in policy.schemes:
         result = out_path or vector.with_suffix(".mean.npy")
@@ -92,16 +74,55 @@ def run(
         out.warn("no --roster: who else takes part, this client takes on the server's word: semi-honest")
     with transport.join(connect, key, server, roster, roster_key, policy=policy, patience=patience) as peer:
         out.say(f"client {peer.id}: connecting to {connect}")
-        if "plain" in policy.schemes:
-            out.warn("plain is allowed: if the server offers that, it reads every vector of this client")
-        if "ckks" in policy.schemes:
-            out.warn(f"ckks is allowed: {WARNING}")
-        if policy.schemes == {"masking"}:
-            out.say(THREAT_MODEL[policy.adversary])
+        tell_policy(out, policy)
         if x is not None:
             run_sum(out, peer, x, weight, result)
         elif data is not None:
             run_training(out, peer, data, device=device)
+
+
+def policy_of(
+    file: Path | None,
+    roster: Path | None,
+    *,
+    allow: Sequence[str],
+    semi_honest: bool,
+    smallest_cohort: int | None,
+    batch: int | None,
+    ending: str | None,
+) -> Policy:
+    """This client's rules: those in the file, or those that the other options say.
+
+    Raises: ConfigError for both, or what is no policy.
+    """
+    if file is not None:
+        if allow or semi_honest or {smallest_cohort, batch, ending} != {None}:
+            raise ConfigError(
+                "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch, --ending"
+            )
+        return read_policy(file)
+    if unknown := set(allow) - {*CHOICES["scheme"]}:
+        raise ConfigError(f"--allow {min(unknown)}: the schemes are {', '.join(CHOICES['scheme'])}")
+    if ending is not None and "ckks" not in allow:
+        raise ConfigError(f"--ending {ending} is of ckks: give --allow ckks with it")
+    if ending is not None:
+        check_choices({"ending": ending})
+    return Policy(
+        schemes=frozenset({"masking", *allow}),
+        adversary="semi-honest" if semi_honest or roster is None else "active",
+        smallest_cohort=3 if smallest_cohort is None else smallest_cohort,
+        batch=batch,
+        ending=ending,  # type: ignore[arg-type]  # one of them
+    )
+
+
+def tell_policy(out: Output, policy: Policy) -> None:
+    if "plain" in policy.schemes:
+        out.warn("plain is allowed: if the server offers that, it reads every vector of this client")
+    if "ckks" in policy.schemes:
+        out.warn(f"ckks is allowed: {WARNING}")
+    if policy.schemes == {"masking"}:
+        out.say(THREAT_MODEL[policy.adversary])
 
 
 @contextmanager

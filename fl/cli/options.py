@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -12,7 +12,7 @@ import msgspec
 import typer
 from click.core import ParameterSource
 
-from fl.config import RunConfig
+from fl.config import CHOICES, ConfigError, RunConfig
 from fl.protection import Protection
 
 Command = Callable[..., int | None]
@@ -25,6 +25,19 @@ def given(ctx: typer.Context, fields: Iterable[str]) -> dict[str, Any]:
         for name in fields
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
+
+
+def check_choices(flags: Mapping[str, Any]) -> None:
+    """Raises: ConfigError for a word that is not one of those that the option takes."""
+    for name, word in flags.items():
+        if name in CHOICES and word not in CHOICES[name]:
+            raise ConfigError(f"--{name} {word}: there are {', '.join(CHOICES[name])}")
+
+
+def protection_of(flags: Mapping[str, Any]) -> Protection:
+    """Raises: ConfigError, LocalProtocolError for what cannot be."""
+    check_choices(flags)
+    return Protection(**flags)
 
 
 def count_or_fraction(text: str) -> int | float:

@@ -13,10 +13,11 @@ import msgspec
 import numpy as np
 
 import transport
+from fl.cli.options import protection_of
 from fl.cli.output import Output
 from fl.cli.report import round_fields, round_line, threat_model, warn
 from fl.cli.rounds import METRICS, going_on, last_accuracy, prepare_folder, read_metrics, run_training
-from fl.config import CHOICES, ConfigError, RunConfig
+from fl.config import ConfigError, RunConfig
 from fl.layout import Serving
 from fl.protection import Protection
 from secagg import Bounded, Counts, Scheme, Weight
@@ -161,14 +162,6 @@ def check_result(result: Path, *, force: bool) -> None:
         raise ConfigError(f"{result} exists: choose another --out, or replace it with --force")
     if not result.parent.is_dir():
         raise ConfigError(f"there is no folder {result.parent}: make it, or choose another --out")
-
-
-def protection_of(flags: Mapping[str, Any]) -> Protection:
-    """Raises: ConfigError for a word that is not a choice."""
-    for name in ("scheme", "adversary", "ending", "graph"):
-        if name in flags and flags[name] not in CHOICES[name]:
-            raise ConfigError(f"--{name} {flags[name]}: there are {', '.join(CHOICES[name])}")
-    return Protection(**flags)
 
 
 def parse_deadlines(texts: Iterable[str]) -> dict[str, float]:

@@ -256,7 +256,7 @@ def test_a_mean_that_the_clients_keep_is_written_by_them(
     for u in range(CLIENTS):
         np.save(tmp_path / f"{u}.npy", vectors[u])
         given = ["--input", str(tmp_path / f"{u}.npy"), "--weight", str(u + 1), "--json"]
-        given += ["--out", str(tmp_path / "mine.npy")] if u == 0 else []
+        given += ["--out", str(tmp_path / "mine.npy"), "--ending", "keep"] if u == 0 else []
         clients.append(Command("join", *client_options(keys, u, endpoint), *given, env=without_torch))
     ended = [client.end() for client in clients]
     mean = np.average(np.float64(vectors), axis=0, weights=[1, 2, 3])
@@ -270,6 +270,20 @@ def test_a_mean_that_the_clients_keep_is_written_by_them(
     assert (ran.code, ran.err) == (0, WARNED)
     assert ran.records[-1] == {"wrote": None, "survivors": [0, 1, 2]}
     assert not (tmp_path / "mean.npy").exists()
+
+
+def test_a_client_that_insists_on_one_ending_refuses_the_other(
+    tmp_path: Path, keys: Path, without_torch: dict[str, str]
+) -> None:
+    options = [*server_options(keys), "--ending", "keep", "--length", str(LENGTH)]
+    server = Command("serve", *options, env=without_torch, cwd=tmp_path)
+    np.save(tmp_path / "0.npy", np.zeros(LENGTH, np.float32))
+    insists = ["--ending", "release", "--input", str(tmp_path / "0.npy")]
+    ran = secagg("join", *client_options(keys, 0, listening(server)), *insists, env=without_torch)
+    assert ran.code == 4
+    assert "clients keep the sum; this client insists that they release it" in ran.err
+    server.terminate()
+    assert server.end().code == 130
 
 
 def test_a_served_run_whose_model_the_clients_keep(
