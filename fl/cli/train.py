@@ -18,7 +18,7 @@ from fl.cli import exit_code, join, rounds
 from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, size, threat_model, warn
-from fl.config import ConfigError, RunConfig
+from fl.config import CHOICES, ConfigError, RunConfig
 from fl.data.shard import write_shard
 from fl.layout import Layout, lay_out, read_serving, write_serving
 from fl.presets import PRESETS
@@ -29,6 +29,17 @@ from transport import TransportError
 from transport.cohort import LocalProcesses, lay_out_keys
 
 PARTIES, BASELINE = "parties", "plain"
+COUNTS_WITH = {
+    "alpha": ("partition", ("dirichlet",)),
+    "classes_per_client": ("partition", ("shards",)),
+    "damage_level": ("damage", CHOICES["damage"]),
+    "damaged": ("damage", CHOICES["damage"]),
+    "server_momentum": ("server", ("momentum", "adam", "yogi")),
+    "server_beta2": ("server", ("adam", "yogi")),
+    "server_tau": ("server", ("adam", "yogi")),
+    **dict.fromkeys(("local_epochs", "batch_size", "momentum"), ("algorithm", ("fedavg", "fedavg-weights"))),
+}
+"""Flags that would do nothing without another."""
 START_SECONDS, END_SECONDS = 120.0, 60.0
 PRELOAD = ("fl.federation", "fl.training.local")  # with torch: imported once for all processes
 
@@ -45,13 +56,23 @@ def described(
         if file or preset or flags:
             raise ConfigError("--resume goes on with the run as it was: no option with it but --out")
         return RunConfig.read(resumed / rounds.CONFIG)
-    if preset is None:
-        return RunConfig.read(file, **flags) if file else RunConfig(**flags)
-    if file is not None:
+    if preset is not None and file is not None:
         raise ConfigError("--preset or --config: give one of them")
-    if preset not in PRESETS:
+    if preset is not None and preset not in PRESETS:
         raise ConfigError(f"--preset {preset}: there are {', '.join(PRESETS)}")
-    return RunConfig(**PRESETS[preset].settings | dict(flags))
+    if {"local_epochs", "local_steps"} <= flags.keys():
+        raise ConfigError("--local-epochs or --local-steps: give one of them")
+    settings = {} if preset is None else PRESETS[preset].settings
+    config = RunConfig.read(file, **flags) if file else RunConfig(**settings | dict(flags))
+    for name in flags:
+        other, words = COUNTS_WITH.get(name, ("", ()))
+        if other and getattr(config, other) not in words:
+            raise ConfigError(f"--{_typed(name)} counts with --{_typed(other)} {' or '.join(words)} only")
+    return config
+
+
+def _typed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def run(

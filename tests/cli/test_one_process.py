@@ -23,7 +23,7 @@ from secagg.ckks import WARNING
 Here = Callable[..., Ran]
 Train = Callable[..., tuple[Path, Ran]]
 
-SMALL = ["--clients", "4", "--model", "logistic", "--local-epochs", "1"]
+SMALL = ["--clients", "4", "--model", "logistic"]
 SKEWED = ["--clients", "6", "--sample", "3", "--corrupt", "1", "--model", "logistic", "--local-epochs", "1"]
 LEFT = {
     *("accuracy.png", "after-round-1.npy", "config.json", "metrics.jsonl", "model.safetensors"),
@@ -77,7 +77,7 @@ def test_a_run_leaves_what_processes_leave(train: Train, execution: str, flags: 
     kept = "keep" in flags
     assert {path.name for path in folder.iterdir()} == LEFT | (set() if kept else {"checkpoint.bin"})
     asked = {name.removeprefix("--"): value for name, value in zip(flags[::2], flags[1::2], strict=True)}
-    config = RunConfig(clients=4, model="logistic", local_epochs=1, rounds=2, execution=execution, **asked)
+    config = RunConfig(clients=4, model="logistic", rounds=2, execution=execution, **asked)
     assert RunConfig.read(folder / "config.json") == config
     for number, record in enumerate(metrics(folder), 1):
         assert list(record) == [field.name for field in fields(RoundRecord)]

@@ -67,6 +67,16 @@ ASKED: dict[str, tuple[str, Any]] = {
     "clip": ("--clip 1.5", 1.5),
 }
 """Field -> what is typed, and what the run then has."""
+BESIDE: dict[str, dict[str, Any]] = {
+    "select": {"sample": 3},
+    "classes_per_client": {"partition": "shards"},
+    "damage_level": {"damage": "noise"},
+    "damaged": {"damage": "noise"},
+    "server_momentum": {"server": "momentum"},
+    "server_beta2": {"server": "adam"},
+    "server_tau": {"server": "yogi"},
+}
+"""Field -> what has to be typed beside it."""
 
 
 @pytest.fixture
@@ -89,11 +99,12 @@ def test_every_field_is_a_flag_that_reaches_the_run(
     here: Here, asked_for: list[RunConfig], field: str
 ) -> None:
     line, value = ASKED[field]
-    assert here("train", *line.split()).code == 0
+    others = BESIDE.get(field, {})
+    more = [word for name, word in others.items() for word in (f"--{name}", str(word))]
+    assert here("train", *line.split(), *more).code == 0
     (config,) = asked_for
     assert getattr(config, field) == value != getattr(RunConfig(), field)
     assert type(getattr(config, field)) is type(value)
-    others = {"sample": 3} if field == "select" else {}
     assert config == RunConfig(**{field: value}, **others)
 
 
