@@ -113,7 +113,15 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         | None
     ) = None
     minimum: (
-        Annotated[int, _of(COHORT, "Uploads that a sum needs, else the round is abandoned.", ge=1, le=10_000)]
+        Annotated[
+            int,
+            _of(
+                COHORT,
+                "Uploads that a sum needs, of each cluster where there are some, else it is abandoned.",
+                ge=1,
+                le=10_000,
+            ),
+        ]
         | None
     ) = None
     drop: tuple[str, ...] = ()
@@ -124,7 +132,13 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     data_dir: Annotated[str, _of(DATA, "Where data sets are looked for.")] | None = None
     partition: Annotated[str, _of(DATA, "Who holds what: dirichlet, iid, shards or quantity.")] = "dirichlet"
     alpha: Annotated[
-        float, _of(DATA, "Dirichlet concentration: small is skewed, large is even.", ge=1e-3, le=1e6)
+        float,
+        _of(
+            DATA,
+            "With --partition dirichlet or quantity, concentration: small is skewed, large is even.",
+            ge=1e-3,
+            le=1e6,
+        ),
     ] = 0.5
     classes_per_client: Annotated[int, _of(DATA, "With --partition shards.", ge=1, le=65_536)] = 2
     examples_per_client: (

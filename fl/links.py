@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-PACKET = 1500  # bytes, the payload of an Ethernet frame
 THERMAL_NOISE = -174.0  # dBm per Hz, at 290 K
 NEAREST = 10.0  # metres: below it the path losses are not stated
 INDOORS = 20.0  # dB, the penetration loss of 3GPP TR 36.814, table A.2.1.1-2
@@ -157,19 +156,10 @@ def place(clients: int, mode: str, rng: np.random.Generator) -> tuple[Link, ...]
 
 
 def expected_seconds(link: Link, up_bytes: int, down_bytes: int) -> float:
-    """The mean of `seconds`: a packet is sent 1 / (1 - loss) times."""
+    """Time for the one direction and then the other: the mean, since a packet is sent 1 / (1 - loss) times.
+    The bytes are >= 0.
+    """
     return 8 * (up_bytes / link.up + down_bytes / link.down) / (1 - link.loss)
-
-
-def seconds(link: Link, up_bytes: int, down_bytes: int, rng: np.random.Generator) -> float:
-    """Time for the one direction and then the other, by equal packets of at most `PACKET` bytes, each sent
-    until it arrives: how many are lost on the way is negative binomial. The bytes are >= 0."""
-    total = 0.0
-    for size, speed in ((up_bytes, link.up), (down_bytes, link.down)):
-        if packets := -(-size // PACKET):
-            lost = int(rng.negative_binomial(packets, 1 - link.loss))
-            total += 8 * size / speed * (packets + lost) / packets
-    return total
 
 
 def speeds(clients: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -133,7 +133,7 @@ class SimulatedCohort:
         if limit is None:
             return {}
         upload = next(name for name in scheme.rounds if name in UPLOADS)
-        up, down = scheme.largest_upload, len(task)
+        up, down = scheme.upload_bytes, len(task)
         late = {u for u in cohort if client_seconds(self._config, self._serving, u, up, down) > limit}
         return {upload: late}
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import msgspec
 
 from secagg.crypto import Tag, digest
-from secagg.encoding import MAX_LENGTH, Bounded, Spec, Vectors, Weight, set_exactly
+from secagg.encoding import MAX_LENGTH, Bounded, Spec, Vectors, Weight, packed_bytes, set_exactly
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.wire import MAX_ID
 
@@ -72,6 +72,12 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     def names(self) -> list[str]:
         """The vectors' names in the order of the wire."""
         return sorted(self.vectors)
+
+    @property
+    def upload_bytes(self) -> int:
+        """Of a client's vectors as they are sent, without what goes with them."""
+        rings = self.ring_bits()
+        return sum(packed_bytes(spec.length, rings[name]) for name, spec in self.vectors.items())
 
     @property
     def largest_upload(self) -> int:

@@ -46,6 +46,10 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
     def rounds(self) -> tuple[str, ...]:
         return ROUNDS
 
+    @property
+    def upload_bytes(self) -> int:
+        return sum(spec.length * np.dtype(_wire_type(spec)).itemsize for spec in self.vectors.values())
+
     def client(
         self,
         u: ClientId,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -11,17 +12,19 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from transport.errors import TransportError
 from transport.keys import generate, write_private, write_public
 from transport.roster import sign
 
 STREAMS = (1, 2)  # stdout and stderr
+SAFE_PATH = "PYTHONSAFEPATH"
 _STOP_SECONDS = 5.0
 
 
@@ -50,34 +53,44 @@ class LocalProcesses:
     """Processes that end with this context, whatever ends it; killed outright, it takes them along.
 
     A new process has nothing of this one but its arguments, environment and streams. On Linux it is forked
-    from a clean process that has imported the modules called `preload`, those that the first LocalProcesses
-    here names, and does not import them again.
+    from a clean process that has imported the modules called `preload` and does not import them again: those
+    that the first LocalProcesses here names, in the environment of that moment. Elsewhere, where system
+    libraries do not outlive a fork, it is spawned.
     """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
-        # Elsewhere system libraries do not outlive a fork.
-        self._context: ForkServerContext | SpawnContext = (
-            multiprocessing.get_context("forkserver")
-            if sys.platform == "linux"
-            else multiprocessing.get_context("spawn")
-        )
-        self._context.set_forkserver_preload(["__main__", *preload])
+        self._context: ForkServerContext | SpawnContext
+        if sys.platform == "linux":
+            self._context = multiprocessing.get_context("forkserver")
+            self._context.set_forkserver_preload(list(preload))
+        else:
+            self._context = multiprocessing.get_context("spawn")
         self._processes: dict[str, multiprocessing.process.BaseProcess] = {}
         self._starter = ThreadPoolExecutor(1)
 
     def start(self, name: str, target: Callable[..., object], *args: Any) -> None:
-        """Run target(*args) in a new process. Both must be picklable, and hold no secret."""
+        """Run target(*args) in a new process. Both must be picklable, and hold no secret.
+
+        Raises: TransportError where it cannot be started.
+        """
         # In a thread, which Ctrl-C does not interrupt: no process is left half started, or out of the list.
         self._starter.submit(self._start, name, target, args).result()
 
     def _start(self, name: str, target: Callable[..., object], args: tuple[Any, ...]) -> None:
-        of_run = (name, target, args, dict(os.environ), [_Stream(stream) for stream in STREAMS])
+        forked = isinstance(self._context, ForkServerContext)
+        streams = [_Stream(stream) for stream in STREAMS if forked]  # a spawned one has them
+        of_run = (name, target, args, dict(os.environ), streams)
         process = self._context.Process(target=_run, args=of_run, name=name, daemon=True)
         # Ctrl-C reaches the whole group of processes: the one that started us decides what happens. A new
         # one inherits this mask, and with it is deaf from its first instruction on.
         resource_tracker.ensure_running()  # first: starting it opens the mask again
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        process.start()
+        try:
+            if forked:
+                _start_clean_process()
+            process.start()
+        except (EOFError, OSError) as error:
+            raise TransportError(f"the process of {name} could not be started: {error}") from error
         self._processes[name] = process
 
     def wait_for(self, name: str) -> int | None:
@@ -115,6 +128,18 @@ class LocalProcesses:
         self._processes.clear()
 
 
+def _start_clean_process() -> None:
+    """Where there is none. It imports nothing from the folder that it happens to stand in."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ[SAFE_PATH]
+        if before is not None:
+            os.environ[SAFE_PATH] = before
+
+
 @dataclass
 class _Stream:
     """Of this process; for the one that starts, its number there."""
@@ -135,7 +160,10 @@ def _run(
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # where others started the clean process
     os.environ.clear()
     os.environ.update(environment)
-    for stream, of_parent in zip(STREAMS, streams, strict=True):
+    away = [fcntl.fcntl(stream, fcntl.F_DUPFD_CLOEXEC, 3) for stream in streams]  # they may be 1 or 2 here
+    for stream in streams:
+        os.close(stream)
+    for stream, of_parent in zip(STREAMS, away, strict=False):
         os.dup2(of_parent, stream)
         os.close(of_parent)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -6,12 +6,14 @@ called, so that help and the commands without training never load torch.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import click
@@ -94,9 +96,13 @@ app = _new_app("Secure aggregation for federated learning.", EPILOG)
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command line, by default the process's own; returns the exit code."""
+    _open_streams()
     out = Output()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind then either
+    with _ended_by_request():
+        return _main(out, args)
+
+
+def _main(out: Output, args: Sequence[str] | None) -> int:
     try:
         code = app(args=args, prog_name="secagg", obj=out, standalone_mode=False)
         if code != INTERRUPTED:  # what typer makes of Ctrl-C inside a command
@@ -107,6 +113,38 @@ def main(args: Sequence[str] | None = None) -> int:
         return _told(out, error)
     out.error("interrupted")
     return INTERRUPTED
+
+
+def _open_streams() -> None:
+    """Where the shell has closed some: what is opened next would take their place, and their output."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+@contextmanager
+def _ended_by_request() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, so that nothing is left behind; the first one, whose cleaning up
+    others do not interrupt. Not where whoever calls us has thought of it, or in a thread.
+    """
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

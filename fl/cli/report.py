@@ -148,6 +148,8 @@ def training_line(record: Mapping[str, Any], total: int) -> str:
     learned = f"abandoned: {record['abandoned']}" if record["abandoned"] else "the clients keep the model"
     if record["accuracy"] is not None:
         learned = f"accuracy {record['accuracy']:.4f}  loss {record['loss']:.3f}"
+    if record["validation"] is not None:
+        learned += f"  on validation data {record['validation']:.4f}"
     sums = f"{record['sums']} of {record['sums_asked']} sums  " if record["sums_asked"] > 1 else ""
     return (
         f"round {record['round']:>{len(str(total))}}/{total}  {learned}  {record['alive']} alive  {sums}"

@@ -193,6 +193,14 @@ def finish(
         if abandoned == len(records):
             lost = server.lost or TooFewClients(0, config.minimum or 1, OPENED_FROM[0])
             raise TooFewClients(lost.alive, lost.needed, lost.round, lost.of)
+    if config.until_accuracy is not None:
+        best = max(
+            (record["validation"] for record in records if record["validation"] is not None), default=0.0
+        )
+        reached = f"{config.until_accuracy} was {'' if accurate(config, records) else 'not '}reached"
+        out.say(
+            f"an accuracy of {reached} on validation data in {len(records)} rounds; the best is {best:.4f}"
+        )
     if parameters is None:
         return
     model = build(config.model, server.description.shape, server.description.classes, config.seed)
@@ -222,7 +230,7 @@ class Book:
         self._asked: list[frozenset[int]] = []  # for sums that have not come yet
 
     def watch(self, report: RoundReport) -> None:
-        if report.round in OPENED_FROM and self._sums:
+        if report.round in OPENED_FROM and self._sums and report.up:  # no upload, no sum
             self._asked.append(frozenset(report.down))
 
     def opened(self, sets: Iterable[frozenset[int]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import signal
 from collections.abc import Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -30,7 +31,7 @@ from transport.cohort import LocalProcesses, lay_out_keys
 
 PARTIES, BASELINE = "parties", "plain"
 COUNTS_WITH = {
-    "alpha": ("partition", ("dirichlet",)),
+    "alpha": ("partition", ("dirichlet", "quantity")),
     "classes_per_client": ("partition", ("shards",)),
     "damage_level": ("damage", CHOICES["damage"]),
     "damaged": ("damage", CHOICES["damage"]),
@@ -41,6 +42,7 @@ COUNTS_WITH = {
 }
 """Flags that would do nothing without another."""
 START_SECONDS, END_SECONDS = 120.0, 60.0
+LOST = 255  # the exit code of a process that was forked from one that has gone
 PRELOAD = ("fl.federation", "fl.training.local")  # with torch: imported once for all processes
 
 
@@ -62,6 +64,8 @@ def described(
         raise ConfigError(f"--preset {preset}: there are {', '.join(PRESETS)}")
     if {"local_epochs", "local_steps"} <= flags.keys():
         raise ConfigError("--local-epochs or --local-steps: give one of them")
+    if "local_epochs" in flags:
+        flags = {**flags, "local_steps": None}  # a file's or a preset's
     settings = {} if preset is None else PRESETS[preset].settings
     config = RunConfig.read(file, **flags) if file else RunConfig(**settings | dict(flags))
     for name in flags:
@@ -124,8 +128,13 @@ def run(
 
 
 def fits(config: RunConfig, layout: Layout) -> None:
-    """Raises: ModelError, ConfigError where model or weights cannot be those of the data."""
+    """Raises: ModelError, ConfigError where model or weights cannot be those of the data, or there is no such
+    device.
+    """
     from fl.models import build
+    from fl.training.local import device
+
+    device(config.device)
 
     dataset, largest = layout.serving.dataset, max(map(len, layout.shares.values()))
     build(config.model, dataset.shape, dataset.classes, config.seed)
@@ -254,6 +263,7 @@ def federation(
 def _code_of_server(processes: LocalProcesses) -> int:
     """Once it has ended. Raises: TransportError if it was killed."""
     code = processes.wait_for("server") or 0
+    code = -signal.SIGKILL if code == LOST else code
     if code < 0:
         raise TransportError(f"the server process was killed (signal {-code}): has this machine memory left?")
     return code

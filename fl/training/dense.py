@@ -20,21 +20,33 @@ def is_written_out(model: nn.Module, plan: LocalPlan) -> bool:
     """Whether `sgd_step` can take the model's steps: it is linear layers with ReLU between them, on inputs
     that are centred, flattened or neither; and steps go along the loss's gradient alone.
     """
-    if not isinstance(model, nn.Sequential) or plan.algorithm == "fedsgd":
+    if type(model) is not nn.Sequential or plan.algorithm == "fedsgd":
         return False
     if plan.proximal or plan.precision == "bfloat16":
-        return False
-    if any(isinstance(layer, nn.Linear) and layer.bias is None for layer in model):
         return False
     kinds = [type(layer) for layer in model]
     while kinds and kinds[0] in (Centred, nn.Flatten):
         kinds.pop(0)
-    return len(kinds) % 2 == 1 and kinds == ([nn.Linear, nn.ReLU] * len(kinds))[: len(kinds)]
+    alternate = len(kinds) % 2 == 1 and kinds == ([nn.Linear, nn.ReLU] * len(kinds))[: len(kinds)]
+    return alternate and _holds_just_these(model) and not any(map(_is_listened_to, model.modules()))
+
+
+def _holds_just_these(model: nn.Sequential) -> bool:
+    """Weight and bias of each layer, none shared, all trained."""
+    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
+    own = [parameter for layer in linear for parameter in (layer.weight, layer.bias)]
+    return list(map(id, own)) == list(map(id, model.parameters())) and all(p.requires_grad for p in own)
+
+
+def _is_listened_to(module: nn.Module) -> bool:
+    return any(
+        getattr(module, f"_{kind}_hooks") for kind in ("forward", "forward_pre", "backward", "backward_pre")
+    )
 
 
 def flattened(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """What the first linear layer of such a model is given: (B, i), for x: (B, ...)."""
-    for layer in model.children():
+    for layer in model:  # type: ignore[attr-defined]  # a Sequential
         if isinstance(layer, nn.Linear):
             break
         x = layer(x)

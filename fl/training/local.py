@@ -99,7 +99,7 @@ def laid_out(model: nn.Module, x: torch.Tensor) -> tuple[nn.Module, torch.Tensor
     """Both in the layout in which convolutions on images are fastest, by a third and more; as they are where
     there are none. Their numbers are the same. vmap does not take it.
     """
-    if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+    if x.ndim != 4 or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
         return model, x
     return model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
 

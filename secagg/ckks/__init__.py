@@ -135,6 +135,10 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         return ("join", ADVERTISE_KEYS, SHARE_KEYS, INPUT, DECRYPT)
 
     @property
+    def upload_bytes(self) -> int:
+        return self.plan.upload_bytes
+
+    @property
     def largest_upload(self) -> int:
         plan, key = self.plan, 8 * self.degree * (len(self.prime_bits) + 1)
         return 4096 + 128 * self.clients + key + max(plan.upload_bytes, 8 * plan.slots)

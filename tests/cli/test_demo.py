@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import Command, Ran, is_one_line, secagg
+from commands import SECAGG, Command, Ran, is_one_line, secagg
 
 from secagg.masking.server import MaskingServer
 from transport.frames import CHUNK_BYTES, wire_bytes
@@ -160,9 +163,18 @@ def test_so_does_a_request_to_end(tmp_path: Path) -> None:
     command = Command("demo", "--clients", "4", "--length", "5000000", env={"TMPDIR": str(tmp_path)})
     command.line_with("share-keys: ")
     command.terminate()
+    time.sleep(0.05)
+    command.terminate()  # as who waits impatiently does
     ran = command.end()
     assert (ran.code, ran.err) == (130, "error: interrupted\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(tmp_path: Path, closed: str) -> None:
+    line = f"exec {shlex.quote(SECAGG)} demo --clients 3 --length 50 {closed}"
+    ran = subprocess.run(["sh", "-c", line], timeout=60, cwd=tmp_path)
+    assert ran.returncode == 0
 
 
 @pytest.mark.parametrize("args", [["--help"], ["demo", "--help"], ["keys", "--help"], ["serve", "--help"]])

@@ -170,6 +170,18 @@ def test_a_round_whose_clients_come_too_late_is_abandoned_and_said(train: Train)
     assert "1 of 5 rounds were abandoned: the model stayed as it was" in ran.out
 
 
+def test_a_goal_that_is_not_reached_is_said(train: Train) -> None:
+    _, ran = train(*SMALL, "--rounds", "1", "--until-accuracy", "1", "--scheme", "plain")
+    assert "an accuracy of 1.0 was not reached on validation data in 1 rounds; the best is 0." in ran.out
+
+
+def test_sums_that_were_not_asked_for_reveal_nothing(here: Here, tmp_path: Path) -> None:
+    flags = [*SMALL, "--rounds", "2", "--execution", "batched", "--links", "lte", "--deadline", "0.0001"]
+    ran = here("train", *flags, "--out", str(tmp_path / "run"))
+    assert ran.code == 3
+    assert "reveal together" not in ran.out
+
+
 @pytest.mark.parametrize(("minimum", "alive"), [(4, [4]), (5, [0])])
 def test_a_sum_of_fewer_uploads_than_the_minimum_is_not_opened(
     train: Train, here: Here, tmp_path: Path, minimum: int, alive: list[int]
@@ -201,7 +213,10 @@ def test_where_every_round_is_abandoned_there_is_no_model(here: Here, tmp_path: 
 
 
 def test_a_run_stops_at_the_accuracy_asked_for(train: Train) -> None:
-    folder, _ = train(*SMALL, "--rounds", "30", "--until-accuracy", "0.6", "--scheme", "plain")
+    folder, ran = train(*SMALL, "--rounds", "30", "--until-accuracy", "0.6", "--scheme", "plain")
+    reached, last = len(metrics(folder)), metrics(folder)[-1]["validation"]
+    assert f"an accuracy of 0.6 was reached on validation data in {reached} rounds" in ran.out
+    assert f"on validation data {last:.4f}" in ran.out
     *before, last = of_rounds(folder, "validation")
     assert len(before) < 29
     assert all(accuracy < 0.6 for accuracy in before)

@@ -196,9 +196,12 @@ def test_processes_that_are_killed_twice_come_to_the_same_model(resumed: Resumed
     assert accuracies[0] == accuracies[1]
 
 
-def test_in_one_process_sampled_clients_learn_as_much(resumed: Resumed, tmp_path: Path, here: Here) -> None:
+@pytest.mark.parametrize("execution", ["sequential", "batched"])
+def test_in_one_process_sampled_clients_learn_as_much(
+    resumed: Resumed, tmp_path: Path, here: Here, execution: str
+) -> None:
     folder = resumed(2)[0] / "once"
-    line = ["--config", str(folder / "config.json"), "--execution", "sequential", "--no-baseline"]
+    line = ["--config", str(folder / "config.json"), "--execution", execution, "--no-baseline"]
     assert here("train", *line, "--out", str(tmp_path / "one")).code == 0
     for one, many in zip(learned(tmp_path / "one"), learned(folder), strict=True):
         assert one["accuracy"] == pytest.approx(many["accuracy"], abs=0.02)

@@ -137,9 +137,12 @@ def test_who_holds_what_is_drawn(run: Run) -> None:
     assert (run.folder / "partition.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_in_one_process_the_first_round_is_the_same(run: Run, tmp_path: Path, here: Here) -> None:
+@pytest.mark.parametrize("execution", ["sequential", "batched"])
+def test_in_one_process_the_first_round_is_the_same(
+    run: Run, tmp_path: Path, here: Here, execution: str
+) -> None:
     """Before anybody is lost; with it the plain run beside it."""
-    flags = [*SMALL, "--rounds", "1", "--seed", "3", "--execution", "sequential"]
+    flags = [*SMALL, "--rounds", "1", "--seed", "3", "--execution", execution]
     ran = here("train", *flags, "--out", str(tmp_path / "one"))
     assert (ran.code, ran.err) == (0, "")
     for scheme in (".", "plain"):

@@ -160,6 +160,18 @@ def test_flags_win_over_a_preset(here: Here, asked_for: list[RunConfig]) -> None
     assert asked_for == [RunConfig(**settings | {"rounds": 3, "dataset": "digits"})]
 
 
+def test_epochs_win_over_the_steps_of_a_preset(here: Here, asked_for: list[RunConfig]) -> None:
+    assert here("train", "--preset", "wei-lfw", "--local-epochs", "2").code == 0
+    (config,) = asked_for
+    assert (config.local_epochs, config.local_steps) == (2, None)
+
+
+@pytest.mark.parametrize("line", ["--partition quantity --alpha 3", "--partition dirichlet --alpha 3"])
+def test_each_partition_takes_its_own_numbers(here: Here, asked_for: list[RunConfig], line: str) -> None:
+    assert here("train", *line.split()).code == 0
+    assert asked_for[0].alpha == 3
+
+
 def test_an_unknown_preset_is_named_with_those_there_are(here: Here, asked_for: list[RunConfig]) -> None:
     is_one_line(here("train", "--preset", "wei"), 2, "--preset wei: there are ", *PRESETS)
     assert asked_for == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -98,6 +99,51 @@ def test_dense_models_are_written_out_and_no_others() -> None:
 )
 def test_networks_of_other_layers_are_left_to_autograd(layers: list[nn.Module]) -> None:
     assert not is_written_out(nn.Sequential(*layers), LocalPlan())
+
+
+def shared() -> nn.Sequential:
+    layer = nn.Linear(2, 2)
+    return nn.Sequential(layer, nn.ReLU(), layer)
+
+
+def tied() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    model[2].weight = model[0].weight
+    return model
+
+
+def frozen() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    model[0].weight.requires_grad_(False)
+    return model
+
+
+def hooked() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    model[1].register_forward_hook(lambda layer, given, output: output / 2)
+    return model
+
+
+class Scaled(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) / 4  # type: ignore[no-any-return]
+
+
+def scaled() -> nn.Sequential:
+    return Scaled(nn.Linear(2, 2))
+
+
+def with_more() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.register_parameter("more", nn.Parameter(torch.zeros(1)))
+    return model
+
+
+@pytest.mark.parametrize("make", [shared, tied, frozen, hooked, scaled, with_more])
+def test_networks_that_do_more_than_their_layers_are_left_to_autograd(
+    make: Callable[[], nn.Sequential],
+) -> None:
+    assert not is_written_out(make(), LocalPlan())
 
 
 @pytest.mark.parametrize(

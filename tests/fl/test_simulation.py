@@ -366,6 +366,14 @@ def halfway(seconds: Collection[float], late: int) -> float:
     return (ordered[late - 1] + ordered[late]) / 2
 
 
+@pytest.mark.parametrize("scheme", ["plain", "masking", "ckks"])
+def test_an_upload_is_as_long_as_its_scheme_says_but_for_a_few_bytes(scheme: str) -> None:
+    ran = simulated(scheme=scheme, rounds=1)
+    (lengths,) = [report.up.values() for report in ran.reports if report.round in ("input", "masked-input")]
+    for length in lengths:
+        assert 0 <= length - ran.server.scheme.upload_bytes < 200
+
+
 LINKED: dict[str, Any] = {"clients": 8, "links": "lte", "rounds": 2}
 
 
@@ -373,7 +381,7 @@ LINKED: dict[str, Any] = {"clients": 8, "links": "lte", "rounds": 2}
 def test_whoever_is_late_by_the_model_of_links_is_not_in_the_sum(scheme: str) -> None:
     """And those who are in it have the mean among themselves."""
     unhurried = begun(config_of(scheme=scheme, **LINKED))
-    seconds = times(unhurried, unhurried.server.scheme.largest_upload, 4 * 650 + 200)
+    seconds = times(unhurried, unhurried.server.scheme.upload_bytes, 4 * 650 + 200)
     limit = halfway(seconds.values(), 2)
     hurried = go(begun(config_of(scheme=scheme, deadline=limit, **LINKED)))
     there = frozenset(u for u, taken in seconds.items() if taken <= limit)
@@ -391,7 +399,7 @@ def test_whoever_is_late_by_the_model_of_links_is_not_in_the_sum(scheme: str) ->
 def test_a_round_with_too_few_uploads_is_abandoned_and_the_model_stays(scheme: str) -> None:
     """The sum of a scheme that hides is not opened: its last round never comes."""
     unhurried = begun(config_of(scheme=scheme, **LINKED))
-    seconds = times(unhurried, unhurried.server.scheme.largest_upload, 4 * 650 + 200)
+    seconds = times(unhurried, unhurried.server.scheme.upload_bytes, 4 * 650 + 200)
     changes = LINKED | {"scheme": scheme, "deadline": halfway(seconds.values(), 2), "minimum": 7}
     hurried = begun(config_of(**changes))
     start = hurried.server.model.parameters

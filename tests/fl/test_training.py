@@ -417,3 +417,11 @@ def test_devices_are_resolved_or_refused() -> None:
     for name in ("cuda:99", "warp"):
         with pytest.raises(ConfigError, match="try auto or cpu"):
             device(name)
+
+
+def test_convolutions_on_what_is_no_image_yet() -> None:
+    """Only images have the layout in which convolutions are fastest."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Unflatten(1, (1, 4, 4)), nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3))
+    result = train(model, torch.rand(6, 16), torch.arange(6) % 3, LocalPlan(steps=2, batch_size=3), 1)
+    assert np.isfinite(result.upload).all()

@@ -17,7 +17,9 @@ import pytest
 import zmq
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+import transport
 from transport.cohort import LocalProcesses, lay_out_keys
+from transport.errors import TransportError
 from transport.keys import read_private, read_public
 from transport.roster import read
 
@@ -183,6 +185,51 @@ def test_what_is_preloaded_is_imported_once() -> None:
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=True)
     assert ran.stdout == "False True\n"
+
+
+def speak(words: str) -> None:
+    print(words, flush=True)
+    print(words, file=sys.stderr, flush=True)
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_what_they_print_is_printed_here(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], platform: str
+) -> None:
+    """Forked or spawned."""
+    monkeypatch.setattr(sys, "platform", platform)
+    with LocalProcesses() as processes:
+        processes.start("one", speak, "heard")
+        assert processes.wait_for("one") == 0
+    assert capfd.readouterr() == ("heard\n", "heard\n")
+
+
+def test_nothing_is_imported_from_where_one_stands(tmp_path: Path) -> None:
+    (tmp_path / "colorsys.py").write_text("print('from the working directory')\n")
+    program = tmp_path / "elsewhere" / "program.py"
+    program.parent.mkdir()
+    program.write_text(
+        "from transport.cohort import LocalProcesses\n"
+        "if __name__ == '__main__':\n"
+        "    with LocalProcesses(['colorsys']) as processes:\n"
+        "        processes.start('one', print, 'ran')\n"
+        "        processes.wait_for('one')\n"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(transport.__file__).parents[1])}
+    ran = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, cwd=tmp_path, env=env, check=True
+    )
+    assert (ran.stdout, ran.stderr) == ("ran\n", "")
+
+
+def test_one_that_cannot_be_started_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", gone)
+    words = "the process of one could not be started: unexpected EOF"
+    with LocalProcesses() as processes, pytest.raises(TransportError, match=words):
+        processes.start("one", os.getpid)
 
 
 # Folders
