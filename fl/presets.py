@@ -35,11 +35,13 @@ def _wei(dataset: str, examples: int, batch_size: int, rounds: int, **rest: Any)
         "corrupt": 2,
         "execution": "auto",
     }
+    settings |= rest
+    dealt = "dealt at random" if settings["partition"] == "iid" else "two classes each"
     return Preset(
-        f"{dataset}: 100 clients of {examples} examples, 10 a round, {rounds} rounds of 100 steps.",
+        f"{dataset}: 100 clients of {examples} examples, {dealt}, 10 a round, {rounds} rounds of 100 steps.",
         "Wei et al., Data Poisoning and Leakage Analysis in Federated Learning: Table 2, figure 7; "
         "what that leaves open: code of Fed-CDP (ICDCS 2021).",
-        settings | rest,
+        settings,
     )
 
 

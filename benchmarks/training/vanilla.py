@@ -47,7 +47,7 @@ DEALT = {
         "lfw": {"iid": 3},
     },
 }
-"""Seeds of each way to deal a data set: what fits into an hour. LFW has too few of most people for shards."""
+"""Seeds of each way to deal a data set. LFW has too few of most people for shards."""
 LAST = 5  # rounds whose mean is taken: by classes a client, one round is far from the next
 EVERY = 10  # rounds between two looks at the test set before that: it takes as long as ten clients
 
