@@ -144,7 +144,8 @@ def _ended_by_request() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGTERM) is end:  # else the process is about to end
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
