@@ -72,6 +72,8 @@ def described(
         other, words = COUNTS_WITH.get(name, ("", ()))
         if other and getattr(config, other) not in words:
             raise ConfigError(f"--{_typed(name)} counts with --{_typed(other)} {' or '.join(words)} only")
+    if flags.get("select") == "quality" and config.damage is None:
+        raise ConfigError("--select quality: all declare the same quality: give --damage too")
     return config
 
 

@@ -18,7 +18,7 @@ Here = Callable[..., Ran]
 ASKED: dict[str, tuple[str, Any]] = {
     "clients": ("--clients 9", 9),
     "sample": ("--sample 3", 3),
-    "select": ("--select quality --sample 3", "quality"),
+    "select": ("--select quality", "quality"),
     "cluster": ("--cluster label", "label"),
     "links": ("--links mixed", "mixed"),
     "deadline": ("--deadline 2.5", 2.5),
@@ -68,7 +68,7 @@ ASKED: dict[str, tuple[str, Any]] = {
 }
 """Field -> what is typed, and what the run then has."""
 BESIDE: dict[str, dict[str, Any]] = {
-    "select": {"sample": 3},
+    "select": {"sample": 3, "damage": "noise"},
     "classes_per_client": {"partition": "shards"},
     "damage_level": {"damage": "noise"},
     "damaged": {"damage": "noise"},
