@@ -116,10 +116,9 @@ class RoundRecord:
 
     accuracy to train_accuracy, error_bound: as in `Learned`; None where the clients keep the sum, or the
     round was abandoned. bytes_up, bytes_down: of the protocol's messages, all clients together. chosen: how
-    many were asked; alive: how many are in the sum, over `sums` sums of
-    `sums_asked`, one for each cluster. delay: seconds that the model of links
-    and devices gives the slowest client in the sum; None without links. abandoned: why the model stayed as it
-    was, "" if it did not.
+    many were asked; alive: how many are in the sum, over `sums` sums of `sums_asked`, one for each cluster.
+    delay: seconds that the model of links and devices gives the slowest client in the sum; None without
+    links. abandoned: why the model stayed as it was, "" if it did not.
     """
 
     round: int

@@ -25,6 +25,7 @@ from fl.training.local import (
     Tap,
     batches,
     computing,
+    descend,
     finished,
     flat,
     inputs,
@@ -153,15 +154,8 @@ class _Stack:
         if plan.algorithm == "fedsgd":
             return
         parameters, velocity = self._of_first(k)
-        along = [gradients[name] for name in self.parameters]
-        if plan.proximal:
-            apart = torch._foreach_sub(parameters, [start[:k] for start in self._start])
-            torch._foreach_add_(along, apart, alpha=plan.proximal)
-        if plan.momentum:
-            torch._foreach_mul_(velocity, plan.momentum)
-            torch._foreach_add_(velocity, along)
-            along = velocity
-        torch._foreach_add_(parameters, along, alpha=-plan.lr)
+        along, start = [gradients[name] for name in self.parameters], [start[:k] for start in self._start]
+        descend(parameters, along, velocity, start, plan)
 
     def _of_first(self, k: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """(parameters, velocity) of the first k clients."""

@@ -68,24 +68,8 @@ def sgd_step(
     parameters: (o, i) and (o,) of each layer; velocity alike, empty without momentum; x: (B, i), flattened;
     y and weight: (B,). With one more dimension of K before those of all: K networks, and (K,) losses.
     """
-    if not plan.momentum:
-        return _descend(parameters, parameters, x, y, weight, keep=1.0, add=-plan.lr)
-    loss = _descend(parameters, velocity, x, y, weight, keep=plan.momentum, add=1.0)
-    torch._foreach_add_(parameters, velocity, alpha=-plan.lr)
-    return loss
-
-
-def _descend(
-    parameters: Sequence[torch.Tensor],
-    into: Sequence[torch.Tensor],
-    x: torch.Tensor,
-    y: torch.Tensor,
-    weight: torch.Tensor,
-    *,
-    keep: float,
-    add: float,
-) -> torch.Tensor:
-    """into = keep * into + add * gradient by the parameters, which `into` may be. Returns the loss."""
+    # into = keep * into + add * gradient
+    into, keep, add = (velocity, plan.momentum, 1.0) if plan.momentum else (parameters, 1.0, -plan.lr)
     linear = torch.addmm if x.ndim == 2 else torch.baddbmm
     layers = list(zip(parameters[::2], parameters[1::2], strict=True))
     inputs = [x]
@@ -105,4 +89,6 @@ def _descend(
         multiply(slope.mT, inputs[k], beta=keep, alpha=add)
         of_bias.mul_(keep).add_(slope.sum(-2), alpha=add)
         slope = below
+    if plan.momentum:
+        torch._foreach_add_(parameters, velocity, alpha=-plan.lr)
     return loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -194,16 +194,28 @@ class _SGD:
             return sgd_step(parameters, self._velocity, flattened(self._model, x), y, each, plan)
         loss = cross_entropy(self._model(x), y)
         gradients = list(torch.autograd.grad(loss, parameters))
-        with torch.no_grad():
-            if plan.proximal:
-                apart = torch._foreach_sub(parameters, self._start)
-                torch._foreach_add_(gradients, apart, alpha=plan.proximal)
-            if plan.momentum:
-                torch._foreach_mul_(self._velocity, plan.momentum)
-                torch._foreach_add_(self._velocity, gradients)
-                gradients = self._velocity
-            torch._foreach_add_(parameters, gradients, alpha=-plan.lr)
+        descend(parameters, gradients, self._velocity, self._start, plan)
         return loss.detach()
+
+
+@torch.no_grad()
+def descend(
+    parameters: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor],
+    velocity: Sequence[torch.Tensor],
+    start: Sequence[torch.Tensor],
+    plan: LocalPlan,
+) -> None:
+    """Take the step in place; the gradients are used up. velocity: empty without momentum; start: where
+    training began, empty without a proximal term.
+    """
+    if plan.proximal:
+        torch._foreach_add_(gradients, torch._foreach_sub(parameters, start), alpha=plan.proximal)
+    if plan.momentum:
+        torch._foreach_mul_(velocity, plan.momentum)
+        torch._foreach_add_(velocity, gradients)
+        gradients = velocity
+    torch._foreach_add_(parameters, gradients, alpha=-plan.lr)
 
 
 def _in_chunks(
