@@ -19,7 +19,6 @@ def client(endpoint: str, own: Path) -> None:
 
 
 def main() -> None:
-    scheme = Masking.for_cohort(clients=3, vectors={"update": Bounded(length=100_000, bound=1.0)})
     with tempfile.TemporaryDirectory() as folder:
         # Where machines differ, `secagg keys` makes each party's own key on its own machine.
         server, clients = lay_out_keys(Path(folder), 3)
@@ -31,6 +30,11 @@ def main() -> None:
         ):
             for u, own in enumerate(clients):
                 processes.start(f"client {u}", client, cohort.endpoint, own)
+            scheme = Masking.for_cohort(
+                clients=3,
+                vectors={"update": Bounded(length=100_000, bound=1.0)},
+                roster=cohort.roster.identities,  # with a roster: against an active server
+            )
             total = cohort.aggregate(
                 scheme, task=b"", watch=lambda report: print(report.round, sorted(report.alive))
             )

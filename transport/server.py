@@ -14,7 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from secagg import Aggregate, LocalProtocolError, RemoteProtocolError, Scheme, SecAggError, ServerSession
+from secagg import (
+    Aggregate,
+    LocalProtocolError,
+    Masking,
+    RemoteProtocolError,
+    Scheme,
+    SecAggError,
+    ServerSession,
+)
+from secagg.encoding import Vectors
 from secagg.errors import ClientId
 from secagg.parallel import Executor
 from secagg.wire import Raw
@@ -108,7 +117,7 @@ class Cohort:
 
     def aggregate(
         self,
-        scheme: Scheme,
+        scheme: Scheme | Vectors,
         task: bytes = b"",
         *,
         clients: Collection[ClientId] | None = None,
@@ -118,21 +127,24 @@ class Cohort:
     ) -> Aggregate:
         """One session with the whole roster; whoever is not there is dropped from it.
 
-        clients: with these of the roster alone; the others wait for the next. deadlines: round -> seconds,
-        instead of those of DEADLINES. watch: called after each round; a SecAggError that it raises ends the
-        session before its next round opens. executor: of processes or threads, in which to unmask; None:
-        here, one thing after the other.
+        scheme: or the vectors alone: masking with this roster, against an active server. clients: with these
+        of the roster alone; the others wait for the next. deadlines: round -> seconds, instead of those of
+        DEADLINES. watch: called after each round; a SecAggError that it raises ends the session before its
+        next round opens. executor: of processes or threads, in which to unmask; None: here, one thing after
+        the other.
 
         Raises: TooFewClients; RemoteProtocolError where returned shares contradict each other;
         LocalProtocolError if the scheme is for another number of clients, or no such round exists.
         """
+        cohort = self.roster.clients.keys() if clients is None else set(clients)
+        if strangers := cohort - self.roster.clients.keys():
+            raise LocalProtocolError(f"client {min(strangers)} is not in the roster")
+        if isinstance(scheme, Mapping):
+            scheme = Masking.for_cohort(len(cohort), scheme, roster=self.roster.identities)
         limits = {name: DEADLINES.get(name, OTHER_ROUNDS) for name in scheme.rounds}
         if unknown := (deadlines or {}).keys() - limits.keys():
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
         limits |= deadlines or {}
-        cohort = self.roster.clients.keys() if clients is None else set(clients)
-        if strangers := cohort - self.roster.clients.keys():
-            raise LocalProtocolError(f"client {min(strangers)} is not in the roster")
         session = scheme.server(cohort, task, roster=self.roster.identities, executor=executor)
         running = self._running = _Running(self._router, scheme, session, wire=self._router.traffic)
         for u in self.connected & cohort:

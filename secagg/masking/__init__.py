@@ -137,7 +137,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         clients: int,
         vectors: Vectors | Spec,
         *,
-        adversary: Adversary = "semi-honest",
+        adversary: Adversary | None = None,
         roster: Roster | None = None,
         corrupt: int | float | None = None,
         dropout: int | float | None = None,
@@ -150,6 +150,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
     ) -> Masking:
         """The scheme for n clients; graph, ring, threshold and m_min follow from the rest unless given.
 
+        adversary: None is active where there is a roster, else semi-honest, as a client's policy has it.
         corrupt: A, a number, or a fraction: of the roster if there is one, for the server chooses who of it
         is asked; one client at least. dropout: d, a number or a fraction of the cohort; where it is not given
         and more than can be, fewer. graph: "auto" is sparse where that is worthwhile.
@@ -163,6 +164,8 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
             graph in get_args(GraphChoice),
             f"no graph is called {graph!r}: there are {', '.join(get_args(GraphChoice))}",
         )
+        if adversary is None:
+            adversary = "semi-honest" if roster is None else "active"
         cls._check_adversary(adversary)
         used = roster if adversary == "active" else None
         A = corrupt_clients(n, corrupt, used)

@@ -135,7 +135,7 @@ def plain(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Plain:
 
 
 def semi_honest(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Masking:
-    return Masking.for_cohort(len(ids), vectors, **more)
+    return Masking.for_cohort(len(ids), vectors, adversary="semi-honest", **more)
 
 
 def active(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Masking:

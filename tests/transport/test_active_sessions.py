@@ -141,6 +141,23 @@ def test_with_a_roster_a_client_refuses_a_server_that_asks_for_trust(
         clients[0].result()
 
 
+def test_who_has_a_roster_gets_an_active_session_by_default(
+    federation: Federation, threads: ThreadPoolExecutor
+) -> None:
+    """Server and clients agree without a word: on a scheme made with the roster, and where only the vectors
+    are named."""
+    vectors = {"": Counts(length=LENGTH, maximum=2**20)}
+    with federation.serve() as cohort:
+        roster = cohort.roster.identities
+        assert Masking.for_cohort(N, vectors, roster=roster) == scheme_of(cohort)
+        clients = [
+            threads.submit(federation.contribute, u, cohort.endpoint, LENGTH, policy=None) for u in range(N)
+        ]
+        total = cohort.aggregate(vectors, os.urandom(16))
+        assert total.survivors == frozenset(range(N))
+    assert all(client.result().scheme.adversary == "active" for client in clients)
+
+
 def test_without_a_roster_a_client_takes_part_in_semi_honest_sessions_only(
     federation: Federation, threads: ThreadPoolExecutor
 ) -> None:

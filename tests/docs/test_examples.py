@@ -1,0 +1,81 @@
+"""What a reader would try: every file of examples/, and every piece of code in the README."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import typer
+
+from fl.cli import app
+from fl.cli.join import read_policy
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+TOLD = {
+    "in_process.py": "9 survivors, mean 0.4000",
+    "over_the_network.py": "mean [0.1 0.1 0.1] of [0, 1, 2]",
+    "own_sockets.py": "sum of weights 60 correct 3",
+    "ray_executor.py": "the mean over 18 clients is within its bound",
+}
+NEEDS = {"ray_executor.py": "ray"}
+
+
+def code(language: str) -> list[str]:
+    return [block for name, block in BLOCKS if name == language]
+
+
+def typed() -> list[str]:
+    """Every command line of the README: of its console blocks, and in the text."""
+    lines = [line for block in code("console") for line in block.splitlines()]
+    lines += re.findall(r"`(secagg [^`]+)`", README)
+    said = (re.sub(r"\s+#.*", "", line) for line in lines)
+    found = [match[1] for line in said if (match := re.match(r"(?:[\w ]*\$ )?(secagg .+)", line))]
+    return sorted({line for line in found if "NAME" not in line})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_an_example_runs_as_its_reader_would_run_it(path: Path, tmp_path: Path) -> None:
+    if (module := NEEDS.get(path.name)) and importlib.util.find_spec(module) is None:
+        pytest.skip(f"needs {module}")
+    ran = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert TOLD[path.name] in ran.stdout
+
+
+def test_the_code_of_the_readme_runs_as_it_stands() -> None:
+    (lines,) = code("python")
+    names: dict[str, object] = {}
+    exec(lines, names)  # noqa: S102 - what a reader would paste
+    total, updates = names["total"], names["updates"]
+    error = np.abs(total.mean["update"] - np.mean(updates[:9], axis=0)).max()  # type: ignore[attr-defined, index]
+    assert error <= total.error_bound["update"]  # type: ignore[attr-defined]
+
+
+def test_the_policy_of_the_readme_is_one(tmp_path: Path) -> None:
+    (rules,) = code("toml")
+    (tmp_path / "policy.toml").write_text(rules)
+    assert read_policy(tmp_path / "policy.toml").batch == 5
+
+
+@pytest.mark.parametrize("line", typed())
+def test_a_command_line_of_the_readme_can_be_typed(line: str) -> None:
+    """Its command exists, and takes these options: what they do, other tests show."""
+    command: click.Command = typer.main.get_command(app)
+    words = shlex.split(line.replace("[", "").replace("]", ""))[1:]
+    context = click.Context(command)
+    while isinstance(command, click.Group):
+        name, command, words = command.resolve_command(context, words)
+        assert command is not None
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(click.exceptions.Exit):
+        command.make_context(name, words)
