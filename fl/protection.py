@@ -9,8 +9,9 @@ from secagg import CKKS, LocalProtocolError, Masking, Plain, Policy, Roster, Sch
 from secagg.ckks.packing import Ending
 from secagg.encoding import Vectors
 from secagg.masking.choice import Adversary, GraphChoice
+from secagg.prg import Prg
 
-MASKING_ONLY = ("corrupt", "dropout", "graph", "threshold", "batch")
+MASKING_ONLY = ("corrupt", "dropout", "graph", "threshold", "batch", "prg")
 """What ckks would not look at. Neither does plain, but it may be given them: the same run unprotected."""
 
 
@@ -30,6 +31,7 @@ class Protection:
     graph: GraphChoice = "auto"
     threshold: int | None = None
     batch: int = 0
+    prg: Prg = "aes-128-ctr"
     small_cohort: bool = False
 
     def __post_init__(self) -> None:
@@ -74,6 +76,7 @@ class Protection:
             graph=self.graph,
             threshold=self.threshold,
             batch=self.batch,
+            prg=self.prg,
             small_cohort=self.small_cohort,
         )
 
@@ -87,6 +90,7 @@ class Protection:
             graph=self.graph,
             threshold=self.threshold,
             batch=self.batch or None,
+            prg=self.prg,
             ending=(self.ending or "release") if self.scheme == "ckks" else None,
             smallest_cohort=1 if self.small_cohort else 3,
         )

@@ -14,6 +14,7 @@ from secagg.identity import Roster
 from secagg.masking import Masking
 from secagg.masking.choice import Adversary, GraphChoice
 from secagg.plain import Plain
+from secagg.prg import Prg
 
 MAX_OFFER_BYTES = 1 << 16
 
@@ -32,8 +33,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     small that the default would be complete; the complete one is always accepted. smallest_cohort: n below
     which it takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph
     and the smallest U3 it unmasks or decrypts, where they are not to be those that follow. batch: the size of
-    the batches it insists on being summed by. ending: of ckks, None for either. vectors: exactly what it is
-    willing to send, or None for whatever is asked.
+    the batches it insists on being summed by. prg: the cipher it insists on for masks. ending: of ckks. None
+    for either. vectors: exactly what it is willing to send, or None for whatever is asked.
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
@@ -45,6 +46,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     threshold: _Count | None = None
     m_min: _Count | None = None
     batch: _Count | None = None
+    prg: Prg | None = None
     ending: Ending | None = None
     vectors: dict[str, Spec] | None = None
 
@@ -115,6 +117,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.batch is not None and scheme.batch != self.batch:
             raise RemoteProtocolError(
                 f"the server sums by batches of {scheme.batch}; this client insists on {self.batch} (--batch)"
+            )
+        if self.prg not in (None, scheme.prg):
+            raise RemoteProtocolError(
+                f"the server makes masks by {scheme.prg}; this client insists on {self.prg} (prg, in its "
+                "policy)"
             )
         expected = self._recompute(scheme, roster)
         # d decides the sparse graph. Of the complete one it decides no more than the default of t, and t is

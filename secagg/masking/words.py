@@ -23,6 +23,8 @@ def in_words(scheme: Masking) -> Iterator[str]:
     yield f"masking, {n} clients, threshold {t}, {shape}, {server}"
     yield from scheme.describe_vectors()
     yield from _complete(scheme) if scheme.complete else _sparse(scheme)
+    if scheme.prg != "aes-128-ctr":
+        yield f"masks are streams of {scheme.prg}"
     if scheme.batch:
         spare = max(0, n - scheme.m_min - n % scheme.batch) // scheme.batch  # the last is the largest
         yield (

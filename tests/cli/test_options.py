@@ -17,7 +17,7 @@ Here = Callable[..., Ran]
 
 PROTECTION = [
     *("--scheme", "masking", "--adversary", "semi-honest", "--corrupt", "2", "--dropout", "0.25"),
-    *("--graph", "complete", "--batch", "0", "--small-cohort"),
+    *("--graph", "complete", "--batch", "0", "--prg", "chacha20", "--small-cohort"),
 ]
 OF_CKKS = ["--scheme", "ckks", "--ending", "keep"]
 FLAGS = [*PROTECTION, "--drop", "1@join", "--drop", "2@unmasking", "--seed", "0"]
@@ -28,6 +28,7 @@ GIVEN = {
     "dropout": 0.25,
     "graph": "complete",
     "batch": 0,
+    "prg": "chacha20",
     "small_cohort": True,
 }
 

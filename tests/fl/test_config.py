@@ -24,6 +24,7 @@ from fl.plan import Algorithm, LocalPlan, Optimiser, Precision, ServerStep
 from fl.selection import CLUSTERS, SELECTIONS
 from fl.simulation import WAYS
 from fl.training.server import STEPS
+from secagg.prg import Prg
 
 positive = st.floats(min_value=0, max_value=100, exclude_min=True)
 share = st.floats(min_value=0, max_value=1, exclude_max=True)
@@ -68,6 +69,7 @@ configs = st.builds(
     corrupt=st.none() | st.integers(0, 10_000) | share,
     dropout=st.none() | st.integers(0, 10_000) | share,
     graph=st.sampled_from(CHOICES["graph"]),
+    prg=st.sampled_from(CHOICES["prg"]),
     small_cohort=st.booleans(),
 )
 samplings = st.builds(
@@ -375,6 +377,7 @@ def test_what_is_written_is_plain_json(tmp_path: Path) -> None:
         ("server", get_args(Optimiser)),
         ("precision", get_args(Precision)),
         ("execution", WAYS),
+        ("prg", get_args(Prg)),
     ],
 )
 def test_the_words_of_a_field_are_those_there_are(key: str, there_are: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ VECTORS = {"": Counts(length=3, maximum=9)}
     [
         ({}, Masking, "active", False),
         ({"adversary": "semi-honest"}, Masking, "semi-honest", False),
+        ({"prg": "chacha20"}, Masking, "active", False),
         ({"scheme": "plain"}, Plain, "active", False),
         ({"scheme": "plain", "batch": 2, "graph": "sparse"}, Plain, "active", False),
         ({"scheme": "ckks"}, CKKS, "semi-honest", False),
@@ -34,6 +35,7 @@ def test_a_client_of_it_takes_part_in_just_what_it_makes(
     assert type(scheme) is kind
     assert protection.policy().accept(scheme.offer(), roster) == scheme
     assert getattr(scheme, "ending", "release") == ("keep" if kept else "release")
+    assert getattr(scheme, "prg", "aes-128-ctr") == protection.prg
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,7 @@ def test_a_client_of_it_takes_part_in_just_what_it_makes(
         ({"scheme": "ckks", "graph": "sparse"}, "--graph is for --scheme masking"),
         ({"scheme": "ckks", "threshold": 3}, "--threshold is for --scheme masking"),
         ({"scheme": "ckks", "batch": 2}, "--batch is for --scheme masking"),
+        ({"scheme": "ckks", "prg": "chacha20"}, "--prg is for --scheme masking"),
         ({"ending": "keep"}, "--ending keep is for --scheme ckks: masking has one ending"),
         ({"ending": "release"}, "--ending release is for --scheme ckks"),
         ({"scheme": "plain", "ending": "keep"}, "plain has one ending"),

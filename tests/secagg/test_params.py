@@ -617,6 +617,8 @@ def test_the_explanation_says_what_is_sent_and_what_is_not_promised() -> None:
         assert words in text
     assert "batches" not in text
     assert "sybils" not in text
+    assert "masks are streams" not in text
+    assert "masks are streams of chacha20" in active(range(9), MIXED, prg="chacha20").explain()
 
 
 def test_the_explanation_of_a_sparse_graph_says_what_it_rests_on() -> None:

@@ -365,6 +365,14 @@ def test_the_ending_is_that_the_policy_insists_on() -> None:
             Policy(**told, ending=meant).accept(offered.offer())
 
 
+def test_the_cipher_of_the_masks_is_the_one_the_policy_insists_on() -> None:
+    chacha20 = active(range(7), ONE, prg="chacha20")
+    accepts(Policy(), chacha20)
+    accepts(Policy(prg="chacha20"), chacha20)
+    words = "makes masks by chacha20; this client insists on aes-128-ctr"
+    refuses(Policy(prg="aes-128-ctr"), chacha20, words)
+
+
 def test_batches_are_those_the_policy_insists_on() -> None:
     accepts(Policy(), active(range(7), ONE, batch=3))
     accepts(Policy(batch=3), active(range(7), ONE, batch=3))

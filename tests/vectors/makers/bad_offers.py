@@ -148,6 +148,8 @@ def against_policy() -> Iterator[Json]:
     wide = offer_of(20, adversary="active", corrupt=2) | {"roster": active["roster"]}
     yield case("more clients than the roster has", active, wide, "a cohort of 20 from a roster of 10", {}, 10)
     yield case("no batches", offer_of(batch=5), good, "sums by batches of 0", {**TRUSTING, "batch": 5})
+    other, policy = offer_of(prg="chacha20"), {**TRUSTING, "prg": "aes-128-ctr"}
+    yield case("another cipher", good, other, "makes masks by chacha20", policy)
     for name, numbers in (
         ("corrupt", {"corrupt": 0}),
         ("threshold", {"threshold": 7}),
