@@ -50,7 +50,8 @@ from transport.frames import (
     reason,
 )
 from transport.journal import Journal
-from transport.keys import PrivateKey, PublicKey, read_private, read_public
+from transport.keys import PrivateKey, PublicKey, Readers, read_private, read_public
+from transport.records import base_of
 from transport.roster import read as read_roster
 from transport.roster import remember
 
@@ -92,6 +93,8 @@ def join(
     *,
     policy: Policy | None = None,
     patience: float = PATIENCE_SECONDS,
+    state: str | Path | None = None,
+    readers: Readers = "owner",
 ) -> Peer:
     """Connect to a server whose public key this client holds.
 
@@ -102,21 +105,26 @@ def join(
     takes part in; by default masking, active where it has a roster. patience: seconds without a sign of the
     server before giving up.
 
+    Both records belong to the key and lie beside it, links followed. state: another folder for them, where
+    they are named after the key's fingerprint: for a key on a read-only mount, and for one under several
+    names; always the same folder. readers: who may read the key's file, "owner", "group" or "all".
+
     Raises: TransportError if a file is not right, with what to do.
     """
-    own = read_private(key, "client")
+    own = read_private(key, "client", readers=readers)
+    records = base_of(key, own.public, state)
     identity = None
     if roster is not None:
         signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
         listed = read_roster(roster, signer)
         if listed.clients.get(own.public.id or 0) != own.public:
             raise TransportError(f"{roster} does not list the key in {key}: ask its keeper for a newer one")
-        remember(f"{key}.seen", listed)
+        remember(f"{records}.seen", listed)
         signing = SigningKey(own.signing.private_bytes_raw())
         identity = Identity(own.id or 0, listed.identities, signing)
     if policy is None:
         policy = Policy(adversary="active" if identity else "semi-honest")
-    once = Journal(f"{key}.journal").once
+    once = Journal(f"{records}.journal").once
     return Peer(connect, own, read_public(server, "server"), policy, patience, identity, once)
 
 

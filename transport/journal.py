@@ -13,19 +13,21 @@ from pathlib import Path
 from secagg import RemoteProtocolError
 from transport.errors import TransportError
 from transport.keys import sync_folder
+from transport.records import of_the_key
 
 _LINE = re.compile(rb"[0-9a-f]{64}\n")
 _LINE_BYTES = 65
 
 
 class Journal:
-    """An append-only file of contexts, one in hex a line, for one client's key.
+    """An append-only file of contexts, one in hex a line, for one client's key: `<key>.journal`, beside the
+    key itself where `<key>` is a link.
 
     Security: a copy restored from a backup has forgotten what came after it; use a new key then.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+        self._path = of_the_key(path)
 
     def once(self, context: bytes) -> None:
         """Record the context durably, before anything masked under it leaves.

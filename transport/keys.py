@@ -33,7 +33,10 @@ from transport.errors import TransportError
 
 Kind = Literal["server", "client", "roster"]
 FileType = Literal["private key", "public key", "roster"]
+Readers = Literal["owner", "group", "all"]
+"""Who may read the file of a private key, at most; nobody but its owner ever writes or executes it."""
 
+_FORBIDDEN: dict[Readers, int] = {"owner": 0o077, "group": 0o037, "all": 0o033}
 _MAX_FILE = 4096  # bytes of a key file; the longest has about 600
 _FINGERPRINT_TAG = b"secagg/1/key-fingerprint\0"
 _Z85_KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
@@ -149,14 +152,20 @@ def write_public(path: str | Path, key: PublicKey, *, replace: bool = False) -> 
     write_file(path, _public_text(key).encode("ascii"), mode=0o644, replace=replace)
 
 
-def read_private(path: str | Path, kind: Kind | None = None) -> PrivateKey:
+def read_private(path: str | Path, kind: Kind | None = None, *, readers: Readers = "owner") -> PrivateKey:
     """Read a private key, of this kind if one is given.
 
-    Raises: TransportError if the file is missing, readable by others, damaged, or of another kind.
+    readers: "group" or "all" for a file whose mode somebody else decides, such as a mounted secret.
 
-    Security: no message quotes the file, and no cause is chained to one.
+    Raises: TransportError if the file is missing, open to others than `readers`, damaged, or of another kind;
+        LocalProtocolError if there are no such readers.
+
+    Security: whoever can read the file is this identity. No message quotes the file, and no cause is chained
+        to one.
     """
-    data = read_file(path, _MAX_FILE, private=True)
+    if readers not in _FORBIDDEN:
+        raise LocalProtocolError(f"a key's readers are {', '.join(get_args(Readers))}; not {readers!r}")
+    data = read_file(path, _MAX_FILE, forbidden=_FORBIDDEN[readers])
     key = _decode_private(data)
     if key is None:
         _refuse(
@@ -194,10 +203,10 @@ def file_type(data: bytes) -> FileType | None:
     return next((type for first, type in _FIRST_BYTES.items() if data.startswith(first)), None)
 
 
-def read_file(path: str | Path, limit: int, *, private: bool = False) -> bytes:
+def read_file(path: str | Path, limit: int, *, forbidden: int = 0) -> bytes:
     """Read a regular file of at most `limit` bytes.
 
-    private: refuse it if its group or others may read, write or execute it.
+    forbidden: bits that its mode may not have.
 
     Raises: TransportError, with the command that mends it where there is one.
     """
@@ -207,10 +216,11 @@ def read_file(path: str | Path, limit: int, *, private: bool = False) -> bytes:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise TransportError(f"{path} is not a regular file: name the file itself")
-            if private and mode & 0o077:
+            if mode & forbidden:
                 raise TransportError(
                     f"{path} is open to other users (mode {stat.S_IMODE(mode):04o}): run "
-                    f"`chmod 600 {shlex.quote(str(path))}`, and make a new key if anybody may have read it"
+                    f"`chmod 600 {shlex.quote(str(path))}`, and make a new key if anybody may have read it; "
+                    "of a mounted secret say who may: --key-readers group (readers=)"
                 )
             data = file.read(limit + 1)
     except FileNotFoundError:

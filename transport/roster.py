@@ -31,6 +31,7 @@ import secagg
 from secagg.errors import LocalProtocolError
 from transport.errors import TransportError
 from transport.keys import PrivateKey, PublicKey, read_file, write_file
+from transport.records import of_the_key
 
 MAX_VERSION = 10**18 - 1
 MAX_FILE = 64 * 2**20  # bytes: half a million clients
@@ -138,14 +139,15 @@ def read(path: str | Path, signer: PublicKey) -> Roster:
 def remember(state_path: str | Path, roster: Roster) -> None:
     """Record this roster as the newest seen of its signer, durably, or refuse it.
 
-    state_path: a file of this client alone, made at the first call with mode 0600.
+    state_path: a file of this client alone, `<key>.seen`, made at the first call with mode 0600; beside the
+    key itself where `<key>` is a link.
 
     Raises: TransportError if a newer version was seen, if this version was seen with other content (its
         signer signed two), or if the record is damaged.
 
     Security: the first roster of a signer is taken at its word. Losing the record loses the protection.
     """
-    state_path = Path(state_path)
+    state_path = of_the_key(state_path)
     with _locked(state_path):
         seen = _read_seen(state_path)
         signer = roster.signer.ed25519.hex()

@@ -46,7 +46,7 @@ from transport.frames import (
     decode_from_client,
     reason,
 )
-from transport.keys import read_private, read_public
+from transport.keys import Readers, read_private, read_public
 from transport.roster import Roster
 from transport.roster import read as read_roster
 from transport.router import Router
@@ -85,18 +85,25 @@ class RoundReport:
 Watch = Callable[[RoundReport], None]
 
 
-def serve(bind: str, key: str | Path, roster: str | Path, roster_key: str | Path | None = None) -> Cohort:
+def serve(
+    bind: str,
+    key: str | Path,
+    roster: str | Path,
+    roster_key: str | Path | None = None,
+    *,
+    readers: Readers = "owner",
+) -> Cohort:
     """Listen for the clients of a roster.
 
     bind: a ZeroMQ address, "tcp://*:5555"; "tcp://127.0.0.1:*" takes a free port. key: the server's private
     key file. roster: the signed roster. roster_key: the public key it must be signed with, `<roster>.pub`
-    unless given.
+    unless given. readers: who may read the key's file, "owner", "group" or "all".
 
     Raises: TransportError if a file or the address is not right, with what to do.
     """
     signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
     listed = read_roster(roster, signer)
-    return Cohort(Router(bind, read_private(key, "server"), listed), listed)
+    return Cohort(Router(bind, read_private(key, "server", readers=readers), listed), listed)
 
 
 class Cohort:

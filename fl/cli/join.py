@@ -53,6 +53,8 @@ def run(
     roster_key: Path | None,
     policy: Policy,
     patience: float,
+    state: Path | None,
+    readers: str,
     device: str,
     out_path: Path | None,
     force: bool,
@@ -72,7 +74,8 @@ def run(
     check_installed(policy.schemes)
     if roster is None:
         out.warn("no --roster: who else takes part, this client takes on the server's word: semi-honest")
-    with transport.join(connect, key, server, roster, roster_key, policy=policy, patience=patience) as peer:
+    options: Any = {"policy": policy, "patience": patience, "state": state, "readers": readers}
+    with transport.join(connect, key, server, roster, roster_key, **options) as peer:
         out.say(f"client {peer.id}: connecting to {connect}")
         tell_policy(out, policy)
         if x is not None:

@@ -64,6 +64,13 @@ PrivateKey = Annotated[Path, typer.Option(help="Private key; the public one gets
 RosterKey = Annotated[
     Path | None, typer.Option(help="Public key the roster is signed with.", show_default="ROSTER.pub")
 ]
+KeyReaders = Annotated[
+    str,
+    typer.Option(
+        metavar="[owner|group|all]",
+        help="Who may read the key's file: group or all for a mounted secret, whose mode others decide.",
+    ),
+]
 
 
 # Of a run: a flag for every field of its description.

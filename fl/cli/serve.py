@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from fl.protection import Protection
 from secagg import Bounded, Counts, Scheme, Weight
 from secagg.encoding import Spec
 from transport import Cohort, RoundReport
+from transport.keys import Readers
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def run(
     key: Path,
     roster: Path,
     roster_key: Path | None,
+    readers: str,
     deadlines: Sequence[str],
     out_path: Path | None,
     flags: Mapping[str, Any],
@@ -70,7 +72,7 @@ def run(
     else:
         folder = out_path or Path("runs/serve")
         job = training_job(out, described(out, config, flags), folder, seconds, force=force, resume=resume)
-    with transport.serve(bind, key, roster, roster_key) as cohort:
+    with transport.serve(bind, key, roster, roster_key, readers=cast(Readers, readers)) as cohort:
         job(cohort)
 
 
