@@ -153,8 +153,10 @@ class Cohort:
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
         limits |= deadlines or {}
         session = scheme.server(cohort, task, roster=self.roster.identities, executor=executor)
-        running = self._running = _Running(self._router, scheme, session, wire=self._router.traffic)
-        for u in self.connected & cohort:
+        running = self._running = _Running(
+            self._router, scheme, session, frozenset(cohort), wire=self._router.traffic
+        )
+        for u in self.connected & running.cohort:
             self._router.send(u, running.offer)
         try:
             while session.result is None:
@@ -197,7 +199,7 @@ class Cohort:
                 elif running is not None and self._router.speaks_for(u, route):
                     running.take(u, frame, payload)
             except RemoteProtocolError as error:
-                if running is not None:
+                if running is not None and u in running.cohort:
                     running.lose(u, str(error))
         for u in self._router.probe():
             if running is not None:
@@ -250,6 +252,7 @@ class _Running:
     router: Router
     scheme: Scheme
     session: ServerSession
+    cohort: frozenset[ClientId]
     id: bytes = field(default_factory=lambda: os.urandom(SESSION_BYTES))
     joined: set[ClientId] = field(default_factory=set)
     lost: dict[ClientId, str] = field(default_factory=dict)
@@ -303,6 +306,9 @@ class _Running:
     def _announced(self, u: ClientId, announce: Announce, payload: Raw | None) -> None:
         if announce.number != self.number.get(u, 0) or u in self.incoming:
             raise RemoteProtocolError("a message out of turn")
+        if u not in self.session.waiting_for:
+            # The session refuses it, whatever it says: staged, it would hold a place of the round to come.
+            return self.session.receive(u, payload or b"")
         limit = JOIN_BYTES if announce.number == 0 else self.scheme.largest_upload
         self.incoming[u] = Incoming.of(announce, payload, limit)
         if self.incoming[u].complete:
@@ -324,9 +330,9 @@ class _Running:
         """The message is here, all of it: now it counts."""
         incoming = self.incoming.pop(u)
         self.staged.pop(u, None)
+        message, joining = incoming.message(), self.session.round == "join"
         self.number[u] = incoming.announce.number + 1
-        joining = self.session.round == "join"
-        self.session.receive(u, incoming.message())
+        self.session.receive(u, message)
         self.up[u] = incoming.announce.size
         if joining:
             self.joined.add(u)
@@ -362,6 +368,8 @@ class _Running:
 
     def open_round(self, requests: Mapping[ClientId, bytes]) -> None:
         self.begun, self.wire, self.lost_before = time.monotonic(), self.router.traffic, len(self.lost)
+        # Who is late has lost its place, so these are empty: whatever happens, no place outlives its round.
+        self.incoming, self.staged, self.queue, self.outgoing = {}, {}, deque(), {}
         requests = {u: message for u, message in requests.items() if u not in self.lost}
         self.up, self.down = {}, {u: len(message) for u, message in requests.items()}
         for u, message in requests.items():

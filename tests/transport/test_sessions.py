@@ -636,6 +636,48 @@ def test_who_answers_twice_is_lost_but_its_vector_is_in_the_sum(session: Session
     assert session.lost.keys() == {0}
 
 
+def test_nobody_holds_a_place_for_an_upload_before_its_round(session: Session, kept: list[Kept]) -> None:
+    """One client announces its masked input as soon as it has shared keys, while the others have not."""
+    announced_early = Event()
+
+    def deed(frame: Frame, payload: Raw | None) -> list[list[Raw]] | None:
+        if not is_answer(frame, 2):
+            return None
+        announced_early.set()
+        return [[encode(frame), payload or b""], [changed(frame, number=3, size=2 * CHUNK_BYTES)]]
+
+    def progress(round: str, sent: int, size: int) -> None:
+        assert round != "share-keys" or announced_early.wait(PATIENCE)
+
+    session.spoil(0, deed, "masked-input", LONG)
+    session.start(*OTHERS, length=LONG, progress=progress)
+    assert session.run(scheme_of("masking", N, LONG)) == OTHERS
+    assert session.reports["share-keys"].lost == {0: "client 0 is not expected in round share-keys"}
+    assert kept[0].empty
+
+
+def test_whoever_is_not_in_the_cohort_is_not_reported_lost(session: Session) -> None:
+    """It is in the roster, is offered nothing, and sends garbage."""
+    spoke = Event()
+
+    def client() -> None:
+        with session.federation.join(0, session.cohort.endpoint) as peer:
+            peer._send(Hello(transport.frames.TRANSPORT_VERSION))
+            peer._socket.send_multipart([b"garbage"])
+            spoke.set()
+            assert session.closed["unmasking"].wait(PATIENCE)
+
+    def progress(round: str, sent: int, size: int) -> None:
+        assert round == "join" or spoke.wait(PATIENCE)
+
+    left_out = session.threads.submit(client)
+    session.start(*OTHERS, progress=progress)
+    scheme = scheme_of("masking", N - 1, SHORT)
+    assert session.run(scheme, clients=OTHERS) == OTHERS
+    assert session.lost == {}
+    left_out.result()
+
+
 def test_a_vector_the_client_cannot_give_is_told_to_it_alone(session: Session) -> None:
     session.start(*OTHERS)
     session.start(0, length=SHORT + 1, stay=session.closed["advertise-keys"])
