@@ -308,7 +308,8 @@ class _Running:
             raise RemoteProtocolError("a message out of turn")
         if u not in self.session.waiting_for:
             # The session refuses it, whatever it says: staged, it would hold a place of the round to come.
-            return self.session.receive(u, payload or b"")
+            self.session.receive(u, payload or b"")
+            return
         limit = JOIN_BYTES if announce.number == 0 else self.scheme.largest_upload
         self.incoming[u] = Incoming.of(announce, payload, limit)
         if self.incoming[u].complete:
