@@ -42,6 +42,7 @@ EXIT_CODES = {
     "RemoteProtocolError": PEER_MISBEHAVED,
     "LocalProtocolError": USAGE,
     "ConfigError": USAGE,
+    "ResultError": FAILED,
     "DataError": FAILED,
     "ModelError": FAILED,
     "Diverged": FAILED,

@@ -93,10 +93,10 @@ def picture(
     Raises: ConfigError for a file that is there without `force`; DataError for data that cannot be had or
     dealt out so.
     """
-    from fl.cli.serve import check_result
+    from fl.cli.results import check_file
     from fl.data.picture import draw_partition
 
-    check_result(path, force=force)
+    check_file(path, force=force)
     read = load(dataset, data_dir)
     shares = how.deal(read.train_y, clients, np.random.default_rng(seed))
     draw_partition(path, read.train_y, shares, read.classes, _title(dataset, clients, how, seed))

@@ -22,8 +22,8 @@ from fl.cli.drops import Killer
 from fl.cli.options import check_choices
 from fl.cli.output import Output
 from fl.cli.report import THREAT_MODEL
+from fl.cli.results import check_file, npy, try_folder, write_result
 from fl.cli.rounds import FIRST_ROUND, METRICS
-from fl.cli.serve import check_result
 from fl.config import CHOICES, ConfigError
 from fl.protection import Protection, check_installed
 from secagg import Aggregate, LocalProtocolError, Policy
@@ -68,9 +68,11 @@ def run(
     result = None
     if vector is not None and "ckks" in policy.schemes:
         result = out_path or vector.with_suffix(".mean.npy")
-        check_result(result, force=force)
+        check_file(result, force=force)
     elif out_path is not None:
         raise ConfigError("--out is for --input where ckks is allowed: there the clients may keep the mean")
+    if data is not None and data.is_dir():  # if not, reading says it
+        try_folder(data)
     check_installed(policy.schemes)
     if roster is None:
         out.warn("no --roster: who else takes part, this client takes on the server's word: semi-honest")
@@ -188,19 +190,21 @@ def run_sum(
     tell_clipping(out, peer.id, contribution)
     out.say(f"client {peer.id}: the vector is in the sum")
     fields: dict[str, Any] = {"client": peer.id, "summed": True}
+    kept = None
     if (total := contribution.result) is not None and result is not None:
-        with result.open("wb") as file:
-            np.save(file, total.mean[""])
+        kept = write_result(result, npy(total.mean[""]))
         fields |= {
-            "wrote": result,
+            "wrote": kept.path,
             "survivors": sorted(total.survivors),
             "error_bound": total.error_bound[""],
         }
         out.say(
-            f"wrote {result}: the mean over {len(total.survivors)} clients, each coordinate within "
+            f"wrote {kept.path}: the mean over {len(total.survivors)} clients, each coordinate within "
             f"{total.error_bound['']:.2e} of the mean of their clipped vectors"
         )
     out.record(fields)
+    if kept is not None:
+        kept.check()
 
 
 def run_training(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fl.cli.output import Output
 from fl.cli.report import TrainingDisplay, draw_accuracy, round_fields, training_line
+from fl.cli.results import check_folder
 from fl.config import ConfigError, RunConfig
 from fl.layout import Serving
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -48,12 +49,9 @@ def prepare_folder(folder: Path, *, force: bool) -> None:
 
     force: replace an earlier run's files; others stay.
 
-    Raises: ConfigError if it is a file, or holds anything and `force` is not given.
+    Raises: ConfigError as `check_folder`.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file: choose a folder with --out")
-    if folder.exists() and any(folder.iterdir()) and not force:
-        raise ConfigError(f"{folder} is not empty: choose another --out, or replace its run with --force")
+    check_folder(folder, force=force)
     folder.mkdir(parents=True, exist_ok=True)
     for name in OUTPUTS:
         (folder / name).unlink(missing_ok=True)

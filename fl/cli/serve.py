@@ -16,6 +16,7 @@ import transport
 from fl.cli.options import protection_of
 from fl.cli.output import Output
 from fl.cli.report import round_fields, round_line, threat_model, warn
+from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METRICS, going_on, last_accuracy, prepare_folder, read_metrics, run_training
 from fl.config import ConfigError, RunConfig
 from fl.layout import Serving
@@ -98,7 +99,7 @@ def sum_job(
     if result is None and out_path is not None:
         raise ConfigError("--out: the clients keep the mean, and the server has none to write")
     if result is not None:
-        check_result(result, force=force)
+        check_file(result, force=force)
 
     def job(cohort: Cohort) -> None:
         scheme = protection.for_cohort(len(cohort.roster), summing.vectors(), cohort.roster.identities)
@@ -132,7 +133,8 @@ def training_job(
     force: bool,
     resume: bool,
 ) -> Job:
-    """One training."""
+    """One training. Raises: ConfigError for a folder that cannot be written."""
+    check_folder(folder, force=force, filled=resume)
 
     def job(cohort: Cohort) -> None:
         config = msgspec.structs.replace(description, clients=len(cohort.roster), drop=())
@@ -156,14 +158,6 @@ def training_job(
         out.record({"wrote": folder, "accuracy": accuracy})
 
     return job
-
-
-def check_result(result: Path, *, force: bool) -> None:
-    """Raises: ConfigError if a vector cannot be written there."""
-    if result.exists() and not force:
-        raise ConfigError(f"{result} exists: choose another --out, or replace it with --force")
-    if not result.parent.is_dir():
-        raise ConfigError(f"there is no folder {result.parent}: make it, or choose another --out")
 
 
 def parse_deadlines(texts: Iterable[str]) -> dict[str, float]:
@@ -201,13 +195,13 @@ def run_sum(
         out.say(f"the {len(survivors)} clients of the sum keep it")
         out.record({"wrote": None, "survivors": survivors})
         return
-    with result.open("wb") as file:
-        np.save(file, total.mean[""])
+    kept = write_result(result, npy(total.mean[""]))
     out.say(
-        f"wrote {result}: the mean over {len(survivors)} clients, each coordinate within "
+        f"wrote {kept.path}: the mean over {len(survivors)} clients, each coordinate within "
         f"{total.error_bound['']:.2e} of the mean of their clipped vectors"
     )
-    out.record({"wrote": result, "survivors": survivors, "error_bound": total.error_bound[""]})
+    out.record({"wrote": kept.path, "survivors": survivors, "error_bound": total.error_bound[""]})
+    kept.check()
 
 
 def serving(config: RunConfig) -> Serving:
