@@ -2,7 +2,8 @@
 
 from transport.client import Contribution, Peer, join
 from transport.errors import TransportError
-from transport.server import DEADLINES, Cohort, RoundReport, serve
+from transport.exchange import RoundReport
+from transport.server import DEADLINES, Cohort, serve
 
 __all__ = [
     "DEADLINES",

@@ -257,7 +257,7 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("RemoteProtocolError",),
         (
             *("secagg/masking/server.py", "secagg/ckks/server.py", "secagg/plain.py", "secagg/encoding.py"),
-            "transport/server.py",
+            *("transport/server.py", "transport/exchange.py"),
         ),
     ),
     "either": (("RemoteProtocolError",), ("secagg/", "transport/frames.py")),

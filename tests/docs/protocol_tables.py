@@ -493,10 +493,12 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
         "ZAP_DOMAIN": "server's; a client sets none",
         "PING_SECONDS": "between two `ping` frames",
     },
-    "transport.server": {
+    "transport.exchange": {
         "MAX_STAGED": "uploads that are pulled at once",
         "STALL_SECONDS": "after which an upload that stands still is given up",
         "JOIN_BYTES": "longest message with number 0 that is taken",
+    },
+    "transport.server": {
         "OTHER_ROUNDS": "seconds of a round that is not in the next line",
         "DEADLINES": "seconds of a round",
     },

@@ -750,14 +750,14 @@ def test_short_messages_of_the_example_session_are_shown_whole() -> None:
 
 def test_numbers_in_running_text_are_those_of_the_code() -> None:
     from fl.federation import LOSS_BOUND
-    from transport import client, frames, server
+    from transport import client, exchange, frames, server
 
     chunk, n = f"{frames.CHUNK_BYTES:,}", generated.Counts(length=7, maximum=1)
     assert f"at most {chunk} bytes is the payload" in PAGE
     assert f"at most {frames.WINDOW} chunks asked for" in PAGE
     assert f"a part of a frame has at most {frames.MAX_FRAME_BYTES:,} bytes" in PAGE
-    assert f"stands still for {server.STALL_SECONDS:.0f} s, is lost" in PAGE
-    assert server.MAX_STAGED == 3
+    assert f"stands still for {exchange.STALL_SECONDS:.0f} s, is lost" in PAGE
+    assert exchange.MAX_STAGED == 3
     assert "The server pulls from three clients at a time" in PAGE
     assert (
         f"After {client.PATIENCE_SECONDS:.0f} s without any frame, or {client.RECONNECT_SECONDS:.0f} s"

@@ -11,8 +11,8 @@ from unittest import mock
 import msgspec
 
 import transport.client
+import transport.exchange
 import transport.frames
-import transport.server
 from secagg import RemoteProtocolError
 from tests.fuzz.sessions import ONE, PLAYED, TAKEN, cloned, rounds, sessions
 from transport import frames
@@ -63,7 +63,7 @@ def any_frame(which: int, data: bytes) -> str:
 def small_pieces() -> Iterator[None]:
     """Messages of these small sessions travel in chunks, as long ones do."""
     with ExitStack() as stack:
-        for module in (transport.frames, transport.client, transport.server):
+        for module in (transport.frames, transport.client, transport.exchange):
             for name, value in (("CHUNK_BYTES", 200), ("MAX_TASK_BYTES", 1000)):
                 if hasattr(module, name):
                     stack.enter_context(mock.patch.object(module, name, value))
@@ -133,7 +133,7 @@ def uploads(which: int, data: bytes) -> str:
     scene = rounds()[which]
     scheme, session = scene.play.scheme, cloned(scene.play.server)
     with small_pieces():
-        running = transport.server._Running(Wire(), scheme, session, SESSION)
+        running = transport.exchange.Exchange(Wire(), scheme, session, frozenset({ONE}), SESSION)
         running.number[ONE] = scene.number
         running.open_round({ONE: scene.requests[ONE]} if scene.requests else {})
         for parts in dialogue(data):

@@ -32,6 +32,7 @@ from loopback import (
     vector,
 )
 
+import transport.exchange
 import transport.server
 from secagg import LocalProtocolError, Policy, Recorded, RemoteProtocolError, TooFewClients, run
 from secagg.masking.messages import AdvertiseKeys, MaskedInput, traffic
@@ -115,7 +116,7 @@ class Session:
         return contribution
 
 
-class Kept(transport.server._Running):
+class Kept(transport.exchange.Exchange):
     """A running session that a test can look into."""
 
     all: ClassVar[list[Kept]] = []
@@ -162,6 +163,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The server's."""
     clock = Clock()
     monkeypatch.setattr("transport.server.time", clock)
+    monkeypatch.setattr("transport.exchange.time", clock)
     return clock
 
 
@@ -175,7 +177,7 @@ def clients_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[Kept]:
     monkeypatch.setattr(Kept, "all", [])
-    monkeypatch.setattr("transport.server._Running", Kept)
+    monkeypatch.setattr("transport.server.Exchange", Kept)
     return Kept.all
 
 
@@ -307,7 +309,7 @@ def test_a_client_may_be_lost_in_each_round(tmp_path: Path, threads: ThreadPoolE
 def test_one_lost_after_its_vector_arrived_is_in_the_sum(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone, lose = Event(), transport.server._Running.lose
+    gone, lose = Event(), transport.exchange.Exchange.lose
 
     def tell(running: Any, u: int, why: str) -> None:
         lose(running, u, why)
@@ -317,7 +319,7 @@ def test_one_lost_after_its_vector_arrived_is_in_the_sum(
         """The others upload once it has gone, so that it goes in this round."""
         assert round != "masked-input" or gone.wait(PATIENCE)
 
-    monkeypatch.setattr(transport.server._Running, "lose", tell)
+    monkeypatch.setattr(transport.exchange.Exchange, "lose", tell)
     answers = on_answer(lambda a, p: [[encode(a), p]])
     session.closed["advertise-keys"].set()
     session.spoil(0, answers, "advertise-keys")  # then it goes at once
@@ -394,7 +396,7 @@ def test_an_upload_that_stands_still_is_given_up(
     session: Session, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sender is connected and silent; nobody waits for the round's deadline."""
-    given_up, lose = Event(), transport.server._Running.lose
+    given_up, lose = Event(), transport.exchange.Exchange.lose
 
     def tell(running: Any, u: int, why: str) -> None:
         lose(running, u, why)
@@ -403,14 +405,14 @@ def test_an_upload_that_stands_still_is_given_up(
     def deed(frame: Frame, payload: Raw | None) -> list[list[Raw]] | None:
         if not isinstance(frame, Chunk):
             return None
-        clock.ahead += transport.server.STALL_SECONDS + 1
+        clock.ahead += transport.exchange.STALL_SECONDS + 1
         return []
 
     def progress(round: str, sent: int, size: int) -> None:
         """Nobody else uploads while the clock jumps."""
         assert round != "masked-input" or given_up.wait(PATIENCE)
 
-    monkeypatch.setattr(transport.server._Running, "lose", tell)
+    monkeypatch.setattr(transport.exchange.Exchange, "lose", tell)
     session.spoil(0, deed, "masked-input", LONG)
     session.start(*OTHERS, length=LONG, progress=progress)
     assert session.run(scheme_of("masking", N, LONG)) == OTHERS
@@ -437,7 +439,7 @@ def test_a_slow_upload_does_not_keep_the_others_waiting(
         return []
 
     monkeypatch.setattr(Kept, "_announced", tell)
-    monkeypatch.setattr("transport.server.MAX_STAGED", 1)
+    monkeypatch.setattr("transport.exchange.MAX_STAGED", 1)
     session.spoil(0, deed, "masked-input", LONG)
 
     def progress(round: str, sent: int, size: int) -> None:
@@ -451,7 +453,7 @@ def test_a_slow_upload_does_not_keep_the_others_waiting(
 
 def test_a_client_announces_no_long_first_message(session: Session) -> None:
     def deed(frame: Frame, payload: Raw | None) -> list[list[Raw]] | None:
-        return [[changed(frame, size=transport.server.JOIN_BYTES + 1)]] if is_answer(frame, 0) else None
+        return [[changed(frame, size=transport.exchange.JOIN_BYTES + 1)]] if is_answer(frame, 0) else None
 
     session.spoil(0, deed, "join")
     session.start(*OTHERS)
@@ -484,7 +486,7 @@ def test_a_few_uploads_are_staged_at_once_and_nothing_is_left_of_them(
     for u in EVERYBODY:
         session.start(u, length=LONG, progress=progress_of(u))
     assert session.run(scheme_of("masking", N, LONG)) == OTHERS
-    assert kept[0].most == transport.server.MAX_STAGED < N
+    assert kept[0].most == transport.exchange.MAX_STAGED < N
     assert kept[0].empty
 
 

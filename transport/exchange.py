@@ -1,0 +1,225 @@
+"""One session on the wire, at the server: who is in it, what is on its way, who is lost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from secagg import RemoteProtocolError, Scheme, ServerSession
+from secagg.errors import ClientId
+from secagg.wire import Raw
+from transport.frames import (
+    CHUNK_BYTES,
+    SESSION_BYTES,
+    Announce,
+    Chunk,
+    ClientFrame,
+    End,
+    Hello,
+    Incoming,
+    Leave,
+    Offer,
+    Outgoing,
+    Pull,
+    reason,
+)
+from transport.router import Router
+
+MAX_STAGED = 3  # uploads on their way in at once, whatever the cohort: the server's memory stands by this
+STALL_SECONDS = 20.0
+JOIN_BYTES = 1024  # more than any client's first message has
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """One closed round, as the server saw it.
+
+    alive: who answered, the paper's U1, U2, U3. lost: who did not, answered wrongly, or was lost after its
+    answer, and why. up, down: bytes of the protocol's messages from and to each client. wire_up, wire_down:
+    bytes of all frames. seconds: from the round's opening to the next one's. unopened: (holder, dealer) of
+    shares that could not be used.
+    """
+
+    round: str
+    alive: frozenset[ClientId]
+    lost: Mapping[ClientId, str]
+    up: Mapping[ClientId, int]
+    down: Mapping[ClientId, int]
+    wire_up: int
+    wire_down: int
+    seconds: float
+    unopened: frozenset[tuple[ClientId, ClientId]] = frozenset()
+
+
+@dataclass
+class _Staged:
+    """An upload in one of the few places: when its last chunk came, until when it may keep others waiting."""
+
+    heard: float
+    until: float
+
+
+@dataclass
+class Exchange:
+    """One session on the wire: who is in it, and what is on its way."""
+
+    router: Router
+    scheme: Scheme
+    session: ServerSession
+    cohort: frozenset[ClientId]
+    id: bytes = field(default_factory=lambda: os.urandom(SESSION_BYTES))
+    joined: set[ClientId] = field(default_factory=set)
+    lost: dict[ClientId, str] = field(default_factory=dict)
+    number: dict[ClientId, int] = field(default_factory=dict)  # of the message to come from u
+    sent: dict[ClientId, int] = field(default_factory=dict)  # messages sent to u
+    outgoing: dict[ClientId, Outgoing] = field(default_factory=dict)
+    incoming: dict[ClientId, Incoming] = field(default_factory=dict)
+    queue: deque[ClientId] = field(default_factory=deque)  # announced a long upload, not yet staged
+    staged: dict[ClientId, _Staged] = field(default_factory=dict)
+    # Of the round that is open:
+    begun: float = field(default_factory=time.monotonic)
+    wire: tuple[int, int] = (0, 0)
+    lost_before: int = 0
+    up: dict[ClientId, int] = field(default_factory=dict)
+    down: dict[ClientId, int] = field(default_factory=dict)
+
+    @property
+    def offer(self) -> Offer:
+        return Offer(self.id, self.scheme.offer())
+
+    @property
+    def waiting_for(self) -> frozenset[ClientId]:
+        return self.session.waiting_for - self.lost.keys() - self.router.gone
+
+    def invite(self, u: ClientId) -> None:
+        """u has just connected. In a session already joined, a client that comes back is a dropout of it; one
+        that would not join, or could not, may think again while there is time.
+        """
+        if u in self.joined:
+            self.lose(u, "restarted")
+        elif u in self.session.waiting_for and self.session.round == "join":
+            self.lost.pop(u, None)
+            self.router.send(u, self.offer)
+
+    def take(self, u: ClientId, frame: ClientFrame, payload: Raw | None) -> None:
+        """Raises: RemoteProtocolError for what does not belong here; u is then lost."""
+        if isinstance(frame, Hello) or frame.session != self.id or u in self.lost:
+            return  # of an earlier session, or from one that no longer counts
+        match frame:
+            case Announce():
+                self._announced(u, frame, payload)
+            case Chunk():
+                self._arrived(u, frame, payload or b"")
+            case Pull():
+                if u not in self.outgoing:
+                    raise RemoteProtocolError("asked for a message that was not sent")
+                self.router.send(u, *self.outgoing[u].chunk(frame))
+            case Leave():
+                self.lose(u, f"left: {frame.reason}" if frame.reason else "left")
+
+    def _announced(self, u: ClientId, announce: Announce, payload: Raw | None) -> None:
+        if announce.number != self.number.get(u, 0) or u in self.incoming:
+            raise RemoteProtocolError("a message out of turn")
+        if u not in self.session.waiting_for:
+            # The session refuses it, whatever it says: staged, it would hold a place of the round to come.
+            self.session.receive(u, payload or b"")
+            return
+        limit = JOIN_BYTES if announce.number == 0 else self.scheme.largest_upload
+        self.incoming[u] = Incoming.of(announce, payload, limit)
+        if self.incoming[u].complete:
+            self._whole(u)
+        else:
+            self.queue.append(u)
+
+    def _arrived(self, u: ClientId, chunk: Chunk, payload: Raw) -> None:
+        if u not in self.staged:
+            raise RemoteProtocolError("a chunk that nobody asked for")
+        self.incoming[u].add(chunk, payload)
+        self.staged[u].heard = time.monotonic()
+        if self.incoming[u].complete:
+            self._whole(u)
+        else:
+            self._pull(u)
+
+    def _whole(self, u: ClientId) -> None:
+        """The message is here, all of it: now it counts."""
+        incoming = self.incoming.pop(u)
+        self.staged.pop(u, None)
+        message, joining = incoming.message(), self.session.round == "join"
+        self.number[u] = incoming.announce.number + 1
+        self.session.receive(u, message)
+        self.up[u] = incoming.announce.size
+        if joining:
+            self.joined.add(u)
+
+    def stage_uploads(self, left: float) -> None:
+        """Let the next few upload; give up on one that has stopped sending, or that keeps others waiting.
+
+        left: seconds of the round. Of these each that is still to come has a fair share of a place; more only
+        while nobody waits.
+        """
+        now = time.monotonic()
+        for u, staged in list(self.staged.items()):
+            if now - staged.heard > STALL_SECONDS:
+                self.lose(u, f"its upload stood still for {STALL_SECONDS:.0f} s")
+            elif self.queue and now > staged.until:
+                self.lose(u, "its upload took more than its share of the round, and others waited")
+        while self.queue and len(self.staged) < MAX_STAGED:
+            u = self.queue.popleft()
+            share = left * MAX_STAGED / max(1, len(self.waiting_for))
+            self.staged[u] = _Staged(now, now + share)
+            self._pull(u)
+
+    def _pull(self, u: ClientId) -> None:
+        for pull in self.incoming[u].pulls():
+            self.router.send(u, pull)
+
+    def report(self, closing: str) -> RoundReport:
+        (up, down), seconds = self.router.traffic, time.monotonic() - self.begun
+        lost = dict(list(self.lost.items())[self.lost_before :])
+        wire = up - self.wire[0], down - self.wire[1]
+        unopened = frozenset(self.session.unopened)
+        return RoundReport(closing, frozenset(self.up), lost, self.up, self.down, *wire, seconds, unopened)
+
+    def open_round(self, requests: Mapping[ClientId, bytes]) -> None:
+        self.begun, self.wire, self.lost_before = time.monotonic(), self.router.traffic, len(self.lost)
+        # Who is late has lost its place, so these are empty: whatever happens, no place outlives its round.
+        self.incoming, self.staged, self.queue, self.outgoing = {}, {}, deque(), {}
+        requests = {u: message for u, message in requests.items() if u not in self.lost}
+        self.up, self.down = {}, {u: len(message) for u, message in requests.items()}
+        for u, message in requests.items():
+            number = self.sent.get(u, 0)
+            self.sent[u] = number + 1
+            self.outgoing[u] = Outgoing(self.id, number, message)
+            self.router.send(u, *self.outgoing[u].announce())
+            if len(message) <= CHUNK_BYTES:
+                del self.outgoing[u]
+
+    def lose(self, u: ClientId, why: str) -> None:
+        """u is out of this session, and leaves nothing behind."""
+        if u in self.lost:
+            return
+        self.lost[u] = why
+        self._forget(u)
+        self.end([u], why)
+
+    def vanish(self, u: ClientId) -> None:
+        """u's connection is gone. Before it has joined it may come back, but is not waited for."""
+        if u in self.joined:
+            self.lose(u, "vanished")
+        else:
+            self._forget(u)
+
+    def _forget(self, u: ClientId) -> None:
+        self.incoming.pop(u, None)
+        self.outgoing.pop(u, None)
+        self.staged.pop(u, None)
+        if u in self.queue:
+            self.queue.remove(u)
+
+    def end(self, to: Collection[ClientId], why: str) -> None:
+        for u in to:
+            self.router.send(u, End(self.id, reason(why)))
