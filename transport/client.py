@@ -27,6 +27,7 @@ from secagg.crypto import SigningKey
 from secagg.errors import ClientId
 from secagg.session import Contribute, Once
 from secagg.wire import MAX_TASK_BYTES, Raw
+from transport.address import speaks_ipv6
 from transport.errors import TransportError
 from transport.frames import (
     MAX_FRAME_BYTES,
@@ -109,7 +110,8 @@ def join(
     they are named after the key's fingerprint: for a key on a read-only mount, and for one under several
     names; always the same folder. readers: who may read the key's file, "owner", "group" or "all".
 
-    Raises: TransportError if a file is not right, with what to do.
+    Raises: TransportError if a file is not right, with what to do; LocalProtocolError if `connect` is no
+        address.
     """
     own = read_private(key, "client", readers=readers)
     records = base_of(key, own.public, state)
@@ -143,6 +145,7 @@ class Peer:
     ) -> None:
         if key.id is None:
             raise LocalProtocolError("a client's key has an id")
+        ipv6 = speaks_ipv6(connect, listening=False)
         self.id: ClientId = key.id
         self._connect, self._policy, self._patience = connect, policy, patience
         self._identity, self._once = identity, once
@@ -151,6 +154,7 @@ class Peer:
         self._socket.curve_serverkey = server.curve
         self._socket.curve_secretkey, self._socket.curve_publickey = key.curve_secret, key.curve_public
         for option, value in {
+            zmq.IPV6: ipv6,
             zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
             zmq.HEARTBEAT_IVL: 5000,
             zmq.HEARTBEAT_TIMEOUT: 20000,
@@ -172,9 +176,8 @@ class Peer:
             self._socket.connect(connect)
         except zmq.ZMQError as error:
             self.close()
-            raise TransportError(
-                f"cannot connect to {connect}: {error.strerror}; it should look like tcp://host:5555"
-            ) from None
+            reason = zmq.strerror(error.errno or 0)
+            raise TransportError(f"cannot connect to {connect}: {reason}") from None
 
     def contribute(
         self,

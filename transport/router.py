@@ -6,6 +6,7 @@ key its connection was made with.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from secagg.errors import ClientId
 from secagg.wire import Raw
+from transport.address import speaks_ipv6
 from transport.errors import TransportError
 from transport.frames import MAX_FRAME_BYTES, Frame, Ping, encode
 from transport.keys import PrivateKey
@@ -39,10 +41,11 @@ class _RosterKeys:
 class Router:
     """A bound ROUTER under CURVE. Close it, or use it as a context.
 
-    Raises: TransportError if the address cannot be bound.
+    Raises: LocalProtocolError if it is no address, TransportError if it cannot be bound.
     """
 
     def __init__(self, bind: str, key: PrivateKey, roster: Roster) -> None:
+        ipv6 = speaks_ipv6(bind, listening=True)
         self._roster = roster
         self._routes: dict[ClientId, bytes] = {}
         self._backlog: dict[ClientId, deque[list[Raw]]] = {}
@@ -57,6 +60,7 @@ class Router:
         self._socket = self._context.socket(zmq.ROUTER)
         for option, value in {
             zmq.CURVE_SERVER: 1,
+            zmq.IPV6: ipv6,
             zmq.ROUTER_MANDATORY: 1,  # a send to one who has gone raises, a full queue waits: no silent drop
             zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
             zmq.HEARTBEAT_IVL: 5000,
@@ -168,4 +172,7 @@ def _why_not_bound(bind: str, error: zmq.ZMQError) -> str:
         return f"{bind} is in use: stop what listens there, or choose another port with --bind"
     if error.errno == 13:
         return f"{bind}: not permitted; ports below 1024 need privileges, choose another with --bind"
-    return f"cannot listen on {bind}: {error.strerror}; it should look like tcp://*:5555"
+    if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
+        return f"{bind}: this machine has no such address or interface; tcp://*:PORT listens on all of IPv4"
+    reason = zmq.strerror(error.errno or 0)
+    return f"cannot listen on {bind}: {reason}: choose another address with --bind"

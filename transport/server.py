@@ -55,11 +55,13 @@ def serve(
 ) -> Cohort:
     """Listen for the clients of a roster.
 
-    bind: a ZeroMQ address, "tcp://*:5555"; "tcp://127.0.0.1:*" takes a free port. key: the server's private
-    key file. roster: the signed roster. roster_key: the public key it must be signed with, `<roster>.pub`
-    unless given. readers: who may read the key's file, "owner", "group" or "all".
+    bind: a ZeroMQ address, "tcp://*:5555"; "tcp://127.0.0.1:*" takes a free port; * is all of IPv4, and
+    [::] all of IPv6 too. key: the server's private key file. roster: the signed roster. roster_key: the
+    public key it must be signed with, `<roster>.pub` unless given. readers: who may read the key's file,
+    "owner", "group" or "all".
 
-    Raises: TransportError if a file or the address is not right, with what to do.
+    Raises: TransportError if a file is not right or the address cannot be had, with what to do;
+        LocalProtocolError if it is no address.
     """
     signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
     listed = read_roster(roster, signer)

@@ -101,7 +101,7 @@ def _serve(
     max_weight: Annotated[int | None, typer.Option(help="Clients give weights from 1 to this.")] = None,
     threshold: Threshold = None,
     bind: Annotated[
-        str, typer.Option(help="Address to listen on; a port of * takes a free one.")
+        str, typer.Option(help="Address to listen on, tcp://[::]:5555 for IPv6 too; port * is a free one.")
     ] = "tcp://*:5555",
     key: Annotated[Path, typer.Option(help="The server's key.")] = Path("server.key"),
     roster: Annotated[Path, typer.Option(help="The signed roster of the clients.")] = Path("roster"),

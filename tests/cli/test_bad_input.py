@@ -216,7 +216,9 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(here: Here, folder: Pa
         ("--length 5 --key client0.key", 1, "a server key is needed"),
         ("--length 5 --roster none", 1, "there is no file none"),
         ("--length 5 --roster-key server.pub", 1, "a roster key is needed"),
-        ("--length 5 --bind 127.0.0.1:5555", 1, "it should look like tcp://*:5555"),
+        ("--length 5 --bind 127.0.0.1:5555", 2, "it should look like tcp://*:5555"),
+        ("--length 5 --bind tcp://127.0.0.1:99999", 2, "a port is 1 to 65535, not 99999"),
+        ("--length 5 --bind tcp://192.0.2.77:*", 1, "this machine has no such address or interface"),
     ],
 )
 def test_a_server_that_cannot_be(
@@ -273,7 +275,7 @@ def test_a_roster_of_two_is_too_small_unless_it_is_an_experiment(here: Here, fol
         ("--input x.npy --key none.key", 1, "there is no file none.key"),
         ("--input x.npy --key server.key", 1, "a client key is needed"),
         ("--input x.npy --roster x.npy --roster-key roster.pub", 1, "x.npy"),
-        ("--input x.npy --connect 127.0.0.1", 1, "it should look like tcp://host:5555"),
+        ("--input x.npy --connect 127.0.0.1", 2, "it should look like tcp://host:5555"),
         ("--input x.npy --connect tcp://127.0.0.1:9 --patience 0.1", 1, "is gone, or was never there"),
         ("--data . --connect tcp://127.0.0.1:9", 1, "shard.npz is not there"),
     ],

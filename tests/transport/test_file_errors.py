@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from secagg import LocalProtocolError, Policy
-from transport import TransportError, serve
+from transport import TransportError, join, serve
 from transport.client import Peer
 from transport.cohort import lay_out_keys
 from transport.keys import (
@@ -247,3 +247,22 @@ def test_a_port_that_needs_privileges(folder: Path, monkeypatch: pytest.MonkeyPa
     says = "tcp://*:80: not permitted; ports below 1024 need privileges, choose another with --bind"
     with pytest.raises(TransportError, match=whole(says)):
         serve("tcp://*:80", server / "server.key", server / "roster")
+
+
+def test_an_address_that_cannot_be_had(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, (client,) = lay_out_keys(folder, 1)
+    says = "cannot listen on ipc://none/socket: No such file or directory: choose another address with --bind"
+    with pytest.raises(TransportError, match=whole(says)):
+        serve("ipc://none/socket", server / "server.key", server / "roster")
+
+    real = zmq.Socket.connect
+
+    def connect(socket: zmq.Socket[bytes], address: str) -> object:
+        if address.startswith("tcp"):
+            raise zmq.ZMQError(24)
+        return real(socket, address)
+
+    monkeypatch.setattr(zmq.Socket, "connect", connect)
+    says = "cannot connect to tcp://here:80: Too many open files"
+    with pytest.raises(TransportError, match=whole(says)):
+        join("tcp://here:80", client / "client.key", client / "server.pub", client / "roster")
