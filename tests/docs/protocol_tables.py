@@ -1,4 +1,6 @@
-"""What the code decides of docs/protocol.md: `python -m tests.docs.protocol_tables` writes its blocks."""
+"""What the code decides of docs/protocol.md and docs/protocol-ckks.md: `python -m tests.docs.protocol_tables`
+writes their blocks.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ from transport.keys import PrivateKey, write_private, write_public
 from transport.roster import read as read_roster
 from transport.roster import sign
 
-PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, CKKS_PAGE = DOCS / "protocol.md", DOCS / "protocol-ckks.md"
 
 
 # Types, as the tables write them.
@@ -131,23 +134,28 @@ def subclasses(kind: type) -> Iterator[type]:
 MODULES = ("secagg.wire", "secagg.masking.messages", "secagg.plain", "secagg.ckks.messages")
 
 
-def message_kinds() -> list[type[Message]]:
-    """Those of the package, by module in the order in which each defines them."""
+def message_kinds(*, ckks: bool) -> list[type[Message]]:
+    """Those of one page, by module in the order in which each defines them."""
     kinds = [kind for kind in subclasses(Message) if kind.__module__.startswith("secagg.")]
-    return sorted(kinds, key=lambda kind: MODULES.index(kind.__module__))
+    mine = [kind for kind in kinds if ("ckks" in kind.__module__) == ckks]
+    return sorted(mine, key=lambda kind: MODULES.index(kind.__module__))
 
 
 def _as_array(kind: type[msgspec.Struct]) -> str:
     return f"`{_array(tag_of(kind), [f'{name}: {type}' for name, type in fields_of(kind)])}`"
 
 
-def messages() -> str:
+def messages(*, ckks: bool = False) -> str:
     said = {tag for session in played().values() for tag in session.said}
     rows = [
         (f"`{tag_of(kind)}`", "client" if tag_of(kind) in said else "server", _as_array(kind))
-        for kind in message_kinds()
+        for kind in message_kinds(ckks=ckks)
     ]
     return table("message", "from", "as an array", rows=rows)
+
+
+def ckks_messages() -> str:
+    return messages(ckks=True)
 
 
 def frames() -> str:
@@ -172,19 +180,19 @@ FIELDS: Mapping[tuple[str, str], str] = {
     ("masking", "adversary"): "what the server may do",
     ("masking", "corrupt"): "A, clients that may be on the server's side",
     ("masking", "dropout"): "d, clients the session can lose by the choice of its numbers",
-    ("masking", "batch"): "clients are summed by whole batches of so many; 0: no batches",
+    ("masking", "batch"): "B, clients are summed by whole batches of so many; 0: no batches",
     ("masking", "prg"): "cipher of the masks",
     ("masking", "roster"): "active: the roster's digest, 32 bytes; semi-honest: empty",
     ("ckks", "clients"): "n",
     ("ckks", "vectors"): "as in masking",
     ("ckks", "small_cohort"): "as in masking",
     ("ckks", "adversary"): "semi-honest and nothing else",
-    ("ckks", "degree"): "N, section 5.3",
-    ("ckks", "prime_bits"): "sizes of the primes of Q, section 5.3",
-    ("ckks", "scale"): "Δ, section 5.3",
+    ("ckks", "degree"): "N, section 3",
+    ("ckks", "prime_bits"): "β of the primes, section 3",
+    ("ckks", "scale"): "Δ, section 3",
     ("ckks", "m_min"): "smallest U1, U2 and U3",
     ("ckks", "ending"): "clients keep the sum, or release it to the server",
-    ("ckks", "flood_bits"): "s: 40 where the sum is released, else 0",
+    ("ckks", "flood_bits"): "40 where the sum is released, else 0",
     (
         "ckks",
         "roster",
@@ -203,8 +211,16 @@ FIELDS: Mapping[tuple[str, str], str] = {
 
 
 def parameters() -> str:
+    return _objects(Masking, Plain, Bounded, Counts, Weight)
+
+
+def ckks_parameters() -> str:
+    return _objects(CKKS)
+
+
+def _objects(*kinds: type[msgspec.Struct]) -> str:
     rows = []
-    for kind in (Masking, CKKS, Plain, Bounded, Counts, Weight):
+    for kind in kinds:
         info = msgspec.inspect.type_info(kind)
         assert isinstance(info, msgspec.inspect.StructType)
         rows.append((f"`{info.tag}`", f"`{info.tag_field}`", f'str "{info.tag}"', "", ""))
@@ -270,7 +286,7 @@ def ckks_choices() -> str:
         plan = scheme.plan
         (layout,) = plan.layouts.values()
         how = (
-            f"real, M = {layout.real:.6g}"
+            f"real, unit = {layout.real:.6g}"
             if layout.real
             else f"{layout.each} digits to base {layout.base}"
             if layout.limbs == 1
@@ -279,7 +295,7 @@ def ckks_choices() -> str:
         sizes = ", ".join(map(str, scheme.prime_bits))
         numbers = (str(scheme.degree), sizes, str(scheme.scale), str(plan.capacity), how)
         rows.append((str(n), ending, vector_of(spec), *numbers, str(plan.slots), f"{plan.upload_bytes:,}"))
-    header = ("n", "ending", "vector", "N", "β", "Δ", "C", "layout", "S", "Y")
+    header = ("n", "ending", "vector", "N", "β", "Δ", "cap", "layout", "S", "Y")
     return table(*header, rows=rows)
 
 
@@ -428,13 +444,19 @@ def _state_of(client: Any) -> str:
     return type(state).__name__.lstrip("_") if state is not None else ""
 
 
-def rounds() -> str:
+def rounds(*, ckks: bool = False) -> str:
     rows = []
     for name, session in played().items():
+        if name.startswith("ckks") != ckks:
+            continue
         for number, (round, opens, answers) in enumerate(session.rounds):
             request = f"`{opens}` (number {number - 1})" if opens else "the `offer` frame"
             rows.append((name if not number else "", f"`{round}`", request, f"`{answers}` (number {number})"))
     return table("session", "round", "opened by", "answered by", rows=rows)
+
+
+def ckks_rounds() -> str:
+    return rounds(ckks=True)
 
 
 # Constants.
@@ -464,10 +486,10 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
         "SMALLEST_SPARSE": "n from which on a sparse graph is offered unasked",
     },
     "secagg.masking.messages": {"SEALED_BYTES": "two shares under AES-GCM"},
-    "secagg.ckks": {"FLOOD_BITS": "s of flooding"},
+    "secagg.ckks": {"FLOOD_BITS": "of a sum that is released"},
     "secagg.ckks.ring": {
-        "SECURITY_BITS": "λ of the rings",
-        "MAX_MODULUS_BITS": "N and the bits of the largest modulus",
+        "SECURITY_BITS": "of the rings, against classical computers",
+        "MAX_MODULUS_BITS": "N, and the bits of the largest modulus with it",
         "SPECIAL_BITS": "of the special prime",
         "MAX_PRIME_BITS": "of a prime of the ring",
         "ERROR_VARIANCE": "of a coefficient of a fresh ciphertext",
@@ -475,7 +497,7 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
     "secagg.ckks.packing": {"GRID": "steps of what is released, in units of the scale"},
     "secagg.ckks.client": {"MAKERS": "clients that make a key", "RELEASERS": "clients that release the sum"},
     "secagg.ckks.messages": {
-        "SEALED_BYTES": "`ckks`: K under AES-GCM",
+        "SEALED_BYTES": "K under AES-GCM",
         "MAX_SECRET_BYTES": "of a sealed CKKS key",
     },
     "secagg.policy": {"MAX_OFFER_BYTES": "longest offer that is read"},
@@ -531,14 +553,20 @@ def constants_of(module: str) -> dict[str, Any]:
     }
 
 
-def constants() -> str:
+def constants(*, ckks: bool = False) -> str:
     rows = []
     for module, meanings in CONSTANTS.items():
+        if ("ckks" in module) != ckks:
+            continue
         values = constants_of(module)
         if values.keys() != meanings.keys():
             raise LookupError(f"{module}: {sorted(values.keys() ^ meanings.keys())} are in one place only")
         rows += [(f"`{name}`", _constant(values[name]), meaning) for name, meaning in meanings.items()]
     return table("constant", "value", "what", rows=rows)
+
+
+def ckks_constants() -> str:
+    return constants(ckks=True)
 
 
 def _constant(value: Any) -> str:
@@ -867,39 +895,34 @@ def conversation() -> str:
     return table("round", "from", "message", "bytes", "whole, or its SHA-256", rows=rows)
 
 
-BLOCKS: Mapping[str, Callable[[], str]] = {
-    function.__name__: function
-    for function in (
-        messages,
-        frames,
-        parameters,
-        offer_example,
-        choices,
-        ckks_choices,
-        states,
-        ckks_states,
-        rounds,
-        constants,
-        graph,
-        ckks_example,
-        files,
-        session,
-        conversation,
-    )
+_OF_PAGE: Mapping[Path, tuple[Callable[[], str], ...]] = {
+    PAGE: (
+        *(messages, frames, parameters, offer_example, choices, states, rounds, constants, graph),
+        *(files, session, conversation),
+    ),
+    CKKS_PAGE: (
+        *(ckks_messages, ckks_rounds, ckks_states, ckks_parameters, ckks_choices, ckks_example),
+        ckks_constants,
+    ),
+}
+BLOCKS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
+    page: {function.__name__: function for function in functions} for page, functions in _OF_PAGE.items()
 }
 
 
-def rewritten(text: str) -> str:
+def rewritten(page: Path) -> str:
     """The page with every block as the code has it now."""
-    for name, function in BLOCKS.items():
+    text = page.read_text()
+    for name, function in BLOCKS[page].items():
         begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not found or not closed:
-            raise LookupError(f"the page has no block {name}")
+            raise LookupError(f"{page.name} has no block {name}")
         text = before + begin + function() + end + after
     return text
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rewritten(PAGE.read_text()))
+    for page in BLOCKS:
+        page.write_text(rewritten(page))

@@ -1,4 +1,4 @@
-"""What docs/protocol.md says of CKKS, recomputed by what stands here, written from the page alone: numbers,
+"""What docs/protocol-ckks.md says, recomputed by what stands here, written from the page alone: numbers,
 polynomials, and a whole session's bytes.
 """
 
@@ -25,26 +25,28 @@ from secagg.ckks.ring import Ring, scale_and_capacity
 from secagg.ckks.seal import Keys
 from tests.docs import protocol_tables as generated
 from tests.docs.test_protocol import (
+    CKKS_PAGE,
     _bytes_size,
     _header_size,
     _size_of_id,
     code,
     digest,
     packed,
-    section,
     table,
     transcript,
     words,
 )
+from tests.docs.test_protocol import section as section_of
 from tests.secagg.helpers import hkdf_sha256
 
 Spec = Bounded | Counts | Weight
 Integers = NDArray[np.int64]
+section = partial(section_of, page=CKKS_PAGE)
 
 
-# Section 5.3: the numbers.
+# Section 3: the numbers.
 
-MOST = {int(N): int(bits) for N, bits in table(section("5.3"), "N", "largest modulus, bits")}
+MOST = {int(N): int(bits) for N, bits in table(section("3"), "N", "largest modulus, bits")}
 
 
 @dataclass(frozen=True)
@@ -174,13 +176,13 @@ def test_the_numbers_of_a_session_follow_from_the_page(n: int, ending: str) -> N
 
 
 def test_the_examples_of_numbers_follow_from_the_page() -> None:
-    rows = table(section("5.3"), "n", "ending", "vector", "N", "β", "Δ", "C", "layout", "S", "Y")
+    rows = table(section("3"), "n", "ending", "vector", "N", "β", "Δ", "cap", "layout", "S", "Y")
     assert len(rows) == len(generated.CKKS_EXAMPLES)
     for row, (n, ending, spec) in zip(rows, generated.CKKS_EXAMPLES, strict=True):
         due = numbers_due(n, {"": spec}, ending)
         kind, number, slots = due.layouts[""]
         how = {
-            "real": lambda M: f"real, M = {M:.6g}",
+            "real": lambda unit: f"real, unit = {unit:.6g}",
             "digits": lambda k: f"{k[0]} digits to base {k[1]}",
             "limbs": lambda k: f"{k[0]} limbs of {int(math.log2(k[1]))} bits",
         }[kind](number)
@@ -195,7 +197,7 @@ def test_the_primes_are_those_of_the_code() -> None:
     assert all(primes_of(N, (20,)) == [Ring(N, (30,)).special_prime] for N in MOST)
 
 
-# Section 8.8: polynomials. Horner's rule at every point at once; primes below 2^31.
+# Section 4: polynomials. Horner's rule at every point at once; primes below 2^31.
 
 
 def points(N: int, p: int) -> NDArray[np.uint64]:
@@ -313,7 +315,7 @@ def test_ciphertexts_are_packed_as_the_page_says() -> None:
 
 
 def test_the_examples_of_polynomials() -> None:
-    text = section("8.8")
+    text = section("4")
     for ring in generated.CKKS_RINGS:
         N, beta = ring.degree, ring.prime_bits
         primes = " ".join(map(str, primes_of(N, beta)))
@@ -326,7 +328,7 @@ def test_the_examples_of_polynomials() -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_no_coefficient_of_the_largest_slots_leaves_the_modulus(sign: int) -> None:
-    """The capacity of section 5.3 is Q / 4: with these signs a coefficient is 4 / pi times its slots."""
+    """The capacity of section 3 is Q / 4: with these signs a coefficient is 4 / pi times its slots."""
     pytest.importorskip("tenseal")
     n, ring = 3, Ring(4096, (52,))
     scale, capacity = scale_and_capacity(ring, n, 1, 40)
@@ -341,7 +343,7 @@ def test_no_coefficient_of_the_largest_slots_leaves_the_modulus(sign: int) -> No
     assert np.abs(keys.decrypt(total[0]) - signs * capacity).max() < 0.4
 
 
-# Section 8.11: flooding.
+# Section 5.3: flooding.
 
 
 def normal(seed: bytes, count: int) -> NDArray[np.float64]:
@@ -602,7 +604,7 @@ def unfolded(slots: Integers, kind: str, number: Any, h: int, m: int) -> NDArray
     return np.array(digits[:m])
 
 
-# Section 12.
+# Section 7.
 
 
 def test_the_sizes_of_messages_are_those_of_the_page(session: Session) -> None:
@@ -612,19 +614,19 @@ def test_the_sizes_of_messages_are_those_of_the_page(session: Session) -> None:
         return _header_size(len(U)) + sum(map(_size_of_id, U))
 
     names = {
-        **{"U1": U1, "U3": U3, "M": frozenset({0}), "maker": 0, "S": 66, "ids": ids, "i": _size_of_id},
+        **{"U1": U1, "U3": U3, "maker": 0, "sig": 66, "ids": ids, "id": _size_of_id},
         "map": lambda U, each: ids(U) + len(U) * each,
-        "X": _bytes_size(8 * due.N * (len(due.beta) + 1) + 28),
-        "Y": _bytes_size(due.bytes),
-        "Z": _bytes_size(8 * due.slots),
+        "key": _bytes_size(8 * due.N * (len(due.beta) + 1) + 28),
+        "upload": _bytes_size(due.bytes),
+        "released": _bytes_size(8 * due.slots),
     }
     rows = {
         (code(message)[0], who): formula
-        for message, who, formula in table(section("12"), "message", "of or to", "bytes")
+        for message, who, formula in table(section("7"), "message", "of or to", "bytes")
     }
 
     def size(name: str, who: str, u: int) -> int:
-        return int(eval(rows[name, who], {**names, "u": frozenset({u}), "N": 2 + len(name)}))  # noqa: S307
+        return int(eval(rows[name, who], {**names, "u": u, "name": 2 + len(name)}))  # noqa: S307
 
     release = session.scheme.ending == "release"
     checked = set()
@@ -644,6 +646,6 @@ def test_the_sizes_of_messages_are_those_of_the_page(session: Session) -> None:
 
 
 def test_the_sizes_table_has_every_message_of_ckks() -> None:
-    listed = {code(row[0])[0] for row in table(section("12"), "message", "of or to", "bytes")}
-    kinds = {generated.tag_of(kind) for kind in generated.message_kinds() if "ckks" in kind.__module__}
+    listed = {code(row[0])[0] for row in table(section("7"), "message", "of or to", "bytes")}
+    kinds = {generated.tag_of(kind) for kind in generated.message_kinds(ckks=True)}
     assert listed == kinds

@@ -1,4 +1,4 @@
-"""CKKS (docs/protocol.md, sections 5.3 and 8.8 to 8.11) without secagg: the ring that a session takes, in
+"""CKKS (docs/protocol-ckks.md) without secagg: the ring that a session takes, in
 integers and decimals; what is derived and signed; and ciphertexts of constant polynomials under a constant
 key, whose residues are all alike, so that they can be added and decrypted by hand.
 """
@@ -20,7 +20,7 @@ LARGEST = {2048: 54, 4096: 109, 8192: 218, 16384: 438}
 MAKERS = RELEASERS = 3
 
 
-# Section 5.3: primes and rings
+# Section 3: primes and rings
 
 
 def is_prime(p: int) -> bool:
@@ -140,7 +140,7 @@ def numbers(arguments: Json, vectors: Mapping[str, Json]) -> Json:
     }
 
 
-# Sections 8.9 to 8.11
+# Section 5
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def flooding_seed(K: bytes, sid: bytes, residues: bytes) -> bytes:
 
 
 def normal(seed: bytes, count: int) -> list[float]:
-    """g of section 8.11."""
+    """g of section 5.3."""
     half = -(-count // 2)
     u = [(word // 2**11 + 1) * 2.0**-53 for word in i.words("aes-128-ctr", seed, 2 * half, 8)]
     radius = [math.sqrt(-2 * math.log(x)) for x in u[:half]]

@@ -144,8 +144,8 @@ def parameters() -> Json:
         "what": "Parameters (section 5): arguments, as far as they are not the defaults; numbers that "
         "follow; the offer; "
         "its digest. roster: the number of its clients; its digest stands in the offer. plan, of ckks: what "
-        "follows beside (section 5.3); a layout is real, with M, or digits of a base, or limbs of so many "
-        "bits.",
+        "follows beside (protocol-ckks.md, section 3); a layout is real, with its unit, or digits of a base, "
+        "or limbs of so many bits.",
         "cases": [
             *(_parameters(*case, rosters) for case in cases),
             {

@@ -490,7 +490,7 @@ def sessions_of_ckks() -> Json:
     scripted = [case for scene in both for case in scripts(scene)]
     liars = list(caught(release))
     return {
-        "what": "Two sessions of ckks (sections 8.8 to 8.11), and what must be refused: see README.md.",
+        "what": "Two sessions of ckks (protocol-ckks.md), and what must be refused: see README.md.",
         "sessions": {scene.name: scene.record() for scene in both},
         "wrong": by_place(wrong),
         "scripts": scripted,

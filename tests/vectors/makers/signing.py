@@ -53,8 +53,8 @@ def signatures() -> Json:
         for name, (of, statement) in statements.items()
     ]
     return {
-        "what": "What is signed (sections 8.2 to 8.5, 8.9 and 8.10), with the keys of a roster that was made "
-        "within one process.",
+        "what": "What is signed (sections 8.2 to 8.5; of ckks 5.1 and 5.2 of its page), with the keys of a "
+        "roster that was made within one process.",
         "published": published.ED25519,
         "roster": {
             "digest": roster.digest.hex(),
