@@ -151,7 +151,9 @@ def _check(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Clipping:
-    """What encoding changed, told to its client alone: coordinates out of range; the L2 factor (1: none)."""
+    """What encoding changed, told to its client alone: coordinates out of range; the L2 factor (1: none; 0
+    where float64 has no number so small, though the vector is scaled by it all the same).
+    """
 
     coordinates: int
     norm_factor: float
@@ -178,6 +180,10 @@ def check_vectors(specs: Vectors, values: Mapping[str, Vector]) -> dict[str, NDA
 
 def _check_vector(name: str, spec: Spec, value: Vector) -> NDArray[Any]:
     label = f"vector {name!r}" if name else "the vector"
+    if np.ma.isMaskedArray(value):
+        raise LocalProtocolError(
+            f"{label} is a masked array: say what stands for the masked values (x.filled)"
+        )
     try:
         x = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -189,11 +195,12 @@ def _check_vector(name: str, spec: Spec, value: Vector) -> NDArray[Any]:
         if x.dtype.kind not in "fiu":
             raise LocalProtocolError(f"{label} holds {x.dtype}, not real numbers")
         for start in range(0, len(x), _BLOCK):
-            finite = np.isfinite(x[start : start + _BLOCK])
+            block = x[start : start + _BLOCK]
+            finite = np.isfinite(_doubles(block) if x.dtype.itemsize > 8 else block)
             if not finite.all():
                 where = start + int(np.argmin(finite))
                 raise LocalProtocolError(f"{label} holds {x[where]} at coordinate {where}")
-        return x
+        return _doubles(x) if x.dtype.itemsize > 8 else x
     if x.dtype.kind not in "iu":
         raise LocalProtocolError(f"{label} holds {x.dtype}, not integers")
     lowest = 1 if isinstance(spec, Weight) else 0
@@ -205,6 +212,12 @@ def _check_vector(name: str, spec: Spec, value: Vector) -> NDArray[Any]:
     return x
 
 
+def _doubles(x: NDArray[Any]) -> NDArray[np.float64]:
+    """As float64, in which all else is computed; infinite where a longer type goes beyond it."""
+    with np.errstate(over="ignore"):
+        return x.astype(np.float64)
+
+
 def weight_of(specs: Vectors, values: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
     """(w, w_max) of checked values; (1, 1) in a session without a Weight."""
     for name, spec in specs.items():
@@ -213,17 +226,40 @@ def weight_of(specs: Vectors, values: Mapping[str, NDArray[Any]]) -> tuple[int, 
     return 1, 1
 
 
-def norm_factor(spec: Bounded, x: NDArray[Any]) -> float:
-    """min(1, C / ||x||_2), the factor that brings x into the ball of radius clip."""
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """A factor f 2^-k, 0 < f 2^-k <= 1, in two steps: C / ||x||_2 can be smaller than any float64."""
+
+    f: float = 1.0
+    k: int = 0
+
+    @property
+    def factor(self) -> float:
+        return math.ldexp(self.f, -self.k)
+
+    def __call__(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
+        """block x factor, in place."""
+        if self.f != 1 or self.k:
+            np.ldexp(block, -self.k, out=block)
+            block *= self.f
+        return block
+
+
+def norm_scaling(spec: Bounded, x: NDArray[Any]) -> Scaling:
+    """min(1, C / ||x||_2), which brings x into the ball of radius clip."""
     if spec.clip is None:
-        return 1.0
+        return Scaling()
     largest = max(float(x.max()), -float(x.min()))
     if largest == 0:
-        return 1.0
-    # In units of the largest coordinate, so that no square leaves the range of float64.
+        return Scaling()
+    # In units of the largest coordinate, so that no square leaves the range of float64; added without error,
+    # so that a long vector's norm is as good as a short one's.
     blocks = (x[i : i + _BLOCK].astype(np.float64) / largest for i in range(0, len(x), _BLOCK))
-    square = sum(float(np.square(block).sum()) for block in blocks)
-    return min(1.0, spec.clip / largest / math.sqrt(square))
+    norm = math.sqrt(math.fsum(float(np.square(block).sum()) for block in blocks))
+    if spec.clip / largest / norm >= 1:
+        return Scaling()
+    mantissa, k = math.frexp(largest)
+    return Scaling(spec.clip / mantissa / norm, k)
 
 
 def encode(
@@ -241,14 +277,12 @@ def encode(
     if not isinstance(spec, Bounded):
         codes[:] = x
         return codes, Clipping(0, 1.0)
-    factor = norm_factor(spec, x)
+    into_ball = norm_scaling(spec, x)
     scale = weight[0] / weight[1] * (spec.levels / spec.bound)
     ring = np.uint64(2**bits - 1)
     clipped = start = 0
     for uniform in keystream(rounding_key, spec.length, np.uint32):
-        block = x[start : start + len(uniform)].astype(np.float64)
-        if factor != 1:
-            block *= factor
+        block = into_ball(x[start : start + len(uniform)].astype(np.float64))
         if max(block.max(), -block.min()) > spec.bound:
             clipped += int(np.count_nonzero(np.abs(block) > spec.bound))
             np.clip(block, -spec.bound, spec.bound, out=block)
@@ -260,7 +294,7 @@ def encode(
         np.clip(whole, -spec.levels, spec.levels, out=whole)
         codes[start : start + len(block)] = whole.astype(np.int64).view(np.uint64) & ring
         start += len(block)
-    return codes, Clipping(clipped, factor)
+    return codes, Clipping(clipped, into_ball.factor)
 
 
 def centred(spec: Spec, total: Words, clients: int) -> NDArray[np.int64]:

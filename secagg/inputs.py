@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.crypto import Tag, kdf
-from secagg.encoding import Bounded, Clipping, Spec, Vector, check_vectors, encode, norm_factor, weight_of
+from secagg.encoding import Bounded, Clipping, Spec, Vector, check_vectors, encode, norm_scaling, weight_of
 from secagg.params import Parameters
 from secagg.prg import Words
 
@@ -49,7 +49,7 @@ def clip(spec: Spec, x: NDArray[Any]) -> tuple[NDArray[Any], Clipping]:
     """
     if not isinstance(spec, Bounded):
         return x, Clipping(0, 1.0)
-    factor = norm_factor(spec, x)
-    scaled = x.astype(np.float64) * factor
+    into_ball = norm_scaling(spec, x)
+    scaled = into_ball(x.astype(np.float64))
     clipped = np.clip(scaled, -spec.bound, spec.bound)
-    return clipped, Clipping(int(np.count_nonzero(clipped != scaled)), factor)
+    return clipped, Clipping(int(np.count_nonzero(clipped != scaled)), into_ball.factor)

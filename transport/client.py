@@ -24,7 +24,9 @@ from secagg import (
     Scheme,
 )
 from secagg.crypto import SigningKey
+from secagg.encoding import Vector
 from secagg.errors import ClientId
+from secagg.inputs import checked
 from secagg.session import Contribute, Once
 from secagg.wire import MAX_TASK_BYTES, Raw
 from transport.address import speaks_ipv6
@@ -181,7 +183,7 @@ class Peer:
 
     def contribute(
         self,
-        vectors: Contribute,
+        vectors: Contribute | Mapping[str, Vector] | Vector,
         *,
         rounding_seed: bytes | None = None,
         progress: Progress | None = None,
@@ -189,7 +191,8 @@ class Peer:
     ) -> Contribution | None:
         """Take part in the next session. None once the server says that there are no more.
 
-        vectors: task -> this client's vectors; called once. rounding_seed: 32 secret bytes that make the
+        vectors: task -> this client's vectors, called once; or the vectors themselves, held against the offer
+        before anything is answered. rounding_seed: 32 secret bytes that make the
         rounding, and nothing else, repeatable. progress: told of every piece before it leaves. instrument:
         wraps the session (see secagg/record.py).
 
@@ -206,7 +209,7 @@ class Peer:
             session = instrument(
                 scheme.client(
                     self.id,
-                    vectors,
+                    vectors if callable(vectors) else _constant(checked(scheme, vectors)),
                     rounding_seed=rounding_seed,
                     identity=self._identity,
                     once=self._once,
@@ -318,6 +321,10 @@ class Peer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _constant(values: Mapping[str, Vector]) -> Contribute:
+    return lambda task: values
 
 
 class _Talk:

@@ -147,7 +147,10 @@ def _join(
     key: Annotated[Path, typer.Option(help="This client's key.")],
     data: Annotated[Path | None, typer.Option(help="Folder with shard.npz to train on.")] = None,
     input: Annotated[Path | None, typer.Option(help="Or one vector to contribute, .npy.")] = None,
-    weight: Annotated[int | None, typer.Option(help="Of the vector, where the server weighs.")] = None,
+    flatten: Annotated[
+        bool, typer.Option("--flatten", help="Take an array of more dimensions as a vector, row by row.")
+    ] = False,
+    weight: Annotated[int | None, typer.Option(min=1, help="Of the vector, where the server weighs.")] = None,
     server: Annotated[Path, typer.Option(help="The server's public key.")] = Path("server.pub"),
     roster: Annotated[Path | None, typer.Option(help="This client's copy of the signed roster.")] = None,
     roster_key: RosterKey = None,
@@ -199,6 +202,7 @@ def _join(
         key,
         data=data,
         vector=input,
+        flatten=flatten,
         weight=weight,
         server=server,
         roster=roster,

@@ -26,8 +26,9 @@ from fl.cli.results import check_file, npy, try_folder, write_result
 from fl.cli.rounds import FIRST_ROUND, METRICS
 from fl.config import CHOICES, ConfigError
 from fl.protection import Protection, check_installed
-from secagg import Aggregate, LocalProtocolError, Policy
+from secagg import Aggregate, Bounded, LocalProtocolError, Policy
 from secagg.ckks import WARNING
+from secagg.encoding import check_vectors
 from transport import Contribution, Peer, TransportError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 TEST = "test"  # folder of a test set, beside a client's own examples
 ROUNDING_SEED = "rounding.seed"
 SEED_BYTES = 32
+NPY = b"\x93NUMPY"  # what such a file begins with
 PATIENCE = 60.0
 
 
@@ -47,6 +49,7 @@ def run(
     *,
     data: Path | None,
     vector: Path | None,
+    flatten: bool,
     weight: int | None,
     server: Path,
     roster: Path | None,
@@ -64,7 +67,7 @@ def run(
         raise ConfigError("give --input, a vector to contribute, or --data, a folder to train on")
     if not 0 < patience < 1e9:
         raise ConfigError(f"--patience {patience}: a number of seconds above 0")
-    x = read_vector(vector) if vector is not None else None
+    x = read_vector(vector, flatten=flatten) if vector is not None else None
     result = None
     if vector is not None and "ckks" in policy.schemes:
         result = out_path or vector.with_suffix(".mean.npy")
@@ -170,12 +173,35 @@ def rounding_seed(folder: Path) -> bytes:
     return seed
 
 
-def read_vector(path: Path) -> np.ndarray[Any, Any]:
-    """The vector in an .npy file. Raises: ConfigError if it holds anything else."""
+def read_vector(path: Path, *, flatten: bool = False) -> np.ndarray[Any, Any]:
+    """The vector in an .npy file, all that can be known without the server's offer checked.
+
+    flatten: take an array of another shape as its numbers in the order of rows.
+
+    Raises: ConfigError if it holds anything else.
+    """
     try:
-        return np.load(path, allow_pickle=False).reshape(-1)  # type: ignore[no-any-return]
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise ConfigError(f"{path} is not a vector in numpy's .npy format: {error}") from None
+        with path.open("rb") as file:
+            is_npy = file.read(len(NPY)) == NPY
+            file.seek(0)
+            x = np.load(file, allow_pickle=False) if is_npy else np.zeros(0)
+    except OSError as error:
+        raise ConfigError(f"{path}: not readable: {error.strerror}") from None
+    except Exception:  # whatever numpy's parsers raise, and not in its words, which advise to unpickle it
+        raise ConfigError(f"{path} was cut short or damaged, or holds Python objects, not numbers") from None
+    if not is_npy:
+        raise ConfigError(f"{path} is not a vector in numpy's .npy format: write one with numpy.save")
+    if x.ndim != 1 and not flatten:
+        raise ConfigError(
+            f"{path} holds an array of shape {x.shape}, not a vector: to send its {x.size} numbers row by "
+            "row give --flatten"
+        )
+    if x.size == 0:
+        raise ConfigError(f"{path} holds no number")
+    try:
+        return check_vectors({"": Bounded(length=x.size, bound=1.0)}, {"": x.reshape(-1)})[""]
+    except LocalProtocolError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def run_sum(
@@ -183,7 +209,7 @@ def run_sum(
 ) -> None:
     """Contribute one vector to one session. result: where the mean goes if the clients keep it."""
     values = {"": vector} if weight is None else {"": vector, "weight": weight}
-    contribution = peer.contribute(lambda task: values)
+    contribution = peer.contribute(values)
     if contribution is None or not contribution.summed:
         reason = contribution.reason if contribution else "the server closed without a session"
         raise TransportError(f"the vector is not known to be in a sum: {reason}")

@@ -14,7 +14,7 @@ import pytest
 from commands import Ran, before, is_one_line, secagg
 
 import transport
-from fl.cli.join import ROUNDING_SEED, rounding_seed
+from fl.cli.join import ROUNDING_SEED, read_vector, rounding_seed
 from fl.config import ConfigError
 from secagg import Bounded, Masking, Policy, Weight
 from transport import Contribution
@@ -258,8 +258,9 @@ def test_a_roster_of_two_is_too_small_unless_it_is_an_experiment(here: Here, fol
     [
         ("", 2, "give --input, a vector to contribute, or --data"),
         ("--input x.npy --data .", 2, "give --input, a vector to contribute, or --data"),
-        ("--input none.npy", 2, "none.npy is not a vector in numpy's .npy format"),
-        ("--input server.pub", 2, "server.pub is not a vector in numpy's .npy format"),
+        ("--input none.npy", 2, "none.npy: not readable: No such file or directory"),
+        ("--input server.pub", 2, "server.pub is not a vector in numpy's .npy format: write one with"),
+        ("--input x.npy --weight 0", 2, "--weight"),
         ("--input x.npy --allow none", 2, "the schemes are masking, ckks, plain"),
         ("--input x.npy --policy p.toml --allow plain", 2, "--policy says it all: no --allow, --semi-honest"),
         ("--input x.npy --policy p.toml --batch 5", 2, "--policy says it all"),
@@ -378,11 +379,6 @@ def server(keys: Path) -> Iterator[str]:
     ("vector", "weight", "words"),
     [
         (np.zeros(6), "--weight 1", "the vector has shape (6,), the session's is (5,)"),
-        (np.zeros(0), "--weight 1", "the vector has shape (0,)"),
-        (np.array([0, 0, np.nan, 0, 0]), "--weight 1", "the vector holds nan at coordinate 2"),
-        (np.array([0, 0, 0, np.inf, 0]), "--weight 1", "the vector holds inf at coordinate 3"),
-        (np.zeros(5, complex), "--weight 1", "the vector holds complex128, not real numbers"),
-        (np.zeros(5), "--weight 0", "vector 'weight' holds 0, not in 1..10"),
         (np.zeros(5), "--weight 11", "vector 'weight' holds 11, not in 1..10"),
         (np.zeros(5), "", "vector 'weight' of the session is missing"),
     ],
@@ -393,6 +389,55 @@ def test_a_vector_that_cannot_be(
     np.save("x.npy", vector)
     line = f"join --connect {server} --key client0.key --roster roster --input x.npy --semi-honest {weight}"
     refuses(here, folder, line, 2, words)
+
+
+@pytest.mark.parametrize(
+    ("vector", "words"),
+    [
+        (np.zeros(0), "x.npy holds no number"),
+        (np.array([0, 0, np.nan]), "x.npy: the vector holds nan at coordinate 2"),
+        (np.array([0, np.inf]), "x.npy: the vector holds inf at coordinate 1"),
+        (np.zeros(5, complex), "x.npy: the vector holds complex128, not real numbers"),
+        (np.array(["a"]), "x.npy: the vector holds <U1, not real numbers"),
+        (
+            np.zeros((10, 100)),
+            "x.npy holds an array of shape (10, 100), not a vector: to send its 1000 numbers",
+        ),
+        (np.array(7.0), "x.npy holds an array of shape (), not a vector"),
+        (np.array([{}]), "x.npy was cut short or damaged, or holds Python objects, not numbers"),
+    ],
+)
+def test_a_file_without_a_vector_is_refused_before_anybody_is_connected_to(
+    here: Here, folder: Path, keys: Path, vector: np.ndarray, words: str
+) -> None:
+    np.save("x.npy", vector)
+    refuses(here, folder, JOIN, 2, words)
+
+
+def npy(header: str, data: bytes = bytes(40)) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x93NUMPY",
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (6,), }"),
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776,), }"),
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1208925819614629174706176,), }"),
+        npy("[" * 9000),
+        npy("{'descr': '<f8'}"),
+    ],
+    ids=["cut short", "too few numbers", "8 TiB", "2^80 numbers", "nested", "no shape"],
+)
+def test_a_damaged_vector(here: Here, folder: Path, keys: Path, data: bytes) -> None:
+    Path("x.npy").write_bytes(data)
+    refuses(here, folder, JOIN, 2, "x.npy was cut short or damaged")
+
+
+def test_an_array_is_a_vector_if_that_is_asked_for(folder: Path) -> None:
+    np.save("x.npy", np.arange(6.0).reshape(2, 3))
+    assert read_vector(Path("x.npy"), flatten=True).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def declines(here: Here, folder: Path, server: str) -> None:

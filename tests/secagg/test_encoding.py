@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from secagg import Bounded, Clipping, Counts, LocalProtocolError, RemoteProtocolError, Weight
@@ -187,6 +189,32 @@ def test_a_long_vector_is_encoded_block_by_block_as_if_whole() -> None:
 def test_every_real_dtype_is_encoded_alike(dtype: type) -> None:
     spec = Bounded(length=3, bound=127.0, bits=8)
     assert encoded(spec, np.array([0, 1, 100], dtype))[0].tolist() == [0, 1, 100]
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+LIMIT = st.floats(1e-30, 1e30)
+
+
+@given(BITS, LIMIT, LIMIT, st.lists(FINITE, min_size=1, max_size=4))
+@example(32, 1e-30, 1e-30, [1.7e308, 0.0, 1.7e308])  # C / norm is below the smallest float64
+@example(32, 1e-30, 1e-30, [sys.float_info.max] * 4)
+@example(16, 1.0, 1.0, [5e-324, 0.0])
+@example(16, 1e30, 1e30, [0.0, 0.0])
+def test_the_error_is_within_its_bound_of_the_clipped_vector_whatever_the_floats(
+    bits: int, bound: float, clip: float, x: list[float]
+) -> None:
+    spec = Bounded(length=len(x), bound=bound, bits=bits, clip=clip)
+    codes, clipping = encoded(spec, x)
+    number = {"survivors": 1, "total_weight": 1, "max_weight": 1}
+    mean = decode_mean(spec, codes, **number)
+    error = error_bound(spec, **number)
+    with localcontext(prec=50):  # of any exponent
+        norm = sum(Decimal(value) ** 2 for value in x).sqrt()
+        factor = min(Decimal(1), Decimal(clip) / norm) if norm else Decimal(1)
+        exact = [Decimal(value) * factor for value in x]
+        within = [max(-Decimal(bound), min(Decimal(bound), value)) for value in exact]
+        assert all(abs(Decimal(m) - w) <= Decimal(error) for m, w in zip(mean, within, strict=True))
+        assert abs(Decimal(clipping.norm_factor) - factor) <= factor / 2**48 + Decimal("5e-324")
 
 
 def test_coordinates_out_of_range_are_clipped_and_counted() -> None:
@@ -426,6 +454,8 @@ def test_numbers_of_any_type_are_kept_as_pythons_own(spec: Spec, exact: Spec) ->
         (BOUNDED, [True, False], "holds bool, not real numbers"),
         (BOUNDED, ["1", "2"], "holds <U1, not real numbers"),
         (BOUNDED, [None, 1.0], "holds object, not real numbers"),
+        (BOUNDED, np.ma.array([1.0, 1e9], mask=[False, True]), "'x' is a masked array: say what stands for"),
+        (BOUNDED, np.array(["0", "-1e4000"], np.longdouble), r"'x' holds -(1e\+4000|inf) at coordinate 1"),
         (COUNTS, [1.0, 2.0], "holds float64, not integers"),
         (COUNTS, [True, False], "holds bool, not integers"),
         (COUNTS, [-1, 3], r"holds -1, not in 0..9"),
@@ -455,6 +485,13 @@ def test_an_array_that_cannot_be_read_is_refused() -> None:
             raise RuntimeError("can't convert a cuda tensor")
 
     refuses(BOUNDED, OnAnotherDevice(), "can't convert a cuda tensor")
+
+
+def test_a_long_double_is_clipped_as_the_float64_that_it_is() -> None:
+    spec = Bounded(length=2, bound=127.0, bits=8, clip=5.0)
+    codes, clipping = encoded(spec, np.array([30, 40], np.longdouble))
+    assert (codes.tolist(), clipping) == ([3, 4], Clipping(0, 0.1))
+    assert check_vectors({"x": spec}, {"x": np.zeros(2, np.longdouble)})["x"].dtype == np.float64
 
 
 def test_a_missing_vector_is_named() -> None:
