@@ -9,7 +9,9 @@ from typing import Any
 from tests.vectors.makers import choices, coding, primitives
 from tests.vectors.makers.bad import bad
 from tests.vectors.makers.ckks import sessions_of_ckks
+from tests.vectors.makers.framing import framing
 from tests.vectors.makers.plans import plans
+from tests.vectors.makers.server import server
 from tests.vectors.makers.sessions import play
 from tests.vectors.makers.signing import signatures
 from tests.vectors.makers.spoken import messages
@@ -41,6 +43,7 @@ def files() -> Iterator[tuple[str, str]]:
         "signatures": signatures,
         "messages": messages,
         "ckks": sessions_of_ckks,
+        "transport": framing,
     }
     for name, make in made.items():
         yield f"{name}.json", text(make()) + "\n"
@@ -48,6 +51,7 @@ def files() -> Iterator[tuple[str, str]]:
     for name, record in records.items():
         yield f"sessions/{name}.json", text(record) + "\n"
     yield "bad.json", text(bad(records)) + "\n"
+    yield "server.json", text(server(records)) + "\n"
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ def some_input(specs: Mapping[str, Spec], i: int) -> Json:
     for name, spec in specs.items():
         if isinstance(spec, Bounded):
             made[name] = [((5 * i + 3 * j) % 64 - 32) * spec.bound / 32 for j in range(spec.length)]
+        elif spec.maximum > 2**40 or isinstance(spec, Weight):
+            made[name] = [spec.maximum - i - j for j in range(spec.length)]
         else:
             made[name] = [1 + (i + j) % spec.maximum for j in range(spec.length)]
     return made
@@ -85,6 +87,21 @@ def plans() -> Iterator[Plan]:
         {"graph": "complete", "prg": "chacha20"},
         {"": Bounded(length=40, bound=2.0, bits=12, clip=16.0), "größe": Counts(length=3, maximum=2**40)},
         {"masked-input": [5]},
+    )
+    yield Plan(
+        "wide-rings",
+        "complete graph, active server, rings of 33 to 55 bits: words of 64 bits over several blocks, values "
+        "over the edges of words; client 300 drops out in masked-input",
+        FOUR,
+        {"graph": "complete", "adversary": "active", "corrupt": 1, "dropout": 1},
+        {
+            "33": Bounded(length=21, bound=1.0, bits=31),
+            "34": Bounded(length=3, bound=1.0, bits=32),
+            "55": Counts(length=9, maximum=2**53 - 1),
+            "weight": Weight(maximum=2**31 - 1),
+        },
+        {"masked-input": [300]},
+        FOUR,
     )
     yield Plan(
         "batches",
