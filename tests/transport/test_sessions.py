@@ -689,6 +689,19 @@ def test_a_vector_the_client_cannot_give_is_told_to_it_alone(session: Session) -
     assert session.lost == {0: "left: it could not take part"}
 
 
+def test_a_vector_known_beforehand_is_held_against_the_offer_before_it_is_answered(session: Session) -> None:
+    def contribute(length: int) -> None:
+        with session.federation.join(0, session.cohort.endpoint) as peer:
+            peer.contribute(vector(0, length))
+
+    session.start(*OTHERS)
+    refused = session.threads.submit(contribute, SHORT + 1)
+    assert session.run(scheme_of("masking", N, SHORT)) == OTHERS
+    assert session.reports["join"].lost.keys() == {0}
+    with pytest.raises(LocalProtocolError, match=r"has shape \(6,\), the session's is \(5,\)"):
+        refused.result()
+
+
 # A server that does not do what it should
 
 
@@ -834,9 +847,9 @@ def test_a_port_in_use_is_an_error_that_leaves_nothing_open(federation: Federati
 
 
 def test_an_address_that_is_none_is_an_error(federation: Federation) -> None:
-    with pytest.raises(TransportError, match="should look like tcp://"):
+    with pytest.raises(LocalProtocolError, match=r"should look like tcp://\*:5555"):
         federation.serve("127.0.0.1")
-    with pytest.raises(TransportError, match="should look like tcp://host:5555"):
+    with pytest.raises(LocalProtocolError, match="should look like tcp://host:5555"):
         federation.join(0, "127.0.0.1")
 
 
