@@ -360,7 +360,7 @@ def decode(
 ) -> tuple[list[float], list[float], float]:
     """(sum, mean, bound of the mean's error)."""
     if spec["kind"] != "bounded":
-        return list(codes), [code / survivors for code in codes], 0.0
+        return list(codes), [float(code) / survivors for code in codes], 0.0
     step = spec["bound"] / (2 ** (spec["bits"] - 1) - 1) * max_weight
     error = survivors * step / total_weight + spec["bound"] * 2.0**-44
     return [code * step for code in codes], [code * (step / total_weight) for code in codes], error
