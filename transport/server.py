@@ -84,6 +84,15 @@ class Cohort:
     def connected(self) -> frozenset[ClientId]:
         return self._router.connected
 
+    def in_round(self) -> tuple[str, int, int] | None:
+        """Of the session that runs: the open round, how many have answered, and of how many; None without a
+        session. Any thread may ask.
+        """
+        if (running := self._running) is None:
+            return None
+        joining = running.session.round == "join"
+        return running.session.round, len(running.up), len(running.cohort) if joining else len(running.down)
+
     def aggregate(
         self,
         scheme: Scheme | Vectors,

@@ -26,7 +26,8 @@ OK, FAILED, USAGE, TOO_FEW_CLIENTS, PEER_MISBEHAVED, INTERRUPTED = 0, 1, 2, 3, 4
 
 EPILOG = "\n\n".join(
     [
-        "--json, --quiet and --debug may also stand after the command. Exit codes:",
+        "--json, --quiet, --verbose and --debug may also stand after the command.",
+        "Exit codes:",
         f"{OK} ok",
         f"{FAILED} failed: network, file, data set or a missing package",
         f"{USAGE} usage: an option, argument or configuration that cannot be",
@@ -68,7 +69,7 @@ class _Group(TyperGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
-        flags = [arg for arg in args[:end] if arg in ("--json", "--quiet", "--debug")]
+        flags = [arg for arg in args[:end] if arg in ("--json", "--quiet", "--verbose", "--debug")]
         rest = [arg for arg in args[:end] if arg not in flags]
         return super().parse_args(ctx, [*flags, *rest, *args[end:]] or ["--help"])
 
@@ -200,13 +201,16 @@ def _globals(
     ctx: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="JSON on stdout, one object a line.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print every round of the protocol, and what it promises.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
     out = ctx.ensure_object(Output)
-    out.json, out.quiet, out.debug = json, quiet, debug
+    out.json, out.quiet, out.verbose, out.debug = json, quiet, verbose, debug
 
 
 from fl.cli import commands, groups  # noqa: E402, F401 - they register themselves with app

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import transport
+from fl.cli.display import session_status, shown
 from fl.cli.drops import Drop, Killer, parse
 from fl.cli.join import joined
 from fl.cli.output import Output
@@ -112,18 +113,18 @@ def run(out: Output, demo: Demo) -> None:
             LocalProcesses() as processes,
         ):
             scheme = demo.for_cohort(cohort.roster.identities)
-            with out.progress(demo.clients, "starting clients") as started:
-                for u, own in enumerate(clients):
-                    args = (out.debug, demo, scheme.offer(), own, cohort.endpoint, drops.get(u))
-                    processes.start(f"client {u}", client_process, *args)
-                    started(f"process of client {u}")
+            out.say(f"starting {demo.clients} processes, one a client")
+            for u, own in enumerate(clients):
+                args = (out.debug, demo, scheme.offer(), own, cohort.endpoint, drops.get(u))
+                processes.start(f"client {u}", client_process, *args)
             reports: list[RoundReport] = []
 
             def watch(report: RoundReport) -> None:
                 reports.append(report)
                 tell(out, demo, report)
 
-            total = cohort.aggregate(scheme, watch=watch)
+            with shown(out, session_status(cohort.in_round)):
+                total = cohort.aggregate(scheme, watch=watch)
             cohort.close()
             processes.wait(END_SECONDS)
         if isinstance(scheme, CKKS) and demo.protection.kept:

@@ -18,10 +18,11 @@ import numpy as np
 
 import transport
 from fl.cli import exit_code
+from fl.cli.display import shown, since
 from fl.cli.drops import Killer
 from fl.cli.options import check_choices
 from fl.cli.output import Output
-from fl.cli.report import THREAT_MODEL
+from fl.cli.report import THREAT_MODEL, within
 from fl.cli.results import check_file, npy, try_folder, write_result
 from fl.cli.rounds import FIRST_ROUND, METRICS
 from fl.config import CHOICES, ConfigError
@@ -209,7 +210,13 @@ def run_sum(
 ) -> None:
     """Contribute one vector to one session. result: where the mean goes if the clients keep it."""
     values = {"": vector} if weight is None else {"": vector, "weight": weight}
-    contribution = peer.contribute(values)
+    at = ["waiting for the server"]
+
+    def progress(round: str, sent: int, size: int) -> None:
+        at[0] = f"in {round}"
+
+    with shown(out, since(lambda: f"client {peer.id}: {at[0]}")):
+        contribution = peer.contribute(values, progress=progress)
     if contribution is None or not contribution.summed:
         reason = contribution.reason if contribution else "the server closed without a session"
         raise TransportError(f"the vector is not known to be in a sum: {reason}")
@@ -226,7 +233,7 @@ def run_sum(
         }
         out.say(
             f"wrote {kept.path}: the mean over {len(total.survivors)} clients, each coordinate within "
-            f"{total.error_bound['']:.2e} of the mean of their clipped vectors"
+            f"{total.error_bound['']:.2e} of the mean of {within(contribution.scheme)}"
         )
     out.record(fields)
     if kept is not None:
@@ -254,16 +261,21 @@ def run_training(
     trainer = LocalTrainer(peer.id, read_shard(folder), device, killer.training)
     test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
     seed = rounding_seed(folder)
-    while (
-        contribution := peer.contribute(trainer, rounding_seed=seed, progress=killer.progress)
-    ) is not None:
-        tell_clipping(out, peer.id, contribution)
-        outcome = "in the sum" if contribution.summed else f"not in the sum: {contribution.reason}"
-        out.say(f"client {peer.id}: round {killer.round}: {outcome}")
-        fields = {"client": peer.id, "session": killer.round, "summed": contribution.summed}
-        if contribution.result is not None:
-            fields |= keep(trainer.keep(contribution.result), contribution.result, folder, test, device)
-        out.record(fields)
+    with shown(out, since(lambda: f"client {peer.id}: {_at(killer.round)}")):
+        while (
+            contribution := peer.contribute(trainer, rounding_seed=seed, progress=killer.progress)
+        ) is not None:
+            tell_clipping(out, peer.id, contribution)
+            outcome = "in the sum" if contribution.summed else f"not in the sum: {contribution.reason}"
+            out.say(f"client {peer.id}: round {killer.round}: {outcome}")
+            fields = {"client": peer.id, "session": killer.round, "summed": contribution.summed}
+            if contribution.result is not None:
+                fields |= keep(trainer.keep(contribution.result), contribution.result, folder, test, device)
+            out.record(fields)
+
+
+def _at(round: int) -> str:
+    return f"round {round} was the last that the server began" if round else "waiting for the server"
 
 
 def keep(held: Held, total: Aggregate, folder: Path, test: Shard | None, device_name: str) -> dict[str, Any]:

@@ -1,14 +1,15 @@
-"""What a command prints: tables and bars on a terminal, plain lines elsewhere, or JSON lines.
+"""What a command prints: tables on a terminal, plain lines elsewhere, or JSON lines.
 
 Results go to stdout, warnings and errors to stderr. rich is imported only where a terminal needs it.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -22,7 +23,10 @@ class Output:
     json: bool = False
     quiet: bool = False
     debug: bool = False
+    verbose: bool = False
     lines: bool = True  # False for a process that speaks up only to warn
+    beside: bool = False  # for a run beside the one that was asked for: how far it is, and no more
+    said: int = field(default=0, compare=False)  # lines
 
     @property
     def for_people(self) -> bool:
@@ -31,22 +35,46 @@ class Output:
 
     @property
     def terminal(self) -> bool:
-        """Whether people watch: tables and bars are drawn, otherwise lines are printed."""
-        return self.for_people and sys.stdout.isatty()
+        """Whether people watch: tables are drawn, long lines broken, otherwise lines are printed."""
+        stream = getattr(
+            sys.stdout, "rich_proxied_file", sys.stdout
+        )  # while rich draws, its own stands before it
+        return self.for_people and stream.isatty()
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; in a forked process only the stream knows it."""
+        if os.environ.get("COLUMNS", "").isdecimal():
+            return max(1, int(os.environ["COLUMNS"]))
+        try:
+            return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+        except OSError:
+            return 80
 
     def say(self, text: str = "") -> None:
-        """A line for people."""
+        """A line for people; on a terminal of fewer columns, several."""
+        if not self.beside:
+            self.progress_line(text)
+
+    def detail(self, text: str) -> None:
+        """A line for people who want to know everything."""
+        if self.verbose:
+            self.say(text)
+
+    def progress_line(self, text: str) -> None:
+        """A line for people, also of what runs beside."""
         if self.for_people:
-            print(text, flush=True)
+            print(_fitted(text, self.width) if self.terminal else text, flush=True)
+            self.said += 1
 
     def record(self, fields: Mapping[str, Any]) -> None:
         """A line of JSON for programs. Numbers of numpy, paths and dataclasses are understood."""
-        if self.json and not self.quiet:
+        if self.json and not self.quiet and not self.beside:
             print(msgspec.json.encode(fields, enc_hook=_plain).decode(), flush=True)
 
     def warn(self, text: str) -> None:
         """A line on stderr, `--quiet` silences it."""
-        if not self.quiet:
+        if not self.quiet and not self.beside:
             print("warning:", _one_line(text), file=sys.stderr, flush=True)
 
     def error(self, text: str) -> None:
@@ -66,26 +94,6 @@ class Output:
         for row in cells:
             self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
-    @contextmanager
-    def progress(self, total: int, what: str) -> Iterator[Callable[[str], None]]:
-        """Yields step(text), to be called once per unit of `total`: a bar on a terminal, lines elsewhere."""
-        if not self.terminal:
-            done = 0
-
-            def step(text: str) -> None:
-                nonlocal done
-                done += 1
-                self.say(f"{what} {done}/{total}  {text}")
-
-            yield step
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
-        with Progress(*columns, TextColumn("{task.fields[text]}", markup=False)) as bar:
-            task = bar.add_task(what, total=total, text="")
-            yield lambda text: bar.update(task, advance=1, text=text)
-
 
 def _draw(cells: Sequence[Sequence[str]], header: Sequence[str], title: str) -> None:
     from rich.box import SIMPLE_HEAD
@@ -104,6 +112,16 @@ def _draw(cells: Sequence[Sequence[str]], header: Sequence[str], title: str) -> 
     for row in cells:
         table.add_row(*map(Text, row))
     Console().print(table)
+
+
+def _fitted(text: str, width: int) -> str:
+    """Each line broken between words, what follows indented."""
+    unbroken = {"break_long_words": False, "break_on_hyphens": False}
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += textwrap.wrap(line, width, subsequent_indent=indent, **unbroken) or [""]
+    return "\n".join(lines)
 
 
 def _one_line(text: str) -> str:

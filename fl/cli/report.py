@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fl.cli.output import Output
 from fl.protection import Protection
+from secagg import Scheme
 from secagg.ckks import WARNING
 from transport import RoundReport
 
@@ -87,74 +86,35 @@ def round_fields(report: RoundReport) -> dict[str, Any]:
     }
 
 
-@dataclass
-class TrainingDisplay:
-    """A run as it goes: a bar over training rounds and the current session's rounds; or plain lines."""
-
-    out: Output
-    total: int
-    done: int = 0  # training rounds, before a run was stopped
-    _finished: list[str] = field(default_factory=list)
-    _rounds: list[RoundReport] = field(default_factory=list)
-    _live: Any = None
-    _bar: Any = None
-    _task: Any = None
-
-    @contextmanager
-    def running(self) -> Iterator[TrainingDisplay]:
-        if not self.out.terminal:
-            yield self
-            return
-        from rich.live import Live
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._bar = Progress(
-            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), auto_refresh=False
-        )
-        self._task = self._bar.add_task("", total=self.total, completed=self.done)
-        with Live(get_renderable=self._render, refresh_per_second=4) as self._live:
-            yield self
-
-    def say(self, text: str) -> None:
-        """Lines that stay above the rounds."""
-        if self._live is None:
-            self.out.say(text)
-        else:
-            self._live.console.print(text, highlight=False, markup=False)
-
-    def protocol_round(self, report: RoundReport) -> None:
-        if report.round == "join":
-            self._rounds = []
-        self._rounds.append(report)
-        if self._live is None:
-            self.out.say(round_line(report))
-
-    def training_round(self, line: str) -> None:
-        if self._live is None:
-            self.out.say(line)
-        else:
-            self._finished.append(line)
-            self._bar.advance(self._task)
-
-    def _render(self) -> Any:
-        from rich.console import Group
-        from rich.text import Text
-
-        lines = [*self._finished[-12:], "", *(round_line(report) for report in self._rounds)]
-        return Group(Text("\n".join(lines)), self._bar)
+def duration(seconds: float) -> str:
+    """For people: of days and hours, of minutes, or of seconds."""
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
-def training_line(record: Mapping[str, Any], total: int) -> str:
-    learned = f"abandoned: {record['abandoned']}" if record["abandoned"] else "the clients keep the model"
-    if record["accuracy"] is not None:
-        learned = f"accuracy {record['accuracy']:.4f}  loss {record['loss']:.3f}"
+def training_cells(record: Mapping[str, Any], total: int) -> list[str]:
+    """One training round, what matters most first: at most 80 columns with the time that is left."""
+    alive, chosen = record["alive"], record["chosen"]
+    cells = [f"round {record['round']:>{len(str(total))}}/{total}"]
+    if record["abandoned"]:
+        cells.append(f"abandoned: {record['abandoned']}")
+    elif record["accuracy"] is None:
+        cells.append("the clients keep the model")
+    else:
+        cells.append(f"accuracy {record['accuracy']:.4f}")
     if record["validation"] is not None:
-        learned += f"  on validation data {record['validation']:.4f}"
-    sums = f"{record['sums']} of {record['sums_asked']} sums  " if record["sums_asked"] > 1 else ""
-    return (
-        f"round {record['round']:>{len(str(total))}}/{total}  {learned}  {record['alive']} alive  {sums}"
-        f"{size(record['bytes_up'])} up  {size(record['bytes_down'])} down  {record['seconds']:.2f} s"
-    )
+        cells.append(f"validation {record['validation']:.4f}")
+    cells.append(f"{alive} clients" if alive == chosen else f"{alive} of {chosen} clients")
+    if record["sums_asked"] > 1:
+        cells.append(f"{record['sums']} of {record['sums_asked']} sums")
+    if record["loss"] is not None:
+        cells.append(f"loss {record['loss']:.3f}")
+    return [*cells, f"{size(record['bytes_up'])} up", duration(record["seconds"])]
 
 
 def draw_accuracy(path: Path, curves: Mapping[str, Sequence[float | None]], title: str) -> None:
@@ -173,3 +133,10 @@ def draw_accuracy(path: Path, curves: Mapping[str, Sequence[float | None]], titl
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def within(scheme: Scheme) -> str:
+    """What the error bound of a mean is a bound of: whether anything was beyond, its client alone knows."""
+    spec = scheme.vectors[""]
+    to = f", scaled to a norm of {spec.clip:g} at most" if getattr(spec, "clip", None) else ""
+    return f"their vectors in ±{getattr(spec, 'bound', 0):g}{to}"

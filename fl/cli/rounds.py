@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
-from fl.cli.report import TrainingDisplay, draw_accuracy, round_fields, training_line
+from fl.cli.report import draw_accuracy, round_fields
 from fl.cli.results import check_folder
 from fl.config import ConfigError, RunConfig
 from fl.layout import Serving
@@ -117,7 +118,8 @@ def run_training(
             book.opened_before(sets)
         write_metrics(folder, progress.records)
         out.say(f"going on after round {resume.round}")
-    display = TrainingDisplay(out, config.rounds, done=len(progress.records))
+    in_round = getattr(cohort, "in_round", lambda: None)
+    display = TrainingDisplay(out, config.rounds, len(progress.records), in_round)
 
     def watch(report: RoundReport) -> None:
         book.watch(report)
@@ -125,7 +127,7 @@ def run_training(
         out.record(round_fields(report))
 
     scheme = server.scheme
-    display.say(scheme.explain())
+    out.detail(scheme.explain())
     out.record({"scheme": scheme.explain().splitlines()})
     parameters = None if resume is None else resume.parameters
     clipped = False
@@ -144,7 +146,7 @@ def run_training(
                 rest = msgspec.json.encode(progress)
                 write_checkpoint(folder, dataclasses.replace(trained.checkpoint, rest=rest))
             clipped = clipped or tell_clipping(out, config, cohort)
-            display.training_round(training_line(record, config.rounds))
+            display.training_round(record)
             out.record({"training_round": record})
     finish(out, config, folder, server, progress.records, parameters)
 

@@ -13,9 +13,10 @@ import msgspec
 import numpy as np
 
 import transport
+from fl.cli.display import session_status, shown
 from fl.cli.options import protection_of
 from fl.cli.output import Output
-from fl.cli.report import round_fields, round_line, threat_model, warn
+from fl.cli.report import round_fields, round_line, threat_model, warn, within
 from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METRICS, going_on, last_accuracy, prepare_folder, read_metrics, run_training
 from fl.config import ConfigError, RunConfig
@@ -104,6 +105,7 @@ def sum_job(
     def job(cohort: Cohort) -> None:
         scheme = protection.for_cohort(len(cohort.roster), summing.vectors(), cohort.roster.identities)
         warn(out, protection)
+        out.say(f"{protection.scheme}: {threat_model(protection)}")
         run_sum(out, cohort, scheme, result, seconds)
 
     return job
@@ -180,7 +182,7 @@ def run_sum(
     out: Output, cohort: Cohort, scheme: Scheme, result: Path | None, deadlines: Mapping[str, float]
 ) -> None:
     """One session; the mean goes to an .npy file, unless the clients keep it."""
-    out.say(scheme.explain())
+    out.detail(scheme.explain())
     out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")
     out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
 
@@ -189,7 +191,8 @@ def run_sum(
         out.record(round_fields(report))
 
     # A fresh task: a client contributes once to each, and this is not the sum of last time.
-    total = cohort.aggregate(scheme, os.urandom(16), deadlines=deadlines, watch=watch)
+    with shown(out, session_status(cohort.in_round)):
+        total = cohort.aggregate(scheme, os.urandom(16), deadlines=deadlines, watch=watch)
     survivors = sorted(total.survivors)
     if result is None:
         out.say(f"the {len(survivors)} clients of the sum keep it")
@@ -198,7 +201,7 @@ def run_sum(
     kept = write_result(result, npy(total.mean[""]))
     out.say(
         f"wrote {kept.path}: the mean over {len(survivors)} clients, each coordinate within "
-        f"{total.error_bound['']:.2e} of the mean of their clipped vectors"
+        f"{total.error_bound['']:.2e} of the mean of {within(scheme)}"
     )
     out.record({"wrote": kept.path, "survivors": survivors, "error_bound": total.error_bound[""]})
     kept.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 import signal
@@ -117,13 +118,13 @@ def run(
     if config.scheme == "plain" or not baseline:
         summary(out, config, folder, models, None)
         return 0
-    out.say("the same seed without protection, to compare with:")
+    out.say("the same without protection, to compare with (--no-baseline leaves it out)")
     plain = msgspec.structs.replace(config, scheme="plain", ending=None, drop=())
-    quiet = Output(quiet=True, debug=out.debug)
+    aside = dataclasses.replace(out, beside=True)
     beside = folder / BASELINE
     rounds.prepare_folder(beside, force=force or resume)
     in_beside = {u: in_plain(drop) for u, drop in drops.items()}
-    if code := train(quiet, plain, beside, layout, parties, in_beside, None):
+    if code := train(aside, plain, beside, layout, parties, in_beside, None):
         return code
     summary(out, config, folder, models, beside)
     return 0
@@ -163,7 +164,7 @@ def train(
     if parties is None:
         simulate(out, config, folder, layout, checkpoint)
         return 0
-    out.say("starting the server and the clients, which takes a moment")
+    out.say(f"starting {config.clients + 1} processes: a server and {config.clients} clients")
     return federation(out, config, folder, *parties, drops, checkpoint.round if checkpoint else 0)
 
 
@@ -325,8 +326,9 @@ def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: 
     )
     if beside is not None and not any(records[0]["abandoned"] for records in runs.values()):
         fields |= _difference(out, config, models, beside, runs[config.scheme][0])
-    whose = "each client the model" if config.protection.kept else "the model"
-    out.say(f"wrote {folder}: {', '.join(rounds.OUTPUTS[:3])} and {whose}: fl.load({str(models)!r})")
+    there = [f"{name}/" for name in (PARTIES, BASELINE) if (folder / name).is_dir()]
+    there += [name for name in rounds.OUTPUTS if (folder / name).exists()]
+    out.say(f"wrote {folder}: {', '.join(sorted(there))}; fl.load({str(models)!r}) gives the model")
     out.record({"summary": fields})
 
 

@@ -54,7 +54,7 @@ def draw_partition(
     cells.set_yticks(np.arange(0, rows, 1 if rows <= 20 else 5))
     cells.set_yticklabels(names[:: 1 if rows <= 20 else 5])
     cells.xaxis.get_major_locator().set_params(integer=True)
-    figure.colorbar(drawn, ax=cells, label="examples")
+    figure.colorbar(drawn, ax=cells, label="examples (white: none)")
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix[1:], dpi=120)
     write_atomically(path, content.getvalue())

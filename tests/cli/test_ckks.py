@@ -129,7 +129,7 @@ def test_a_run_says_in_one_line_what_ckks_does_not_protect_from(kept_run: tuple[
     _, ran = kept_run
     assert (ran.code, ran.err) == (0, WARNED)
     assert "ckks, 4 clients on digits: honest-but-curious server" in ran.out
-    assert "round 2/2  the clients keep the model  3 alive" in ran.out
+    assert "round 2/2  the clients keep the model  3 of 4 clients" in ran.out
     assert "what the sums of this run reveal" not in ran.out  # the server has none
 
 

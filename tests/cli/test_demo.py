@@ -148,7 +148,7 @@ def test_traffic_that_is_not_the_formulas_ends_with_code_4(
     is_one_line(ran, 4, "join: 41 and 0 bytes, the formula says (1, 2)")
 
 
-@pytest.mark.parametrize("moment", ["starting clients 1/4", "join: "])
+@pytest.mark.parametrize("moment", ["starting 4 processes", "join: "])
 def test_ctrl_c_ends_every_process_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
     env = {"TMPDIR": str(tmp_path)}
     command = Command("demo", "--clients", "4", "--length", "5000000", env=env)

@@ -364,27 +364,21 @@ def test_torch_is_not_imported(args: list[str]) -> None:
 # Output
 
 
-def test_a_terminal_gets_a_table_and_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     screen.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stdout", screen)
     out = Output()
     out.table([("a[b]", 1)], ("name", "value"), title="things")
-    with out.progress(2, "round") as step:
-        step("alive 3")
-        step("alive 2")
     shown = screen.getvalue()
-    for text in ("things", "name", "a[b]", "2/2", "alive 2"):
+    for text in ("things", "name", "a[b]"):
         assert text in shown
 
 
 def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output()
     out.table([("a[b]", 1), ("c", 22)], ("name", "value"), title="things")
-    with out.progress(2, "round") as step:
-        step("alive 3")
-        step("alive 2")
-    lines = ["things", "name  value", "a[b]  1", "c     22", "round 1/2  alive 3", "round 2/2  alive 2"]
+    lines = ["things", "name  value", "a[b]  1", "c     22"]
     assert capsys.readouterr().out.splitlines() == lines
 
 
@@ -392,8 +386,6 @@ def test_a_program_gets_records_only(capsys: pytest.CaptureFixture[str]) -> None
     out = Output(json=True)
     out.say("x")
     out.table([("x",)])
-    with out.progress(1, "x") as step:
-        step("x")
     out.record({"path": Path("a"), "loss": np.float32(0.5), "sum": np.arange(2), "none": float("nan")})
     assert capsys.readouterr().out == '{"path":"a","loss":0.5,"sum":[0,1],"none":null}\n'
 

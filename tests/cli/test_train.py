@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import Command, Ran, before, is_one_line, once, secagg
+from commands import PATIENCE, Command, Ran, before, is_one_line, once, secagg
 
 import fl
 from fl.cli import exit_code
+from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
-from fl.cli.report import TrainingDisplay
+from fl.cli.report import duration
 from fl.config import RunConfig
 from fl.data import load
 from fl.data.shard import read_shard
@@ -78,8 +80,8 @@ def watched_run(base: Path) -> Ran:
     folder = base / "run"
     (base / "sitecustomize.py").write_text(WATCH)
     env = {"PYTHONPATH": before(base), "WATCH_LOG": str(base / "log"), "WATCH_FOLDER": str(folder)}
-    drop = ["--drop", "2@masked-input:2"]
-    return secagg("train", *SMALL, "--rounds", "2", *drop, "--seed", "3", "--out", str(folder), env=env)
+    more = ["--drop", "2@masked-input:2", "--verbose"]
+    return secagg("train", *SMALL, "--rounds", "2", "--seed", "3", "--out", str(folder), *more, env=env)
 
 
 # What a run leaves
@@ -202,7 +204,22 @@ def test_progress_is_told_in_plain_lines(run: Run) -> None:
     assert [row[0] for row in told if row[5]] == ["masked-input"]
     ended = [line for line in run.ran.out.splitlines() if line.startswith("round ")]
     assert [line.split()[1] for line in ended] == ["1/2", "2/2"]
-    assert all("accuracy" in line and " up" in line and " down" in line for line in ended)
+    assert all("accuracy" in line and " up" in line for line in ended)
+    assert "  4 clients  " in ended[0]
+    assert "  3 of 4 clients  " in ended[1]
+    assert [line.endswith(" left") for line in ended] == [True, False]
+    assert "not promised: " in run.ran.out
+
+
+def test_by_default_a_training_round_is_a_line_and_little_comes_before(here: Here, tmp_path: Path) -> None:
+    flags = ["--rounds", "3", "--execution", "sequential", "--no-baseline", "--out", str(tmp_path / "run")]
+    lines = here("train", *SMALL, *flags).out.splitlines()
+    at = [i for i, line in enumerate(lines) if line.startswith("round ")]
+    assert at == [1, 2, 3]
+    assert max(len(lines[i]) for i in at) <= 80
+    left = sorted(path.name + "/" * path.is_dir() for path in (tmp_path / "run").iterdir())
+    (closing,) = [line for line in lines if line.startswith("wrote ")]
+    assert f": {', '.join(left)}; fl.load(" in closing
 
 
 def test_the_end_compares_with_plain(run: Run) -> None:
@@ -218,18 +235,63 @@ def test_the_end_compares_with_plain(run: Run) -> None:
     assert "active server" in run.ran.out
 
 
-def test_on_a_terminal_the_rounds_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = io.StringIO()
-    screen.isatty = lambda: True  # type: ignore[method-assign]
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def record(round: int) -> dict[str, Any]:
+    learned = {"accuracy": 0.5, "loss": 1.25, "validation": None, "abandoned": "", "sums": 1, "sums_asked": 1}
+    return learned | {"round": round, "alive": 3, "chosen": 4, "bytes_up": 1000, "seconds": 7200.0}
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_on_a_terminal_lines_fit_and_the_foot_says_what_goes_on(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    screen = Screen()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
     report = RoundReport("join", frozenset({0, 1}), {2: "late"}, {0: 41}, {}, 0, 0, 0.002)
-    with TrainingDisplay(Output(), 5).running() as display:
+    display = TrainingDisplay(Output(verbose=True), 5, in_round=lambda: ("masked-input", 2, 4))
+    with display.running():
         display.protocol_round(report)
-        display.training_round("the first round")
-    shown = screen.getvalue()
-    for text in ("the first round", "2 alive", "2 late", "training", "1/5"):
-        assert text in shown
+        display.training_round(record(1))
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    assert max(map(len, re.split(r"[\r\n]+", text))) <= columns
+    for words in ("round 1/5  accuracy 0.5000", "3 of 4 clients", " left", "2 alive", "2 late", "round 2/5"):
+        assert words in text
+    assert ("1 kB up" in text) == (columns == 80)  # what matters least gives way
+
+
+def test_a_long_silence_is_broken_by_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no terminal."""
+    log, spoken = io.StringIO(), threading.Event()
+    monkeypatch.setattr(sys, "stdout", log)
+    monkeypatch.setattr("fl.cli.display.SILENCE_SECONDS", 0.001)
+
+    def in_round() -> tuple[str, int, int]:
+        if log.getvalue():
+            spoken.set()
+        return "advertise-keys", 2, 4
+
+    with TrainingDisplay(Output(beside=True), 5, 1, in_round).running():
+        assert spoken.wait(PATIENCE)
+    assert log.getvalue().startswith("round 2/5  2 of 4 clients have trained  ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        *((0.04, "0.0 s"), (9.9, "9.9 s"), (9.96, "10 s"), (99, "99 s"), (100, "2 min"), (3570, "1 h 0 min")),
+        *((86_390, "1 d 0 h"), (90_000, "1 d 1 h")),
+    ],
+)
+def test_a_duration_is_said_in_two_units_at_most(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
 
 
 # What else can be asked for
