@@ -68,8 +68,8 @@ class Learned:
 
     accuracy, loss: of the new model on a test set; None without one. validation: its accuracy on what was
     held out of the training data. train_loss, train_accuracy: weighted means over the clients' own examples,
-    of sums that hid them; the loss while they train, the accuracy before, of the model that they received. error_bound:
-    no weight of the mean is farther off.
+    of sums that hid them; the loss while they train, the accuracy before, of the model that they received.
+    error_bound: no weight of the mean is farther off.
     """
 
     accuracy: float | None
