@@ -422,6 +422,20 @@ def test_the_examples_of_streams() -> None:
 # Section 4.1.
 
 
+def test_the_fingerprint_of_the_example() -> None:
+    (file,) = re.findall(r"`server.pub`\n```text\n(.*?)```", section("4.1"), re.S)
+    said = dict(re.findall(r'^(\w+) = "(.*)"$', file, re.M))
+    fields = [
+        b"secagg/1/key-fingerprint",
+        b"server",
+        b"",
+        said["curve"].encode(),
+        bytes.fromhex(said["ed25519"]),
+    ]
+    due = hashlib.sha256(b"\0".join(fields)).hexdigest()[:32]
+    assert said["fingerprint"] == " ".join(re.findall("....", due))
+
+
 def test_the_roster_verifies_and_has_its_digest() -> None:
     text = section("4.1")
     (roster,) = re.findall(r"`roster`\n```text\n(.*?)```", text, re.S)
@@ -796,7 +810,7 @@ def test_numbers_in_running_text_are_those_of_the_code() -> None:
     assert f"at most {chunk} bytes is the payload" in PAGE
     assert f"at most {frames.WINDOW} chunks asked for" in PAGE
     assert f"a part of a frame has at most {frames.MAX_FRAME_BYTES:,} bytes" in PAGE
-    assert f"stands still for {exchange.STALL_SECONDS:.0f} s, is lost" in PAGE
+    assert f"of which nothing comes for {exchange.STALL_SECONDS:.0f} s, from its first pull" in PAGE
     assert exchange.MAX_STAGED == 3
     assert "The server pulls from three clients at a time" in PAGE
     assert (
@@ -807,7 +821,7 @@ def test_numbers_in_running_text_are_those_of_the_code() -> None:
     seconds = f"join {deadlines['join']:.0f}, advertise-keys {deadlines['advertise-keys']:.0f} "
     assert seconds in PAGE
     of_input = f"input (of `plain` and `ckks`) {deadlines['input']:.0f}"
-    assert f"{of_input}, others {server.OTHER_ROUNDS:.0f};" in PAGE
+    assert f"{of_input}, others {server.OTHER_ROUNDS:.0f}." in PAGE
     assert Masking.for_cohort(5, n).largest_upload == 4096 + 256 * 5 + 8 * 7
     assert "4096 + 256 n + 8 Σm bytes" in PAGE
     ckks = generated.CKKS.for_cohort(5, n)
