@@ -22,7 +22,15 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from secagg import Bounded, Counts, Masking, TooFewClients, Weight, throwaway_identities
+from secagg import (
+    Bounded,
+    Counts,
+    Masking,
+    RemoteProtocolError,
+    TooFewClients,
+    Weight,
+    throwaway_identities,
+)
 from secagg.crypto import _SMALL_ORDER_Y, PROTOCOL_VERSION, Tag
 from secagg.masking.messages import traffic
 from tests.docs import protocol_tables as generated
@@ -323,6 +331,16 @@ def test_the_pages_list_every_check_with_its_text_and_no_other() -> None:
         said = re.sub(r"\b(\d+|join|unmasking)\b", "…", str(error))
         assert said in too_few
     assert len(too_few) == 2
+
+
+def test_what_a_server_refuses_begins_with_client_and_round_but_for_who_is_not_expected() -> None:
+    any_message, *_ = table(section("11.3"), "message", "check", "text")
+    server = Masking.for_cohort(3, Counts(length=1, maximum=1)).server(range(3))
+    with pytest.raises(RemoteProtocolError) as caught:
+        server.receive(7, b"")
+    assert re.sub(r"7|join", "…", str(caught.value)) == code(any_message[2])[0]
+    with pytest.raises(RemoteProtocolError, match=r"^client 1, join: not a join message: "):
+        server.receive(1, b"")
 
 
 # Sections 1 to 3.
