@@ -81,7 +81,7 @@ def _versions(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _lines(path: str) -> list[str]:
     try:
-        return Path(path).read_text().splitlines()
+        return Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
 

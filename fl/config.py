@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import difflib
 import re
+import reprlib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any
@@ -382,7 +384,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Raises: ConfigError, naming the file where the fault is the file's.
         """
         path = Path(path)
-        given = _parse(path)
+        if path.suffix not in (".toml", ".json"):
+            raise ConfigError(f"{path}: a configuration's name ends in .toml or .json")
+        given = table_in(path)
         _known(given, f"{path}: ")
         _known(overrides)
         for field in msgspec.structs.fields(cls):
@@ -395,20 +399,28 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         write_atomically(Path(path), msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    """The file's top-level table, keys and values as they stand."""
-    parsers: dict[str, Callable[[bytes], Any]] = {
-        ".toml": lambda content: tomllib.loads(content.decode()),
-        ".json": msgspec.json.decode,
-    }
-    if path.suffix not in parsers:
-        raise ConfigError(f"{path}: a configuration's name ends in .toml or .json")
+def table_in(path: Path) -> dict[str, Any]:
+    """The top-level table of a file of JSON, if it is called so, or TOML: UTF-8, with a byte-order mark or
+    without, lines ended as on any system.
+
+    Raises: ConfigError for any other.
+    """
+    kind = {".json": "JSON"}.get(path.suffix, "TOML")
     try:
-        given = parsers[path.suffix](path.read_bytes())
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is not a file")
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode()
+        given = msgspec.json.decode(text) if kind == "JSON" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{path}: not readable: {error.strerror}") from error
-    except ValueError as error:  # of both parsers, and of text that is not UTF-8
-        raise ConfigError(f"{path}: not {path.suffix[1:].upper()}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not UTF-8, from byte {error.start} on: save it in that encoding"
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: not {kind}: nested too deeply") from error
+    except (tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{path}: not {kind}: {error}") from error
     if not isinstance(given, dict):
         raise ConfigError(f'{path}: the file must hold one table of keys, such as {{"rounds": 10}}')
     return given
@@ -431,7 +443,7 @@ def _checked(field: msgspec.structs.FieldInfo, value: Any, where: str = "") -> A
         raise ConfigError(f"{where}{name} = {value!r}: give text that UTF-8 can hold") from error
     except msgspec.ValidationError as error:
         wanted = str(error).replace("`", "").removeprefix("Expected ")
-        raise ConfigError(f"{where}{name} = {value!r}: give {wanted}") from error
+        raise ConfigError(f"{where}{name} = {_short(value)}: give {wanted}") from error
     if (
         name in CHOICES
         and value is not None
@@ -440,6 +452,13 @@ def _checked(field: msgspec.structs.FieldInfo, value: Any, where: str = "") -> A
         nearest = _nearest(value, CHOICES[name])
         raise ConfigError(f"{where}{name} = {value!r}: give one of {', '.join(CHOICES[name])}{nearest}")
     return value
+
+
+def _short(value: Any) -> str:
+    """For a line, however long or deep it is."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxlong = short.maxother = 80
+    return short.repr(value)
 
 
 def _holds(condition: bool, message: str) -> None:

@@ -130,7 +130,7 @@ def read_serving(folder: Path, dataset: Dataset) -> Serving:
     """Raises: DataError for a damaged file."""
     try:
         told = msgspec.json.decode((folder / DECLARED).read_bytes(), type=_Told, strict=False)
-    except (OSError, msgspec.MsgspecError, ValueError) as error:
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DataError(f"{folder / DECLARED} is not readable: {error}") from error
     validation = None
     if (folder / VALIDATION).exists():

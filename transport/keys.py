@@ -10,6 +10,7 @@ refused, so a file read is exactly the file written.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
@@ -354,7 +355,17 @@ def _check_wanted(path: str | Path, key: PublicKey, kind: Kind | None) -> None:
         raise TransportError(f"{path} holds a {key.kind} key, a {kind} key is needed: name that file")
 
 
+def check_as_written(path: str | Path, data: bytes) -> None:
+    """Raises: TransportError for what an editor or a transfer makes of a file on another system."""
+    if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\r" in data:
+        raise TransportError(
+            f"{path} was saved with a byte-order mark or with line ends of Windows: every byte of it counts; "
+            "have it copied as `secagg keys` wrote it"
+        )
+
+
 def _refuse(path: str | Path, data: bytes, wanted: FileType, remedy: str) -> NoReturn:
+    check_as_written(path, data)
     found = file_type(data)
     if found is not None and found != wanted:
         raise TransportError(f"{path} is a {found}, a {wanted} is needed: name the other file")

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 import secagg
 from secagg.errors import LocalProtocolError
 from transport.errors import TransportError
-from transport.keys import PrivateKey, PublicKey, read_file, write_file
+from transport.keys import PrivateKey, PublicKey, check_as_written, read_file, write_file
 from transport.records import of_the_key
 
 MAX_VERSION = 10**18 - 1
@@ -116,6 +116,7 @@ def read(path: str | Path, signer: PublicKey) -> Roster:
     if signer.kind != "roster":
         raise LocalProtocolError(f"a roster is verified under a roster key, not under a {signer.kind} key")
     data = read_file(path, MAX_FILE)
+    check_as_written(path, data)
     try:
         body, signature = _split(data)
         roster = _decode(body)
@@ -265,7 +266,7 @@ def _read_seen(state_path: Path) -> _SeenFile:
         return _SeenFile("secagg-rosters-seen-1", {})
     try:
         return msgspec.json.decode(read_file(state_path, 2**20), type=_SeenFile)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise TransportError(
             f"{state_path}, the record of the newest roster seen, is damaged: restore it from a backup, or "
             "delete it once the keeper of the roster has confirmed the version and fingerprint in use"

@@ -68,7 +68,7 @@ class Peak:
     def __init__(self) -> None:
         run_session(Masking.for_cohort(3, Bounded(length=10, bound=1.0)), {u: np.zeros(10) for u in range(3)})
         gc.collect()
-        Path("/proc/self/clear_refs").write_text(_CLEAR_PEAK)
+        Path("/proc/self/clear_refs").write_text(_CLEAR_PEAK, encoding="utf-8")
         self._before = _resident("VmRSS")
 
     def bytes(self) -> int:
@@ -77,7 +77,9 @@ class Peak:
 
 def _resident(what: str) -> int:
     (line,) = [
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what + ":")
+        line
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith(what + ":")
     ]
     return 1024 * int(line.split()[1])
 

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import stat
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from fl.cli.output import Output
 from fl.cli.report import THREAT_MODEL, within
 from fl.cli.results import check_file, npy, try_folder, write_result
 from fl.cli.rounds import FIRST_ROUND, METRICS
-from fl.config import CHOICES, ConfigError
+from fl.config import CHOICES, ConfigError, table_in
 from fl.protection import Protection, check_installed
 from secagg import Aggregate, Bounded, LocalProtocolError, Policy
 from secagg.ckks import WARNING
@@ -148,10 +147,8 @@ def joined(out: Output, own: Path, endpoint: str, protection: Protection) -> Ite
 def read_policy(path: Path) -> Policy:
     """The client's own rules, a .toml of the fields of `secagg.Policy`. Raises: ConfigError for any other."""
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Policy)
-    except OSError as error:
-        raise ConfigError(f"{path}: not readable: {error.strerror}") from error
-    except (ValueError, LocalProtocolError) as error:
+        return msgspec.convert(table_in(path), Policy)
+    except (msgspec.ValidationError, LocalProtocolError) as error:
         raise ConfigError(f"{path} is not a policy: {error}") from error
 
 

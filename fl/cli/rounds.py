@@ -87,7 +87,7 @@ def progress_of(checkpoint: Checkpoint) -> Progress:
     """Raises: ConfigError where something else stands in it."""
     try:
         return msgspec.json.decode(checkpoint.rest, type=Progress)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"the checkpoint says nothing of the rounds before it ({error}): begin the run anew, with --force"
         ) from error

@@ -99,5 +99,5 @@ def _progress(what: str, shown: bool | None) -> Iterator[None]:
         print(what, file=sys.stderr, flush=True)
         yield
         return
-    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
         yield

@@ -62,6 +62,6 @@ def _face(path: Path) -> NDArray[np.uint8]:
             if kind != ("RGB", SIZE):
                 raise DataError(f"{path} is a picture of mode and size {kind}, where LFW's are RGB of {SIZE}")
             face = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX, box=FACE))
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged pictures
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # of damaged pictures
         raise DataError(f"{path} is not a readable picture: {error}; unpack it again") from error
     return face.transpose(2, 0, 1)

@@ -28,6 +28,18 @@ def damaged_files(name: str, root: Path) -> list[str]:
     return sorted(file for file in present if _md5(folder_of(name, root) / file) != FILES[name].md5[file])
 
 
+def require_published(name: str, root: Path) -> None:
+    """Before anything is made of its files, which may be pickles, or noise of the right size.
+
+    Raises: DataError where one is not the published one.
+    """
+    if damaged := damaged_files(name, root):
+        raise DataError(
+            f"{name}: {', '.join(damaged)} in {folder_of(name, root)} not as published: remove them and run "
+            f"`secagg data fetch {name}`"
+        )
+
+
 def check_dataset(dataset: Dataset) -> None:
     """Refuse a data set with an example that `check` refuses, or of other numbers than its publisher's.
 

@@ -73,7 +73,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         stored = msgspec.msgpack.decode(content, type=_Stored)
         parameters = np.frombuffer(stored.parameters, "<f8")
         memory = {name: np.frombuffer(kept, "<f8") for name, kept in stored.memory.items()}
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}): begin the run anew, with --force") from error
     if stored.version != VERSION:
         raise ConfigError(f"{path} is of another version of this program: begin the run anew, with --force")

@@ -326,8 +326,8 @@ def test_a_command_that_is_named_is_one_for_a_shell(folder: Path) -> None:
 
 @pytest.mark.parametrize("cut", ["signature", "client 0"])
 def test_a_roster_that_is_not_signed_or_was_changed(here: Here, folder: Path, keys: Path, cut: str) -> None:
-    text = Path("roster").read_text()
-    Path("roster").write_text(re.sub(rf"{cut}.*\n", "", text))
+    text = Path("roster").read_text(encoding="utf-8")
+    Path("roster").write_text(re.sub(rf"{cut}.*\n", "", text), encoding="utf-8")
     refuses(here, folder, JOIN, 1, "roster, line", "ask the keeper of the roster")
     refuses(here, folder, f"serve --length 5 --bind {LOOPBACK}", 1, "roster, line")
 

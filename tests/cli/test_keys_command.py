@@ -105,10 +105,10 @@ def test_secrets_are_printed_by_no_command(run: Run, made: None) -> None:
 
 @pytest.mark.parametrize("existing", ["server.key", "server.pub"])
 def test_nothing_is_overwritten_without_force(run: Run, existing: str) -> None:
-    Path(existing).write_text("precious")
+    Path(existing).write_text("precious", encoding="utf-8")
     (line,) = run("keys", "server", code=1)
     assert line == f"error: {existing} would be overwritten: choose another name, or replace with --force"
-    assert Path(existing).read_text() == "precious"
+    assert Path(existing).read_text(encoding="utf-8") == "precious"
     assert len(list(Path().iterdir())) == 1
     run("keys", "server", "--force")
     assert read_private("server.key").public == read_public("server.pub")
@@ -199,7 +199,7 @@ def test_show_verifies_a_roster_under_a_key_of_the_reader(run: Run, made: None) 
 
 
 def test_show_refuses_what_it_does_not_know(run: Run) -> None:
-    Path("notes").write_text("hello")
+    Path("notes").write_text("hello", encoding="utf-8")
     assert "is not a public key" in run("keys", "show", "notes", code=1)[0]
     assert "there is no file" in run("keys", "show", "none", code=1)[0]
 
@@ -224,7 +224,7 @@ def test_cohort_makes_everything_for_a_demonstration(run: Run) -> None:
 
 
 def test_cohort_overwrites_nothing_without_force(run: Run) -> None:
-    Path("client1.pub").write_text("precious")
+    Path("client1.pub").write_text("precious", encoding="utf-8")
     assert "client1.pub would be overwritten" in run("keys", "cohort", "3", "--out", ".", code=1)[0]
     assert [path.name for path in Path().iterdir()] == ["client1.pub"]
     run("keys", "cohort", "3", "--out", ".", "--force")

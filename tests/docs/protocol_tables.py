@@ -537,7 +537,7 @@ NOT_OF_THE_WIRE = {"secagg.prg.BLOCK_BYTES", "transport.server.TICK_SECONDS"}
 def constants_of(module: str) -> dict[str, Any]:
     """Numbers and bytes with a public capital name that the module itself sets."""
     loaded = importlib.import_module(module)
-    tree = ast.parse(Path(str(loaded.__file__)).read_text())
+    tree = ast.parse(Path(str(loaded.__file__)).read_text(encoding="utf-8"))
     names = [
         target.id
         for node in tree.body
@@ -912,7 +912,7 @@ BLOCKS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
 
 def rewritten(page: Path) -> str:
     """The page with every block as the code has it now."""
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     for name, function in BLOCKS[page].items():
         begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
         before, found, rest = text.partition(begin)

@@ -161,13 +161,18 @@ PAGES = pytest.mark.parametrize("page", generated.BLOCKS, ids=lambda page: page.
     ("page", "name"), [(page, name) for page, blocks in generated.BLOCKS.items() for name in blocks]
 )
 def test_every_block_is_what_the_code_has_now(page: Path, name: str) -> None:
-    (block,) = re.findall(rf"<!-- begin {name} -->\n(.*?)\n<!-- end {name} -->", page.read_text(), re.S)
+    (block,) = re.findall(
+        rf"<!-- begin {name} -->\n(.*?)\n<!-- end {name} -->", page.read_text(encoding="utf-8"), re.S
+    )
     assert block == generated.BLOCKS[page][name](), "run python -m tests.docs.protocol_tables"
 
 
 @PAGES
 def test_every_mark_on_a_page_belongs_to_a_block(page: Path) -> None:
-    assert set(re.findall(r"<!-- begin (\w+) -->", page.read_text())) == generated.BLOCKS[page].keys()
+    assert (
+        set(re.findall(r"<!-- begin (\w+) -->", page.read_text(encoding="utf-8")))
+        == generated.BLOCKS[page].keys()
+    )
 
 
 def letters(text: str) -> list[str]:
@@ -347,7 +352,7 @@ def test_what_a_server_refuses_begins_with_client_and_round_but_for_who_is_not_e
 
 
 def numbers_of(page: Path) -> list[str]:
-    return re.findall(r"^##+ ([\d.]+)", page.read_text(), re.M)
+    return re.findall(r"^##+ ([\d.]+)", page.read_text(encoding="utf-8"), re.M)
 
 
 @PAGES
@@ -360,7 +365,7 @@ def test_sections_are_numbered_in_order_and_those_referred_to_exist(page: Path) 
             number for number in numbers if number.startswith(f"{chapter}.") and not number.endswith(".")
         ]
         assert below == [f"{chapter}.{i}" for i in range(1, len(below) + 1)]
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     of_main = r"main page(?:, section|'s section| \(section) (\d+(?:\.\d+)?)"
     assert set(re.findall(of_main, text)) <= {number.rstrip(".") for number in numbers_of(generated.PAGE)}
     own = re.findall(r"sections? (\d+(?:\.\d+)?)", re.sub(of_main, "", text))

@@ -323,7 +323,16 @@ def _valid(folder: Path) -> Path:
     [
         ("run.yaml", b"rounds: 3", "ends in .toml or .json"),
         ("run.toml", b"rounds = ", "not TOML"),
-        ("run.toml", b"\xff = 1", "not TOML"),
+        ("run.toml", b"lr = 1\n\xff = 1", "run.toml: not UTF-8, from byte 7 on: save it in that encoding"),
+        ("run.toml", "lr = 1".encode("utf-16"), "run.toml: not UTF-8, from byte 0 on"),
+        ("run.toml", b"lr = 1\rseed = 2", "not TOML"),
+        ("run.toml", b"drop = " + b"[" * 2000 + b"]" * 2000, "run.toml: not TOML: nested too deeply"),
+        ("run.json", b"[" * 2000, "run.json: not JSON: nested too deeply"),
+        (
+            "run.json",
+            b'{"lr": ' + b"[" * 100 + b"]" * 100 + b"}",
+            "run.json: lr = [[[[[[[...]]]]]]]: give float",
+        ),
         ("run.json", b"{", "run.json: not JSON: Input data was truncated"),
         ("run.json", b'{"lr": NaN}', "not JSON"),
         ("run.json", b"[1]", "one table of keys"),
@@ -335,6 +344,23 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, name: str, content: byt
         RunConfig.read(tmp_path / name)
     assert says in str(caught.value)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("run.toml", b"clients = 5\nlr = 1\n"), ("run.json", b'{\n"clients": 5,\n"lr": 1\n}')],
+)
+def test_files_of_every_system_are_read(tmp_path: Path, name: str, content: bytes, mark: bytes) -> None:
+    for text in (content, content.replace(b"\n", b"\r\n")):
+        (tmp_path / name).write_bytes(mark + text)
+        assert RunConfig.read(tmp_path / name) == RunConfig(clients=5, lr=1.0)
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").mkdir()
+    with pytest.raises(ConfigError, match=r"run\.toml is not a file"):
+        RunConfig.read(tmp_path / "run.toml")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,8 +121,20 @@ def _write_idx(root: Path, labels: int = 4) -> Path:
     return raw
 
 
-def test_idx_files_are_found_and_read_through_torchvision(tmp_path: Path) -> None:
+def published(monkeypatch: pytest.MonkeyPatch, name: str, root: Path) -> None:
+    """Take the files that are there for the published ones."""
+    sums = {
+        path.name: hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324
+        for path in (root / FILES[name].folder).iterdir()
+    }
+    monkeypatch.setitem(FILES, name, replace(FILES[name], md5=sums))
+
+
+def test_idx_files_are_found_and_read_through_torchvision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = _write_idx(tmp_path)
+    published(monkeypatch, "mnist", tmp_path)
     nowhere = {"fashion-mnist": None, "cifar-10": None, "lfw": None}
     assert data.found(tmp_path) == {"digits": "bundled", "mnist": raw, "text": "bundled", **nowhere}
     read = data.load("mnist", tmp_path)
@@ -130,17 +143,24 @@ def test_idx_files_are_found_and_read_through_torchvision(tmp_path: Path) -> Non
     assert (read.test_y == 7).all()
 
 
-def test_damaged_idx_files_are_refused(tmp_path: Path) -> None:
-    raw = _write_idx(tmp_path)
-    (raw / IDX_FILES[0]).write_bytes((raw / IDX_FILES[0]).read_bytes()[:-1])
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-1], lambda whole: os.urandom(len(whole))])
+def test_damaged_idx_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    """Cut short, and random bytes of the right size."""
+    damaged = _write_idx(tmp_path) / IDX_FILES[0]
+    published(monkeypatch, "mnist", tmp_path)
+    damaged.write_bytes(damage(damaged.read_bytes()))
     with pytest.raises(
-        DataError, match=r"is not readable: .*; `secagg data check mnist` looks for the damaged file"
+        DataError,
+        match=f"mnist: {damaged.name} in .*raw not as published: remove them and run `secagg data",
     ):
         data.load("mnist", tmp_path)
 
 
-def test_idx_files_with_a_label_too_few_are_refused(tmp_path: Path) -> None:
+def test_idx_files_with_a_label_too_few_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write_idx(tmp_path, labels=3)
+    published(monkeypatch, "mnist", tmp_path)
     with pytest.raises(DataError, match=r"y must be int64 \(4,\)"):
         data.load("mnist", tmp_path)
 
@@ -162,6 +182,7 @@ def _write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(datasets.CIFAR10, listed, files)
     meta = {**datasets.CIFAR10.meta, "md5": sums["batches.meta"]}
     monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    published(monkeypatch, "cifar-10", root)
     return folder
 
 
@@ -179,7 +200,7 @@ def test_a_cifar_10_that_is_not_the_published_one_is_not_unpickled(
 ) -> None:
     folder = _write_cifar(tmp_path, monkeypatch)
     (folder / "test_batch").write_bytes(pickle.dumps({}))
-    with pytest.raises(DataError, match="not found or corrupted"):
+    with pytest.raises(DataError, match=r"cifar-10: test_batch in .* not as published"):
         data.load("cifar-10", tmp_path)
 
 
@@ -190,8 +211,11 @@ def test_a_file_that_is_not_the_published_one_is_named(tmp_path: Path) -> None:
     assert damaged_files("lfw", tmp_path) == []
 
 
-def test_a_data_set_of_other_numbers_than_the_published_is_refused(tmp_path: Path) -> None:
+def test_a_data_set_of_other_numbers_than_the_published_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _write_idx(tmp_path)
+    published(monkeypatch, "mnist", tmp_path)
     read = data.load("mnist", tmp_path)
     with pytest.raises(DataError, match=r"mnist is not the published set: it holds \(4, 4, \(1, 28, 28\)\)"):
         check_dataset(read)

@@ -7,6 +7,7 @@ import hashlib
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,6 +45,8 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (folder / f"{file}.gz").write_bytes(packed)
         resources.append((f"{file}.gz", hashlib.md5(packed).hexdigest()))  # noqa: S324
     monkeypatch.setattr(datasets.MNIST, "resources", resources)
+    unpacked = {file: hashlib.md5(_idx(file)).hexdigest() for file in IDX_FILES}  # noqa: S324
+    monkeypatch.setitem(FILES, "mnist", replace(FILES["mnist"], md5=unpacked))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
     monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
     thread = threading.Thread(target=server.serve_forever)

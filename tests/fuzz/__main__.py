@@ -78,7 +78,7 @@ def fuzz(name: str, seconds: int, seed: int, folder: Path) -> None:
         if words in outcomes:
             atheris._trace_branch(outcomes[words])
 
-    virtual = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    virtual = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (virtual + MEMORY, virtual + MEMORY))
     bounds = f"-max_total_time={seconds} -max_len={LONGEST} -timeout={HANG_SECONDS} -rss_limit_mb=0"
     options = f"{bounds} -seed={seed} -print_final_stats=1".split()

@@ -23,7 +23,7 @@ from transport.keys import (
     write_private,
     write_public,
 )
-from transport.roster import read, remember, sign
+from transport.roster import Roster, read, remember, sign
 
 SEVEN, OTHER, KEEPER = generate("client", 7), generate("client", 9), generate("roster")
 CURVE, ED25519 = SEVEN.public.curve, SEVEN.public.ed25519
@@ -144,6 +144,32 @@ def test_a_file_that_is_no_key(folder: Path) -> None:
     for path, says in faults.items():
         with pytest.raises(TransportError, match=whole(says)):
             read_private(path)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda data: data.replace(b"\n", b"\r\n"),
+        lambda data: b"\xef\xbb\xbf" + data,
+        lambda data: data.decode().encode("utf-16"),
+    ],
+    ids=["CRLF", "byte-order mark", "UTF-16"],
+)
+def test_a_file_that_was_saved_anew_elsewhere(saved: Callable[[bytes], bytes]) -> None:
+    write_private("a.key", SEVEN)
+    write_public("a.pub", SEVEN.public)
+    Path("roster").write_bytes(SIGNED)
+    for path, read_it in (("a.key", read_private), ("a.pub", read_public), ("roster", read_roster)):
+        Path(path).write_bytes(saved(Path(path).read_bytes()))
+        says = (
+            f"{path} was saved with a byte-order mark or with line ends of Windows: every byte of it counts"
+        )
+        with pytest.raises(TransportError, match=says):
+            read_it(path)
+
+
+def read_roster(path: str) -> Roster:
+    return read(path, KEEPER.public)
 
 
 # Rosters

@@ -180,14 +180,12 @@ def test_ids_out_of_range_or_oddly_spelled_are_refused(read: Read, id: str) -> N
         (4, b"client 0 ", b"\nclient 0 "),
         (4, CLIENTS[0].curve, b"#" * 40),
         (4, CLIENTS[0].ed25519.hex().encode(), CLIENTS[0].ed25519.hex().upper().encode()),
-        (5, b"\nclient 1", b"\r\nclient 1"),
     ],
     ids=str,
 )
 def test_a_line_that_breaks_the_format_is_named(read: Read, line: int, old: bytes, new: bytes) -> None:
     body = SIGNED[: SIGNED.index(b"signature ")]
     assert old in body
-    line -= new.startswith(b"\r")  # the stray carriage return ends the line before
     with pytest.raises(TransportError, match=f"line {line}: .*(again|update)"):
         read(resigned(body.replace(old, new)))
 

@@ -33,7 +33,6 @@ from loopback import (
 )
 
 import transport.exchange
-import transport.server
 from secagg import LocalProtocolError, Policy, Recorded, RemoteProtocolError, TooFewClients, run
 from secagg.masking.messages import AdvertiseKeys, MaskedInput, traffic
 from secagg.session import Scheme
