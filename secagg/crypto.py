@@ -66,6 +66,9 @@ class Tag(Enum):
     SIGN_CKKS_KEY = b"sign-ckks-key"  # SIG: AdvertiseCkksKey
     SIGN_CKKS_SECRET = b"sign-ckks-secret"  # SIG: ShareCkksKey
     SIGN_CKKS_UPLOAD = b"sign-ckks-upload"  # SIG: Ciphertexts
+    SIGNED = b"signed"  # KDF: AE key of a party's record of the sets it has signed, from its signing key
+    SIGNED_MEMBER = b"signed-member"  # digest of one client, and of a partition, in that record
+    SKETCH = b"sketch"  # KDF: PRG key of a party's sketches of models, from its signing key
 
 
 def transcript(tag: Tag, *parts: bytes | int | str) -> bytes:
@@ -170,6 +173,10 @@ class SigningKey(NeverPickled):
     def sign(self, message: bytes) -> bytes:
         """SIG.sign: 64 bytes."""
         return self._private.sign(message)
+
+    def derive(self, tag: Tag) -> bytes:
+        """32 secret bytes of this key's owner, for one use on its own machine."""
+        return kdf(tag, self._private.private_bytes_raw(), b"")
 
     def __repr__(self) -> str:
         return "SigningKey(<hidden>)"

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.alike import Alike
 from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
 from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
@@ -58,6 +59,7 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
         rounding_seed: bytes | None = None,
         identity: Identity | None = None,
         once: Once | None = None,
+        alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> PlainClient:
         return PlainClient(self, vectors)
@@ -69,6 +71,7 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
         *,
         roster: Roster | None = None,
         executor: Executor | None = None,
+        alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> PlainServer:
         return PlainServer(self, cohort, task)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.alike import Alike
 from secagg.crypto import Rng, system_rng
 from secagg.encoding import (
     Clipping,
@@ -143,7 +144,10 @@ class ServerSession(Protocol):
     def advance(self) -> dict[ClientId, bytes]:
         """Close the round; the messages that open the next. The caller owns the clock.
 
-        Raises: TooFewClients; the session is then over and nothing was revealed.
+        Raises: TooFewClients; nothing was revealed. The session is then over, unless `round` still is the one
+        that was to be closed: masked vectors have been summed and a set of survivors been shown, so that the
+        session is to be finished with the same set, by `receive` and `advance` once more as those still
+        waited for answer, and is never to be replaced by another one on the same vectors.
         """
         ...
 
@@ -195,6 +199,7 @@ class Scheme(Protocol):
         rounding_seed: bytes | None = None,
         identity: Identity | None = None,
         once: Once | None = None,
+        alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> ClientSession: ...
 
@@ -205,6 +210,7 @@ class Scheme(Protocol):
         *,
         roster: Roster | None = None,
         executor: Executor | None = None,
+        alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> ServerSession: ...
 
@@ -217,6 +223,7 @@ def run(
     drop: Drops | None = None,
     rounding_seeds: Mapping[ClientId, bytes] | None = None,
     identities: Mapping[ClientId, Identity] | None = None,
+    alike: Mapping[ClientId | None, Alike] | None = None,
     instrument: Callable[[ServerSession], ServerSession] = lambda server: server,
     told: Callable[[ClientId, Mapping[str, Clipping]], None] = lambda u, clipping: None,
     executor: Executor | None = None,
@@ -227,21 +234,26 @@ def run(
 
     inputs: id -> vectors, or a function of the task that gives them. drop: round -> ids never heard from
     again from that round on. identities: id -> identity, for an active adversary (the server holds the
-    same roster). instrument: wraps the server's side (see record.py). told: in the end, of each client, what
+    same roster). alike: id -> the rule of that client for sessions that come out alike; None -> the server's.
+    instrument: wraps the server's side (see record.py). told: in the end, of each client, what
     encoding changed in its vectors. executor: of threads or processes, in
     which the server unmasks.
 
     Raises: TooFewClients, RemoteProtocolError, LocalProtocolError.
     """
     gone = _check_drops(scheme, inputs, drop or {})
+    rules = alike or {}
     roster = next((identity.roster for identity in (identities or {}).values()), None)
-    server = instrument(scheme.server(inputs.keys(), task, roster=roster, executor=executor, rng=rng))
+    server = instrument(
+        scheme.server(inputs.keys(), task, roster=roster, executor=executor, alike=rules.get(None), rng=rng)
+    )
     clients = {
         u: scheme.client(
             u,
             value if callable(value) else _constant(value),
             rounding_seed=(rounding_seeds or {}).get(u),
             identity=(identities or {}).get(u),
+            alike=rules.get(u),
             rng=rng,
         )
         for u, value in inputs.items()

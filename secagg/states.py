@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from secagg.crypto import KEY_BYTES, PROTOCOL_VERSION, NeverPickled, Rng, system_rng
+from secagg.alike import Alike, Class
+from secagg.crypto import KEY_BYTES, PROTOCOL_VERSION, NeverPickled, Rng, Tag, digest, system_rng
 from secagg.encoding import Clipping
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity
@@ -20,8 +21,8 @@ class AwaitingTask:
 class StatefulClient(NeverPickled, ABC):
     """States behind the interface every scheme shares (`session.ClientSession`). `_step` is the scheme's.
 
-    once: called with the context before a vector leaves; what it raises keeps it here. result: the sum, where
-    clients learn it.
+    once: called with the context before a vector leaves; what it raises keeps it here. alike: this client's
+    rule for sums of like vectors. result: the sum, where clients learn it.
 
     Security: rounding_seed is a secret of this client; two sessions with the same seed and task round alike,
     and share no mask and no key.
@@ -36,6 +37,7 @@ class StatefulClient(NeverPickled, ABC):
         rounding_seed: bytes | None = None,
         identity: Identity | None = None,
         once: Once | None = None,
+        alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> None:
         if not 0 <= u <= MAX_ID:
@@ -48,6 +50,8 @@ class StatefulClient(NeverPickled, ABC):
         self._parameters, self._identity = parameters, identity
         self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
         self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
+        self._alike = alike
+        self._like: Class | None = None
         self._context = b""
         self._encoded: Any = None
         self._state: Any = None
@@ -74,6 +78,11 @@ class StatefulClient(NeverPickled, ABC):
     @abstractmethod
     def _step(self, state: Any, message: Raw) -> bytes:
         """The reply of `state` to the message; the next state is left in `_state`, or `done` is set."""
+
+    def _take(self, task: bytes) -> None:
+        """Once, before anything else is made of the task."""
+        self._context = digest(Tag.CONTEXT, task)
+        self._like = self._alike.of(task) if self._alike is not None else None
 
     def _take_encoded(self) -> Any:
         """The encoded vectors: once."""

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.alike import Alike
 from secagg.ckks.client import CKKSClient
 from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS
 from secagg.ckks.packing import Ending, Plan, smallest
@@ -160,11 +161,21 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         rounding_seed: bytes | None = None,
         identity: Identity | None = None,
         once: Once | None = None,
+        alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> CKKSClient:
         tenseal()  # before anything is promised
         used = identity if self.roster else None
-        return CKKSClient(self, u, vectors, rounding_seed=rounding_seed, identity=used, once=once, rng=rng)
+        return CKKSClient(
+            self,
+            u,
+            vectors,
+            rounding_seed=rounding_seed,
+            identity=used,
+            once=once,
+            alike=alike,
+            rng=rng,
+        )
 
     def server(
         self,
@@ -173,6 +184,7 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         *,
         roster: Roster | None = None,
         executor: Executor | None = None,
+        alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> CKKSServer:
         used = roster if self.roster else None

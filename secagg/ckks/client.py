@@ -294,6 +294,8 @@ class CKKSClient(StatefulClient):
             case AwaitingCiphertextsRequest():
                 slots = self._take_encoded()
                 self._state, upload = state.encrypt(decode(CiphertextsRequest, message), slots)
+                if self._like is not None:
+                    self._like.once()  # the server alone decides which sum is decrypted
                 self._leaving()
                 return encode(upload)
             case AwaitingDecryptRequest():
@@ -304,7 +306,7 @@ class CKKSClient(StatefulClient):
                 raise LocalProtocolError("this session is over, or was never started")
 
     def _take_task(self, task: Task) -> bytes:
-        self._context = digest(Tag.CONTEXT, task.task)
+        self._take(task.task)
         self._encoded = self._encode(self._vectors(task.task))
         terms = Terms(self._u, self._parameters, self._context, task.nonce, self._identity)
         self._state, key = advertise_key(terms, self._rng)

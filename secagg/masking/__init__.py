@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import get_args
 
+from secagg.alike import Alike
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
 from secagg.encoding import Spec, Vectors, integer, set_exactly
 from secagg.errors import ClientId, LocalProtocolError
@@ -238,10 +239,20 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         rounding_seed: bytes | None = None,
         identity: Identity | None = None,
         once: Once | None = None,
+        alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> MaskingClient:
         used = identity if self.adversary == "active" else None
-        return MaskingClient(self, u, vectors, rounding_seed=rounding_seed, identity=used, once=once, rng=rng)
+        return MaskingClient(
+            self,
+            u,
+            vectors,
+            rounding_seed=rounding_seed,
+            identity=used,
+            once=once,
+            alike=alike,
+            rng=rng,
+        )
 
     def server(
         self,
@@ -250,11 +261,13 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         *,
         roster: Roster | None = None,
         executor: Executor | None = None,
+        alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> MaskingServer:
         used = roster if self.adversary == "active" else None
         context = digest(Tag.CONTEXT, task)
-        return MaskingServer(self, cohort, task, context, roster=used, executor=executor, rng=rng)
+        like = alike.of(task) if alike is not None else None
+        return MaskingServer(self, cohort, task, context, roster=used, executor=executor, like=like, rng=rng)
 
     def explain(self) -> str:
         """In words: what is sent, and what the choice guarantees and what not."""

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from secagg.alike import Class
 from secagg.crypto import (
     KEY_BYTES,
     NeverPickled,
     Rng,
     SecretKey,
-    Tag,
-    digest,
     seal,
     unseal,
 )
@@ -68,6 +67,7 @@ class Terms:
     """What client u knows before any key is seen: the parameters, the task's context, the server's nonce.
 
     identity: u's roster and signing key against an active adversary; None against a semi-honest one.
+    like: the sessions that this one is alike, by the client's own rule; None where it has none.
     """
 
     u: ClientId
@@ -75,6 +75,7 @@ class Terms:
     context: bytes
     nonce: bytes
     identity: Identity | None = field(repr=False)
+    like: Class | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +330,7 @@ class AwaitingUnmasking(NeverPickled):
         if not dropped <= U2:
             raise RemoteProtocolError("the server names a dropped client that had shared no keys")
         _check_survivors(session, U2 - dropped)
+        _settle(session, U2 - dropped)
         return self.holding.reveal(dropped)
 
 
@@ -352,6 +354,7 @@ class AwaitingConsistencyCheck(NeverPickled):
         if not U3 <= U2:
             raise RemoteProtocolError("the server names a survivor that had shared no keys")
         _check_survivors(session, U3)
+        _settle(session, U3)
         terms = session.terms
         statement = members_statement(
             session.sid, terms.parameters.digest(), terms.context, session.U1, U2, U3
@@ -407,6 +410,17 @@ def _check_survivors(session: Session, U3: frozenset[ClientId]) -> None:
             )
 
 
+def _settle(session: Session, U3: frozenset[ClientId]) -> None:
+    """On record before it is signed, or where nothing is signed before a share leaves: of like sessions this
+    client helps to at most two different sums.
+    """
+    terms = session.terms
+    if terms.like is not None:
+        parameters, identity = terms.parameters, terms.identity
+        batches = parameters.batches(identity.roster if identity is not None else None)
+        terms.like.sign(U3, parameters.corrupt, batches)
+
+
 _State = (
     AwaitingTask
     | AwaitingShareKeys
@@ -445,12 +459,12 @@ class MaskingClient(StatefulClient):
                 raise LocalProtocolError("this session is over, or was never started")
 
     def _take_task(self, task: Task) -> bytes:
-        self._context = digest(Tag.CONTEXT, task.task)
+        self._take(task.task)
         # Asked for and encoded once, and never again under the same mask.
         self._encoded, self.clipping = encode_inputs(
             self._parameters, self._vectors(task.task), self._context, self._rounding_seed
         )
-        terms = Terms(self._u, self._parameters, self._context, task.nonce, self._identity)
+        terms = Terms(self._u, self._parameters, self._context, task.nonce, self._identity, self._like)
         self._state, keys = advertise_keys(terms, self._rng)
         return to_bytes(keys)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from secagg.alike import Class
 from secagg.crypto import (
     DIGEST_BYTES,
     KEY_BYTES,
@@ -24,7 +25,7 @@ from secagg.crypto import (
     check_public_key,
     system_rng,
 )
-from secagg.encoding import add_packed, centred, check_packed, word_type
+from secagg.encoding import centred, check_packed, word_type
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.graph import Graph
 from secagg.identity import Roster
@@ -39,6 +40,10 @@ from secagg.masking.derived import (
     shares_statement,
 )
 from secagg.masking.messages import (
+    ADVERTISE_KEYS,
+    CONSISTENCY_CHECK,
+    MASKED_INPUT,
+    SHARE_KEYS,
     UNMASKING,
     AdvertiseKeys,
     Commitments,
@@ -54,6 +59,7 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
+from secagg.masking.uploads import Uploads
 from secagg.parallel import Executor, add_masks_by, in_order
 from secagg.params import check_cohort
 from secagg.prg import Words, add_masks
@@ -66,6 +72,10 @@ if TYPE_CHECKING:
 
 JOIN = "join"
 DONE = "done"
+TOO_NEAR = (
+    "clients have signed other sums of like vectors, and would sign no other that those that are left can "
+    "give. If all inputs are new: --new, at the server and at each client; else sum by batches (--batch)"
+)
 
 
 @dataclass
@@ -94,7 +104,8 @@ class MaskingServer(NeverPickled):
     unopened: (holder, dealer) of each share that its holder could not open, or found to be another than its
     dealer committed to: one of the two, or the way between them, is at fault.
 
-    executor: what takes long in unmasking is done in it, side by side; None: one after the other, here.
+    executor: what takes long in unmasking is done in it, side by side; None: one after the other, here. like:
+    the sessions that this one is alike: uploads are left out until clients may sign who is in the sum.
 
     Security: after `receive` raised, its sender has lost its place and the session goes on without it. What
     it had answered in this round before stands only where it cannot be undone, a vector in the sum: it is
@@ -110,6 +121,7 @@ class MaskingServer(NeverPickled):
         *,
         roster: Roster | None = None,
         executor: Executor | None = None,
+        like: Class | None = None,
         rng: Rng = system_rng,
     ) -> None:
         check_cohort(cohort, parameters.clients)
@@ -117,8 +129,9 @@ class MaskingServer(NeverPickled):
         self._parameters, self._digest = parameters, parameters.digest()
         self._threshold, self._roster, self._executor = parameters.threshold, roster, executor
         self._task, self._context = task, context
-        self._batch_of = {u: batch for batch in parameters.batches(roster) for u in batch}
-        if self._batch_of and self._batch_of.keys() != set(cohort):
+        self._batches, self._like = parameters.batches(roster), like
+        self._batch_of = {u: batch for batch in self._batches for u in batch}
+        if self._batches and self._batch_of.keys() != set(cohort):
             raise LocalProtocolError(
                 "by batches, the cohort is the whole roster; where there is none, clients 0 to n - 1"
             )
@@ -142,9 +155,9 @@ class MaskingServer(NeverPickled):
         self._U3: frozenset[ClientId] = frozenset()
         self._statement = b""
         self._signatures: dict[ClientId, bytes] = {}  # U4
+        self._earlier: list[frozenset[bytes]] = []  # sets that were summed of like vectors
+        self._uploads = Uploads(dict, self._bits)  # until there are any
         self._total: dict[str, Words] = {}
-        # Of batches not yet whole, which may never be: whose vectors are in it, and their sum.
-        self._parts: dict[frozenset[ClientId], tuple[set[ClientId], dict[str, Words]]] = {}
         self._shares: dict[ClientId, _Shares] = {}
 
     def receive(self, sender: ClientId, message: Raw) -> None:
@@ -173,16 +186,27 @@ class MaskingServer(NeverPickled):
     def advance(self) -> dict[ClientId, bytes]:
         if self.round == DONE:
             raise LocalProtocolError("this session is over: make a new one")
-        closing, self.round, self.waiting_for = self.round, DONE, frozenset()
-        kept = set() if closing == "masked-input" else self._lost
-        alive, self._answered = frozenset(self._answered - kept), set()
-        if closing == "masked-input":
-            alive, self._parts = self._in_whole_batches(alive), {}
-        early = closing in ("join", "advertise-keys", "share-keys")
+        closing = self.round
+        kept = set() if closing == MASKED_INPUT else self._lost
+        alive = frozenset(self._answered - kept)
+        if closing == MASKED_INPUT:
+            alive = self._may_be_summed(self._in_whole_batches(alive))
+        early = closing in (JOIN, ADVERTISE_KEYS, SHARE_KEYS)
         left = self._in_whole_batches(alive) if early else alive  # the most that can still be summed
-        needed = self._threshold if closing == "unmasking" else self._parameters.m_min
+        needed = self._threshold if closing == UNMASKING else self._parameters.m_min
         if len(left) < needed:
+            # Who has signed or may have signed a U3 signs and unmasks no other: that sum is finished, by
+            # whoever of it answers later, or never had.
+            if closing not in (CONSISTENCY_CHECK, UNMASKING):
+                self._close()
             raise TooFewClients(len(left), needed, closing)
+        if closing == UNMASKING:
+            return self._finish()
+        if closing == MASKED_INPUT:
+            self._total = self._uploads.close(alive)
+            if self._like is not None:  # as every client does
+                self._like.sign(alive, self._parameters.corrupt, self._batches)
+        self._close()
         match closing:
             case "join":
                 requests = self._open_advertise_keys(alive)
@@ -192,15 +216,15 @@ class MaskingServer(NeverPickled):
                 requests = self._open_masked_input(alive)
             case "masked-input" if self._roster is not None:
                 requests = self._open_consistency_check(alive)
-            case "masked-input" | "consistency-check":
-                requests = self._open_unmasking(alive)
             case _:
-                self.result = self._unmask()
-                return {}
+                requests = self._open_unmasking(alive)
         rounds = self._parameters.rounds
         self.round = rounds[rounds.index(closing) + 1]
         self.waiting_for = alive - self._lost
         return {u: request for u, request in requests.items() if u in self.waiting_for}
+
+    def _close(self) -> None:
+        self.round, self.waiting_for, self._answered = DONE, frozenset(), set()
 
     # Round 0: AdvertiseKeys
 
@@ -257,7 +281,7 @@ class MaskingServer(NeverPickled):
 
     def _open_masked_input(self, U2: frozenset[ClientId]) -> dict[ClientId, bytes]:
         self._U2 = U2
-        self._total = self._zeros()
+        self._plan(U2)
         shared = sorted(U2)
         requests = {u: encode(MaskedInputRequest(shared, self._dealt_to(u))) for u in shared}
         self._sealed = {}
@@ -275,6 +299,32 @@ class MaskingServer(NeverPickled):
         """Who can be in the sum; the others count as dropped."""
         return frozenset(u for u in alive if self._batch_of.get(u, alive) <= alive)
 
+    def _plan(self, U2: frozenset[ClientId]) -> None:
+        """What may have to be left out is kept apart from the first upload on."""
+        ids, spare, A = list[frozenset[ClientId]](), 0, self._parameters.corrupt
+        if self._like is not None:
+            self._earlier = self._like.earlier(self._batches)
+            names = {u: self._like.name(u) for u in U2}
+            ids = [frozenset(u for u in U2 if names[u] in some) for some in self._earlier]
+            spare = self._like.apart(A)
+            if len(self._earlier) > 1 and self._like.largest(U2, self._earlier, A) is None:
+                raise LocalProtocolError(TOO_NEAR)
+        self._uploads = Uploads(self._zeros, self._bits, self._batches, ids, spare)
+
+    def _may_be_summed(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
+        """Of those whose uploads are here, as many as clients may sign beside earlier sums of like vectors.
+
+        Raises: LocalProtocolError where they are none.
+        """
+        if self._like is None or not self._earlier or not alive:
+            return alive
+        order = [u for u in self._uploads.arrived if u in alive]
+        chosen = self._like.largest(order, self._earlier, self._parameters.corrupt)
+        if chosen is None:
+            self._close()
+            raise LocalProtocolError(TOO_NEAR)
+        return chosen
+
     def _zeros(self) -> dict[str, Words]:
         return {
             name: np.zeros(spec.length, word_type(self._bits[name]))
@@ -288,19 +338,8 @@ class MaskingServer(NeverPickled):
         vectors = dict(zip(names, message.packed, strict=True))
         # All are checked before any is added: half an upload could never be taken out of the sum again.
         for name, packed in vectors.items():
-            check_packed(packed, len(self._total[name]), self._bits[name])
-        total = self._total
-        if (batch := self._batch_of.get(u)) is not None:
-            if batch not in self._parts:
-                self._parts[batch] = set(), self._zeros()
-            members, total = self._parts[batch]
-            members.add(u)
-        for name, packed in vectors.items():
-            add_packed(total[name], packed, self._bits[name])
-        if batch is not None and members == batch:
-            _, whole = self._parts.pop(batch)
-            for name, sum_of_batch in whole.items():
-                self._total[name] += sum_of_batch
+            check_packed(packed, self._parameters.vectors[name].length, self._bits[name])
+        self._uploads.add(u, vectors)
 
     # Round 3: ConsistencyCheck
 
@@ -354,6 +393,17 @@ class MaskingServer(NeverPickled):
             same = made.of_key == due.of_key if v not in self._U3 else made.of_mask == due.of_mask
             if not same:
                 raise RemoteProtocolError(f"returned another share of client {v} than it was dealt")
+
+    def _finish(self) -> dict[ClientId, bytes]:
+        try:
+            self.result = self._unmask()
+        except TooFewClients:
+            raise  # of one client's shares: more may come
+        except BaseException:
+            self._close()
+            raise
+        self._close()
+        return {}
 
     def _unmask(self) -> Aggregate:
         """ "z = sum x_u = sum y_u - sum over U3 of PRG(b_u) + sum over u in U3, v in U2 minus U3 of

@@ -1,0 +1,274 @@
+"""What two sums of like vectors give away, and the rule of a client, and of a server that plans, against it.
+
+A sum over everybody less a sum over all but one is that one's vector, if what everybody sends comes out alike
+in both sessions. A client sees neither the other sets nor the difference; what it can see to is that of one
+class of like sessions it signs at most two different sets of survivors, and two that differ by enough.
+
+Two sets, for then nothing but their difference can be isolated: coefficients a and b give a on the one side
+of the difference, b on the other and a + b on what the two share. With four sets that differ pairwise by as
+much, sums of three or more isolate a client.
+
+Alike is decided from what the server knows, the task, and never from a client's vectors: a refusal that
+depended on them would tell about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Annotated, Final, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.crypto import NeverPickled, SigningKey, Tag, digest, seal, unseal
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
+from secagg.identity import Roster
+from secagg.prg import keystream
+
+NEAR: Final = 1e-2
+"""Models whose difference is no longer than this share of the longer one are alike. Measured on digits: from
+here on what two sessions' difference has in common with the victim's update falls (docs/threats.md)."""
+SKETCH: Final = 1024
+"""Numbers kept of a model: its distances to others come out within a few percent."""
+NAME_BYTES: Final = 16
+
+REFUSAL: Final = (
+    "the server asks for a sum too near to earlier ones of like vectors: with a roster each client signs at "
+    "most two different sets of them. If this input is new: --new"
+)
+"""Constant: it tells nothing about a client's vectors, nor about the sets that it has signed."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What the vectors of a session are computed from, as far as the server knows it.
+
+    kind: sessions of two kinds are never alike. model: (d,) real, where training starts; sessions of one kind
+    are alike if their models are near, or if there is none.
+    """
+
+    kind: str
+    model: NDArray[np.floating] | None = field(default=None, repr=False)
+
+
+OWN_INPUT: Final = Likeness("input")
+"""Of a vector that is given, not computed from the task."""
+
+
+class Record(Protocol):
+    """What must not be forgotten, in order, opaque."""
+
+    def __call__(self, decide: Callable[[Sequence[bytes]], bytes | None], /) -> None:
+        """Under one lock: `decide` is given all that is kept; what it returns is kept, durably, before this
+        returns. What it raises is raised, and nothing kept.
+        """
+        ...
+
+
+def in_memory() -> Record:
+    """A record of one process, for experiments: with it the rule is forgotten."""
+    kept: list[bytes] = []
+
+    def record(decide: Callable[[Sequence[bytes]], bytes | None], /) -> None:
+        if (new := decide(kept)) is not None:
+            kept.append(new)
+
+    return record
+
+
+Name = Annotated[bytes, msgspec.Meta(min_length=NAME_BYTES, max_length=NAME_BYTES)]
+
+
+class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A set that was signed. sketch: SKETCH little-endian float32, or empty. members: empty where the client
+    decrypts alone, whatever the set. partition: of sums by whole batches, which. anew: what was recorded of
+    this kind before is unlike what comes.
+    """
+
+    kind: str
+    sketch: bytes
+    members: frozenset[Name]
+    partition: bytes
+    anew: bool = False
+
+
+_entries = msgspec.msgpack.Decoder(_Entry)
+
+
+@dataclass(frozen=True)
+class Alike(NeverPickled):
+    """One party's rule: what is alike, and what it has signed of that.
+
+    likeness: task -> what its vectors are computed from, None for vectors that come out unlike whatever was
+    before. difference: clients by which two sets must differ; None for A + 2, so that two honest ones do.
+    roster: of the identity keys by which clients are told apart; None for their ids. new: what was signed of
+    the same kind so far is of other vectors.
+
+    Security: the record is sealed under a key of the identity, and of no other party's use.
+    """
+
+    likeness: Callable[[bytes], Likeness | None]
+    record: Record = field(repr=False)
+    identity: SigningKey = field(repr=False)
+    roster: Roster | None = None
+    difference: int | None = None
+    new: bool = False
+
+    def of(self, task: bytes) -> Class | None:
+        """The class of the session with this task; None if nothing is alike."""
+        likeness = self.likeness(task)
+        if likeness is None:
+            return None
+        model = likeness.model
+        made = b"" if model is None else sketch(model, self.identity.derive(Tag.SKETCH)).tobytes()
+        begun = Class(self, likeness.kind, made)
+        if self.new:
+            begun.begin()
+        return begun
+
+
+@dataclass(frozen=True)
+class Class(NeverPickled):
+    """Sessions that are alike this one."""
+
+    rule: Alike = field(repr=False)
+    kind: str
+    sketch: bytes = field(repr=False)
+
+    def begin(self) -> None:
+        """Whatever was signed of this kind before, was of other vectors."""
+        self._keep(lambda near: _Entry(self.kind, b"", frozenset(), b"", anew=True))
+
+    def sign(self, U3: Collection[ClientId], corrupt: int, batches: Sequence[frozenset[ClientId]]) -> None:
+        """Record that this party signs U3; to be called before it does.
+
+        corrupt: A. batches: of the session's partition, empty if there is none.
+        Raises: RemoteProtocolError if U3 may not be summed beside what was signed.
+        """
+        members = frozenset(map(self.name, U3))
+        partition = self._partition(batches)
+        new = _Entry(self.kind, self.sketch, members, partition)
+        self._keep(lambda near: _checked(new, near, self.apart(corrupt)))
+
+    def once(self) -> None:
+        """Record a session in which this client decides alone what it decrypts.
+
+        Raises: RemoteProtocolError if there was any like it.
+        """
+        new = _Entry(self.kind, self.sketch, frozenset(), b"")
+        self._keep(lambda near: _checked(new, near, 0))
+
+    def earlier(self, batches: Sequence[frozenset[ClientId]]) -> list[frozenset[bytes]]:
+        """The different sets that were signed, as names; none where all are of this same partition."""
+        found: list[frozenset[bytes]] = []
+        partition = self._partition(batches)
+
+        def look(near: Sequence[_Entry]) -> None:
+            if not (partition and all(entry.partition == partition for entry in near)):
+                found.extend(dict.fromkeys(entry.members for entry in near))
+
+        self._keep(look)
+        return found
+
+    def largest(
+        self, arrived: Collection[ClientId], earlier: Sequence[frozenset[bytes]], corrupt: int
+    ) -> frozenset[ClientId] | None:
+        """As `largest`, by ids. The first `difference` of the arrived that were in an earlier set may be left
+        out one by one, others only with all that were in the same earlier sets.
+        """
+        ids = {self.name(u): u for u in arrived}
+        chosen = largest(list(ids), earlier, self.apart(corrupt))
+        return None if chosen is None else frozenset(ids[name] for name in chosen)
+
+    def name(self, u: ClientId) -> bytes:
+        """By identity key where there is a roster: an id may be given to another client one day."""
+        roster = self.rule.roster
+        listed = roster.keys.get(u) if roster is not None else None
+        return digest(Tag.SIGNED_MEMBER, u if listed is None else listed)[:NAME_BYTES]
+
+    def apart(self, corrupt: int) -> int:
+        """Clients by which two different sets have to differ."""
+        return corrupt + 2 if self.rule.difference is None else self.rule.difference
+
+    def _partition(self, batches: Sequence[frozenset[ClientId]]) -> bytes:
+        named = sorted(b"".join(sorted(map(self.name, batch))) for batch in batches)
+        return digest(Tag.SIGNED_MEMBER, *named) if named else b""
+
+    def _keep(self, decide: Callable[[Sequence[_Entry]], _Entry | None]) -> None:
+        key = self.rule.identity.derive(Tag.SIGNED)
+
+        def opened(sealed: bytes) -> _Entry:
+            raw = unseal(key, sealed, b"")
+            if raw is None:
+                raise LocalProtocolError(
+                    "the record of what this key has signed is damaged, or another key's: what may still be "
+                    "signed is not known; make a new key and have the roster changed"
+                )
+            return _entries.decode(raw)
+
+        def decided(kept: Sequence[bytes]) -> bytes | None:
+            of_kind = [entry for entry in map(opened, kept) if entry.kind == self.kind]
+            last = max((i for i, entry in enumerate(of_kind) if entry.anew), default=-1)
+            near = [entry for entry in of_kind[last + 1 :] if is_near(entry.sketch, self.sketch)]
+            new = decide(near)
+            return None if new is None else seal(key, msgspec.msgpack.encode(new), b"")
+
+        self.rule.record(decided)
+
+
+def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry:
+    """`new`, where it may be signed beside what is near it. Raises: RemoteProtocolError."""
+    if new.partition and all(entry.partition == new.partition for entry in near):
+        return new  # So et al. (2021): of whole batches of one partition no combination isolates less
+    alone = [entry for entry in (*near, new) if not entry.members]
+    if (near and alone) or not may_be_signed({entry.members for entry in near}, new.members, difference):
+        raise RemoteProtocolError(REFUSAL)
+    return new
+
+
+T = TypeVar("T")
+
+
+def may_be_signed(signed: Collection[frozenset[T]], new: frozenset[T], difference: int) -> bool:
+    """Whether a set may be signed beside those that were: at most two are different, and by so many."""
+    different = {*signed, new}
+    return len(different) <= 2 and all(len(a ^ b) >= difference for a, b in combinations(different, 2))
+
+
+def largest(arrived: Sequence[T], signed: Sequence[frozenset[T]], difference: int) -> frozenset[T] | None:
+    """The largest subset of the arrived that may be signed, of: all; an earlier set; and all but some of the
+    first `difference` of those that were in the one earlier set. None if there is none.
+    """
+    everybody = frozenset(arrived)
+    candidates = [everybody, *(earlier for earlier in signed if earlier <= everybody)]
+    if len(signed) == 1:
+        missing = max(0, difference - len(everybody ^ signed[0]))
+        out = [u for u in arrived if u in signed[0]][:missing]
+        candidates.append(everybody - set(out))
+    allowed = [some for some in candidates if some and may_be_signed(signed, some, difference)]
+    return max(allowed, key=len, default=None)
+
+
+def sketch(model: NDArray[np.floating], key: bytes) -> NDArray[np.float32]:
+    """(SKETCH,) little-endian float32 of a (d,) model: each coordinate is added, with a sign, to one number
+    (Charikar, Chen and Farach-Colton 2002). Which, only the holder of the key knows: nobody makes models
+    whose difference it does not see.
+    """
+    made, at = np.zeros(SKETCH), 0
+    for words in keystream(key, len(model), np.uint16):
+        x = np.nan_to_num(model[at : at + len(words)].astype(np.float64), posinf=0, neginf=0)
+        signs = 1.0 - 2.0 * (words >> 15)
+        made += np.bincount(words % SKETCH, x * signs, SKETCH)
+        at += len(words)
+    return made.astype("<f4")
+
+
+def is_near(a: bytes, b: bytes) -> bool:
+    """Of two sketches; of none, as where there is no model."""
+    if not a or not b:
+        return not a and not b
+    x, y = (np.frombuffer(raw, "<f4").astype(np.float64) for raw in (a, b))
+    return bool(np.linalg.norm(x - y) <= NEAR * max(np.linalg.norm(x), np.linalg.norm(y)))
