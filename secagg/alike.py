@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.crypto import NeverPickled, SigningKey, Tag, digest, seal, unseal
+from secagg.crypto import NeverPickled, OwnTag, SigningKey, digest, seal, unseal
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Roster
 from secagg.prg import keystream
@@ -34,12 +34,6 @@ here on what two sessions' difference has in common with the victim's update fal
 SKETCH: Final = 1024
 """Numbers kept of a model: its distances to others come out within a few percent."""
 NAME_BYTES: Final = 16
-
-REFUSAL: Final = (
-    "the server asks for a sum too near to earlier ones of like vectors: with a roster each client signs at "
-    "most two different sets of them. If this input is new: --new"
-)
-"""Constant: it tells nothing about a client's vectors, nor about the sets that it has signed."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ class Alike(NeverPickled):
         if likeness is None:
             return None
         model = likeness.model
-        made = b"" if model is None else sketch(model, self.identity.derive(Tag.SKETCH)).tobytes()
+        made = b"" if model is None else sketch(model, self.identity.derive(OwnTag.SKETCH)).tobytes()
         begun = Class(self, likeness.kind, made)
         if self.new:
             begun.begin()
@@ -187,7 +181,7 @@ class Class(NeverPickled):
         """By identity key where there is a roster: an id may be given to another client one day."""
         roster = self.rule.roster
         listed = roster.keys.get(u) if roster is not None else None
-        return digest(Tag.SIGNED_MEMBER, u if listed is None else listed)[:NAME_BYTES]
+        return digest(OwnTag.RECORD_MEMBER, u if listed is None else listed)[:NAME_BYTES]
 
     def apart(self, corrupt: int) -> int:
         """Clients by which two different sets have to differ."""
@@ -195,10 +189,10 @@ class Class(NeverPickled):
 
     def _partition(self, batches: Sequence[frozenset[ClientId]]) -> bytes:
         named = sorted(b"".join(sorted(map(self.name, batch))) for batch in batches)
-        return digest(Tag.SIGNED_MEMBER, *named) if named else b""
+        return digest(OwnTag.RECORD_MEMBER, *named) if named else b""
 
     def _keep(self, decide: Callable[[Sequence[_Entry]], _Entry | None]) -> None:
-        key = self.rule.identity.derive(Tag.SIGNED)
+        key = self.rule.identity.derive(OwnTag.RECORD)
 
         def opened(sealed: bytes) -> _Entry:
             raw = unseal(key, sealed, b"")
@@ -225,7 +219,11 @@ def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry:
         return new  # So et al. (2021): of whole batches of one partition no combination isolates less
     alone = [entry for entry in (*near, new) if not entry.members]
     if (near and alone) or not may_be_signed({entry.members for entry in near}, new.members, difference):
-        raise RemoteProtocolError(REFUSAL)
+        raise RemoteProtocolError(
+            # Constant: it tells nothing about the vectors, nor about what was signed.
+            "the server asks for a sum too near to earlier ones of like vectors, of which a client signs two "
+            "different sets at most. If this input is new: --new"
+        )
     return new
 
 

@@ -66,12 +66,17 @@ class Tag(Enum):
     SIGN_CKKS_KEY = b"sign-ckks-key"  # SIG: AdvertiseCkksKey
     SIGN_CKKS_SECRET = b"sign-ckks-secret"  # SIG: ShareCkksKey
     SIGN_CKKS_UPLOAD = b"sign-ckks-upload"  # SIG: Ciphertexts
-    SIGNED = b"signed"  # KDF: AE key of a party's record of the sets it has signed, from its signing key
-    SIGNED_MEMBER = b"signed-member"  # digest of one client, and of a partition, in that record
-    SKETCH = b"sketch"  # KDF: PRG key of a party's sketches of models, from its signing key
 
 
-def transcript(tag: Tag, *parts: bytes | int | str) -> bytes:
+class OwnTag(Enum):
+    """Purposes that stay with one party, on its own machine: no other program has to know them."""
+
+    RECORD = b"record"  # KDF: AE key of the record of the sets that this party has signed
+    RECORD_MEMBER = b"record-member"  # digest of one client in that record, and of a partition into batches
+    SKETCH = b"sketch"  # KDF: PRG key of its sketches of models
+
+
+def transcript(tag: Tag | OwnTag, *parts: bytes | int | str) -> bytes:
     """The tag, the protocol version and the parts, each with its kind and length: no two lists give the same
     bytes. Integers are below 2^64.
     """
@@ -94,7 +99,7 @@ def _prefix(tag: bytes, version: int) -> bytes:
     return len(name).to_bytes(8, "big") + name
 
 
-def digest(tag: Tag, *parts: bytes | int | str) -> bytes:
+def digest(tag: Tag | OwnTag, *parts: bytes | int | str) -> bytes:
     """SHA-256 of a transcript. Returns 32 bytes."""
     return hashlib.sha256(transcript(tag, *parts)).digest()
 
@@ -102,7 +107,7 @@ def digest(tag: Tag, *parts: bytes | int | str) -> bytes:
 _SHA256: Final = hashes.SHA256()
 
 
-def kdf(tag: Tag, secret: bytes, salt: bytes, *info: bytes | int | str) -> bytes:
+def kdf(tag: Tag | OwnTag, secret: bytes, salt: bytes, *info: bytes | int | str) -> bytes:
     """HKDF-SHA256 (RFC 5869) with a transcript as its info: one key for one tag, salt and list of names.
 
     Returns 32 bytes.
@@ -174,7 +179,7 @@ class SigningKey(NeverPickled):
         """SIG.sign: 64 bytes."""
         return self._private.sign(message)
 
-    def derive(self, tag: Tag) -> bytes:
+    def derive(self, tag: OwnTag) -> bytes:
         """32 secret bytes of this key's owner, for one use on its own machine."""
         return kdf(tag, self._private.private_bytes_raw(), b"")
 

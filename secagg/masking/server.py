@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -72,10 +72,6 @@ if TYPE_CHECKING:
 
 JOIN = "join"
 DONE = "done"
-TOO_NEAR = (
-    "clients have signed other sums of like vectors, and would sign no other that those that are left can "
-    "give. If all inputs are new: --new, at the server and at each client; else sum by batches (--batch)"
-)
 
 
 @dataclass
@@ -308,7 +304,7 @@ class MaskingServer(NeverPickled):
             ids = [frozenset(u for u in U2 if names[u] in some) for some in self._earlier]
             spare = self._like.apart(A)
             if len(self._earlier) > 1 and self._like.largest(U2, self._earlier, A) is None:
-                raise LocalProtocolError(TOO_NEAR)
+                self._refuse()
         self._uploads = Uploads(self._zeros, self._bits, self._batches, ids, spare)
 
     def _may_be_summed(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
@@ -321,9 +317,16 @@ class MaskingServer(NeverPickled):
         order = [u for u in self._uploads.arrived if u in alive]
         chosen = self._like.largest(order, self._earlier, self._parameters.corrupt)
         if chosen is None:
-            self._close()
-            raise LocalProtocolError(TOO_NEAR)
+            self._refuse()
         return chosen
+
+    def _refuse(self) -> NoReturn:
+        self._close()
+        raise LocalProtocolError(
+            "clients have signed other sums of like vectors, and would sign none that those who are left can "
+            "give. If all inputs are new: --new, at the server and at each client; else sum by batches "
+            "(--batch)"
+        )
 
     def _zeros(self) -> dict[str, Words]:
         return {

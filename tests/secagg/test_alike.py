@@ -1,0 +1,336 @@
+"""Two sums of like vectors: what they give away, and the rule of two different sets against it."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secagg import (
+    CKKS,
+    Counts,
+    Identity,
+    Ledger,
+    LocalProtocolError,
+    Masking,
+    RemoteProtocolError,
+    Roster,
+    SecAggError,
+    run,
+    throwaway_identities,
+)
+from secagg.alike import OWN_INPUT, Alike, Likeness, Record, in_memory, largest, may_be_signed, sketch
+from secagg.crypto import SigningKey
+from secagg.errors import ClientId
+
+N, VICTIM = 10, 3
+SPEC = Counts(length=4, maximum=1000)
+INPUTS = {u: np.arange(4) * 10 + u for u in range(N)}
+ROSTER, IDENTITIES = throwaway_identities(range(N))
+REFUSED = "too near to earlier ones of like vectors"
+
+
+def masking(adversary: str, **more: Any) -> Masking:
+    roster = ROSTER if adversary == "active" else None
+    return Masking.for_cohort(N, SPEC, adversary=adversary, roster=roster, corrupt=1, **more)
+
+
+class Cohort:
+    """Clients that remember from session to session, and a server of one's choice."""
+
+    def __init__(
+        self, adversary: str = "active", likeness: Any = lambda task: OWN_INPUT, **rule: Any
+    ) -> None:
+        self.adversary, self.likeness, self.rule = adversary, likeness, rule
+        self.records: dict[ClientId | None, Record] = {u: in_memory() for u in (*range(N), None)}
+        self.server_key = SigningKey(bytes(range(32)))
+
+    def alike(self, u: ClientId | None, **rule: Any) -> Alike:
+        key = self.server_key if u is None else IDENTITIES[u].key
+        return Alike(self.likeness, self.records[u], key, ROSTER, **self.rule | rule)
+
+    def sum(
+        self, task: bytes, without: set[int] = frozenset(), *, plans: bool = False, **more: Any
+    ) -> tuple[frozenset[int], np.ndarray[Any, Any]]:
+        """Who is in the sum, and the sum. plans: the server has the rule too."""
+        new = more.pop("new", False)
+        total = run(
+            masking(self.adversary, **more),
+            INPUTS,
+            task=task,
+            drop={"masked-input": without},
+            identities=IDENTITIES,
+            alike={u: self.alike(u, new=new) for u in (*range(N), *([None] if plans else []))},
+        )
+        return total.survivors, total.sum[""]
+
+
+adversaries = pytest.mark.parametrize("adversary", ["active", "semi-honest"])
+
+
+# The attack
+
+
+@adversaries
+def test_without_a_rule_two_sessions_give_a_client_away(adversary: str) -> None:
+    cohort = Cohort(adversary, likeness=lambda task: None)
+    (_, of_all), (_, of_most) = cohort.sum(b"1"), cohort.sum(b"2", {VICTIM})
+    assert np.array_equal(of_all - of_most, INPUTS[VICTIM])
+
+
+@adversaries
+@pytest.mark.parametrize("out", [1, 2])
+def test_clients_do_not_help_to_a_second_sum_that_is_too_near(adversary: str, out: int) -> None:
+    """With A = 1 corrupt two sets differ by three: so that two honest vectors are in the difference."""
+    cohort = Cohort(adversary)
+    cohort.sum(b"1")
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"2", set(range(VICTIM, VICTIM + out)))
+
+
+@adversaries
+def test_two_sets_that_are_far_enough_apart_are_signed_and_no_third(adversary: str) -> None:
+    cohort = Cohort(adversary)
+    cohort.sum(b"1")
+    for again in range(3):  # equal ones any number of times
+        assert cohort.sum(b"2%d" % again, {0, 1, 2})[0] == set(range(3, N))
+        assert cohort.sum(b"1%d" % again)[0] == set(range(N))
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"3", {7, 8, 9})
+
+
+def test_a_policy_may_ask_for_a_larger_difference() -> None:
+    cohort = Cohort(difference=4)
+    cohort.sum(b"1")
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"2", {0, 1, 2})
+
+
+def test_what_is_new_is_unlike_what_was() -> None:
+    cohort = Cohort()
+    cohort.sum(b"1")
+    assert cohort.sum(b"2", {VICTIM}, new=True)[0] == set(range(N)) - {VICTIM}
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"3")
+
+
+def test_clients_are_told_apart_by_their_keys_not_by_their_ids() -> None:
+    """The server's next roster gives all ids but the victim's to others' keys: the sets are the same."""
+    cohort = Cohort()
+    renamed = {u: (u + 1) % N for u in range(N)}
+    other = Roster(bytes(32), {renamed[u]: key for u, key in ROSTER.keys.items()})
+    mine = cohort.alike(0).of(b"")
+    theirs = Alike(cohort.likeness, in_memory(), IDENTITIES[0].key, other).of(b"")
+    assert mine is not None
+    assert theirs is not None
+    assert [theirs.name(renamed[u]) for u in range(N)] == [mine.name(u) for u in range(N)]
+
+
+def test_where_clients_decrypt_alone_they_contribute_once_to_like_sessions() -> None:
+    cohort, scheme = Cohort(), CKKS.for_cohort(N, SPEC, ending="keep")
+    alike = {u: cohort.alike(u) for u in range(N)}
+    run(scheme, INPUTS, task=b"1", alike=alike)
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        run(scheme, INPUTS, task=b"2", alike=alike)
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"3")  # nor to a masked one, whatever its set
+
+
+def test_sums_by_whole_batches_of_one_partition_are_signed_whatever_the_sets() -> None:
+    cohort = Cohort()
+    for first in (0, 3, 4):
+        cohort.sum(b"of threes %d" % first, {first}, batch=3, dropout=3)
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"of fives", batch=5)
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"of all")
+
+
+# The server that plans
+
+
+@adversaries
+def test_a_server_with_the_rule_leaves_out_as_few_as_it_must(adversary: str) -> None:
+    cohort = Cohort(adversary)
+    assert cohort.sum(b"1", plans=True)[0] == set(range(N))
+    survivors, total = cohort.sum(b"2", {VICTIM}, plans=True)
+    assert len(survivors) == N - 3
+    assert VICTIM not in survivors
+    assert np.array_equal(total, sum(INPUTS[u] for u in survivors))
+    # The two are signed. Whoever is there, it is one of them again.
+    assert cohort.sum(b"3", plans=True)[0] == set(range(N))
+    assert cohort.sum(b"4", {VICTIM}, plans=True)[0] == survivors
+
+
+def test_a_server_with_the_rule_leaves_out_who_was_not_in_the_earlier_sum() -> None:
+    cohort = Cohort()
+    assert cohort.sum(b"1", {VICTIM}, plans=True)[0] == set(range(N)) - {VICTIM}
+    survivors, total = cohort.sum(b"2", plans=True)
+    assert survivors == set(range(N)) - {VICTIM}
+    assert np.array_equal(total, sum(INPUTS[u] for u in survivors))
+
+
+def test_a_server_whose_clients_have_signed_twice_says_that_no_other_sum_can_be_had() -> None:
+    cohort = Cohort()
+    cohort.sum(b"1", plans=True)
+    cohort.sum(b"2", {0, 1, 2}, plans=True)
+    with pytest.raises(LocalProtocolError, match="would sign none that those who are left can give"):
+        cohort.sum(b"3", {0, 9}, plans=True)
+    assert cohort.sum(b"4", {0}, plans=True, new=True)[0] == set(range(1, N))
+
+
+@given(
+    st.integers(3, 9),
+    st.lists(st.sets(st.integers(0, 8), min_size=1).map(frozenset), max_size=2, unique=True),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_the_largest_set_that_may_be_signed(
+    n: int, signed: list[frozenset[int]], difference: int, data: st.DataObject
+) -> None:
+    """No other of its kind is larger: all, an earlier set, or all but members of the one earlier set."""
+    arrived = data.draw(st.permutations(range(n)))
+    chosen = largest(arrived, signed, difference)
+    everybody = frozenset(arrived)
+    possible = [everybody, *(some for some in signed if some <= everybody)]
+    if len(signed) == 1:
+        possible += [
+            everybody - set(out)
+            for size in range(1, difference + 1)
+            for out in combinations(everybody & signed[0], size)
+        ]
+    allowed = [some for some in possible if some and may_be_signed(signed, some, difference)]
+    assert (chosen is None) == (not allowed)
+    if chosen is not None:
+        assert chosen in allowed
+        assert len(chosen) == max(map(len, allowed))
+
+
+# Why two sets, and why this likeness
+
+
+def test_four_sets_that_differ_pairwise_isolate_a_client() -> None:
+    """{0, e, f} for every pair (e, f) of three groups e, less everybody's: e_0 is half of a sum of sums."""
+    a, b, c = ({3 * i + 1, 3 * i + 2, 3 * i + 3} for i in range(3))
+    sets = [frozenset({0} | a | b), frozenset({0} | b | c), frozenset({0} | a | c), frozenset(a | b | c)]
+    assert all(len(x ^ y) >= 4 for x, y in combinations(sets, 2))
+    ledger = Ledger()
+    for some in sets:
+        ledger.record(some)
+    assert ledger.report().alike.clients == {0}
+    assert may_be_signed(sets[:1], sets[1], 4)
+    assert not any(may_be_signed(sets[:2], some, 4) for some in sets[2:])
+
+
+def refused(clients: int, dropout: float, window: int, rng: np.random.Generator) -> int:
+    """Of a hundred honest rounds with random dropouts, those that a client would refuse for which the last
+    `window` rounds are alike.
+    """
+    count, signed = 0, list[tuple[int, frozenset[int]]]()
+    for round in range(100):
+        survivors = frozenset(np.flatnonzero(rng.random(clients) >= dropout).tolist())
+        near = {some for when, some in signed if round - when <= window}
+        if may_be_signed(near, survivors, clients // 10 + 2):
+            signed.append((round, survivors))
+        else:
+            count += 1
+    return count
+
+
+def test_a_rule_that_takes_the_last_honest_models_for_alike_refuses_honest_rounds() -> None:
+    """Why likeness is so narrow. With 5 to 10 % dropouts, a rule that counts the round before refuses 16 and
+    more of 100 rounds, one that counts all rounds up to 98.
+    """
+    rng = np.random.default_rng(0)
+    settings = [(clients, dropout) for clients in (8, 10, 20) for dropout in (0.05, 0.1)]
+    assert min(refused(*setting, 1, rng) for setting in settings) >= 16
+    assert max(refused(*setting, 100, rng) for setting in settings) >= 96
+
+
+@given(st.floats(-4, 0), st.integers(0, 2**32 - 1))
+def test_models_are_alike_up_to_a_hundredth(log_distance: float, seed: int) -> None:
+    """By sketches, so within some percent of it."""
+    distance = 10**log_distance
+    rng = np.random.default_rng(seed)
+    model, away = rng.standard_normal(3000), rng.standard_normal(3000)
+    other = model + distance * np.linalg.norm(model) * away / np.linalg.norm(away)
+    likeness = {b"one": Likeness("train", model), b"other": Likeness("train", other)}
+    cohort = Cohort(likeness=likeness.__getitem__)
+    one, two = cohort.alike(0).of(b"one"), cohort.alike(0).of(b"other")
+    assert one is not None
+    assert two is not None
+    one.sign(range(N), 1, [])
+    found = two.earlier([])
+    if distance < 0.008:
+        assert found
+    if distance > 0.0125:
+        assert not found
+
+
+def test_models_of_two_sizes_two_kinds_or_none_are_unlike() -> None:
+    model = np.ones(50)
+    likeness = {
+        b"1": Likeness("train", model),
+        b"2": Likeness("train", np.ones(51)),
+        b"3": Likeness("other", model),
+        b"4": Likeness("train"),
+    }
+    cohort = Cohort(likeness=likeness.__getitem__)
+    for task in likeness:
+        begun = cohort.alike(0).of(task)
+        assert begun is not None
+        assert begun.earlier([]) == []
+        begun.sign(range(N), 1, [])
+
+
+def test_a_sketch_is_of_the_key_and_forgives_what_is_not_finite() -> None:
+    model = np.array([1.0, np.inf, np.nan, -np.inf, 2.0])
+    a, b = sketch(model, bytes(32)), sketch(model, b"1" + bytes(31))
+    assert np.isfinite(a).all()
+    assert np.isclose(np.linalg.norm(a), np.sqrt(5))
+    assert not np.array_equal(a, b)
+
+
+# The record
+
+
+def kept(record: Record) -> list[bytes]:
+    found: list[bytes] = []
+
+    def look(entries: Any) -> None:
+        found.extend(entries)
+
+    record(look)
+    return found
+
+
+def test_the_record_is_sealed_and_a_damaged_one_or_another_keys_is_refused() -> None:
+    cohort = Cohort()
+    cohort.sum(b"1")
+    (entry,) = kept(cohort.records[0])
+    assert all(key not in entry for key in ROSTER.keys.values())
+    with pytest.raises(LocalProtocolError, match="damaged, or another key's"):
+        cohort.alike(0).__class__(cohort.likeness, cohort.records[0], IDENTITIES[1].key, ROSTER).of(
+            b""
+        ).earlier([])
+
+
+def test_what_is_refused_is_not_on_record_and_what_failed_later_is() -> None:
+    cohort = Cohort()
+    cohort.sum(b"1")
+    with pytest.raises(SecAggError):
+        cohort.sum(b"2", {VICTIM})
+    assert [len(kept(cohort.records[u])) for u in range(N)] == [1] * N
+
+
+def test_an_identity_is_needed_of_just_one_party() -> None:
+    """What a rule holds is neither shown nor pickled."""
+    identity: Identity = IDENTITIES[0]
+    rule = Alike(lambda task: OWN_INPUT, in_memory(), identity.key)
+    assert "SigningKey" not in repr(rule)
+    with pytest.raises(TypeError, match="never pickled"):
+        rule.__reduce_ex__(4)
