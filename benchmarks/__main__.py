@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from benchmarks import harness, report
 from fl.cli import FAILED, INTERRUPTED, explain
+from fl.cli.streams import bearing
 
 
 def main() -> None:
@@ -42,8 +43,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("interrupted: nothing of this benchmark was written", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    with bearing():
+        try:
+            main()
+        except KeyboardInterrupt:
+            print("interrupted: nothing of this benchmark was written", file=sys.stderr)
+            sys.exit(INTERRUPTED)

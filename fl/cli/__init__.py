@@ -21,6 +21,7 @@ import typer
 from typer.core import TyperGroup
 
 from fl.cli.output import Output
+from fl.cli.streams import bearing
 
 OK, FAILED, USAGE, TOO_FEW_CLIENTS, PEER_MISBEHAVED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -100,8 +101,13 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command line, by default the process's own; returns the exit code."""
     _open_streams()
     out = Output()
-    with _ended_by_request():
-        return _main(out, args)
+    with bearing() as (stdout, _), _ended_by_request():
+        code = _main(out, args)
+        stdout.flush()
+        if code == OK and stdout.failed is not None and not isinstance(stdout.failed, BrokenPipeError):
+            out.error(f"what was printed is not complete: {stdout.failed.strerror}")
+            return FAILED
+        return code
 
 
 def _main(out: Output, args: Sequence[str] | None) -> int:
@@ -153,10 +159,11 @@ def _ended_by_request() -> Iterator[None]:
 @contextmanager
 def exit_code(out: Output, who: str = "") -> Iterator[None]:
     """For the body of a process of its own: an error becomes one line and the exit code."""
-    try:
-        yield
-    except Exception as error:  # nobody is above to catch it, and whoever waits reads the exit code
-        sys.exit(_told(out, error, who))
+    with bearing():
+        try:
+            yield
+        except Exception as error:  # nobody is above to catch it, and whoever waits reads the exit code
+            sys.exit(_told(out, error, who))
 
 
 def _told(out: Output, error: Exception, who: str = "") -> int:

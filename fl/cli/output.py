@@ -5,7 +5,9 @@ Results go to stdout, warnings and errors to stderr. rich is imported only where
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -70,7 +72,7 @@ class Output:
     def record(self, fields: Mapping[str, Any]) -> None:
         """A line of JSON for programs. Numbers of numpy, paths and dataclasses are understood."""
         if self.json and not self.quiet and not self.beside:
-            print(msgspec.json.encode(fields, enc_hook=_plain).decode(), flush=True)
+            print(_json(fields), flush=True)
 
     def warn(self, text: str) -> None:
         """A line on stderr, `--quiet` silences it."""
@@ -126,6 +128,15 @@ def _fitted(text: str, width: int) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _json(fields: Mapping[str, Any]) -> str:
+    """In ASCII, which every terminal and every locale has."""
+    try:
+        text = msgspec.json.encode(fields, enc_hook=_plain).decode()
+    except UnicodeEncodeError:  # the name of a file that is no text
+        text = json.dumps(msgspec.to_builtins(fields, enc_hook=_plain, str_keys=True))
+    return re.sub(r"[^\x00-\x7f]+", lambda some: json.dumps(some[0])[1:-1], text)
 
 
 def _plain(value: Any) -> Any:
