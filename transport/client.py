@@ -59,7 +59,6 @@ from transport.roster import read as read_roster
 from transport.roster import remember
 
 PATIENCE_SECONDS = 60.0
-RECONNECT_SECONDS = 10.0
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _WRONG_SERVER = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 
@@ -98,6 +97,7 @@ def join(
     patience: float = PATIENCE_SECONDS,
     state: str | Path | None = None,
     readers: Readers = "owner",
+    lives: Callable[[], bool] = lambda: False,
 ) -> Peer:
     """Connect to a server whose public key this client holds.
 
@@ -111,6 +111,8 @@ def join(
     Both records belong to the key and lie beside it, links followed. state: another folder for them, where
     they are named after the key's fingerprint: for a key on a read-only mount, and for one under several
     names; always the same folder. readers: who may read the key's file, "owner", "group" or "all".
+
+    lives: of a server on this machine, whether its process does: as long as it does, patience has no end.
 
     Raises: TransportError if a file is not right, with what to do; LocalProtocolError if `connect` is no
         address.
@@ -129,7 +131,7 @@ def join(
     if policy is None:
         policy = Policy(adversary="active" if identity else "semi-honest")
     once = Journal(f"{records}.journal").once
-    return Peer(connect, own, read_public(server, "server"), policy, patience, identity, once)
+    return Peer(connect, own, read_public(server, "server"), policy, patience, identity, once, lives)
 
 
 class Peer:
@@ -144,13 +146,14 @@ class Peer:
         patience: float,
         identity: Identity | None,
         once: Once,
+        lives: Callable[[], bool] = lambda: False,
     ) -> None:
         if key.id is None:
             raise LocalProtocolError("a client's key has an id")
         ipv6 = speaks_ipv6(connect, listening=False)
         self.id: ClientId = key.id
         self._connect, self._policy, self._patience = connect, policy, patience
-        self._identity, self._once = identity, once
+        self._identity, self._once, self._lives = identity, once, lives
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.curve_serverkey = server.curve
@@ -171,7 +174,6 @@ class Peer:
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
         self._heard = time.monotonic()
-        self._lost_at: float | None = None
         self._closed = False
         self._failed_handshakes = 0
         try:
@@ -270,9 +272,9 @@ class Peer:
             if self._monitor in ready:
                 self._connection_changed()
             now = time.monotonic()
-            if now - self._heard > self._patience or (
-                self._lost_at is not None and now - self._lost_at > min(RECONNECT_SECONDS, self._patience)
-            ):
+            if self._lives():
+                self._heard = now
+            if now - self._heard > self._patience:
                 raise TransportError(
                     f"the server at {self._connect} is gone, or was never there: nothing heard for "
                     f"{now - self._heard:.0f} s. Check the address and that it runs, then join again"
@@ -294,10 +296,9 @@ class Peer:
                 "(`secagg keys show`)"
             )
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self._lost_at, self._heard, self._failed_handshakes = None, time.monotonic(), 0
+            self._heard, self._failed_handshakes = time.monotonic(), 0
             self._send(Hello(TRANSPORT_VERSION))
         elif event == zmq.EVENT_DISCONNECTED:
-            self._lost_at = time.monotonic()
             raise _SessionOverError("the connection was lost")
 
     def _send(self, frame: Frame, payload: Raw | None = None) -> None:
@@ -307,6 +308,11 @@ class Peer:
         except zmq.Again:
             # The receiver asks for every piece, so this queue never fills while there is a connection.
             raise _SessionOverError("the connection was lost") from None
+
+    def flush(self) -> None:
+        """Close, once all that was said is on its way to the server, however long that takes."""
+        self._socket.setsockopt(zmq.LINGER, -1)
+        self.close()
 
     def close(self) -> None:
         self._socket.disable_monitor()

@@ -9,10 +9,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -98,12 +98,23 @@ class LocalProcesses:
         self._processes[name].join()
         return self._processes[name].exitcode
 
-    def wait(self, seconds: float) -> dict[str, int | None]:
-        """name -> exit code of each process, None where it still runs when the time is up."""
-        end = time.monotonic() + seconds
+    def wait(self, seconds: float | None = None) -> dict[str, int | None]:
+        """name -> exit code of each process, None where it still runs when the time is up. seconds: None
+        for as long as it takes.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
         for process in self._processes.values():
-            process.join(max(0.0, end - time.monotonic()))
+            process.join(None if end is None else max(0.0, end - time.monotonic()))
         return self.exit_codes
+
+    def as_they_end(self) -> Iterator[str]:
+        """The name of each process, once it has ended: of all that have been started by now."""
+        running = dict(self._processes)
+        while running:
+            ended = connection.wait([process.sentinel for process in running.values()])
+            for name in [name for name, process in running.items() if process.sentinel in ended]:
+                running.pop(name).join()
+                yield name
 
     @property
     def exit_codes(self) -> dict[str, int | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from secagg import RemoteProtocolError, Scheme, ServerSession
@@ -70,6 +70,7 @@ class Exchange:
     scheme: Scheme
     session: ServerSession
     cohort: frozenset[ClientId]
+    lives: Callable[[], Collection[ClientId]] | None = None  # whose process, where that can be seen
     id: bytes = field(default_factory=lambda: os.urandom(SESSION_BYTES))
     joined: set[ClientId] = field(default_factory=set)
     lost: dict[ClientId, str] = field(default_factory=dict)
@@ -92,7 +93,11 @@ class Exchange:
 
     @property
     def waiting_for(self) -> frozenset[ClientId]:
-        return self.session.waiting_for - self.lost.keys() - self.router.gone
+        """Not for one whose connection is gone, or will never be: its process has ended."""
+        awaited = self.session.waiting_for - self.lost.keys() - self.router.gone
+        if self.lives is None or awaited <= self.router.connected:
+            return awaited
+        return awaited & self.router.connected.union(self.lives())
 
     def invite(self, u: ClientId) -> None:
         """u has just connected. In a session already joined, a client that comes back is a dropout of it; one
@@ -163,7 +168,7 @@ class Exchange:
         """
         now = time.monotonic()
         for u, staged in list(self.staged.items()):
-            if now - staged.heard > STALL_SECONDS:
+            if self.lives is None and now - staged.heard > STALL_SECONDS:
                 self.lose(u, f"its upload stood still for {STALL_SECONDS:.0f} s")
             elif self.queue and now > staged.until:
                 self.lose(u, "its upload took more than its share of the round, and others waited")

@@ -5,6 +5,7 @@ The clock is here: a round closes when everybody it waits for has answered, has 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -41,8 +42,8 @@ DEADLINES: Mapping[str, float] = {"join": 60.0, "advertise-keys": 600.0, "input"
 """Seconds a round may take. Clients train in the first round after joining; all others have OTHER_ROUNDS."""
 OTHER_ROUNDS = 120.0
 
-
 Watch = Callable[[RoundReport], None]
+Lives = Callable[[], Collection[ClientId]]
 
 
 def serve(
@@ -52,27 +53,29 @@ def serve(
     roster_key: str | Path | None = None,
     *,
     readers: Readers = "owner",
+    lives: Lives | None = None,
 ) -> Cohort:
     """Listen for the clients of a roster.
 
     bind: a ZeroMQ address, "tcp://*:5555"; "tcp://127.0.0.1:*" takes a free port; * is all of IPv4, and
     [::] all of IPv6 too. key: the server's private key file. roster: the signed roster. roster_key: the
     public key it must be signed with, `<roster>.pub` unless given. readers: who may read the key's file,
-    "owner", "group" or "all".
+    "owner", "group" or "all". lives: of clients on this machine, whose process does; then no round has a
+    deadline that is not given, and nobody is waited for whose process has ended.
 
     Raises: TransportError if a file is not right or the address cannot be had, with what to do;
         LocalProtocolError if it is no address.
     """
     signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
     listed = read_roster(roster, signer)
-    return Cohort(Router(bind, read_private(key, "server", readers=readers), listed), listed)
+    return Cohort(Router(bind, read_private(key, "server", readers=readers), listed), listed, lives)
 
 
 class Cohort:
     """The clients of a roster, as this server reaches them. A context that closes the socket."""
 
-    def __init__(self, router: Router, roster: Roster) -> None:
-        self._router, self.roster = router, roster
+    def __init__(self, router: Router, roster: Roster, lives: Lives | None = None) -> None:
+        self._router, self.roster, self._lives = router, roster, lives
         self._running: Exchange | None = None
 
     @property
@@ -107,9 +110,9 @@ class Cohort:
 
         scheme: or the vectors alone: masking with this roster, against an active server. clients: with these
         of the roster alone; the others wait for the next. deadlines: round -> seconds, instead of those of
-        DEADLINES. watch: called after each round; a SecAggError that it raises ends the session before its
-        next round opens. executor: of processes or threads, in which to unmask; None: here, one thing after
-        the other.
+        DEADLINES, or of none where the clients' processes are seen. watch: called after each round; a
+        SecAggError that it raises ends the session before its next round opens. executor: of processes or
+        threads, in which to unmask; None: here, one thing after the other.
 
         Raises: TooFewClients; RemoteProtocolError where returned shares contradict each other;
         LocalProtocolError if the scheme is for another number of clients, or no such round exists.
@@ -120,12 +123,14 @@ class Cohort:
         if isinstance(scheme, Mapping):
             scheme = Masking.for_cohort(len(cohort), scheme, roster=self.roster.identities)
         limits = {name: DEADLINES.get(name, OTHER_ROUNDS) for name in scheme.rounds}
+        if self._lives is not None:
+            limits = dict.fromkeys(limits, math.inf)
         if unknown := (deadlines or {}).keys() - limits.keys():
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
         limits |= deadlines or {}
         session = scheme.server(cohort, task, roster=self.roster.identities, executor=executor)
         running = self._running = Exchange(
-            self._router, scheme, session, frozenset(cohort), wire=self._router.traffic
+            self._router, scheme, session, frozenset(cohort), self._lives, wire=self._router.traffic
         )
         for u in self.connected & running.cohort:
             self._router.send(u, running.offer)
@@ -147,8 +152,9 @@ class Cohort:
             while (left := end - time.monotonic()) > 0 and running.waiting_for:
                 self._listen(min(left, TICK_SECONDS))
                 running.stage_uploads(left)
+            late = running.waiting_for
             for u in session.waiting_for - running.lost.keys():
-                running.lose(u, "vanished" if u in self._router.gone else "late")
+                running.lose(u, "late" if u in late else "vanished")
             requests = session.advance()
             for u, why in session.caught.items():
                 running.lose(u, why)

@@ -54,13 +54,19 @@ def _demo(
     drop: Drops = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the clients' vectors; of no key and no mask.")] = 0,
     show: Annotated[int, typer.Option(help="The client whose words are shown.")] = 0,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds of a round; who is later is dropped.", show_default="while processes live"
+        ),
+    ] = None,
 ) -> None:
     """Tell the protocol round by round: one secure sum of vectors, in processes of their own."""
     from fl.cli.demo import Demo, run
     from fl.protection import Protection
 
     protection = protection_of(given(ctx, Protection.__dataclass_fields__))
-    run(ctx.obj, Demo(clients, length, bits, tuple(drop or ()), seed, show, protection))
+    run(ctx.obj, Demo(clients, length, bits, tuple(drop or ()), seed, show, protection, deadline))
 
 
 @app.command("train")
@@ -109,7 +115,11 @@ def _serve(
     key_readers: KeyReaders = "owner",
     deadline: Annotated[
         list[str] | None,
-        typer.Option(metavar="ROUND=SECONDS", help="Who is later is dropped. Training: advertise-keys."),
+        typer.Option(
+            metavar="[ROUND=]SECONDS",
+            help="Of every round, or of one: who is later is dropped. Training: advertise-keys.",
+            show_default="join 60, training 600, others 120",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The mean, or the run's folder.", show_default="mean.npy, runs/serve")

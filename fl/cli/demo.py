@@ -6,6 +6,8 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,6 @@ from transport.cohort import LocalProcesses, lay_out_keys
 
 BOUND = 1.0
 SHOWN = 6  # coordinates
-END_SECONDS = 60.0  # for clients to leave what is checked
 STORY = {
     "join": "clients report in; the server answers with the task",
     "advertise-keys": "each sends two fresh public keys: for sealing shares, and for masks",
@@ -73,6 +74,7 @@ class Demo:
     seed: int
     show: int
     protection: Protection
+    deadline: float | None
 
     @property
     def scheme(self) -> str:
@@ -100,6 +102,8 @@ def run(out: Output, demo: Demo) -> None:
     drops = parse(demo.drop, demo.clients, scheme.rounds)
     if any(drop.training_round != 1 for drop in drops.values()):
         raise ConfigError("--drop: a demo has one session, so no training round can be named")
+    if demo.deadline is not None and not 0 < demo.deadline < 1e9:
+        raise ConfigError(f"--deadline {demo.deadline:g}: a number of seconds above 0")
     if not 0 <= demo.show < demo.clients:
         raise ConfigError(f"--show {demo.show}: the clients are 0 to {demo.clients - 1}")
     check_installed({demo.scheme})
@@ -108,14 +112,18 @@ def run(out: Output, demo: Demo) -> None:
     out.say()
     with tempfile.TemporaryDirectory(prefix="secagg-demo-") as folder:
         server, clients = lay_out_keys(Path(folder) / "parties", demo.clients)
+        files = server / "server.key", server / "roster"
+        serving, served = Pipe(duplex=False)  # at its end, no client waits for the server any more
         with (
-            transport.serve("tcp://127.0.0.1:*", server / "server.key", server / "roster") as cohort,
+            transport.serve("tcp://127.0.0.1:*", *files, lives=lambda: living(processes)) as cohort,
+            serving,
+            served,
             LocalProcesses() as processes,
         ):
             scheme = demo.for_cohort(cohort.roster.identities)
             out.say(f"starting {demo.clients} processes, one a client")
             for u, own in enumerate(clients):
-                args = (out.debug, demo, scheme.offer(), own, cohort.endpoint, drops.get(u))
+                args = (out.debug, demo, scheme.offer(), own, cohort.endpoint, serving, drops.get(u))
                 processes.start(f"client {u}", client_process, *args)
             reports: list[RoundReport] = []
 
@@ -123,10 +131,12 @@ def run(out: Output, demo: Demo) -> None:
                 reports.append(report)
                 tell(out, demo, report)
 
+            deadlines = {} if demo.deadline is None else dict.fromkeys(scheme.rounds, demo.deadline)
             with shown(out, session_status(cohort.in_round)):
-                total = cohort.aggregate(scheme, watch=watch)
+                total = cohort.aggregate(scheme, deadlines=deadlines, watch=watch)
             cohort.close()
-            processes.wait(END_SECONDS)
+            served.close()
+            processes.wait(demo.deadline)  # for clients to leave what is checked
         if isinstance(scheme, CKKS) and demo.protection.kept:
             total = kept(scheme, total.survivors, [clients[u] for u in sorted(reports[-1].alive)])
         verify(out, demo, scheme, total, clients)
@@ -135,6 +145,12 @@ def run(out: Output, demo: Demo) -> None:
         show_bytes(out, demo, scheme, total, reports, clients)
         if demo.scheme == "ckks":
             show_ckks_bytes(out, reports)
+
+
+def living(processes: LocalProcesses) -> frozenset[int]:
+    """Clients whose process has not ended."""
+    codes = processes.exit_codes
+    return frozenset(int(name.removeprefix("client ")) for name, code in codes.items() if code is None)
 
 
 def tell(out: Output, demo: Demo, report: RoundReport) -> None:
@@ -149,10 +165,16 @@ def own_vector(demo: Demo, u: int) -> NDArray[np.float32]:
 
 
 def client_process(
-    debug: bool, demo: Demo, offer: bytes, own: Path, endpoint: str, drop: Drop | None
+    debug: bool,
+    demo: Demo,
+    offer: bytes,
+    own: Path,
+    endpoint: str,
+    serving: Connection,
+    drop: Drop | None,
 ) -> None:
     """Body of a client's process. It leaves its words in its own folder, for the check at the end."""
-    with joined(Output(lines=False, debug=debug), own, endpoint, demo.protection) as peer:
+    with joined(Output(lines=False, debug=debug), own, endpoint, serving, demo.protection) as peer:
         seed = os.urandom(32)
         x = own_vector(demo, peer.id)
         np.save(own / "input.npy", x)
@@ -167,7 +189,10 @@ def client_process(
             return recorders[-1]
 
         contribution = peer.contribute(
-            lambda task: x, rounding_seed=seed, progress=Killer(drop, round=1).progress, instrument=record
+            lambda task: x,
+            rounding_seed=seed,
+            progress=Killer(drop, peer.flush, round=1).progress,
+            instrument=record,
         )
         if contribution is not None and contribution.result is not None:
             np.save(own / "sum.npy", contribution.result.codes[""])

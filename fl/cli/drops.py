@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fl.config import ConfigError
@@ -14,7 +13,6 @@ from transport.client import Progress
 from transport.frames import CHUNK_BYTES
 
 _DROP = re.compile(r"(?P<id>\d+)@(?P<round>[a-z-]+)(:(?P<percent>\d+)%)?(:(?P<training>\d+))?")
-FLUSH_SECONDS = 0.5  # for ZeroMQ to send what was handed to it: the client is lost with that much said
 AFTER_THE_VECTOR = ("consistency-check", "unmasking", "decrypt")
 FORM = "ID@ROUND, ID@ROUND:50% (after half its message) or ID@ROUND:TRAINING-ROUND"
 
@@ -67,11 +65,14 @@ def in_plain(drop: Drop) -> Drop:
 
 class Killer:
     """Watches a client's messages leave and kills the process at its moment. round: the training round of the
-    last task; when a client joins, the next. A demo is in its first from the start.
+    last task; when a client joins, the next. A demo is in its first from the start. flush: returns once all
+    that was said is on its way: the client is lost with that much said.
     """
 
-    def __init__(self, drop: Drop | None, round: int = 0) -> None:
-        self._drop, self.round = drop, round
+    def __init__(
+        self, drop: Drop | None, flush: Callable[[], object] = lambda: None, *, round: int = 0
+    ) -> None:
+        self._drop, self._flush, self.round = drop, flush, round
 
     def training(self, round: int) -> None:
         """To be told of each task."""
@@ -86,6 +87,5 @@ class Killer:
         if drop is None or round != drop.round or self.round + (round == "join") < drop.training_round:
             return
         if min(sent + CHUNK_BYTES, size) > drop.fraction * size:
-            if sent:
-                time.sleep(FLUSH_SECONDS)
+            self._flush()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ TEST = "test"  # folder of a test set, beside a client's own examples
 ROUNDING_SEED = "rounding.seed"
 SEED_BYTES = 32
 NPY = b"\x93NUMPY"  # what such a file begins with
-PATIENCE = 60.0
+PATIENCE = 10.0  # on this machine, once the server has gone: what it said last is here by then
 
 
 def run(
@@ -134,13 +135,17 @@ def tell_policy(out: Output, policy: Policy) -> None:
 
 
 @contextmanager
-def joined(out: Output, own: Path, endpoint: str, protection: Protection) -> Iterator[Peer]:
+def joined(
+    out: Output, own: Path, endpoint: str, serving: Connection, protection: Protection
+) -> Iterator[Peer]:
     """For the body of a client's process on this machine: with the keys in its own folder, insisting on just
-    this protection; an error becomes one line and the exit code.
+    this protection; an error becomes one line and the exit code. serving: a pipe that comes to its end when
+    the server does.
     """
     keys = own / "client.key", own / "server.pub", own / "roster"
     policy = protection.policy()
-    with exit_code(out, own.name), transport.join(endpoint, *keys, policy=policy, patience=PATIENCE) as peer:
+    patient: Any = {"patience": PATIENCE, "lives": lambda: not serving.poll()}
+    with exit_code(out, own.name), transport.join(endpoint, *keys, policy=policy, **patient) as peer:
         yield peer
 
 

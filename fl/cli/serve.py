@@ -141,7 +141,10 @@ def training_job(
     def job(cohort: Cohort) -> None:
         config = msgspec.structs.replace(description, clients=len(cohort.roster), drop=())
         protection = config.protection
-        protection.for_cohort(config.cohort, {"": Counts(length=1, maximum=1)}, cohort.roster.identities)
+        like = protection.for_cohort(
+            config.cohort, {"": Counts(length=1, maximum=1)}, cohort.roster.identities
+        )
+        deadlines = of_rounds(seconds, like.rounds)
         warn(out, protection)
         checkpoint = None
         if resume:  # under a new run id: clients refuse a round of the old one that they had contributed to
@@ -151,7 +154,7 @@ def training_job(
         out.say(f"{config.scheme}: {threat_model(protection)}")
         out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")
         out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
-        run_training(out, cohort, config, folder, seconds, serving(config), resume=checkpoint)
+        run_training(out, cohort, config, folder, deadlines, serving(config), resume=checkpoint)
         accuracy = last_accuracy(read_metrics(folder))
         if protection.kept:
             out.say(f"wrote {folder}: {METRICS}; the clients keep the model, and how accurate it is")
@@ -163,19 +166,27 @@ def training_job(
 
 
 def parse_deadlines(texts: Iterable[str]) -> dict[str, float]:
-    """ROUND=SECONDS each. Raises: ConfigError for another form."""
+    """Round -> seconds, of ROUND=SECONDS each, or SECONDS for "", all rounds that are not named. Raises:
+    ConfigError for another form.
+    """
     deadlines = {}
     for text in texts:
-        name, _, value = text.partition("=")
+        name, _, value = text.rpartition("=")
         try:
-            deadlines[name] = float(value)
+            deadlines[name] = float(value if name or value == text else "")
         except ValueError:
             raise ConfigError(
-                f"--deadline {text}: the form is ROUND=SECONDS, as in masked-input=30"
+                f"--deadline {text}: the form is SECONDS, or ROUND=SECONDS as in masked-input=30"
             ) from None
         if not 0 < deadlines[name] < 1e9:
             raise ConfigError(f"--deadline {text}: a number of seconds above 0")
     return deadlines
+
+
+def of_rounds(deadlines: Mapping[str, float], rounds: Iterable[str]) -> dict[str, float]:
+    """What was asked for all rounds, said of each."""
+    named = {name: seconds for name, seconds in deadlines.items() if name}
+    return dict.fromkeys(rounds, deadlines[""]) | named if "" in deadlines else named
 
 
 def run_sum(
@@ -190,6 +201,7 @@ def run_sum(
         out.say(round_line(report))
         out.record(round_fields(report))
 
+    deadlines = of_rounds(deadlines, scheme.rounds)
     # A fresh task: a client contributes once to each, and this is not the sum of last time.
     with shown(out, session_status(cohort.in_round)):
         total = cohort.aggregate(scheme, os.urandom(16), deadlines=deadlines, watch=watch)

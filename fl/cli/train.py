@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 import transport
 from fl.cli import exit_code, join, rounds
+from fl.cli.display import shown, since
 from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, size, threat_model, warn
@@ -42,7 +44,6 @@ COUNTS_WITH = {
     **dict.fromkeys(("local_epochs", "batch_size", "momentum"), ("algorithm", ("fedavg", "fedavg-weights"))),
 }
 """Flags that would do nothing without another."""
-START_SECONDS, END_SECONDS = 120.0, 60.0
 LOST = 255  # the exit code of a process that was forked from one that has gone
 PRELOAD = ("fl.federation", "fl.training.local")  # with torch: imported once for all processes
 
@@ -243,24 +244,45 @@ def federation(
     drops: Mapping[int, Drop],
     done: int,
 ) -> int:
-    """Run one training; done: rounds of it before. Returns the server's exit code."""
-    with LocalProcesses(PRELOAD) as processes:
-        here, there = Pipe(duplex=False)
-        processes.start("server", server_process, out, config, folder, server, there, done > 0)
-        there.close()
+    """Run one training; done: rounds of it before. Returns the server's exit code.
+
+    Nobody gives up by the clock, as a busy machine would decide: the server learns whose process has ended,
+    and the clients when the server's has.
+    """
+    (here, there), (ended, gone) = Pipe(duplex=False), Pipe(duplex=False)
+    with here, gone, LocalProcesses(PRELOAD) as processes:
+        with there, ended:
+            processes.start("server", server_process, out, config, folder, server, there, ended, done > 0)
         try:
-            if not here.poll(START_SECONDS):
-                raise TransportError("the server process did not start in time: is this machine busy?")
-            endpoint = here.recv()
+            with shown(out, since(lambda: "the server process is starting")):
+                endpoint = here.recv()
         except EOFError:
             return _code_of_server(processes) or 1
         for u, own in enumerate(clients):
             if u in drops and drops[u].training_round <= done:
-                continue  # lost before the run was stopped
-            processes.start(f"client {u}", client_process, out, config, own, endpoint, drops.get(u))
+                gone.send(u)  # lost before the run was stopped
+                continue
+            processes.start(f"client {u}", client_process, out, config, own, endpoint, here, drops.get(u))
+        for name in processes.as_they_end():
+            if name == "server":
+                break
+            with suppress(OSError):  # it has just gone
+                gone.send(int(name.removeprefix("client ")))
         code = _code_of_server(processes)
-        processes.wait(END_SECONDS)
+        processes.wait(config.deadline)  # one that is late in the last round may train for ever
         return code
+
+
+def seen(clients: int, ended: Connection) -> Callable[[], set[int]]:
+    """At the server: whose process lives, as the launcher tells."""
+    living = set(range(clients))
+
+    def now() -> set[int]:
+        while ended.poll():
+            living.discard(ended.recv())
+        return living
+
+    return now
 
 
 def _code_of_server(processes: LocalProcesses) -> int:
@@ -273,12 +295,21 @@ def _code_of_server(processes: LocalProcesses) -> int:
 
 
 def server_process(
-    out: Output, config: RunConfig, folder: Path, own: Path, endpoint: Connection, resume: bool
+    out: Output,
+    config: RunConfig,
+    folder: Path,
+    own: Path,
+    endpoint: Connection,
+    ended: Connection,
+    resume: bool,
 ) -> None:
-    """Body of the server's process: what `secagg serve` does."""
-    with exit_code(out), transport.serve("tcp://127.0.0.1:*", own / "server.key", own / "roster") as cohort:
+    """Body of the server's process: what `secagg serve` does. endpoint: for its address; it stays open for
+    as long as the process lives.
+    """
+    files = own / "server.key", own / "roster"
+    lives = seen(config.clients, ended)
+    with exit_code(out), transport.serve("tcp://127.0.0.1:*", *files, lives=lives) as cohort:
         endpoint.send(cohort.endpoint)
-        endpoint.close()
         import torch
 
         from fl.data import load
@@ -289,11 +320,13 @@ def server_process(
         rounds.run_training(out, cohort, config, folder, {}, known, checkpoint)
 
 
-def client_process(out: Output, config: RunConfig, own: Path, endpoint: str, drop: Drop | None) -> None:
+def client_process(
+    out: Output, config: RunConfig, own: Path, endpoint: str, serving: Connection, drop: Drop | None
+) -> None:
     """Body of a client's process: what `secagg join` does. It opens nothing but its own folder."""
     speaks_up = Output(lines=False, debug=out.debug)
-    with join.joined(speaks_up, own, endpoint, config.protection) as peer:
-        join.run_training(speaks_up, peer, own, device=config.device, killer=Killer(drop))
+    with join.joined(speaks_up, own, endpoint, serving, config.protection) as peer:
+        join.run_training(speaks_up, peer, own, device=config.device, killer=Killer(drop, peer.flush))
 
 
 def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: Path | None) -> None:

@@ -526,7 +526,6 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
     },
     "transport.client": {
         "PATIENCE_SECONDS": "without a frame, then the server is gone",
-        "RECONNECT_SECONDS": "without a connection, then the server is gone",
     },
     "transport.keys": {},
     "transport.roster": {"MAX_VERSION": "of a roster", "MAX_FILE": "bytes of a roster"},

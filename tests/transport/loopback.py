@@ -20,7 +20,7 @@ from transport.cohort import lay_out_keys
 from transport.frames import Announce, Frame
 
 LOOPBACK = "tcp://127.0.0.1:*"
-PATIENCE = 60.0  # nothing waits so long unless something is broken
+PATIENCE = 600.0  # nothing waits so long unless something is broken
 ANY_SCHEME = Policy(schemes=frozenset({"masking", "plain"}), adversary="semi-honest")
 MAXIMUM = 2**20
 SHORT, LONG = 5, 100_000  # a LONG vector of the cohorts here is packed to more than one chunk
@@ -46,8 +46,8 @@ class Federation:
     def __init__(self, folder: Path, clients: int) -> None:
         self.server, self.clients = lay_out_keys(folder, clients)
 
-    def serve(self, bind: str = LOOPBACK) -> Cohort:
-        return transport.serve(bind, self.server / "server.key", self.server / "roster")
+    def serve(self, bind: str = LOOPBACK, **how: Any) -> Cohort:
+        return transport.serve(bind, self.server / "server.key", self.server / "roster", **how)
 
     def join(
         self,
@@ -55,10 +55,10 @@ class Federation:
         endpoint: str,
         policy: Policy | None = ANY_SCHEME,
         patience: float = PATIENCE,
-        **files: Path,
+        **more: Any,
     ) -> Peer:
         own = self.clients[u]
-        given = {"key": own / "client.key", "server": own / "server.pub", "roster": own / "roster"} | files
+        given = {"key": own / "client.key", "server": own / "server.pub", "roster": own / "roster"} | more
         return transport.join(endpoint, **given, policy=policy, patience=patience)
 
     def contribute(

@@ -384,6 +384,27 @@ def test_deadlines_are_the_callers(session: Session, clock: Clock) -> None:
         session.run(scheme, deadlines={"training": 1})
 
 
+def test_who_lives_is_waited_for_and_who_has_ended_is_not(
+    federation: Federation, threads: ThreadPoolExecutor, clock: Clock
+) -> None:
+    """On one machine there is no other deadline than the caller's. Client 0 joins when days have passed and
+    the other's process has ended."""
+    living = set(EVERYBODY)
+
+    def days_pass(server: Any) -> None:
+        if server.round == "join" and server.waiting_for == {0, 1}:
+            clock.ahead += 100_000
+            living.discard(1)
+            session.start(0)
+
+    with federation.serve(lives=lambda: living) as cohort:
+        session = Session(federation, cohort, threads)
+        session.start(2, 3, 4)
+        scheme = Instrumented(scheme_of("masking", N, SHORT), lambda server: Telling(server, days_pass))
+        assert session.run(scheme) == EVERYBODY - {1}
+    assert session.lost == {1: "vanished"}
+
+
 def test_a_client_that_never_comes_is_late_for_the_join(session: Session, clock: Clock) -> None:
     session.start(*OTHERS)
     scheme = Instrumented(scheme_of("masking", N, SHORT), jump(clock, "join", transport.DEADLINES["join"]))
@@ -858,6 +879,31 @@ def test_a_client_gives_up_on_a_server_that_was_never_there(
     with federation.serve() as cohort:
         nowhere = cohort.endpoint
     gives_up(threads.submit(federation.contribute, 0, nowhere, SHORT), clients_clock)
+
+
+def test_of_a_server_whose_process_lives_it_has_no_end(
+    federation: Federation, threads: ThreadPoolExecutor, clients_clock: Clock
+) -> None:
+    with federation.serve() as cohort:
+        nowhere = cohort.endpoint
+    asked, lives = Event(), [True]
+
+    def is_alive() -> bool:
+        """A year passes each time."""
+        clients_clock.ahead += 3e7
+        if lives[0] and clients_clock.ahead > 1e8:
+            asked.set()
+        return lives[0]
+
+    def wait_for_it() -> None:
+        with federation.join(0, nowhere, lives=is_alive) as peer:
+            peer.contribute(lambda task: vector(0, SHORT))
+
+    client = threads.submit(wait_for_it)
+    assert asked.wait(PATIENCE)
+    assert not client.done()
+    lives[0] = False
+    gives_up(client, clients_clock)
 
 
 def test_a_client_gives_up_on_a_server_that_falls_silent(session: Session, clients_clock: Clock) -> None:
