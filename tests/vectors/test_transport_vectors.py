@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from secagg import RemoteProtocolError
+import transport
+from secagg import Counts, Masking, RemoteProtocolError
 from tests.vectors import independent as i
+from tests.vectors.independent_network import NetworkServer
 from tests.vectors.independent_transport import checksum, content, exchange, shown
 from tests.vectors.replay import load
+from transport import Contribution
+from transport.cohort import lay_out_keys
 from transport.frames import (
     Announce,
     Incoming,
@@ -19,6 +26,8 @@ from transport.frames import (
     decode_from_server,
     encode,
 )
+from transport.keys import read_public
+from transport.roster import read as read_roster
 
 Json = dict[str, Any]
 VECTORS = load("transport")
@@ -90,3 +99,27 @@ def test_a_frame_is_refused_where_it_stands(case: Json) -> None:
         ends.follow(frame)
     with pytest.raises(RemoteProtocolError, match=case["words"]):
         ends.receive(case) if case["at"] == "receiver" else ends.sender.chunk(ends.taken(case)[0])
+
+
+def test_clients_of_this_package_are_summed_by_a_server_of_the_page(tmp_path: Path) -> None:
+    """Over a socket, against an active adversary; task and uploads take several chunks."""
+    server_folder, clients = lay_out_keys(tmp_path, 3)
+    roster = read_roster(server_folder / "roster", read_public(server_folder / "roster.pub", "roster"))
+    specs = {f"{j:02}": Counts(length=640, maximum=2**53 - 1) for j in range(64)}
+    scheme = Masking.for_cohort(3, specs, roster=roster.identities)
+    record = {"offer": scheme.offer().hex(), "task": content(600_000).hex(), "nonce": "07" * 32}
+
+    def contribute(u: int) -> Contribution | None:
+        own = clients[u]
+        files = own / "client.key", own / "server.pub", own / "roster"
+        with transport.join(f"tcp://127.0.0.1:{server.port}", *files, patience=600) as peer:  # no pings
+            return peer.contribute(lambda task: {name: np.full(640, u + len(task)) for name in specs})
+
+    with (
+        NetworkServer(server_folder, {**record, "cohort": [0, 1, 2]}) as server,
+        ThreadPoolExecutor(3) as threads,
+    ):
+        joined = [threads.submit(contribute, u) for u in range(3)]
+        sums = server.run()
+        assert all(client.result().summed for client in joined)
+    assert sums == {name: [3 * 600_000 + 3] * 640 for name in specs}
