@@ -97,9 +97,9 @@ class Alike(NeverPickled):
     """One party's rule: what is alike, and what it has signed of that.
 
     likeness: task -> what its vectors are computed from, None for vectors that come out unlike whatever was
-    before. difference: clients by which two sets must differ; None for A + 2, so that two honest ones do.
-    roster: of the identity keys by which clients are told apart; None for their ids. new: what was signed of
-    the same kind so far is of other vectors.
+    before. difference: clients by which two sets must differ, if more than A + 2: with so many two honest
+    ones do. roster: of the identity keys by which clients are told apart; None for their ids. new: what was
+    signed of the same kind so far is of other vectors.
 
     Security: the record is sealed under a key of the identity, and of no other party's use.
     """
@@ -185,7 +185,7 @@ class Class(NeverPickled):
 
     def apart(self, corrupt: int) -> int:
         """Clients by which two different sets have to differ."""
-        return corrupt + 2 if self.rule.difference is None else self.rule.difference
+        return max(corrupt + 2, self.rule.difference or 0)
 
     def _partition(self, batches: Sequence[frozenset[ClientId]]) -> bytes:
         named = sorted(b"".join(sorted(map(self.name, batch))) for batch in batches)

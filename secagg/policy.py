@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -22,6 +22,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 _Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 Offered = Masking | CKKS | Plain
+Likening = Literal["auto", "always", "never"]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +35,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     which it takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph
     and the smallest U3 it unmasks or decrypts, where they are not to be those that follow. batch: the size of
     the batches it insists on being summed by. prg: the cipher it insists on for masks. ending: of ckks. None
-    for either. vectors: exactly what it is willing to send, or None for whatever is asked.
+    for either. vectors: exactly what it is willing to send, or None for whatever is asked. alike: of sessions
+    whose vectors come out alike it helps to two different sums at most (secagg/alike.py), and so "auto" where
+    that is plain, "always" also where models are near, whatever is done with them, or "never"; difference:
+    clients by which two such sums differ, if more than A + 2; alike_batch: batches of more examples than
+    these count as all of a client's, which come out alike: a client that holds few had better say half of
+    what it holds.
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
@@ -49,6 +55,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prg: Prg | None = None
     ending: Ending | None = None
     vectors: dict[str, Spec] | None = None
+    alike: Likening = "auto"
+    difference: _Count | None = None
+    alike_batch: _Count = 64
 
     def accept(self, offer: bytes, roster: Roster | None = None) -> Offered:
         """The scheme the server offers. roster: the client's own, if it has one.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -23,6 +23,7 @@ from secagg import (
     RemoteProtocolError,
     Scheme,
 )
+from secagg.alike import OWN_INPUT, Alike, Likeness, Record
 from secagg.crypto import SigningKey
 from secagg.encoding import Vector
 from secagg.errors import ClientId
@@ -52,7 +53,7 @@ from transport.frames import (
     encode,
     reason,
 )
-from transport.journal import Journal
+from transport.journal import Journal, SignedSets
 from transport.keys import PrivateKey, PublicKey, Readers, read_private, read_public
 from transport.records import base_of
 from transport.roster import read as read_roster
@@ -104,11 +105,12 @@ def join(
     key: this client's private key file. server: the server's public key file. roster: the client's own copy
     of the signed roster; roster_key: the public key it must be signed with, `<roster>.pub` unless given.
     The newest version seen is kept in `<key>.seen`, and an older roster refused; without a roster sessions
-    are semi-honest. What the client has contributed to is kept in `<key>.journal`. policy: what the client
+    are semi-honest. What the client has contributed to is kept in `<key>.journal`, which sums of like vectors
+    it has helped to in `<key>.signed`. policy: what the client
     takes part in; by default masking, active where it has a roster. patience: seconds without a sign of the
     server before giving up.
 
-    Both records belong to the key and lie beside it, links followed. state: another folder for them, where
+    These records belong to the key and lie beside it, links followed. state: another folder for them, where
     they are named after the key's fingerprint: for a key on a read-only mount, and for one under several
     names; always the same folder. readers: who may read the key's file, "owner", "group" or "all".
 
@@ -119,19 +121,27 @@ def join(
     """
     own = read_private(key, "client", readers=readers)
     records = base_of(key, own.public, state)
-    identity = None
+    identity, signing = None, SigningKey(own.signing.private_bytes_raw())
     if roster is not None:
         signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
         listed = read_roster(roster, signer)
         if listed.clients.get(own.public.id or 0) != own.public:
             raise TransportError(f"{roster} does not list the key in {key}: ask its keeper for a newer one")
         remember(f"{records}.seen", listed)
-        signing = SigningKey(own.signing.private_bytes_raw())
         identity = Identity(own.id or 0, listed.identities, signing)
     if policy is None:
         policy = Policy(adversary="active" if identity else "semi-honest")
-    once = Journal(f"{records}.journal").once
-    return Peer(connect, own, read_public(server, "server"), policy, patience, identity, once, lives)
+    memory = _Memory(Journal(f"{records}.journal").once, SignedSets(f"{records}.signed"), signing)
+    return Peer(connect, own, read_public(server, "server"), policy, patience, identity, memory, lives)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What a key must not forget. signing: the key under which `signed` is sealed."""
+
+    once: Once = field(repr=False)
+    signed: Record = field(repr=False)
+    signing: SigningKey = field(repr=False)
 
 
 class Peer:
@@ -145,7 +155,7 @@ class Peer:
         policy: Policy,
         patience: float,
         identity: Identity | None,
-        once: Once,
+        memory: _Memory,
         lives: Callable[[], bool] = lambda: False,
     ) -> None:
         if key.id is None:
@@ -153,7 +163,7 @@ class Peer:
         ipv6 = speaks_ipv6(connect, listening=False)
         self.id: ClientId = key.id
         self._connect, self._policy, self._patience = connect, policy, patience
-        self._identity, self._once, self._lives = identity, once, lives
+        self._identity, self._memory, self._lives = identity, memory, lives
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.curve_serverkey = server.curve
@@ -187,6 +197,8 @@ class Peer:
         self,
         vectors: Contribute | Mapping[str, Vector] | Vector,
         *,
+        alike: Callable[[bytes], Likeness | None] | None = None,
+        new: bool = False,
         rounding_seed: bytes | None = None,
         progress: Progress | None = None,
         instrument: Callable[[ClientSession], ClientSession] = lambda session: session,
@@ -194,7 +206,10 @@ class Peer:
         """Take part in the next session. None once the server says that there are no more.
 
         vectors: task -> this client's vectors, called once; or the vectors themselves, held against the offer
-        before anything is answered. rounding_seed: 32 secret bytes that make the
+        before anything is answered. alike: task -> what the vectors are computed from, as far as the server
+        knows it, None for what comes out unlike whatever was: of like sessions this client helps to two
+        different sums at most (secagg/alike.py). Vectors that are given are all alike, unless they are `new`;
+        of a function without `alike` nothing is taken to be. rounding_seed: 32 secret bytes that make the
         rounding, and nothing else, repeatable. progress: told of every piece before it leaves. instrument:
         wraps the session (see secagg/record.py).
 
@@ -214,7 +229,8 @@ class Peer:
                     vectors if callable(vectors) else _constant(checked(scheme, vectors)),
                     rounding_seed=rounding_seed,
                     identity=self._identity,
-                    once=self._once,
+                    once=self._memory.once,
+                    alike=self._alike(vectors, alike, new),
                 )
             )
             talk = _Talk(self, offer.session, scheme, session, progress or (lambda *_: None))
@@ -233,6 +249,16 @@ class Peer:
         except Exception:
             self._leave(offer, "it could not take part")
             raise
+
+    def _alike(
+        self, vectors: Any, alike: Callable[[bytes], Likeness | None] | None, new: bool
+    ) -> Alike | None:
+        likeness = alike if callable(vectors) else lambda task: OWN_INPUT
+        if likeness is None or self._policy.alike == "never":
+            return None
+        roster = self._identity.roster if self._identity is not None else None
+        memory, difference = self._memory, self._policy.difference
+        return Alike(likeness, memory.signed, memory.signing, roster, difference, new)
 
     def _leave(self, offer: Offer, why: str) -> None:
         with suppress(_SessionOverError):  # there is nobody to tell any more

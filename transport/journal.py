@@ -1,27 +1,29 @@
-"""What a client has already contributed to, kept so that neither a crash nor a server makes it do so twice.
+"""What a key has already done, kept so that neither a crash nor a server makes its client do it twice.
 
-Two masked inputs under one context, with two sets of survivors, would give away a client by subtraction.
+Two masked inputs under one context, with two sets of survivors, would give away a client by subtraction; so
+would two sums of vectors that come out alike (secagg.alike). Both records are files of lines that are only
+added to, under a lock, synced before anything depends on them.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import os
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from secagg import RemoteProtocolError
+from secagg.crypto import DIGEST_BYTES
 from transport.errors import TransportError
 from transport.keys import sync_folder
 from transport.records import of_the_key
 
-_LINE = re.compile(rb"[0-9a-f]{64}\n")
-_LINE_BYTES = 65
-
 
 class Journal:
-    """An append-only file of contexts, one in hex a line, for one client's key: `<key>.journal`, beside the
-    key itself where `<key>` is a link.
+    """Contexts, one in hex a line, for one client's key: `<key>.journal`, beside the key itself where `<key>`
+    is a link.
 
     Security: a copy restored from a backup has forgotten what came after it; use a new key then.
     """
@@ -34,36 +36,88 @@ class Journal:
 
         Raises: RemoteProtocolError if it stands here already; TransportError if the file cannot be kept.
         """
-        line = context.hex().encode() + b"\n"
-        try:
-            new = not self._path.exists()
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            with os.fdopen(descriptor, "r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                whole = self._read(file.read())
-                if line in whole:
-                    raise RemoteProtocolError(
-                        "the server asks again for a task this client has contributed to: a second masked "
-                        "input would let it subtract the two sums"
-                    )
-                # What a crash left of a line: that input never went out.
-                file.truncate(sum(map(len, whole)))
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            if new:
-                sync_folder(self._path.parent)
-        except OSError as error:
-            raise TransportError(
-                f"{self._path}: {error.strerror}: without this record no input may leave; mend it and rejoin"
-            ) from None
 
-    def _read(self, content: bytes) -> list[bytes]:
-        lines = [content[i : i + _LINE_BYTES] for i in range(0, len(content), _LINE_BYTES)]
-        whole = lines[:-1] if lines and len(lines[-1]) < _LINE_BYTES else lines
-        if not all(_LINE.fullmatch(line) for line in whole):
-            raise TransportError(
-                f"{self._path} is damaged: what this key has contributed to is not known any more; "
-                "make a new key (secagg keys client) and have the roster changed"
-            )
-        return whole
+        def decide(lines: Sequence[bytes]) -> bytes:
+            if not all(_CONTEXT.fullmatch(line) for line in lines):
+                raise ValueError
+            if context.hex().encode() in lines:
+                raise RemoteProtocolError(
+                    "the server asks again for a task this client has contributed to: a second masked "
+                    "input would let it subtract the two sums"
+                )
+            return context.hex().encode()
+
+        _add_line(self._path, decide, lambda line: _CONTEXT_CHARACTERS)
+
+
+class SignedSets:
+    """Sets of survivors that a party has signed of like sessions, a `secagg.alike.Record`: `<key>.signed`,
+    sealed, one a line: its length in eight hex digits, and base64.
+
+    Security: as of a `Journal`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = of_the_key(path)
+
+    def __call__(self, decide: Callable[[Sequence[bytes]], bytes | None], /) -> None:
+        """Raises: TransportError if the file is damaged or cannot be kept; what `decide` raises."""
+
+        def decide_line(lines: Sequence[bytes]) -> bytes | None:
+            if any(len(line) != _due(line) for line in lines):
+                raise ValueError
+            new = decide([base64.b64decode(line[_LENGTH:], validate=True) for line in lines])
+            return None if new is None else _sized(base64.b64encode(new))
+
+        _add_line(self._path, decide_line, _due)
+
+
+_CONTEXT_CHARACTERS = 2 * DIGEST_BYTES
+_CONTEXT = re.compile(b"[0-9a-f]{%d}" % _CONTEXT_CHARACTERS)
+_LENGTH = 8
+
+
+def _sized(line: bytes) -> bytes:
+    return b"%0*x" % (_LENGTH, len(line)) + line
+
+
+def _due(line: bytes) -> int:
+    """Characters that the line has, by its beginning, if it is whole."""
+    return _LENGTH + int(line[:_LENGTH], 16) if len(line) >= _LENGTH else _LENGTH
+
+
+def _add_line(
+    path: Path, decide: Callable[[Sequence[bytes]], bytes | None], due: Callable[[bytes], int]
+) -> None:
+    """Under one lock, add the line that `decide` gives of all that stand there; it is durable on return.
+
+    decide: raises ValueError for what it never gave. due: characters of a line, by its beginning.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            content = file.read()
+            at = content.rfind(b"\n") + 1
+            # What a crash left of a line: what it would have recorded never happened. With a character more
+            # than the line has it is another damage.
+            if len(content) - at > due(content[at:]):
+                raise ValueError
+            new = decide(content[:at].splitlines())
+            if new is None:
+                return
+            file.truncate(at)
+            file.write(new + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            # Always: whoever made the file may have crashed before its name was on the disk.
+            sync_folder(path.parent)
+    except ValueError:
+        raise TransportError(
+            f"{path} is damaged: what this key has contributed to is not known any more; "
+            "make a new key (secagg keys client) and have the roster changed"
+        ) from None
+    except OSError as error:
+        raise TransportError(
+            f"{path}: {error.strerror}: without this record no input may leave; mend it and rejoin"
+        ) from None

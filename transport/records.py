@@ -8,7 +8,7 @@ from pathlib import Path
 from transport.errors import TransportError
 from transport.keys import PublicKey
 
-KINDS = (".seen", ".journal")
+KINDS = (".seen", ".journal", ".signed")
 
 
 def of_the_key(record: str | Path) -> Path:
@@ -29,7 +29,7 @@ def base_of(key: str | Path, owner: PublicKey, state: str | Path | None) -> Path
     key = Path(key)
     base = real = Path(os.path.realpath(key)) if key.is_symlink() else key
     if state is not None:
-        base = Path(state) / f"client{owner.id}-{owner.fingerprint.replace(' ', '')}"
+        base = Path(state) / f"{str(owner).replace(' ', '')}-{owner.fingerprint.replace(' ', '')}"
         if not base.parent.is_dir():
             raise TransportError(
                 f"the folder {state} for this key's records is not there: make it, once and for good: a new "

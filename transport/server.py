@@ -20,6 +20,8 @@ from secagg import (
     Scheme,
     SecAggError,
 )
+from secagg.alike import Alike, Likeness, Record
+from secagg.crypto import SigningKey
 from secagg.encoding import Vectors
 from secagg.errors import ClientId
 from secagg.parallel import Executor
@@ -31,7 +33,9 @@ from transport.frames import (
     Refuse,
     decode_from_client,
 )
+from transport.journal import SignedSets
 from transport.keys import Readers, read_private, read_public
+from transport.records import base_of
 from transport.roster import Roster
 from transport.roster import read as read_roster
 from transport.router import Router
@@ -52,6 +56,7 @@ def serve(
     roster: str | Path,
     roster_key: str | Path | None = None,
     *,
+    state: str | Path | None = None,
     readers: Readers = "owner",
     lives: Lives | None = None,
 ) -> Cohort:
@@ -59,7 +64,8 @@ def serve(
 
     bind: a ZeroMQ address, "tcp://*:5555"; "tcp://127.0.0.1:*" takes a free port; * is all of IPv4, and
     [::] all of IPv6 too. key: the server's private key file. roster: the signed roster. roster_key: the
-    public key it must be signed with, `<roster>.pub` unless given. readers: who may read the key's file,
+    public key it must be signed with, `<roster>.pub` unless given. Sets of clients that were summed of like
+    vectors are kept in `<key>.signed`, or in the folder `state`. readers: who may read the key's file,
     "owner", "group" or "all". lives: of clients on this machine, whose process does; then no round has a
     deadline that is not given, and nobody is waited for whose process has ended.
 
@@ -68,14 +74,25 @@ def serve(
     """
     signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
     listed = read_roster(roster, signer)
-    return Cohort(Router(bind, read_private(key, "server", readers=readers), listed), listed, lives)
+    own = read_private(key, "server", readers=readers)
+    base = key if state is None else base_of(key, own.public, state)
+    signing = SigningKey(own.signing.private_bytes_raw())
+    return Cohort(Router(bind, own, listed), listed, SignedSets(f"{base}.signed"), signing, lives)
 
 
 class Cohort:
     """The clients of a roster, as this server reaches them. A context that closes the socket."""
 
-    def __init__(self, router: Router, roster: Roster, lives: Lives | None = None) -> None:
+    def __init__(
+        self,
+        router: Router,
+        roster: Roster,
+        signed: Record,
+        signing: SigningKey,
+        lives: Lives | None = None,
+    ) -> None:
         self._router, self.roster, self._lives = router, roster, lives
+        self._signed, self._signing = signed, signing
         self._running: Exchange | None = None
 
     @property
@@ -105,6 +122,8 @@ class Cohort:
         deadlines: Mapping[str, float] | None = None,
         watch: Watch | None = None,
         executor: Executor | None = None,
+        alike: Likeness | None = None,
+        new: bool = False,
     ) -> Aggregate:
         """One session with the whole roster; whoever is not there is dropped from it.
 
@@ -112,7 +131,9 @@ class Cohort:
         of the roster alone; the others wait for the next. deadlines: round -> seconds, instead of those of
         DEADLINES, or of none where the clients' processes are seen. watch: called after each round; a
         SecAggError that it raises ends the session before its next round opens. executor: of processes or
-        threads, in which to unmask; None: here, one thing after the other.
+        threads, in which to unmask; None: here, one thing after the other. alike: what the clients' vectors
+        are computed from, where they come out alike whenever that is near: uploads are left out until clients
+        that keep to the rule of secagg/alike.py may sign. new: they are unlike all that were summed before.
 
         Raises: TooFewClients; RemoteProtocolError where returned shares contradict each other;
         LocalProtocolError if the scheme is for another number of clients, or no such round exists.
@@ -128,7 +149,11 @@ class Cohort:
         if unknown := (deadlines or {}).keys() - limits.keys():
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
         limits |= deadlines or {}
-        session = scheme.server(cohort, task, roster=self.roster.identities, executor=executor)
+        identities = self.roster.identities
+        rule = None
+        if alike is not None:
+            rule = Alike(lambda task: alike, self._signed, self._signing, identities, new=new)
+        session = scheme.server(cohort, task, roster=identities, executor=executor, alike=rule)
         running = self._running = Exchange(
             self._router, scheme, session, frozenset(cohort), self._lives, wire=self._router.traffic
         )
@@ -164,7 +189,10 @@ class Cohort:
         running.open_round(requests)
         if requests:  # else the session is over
             for u in running.joined - running.lost.keys() - requests.keys():
-                running.lose(u, "not summed: its batch is not whole")
+                running.lose(
+                    u,
+                    "not summed, or a part of a batch would be, or a sum too near to an earlier one",
+                )
 
     def _listen(self, seconds: float) -> None:
         running = self._running

@@ -32,6 +32,7 @@ WITHOUT_WORDS = {
     "RemoteProtocolError(str(error))": "of check_vectors, about a vector of a plain session",
     "ConfigError(str(error))": "of fl.selection, about who can be chosen",
     "_SessionOverError(frame.reason)": "of the server",
+    "ValueError": "of transport.journal: a line not its own, which its one handler calls damage",
     "typer.Exit": "no error: --version",
     "AssertionError": "the end of a loop that has none",
 }

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from fl.cli.report import round_line
 from secagg import Counts, Masking, Policy, RemoteProtocolError, Tampered, TooFewClients
+from secagg.alike import OWN_INPUT
 from secagg.masking.messages import Delivery, MaskedInputRequest, traffic
 from secagg.wire import decode, encode
 from transport import Cohort, RoundReport, TransportError
@@ -220,8 +221,13 @@ def test_who_is_lost_takes_its_batch_out_of_the_sum(tmp_path: Path, threads: Thr
     np.testing.assert_array_equal(total.sum[""], exact_sum(total.survivors, LENGTH))
     assert [clients[u].result().summed for u in (0, 1, 2, 3, 6, 7)] == [True] * 6
     assert not clients[4].result().summed
-    assert clients[4].result().reason == "not summed: its batch is not whole"
-    assert reports["consistency-check"].lost == {4: "not summed: its batch is not whole"}
+    assert (
+        clients[4].result().reason
+        == "not summed, or a part of a batch would be, or a sum too near to an earlier one"
+    )
+    assert reports["consistency-check"].lost == {
+        4: "not summed, or a part of a batch would be, or a sum too near to an earlier one"
+    }
 
 
 def test_a_client_that_insists_on_batches_refuses_to_be_summed_without(
@@ -257,3 +263,64 @@ def test_a_client_that_would_not_join_may_think_again_while_the_round_is_open(
         start(4)
         assert total.result().survivors == frozenset(range(N))
         assert again.result().summed
+
+
+def contribute(federation: Federation, u: int, endpoint: str, **how: Any) -> Any:
+    """The vector itself, not a function of the task."""
+    with federation.join(u, endpoint, ACTIVE) as peer:
+        return peer.contribute(vector(u, LENGTH), **how)
+
+
+@pytest.fixture
+def eight(tmp_path: Path) -> Federation:
+    return Federation(tmp_path, 8)
+
+
+def sum_of_eight(
+    eight: Federation, threads: ThreadPoolExecutor, lost: set[int], *, new: bool = False, **more: Any
+) -> tuple[Any, list[Future[Any]]]:
+    """A session on all clients' own vectors, in which some vanish."""
+    with eight.serve() as cohort:
+        clients = [
+            threads.submit(
+                contribute,
+                eight,
+                u,
+                cohort.endpoint,
+                new=new,
+                progress=vanish("masked-input") if u in lost else None,
+            )
+            for u in range(8)
+        ]
+        vectors = Counts(length=LENGTH, maximum=2**20)
+        roster = cohort.roster.identities
+        scheme = Masking.for_cohort(8, vectors, roster=roster, corrupt=0, dropout=2)
+        total = cohort.aggregate(scheme, os.urandom(16), **more)
+    return total, clients
+
+
+ACTIVE_OF_EIGHT = Policy(corrupt=0, dropout=2)
+
+
+def test_a_client_remembers_what_its_own_vector_was_summed_with(
+    eight: Federation, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over all runs of its program, as its key's file is there: of a server without the rule."""
+    monkeypatch.setattr(f"{__name__}.ACTIVE", ACTIVE_OF_EIGHT)
+    assert sum_of_eight(eight, threads, set())[0].survivors == set(range(8))
+    with pytest.raises(TooFewClients, match="consistency-check"):
+        sum_of_eight(eight, threads, {3})
+    total, _ = sum_of_eight(eight, threads, {3}, new=True)
+    assert total.survivors == set(range(8)) - {3}
+
+
+def test_a_server_with_the_rule_sums_what_its_clients_sign(
+    eight: Federation, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over all runs of its program too."""
+    monkeypatch.setattr(f"{__name__}.ACTIVE", ACTIVE_OF_EIGHT)
+    assert sum_of_eight(eight, threads, {3}, alike=OWN_INPUT)[0].survivors == set(range(8)) - {3}
+    total, clients = sum_of_eight(eight, threads, set(), alike=OWN_INPUT)
+    assert total.survivors == set(range(8)) - {3}
+    np.testing.assert_array_equal(total.sum[""], exact_sum(total.survivors, LENGTH))
+    assert "too near to an earlier one" in clients[3].result().reason

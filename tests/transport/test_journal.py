@@ -10,7 +10,7 @@ import pytest
 
 from secagg import RemoteProtocolError
 from transport import TransportError
-from transport.journal import Journal
+from transport.journal import Journal, SignedSets
 
 CONTEXT, OTHER = b"\x01" * 32, b"\x02" * 32
 
@@ -74,3 +74,67 @@ def test_it_is_on_the_disk_before_the_masked_input_leaves(path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(path.read_bytes()), fsync(fd)))
     Journal(path).once(CONTEXT)
     assert synced[0] == CONTEXT.hex().encode() + b"\n"
+
+
+def test_a_context_is_a_whole_line_even_where_its_end_was_damaged(path):
+    """A line without its end is one that a crash cut short; one with another end has been altered."""
+    Journal(path).once(CONTEXT)
+    path.write_bytes(path.read_bytes()[:-1] + b"0")
+    with pytest.raises(TransportError, match="make a new key"):
+        Journal(path).once(OTHER)
+
+
+def test_the_folder_is_synced_even_if_the_file_was_there(path, monkeypatch):
+    path.touch()  # by a process that crashed before its name was on the disk
+    synced = []
+    monkeypatch.setattr("transport.journal.sync_folder", synced.append)
+    Journal(path).once(CONTEXT)
+    assert synced == [path.parent]
+
+
+@pytest.fixture
+def signed(tmp_path):
+    return tmp_path / "client.key.signed"
+
+
+def entries(path):
+    found = []
+    SignedSets(path)(lambda kept: found.extend(kept))
+    return found
+
+
+def test_what_was_signed_is_kept_in_order_and_what_is_refused_is_not(signed):
+    first, second = b"\x00\n\r one", bytes(range(256))
+    for entry in (first, second):
+        SignedSets(signed)(lambda kept, entry=entry: entry)
+
+    def refuse(kept):
+        raise RemoteProtocolError("no")
+
+    with pytest.raises(RemoteProtocolError):
+        SignedSets(signed)(refuse)
+    assert entries(signed) == [first, second]
+    assert stat.S_IMODE(signed.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("left", range(1, 26))
+def test_a_set_that_a_crash_cut_short_was_not_signed(signed, left):
+    SignedSets(signed)(lambda kept: b"one")
+    whole = signed.read_bytes()
+    SignedSets(signed)(lambda kept: b"another one")
+    line = signed.read_bytes()[len(whole) :]
+    signed.write_bytes(whole + line[: min(left, len(line) - 1)])
+    SignedSets(signed)(lambda kept: b"two")
+    assert entries(signed) == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("at", range(13))
+def test_no_character_of_what_was_signed_can_be_altered(signed, at):
+    """The end of the line too. What base64 decodes differently is found when it is unsealed."""
+    SignedSets(signed)(lambda kept: b"one")
+    line = bytearray(signed.read_bytes())
+    assert len(line) == 13
+    line[at] ^= 0x40 if at == 12 else 0x80
+    signed.write_bytes(line)
+    with pytest.raises(TransportError, match="is damaged"):
+        entries(signed)
