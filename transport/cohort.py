@@ -7,12 +7,13 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing import connection, forkserver, resource_tracker, util
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -26,6 +27,7 @@ from transport.roster import sign
 STREAMS = (1, 2)  # stdout and stderr
 SAFE_PATH = "PYTHONSAFEPATH"
 _STOP_SECONDS = 5.0
+_SOCKET_PATH, _SOCKET_NAME = 107, 40  # bytes
 
 
 def lay_out_keys(folder: Path, clients: int) -> tuple[Path, list[Path]]:
@@ -141,6 +143,7 @@ class LocalProcesses:
 
 def _start_clean_process() -> None:
     """Where there is none. It imports nothing from the folder that it happens to stand in."""
+    _make_room_for_sockets()
     before = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"
     try:
@@ -149,6 +152,17 @@ def _start_clean_process() -> None:
         del os.environ[SAFE_PATH]
         if before is not None:
             os.environ[SAFE_PATH] = before
+
+
+def _make_room_for_sockets() -> None:
+    """multiprocessing has its sockets in the temporary folder, and a socket's path has 107 bytes at most."""
+    if len(os.fsencode(tempfile.gettempdir())) + _SOCKET_NAME <= _SOCKET_PATH:
+        return
+    long, tempfile.tempdir = tempfile.tempdir, "/tmp"  # noqa: S108 - in it, a folder for this user alone
+    try:
+        util.get_temp_dir()  # made at the first call, and kept
+    finally:
+        tempfile.tempdir = long
 
 
 @dataclass

@@ -63,11 +63,14 @@ LFW_AUTHORS = "https://umass-vis-lfw.github.io"
 
 
 def search_path(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of data sets: `data_dir`, else $SECAGG_DATA, else secagg/ in the user's cache folder."""
+    """The folder of data sets: `data_dir`, else $SECAGG_DATA, else secagg/ in the user's cache folder; of a
+    user without a home that is .cache/ in the current folder.
+    """
     chosen = data_dir or os.environ.get("SECAGG_DATA")
     if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "secagg"
+        return Path(os.path.expanduser(chosen))
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache").removeprefix("~/")
+    return Path(os.path.expanduser(cache)) / "secagg"
 
 
 def folder_of(name: str, root: Path) -> Path:

@@ -85,6 +85,17 @@ def test_the_search_path_prefers_argument_then_environment_then_cache(
     assert data.search_path() == Path.home() / ".cache" / "secagg"
 
 
+def test_a_user_without_a_home_has_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("SECAGG_DATA", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert data.search_path() == Path(".cache/secagg")
+    assert data.found()["digits"] == "bundled"
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_missing_files_are_named_with_their_folder(tmp_path: Path, name: str) -> None:
     files = FILES[name]

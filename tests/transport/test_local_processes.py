@@ -105,6 +105,26 @@ def test_exit_codes_tell_how_each_process_ended(capfd: pytest.CaptureFixture[str
     assert capfd.readouterr().err == "error: ValueError: the reason\n"
 
 
+def test_a_temporary_folder_whose_name_is_longer_than_that_of_a_socket(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    code = """
+import os
+from transport.cohort import LocalProcesses
+with LocalProcesses() as processes:
+    processes.start("one", os.getpid)
+    print(processes.wait_for("one"))
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TMPDIR": str(long)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (told.stdout, told.stderr) == ("0\n", "")
+
+
 @pytest.mark.parametrize("target", [wait_for_ever, wait_for_ever_and_ignore_the_request_to_end])
 def test_an_exception_takes_the_processes_along(
     target: Callable[[Connection], None], monkeypatch: pytest.MonkeyPatch

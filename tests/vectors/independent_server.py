@@ -135,6 +135,8 @@ class Server:
         else:
             left = answered
         if len(left) < numbers["threshold" if closing == "unmasking" else "m_min"]:
+            if closing in ROUNDS[:4]:  # later the others of U3 may still come
+                self.round, self.awaited = "over", set()
             raise TooFewError
         requests = {
             "join": self.tasks,

@@ -118,6 +118,7 @@ NO_VECTOR = {
     "clients are left to hold this one's shares",
     "the vectors have other sizes than the session's",  # the scheme `plain`
     "the server sums by batches a cohort of",  # the vectors' rosters list n clients
+    "the server asks for a sum too near",  # section 9.1: of a client's own record, as the journal is
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from secagg import TooFewClients
 from tests.vectors import independent as i
 from tests.vectors.independent_server import RefusedError, Server, TooFewError
 from tests.vectors.replay import FOLDER, each_bad, load, session
@@ -88,6 +89,35 @@ def test_this_packages_server_sends_what_is_recorded_after_what_it_hears(steps: 
     assert codes == steps["codes"]
 
 
+@pytest.mark.parametrize(
+    "case", load("server")["late"], ids=lambda case: f"{case['session']}-{case['round']}"
+)
+def test_too_few_of_u3_are_waited_for(case: Json) -> None:
+    """Both servers then go on as if nobody had been late."""
+    used = session(case["session"])
+    answers = [k for k, m in enumerate(used.messages) if (m["round"], m["to"]) == (case["round"], "server")]
+    ours, theirs = used.server_at(answers[0]), server_at(case["session"], answers[0])
+
+    def hear(numbers: list[int]) -> None:
+        for k in numbers:
+            for server in (ours, theirs):
+                server.receive(used.messages[k]["from"], unhex(used.messages[k]["bytes"]))
+
+    hear([k for k in answers if k not in case["silent"]])
+    with pytest.raises(TooFewClients):
+        ours.advance()
+    with pytest.raises(TooFewError):
+        theirs.close()
+    hear(case["silent"])
+    sent = theirs.close()
+    assert ours.advance() == sent
+    if case["round"] == "unmasking":
+        assert theirs.sums == used.record["result"]["codes"]
+    else:
+        following = next(m for m in used.messages if (m["round"], m["from"]) == ("unmasking", "server"))
+        assert set(sent.values()) == {unhex(following["bytes"])}
+
+
 BAD = load("bad")
 AT_SERVER = [
     case
@@ -99,15 +129,24 @@ AT_SERVER = [
 ]
 
 
-def carried_out(case: Json) -> None:
-    """On the server of the page. Raises: what the last action makes it raise."""
-    record = load(f"sessions/{case['session']}")
+def server_at(name: str, step: int) -> Server:
+    """The one of the page, that has heard and said what stands before the message with this number."""
+    record = load(f"sessions/{name}")
     server, messages = Server(record), record["messages"]
-    for message in messages[: case["step"] + 1]:
+    for message in messages[: step + 1]:
         if message["round"] != server.round:
             server.close()
-        if message is not messages[case["step"]] and message["to"] == "server":
+        if message is not messages[step] and message["to"] == "server":
             server.receive(message["from"], unhex(message["bytes"]))
+    return server
+
+
+def carried_out(case: Json) -> None:
+    """On the server of the page. Raises: what the last action makes it raise."""
+    server, messages = (
+        server_at(case["session"], case["step"]),
+        load(f"sessions/{case['session']}")["messages"],
+    )
     for action in case["script"]:
         if "close" in action:
             assert server.round == action["close"]

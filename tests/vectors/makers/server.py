@@ -50,7 +50,18 @@ def server(records: Mapping[str, Json]) -> Json:
     return {
         "what": "What the server of a session computes (section 8.8): see README.md.",
         "sessions": [{"session": name, **Traced(records[name]).steps()} for name in TOLD],
+        "late": [case for name in TOLD[:2] for case in late(name, records[name])],
     }
+
+
+def late(name: str, record: Json) -> Iterator[Json]:
+    """Each round of U3, in which at first one answer too few comes."""
+    numbered = list(enumerate(record["messages"]))
+    for round in ("consistency-check", "unmasking"):
+        answers = [k for k, m in numbered if m["round"] == round and m["to"] == "server"]
+        needed = record["numbers"]["threshold" if round == "unmasking" else "m_min"]
+        if answers:
+            yield {"session": name, "round": round, "silent": answers[needed - 1 :]}
 
 
 class Traced:
