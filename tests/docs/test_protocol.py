@@ -31,7 +31,7 @@ from secagg import (
     Weight,
     throwaway_identities,
 )
-from secagg.crypto import _SMALL_ORDER_Y, PROTOCOL_VERSION, Tag
+from secagg.crypto import _SMALL_ORDER_Y, PROTOCOL_VERSION, OwnTag, Tag
 from secagg.masking.messages import traffic
 from tests.docs import protocol_tables as generated
 from tests.secagg.helpers import hkdf_sha256
@@ -229,6 +229,12 @@ def tag_rows() -> dict[str, list[str]]:
 def test_the_table_of_tags_has_every_tag_once_and_no_other() -> None:
     assert sorted(tag_rows()) == sorted(tag.value.decode() for tag in Tag)
     assert len(re.findall(r"^\| `[\w-]+` \| (?:digest|kdf|transcript) \|", BOTH, re.M)) == len(Tag)
+
+
+def test_the_tags_of_one_machine_are_named_and_are_no_others() -> None:
+    (named,) = re.findall(r"has three more, (.*?), for what stays on one machine", section("2.4"))
+    assert sorted(code(named)) == sorted(tag.value.decode() for tag in OwnTag)
+    assert not set(code(named)) & tag_rows().keys()
 
 
 ELSEWHERE = {Tag.ROUNDING, Tag.ROSTER, Tag.CKKS_SECRET_KEY, Tag.CKKS_SUM, Tag.CKKS_FLOODING}
