@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
-import difflib
 import re
 import reprlib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from fl.data import DATASETS
 from fl.data.files import write_atomically
 from fl.plan import LocalPlan, ServerStep
 from fl.protection import Protection
+from fl.words import nearest
 
 MODELS = (
     "cnn",
@@ -93,19 +93,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         | Annotated[float, Meta(gt=0, lt=1)]
         | None
     ) = None
-    select: Annotated[str, _of(COHORT, "By what they are chosen: chance, declared quality, channel.")] = (
-        "chance"
-    )
+    select: Annotated[str, _of(COHORT, "By what they are chosen: chance, or what they declare.")] = "chance"
     cluster: (
-        Annotated[str, _of(COHORT, "One sum for each cluster of clients: by label, place or mode of upload.")]
-        | None
+        Annotated[str, _of(COHORT, "One sum for each cluster of clients; mode is that of upload.")] | None
     ) = None
-    links: (
-        Annotated[
-            str, _of(COHORT, "Model of the clients' network: lte, wifi, 5g or mixed; its delay is recorded.")
-        ]
-        | None
-    ) = None
+    links: Annotated[str, _of(COHORT, "Model of the clients' network; its delay is recorded.")] | None = None
     deadline: (
         Annotated[
             float,
@@ -133,7 +125,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     dataset: Annotated[str, _of(DATA, "See `secagg list data`.")] = "digits"
     data_dir: Annotated[str, _of(DATA, "Where data sets are looked for.")] | None = None
-    partition: Annotated[str, _of(DATA, "Who holds what: dirichlet, iid, shards or quantity.")] = "dirichlet"
+    partition: Annotated[str, _of(DATA, "Who holds what: `secagg data picture` draws it.")] = "dirichlet"
     alpha: Annotated[
         float,
         _of(
@@ -164,9 +156,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         | None
     ) = None
     """For what the server decides, never the test set."""
-    damage: (
-        Annotated[str, _of(DATA, "What is wrong with some clients' data: noise, missing, labels.")] | None
-    ) = None
+    damage: Annotated[str, _of(DATA, "What is wrong with some clients' data.")] | None = None
     damage_level: Annotated[float, _of(DATA, "How wrong.", gt=0, le=1)] = 0.3
     damaged: Annotated[float, _of(DATA, "Share of the clients with damaged data.", ge=0, le=1)] = 0.3
     max_examples: (
@@ -184,9 +174,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ) = None
 
     model: Annotated[str, _of(TRAINING, "See `secagg list models`.")] = "cnn"
-    algorithm: Annotated[
-        str, _of(TRAINING, "Clients send updates (fedavg), weights (fedavg-weights) or gradients (fedsgd).")
-    ] = "fedavg"
+    algorithm: Annotated[str, _of(TRAINING, "Clients send updates, weights or gradients.")] = "fedavg"
     rounds: Annotated[int, _of(TRAINING, "Training rounds.", ge=1, le=100_000)] = 15
     until_accuracy: (
         Annotated[float, _of(TRAINING, "Stop at this accuracy on the validation data.", gt=0, le=1)] | None
@@ -201,33 +189,33 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     proximal: Annotated[
         float, _of(TRAINING, "FedProx: mu, how hard clients are held near the received model.", ge=0, le=100)
     ] = 0.0
-    precision: Annotated[str, _of(TRAINING, "float32, float64 or bfloat16.")] = "float32"
+    precision: Annotated[str, _of(TRAINING, "Of the clients' computation.")] = "float32"
     execution: Annotated[
         str,
         _of(
             TRAINING,
-            "Clients as processes, or all in one: batched, sequential, or auto, whichever is faster.",
+            "Clients as processes, or all in one process: auto is the faster of the other two.",
         ),
     ] = "processes"
-    device: Annotated[str, _of(TRAINING, "auto, cpu, cuda, cuda:N or mps.")] = "auto"
+    device: Annotated[str, _of(TRAINING, "Where models are trained; cuda:N for one of several.")] = "auto"
     """auto is CUDA where there is one, else cpu."""
     seed: Annotated[
         int, _of(TRAINING, "Of data, weights and choices; of no key and no mask.", ge=0, le=2**63 - 1)
     ] = 0
 
-    server: Annotated[str, _of(SERVER, "average, momentum, adam or yogi.")] = "average"
+    server: Annotated[str, _of(SERVER, "How the model follows the mean update.")] = "average"
     server_lr: Annotated[float, _of(SERVER, "Of the step along the mean update.", gt=0, le=100)] = 1.0
     server_momentum: Annotated[float, _of(SERVER, "beta 1.", **_SHARE)] = 0.9
     server_beta2: Annotated[float, _of(SERVER, "Of adam and yogi.", **_SHARE)] = 0.99
     server_tau: Annotated[float, _of(SERVER, "Of adam and yogi: how adaptive.", gt=0, le=10)] = 1e-3
 
-    scheme: Annotated[str, _of(PROTECTION, "masking, ckks or plain.")] = "masking"
+    scheme: Annotated[str, _of(PROTECTION, "How the sum is protected; see `secagg list`.")] = "masking"
     adversary: (
         Annotated[
             str,
             _of(
                 PROTECTION,
-                "What the server may do: active or semi-honest.",
+                "What the server may do.",
                 unset="active; with ckks semi-honest",
             ),
         ]
@@ -265,9 +253,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         | Annotated[float, Meta(**_SHARE)]
         | None
     ) = None
-    graph: Annotated[str, _of(PROTECTION, "Who deals shares to whom: complete, sparse, auto (by size).")] = (
-        "auto"
-    )
+    graph: Annotated[str, _of(PROTECTION, "Who deals shares to whom; auto goes by size.")] = "auto"
     batch: Annotated[int, _of(PROTECTION, "Sum by whole batches of so many clients, by id.", **_CLIENTS)] = 0
     prg: Annotated[str, _of(PROTECTION, "Cipher of the masks: aes-128-ctr or chacha20.")] = "aes-128-ctr"
     bits: Annotated[int, _of(PROTECTION, "Bits of a coordinate as it is sent.", ge=2, le=32)] = 16
@@ -430,7 +416,7 @@ def _known(given: Mapping[str, Any], where: str = "") -> None:
     fields = RunConfig.__struct_fields__
     for key in given:
         if key not in fields:
-            raise ConfigError(f"{where}unknown key {key!r}{_nearest(key, fields)}")
+            raise ConfigError(f"{where}unknown key {key!r}{nearest(key, fields)}")
 
 
 def _checked(field: msgspec.structs.FieldInfo, value: Any, where: str = "") -> Any:
@@ -444,13 +430,9 @@ def _checked(field: msgspec.structs.FieldInfo, value: Any, where: str = "") -> A
     except msgspec.ValidationError as error:
         wanted = str(error).replace("`", "").removeprefix("Expected ")
         raise ConfigError(f"{where}{name} = {_short(value)}: give {wanted}") from error
-    if (
-        name in CHOICES
-        and value is not None
-        and re.sub(r"^cuda:\d{1,3}\Z", "cuda", value) not in CHOICES[name]
-    ):
-        nearest = _nearest(value, CHOICES[name])
-        raise ConfigError(f"{where}{name} = {value!r}: give one of {', '.join(CHOICES[name])}{nearest}")
+    known = CHOICES.get(name, ())
+    if known and value is not None and re.sub(r"^cuda:\d{1,3}\Z", "cuda", value) not in known:
+        raise ConfigError(f"{where}{name} = {value!r}: give one of {', '.join(known)}{nearest(value, known)}")
     return value
 
 
@@ -464,8 +446,3 @@ def _short(value: Any) -> str:
 def _holds(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -18,6 +18,7 @@ from torch import nn
 
 from fl.batchnorm import BatchNorm2d
 from fl.data.examples import Shape
+from fl.words import nearest
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 
@@ -348,7 +349,8 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
-            raise ModelError(f"no model {self.model!r}: there are {', '.join(MODELS)}")
+            near = nearest(self.model, MODELS)
+            raise ModelError(f"no model {self.model!r}: there are {', '.join(MODELS)}{near}")
         for examples, length, models in (("images", 3, FOR_IMAGES), ("text", 1, FOR_TEXT)):
             if len(self.shape) == length and self.model not in models:
                 raise ModelError(f"{self.model} is not for {examples}: there are {', '.join(models)}")

@@ -31,7 +31,7 @@ from secagg.inputs import checked
 from secagg.session import Contribute, Once
 from secagg.wire import MAX_TASK_BYTES, Raw
 from transport.address import speaks_ipv6
-from transport.errors import TransportError
+from transport.errors import FileError, TransportError
 from transport.frames import (
     MAX_FRAME_BYTES,
     TRANSPORT_VERSION,
@@ -126,7 +126,7 @@ def join(
         signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
         listed = read_roster(roster, signer)
         if listed.clients.get(own.public.id or 0) != own.public:
-            raise TransportError(f"{roster} does not list the key in {key}: ask its keeper for a newer one")
+            raise FileError(f"{roster} does not list the key in {key}: ask its keeper for a newer one")
         remember(f"{records}.seen", listed)
         identity = Identity(own.id or 0, listed.identities, signing)
     if policy is None:

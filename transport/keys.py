@@ -30,7 +30,7 @@ from zmq.utils import z85
 from secagg.crypto import verifies_anything
 from secagg.errors import LocalProtocolError
 from secagg.wire import MAX_ID
-from transport.errors import TransportError
+from transport.errors import FileError, TransportError
 
 Kind = Literal["server", "client", "roster"]
 FileType = Literal["private key", "public key", "roster"]
@@ -158,7 +158,7 @@ def read_private(path: str | Path, kind: Kind | None = None, *, readers: Readers
 
     readers: "group" or "all" for a file whose mode somebody else decides, such as a mounted secret.
 
-    Raises: TransportError if the file is missing, open to others than `readers`, damaged, or of another kind;
+    Raises: FileError if the file is missing, open to others than `readers`, damaged, or of another kind;
         LocalProtocolError if there are no such readers.
 
     Security: whoever can read the file is this identity. No message quotes the file, and no cause is chained
@@ -183,7 +183,7 @@ def read_private(path: str | Path, kind: Kind | None = None, *, readers: Readers
 def read_public(path: str | Path, kind: Kind | None = None) -> PublicKey:
     """Read a public key, of this kind if one is given.
 
-    Raises: TransportError if the file is missing, damaged, or of another kind.
+    Raises: FileError if the file is missing, damaged, or of another kind.
     """
     data = read_file(path, _MAX_FILE)
     key = _decode_public(data)
@@ -209,29 +209,29 @@ def read_file(path: str | Path, limit: int, *, forbidden: int = 0) -> bytes:
 
     forbidden: bits that its mode may not have.
 
-    Raises: TransportError, with the command that mends it where there is one.
+    Raises: FileError, with the command that mends it where there is one.
     """
     try:
         # Non-blocking: a pipe named by mistake must fail below, not wait for a writer.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
-                raise TransportError(f"{path} is not a regular file: name the file itself")
+                raise FileError(f"{path} is not a regular file: name the file itself")
             if mode & forbidden:
-                raise TransportError(
+                raise FileError(
                     f"{path} is open to other users (mode {stat.S_IMODE(mode):04o}): run "
                     f"`chmod 600 {shlex.quote(str(path))}`, and make a new key if anybody may have read it; "
                     "of a mounted secret say who may: --key-readers group (readers=)"
                 )
             data = file.read(limit + 1)
     except FileNotFoundError:
-        raise TransportError(
+        raise FileError(
             f"there is no file {path}: check the path; `secagg keys --help` makes keys and rosters"
         ) from None
     except OSError as error:
-        raise TransportError(f"cannot read {path}: {error.strerror}: check its owner and its path") from error
+        raise FileError(f"cannot read {path}: {error.strerror}: check its owner and its path") from error
     if len(data) > limit:
-        raise TransportError(f"{path} has more than {limit} bytes: it is no file of `secagg keys`")
+        raise FileError(f"{path} has more than {limit} bytes: it is no file of `secagg keys`")
     return data
 
 
@@ -245,7 +245,7 @@ def write_file(path: str | Path, data: bytes, *, mode: int, replace: bool) -> No
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
-        raise TransportError(f"{path} exists: choose another name, or replace it with --force") from None
+        raise FileError(f"{path} exists: choose another name, or replace it with --force") from None
     except OSError as error:
         raise TransportError(
             f"cannot write {path}: {error.strerror}: check that its folder exists"
@@ -352,13 +352,13 @@ def _is_z85_key(text: bytes) -> bool:
 
 def _check_wanted(path: str | Path, key: PublicKey, kind: Kind | None) -> None:
     if kind is not None and key.kind != kind:
-        raise TransportError(f"{path} holds a {key.kind} key, a {kind} key is needed: name that file")
+        raise FileError(f"{path} holds a {key.kind} key, a {kind} key is needed: name that file")
 
 
 def check_as_written(path: str | Path, data: bytes) -> None:
-    """Raises: TransportError for what an editor or a transfer makes of a file on another system."""
+    """Raises: FileError for what an editor or a transfer makes of a file on another system."""
     if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\r" in data:
-        raise TransportError(
+        raise FileError(
             f"{path} was saved with a byte-order mark or with line ends of Windows: every byte of it counts; "
             "have it copied as `secagg keys` wrote it"
         )
@@ -368,5 +368,5 @@ def _refuse(path: str | Path, data: bytes, wanted: FileType, remedy: str) -> NoR
     check_as_written(path, data)
     found = file_type(data)
     if found is not None and found != wanted:
-        raise TransportError(f"{path} is a {found}, a {wanted} is needed: name the other file")
-    raise TransportError(f"{path} is not a {wanted}, or was damaged or cut short: {remedy}") from None
+        raise FileError(f"{path} is a {found}, a {wanted} is needed: name the other file")
+    raise FileError(f"{path} is not a {wanted}, or was damaged or cut short: {remedy}") from None

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 import secagg
 from secagg.errors import LocalProtocolError
-from transport.errors import TransportError
+from transport.errors import FileError, TransportError
 from transport.keys import PrivateKey, PublicKey, check_as_written, read_file, write_file
 from transport.records import of_the_key
 
@@ -121,9 +121,9 @@ def read(path: str | Path, signer: PublicKey) -> Roster:
         body, signature = _split(data)
         roster = _decode(body)
     except _FaultError as fault:
-        raise TransportError(f"{path}, line {fault.line}: {fault}") from None
+        raise FileError(f"{path}, line {fault.line}: {fault}") from None
     if roster.signer != signer:
-        raise TransportError(
+        raise FileError(
             f"{path}, line 3: signed by roster key {roster.signer.fingerprint}, the one trusted here is "
             f"{signer.fingerprint}: compare both with the keeper of the roster before you change either file"
         )
@@ -131,7 +131,7 @@ def read(path: str | Path, signer: PublicKey) -> Roster:
         Ed25519PublicKey.from_public_bytes(signer.ed25519).verify(signature, _SIGNATURE_TAG + body)
     except InvalidSignature:
         line = body.count(b"\n") + 1
-        raise TransportError(
+        raise FileError(
             f"{path}, line {line}: the signature does not fit: a line was changed after signing; {_ASK}"
         ) from None
     return roster

@@ -20,9 +20,13 @@ from fl.cli.options import (
     RosterKey,
     Threshold,
     given,
+    listed,
     protection_of,
     takes,
 )
+from fl.config import CHOICES
+from fl.presets import PRESETS
+from fl.words import choices
 
 
 @app.command("info")
@@ -35,7 +39,7 @@ def _info(ctx: typer.Context) -> None:
 
 @app.command("list")
 def _list(
-    ctx: typer.Context, what: Annotated[str, typer.Argument(help="models, data, schemes or presets.")]
+    ctx: typer.Context, what: Annotated[str, typer.Argument(metavar="[models|data|schemes|presets]")]
 ) -> None:
     """Show what there is, with a line and the source of each."""
     from fl.cli.lists import run
@@ -75,7 +79,8 @@ def _train(
     ctx: typer.Context,
     config: Annotated[Path | None, typer.Option(help="Run description, .toml or .json.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Settings of a published experiment: see `secagg list presets`.")
+        str | None,
+        typer.Option(**listed(PRESETS, "Settings of a published experiment: see `secagg list presets`.")),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for metrics, plot and model.")] = Path("runs/train"),
     resume: Annotated[
@@ -136,7 +141,7 @@ def _serve(
     run(
         ctx.obj,
         config,
-        Summing(length or 0, bound, bits, clip, max_weight),
+        Summing(length, bound, bits, clip, max_weight),
         bind=bind,
         key=key,
         roster=roster,
@@ -166,7 +171,8 @@ def _join(
     roster_key: RosterKey = None,
     policy: Annotated[Path | None, typer.Option(help="This client's rules, .toml.")] = None,
     allow: Annotated[
-        list[str] | None, typer.Option(metavar="SCHEME", help="Accept this scheme too: ckks, plain.")
+        list[str] | None,
+        typer.Option(metavar="[ckks|plain]", help="Accept this scheme too; may be repeated."),
     ] = None,
     semi_honest: Annotated[
         bool, typer.Option("--semi-honest", help="Trust the server to follow the protocol.")
@@ -179,7 +185,11 @@ def _join(
     ] = None,
     ending: Annotated[
         str | None,
-        typer.Option(help="With ckks: insist that the sum is released, or kept.", show_default="either"),
+        typer.Option(
+            metavar=choices(CHOICES["ending"]),
+            help="With ckks: insist that the sum is released, or kept.",
+            show_default="either",
+        ),
     ] = None,
     patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
     state: Annotated[
@@ -187,7 +197,12 @@ def _join(
         typer.Option(help="Folder of the key's records, always the same.", show_default="beside the key"),
     ] = None,
     key_readers: KeyReaders = "owner",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar=choices(CHOICES["device"]), help="Where the model is trained; cuda:N for one of several."
+        ),
+    ] = "auto",
     out: Annotated[
         Path | None,
         typer.Option(help="The mean, where clients keep it, .npy.", show_default="INPUT.mean.npy"),
@@ -231,10 +246,15 @@ def _join(
 def _bench(
     ctx: typer.Context,
     folder: Annotated[
-        str, typer.Argument(help="What to measure; report: write docs/benchmarks.md.")
+        str,
+        typer.Argument(
+            metavar="[protocol|training|report]", help="What to measure; report: write docs/benchmarks.md."
+        ),
     ] = "protocol",
     name: Annotated[str | None, typer.Argument(help="One benchmark of it.", show_default="all")] = None,
-    size: Annotated[str, typer.Option(help="quick: minutes. full: up to an hour a table.")] = "quick",
+    size: Annotated[
+        str, typer.Option(metavar="[quick|full]", help="Minutes, or up to an hour a table.")
+    ] = "quick",
     seed: Annotated[int, typer.Option(help="Of vectors and losses; of no key.")] = 0,
 ) -> int:
     """Measure cost, traffic, memory and others' code beside ours; results as tables and JSON."""

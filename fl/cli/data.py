@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from fl.cli.output import Output
-from fl.data import DATASETS, DataError, fetch, found, known, load, search_path
+from fl.config import ConfigError
+from fl.data import DATASETS, DataError, fetch, found, load, search_path
 from fl.data.partition import Partition
 from fl.data.places import FILES, LFW_AUTHORS, LFW_FOLDERS
 from fl.data.verify import check_dataset
+from fl.words import nearest
 
 DAMAGED = 1  # the exit code
 BUNDLED_WITH = {"digits": "scikit-learn", "text": "Python"}
@@ -29,6 +31,12 @@ def where(name: str, at: Path | str | None) -> str:
     return f"not here: from {LFW_AUTHORS} into {LFW_FOLDERS[0]}/PERSON/*.jpg"
 
 
+def check_name(name: str) -> None:
+    """Raises: ConfigError for a name that no data set has: what was typed is wrong, no data set is."""
+    if name not in DATASETS:
+        raise ConfigError(f"no data set {name!r}: there are {', '.join(DATASETS)}{nearest(name, DATASETS)}")
+
+
 def show(out: Output, data_dir: Path | None = None) -> None:
     """`secagg data list`: every data set with what it is, and where it is or how to get it."""
     places = found(data_dir)
@@ -42,9 +50,9 @@ def show(out: Output, data_dir: Path | None = None) -> None:
 def get(out: Output, name: str, data_dir: Path | None = None) -> None:
     """`secagg data fetch NAME`: download what is missing of a data set.
 
-    Raises: DataError for an unknown set, and where it cannot be had.
+    Raises: ConfigError for an unknown set; DataError where it cannot be had.
     """
-    known(name)
+    check_name(name)
     at: Path | str | None = found(data_dir)[name]
     if at is None:
         at = fetch(name, search_path(data_dir), progress=out.terminal)
@@ -56,8 +64,10 @@ def check(out: Output, name: str | None = None, data_dir: Path | None = None) ->
     """`secagg data check [NAME]`: read a data set, or all that are here, to the end, and compare its files
     with the published ones. Returns the exit code: 1 where one is damaged.
 
-    Raises: DataError for an unknown set, and where the named one is not here.
+    Raises: ConfigError for an unknown set; DataError where the named one is not here.
     """
+    if name is not None:
+        check_name(name)
     places = found(data_dir)
     if name is not None and places.get(name) is None:
         load(name, data_dir, download=False)  # which says what is missing

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fl.config import ConfigError
+from fl.words import nearest
 from transport.client import Progress
 from transport.frames import CHUNK_BYTES
 
@@ -47,7 +48,9 @@ def parse(texts: Iterable[str], clients: int, rounds: Sequence[str]) -> dict[int
         if drop.client in drops:
             raise ConfigError(f"--drop {text}: client {drop.client} is dropped twice")
         if drop.round not in rounds:
-            raise ConfigError(f"--drop {text}: the rounds are {', '.join(rounds)}")
+            raise ConfigError(
+                f"--drop {text}: the rounds are {', '.join(rounds)}{nearest(drop.round, rounds)}"
+            )
         if not 0 <= drop.fraction < 1 or drop.training_round < 1:
             raise ConfigError(f"--drop {text}: a share of 0% to 99%, a training round from 1 on")
         drops[drop.client] = drop

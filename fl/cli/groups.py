@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from fl.cli import group
-from fl.cli.options import Force, PrivateKey
+from fl.cli.options import Force, PrivateKey, check_choices, listed
+from fl.config import CHOICES
 
 keys_app = group("keys", "Make identity keys, sign rosters, compare fingerprints.")
 data_app = group("data", "List, fetch and check data sets; see who would hold what.")
@@ -106,7 +107,9 @@ def _data_list(ctx: typer.Context, data_dir: DataDir = None) -> None:
 
 @data_app.command("fetch")
 def _data_fetch(
-    ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")], data_dir: DataDir = None
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(**listed(CHOICES["dataset"], "Of the data set."))],
+    data_dir: DataDir = None,
 ) -> None:
     """Download what is missing of a data set."""
     from fl.cli.data import get
@@ -117,7 +120,10 @@ def _data_fetch(
 @data_app.command("check")
 def _data_check(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", show_default="all that are here")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(**listed(CHOICES["dataset"], "Of the data set."), show_default="all that are here"),
+    ] = None,
     data_dir: DataDir = None,
 ) -> int:
     """Read a data set to the end and compare its files with the published ones."""
@@ -130,9 +136,11 @@ def _data_check(
 def _data_picture(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="A .png, .pdf or .svg.")] = Path("partition.png"),
-    dataset: Annotated[str, typer.Option(help="See `secagg data list`.")] = "digits",
+    dataset: Annotated[str, typer.Option(**listed(CHOICES["dataset"], "See `secagg data list`."))] = "digits",
     clients: Annotated[int, typer.Option(min=1, help="Clients.")] = 8,
-    partition: Annotated[str, typer.Option(help="dirichlet, iid, shards or quantity.")] = "dirichlet",
+    partition: Annotated[
+        str, typer.Option(**listed(CHOICES["partition"], "How they are dealt out."))
+    ] = "dirichlet",
     alpha: Annotated[float, typer.Option(help="Dirichlet concentration.")] = 0.5,
     classes_per_client: Annotated[int, typer.Option(help="With --partition shards.")] = 2,
     examples_per_client: Annotated[int | None, typer.Option(help="Just so many each.")] = None,
@@ -144,5 +152,6 @@ def _data_picture(
     from fl.cli.data import picture
     from fl.data.partition import Partition
 
+    check_choices({"dataset": dataset, "partition": partition})
     how = Partition(partition, alpha, classes_per_client, examples_per_client)
     picture(ctx.obj, out, dataset, clients, how, seed=seed, data_dir=data_dir, force=force)

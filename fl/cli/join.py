@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -27,6 +27,7 @@ from fl.cli.results import check_file, npy, try_folder, write_result
 from fl.cli.rounds import FIRST_ROUND, METRICS
 from fl.config import CHOICES, ConfigError, table_in
 from fl.protection import Protection, check_installed
+from fl.words import nearest
 from secagg import Aggregate, Bounded, LocalProtocolError, Policy
 from secagg.ckks import WARNING
 from secagg.encoding import check_vectors
@@ -75,7 +76,9 @@ def run(
         check_file(result, force=force)
     elif out_path is not None:
         raise ConfigError("--out is for --input where ckks is allowed: there the clients may keep the mean")
-    if data is not None and data.is_dir():  # if not, reading says it
+    if data is not None:
+        if not (data / "shard.npz").is_file():
+            raise ConfigError(f"{data} holds no shard.npz: name the folder with the client's examples")
         try_folder(data)
     check_installed(policy.schemes)
     if roster is None:
@@ -111,7 +114,8 @@ def policy_of(
             )
         return read_policy(file)
     if unknown := set(allow) - {*CHOICES["scheme"]}:
-        raise ConfigError(f"--allow {min(unknown)}: the schemes are {', '.join(CHOICES['scheme'])}")
+        word, known = min(unknown), CHOICES["scheme"]
+        raise ConfigError(f"--allow {word}: the schemes are {', '.join(known)}{nearest(word, known)}")
     if ending is not None and "ckks" not in allow:
         raise ConfigError(f"--ending {ending} is of ckks: give --allow ckks with it")
     if ending is not None:
@@ -152,9 +156,26 @@ def joined(
 def read_policy(path: Path) -> Policy:
     """The client's own rules, a .toml of the fields of `secagg.Policy`. Raises: ConfigError for any other."""
     try:
-        return msgspec.convert(table_in(path), Policy)
+        rules = table_in(path)
+        check_words(rules, f"{path} is not a policy: ")
+        return msgspec.convert(rules, Policy)
     except (msgspec.ValidationError, LocalProtocolError) as error:
         raise ConfigError(f"{path} is not a policy: {error}") from error
+
+
+def check_words(rules: Mapping[str, Any], where: str) -> None:
+    """Raises: ConfigError for a key or a word that no policy has, with the nearest that it could be."""
+    fields, schemes = Policy.__struct_fields__, rules.get("schemes", ())
+    for key in rules:
+        if key not in fields:
+            raise ConfigError(f"{where}unknown key {key!r}{nearest(key, fields)}")
+    said = [*rules.items(), *(("scheme", word) for word in schemes if isinstance(schemes, list))]
+    for key, word in said:
+        known = CHOICES.get(key, ())
+        if known and isinstance(word, str) and word not in known:
+            raise ConfigError(
+                f"{where}{key} = {word!r}: give one of {', '.join(known)}{nearest(word, known)}"
+            )
 
 
 def rounding_seed(folder: Path) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fl.cli.output import Output
-from transport.errors import TransportError
+from transport.errors import FileError, TransportError
 from transport.keys import (
     Kind,
     PublicKey,
@@ -74,7 +74,7 @@ def show(out: Output, files: Sequence[Path], *, signer: Path | None) -> None:
         type = file_type(read_file(path, MAX_FILE))
         if type == "roster":
             if signer is None and not _signer_of(path).exists():
-                raise TransportError(
+                raise FileError(
                     f"{_signer_of(path)} is missing: name the key that signed {path} with --signer"
                 )
             signed = read(path, read_public(signer or _signer_of(path), "roster"))
@@ -125,9 +125,7 @@ def _make(out: Output, kind: Kind, id: int | None, path: Path, *, force: bool) -
 def _pub(path: Path) -> Path:
     """Where the public part of a key is kept."""
     if path.suffix == ".pub":
-        raise TransportError(
-            f"{path} would be taken for a public key: choose a name that does not end in .pub"
-        )
+        raise FileError(f"{path} would be taken for a public key: choose a name that does not end in .pub")
     return path.with_suffix(".pub")
 
 
@@ -141,7 +139,7 @@ def _check_free(paths: Iterable[Path], force: bool) -> None:
     taken = [str(path) for path in paths if os.path.lexists(path)]
     if taken and not force:
         names = taken[0] if len(taken) == 1 else f"{taken[0]} and {len(taken) - 1} more"
-        raise TransportError(f"{names} would be overwritten: choose another name, or replace with --force")
+        raise FileError(f"{names} would be overwritten: choose another name, or replace with --force")
 
 
 def _check_newer(path: Path, version: int, signer: PublicKey) -> None:
@@ -151,7 +149,7 @@ def _check_newer(path: Path, version: int, signer: PublicKey) -> None:
     except TransportError:  # none there, or not this key's: replacing it was asked for
         return
     if version <= old.version:
-        raise TransportError(
+        raise FileError(
             f"{path} has version {old.version}, and clients refuse another one of that version or an older: "
             f"give --version {old.version + 1}"
         )
@@ -161,7 +159,7 @@ def _keep_signer(pub: Path, signer: PublicKey, force: bool) -> None:
     if pub.exists() and not force:
         if read_public(pub) == signer:
             return
-        raise TransportError(
+        raise FileError(
             f"{pub} is another key than the signer's: choose another --out, or replace with --force"
         )
     write_public(pub, signer, replace=force)

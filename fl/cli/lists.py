@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import typer
 
 from fl.cli.output import Output
+from fl.words import nearest
 
 Entry = tuple[str, str]  # what it is, its source
 
@@ -33,7 +34,7 @@ def run(out: Output, what: str) -> None:
     Raises: BadParameter for any other list.
     """
     if what not in LISTS:
-        raise typer.BadParameter(f"no list of {what}: there are {', '.join(LISTS)}")
+        raise typer.BadParameter(f"no list of {what}: there are {', '.join(LISTS)}{nearest(what, LISTS)}")
     entries = LISTS[what]()
     for name, (line, source) in entries.items():
         out.record({"name": name, "line": line, "source": source})

@@ -14,7 +14,9 @@ from click.core import ParameterSource
 
 from fl.config import CHOICES, ConfigError, RunConfig
 from fl.protection import Protection
+from fl.words import choices, nearest
 
+MOST_COLUMNS = 24  # of choices, beside an option's name
 Command = Callable[..., int | None]
 
 
@@ -31,7 +33,8 @@ def check_choices(flags: Mapping[str, Any]) -> None:
     """Raises: ConfigError for a word that is not one of those that the option takes."""
     for name, word in flags.items():
         if name in CHOICES and word not in CHOICES[name]:
-            raise ConfigError(f"--{name} {word}: there are {', '.join(CHOICES[name])}")
+            known = CHOICES[name]
+            raise ConfigError(f"--{name} {word}: there are {', '.join(known)}{nearest(word, known)}")
 
 
 def protection_of(flags: Mapping[str, Any]) -> Protection:
@@ -50,7 +53,13 @@ def count_or_fraction(text: str) -> int | float:
         ) from None
 
 
-Threshold = Annotated[int | None, typer.Option(help="Clients needed.", show_default="half and one more")]
+Threshold = Annotated[
+    int | None,
+    typer.Option(
+        help="Clients that a sum needs; implies --graph complete.",
+        show_default="over 2/3 of the clients; semi-honest: over 1/2",
+    ),
+]
 Bits = Annotated[int, typer.Option(help="Bits of a coordinate, 2 to 32.")]
 Drops = Annotated[
     list[str] | None,
@@ -119,6 +128,8 @@ def _flag(field: msgspec.structs.FieldInfo, hint: Any) -> inspect.Parameter:
         )
     if kinds == {int, float}:
         options |= {"parser": count_or_fraction, "metavar": "N|FRACTION"}
+    if field.name in CHOICES:
+        options |= listed(CHOICES[field.name], options["help"])
     kind = float if float in kinds else kinds.pop()
     default = said.extra["unset"] if field.default is None else field.default
     if default != "":
@@ -126,6 +137,14 @@ def _flag(field: msgspec.structs.FieldInfo, hint: Any) -> inspect.Parameter:
         options["help"] += f" [dim]\\[default: {default}][/dim]"
     annotation = Annotated[kind | None, typer.Option(**options)]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def listed(known: Iterable[str], help: str) -> dict[str, str]:
+    """What makes an option list what it takes: where a value stands, or if there are many after the help."""
+    shown = choices(known)
+    if len(shown) <= MOST_COLUMNS:
+        return {"metavar": shown, "help": help}
+    return {"metavar": "NAME", "help": f"{help} \\{shown.replace('|', ' | ')}"}
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:

@@ -32,14 +32,14 @@ from transport.keys import Readers
 class Summing:
     """One vector a client, weighted if max_weight is given."""
 
-    length: int
+    length: int | None
     bound: float
     bits: int
     clip: float | None
     max_weight: int | None
 
     def vectors(self) -> dict[str, Spec]:
-        spec = Bounded(length=self.length, bound=self.bound, bits=self.bits, clip=self.clip)
+        spec = Bounded(length=self.length or 0, bound=self.bound, bits=self.bits, clip=self.clip)
         vectors: dict[str, Spec] = {"": spec}
         if self.max_weight is not None:
             vectors["weight"] = Weight(maximum=self.max_weight)
@@ -63,7 +63,7 @@ def run(
     resume: bool = False,
 ) -> None:
     """Serve one sum, or one training. flags: fields of `Protection` that were given."""
-    if (config is None) == (summing.length == 0):
+    if (config is None) == (summing.length is None):
         raise ConfigError("give --length to sum vectors, or --config to train a model, and not both")
     seconds = parse_deadlines(deadlines)
     # What cannot be is refused before anybody is waited for.

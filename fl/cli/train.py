@@ -28,6 +28,7 @@ from fl.layout import Layout, lay_out, read_serving, write_serving
 from fl.presets import PRESETS
 from fl.protection import check_installed
 from fl.training.checkpoint import Checkpoint
+from fl.words import nearest
 from secagg import throwaway_identities
 from transport import TransportError
 from transport.cohort import LocalProcesses, lay_out_keys
@@ -63,7 +64,7 @@ def described(
     if preset is not None and file is not None:
         raise ConfigError("--preset or --config: give one of them")
     if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"--preset {preset}: there are {', '.join(PRESETS)}")
+        raise ConfigError(f"--preset {preset}: there are {', '.join(PRESETS)}{nearest(preset, PRESETS)}")
     if {"local_epochs", "local_steps"} <= flags.keys():
         raise ConfigError("--local-epochs or --local-steps: give one of them")
     if "local_epochs" in flags:

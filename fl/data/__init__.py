@@ -19,6 +19,7 @@ from fl.data.faces import lfw
 from fl.data.holdout import hold_out
 from fl.data.places import FILES, folder_of, lfw_folder, missing, search_path
 from fl.data.sources import cifar_10, digits, fashion_mnist, mnist
+from fl.words import nearest
 
 __all__ = ["DATASETS", "DataError", "Dataset", "fetch", "found", "hold_out", "known", "load", "search_path"]
 
@@ -38,7 +39,7 @@ def known(name: str) -> None:
     Raises: DataError.
     """
     if name not in DATASETS:
-        raise DataError(f"no data set {name!r}: there are {', '.join(DATASETS)}")
+        raise DataError(f"no data set {name!r}: there are {', '.join(DATASETS)}{nearest(name, DATASETS)}")
 
 
 def load(name: str, data_dir: str | PathLike[str] | None = None, download: bool = True) -> Dataset:

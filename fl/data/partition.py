@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.data.examples import DataError, Labels
+from fl.words import nearest
 
 Indices = NDArray[np.int64]  # of one client's examples, ascending
 MINIMUM = 8  # examples that dirichlet and quantity leave nobody below
@@ -33,7 +34,8 @@ class Partition:
 
     def __post_init__(self) -> None:
         if self.kind not in PARTITIONS:
-            raise DataError(f"no partition {self.kind!r}: there are {', '.join(PARTITIONS)}")
+            near = nearest(self.kind, PARTITIONS)
+            raise DataError(f"no partition {self.kind!r}: there are {', '.join(PARTITIONS)}{near}")
         if not 0 < self.alpha < np.inf:
             raise DataError(f"a partition's alpha of {self.alpha}: give a number above 0")
         if self.classes_per_client < 1:

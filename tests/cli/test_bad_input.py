@@ -201,6 +201,8 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(here: Here, folder: Pa
         ("--length 5 --config run.toml", 2, "and not both"),
         ("--config run.toml --threshold 2", 2, "--threshold is for --length; in training"),
         ("--length -5", 2, "length"),
+        ("--length 0", 2, "length 0 is not in 1..2^29"),
+        ("--length 0 --config run.toml", 2, "and not both"),
         ("--length 5 --threshold 1", 2, "threshold 1 is impossible"),
         ("--length 5 --bound 0", 2, "bound"),
         ("--length 5 --clip -1", 2, "clip"),
@@ -215,10 +217,10 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(here: Here, folder: Pa
         ("--length 5 --deadline 0.000001", 3, "0 clients left in round join"),
         ("--length 5 --deadline 600 --deadline join=0.000001", 3, "0 clients left in round join"),
         ("--length 5 --deadline lunch=5", 2, "no round 'lunch'; the rounds are join"),
-        ("--length 5 --key none.key", 1, "there is no file none.key"),
-        ("--length 5 --key client0.key", 1, "a server key is needed"),
-        ("--length 5 --roster none", 1, "there is no file none"),
-        ("--length 5 --roster-key server.pub", 1, "a roster key is needed"),
+        ("--length 5 --key none.key", 2, "there is no file none.key"),
+        ("--length 5 --key client0.key", 2, "a server key is needed"),
+        ("--length 5 --roster none", 2, "there is no file none"),
+        ("--length 5 --roster-key server.pub", 2, "a roster key is needed"),
         ("--length 5 --bind 127.0.0.1:5555", 2, "it should look like tcp://*:5555"),
         ("--length 5 --bind tcp://127.0.0.1:99999", 2, "a port is 1 to 65535, not 99999"),
         ("--length 5 --bind tcp://192.0.2.77:*", 1, "this machine has no such address or interface"),
@@ -274,14 +276,14 @@ def test_a_roster_of_two_is_too_small_unless_it_is_an_experiment(here: Here, fol
         ("--input x.npy --policy x.npy", 2, "x.npy is not a policy"),
         ("--input x.npy --patience 0", 2, "--patience 0.0: a number of seconds above 0"),
         ("--input x.npy --patience nan", 2, "a number of seconds above 0"),
-        ("--input x.npy --server none.pub", 1, "there is no file none.pub"),
-        ("--input x.npy --server client1.pub", 1, "a server key is needed"),
-        ("--input x.npy --key none.key", 1, "there is no file none.key"),
-        ("--input x.npy --key server.key", 1, "a client key is needed"),
-        ("--input x.npy --roster x.npy --roster-key roster.pub", 1, "x.npy"),
+        ("--input x.npy --server none.pub", 2, "there is no file none.pub"),
+        ("--input x.npy --server client1.pub", 2, "a server key is needed"),
+        ("--input x.npy --key none.key", 2, "there is no file none.key"),
+        ("--input x.npy --key server.key", 2, "a client key is needed"),
+        ("--input x.npy --roster x.npy --roster-key roster.pub", 2, "x.npy"),
         ("--input x.npy --connect 127.0.0.1", 2, "it should look like tcp://host:5555"),
         ("--input x.npy --connect tcp://127.0.0.1:9 --patience 0.1", 1, "is gone, or was never there"),
-        ("--data . --connect tcp://127.0.0.1:9", 1, "shard.npz is not there"),
+        ("--data . --connect tcp://127.0.0.1:9", 2, "holds no shard.npz: name the folder"),
     ],
 )
 def test_a_client_that_cannot_be(
@@ -299,8 +301,8 @@ def test_a_key_that_others_can_read(here: Here, folder: Path, keys: Path) -> Non
     for key in ("client0.key", "server.key"):
         Path(key).chmod(0o640)
     words = "open to other users (mode 0640)", "run `chmod 600"
-    refuses(here, folder, JOIN, 1, "client0.key", *words)
-    refuses(here, folder, f"serve --length 5 --bind {LOOPBACK}", 1, "server.key", *words)
+    refuses(here, folder, JOIN, 2, "client0.key", *words)
+    refuses(here, folder, f"serve --length 5 --bind {LOOPBACK}", 2, "server.key", *words)
 
 
 def test_a_rounding_seed_that_others_can_read(here: Here, folder: Path, keys: Path) -> None:
@@ -331,8 +333,8 @@ def test_a_command_that_is_named_is_one_for_a_shell(folder: Path) -> None:
 def test_a_roster_that_is_not_signed_or_was_changed(here: Here, folder: Path, keys: Path, cut: str) -> None:
     text = Path("roster").read_text(encoding="utf-8")
     Path("roster").write_text(re.sub(rf"{cut}.*\n", "", text), encoding="utf-8")
-    refuses(here, folder, JOIN, 1, "roster, line", "ask the keeper of the roster")
-    refuses(here, folder, f"serve --length 5 --bind {LOOPBACK}", 1, "roster, line")
+    refuses(here, folder, JOIN, 2, "roster, line", "ask the keeper of the roster")
+    refuses(here, folder, f"serve --length 5 --bind {LOOPBACK}", 2, "roster, line")
 
 
 def test_a_roster_older_than_the_newest_seen(here: Here, folder: Path, keys: Path) -> None:
@@ -349,7 +351,7 @@ def test_a_roster_older_than_the_newest_seen(here: Here, folder: Path, keys: Pat
 def test_a_roster_that_does_not_list_the_client(here: Here, folder: Path, keys: Path) -> None:
     write_private("new.key", generate("client", 0))
     line = f"join --connect {NOWHERE} --key new.key --input x.npy --roster roster"
-    refuses(here, folder, line, 1, "does not list the key in new.key", "ask its keeper for a newer one")
+    refuses(here, folder, line, 2, "does not list the key in new.key", "ask its keeper for a newer one")
 
 
 # Clients, in a session

@@ -87,7 +87,7 @@ def test_what_is_missing_is_fetched_into_the_folder_named(
 def test_what_nobody_downloads_and_what_nobody_knows_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="torchvision does not download it any more"):
         command.get(Output(), "lfw", tmp_path)
-    with pytest.raises(DataError, match="no data set 'mnst': there are digits"):
+    with pytest.raises(ConfigError, match="no data set 'mnst': there are digits"):
         command.get(Output(), "mnst", tmp_path)
 
 
@@ -141,7 +141,7 @@ def test_a_bundled_set_of_other_numbers_is_damaged(
 def test_a_data_set_asked_for_by_name_has_to_be_here(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"fashion-mnist is not in .*missing train-images"):
         command.check(Output(), "fashion-mnist", tmp_path)
-    with pytest.raises(DataError, match="no data set 'mnst'"):
+    with pytest.raises(ConfigError, match="no data set 'mnst'"):
         command.check(Output(), "mnst", tmp_path)
 
 
@@ -199,7 +199,7 @@ def test_typed_it_lists_fetches_and_checks_in_the_folder_named(here: Here, tmp_p
 
 def test_typed_it_ends_with_what_is_wrong(here: Here, tmp_path: Path) -> None:
     at = ["--data-dir", str(tmp_path)]
-    is_one_line(here("data", "fetch", "mnst", *at), 1, "no data set 'mnst': there are digits")
+    is_one_line(here("data", "fetch", "mnst", *at), 2, "no data set 'mnst': there are digits")
     is_one_line(here("data", "fetch", "lfw", *at), 1, "torchvision does not download it any more")
     (tmp_path / "lfw-deepfunneled-20").mkdir()
     is_one_line(here("data", "check", "lfw", *at), 1, "holds 0 pictures of 0 people")
@@ -218,5 +218,5 @@ def test_typed_it_draws_the_deal_of_a_training(here: Here, tmp_path: Path) -> No
     assert here("data", "picture", "--alpha", "0.1", "--out", str(tmp_path / "c.svg")).code == 0
     is_one_line(here(*line, "--out", str(tmp_path / "a.png")), 2, "a.png exists", "--force")
     assert here(*line, "--out", str(tmp_path / "a.png"), "--force").code == 0
-    words = "no partition 'even': there are dirichlet, iid, shards, quantity"
-    is_one_line(here("data", "picture", "--partition", "even", "--out", str(tmp_path / "d.png")), 1, words)
+    words = "--partition even: there are dirichlet, iid, shards, quantity"
+    is_one_line(here("data", "picture", "--partition", "even", "--out", str(tmp_path / "d.png")), 2, words)

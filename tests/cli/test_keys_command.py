@@ -106,7 +106,7 @@ def test_secrets_are_printed_by_no_command(run: Run, made: None) -> None:
 @pytest.mark.parametrize("existing", ["server.key", "server.pub"])
 def test_nothing_is_overwritten_without_force(run: Run, existing: str) -> None:
     Path(existing).write_text("precious", encoding="utf-8")
-    (line,) = run("keys", "server", code=1)
+    (line,) = run("keys", "server", code=2)
     assert line == f"error: {existing} would be overwritten: choose another name, or replace with --force"
     assert Path(existing).read_text(encoding="utf-8") == "precious"
     assert len(list(Path().iterdir())) == 1
@@ -115,7 +115,7 @@ def test_nothing_is_overwritten_without_force(run: Run, existing: str) -> None:
 
 
 def test_a_private_key_may_not_take_the_name_of_a_public_one(run: Run) -> None:
-    assert "does not end in .pub" in run("keys", "server", "--out", "server.pub", code=1)[0]
+    assert "does not end in .pub" in run("keys", "server", "--out", "server.pub", code=2)[0]
 
 
 @pytest.mark.parametrize("id", ["2147483648", "x", "1.5"])
@@ -145,7 +145,7 @@ def test_the_signer_is_kept_beside_a_roster_elsewhere(run: Run, made: None) -> N
 
 def test_another_key_beside_the_roster_is_not_overwritten(run: Run, made: None) -> None:
     write_public("r.pub", generate("roster").public)
-    (line,) = sign(run, 1, "--out", "r", code=1)
+    (line,) = sign(run, 1, "--out", "r", code=2)
     assert "r.pub is another key" in line
     assert not Path("r").exists()
     sign(run, 1, "--out", "r", "--force")
@@ -154,9 +154,9 @@ def test_another_key_beside_the_roster_is_not_overwritten(run: Run, made: None) 
 
 def test_a_roster_is_replaced_by_a_newer_one_only(run: Run, made: None) -> None:
     sign(run, 5)
-    assert "--force" in sign(run, 6, code=1)[0]
+    assert "--force" in sign(run, 6, code=2)[0]
     for version in (4, 5):
-        (line,) = sign(run, version, "--force", code=1)
+        (line,) = sign(run, version, "--force", code=2)
         assert line.endswith("give --version 6")
     sign(run, 6, "--force")
     assert read("roster", read_public("roster.pub")).version == 6
@@ -164,8 +164,8 @@ def test_a_roster_is_replaced_by_a_newer_one_only(run: Run, made: None) -> None:
 
 def test_a_roster_needs_the_roster_key_and_clients(run: Run, made: None) -> None:
     run("keys", "server", "--quiet")
-    assert "a roster key is needed" in sign(run, 1, "--key", "server.key", code=1)[0]
-    assert "a client key is needed" in sign(run, 1, "server.pub", code=1)[0]
+    assert "a roster key is needed" in sign(run, 1, "--key", "server.key", code=2)[0]
+    assert "a client key is needed" in sign(run, 1, "server.pub", code=2)[0]
     assert "client 7 stands twice" in sign(run, 1, "client7.pub", code=2)[0]
     assert "version" in sign(run, 0, code=2)[0]
     assert not Path("roster").exists()
@@ -193,20 +193,20 @@ def test_show_tells_kind_id_and_fingerprint_of_everything(run: Run, made: None) 
 def test_show_verifies_a_roster_under_a_key_of_the_reader(run: Run, made: None) -> None:
     sign(run, 3)
     write_public("other.pub", generate("roster").public)
-    assert "signed by roster key" in run("keys", "show", "roster", "--signer", "other.pub", code=1)[0]
+    assert "signed by roster key" in run("keys", "show", "roster", "--signer", "other.pub", code=2)[0]
     Path("roster.pub").unlink()
-    assert "roster.pub is missing: name the key that signed" in run("keys", "show", "roster", code=1)[0]
+    assert "roster.pub is missing: name the key that signed" in run("keys", "show", "roster", code=2)[0]
 
 
 def test_show_refuses_what_it_does_not_know(run: Run) -> None:
     Path("notes").write_text("hello", encoding="utf-8")
-    assert "is not a public key" in run("keys", "show", "notes", code=1)[0]
-    assert "there is no file" in run("keys", "show", "none", code=1)[0]
+    assert "is not a public key" in run("keys", "show", "notes", code=2)[0]
+    assert "there is no file" in run("keys", "show", "none", code=2)[0]
 
 
 def test_show_refuses_a_private_key_open_to_others(run: Run, made: None) -> None:
     Path("client7.key").chmod(0o644)
-    assert "chmod 600 client7.key" in run("keys", "show", "client7.key", code=1)[0]
+    assert "chmod 600 client7.key" in run("keys", "show", "client7.key", code=2)[0]
 
 
 # Cohort
@@ -225,7 +225,7 @@ def test_cohort_makes_everything_for_a_demonstration(run: Run) -> None:
 
 def test_cohort_overwrites_nothing_without_force(run: Run) -> None:
     Path("client1.pub").write_text("precious", encoding="utf-8")
-    assert "client1.pub would be overwritten" in run("keys", "cohort", "3", "--out", ".", code=1)[0]
+    assert "client1.pub would be overwritten" in run("keys", "cohort", "3", "--out", ".", code=2)[0]
     assert [path.name for path in Path().iterdir()] == ["client1.pub"]
     run("keys", "cohort", "3", "--out", ".", "--force")
     assert read_public("client1.pub").id == 1
@@ -256,11 +256,11 @@ def test_quiet_prints_nothing_but_errors(run: Run, made: None) -> None:
     assert sign(run, 1, "--quiet") == []
     assert run("keys", "cohort", "1", "--out", "a", "--quiet") == []
     assert run("keys", "show", "roster", "--quiet", "--json") == []
-    assert len(run("keys", "show", "none", "--quiet", code=1)) == 1
+    assert len(run("keys", "show", "none", "--quiet", code=2)) == 1
 
 
 def test_a_flag_after_two_dashes_is_an_argument(run: Run) -> None:
-    assert "no file --json" in run("keys", "show", "--", "--json", code=1)[0]
+    assert "no file --json" in run("keys", "show", "--", "--json", code=2)[0]
 
 
 def test_version_and_help(run: Run) -> None:

@@ -264,10 +264,10 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "demo": (("RemoteProtocolError",), ("fl/cli/demo.py",)),
     "too-few": (("TooFewClients",), ("secagg/", "fl/federation.py", "fl/cli/rounds.py")),
     "network": (
-        ("TransportError",),
+        ("TransportError", "FileError"),
         ("transport/client.py", "transport/router.py", "fl/cli/join.py", "fl/cli/train.py"),
     ),
-    "files": (("TransportError",), ("transport/", "fl/cli/keys.py")),
+    "files": (("TransportError", "FileError"), ("transport/", "fl/cli/keys.py")),
     "data": (("DataError",), ("fl/data/", "fl/layout.py")),
     "models": (("ModelError", "Diverged"), ("fl/models.py", "fl/weights.py", "fl/training/")),
     "added": (("explain",), ("fl/cli/__init__.py",)),
