@@ -12,6 +12,7 @@ import pytest
 import transport
 from secagg import Counts, Masking, RemoteProtocolError
 from tests.vectors import independent as i
+from tests.vectors.independent_joining import NetworkClient
 from tests.vectors.independent_network import NetworkServer
 from tests.vectors.independent_transport import checksum, content, exchange, shown
 from tests.vectors.replay import load
@@ -32,6 +33,8 @@ from transport.roster import read as read_roster
 Json = dict[str, Any]
 VECTORS = load("transport")
 SESSION = bytes.fromhex(VECTORS["session"])
+SPECS = {f"{j:02}": Counts(length=640, maximum=2**53 - 1) for j in range(64)}
+"""In 64 vectors, so that what is written without numpy is fast enough: more than a chunk of 64-bit words."""
 DECODE = {"client": decode_from_client, "server": decode_from_server}
 
 
@@ -105,15 +108,14 @@ def test_clients_of_this_package_are_summed_by_a_server_of_the_page(tmp_path: Pa
     """Over a socket, against an active adversary; task and uploads take several chunks."""
     server_folder, clients = lay_out_keys(tmp_path, 3)
     roster = read_roster(server_folder / "roster", read_public(server_folder / "roster.pub", "roster"))
-    specs = {f"{j:02}": Counts(length=640, maximum=2**53 - 1) for j in range(64)}
-    scheme = Masking.for_cohort(3, specs, roster=roster.identities)
+    scheme = Masking.for_cohort(3, SPECS, roster=roster.identities)
     record = {"offer": scheme.offer().hex(), "task": content(600_000).hex(), "nonce": "07" * 32}
 
     def contribute(u: int) -> Contribution | None:
         own = clients[u]
         files = own / "client.key", own / "server.pub", own / "roster"
         with transport.join(f"tcp://127.0.0.1:{server.port}", *files, patience=600) as peer:  # no pings
-            return peer.contribute(lambda task: {name: np.full(640, u + len(task)) for name in specs})
+            return peer.contribute(lambda task: {name: np.full(640, u + len(task)) for name in SPECS})
 
     with (
         NetworkServer(server_folder, {**record, "cohort": [0, 1, 2]}) as server,
@@ -122,4 +124,17 @@ def test_clients_of_this_package_are_summed_by_a_server_of_the_page(tmp_path: Pa
         joined = [threads.submit(contribute, u) for u in range(3)]
         sums = server.run()
         assert all(client.result().summed for client in joined)
-    assert sums == {name: [3 * 600_000 + 3] * 640 for name in specs}
+    assert sums == {name: [3 * 600_000 + 3] * 640 for name in SPECS}
+
+
+def test_clients_of_the_page_are_summed_by_a_server_of_this_package(tmp_path: Path) -> None:
+    server_folder, clients = lay_out_keys(tmp_path, 3)
+    inputs = [{name: [u + j for j in range(640)] for name in SPECS} for u in range(3)]
+    files = server_folder / "server.key", server_folder / "roster"
+    with transport.serve("tcp://127.0.0.1:*", *files) as cohort, ThreadPoolExecutor(3) as threads:
+        port = int(cohort.endpoint.rpartition(":")[2])
+        joined = [threads.submit(NetworkClient(clients[u], port, inputs[u]).run) for u in range(3)]
+        scheme = Masking.for_cohort(3, SPECS, roster=cohort.roster.identities)
+        result = cohort.aggregate(scheme, content(600_000))
+        assert [client.result() for client in joined] == [""] * 3
+    assert all(codes.tolist() == [3 * j + 3 for j in range(640)] for codes in result.sum.values())
