@@ -1,12 +1,18 @@
 # Two commands do all the set-up: `make demo` runs the main job, `make test` passes the tests.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+RUNS := .venv/.runs
 INSTALLED := .venv/.installed
 
-.PHONY: demo test mutants fuzz lint clean
+.PHONY: demo picture test mutants fuzz lint clean
 
-demo: $(INSTALLED)
+demo: $(RUNS)
 	$(BIN)/secagg train --out runs/demo --force
+
+# The README's picture: the curve of the run.
+picture: demo
+	cp runs/demo/accuracy.png docs/figures/demo.png
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -18,7 +24,7 @@ mutants: $(INSTALLED)
 # Feeds every decoder what it should not get: five minutes on two cores. Needs Linux on x86-64.
 fuzz: $(INSTALLED)
 	$(BIN)/python -c 'import atheris' 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+		$(PIP) -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz
 
 lint: $(INSTALLED)
@@ -26,10 +32,20 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(INSTALLED): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fl,ckks,dev]'
-	touch $@
+# The demo needs less than the tests, which need all but what only a comparison or a cluster does.
+$(RUNS): pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'installing into .venv what the demo needs: torch is large, so the first time takes minutes'
+	$(PIP) -e '.[fl]'
+	@touch $@
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'installing into .venv what the tests need: torch is large, so the first time takes minutes'
+	$(PIP) -e '.[fl,ckks,dev]'
+	@touch $@ $(RUNS)
+
+$(BIN)/python:
+	@echo 'making .venv with $(PYTHON)'
+	$(PYTHON) -m venv .venv
 
 clean:
 	rm -rf .venv build dist *.egg-info runs

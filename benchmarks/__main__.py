@@ -6,46 +6,69 @@ from __future__ import annotations
 
 import argparse
 import sys
-
-from rich.console import Console
-from rich.markup import escape
+from typing import NoReturn
 
 from benchmarks import harness, report
-from fl.cli import FAILED, INTERRUPTED, explain
-from fl.cli.streams import bearing
+from fl.cli import FAILED, INTERRUPTED, exit_code, explain
+from fl.cli.output import Output
+from fl.config import ConfigError
+from fl.words import nearest
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    arguments.add_argument("folder", choices=[*report.folders(), "report"])
-    arguments.add_argument("name", nargs="?", help="one of the folder's benchmarks; all if none is given")
-    arguments.add_argument("--size", choices=harness.SIZES, default="quick")
-    arguments.add_argument("--seed", type=int, default=0)
-    given = arguments.parse_args()
-    console = Console()
-    if given.folder == "report":
-        for path in report.write():
-            console.print(f"wrote {path}")
-        return
-    names = harness.names(given.folder)
-    if given.name is not None and given.name not in names:
-        arguments.error(f"no benchmark {given.name!r} in {given.folder}: there are {', '.join(names)}")
-    for name in [given.name] if given.name else names:
-        try:
-            path = harness.measure(given.folder, name, given.size, given.seed, console)
-        except (ModuleNotFoundError, NotImplementedError) as error:
-            code, message = (FAILED, str(error)) if isinstance(error, NotImplementedError) else explain(error)
-            console.print(f"[yellow]{name} left out: {escape(message)}[/yellow]")
-            if given.name:
-                sys.exit(code)
-        else:
-            console.print(f"wrote {path}")
+class _Parser(argparse.ArgumentParser):
+    """Errors look as all others do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see `secagg bench --help`)")
+
+
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Raises: ConfigError for what there is not."""
+    parser = _Parser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("folder", help=f"{', '.join(report.folders())}, or report")
+    parser.add_argument("name", nargs="?", help="one of the folder's benchmarks; all if none is given")
+    parser.add_argument("--size", default="quick", help=" or ".join(harness.SIZES))
+    parser.add_argument("--seed", type=int, default=0)
+    for flag in ("--json", "--quiet", "--debug"):
+        parser.add_argument(flag, action="store_true")
+    given = parser.parse_args(arguments)
+    _check("benchmarks", given.folder, [*report.folders(), "report"])
+    _check("size", given.size, harness.SIZES)
+    if given.name is not None and given.folder != "report":
+        _check(f"benchmark in {given.folder}", given.name, harness.names(given.folder))
+    return given
+
+
+def _check(what: str, word: str, known: list[str] | tuple[str, ...]) -> None:
+    if word not in known:
+        raise ConfigError(f"no {what} {word!r}: there are {', '.join(known)}{nearest(word, known)}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    out = Output()
+    with exit_code(out):
+        given = parsed(arguments)
+        out.json, out.quiet, out.debug = given.json, given.quiet, given.debug
+        if given.folder == "report":
+            for path in report.write():
+                out.say(f"wrote {path}")
+            return 0
+        for name in [given.name] if given.name else harness.names(given.folder):
+            try:
+                harness.measure(given.folder, name, given.size, given.seed, out)
+            except (ModuleNotFoundError, NotImplementedError) as error:
+                why = str(error) if isinstance(error, NotImplementedError) else explain(error)[1]
+                if given.name:
+                    out.error(f"{name} cannot be measured: {why}")
+                    return FAILED
+                out.warn(f"{name} left out: {why}")
+    return 0
 
 
 if __name__ == "__main__":
-    with bearing():
-        try:
-            main()
-        except KeyboardInterrupt:
-            print("interrupted: nothing of this benchmark was written", file=sys.stderr)
-            sys.exit(INTERRUPTED)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        Output().error("interrupted: nothing of this benchmark was written")
+        sys.exit(INTERRUPTED)

@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from itertools import compress
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+
+from fl.cli.display import shown
+from fl.cli.output import Output
+from fl.cli.report import duration
+from fl.cli.results import check_folder, write_result
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
 SIZES = ("quick", "full")
+PIPE_WIDTH = 80
 PACKAGES = (
     *("secagg", "cryptography", "numpy", "python-flint", "msgspec", "pyzmq"),
     *("torch", "torchvision", "flwr", "ray", "tenseal"),
@@ -107,24 +111,29 @@ def _git(*arguments: str) -> str:
     return said.stdout.strip()
 
 
-def measure(folder: str, name: str, size: str, seed: int, console: Console) -> Path:
-    """Run one benchmark, show its table, and write its JSON. Returns the file."""
+def measure(folder: str, name: str, size: str, seed: int, out: Output) -> Path:
+    """Run one benchmark, show its table, and write its JSON. Returns the file.
+
+    Raises: ConfigError where it could not be written; ResultError where it cannot any more, and is elsewhere.
+    """
+    path = file(folder, name, size)
+    check_folder(path.parent, force=True)
     benchmark = load(folder, name)
-    console.print(f"[bold]{folder}/{name}[/bold]: {escape(benchmark.CLAIM)}")
+    out.say(f"{folder}/{name}: {benchmark.CLAIM}")
     begun, measured = time.monotonic(), commit()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    ) as progress:
-        task = progress.add_task("", total=benchmark.cases(size))
-        rows = []
-        for row in benchmark.run(size, seed, lambda what: progress.update(task, description=what)):
-            rows.append(row)
-            progress.advance(task)
-    show(benchmark, rows, console)
+    rows: list[Row] = []
+    doing, total = ["beginning"], benchmark.cases(size)
+
+    def status() -> tuple[float, str]:
+        case = f"case {min(len(rows) + 1, total)} of {total}: {doing[0]}"
+        return len(rows) / max(1, total), f"{case}, {duration(time.monotonic() - begun)} so far"
+
+    def step(what: str) -> None:
+        doing[0] = what
+
+    with shown(out, status):
+        rows += benchmark.run(size, seed, step)
+    show(benchmark, rows, out)
     record = {
         "claim": benchmark.CLAIM,
         "size": size,
@@ -136,18 +145,60 @@ def measure(folder: str, name: str, size: str, seed: int, console: Console) -> P
         "seconds": round(time.monotonic() - begun, 1),
         "rows": rows,
     }
-    path = file(folder, name, size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
-    return path
+    out.record({"benchmark": f"{folder}/{name}", **record})
+    kept = write_result(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    out.say(f"wrote {kept.path}")
+    kept.check()
+    return kept.path
 
 
-def show(benchmark: Benchmark, rows: Sequence[Row], console: Console) -> None:
+def show(benchmark: Benchmark, rows: Sequence[Row], out: Output) -> None:
+    """A table; where that is wider than the terminal, what all rows share stands before it; where that does
+    not help, each row is a block.
+    """
     header, cells = benchmark.table(rows)
-    table = Table(*header)
+    width = out.width if out.terminal else PIPE_WIDTH
+    if _wide(header, cells) > width:
+        same = [len(cells) > 1 and len({row[i] for row in cells}) == 1 for i in range(len(header))]
+        for line in _flow("all: ", named(header, cells[0], same), width) if any(same) else ():
+            out.say(line)
+        differs = [not each for each in same]
+        header = list(compress(header, differs))
+        cells = [list(compress(row, differs)) for row in cells]
+    if _wide(header, cells) <= width:
+        out.table(cells, header)
+        return
     for row in cells:
-        table.add_row(*row)
-    console.print(table)
+        for line in _flow("", named(header, row, [True] * len(header)), width):
+            out.say(line)
+
+
+def _wide(header: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    """Columns of a terminal, with what is drawn between those of the table."""
+    return sum(3 + max(map(len, column)) for column in zip(header, *cells, strict=True)) + 1
+
+
+def named(header: Sequence[str], row: Sequence[str], wanted: Sequence[bool]) -> list[str]:
+    """Cells with their names; one of a column without a name belongs to the one before."""
+    parts: list[str] = []
+    for name, cell, want in zip(header, row, wanted, strict=True):
+        if want and cell and not name and parts:
+            parts[-1] += f" ({cell})"
+        elif want and cell:
+            parts.append(f"{name} {cell}".strip())
+    return parts
+
+
+def _flow(begin: str, parts: Sequence[str], width: int) -> Iterator[str]:
+    """The parts in lines of this width, broken between them where that can be."""
+    line = begin
+    for i, part in enumerate(parts):
+        part += ", " if i < len(parts) - 1 else ""
+        if len(line) + len(part.rstrip()) > width and line.strip():
+            yield line.rstrip()
+            line = "    "
+        line += part
+    yield from textwrap.wrap(line.rstrip(), width, subsequent_indent="    ")
 
 
 def file(folder: str, name: str, size: str = "full") -> Path:

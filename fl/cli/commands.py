@@ -260,4 +260,5 @@ def _bench(
     """Measure cost, traffic, memory and others' code beside ours; results as tables and JSON."""
     from fl.cli.bench import run
 
-    return run([folder, *([name] if name else []), "--size", size, "--seed", str(seed)])
+    flags = [f"--{flag}" for flag in ("json", "quiet", "debug") if getattr(ctx.obj, flag)]
+    return run([folder, *([name] if name else []), "--size", size, "--seed", str(seed), *flags])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from benchmarks import harness
 from benchmarks.protocol import cost, flower
+from fl.cli.output import Output
 from secagg import Bounded, Masking
 
 CLIENTS, LENGTH = 5, 50
@@ -30,7 +30,7 @@ def test_both_sides_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(flower.CLIENTS, "quick", (CLIENTS,))
     rows = list(flower.run("quick", 0, lambda what: None))
     assert len(rows) == flower.cases("quick")
-    harness.show(flower, rows, Console(quiet=True))
+    harness.show(flower, rows, Output(quiet=True))
     taken = [row for row in rows if "skipped" not in row]
     assert [(row["who"] == flower.US, row["adversary"], row["bits"]) for row in taken] == [
         (False, "semi-honest", 22),

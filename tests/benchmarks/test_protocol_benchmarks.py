@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from benchmarks import harness
 from benchmarks.protocol import ckks, cost, growth, masks, memory, scale, traffic, upload, workers
+from fl.cli.output import Output
 
-QUIET = Console(quiet=True)
+QUIET = Output(quiet=True)
 
 
 def committed(name: str) -> Sequence[Mapping[str, Any]]:

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from benchmarks import harness, plots
 from benchmarks.training import steps, users, vanilla
+from fl.cli.output import Output
 from fl.data import DataError, Dataset
 from fl.links import Link
 from fl.presets import PRESETS
 
-QUIET = Console(quiet=True)
+QUIET = Output(quiet=True)
 SMALL = steps.Workload("mlp", (1, 8, 8), 10, clients=3, examples=12, steps=2, batch_size=4, lr=0.1, rounds=1)
 
 

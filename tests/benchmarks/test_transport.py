@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
-from rich.console import Console
 
 from benchmarks import harness
 from benchmarks.protocol import transport
+from fl.cli.output import Output
 from transport.frames import CHUNK_BYTES
 
 
@@ -28,7 +28,7 @@ def test_every_way_moves_every_message(monkeypatch: pytest.MonkeyPatch, length: 
         assert taken["frames"] >= taken["messages"]
         if sys.platform == "linux":
             assert taken["messages"] < taken["tcp"] < 1.02 * taken["messages"]
-    harness.show(transport, rows, Console(quiet=True))  # type: ignore[arg-type]
+    harness.show(transport, rows, Output(quiet=True))  # type: ignore[arg-type]
 
 
 def test_a_sum_that_is_not_that_of_all_vectors_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import io
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,16 @@ def test_a_command_line_of_the_readme_can_be_typed(line: str) -> None:
         assert command is not None
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(click.exceptions.Exit):
         command.make_context(name, words)
+
+
+@pytest.mark.parametrize(("target", "extras"), [("demo", "[fl]"), ("test", "[fl,ckks,dev]")])
+def test_make_says_that_it_installs_and_what(tmp_path: Path, target: str, extras: str) -> None:
+    """In a fresh checkout: no more than is needed."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    ran = subprocess.run(["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (made, installing, installed) = (
+        ran.stdout.index(words) for words in ("making .venv", "echo 'installing", extras)
+    )
+    assert made < installing < installed
+    assert "--quiet" not in ran.stdout
