@@ -72,3 +72,10 @@ def test_help_lists_every_choice_at_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     shown = here(*command.split(), "--help").out
     assert {word for word in words if not re.search(rf"[\[| ]{re.escape(word)}[\]|, ]", shown)} == set()
+
+
+def test_a_policy_of_the_wrong_type_is_none(here: Here, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text("smallest_cohort = 'many'\n", encoding="utf-8")
+    line = ["join", "--connect", "tcp://h:1", "--key", "k", "--input", "x", "--policy", str(file)]
+    is_one_line(here(*line), 2, "policy.toml is not a policy: Expected `int`")
