@@ -113,8 +113,8 @@ def rate(mode: Mode, way: Way, metres: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A client's. place: (x, y), km from the server; mode: of MODES; up, down: bit/s, > 0; loss: share of
-    packets lost, in [0, 1).
+    """A client's. place: (x, y), km from the server, within 10^6; mode: of MODES; up, down: bit/s, 1..10^15;
+    loss: share of packets lost, in [0, 1).
 
     Raises: ValueError for anything else.
     """
@@ -128,10 +128,10 @@ class Link:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"no mode {self.mode!r}: take one of {', '.join(MODES)}")
-        if not all(math.isfinite(x) for x in self.place):
+        if not all(abs(x) <= 1e6 for x in self.place):
             raise ValueError(f"a place of {self.place}: give km east and north of the server")
-        if not (0 < self.up < math.inf and 0 < self.down < math.inf):
-            raise ValueError(f"rates of {self.up} and {self.down} bit/s: give both, above 0")
+        if not (1 <= self.up <= 1e15 and 1 <= self.down <= 1e15):
+            raise ValueError(f"rates of {self.up} and {self.down} bit/s: give both, 1 to 10^15")
         if not 0 <= self.loss < 1:
             raise ValueError(f"a loss of {self.loss}: give a share from 0 to below 1")
 
@@ -172,7 +172,12 @@ def speeds(clients: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 def compute_seconds(examples_seen: int, speed: float) -> float:
     """Local training. examples_seen: examples x epochs, >= 0; speed: examples a second, > 0. A model too:
-    time is proportional to examples, whatever the batch."""
+    time is proportional to examples, whatever the batch.
+
+    Raises: ValueError for another speed.
+    """
+    if not 0 < speed < math.inf:
+        raise ValueError(f"a speed of {speed}: give examples a second, above 0")
     return examples_seen / speed
 
 

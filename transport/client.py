@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -160,6 +161,8 @@ class Peer:
     ) -> None:
         if key.id is None:
             raise LocalProtocolError("a client's key has an id")
+        if not 0 < patience <= math.inf:
+            raise LocalProtocolError(f"a patience of {patience} seconds: give more than 0")
         ipv6 = speaks_ipv6(connect, listening=False)
         self.id: ClientId = key.id
         self._connect, self._policy, self._patience = connect, policy, patience

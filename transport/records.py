@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from transport.errors import TransportError
+from transport.errors import FileError, TransportError
 from transport.keys import PublicKey
 
 KINDS = (".seen", ".journal", ".signed")
@@ -22,7 +22,7 @@ def base_of(key: str | Path, owner: PublicKey, state: str | Path | None) -> Path
     """What the names of a key's records begin with: the file of the key, links followed; in `state`, the
     client and its fingerprint, so that all copies of the key that are used with it have one memory.
 
-    Raises: TransportError where no record can be kept, or where one would be left behind.
+    Raises: FileError where one would be left behind or forgotten, TransportError where none can be kept.
 
     Security: two copies of a key in two folders have two memories, unless both are used with one `state`.
     """
@@ -31,12 +31,12 @@ def base_of(key: str | Path, owner: PublicKey, state: str | Path | None) -> Path
     if state is not None:
         base = Path(state) / f"{str(owner).replace(' ', '')}-{owner.fingerprint.replace(' ', '')}"
         if not base.parent.is_dir():
-            raise TransportError(
+            raise FileError(
                 f"the folder {state} for this key's records is not there: make it, once and for good: a new "
                 "one has forgotten what this client has contributed to"
             )
     elif os.stat(real).st_nlink > 1:
-        raise TransportError(
+        raise FileError(
             f"{key} has other names (hard links), and each would have records of its own: delete them, or "
             "name one folder for the records, always the same, with --state (state=)"
         )
@@ -60,7 +60,7 @@ def _check_left(old: Path, base: Path) -> None:
     for kind in KINDS:
         left, now = Path(f"{old}{kind}"), Path(f"{base}{kind}")
         if left.exists() and not now.exists():
-            raise TransportError(
+            raise FileError(
                 f"{left} is a record of this key, and {now} is not there: move it there, or what this client "
                 "has contributed to would be forgotten"
             )

@@ -148,6 +148,9 @@ class Cohort:
             limits = dict.fromkeys(limits, math.inf)
         if unknown := (deadlines or {}).keys() - limits.keys():
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
+        for name, seconds in (deadlines or {}).items():
+            if not 0 < seconds <= math.inf:
+                raise LocalProtocolError(f"a deadline of {seconds} seconds for {name}: give more than 0")
         limits |= deadlines or {}
         identities = self.roster.identities
         rule = None

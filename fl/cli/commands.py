@@ -18,6 +18,7 @@ from fl.cli.options import (
     Force,
     KeyReaders,
     RosterKey,
+    State,
     Threshold,
     given,
     listed,
@@ -117,6 +118,7 @@ def _serve(
     key: Annotated[Path, typer.Option(help="The server's key.")] = Path("server.key"),
     roster: Annotated[Path, typer.Option(help="The signed roster of the clients.")] = Path("roster"),
     roster_key: RosterKey = None,
+    state: State = None,
     key_readers: KeyReaders = "owner",
     deadline: Annotated[
         list[str] | None,
@@ -146,6 +148,7 @@ def _serve(
         key=key,
         roster=roster,
         roster_key=roster_key,
+        state=state,
         readers=key_readers,
         deadlines=deadline or [],
         out_path=out,
@@ -192,10 +195,7 @@ def _join(
         ),
     ] = None,
     patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
-    state: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the key's records, always the same.", show_default="beside the key"),
-    ] = None,
+    state: State = None,
     key_readers: KeyReaders = "owner",
     device: Annotated[
         str,

@@ -73,6 +73,10 @@ PrivateKey = Annotated[Path, typer.Option(help="Private key; the public one gets
 RosterKey = Annotated[
     Path | None, typer.Option(help="Public key the roster is signed with.", show_default="ROSTER.pub")
 ]
+State = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the key's records, always the same.", show_default="beside the key"),
+]
 KeyReaders = Annotated[
     str,
     typer.Option(

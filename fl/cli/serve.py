@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,7 +25,6 @@ from fl.protection import Protection
 from secagg import Bounded, Counts, Scheme, Weight
 from secagg.encoding import Spec
 from transport import Cohort, RoundReport
-from transport.keys import Readers
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ def run(
     key: Path,
     roster: Path,
     roster_key: Path | None,
+    state: Path | None,
     readers: str,
     deadlines: Sequence[str],
     out_path: Path | None,
@@ -74,7 +74,8 @@ def run(
     else:
         folder = out_path or Path("runs/serve")
         job = training_job(out, described(out, config, flags), folder, seconds, force=force, resume=resume)
-    with transport.serve(bind, key, roster, roster_key, readers=cast(Readers, readers)) as cohort:
+    options: Any = {"state": state, "readers": readers}
+    with transport.serve(bind, key, roster, roster_key, **options) as cohort:
         job(cohort)
 
 

@@ -16,13 +16,13 @@ def noise(
 ) -> tuple[Inputs, Labels]:
     """A noisy sensor: independent Gaussian noise on every value of an image, clipped to [0, 1].
 
-    level: its standard deviation, >= 0 and finite;  x: (N, C, H, W), in [0, 1].
+    level: its standard deviation, 0..100;  x: (N, C, H, W), in [0, 1].
     Raises: DataError for another level, and for text.
     """
     if x.dtype != np.float32:
         raise DataError("sensor noise is for images: take missing or labels for text")
-    if not 0 <= level < np.inf:
-        raise DataError(f"noise of {level}: give a standard deviation of at least 0, for pixels in [0, 1]")
+    if not 0 <= level <= 100:
+        raise DataError(f"noise of {level}: give a standard deviation of 0 to 100, for pixels in [0, 1]")
     noisy = x + np.float32(level) * rng.standard_normal(x.shape, dtype=np.float32)
     return np.clip(noisy, 0, 1), y
 

@@ -20,9 +20,9 @@ class Partition:
     """How a training set is dealt out. What a kind does not name, it does not look at.
 
     kind: one of PARTITIONS.
-    alpha: concentration, > 0 and finite. dirichlet: of each label over the clients; quantity: of their sizes.
-    classes_per_client: shards: how many different labels each client has, >= 1.
-    examples_per_client: exactly so many for each, >= 1; None: everything is dealt out. quantity takes none.
+    alpha: concentration, 0.001..1e6. dirichlet: of each label over the clients; quantity: of their sizes.
+    classes_per_client: shards: how many different labels each client has, 1..65536.
+    examples_per_client: exactly so many for each, 1..2^31-1; None: all are dealt out. quantity takes none.
 
     Raises: DataError for a value out of its range.
     """
@@ -36,12 +36,11 @@ class Partition:
         if self.kind not in PARTITIONS:
             near = nearest(self.kind, PARTITIONS)
             raise DataError(f"no partition {self.kind!r}: there are {', '.join(PARTITIONS)}{near}")
-        if not 0 < self.alpha < np.inf:
-            raise DataError(f"a partition's alpha of {self.alpha}: give a number above 0")
-        if self.classes_per_client < 1:
-            raise DataError(f"{self.classes_per_client} classes a client: give at least 1")
-        if self.examples_per_client is not None and self.examples_per_client < 1:
-            raise DataError(f"{self.examples_per_client} examples a client: give at least 1, or none")
+        _check_alpha(self.alpha)
+        if not 1 <= self.classes_per_client <= 65_536:
+            raise DataError(f"{self.classes_per_client} classes a client: give 1 to 65536")
+        if self.examples_per_client is not None and not 1 <= self.examples_per_client < 2**31:
+            raise DataError(f"{self.examples_per_client} examples a client: give 1 to 2^31-1, or none")
 
     def deal(self, labels: Labels, clients: int, rng: np.random.Generator) -> list[Indices]:
         """Each client's examples, as indices into `labels`: ascending, and none twice.
@@ -55,8 +54,8 @@ class Partition:
         labels: (N,);  clients >= 1.
         Raises: DataError where N examples are too few, or of too few classes.
         """
-        if clients < 1:
-            raise DataError(f"{clients} clients: a training set is dealt out to at least 1")
+        if not 1 <= clients <= 10**6:
+            raise DataError(f"{clients} clients: a training set is dealt out to 1 to 1000000")
         if (self.examples_per_client or 0) > len(labels):
             raise DataError(
                 f"{self.examples_per_client} examples a client of {len(labels)} there are: "
@@ -75,9 +74,10 @@ def dirichlet(
     infinity deals it out evenly. Clients left with fewer than `minimum` then get random examples of whoever
     holds the most at that moment.
 
-    labels: (N,);  clients >= 1;  alpha > 0;  minimum >= 0.
-    Raises: DataError where N examples do not give every client `minimum`.
+    labels: (N,);  clients >= 1;  alpha: 0.001..1e6;  minimum >= 0.
+    Raises: DataError for another alpha, and where N examples do not give every client `minimum`.
     """
+    _check_alpha(alpha)
     _enough(labels, clients, minimum)
     owner = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
@@ -94,6 +94,12 @@ def dirichlet(
             sizes[rich] -= 1
             sizes[poor] += 1
     return [np.flatnonzero(owner == client) for client in range(clients)]
+
+
+def _check_alpha(alpha: float) -> None:
+    """Beyond this the draws leave float64, and it would not matter: one label each, or all evenly."""
+    if not 1e-3 <= alpha <= 1e6:
+        raise DataError(f"a partition's alpha of {alpha}: give 0.001 to 1000000")
 
 
 def _dirichlet(how: Partition, labels: Labels, clients: int, rng: np.random.Generator) -> list[Indices]:

@@ -21,14 +21,15 @@ class GlobalModel:
     parameter in float64 loses nothing.
 
     parameters: (d,) float64; the first `trained` of them are parameters, the others buffers, which are
-    averaged whatever the optimiser. Raises ValueError for a vector that is not flat and finite.
+    averaged whatever the optimiser. Raises ValueError for a vector that is not flat and finite as float32, as
+    which clients receive it.
     """
 
     def __init__(
         self, parameters: NDArray[np.floating], step: ServerStep | None = None, trained: int | None = None
     ) -> None:
-        if parameters.ndim != 1 or not np.isfinite(parameters).all():
-            raise ValueError("the initial parameters must be one flat, finite vector")
+        if parameters.ndim != 1 or not _fits(parameters):
+            raise ValueError("the initial parameters must be one flat vector, finite as float32")
         self.parameters: Vector = parameters.astype(np.float64)
         self._step = step or ServerStep()
         self._trained = len(parameters) if trained is None else trained
@@ -66,16 +67,19 @@ class GlobalModel:
         """
         if mean.shape != self.parameters.shape:
             raise ValueError(f"the mean update has shape {mean.shape}, the model {self.parameters.shape}")
-        if not np.isfinite(mean).all():
-            raise ValueError("the mean update holds NaN or infinity")
+        if not _fits(mean):
+            raise ValueError("the mean update holds NaN, or what float32 does not hold")
         plan = plan or LocalPlan()
         delta = mean.astype(np.float64)
         if plan.algorithm == "fedavg-weights":
             delta = delta - self.parameters
         elif plan.algorithm == "fedsgd":
             delta[: self._trained] *= -plan.lr
-        moved = delta.copy()
+        before, moved = (self._m, self._v), delta.copy()
         moved[: self._trained] = STEPS[self._step.optimiser](self, delta[: self._trained])
+        if not _fits(self.parameters + moved):
+            self._m, self._v = before
+            raise ValueError("the step leads out of what float32 holds: take a smaller one")
         self.parameters = self.parameters + moved
 
     def _average(self, delta: Vector) -> Vector:
@@ -97,6 +101,11 @@ class GlobalModel:
         self._m = self._step.momentum * self._m + (1 - self._step.momentum) * delta
         self._v = v
         return self._step.lr * self._m / (np.sqrt(v) + self._step.tau)
+
+
+def _fits(vector: NDArray[np.floating]) -> bool:
+    """NaN does not."""
+    return bool((np.abs(vector) <= np.finfo(np.float32).max).all())
 
 
 STEPS: dict[str, Callable[[GlobalModel, Vector], Vector]] = {

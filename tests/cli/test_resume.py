@@ -287,7 +287,10 @@ def without_progress(folder: Path) -> None:
         (of_another_version, "checkpoint.bin is of another version of this program: begin the run anew"),
         (of_another_model, "is not one of this run (649 parameters, this model has 650)"),
         (of_another_optimiser, "is not one of this run (this is not the memory of such an optimiser)"),
-        (not_finite, "is not one of this run (the initial parameters must be one flat, finite vector)"),
+        (
+            not_finite,
+            "is not one of this run (the initial parameters must be one flat vector, finite as float32)",
+        ),
         (without_progress, "the checkpoint says nothing of the rounds before it ("),
     ],
 )

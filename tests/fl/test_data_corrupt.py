@@ -108,7 +108,8 @@ def test_noise_has_the_deviation_asked_for_and_stays_in_range() -> None:
     ("name", "kind", "classes", "level", "says"),
     [
         ("noise", "texts", CLASSES, 0.1, "sensor noise is for images: take missing or labels for text"),
-        ("noise", "images", CLASSES, -0.1, "noise of -0.1: give a standard deviation of at least 0"),
+        ("noise", "images", CLASSES, -0.1, "noise of -0.1: give a standard deviation of 0 to 100"),
+        ("noise", "images", CLASSES, 1.7e308, "noise of 1.7e+308: give a standard deviation of 0 to 100"),
         ("noise", "images", CLASSES, float("nan"), "noise of nan"),
         ("noise", "images", CLASSES, float("inf"), "noise of inf"),
         ("missing", "images", CLASSES, 1.1, "a share of 1.1 cannot be made worse: give one from 0 to 1"),

@@ -203,11 +203,13 @@ def test_a_small_alpha_skews_labels_of_clients_of_one_size_too() -> None:
     ("fields", "says"),
     [
         ({"kind": "dirichle"}, "no partition 'dirichle': there are dirichlet, iid, shards, quantity"),
-        ({"alpha": 0.0}, "a partition's alpha of 0.0: give a number above 0"),
+        ({"alpha": 1e-4}, "a partition's alpha of 0.0001: give 0.001 to 1000000"),
         ({"alpha": float("nan")}, "a partition's alpha of nan"),
-        ({"alpha": float("inf")}, "a partition's alpha of inf"),
-        ({"classes_per_client": 0}, "0 classes a client: give at least 1"),
-        ({"examples_per_client": 0}, "0 examples a client: give at least 1, or none"),
+        ({"alpha": 1.7e308}, "a partition's alpha of 1.7e+308"),
+        ({"classes_per_client": 0}, "0 classes a client: give 1 to 65536"),
+        ({"classes_per_client": 2**16 + 1}, "65537 classes a client: give 1 to 65536"),
+        ({"examples_per_client": 0}, "0 examples a client: give 1 to 2^31-1, or none"),
+        ({"examples_per_client": 2**31}, "2147483648 examples a client: give 1 to 2^31-1, or none"),
     ],
 )
 def test_a_partition_that_cannot_be(fields: dict[str, object], says: str) -> None:
@@ -219,7 +221,7 @@ def test_a_partition_that_cannot_be(fields: dict[str, object], says: str) -> Non
 @pytest.mark.parametrize(
     ("how", "clients", "says"),
     [
-        (Partition(), 0, "0 clients: a training set is dealt out to at least 1"),
+        (Partition(), 0, "0 clients: a training set is dealt out to 1 to 1000000"),
         (Partition(), 76, "600 examples do not give 76 clients 8 each: take at most 75 clients"),
         (Partition("quantity"), 76, "600 examples do not give 76 clients 8 each"),
         (Partition("iid"), 601, "600 examples do not give 601 clients 1 each"),

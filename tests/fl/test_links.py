@@ -112,10 +112,10 @@ def test_nobody_is_placed_in_no_mode(clients: int, mode: str, words: str) -> Non
     [
         ({"mode": "mixed"}, "no mode 'mixed': take one of lte, wifi, 5g$"),
         ({"place": (0.0, math.nan)}, "give km east and north"),
-        ({"up": 0.0}, "give both, above 0"),
-        ({"up": math.nan}, "give both, above 0"),
-        ({"down": math.inf}, "give both, above 0"),
-        ({"down": -1.0}, "give both, above 0"),
+        ({"up": 0.9}, "give both, 1 to 10"),
+        ({"up": math.nan}, "give both, 1 to 10"),
+        ({"down": 1.7e308}, "give both, 1 to 10"),
+        ({"down": -1.0}, "give both, 1 to 10"),
         ({"loss": 1.0}, "a loss of 1.0: give a share"),
         ({"loss": -0.1}, "give a share"),
         ({"loss": math.nan}, "give a share"),
@@ -189,3 +189,9 @@ def test_a_slow_device_and_a_slow_link_of_different_clients_do_not_add_up() -> N
 def test_a_round_needs_both_times_of_every_client(compute: list[float], transmit: list[float]) -> None:
     with pytest.raises(ValueError, match="one each per client"):
         round_seconds(compute, transmit)
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, math.nan, math.inf])
+def test_a_device_of_no_speed_is_refused(speed: float) -> None:
+    with pytest.raises(ValueError, match="give examples a second, above 0"):
+        compute_seconds(100, speed)

@@ -238,7 +238,7 @@ def test_foreign_memory_is_refused(foreign: dict[str, np.ndarray]) -> None:
         (np.zeros(2), r"the mean update has shape \(2,\), the model \(3,\)"),
         (np.zeros((3, 1)), r"the mean update has shape \(3, 1\)"),
         (np.array([0, 0, np.nan]), "the mean update holds NaN"),
-        (np.full(3, np.inf), "the mean update holds NaN or infinity"),
+        (np.full(3, np.inf), "the mean update holds NaN, or what float32 does not hold"),
     ],
 )
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
@@ -251,7 +251,17 @@ def test_a_mean_that_does_not_fit_is_refused(update: np.ndarray, says: str, opti
     assert {name: kept.tolist() for name, kept in server.memory.items()} == before
 
 
-@pytest.mark.parametrize("start", [np.ones((2, 2)), np.array([np.nan])])
+@pytest.mark.parametrize("optimiser", ["average", "momentum"])
+def test_a_step_out_of_what_clients_can_receive_is_not_taken(optimiser: str) -> None:
+    server = GlobalModel(np.full(2, 3e38), ServerStep(optimiser, lr=100.0))
+    before = {name: kept.tolist() for name, kept in server.memory.items()}
+    with pytest.raises(ValueError, match="the step leads out of what float32 holds: take a smaller one"):
+        server.apply(np.full(2, 1e38))
+    assert server.parameters.tolist() == [3e38, 3e38]
+    assert {name: kept.tolist() for name, kept in server.memory.items()} == before
+
+
+@pytest.mark.parametrize("start", [np.ones((2, 2)), np.array([np.nan]), np.array([1e39])])
 def test_a_start_that_is_not_flat_and_finite_is_refused(start: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="flat, finite"):
+    with pytest.raises(ValueError, match="one flat vector, finite as float32"):
         GlobalModel(start)

@@ -866,6 +866,14 @@ def test_a_port_in_use_is_an_error_that_leaves_nothing_open(federation: Federati
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_no_time_is_no_deadline_and_no_patience(session: Session, seconds: float) -> None:
+    with pytest.raises(LocalProtocolError, match=r"a deadline of .* seconds for join: give more than 0"):
+        session.run(scheme_of("masking", N, SHORT), deadlines={"join": seconds})
+    with pytest.raises(LocalProtocolError, match=r"a patience of .* seconds: give more than 0"):
+        session.federation.join(0, session.cohort.endpoint, patience=seconds)
+
+
 def test_an_address_that_is_none_is_an_error(federation: Federation) -> None:
     with pytest.raises(LocalProtocolError, match=r"should look like tcp://\*:5555"):
         federation.serve("127.0.0.1")
