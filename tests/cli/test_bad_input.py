@@ -297,6 +297,11 @@ def test_a_client_that_cannot_be(
     refuses(here, folder, f"join {options} {line}", code, words)
 
 
+def test_a_policy_that_cannot_be(here: Here, folder: Path, keys: Path) -> None:
+    Path("p.toml").write_bytes(b"corrupt = 'many'\r\n")
+    refuses(here, folder, f"{JOIN} --policy p.toml", 2, "p.toml is not a policy: ")
+
+
 JOIN = f"join --connect {NOWHERE} --key client0.key --input x.npy --roster roster"
 
 

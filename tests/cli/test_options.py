@@ -49,9 +49,9 @@ def test_a_demo_is_what_was_asked_for(here: Here, called: list[Any]) -> None:
     demos = [args[1] for args, _ in called]
     drops = ("1@join", "2@unmasking")
     assert demos == [
-        Demo(8, 100_000, 9, drops, 0, 0, Protection(**GIVEN, threshold=5)),
-        Demo(8, 100_000, 16, (), 0, 0, Protection()),
-        Demo(8, 100_000, 16, (), 0, 0, Protection(scheme="ckks", ending="keep")),
+        Demo(8, 100_000, 9, drops, 0, 0, Protection(**GIVEN, threshold=5), None),
+        Demo(8, 100_000, 16, (), 0, 0, Protection(), None),
+        Demo(8, 100_000, 16, (), 0, 0, Protection(scheme="ckks", ending="keep"), None),
     ]
     assert type(demos[0].protection.corrupt) is int
 
