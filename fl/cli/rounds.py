@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, round_fields
-from fl.cli.results import check_folder
+from fl.cli.results import ResultError, check_folder, elsewhere
 from fl.config import ConfigError, RunConfig
 from fl.layout import Serving
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -138,13 +138,14 @@ def run_training(
             progress.records.append(record)
             progress.survivors.append([sorted(some) for some in trained.survivors])
             progress.way = getattr(getattr(cohort, "clients", None), "way", None)
-            metrics.write(json.dumps(record) + "\n")
-            metrics.flush()
-            if trained.record.round == 1 and parameters is not None:
-                np.save(folder / FIRST_ROUND, parameters)
-            if not config.protection.kept:
-                rest = msgspec.json.encode(progress)
-                write_checkpoint(folder, dataclasses.replace(trained.checkpoint, rest=rest))
+            with rescued(config, server, progress.records, parameters):
+                metrics.write(json.dumps(record) + "\n")
+                metrics.flush()
+                if trained.record.round == 1 and parameters is not None:
+                    np.save(folder / FIRST_ROUND, parameters)
+                if not config.protection.kept:
+                    rest = msgspec.json.encode(progress)
+                    write_checkpoint(folder, dataclasses.replace(trained.checkpoint, rest=rest))
             clipped = clipped or tell_clipping(out, config, cohort)
             display.training_round(record)
             out.record({"training_round": record})
@@ -185,9 +186,6 @@ def finish(
     parameters: NDArray[np.float64] | None,
 ) -> None:
     """Leave the model and the curve. Raises: TooFewClients if not one round had a sum."""
-    from fl.models import build
-    from fl.weights import from_vector, save
-
     if abandoned := sum(bool(record["abandoned"]) for record in records):
         out.say(f"{abandoned} of {len(records)} rounds were abandoned: the model stayed as it was")
         if abandoned == len(records):
@@ -203,14 +201,49 @@ def finish(
         )
     if parameters is None:
         return
-    model = build(config.model, server.description.shape, server.description.classes, config.seed)
+    with rescued(config, server, records, parameters):
+        leave_model(server, parameters, folder)
+        draw_accuracy(
+            folder / PLOT,
+            {config.scheme: [record["accuracy"] for record in records]},
+            f"{config.dataset}, {config.model}, {config.clients} clients",
+        )
+
+
+def leave_model(server: Server, parameters: NDArray[np.float64], folder: Path) -> None:
+    from fl.models import build
+    from fl.weights import from_vector, save
+
+    description = server.description
+    model = build(description.model, description.shape, description.classes, 0)
     from_vector(model, parameters)
-    save(model, server.description, folder)
-    draw_accuracy(
-        folder / PLOT,
-        {config.scheme: [record["accuracy"] for record in records]},
-        f"{config.dataset}, {config.model}, {config.clients} clients",
-    )
+    save(model, description, folder)
+
+
+@contextmanager
+def rescued(
+    config: RunConfig,
+    server: Server,
+    records: Sequence[Mapping[str, Any]],
+    parameters: NDArray[np.float64] | None,
+) -> Iterator[None]:
+    """Where what a run leaves cannot be written any more, what there is of it goes to another folder.
+
+    Raises: ResultError, which says where.
+    """
+    try:
+        yield
+    except OSError as error:
+        path = error.filename or "a file of the run"
+        reason = f"{path} could not be written ({error.strerror})"
+        for place in elsewhere():
+            with suppress(OSError):
+                config.write(place / CONFIG)
+                write_metrics(place, records)
+                if parameters is not None:
+                    leave_model(server, parameters, place)
+                raise ResultError(f"{reason}: the run as far as it got is kept in {place}") from error
+        raise ResultError(f"{reason}, nor anything in another folder: the result is lost") from error
 
 
 def last_accuracy(records: Sequence[Mapping[str, Any]]) -> float | None:

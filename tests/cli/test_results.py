@@ -14,6 +14,7 @@ import pytest
 from commands import Command, Ran, is_one_line
 from test_serve_join import CLIENTS, LENGTH, client_options, keys, listening, server_options, vector
 
+import fl
 from fl.cli import results
 from fl.cli.results import Kept, ResultError, check_file, check_folder, npy, write_result
 from fl.config import ConfigError
@@ -80,6 +81,7 @@ def test_a_command_whose_result_has_no_place_does_not_begin(
     monkeypatch.chdir(keys)
     (keys / "run.toml").write_text("rounds = 1\n")
     np.save("x.npy", np.zeros(5))
+    (keys / "shard.npz").touch()
     left = set(keys.iterdir())
     is_one_line(here(*line.split()), 2, "nothing can be written to the folder", "Read-only file system")
     assert set(keys.iterdir()) == left
@@ -129,3 +131,28 @@ def test_where_no_place_takes_it_that_is_said(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(results, "elsewhere", nowhere)
     with pytest.raises(ResultError, match=r"could not be written .* nor anything in another folder: .* lost"):
         write_result(tmp_path / "file" / "mean.npy", b"")
+
+
+def test_a_training_whose_folder_has_gone_is_kept_in_another(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the model, after the round of which nothing could be written any more."""
+    folder, other = tmp_path / "run", tmp_path / "temporary"
+    other.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(other))
+
+    def full(at: Path, checkpoint: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(at / "checkpoint.bin"))
+
+    monkeypatch.setattr("fl.cli.rounds.write_checkpoint", full)
+    flags = ["--clients", "3", "--model", "logistic", "--rounds", "2", "--execution", "sequential"]
+    ran = here("train", *flags, "--out", str(folder))
+    (kept,) = other.glob("secagg-kept-*")
+    full_disk = "checkpoint.bin could not be written (No space left on device)"
+    is_one_line(ran, 1, f"{full_disk}: the run as far as it got is kept in {kept}")
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+    ]
+    assert sum(parameter.numel() for parameter in fl.load(kept).parameters()) == 650
