@@ -1,14 +1,18 @@
 """One hypothesis profile for the suite: the machines of CI are slow, and the laws do not mind. One thread for
-each of its processes: pytest has one on every core, and more would wait for one another.
+each of its processes: pytest has one on every core, and more would wait for one another. What a shell may
+say of colours, widths and warnings is not said to the tests.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when numpy or torch is imported
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # read when numpy or torch is imported
 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS"):
+    os.environ.pop(name, None)

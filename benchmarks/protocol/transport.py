@@ -57,7 +57,7 @@ CLAIM = (
     "and are within 1 % of their messages on the wire."
 )
 KINDS = ("bare", "transport", "plain")
-TIMEOUT = 120.0  # seconds, of everything that waits: nothing does unless something is broken
+TIMEOUT = 3600.0  # seconds, of everything that waits: nothing does so long unless something is broken
 GO = b"go"
 
 
@@ -384,10 +384,9 @@ def repetition(kind: str, case: Case) -> Taken:
 
 def _received(pipe: Connection, processes: LocalProcesses) -> Any:
     """What the server's process says next. Raises: RuntimeError once any process has failed."""
-    end = time.monotonic() + TIMEOUT
     while not pipe.poll(0.1):
         codes = processes.exit_codes
-        if any(codes.values()) or time.monotonic() > end:
+        if any(codes.values()):
             raise RuntimeError(f"the server's process says nothing; exit codes: {codes}")
     return pipe.recv()
 

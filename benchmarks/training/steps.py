@@ -40,7 +40,7 @@ CLAIM = (
 REPETITIONS = {"quick": 1, "full": 2}  # in turns: ours, ours, Flower's, and again
 FLOWER = "Flower"
 WAYS: tuple[Way, ...] = ("batched", "sequential")
-PATIENCE = 600  # seconds for a run of Flower's
+PATIENCE = 3600  # seconds for a run of Flower's
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from commands import Ran, before
+from commands import Command, Ran, before
 
 from fl.cli import main
 
 HEAVY = ("torch", "torchvision", "sklearn", "matplotlib", "safetensors")
+
+
+@pytest.fixture(autouse=True)
+def _no_command_is_left() -> Iterator[None]:
+    """Of a test that failed before it had ended them."""
+    yield
+    for command in list(Command.running):
+        command.kill()
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def server_options(keys: Path) -> list[str]:
 def client_options(keys: Path, u: int, endpoint: str) -> list[str]:
     return [
         *("--connect", endpoint, "--key", str(keys / f"client{u}.key")),
-        *("--server", str(keys / "server.pub"), "--roster", str(keys / "roster")),
+        *("--server", str(keys / "server.pub"), "--roster", str(keys / "roster"), "--patience", "900"),
     ]
 
 

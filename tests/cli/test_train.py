@@ -81,6 +81,9 @@ def watched_run(base: Path) -> Ran:
     folder = base / "run"
     (base / "sitecustomize.py").write_text(WATCH)
     env = {"PYTHONPATH": before(base), "WATCH_LOG": str(base / "log"), "WATCH_FOLDER": str(folder)}
+    env["PYTHONWARNINGS"] = (
+        "always::ResourceWarning"  # on stderr, by whom a stream or a socket was not closed
+    )
     more = ["--drop", "2@masked-input:2", "--verbose"]
     return secagg("train", *SMALL, "--rounds", "2", "--seed", "3", "--out", str(folder), *more, env=env)
 

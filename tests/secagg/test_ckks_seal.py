@@ -251,7 +251,7 @@ def test_without_tenseal_a_client_says_what_to_install(monkeypatch: pytest.Monke
 
 def python(code: str) -> Any:
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_importing_secagg_does_not_import_tenseal() -> None:

@@ -24,6 +24,7 @@ from secagg import (
 from secagg.policy import read_offer
 from tests.secagg.helpers import SCHEMES, credentials, identities, learned, run
 
+PATIENCE = 600  # seconds: nothing waits so long unless something is broken
 LENGTH = 1000
 every_scheme = pytest.mark.parametrize("make", SCHEMES.values(), ids=SCHEMES)
 
@@ -76,7 +77,7 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
             inbox.put((u, message))
 
         def recv() -> bytes:
-            return outboxes[u].get(timeout=30)
+            return outboxes[u].get(timeout=PATIENCE)
 
         scheme = policy.accept(offered.offer(), roster)
         me = scheme.client(
@@ -93,11 +94,11 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
     server = offered.server(range(n), task, roster=roster)
     while server.result is None:
         while server.waiting_for:
-            server.receive(*inbox.get(timeout=30))
+            server.receive(*inbox.get(timeout=PATIENCE))
         for u, message in server.advance().items():
             outboxes[u].put(message)
     for thread in threads:
-        thread.join(30)
+        thread.join()
     assert done.keys() == set(range(n))
     total = learned(server.result, done.values())
     expected = np.average([train(u, task) for u in range(n)], axis=0, weights=weights)
