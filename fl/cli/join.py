@@ -284,11 +284,12 @@ def run_training(
     trainer = LocalTrainer(peer.id, read_shard(folder), device, killer.training)
     test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
     seed = rounding_seed(folder)
+    clipped = False
     with shown(out, since(lambda: f"client {peer.id}: {_at(killer.round)}")):
         while (
             contribution := peer.contribute(trainer, rounding_seed=seed, progress=killer.progress)
         ) is not None:
-            tell_clipping(out, peer.id, contribution)
+            clipped = clipped or tell_clipping(out, peer.id, contribution, " (said once)")
             outcome = "in the sum" if contribution.summed else f"not in the sum: {contribution.reason}"
             out.say(f"client {peer.id}: round {killer.round}: {outcome}")
             fields = {"client": peer.id, "session": killer.round, "summed": contribution.summed}
@@ -326,12 +327,13 @@ def keep(held: Held, total: Aggregate, folder: Path, test: Shard | None, device_
     return record
 
 
-def tell_clipping(out: Output, u: int, contribution: Contribution) -> None:
-    """What encoding changed in this client's vectors; the server does not learn it."""
-    for name, clipping in contribution.clipping.items():
+def tell_clipping(out: Output, u: int, contribution: Contribution, note: str = "") -> bool:
+    """What encoding changed in this client's vectors, if anything; the server does not learn it."""
+    changed = {name: clipping for name, clipping in contribution.clipping.items() if clipping.coordinates}
+    for name, clipping in changed.items():
         spec = contribution.scheme.vectors[name]
-        if clipping.coordinates:
-            out.warn(
-                f"client {u}: {clipping.coordinates} coordinates of {name or 'the vector'} were beyond "
-                f"±{getattr(spec, 'bound', 0):g} and were clipped"
-            )
+        out.warn(
+            f"client {u}: {clipping.coordinates} coordinates of {name or 'the vector'} were beyond "
+            f"±{getattr(spec, 'bound', 0):g} and were clipped{note}"
+        )
+    return bool(changed)

@@ -239,6 +239,14 @@ def test_the_end_compares_with_plain(run: Run) -> None:
     assert "active server" in run.ran.out
 
 
+def test_a_client_says_once_that_it_was_clipped(here: Here, tmp_path: Path) -> None:
+    flags = ["--rounds", "2", "--bound", "0.001", "--no-baseline", "--out", str(tmp_path / "run")]
+    ran = here("train", *SMALL, *flags)
+    assert ran.code == 0
+    for u in range(CLIENTS):
+        assert len(re.findall(rf"client {u}: .* were clipped \(said once\)", ran.err)) == 1
+
+
 class Screen(io.StringIO):
     """A terminal."""
 
