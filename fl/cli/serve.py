@@ -22,6 +22,7 @@ from fl.cli.rounds import METRICS, going_on, last_accuracy, prepare_folder, read
 from fl.config import ConfigError, RunConfig
 from fl.layout import Serving
 from fl.protection import Protection
+from fl.words import nearest
 from secagg import Bounded, Counts, Scheme, Weight
 from secagg.encoding import Spec
 from transport import Cohort, RoundReport
@@ -79,6 +80,11 @@ def run(
         job(cohort)
 
 
+ROUNDS = (
+    *("join", "advertise-keys", "share-keys", "masked-input", "consistency-check", "unmasking"),
+    *("input", "decrypt"),
+)
+"""Of any scheme."""
 Job = Callable[[Cohort], None]
 ITS_OWN = (
     *("execution", "partition", "alpha", "classes_per_client", "examples_per_client"),
@@ -179,6 +185,9 @@ def parse_deadlines(texts: Iterable[str]) -> dict[str, float]:
             raise ConfigError(
                 f"--deadline {text}: the form is SECONDS, or ROUND=SECONDS as in masked-input=30"
             ) from None
+        if name and name not in ROUNDS:
+            known = f"the rounds are {', '.join(ROUNDS)}{nearest(name, ROUNDS)}"
+            raise ConfigError(f"--deadline {text}: no round {name!r}; {known}")
         if not 0 < deadlines[name] < 1e9:
             raise ConfigError(f"--deadline {text}: a number of seconds above 0")
     return deadlines

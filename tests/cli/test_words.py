@@ -28,6 +28,7 @@ Here = Callable[..., Ran]
         ("demo --graph spars", "sparse"),
         ("demo --drop 1@share-key", "share-keys"),
         ("serve --length 5 --scheme mask", "masking"),
+        ("serve --length 5 --deadline masked-inputs=3", "masked-input"),
         ("join --connect tcp://h:1 --key k --input x --allow plane", "plain"),
         ("join --connect tcp://h:1 --key k --input x --allow ckks --ending kept", "keep"),
         ("join --connect tcp://h:1 --key k --input x --policy key.toml", "smallest_cohort"),
