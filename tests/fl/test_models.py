@@ -206,15 +206,15 @@ def test_a_description_of_no_example_is_not_decoded(shape: object) -> None:
 # Many models in one step.
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_step_of_many_models_at_once_is_a_step_of_each(name: str, precision: torch.dtype) -> None:
+def test_a_step_of_many_models_at_once_is_a_step_of_each(name: str) -> None:
+    """In float64: the rounding of float32 moves some ReLU across its kink, and with it a gradient."""
     shape, classes = example_of(name)
-    models = [build(name, shape, classes, seed=seed).to(precision) for seed in range(2)]
+    models = [build(name, shape, classes, seed=seed).double() for seed in range(2)]
     parameters, buffers = stack_module_state(models)
     batches = [some(shape, classes, 4, seed) for seed in range(2)]
     xs, ys = torch.stack([x for x, _ in batches]), torch.stack([y for _, y in batches])
-    xs = xs.to(precision) if xs.is_floating_point() else xs
+    xs = xs.double() if xs.is_floating_point() else xs
 
     def loss(p, b, x, y):  # type: ignore[no-untyped-def]
         logits, new = stateful_call(models[0], p, b, x)
@@ -222,15 +222,14 @@ def test_a_step_of_many_models_at_once_is_a_step_of_each(name: str, precision: t
 
     together, new = vmap(grad(loss, has_aux=True))(parameters, buffers, xs, ys)
     assert new.keys() == buffers.keys()
-    tolerance = 1e-12 if precision is torch.float64 else 2e-4
     for i, model in enumerate(models):
         alone = torch.autograd.grad(cross_entropy(model(xs[i]), ys[i]), list(model.parameters()))
         for parameter, gradient in zip(parameters, alone, strict=True):
             assert (parameters[parameter][i] - together[parameter][i]).isfinite().all()
-            torch.testing.assert_close(together[parameter][i], gradient, rtol=tolerance, atol=tolerance)
+            torch.testing.assert_close(together[parameter][i], gradient, rtol=1e-12, atol=1e-12)
         assert any(gradient.abs().max() > 1e-3 for gradient in alone)
         for buffer, value in model.named_buffers():  # the plain call has moved them
-            torch.testing.assert_close(new[buffer][i], value, rtol=tolerance, atol=tolerance)
+            torch.testing.assert_close(new[buffer][i], value, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - NORMALISED))

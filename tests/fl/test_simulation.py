@@ -175,7 +175,8 @@ class Trainers:
 def test_clients_in_one_process_train_as_those_of_processes_do(
     execution: str, changes: dict[str, Any]
 ) -> None:
-    config = config_of(**{"scheme": "plain", "execution": execution} | changes)
+    exact = {"precision": "float64"}  # rounding may move a ReLU across its kink, and training amplifies that
+    config = config_of(**{"scheme": "plain", "execution": execution} | exact | changes)
     here, there = go(begun(config)), go(begun(config, Trainers))
     assert len(here.rounds) == len(there.rounds) == config.rounds
     for one, other in zip(here.rounds, there.rounds, strict=True):
