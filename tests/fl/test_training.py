@@ -324,10 +324,9 @@ def test_another_seed_gives_another_update(model: nn.Module, shard: Shard) -> No
     assert not np.array_equal(trained(model, shard, seed=4).upload, same)
 
 
-@pytest.mark.parametrize("lr", [1e30, 100.0])
-def test_training_that_diverges_says_what_to_lower(model: nn.Module, shard: Shard, lr: float) -> None:
+def test_training_that_diverges_says_what_to_lower(model: nn.Module, shard: Shard) -> None:
     with pytest.raises(Diverged, match=r"training diverged .*: lower lr"):
-        trained(model, shard, lr=lr, epochs=20 if lr == 100.0 else 2, momentum=0.99)
+        trained(model, shard, lr=100.0, epochs=20, momentum=0.99)
 
 
 # What an experiment hears
