@@ -53,6 +53,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ending": ("release", "keep"),
     "graph": ("auto", "complete", "sparse"),
     "prg": ("aes-128-ctr", "chacha20"),
+    "alike": ("auto", "always", "never"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }
 
@@ -256,6 +257,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     graph: Annotated[str, _of(PROTECTION, "Who deals shares to whom; auto goes by size.")] = "auto"
     batch: Annotated[int, _of(PROTECTION, "Sum by whole batches of so many clients, by id.", **_CLIENTS)] = 0
     prg: Annotated[str, _of(PROTECTION, "Cipher of the masks: aes-128-ctr or chacha20.")] = "aes-128-ctr"
+    alike: Annotated[
+        str,
+        _of(
+            PROTECTION,
+            "A client helps to two different sums at most of updates that come out alike: of one gradient "
+            "(auto), of near models (always), or to any (never).",
+        ),
+    ] = "auto"
     bits: Annotated[int, _of(PROTECTION, "Bits of a coordinate as it is sent.", ge=2, le=32)] = 16
     bound: Annotated[float, _of(PROTECTION, "Range of a coordinate, [-bound, bound].", gt=0, le=1e6)] = 3.0
     """The largest seen in 60 default runs is 0.97."""

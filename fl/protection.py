@@ -9,6 +9,7 @@ from secagg import CKKS, LocalProtocolError, Masking, Plain, Policy, Roster, Sch
 from secagg.ckks.packing import Ending
 from secagg.encoding import Vectors
 from secagg.masking.choice import Adversary, GraphChoice
+from secagg.policy import Likening
 from secagg.prg import Prg
 
 MASKING_ONLY = ("corrupt", "dropout", "graph", "threshold", "batch", "prg")
@@ -32,6 +33,7 @@ class Protection:
     threshold: int | None = None
     batch: int = 0
     prg: Prg = "aes-128-ctr"
+    alike: Likening = "auto"
     small_cohort: bool = False
 
     def __post_init__(self) -> None:
@@ -93,6 +95,7 @@ class Protection:
             prg=self.prg,
             ending=(self.ending or "release") if self.scheme == "ckks" else None,
             smallest_cohort=1 if self.small_cohort else 3,
+            alike=self.alike,
         )
 
 

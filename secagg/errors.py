@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 ClientId = int
 
@@ -30,15 +31,27 @@ class RemoteProtocolError(SecAggError):
 class TooFewClients(SecAggError):  # noqa: N818 - the name the interface promises
     """Fewer clients are left than it takes: the session ends and its inputs stay hidden.
 
-    of: the client of whose shares too few holders are left; None where the cohort is too small.
+    of: the client of whose shares too few holders are left; None where the cohort is too small. unusable:
+    holders that answered, but could not use what it had dealt to them: that client is at fault, or each of
+    these is.
     """
 
-    def __init__(self, alive: int, needed: int, round: str, of: ClientId | None = None) -> None:
-        who = "" if of is None else f" that hold shares of client {of}"
-        super().__init__(
-            f"{alive} clients left in round {round}{who}, {needed} needed: no sum, nothing revealed"
-        )
+    def __init__(
+        self,
+        alive: int,
+        needed: int,
+        round: str,
+        of: ClientId | None = None,
+        unusable: Iterable[ClientId] = (),
+    ) -> None:
         self.alive, self.needed, self.round, self.of = alive, needed, round, of
+        self.unusable = frozenset(unusable)
+        holders = ", ".join(map(str, sorted(self.unusable)))
+        who = "" if of is None else f" that hold shares of client {of}"
+        fault = "" if not holders else f" (client {of} is at fault, or these, who could use none: {holders})"
+        super().__init__(
+            f"{alive} clients left in round {round}{who}{fault}, {needed} needed: no sum, nothing revealed"
+        )
 
-    def __reduce__(self) -> tuple[type[TooFewClients], tuple[int, int, str, int | None]]:
-        return TooFewClients, (self.alive, self.needed, self.round, self.of)
+    def __reduce__(self) -> tuple[type[TooFewClients], tuple[Any, ...]]:
+        return TooFewClients, (self.alive, self.needed, self.round, self.of, tuple(self.unusable))

@@ -13,6 +13,7 @@ from fl.cli import app
 from fl.cli.options import (
     PROTECTION,
     WHOLE_RUN,
+    Alike,
     Bits,
     Drops,
     Force,
@@ -111,6 +112,9 @@ def _serve(
     bits: Bits = 16,
     clip: Annotated[float | None, typer.Option(help="Largest L2 norm of a vector.")] = None,
     max_weight: Annotated[int | None, typer.Option(help="Clients give weights from 1 to this.")] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="With --length: all inputs are others than those summed before.")
+    ] = False,
     threshold: Threshold = None,
     bind: Annotated[
         str, typer.Option(help="Address to listen on, tcp://[::]:5555 for IPv6 too; port * is a free one.")
@@ -143,7 +147,7 @@ def _serve(
     run(
         ctx.obj,
         config,
-        Summing(length, bound, bits, clip, max_weight),
+        Summing(length, bound, bits, clip, max_weight, new),
         bind=bind,
         key=key,
         roster=roster,
@@ -194,6 +198,10 @@ def _join(
             show_default="either",
         ),
     ] = None,
+    alike: Alike = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="The input is another one than those that were summed before.")
+    ] = False,
     patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
     state: State = None,
     key_readers: KeyReaders = "owner",
@@ -220,6 +228,7 @@ def _join(
         smallest_cohort=smallest_cohort,
         batch=batch,
         ending=ending,
+        alike=alike,
     )
     run(
         ctx.obj,
@@ -236,6 +245,7 @@ def _join(
         patience=patience,
         state=state,
         readers=key_readers,
+        new=new,
         device=device,
         out_path=out,
         force=force,

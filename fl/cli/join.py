@@ -60,6 +60,7 @@ def run(
     patience: float,
     state: Path | None,
     readers: str,
+    new: bool,
     device: str,
     out_path: Path | None,
     force: bool,
@@ -67,6 +68,8 @@ def run(
     """Contribute one vector, or train until the server closes."""
     if (data is None) == (vector is None):
         raise ConfigError("give --input, a vector to contribute, or --data, a folder to train on")
+    if new and vector is None:
+        raise ConfigError("--new is for --input: what training gives follows from the model")
     if not 0 < patience < 1e9:
         raise ConfigError(f"--patience {patience}: a number of seconds above 0")
     x = read_vector(vector, flatten=flatten) if vector is not None else None
@@ -88,7 +91,7 @@ def run(
         out.say(f"client {peer.id}: connecting to {connect}")
         tell_policy(out, policy)
         if x is not None:
-            run_sum(out, peer, x, weight, result)
+            run_sum(out, peer, x, weight, result, new=new)
         elif data is not None:
             run_training(out, peer, data, device=device)
 
@@ -102,15 +105,17 @@ def policy_of(
     smallest_cohort: int | None,
     batch: int | None,
     ending: str | None,
+    alike: str | None,
 ) -> Policy:
     """This client's rules: those in the file, or those that the other options say.
 
     Raises: ConfigError for both, or what is no policy.
     """
     if file is not None:
-        if allow or semi_honest or {smallest_cohort, batch, ending} != {None}:
+        if allow or semi_honest or {smallest_cohort, batch, ending, alike} != {None}:
             raise ConfigError(
-                "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch, --ending"
+                "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch, --ending "
+                "or --alike"
             )
         return read_policy(file)
     if unknown := set(allow) - {*CHOICES["scheme"]}:
@@ -118,14 +123,14 @@ def policy_of(
         raise ConfigError(f"--allow {word}: the schemes are {', '.join(known)}{nearest(word, known)}")
     if ending is not None and "ckks" not in allow:
         raise ConfigError(f"--ending {ending} is of ckks: give --allow ckks with it")
-    if ending is not None:
-        check_choices({"ending": ending})
+    check_choices({name: word for name, word in (("ending", ending), ("alike", alike)) if word is not None})
     return Policy(
         schemes=frozenset({"masking", *allow}),
         adversary="semi-honest" if semi_honest or roster is None else "active",
         smallest_cohort=3 if smallest_cohort is None else smallest_cohort,
         batch=batch,
         ending=ending,  # type: ignore[arg-type]  # one of them
+        alike=alike or "auto",  # type: ignore[arg-type]
     )
 
 
@@ -229,9 +234,17 @@ def read_vector(path: Path, *, flatten: bool = False) -> np.ndarray[Any, Any]:
 
 
 def run_sum(
-    out: Output, peer: Peer, vector: np.ndarray[Any, Any], weight: int | None, result: Path | None
+    out: Output,
+    peer: Peer,
+    vector: np.ndarray[Any, Any],
+    weight: int | None,
+    result: Path | None,
+    *,
+    new: bool,
 ) -> None:
-    """Contribute one vector to one session. result: where the mean goes if the clients keep it."""
+    """Contribute one vector to one session. result: where the mean goes if the clients keep it. new: the
+    vector is another one than before.
+    """
     values = {"": vector} if weight is None else {"": vector, "weight": weight}
     at = ["waiting for the server"]
 
@@ -239,7 +252,7 @@ def run_sum(
         at[0] = f"in {round}"
 
     with shown(out, since(lambda: f"client {peer.id}: {at[0]}")):
-        contribution = peer.contribute(values, progress=progress)
+        contribution = peer.contribute(values, new=new, progress=progress)
     if contribution is None or not contribution.summed:
         reason = contribution.reason if contribution else "the server closed without a session"
         raise TransportError(f"the vector is not known to be in a sum: {reason}")

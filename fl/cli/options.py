@@ -53,6 +53,14 @@ def count_or_fraction(text: str) -> int | float:
         ) from None
 
 
+Alike = Annotated[
+    str | None,
+    typer.Option(
+        metavar=choices(CHOICES["alike"]),
+        help="Help to two different sums at most of vectors that come out alike.",
+        show_default="auto",
+    ),
+]
 Threshold = Annotated[
     int | None,
     typer.Option(

@@ -24,19 +24,21 @@ from fl.layout import Serving
 from fl.protection import Protection
 from fl.words import nearest
 from secagg import Bounded, Counts, Scheme, Weight
+from secagg.alike import OWN_INPUT, Likeness
 from secagg.encoding import Spec
 from transport import Cohort, RoundReport
 
 
 @dataclass(frozen=True)
 class Summing:
-    """One vector a client, weighted if max_weight is given."""
+    """One vector a client, weighted if max_weight is given. new: another one than before, at every client."""
 
     length: int | None
     bound: float
     bits: int
     clip: float | None
     max_weight: int | None
+    new: bool = False
 
     def vectors(self) -> dict[str, Spec]:
         spec = Bounded(length=self.length or 0, bound=self.bound, bits=self.bits, clip=self.clip)
@@ -113,7 +115,8 @@ def sum_job(
         scheme = protection.for_cohort(len(cohort.roster), summing.vectors(), cohort.roster.identities)
         warn(out, protection)
         out.say(f"{protection.scheme}: {threat_model(protection)}")
-        run_sum(out, cohort, scheme, result, seconds)
+        likeness = None if protection.alike == "never" else OWN_INPUT
+        run_sum(out, cohort, scheme, result, seconds, likeness, new=summing.new)
 
     return job
 
@@ -200,9 +203,18 @@ def of_rounds(deadlines: Mapping[str, float], rounds: Iterable[str]) -> dict[str
 
 
 def run_sum(
-    out: Output, cohort: Cohort, scheme: Scheme, result: Path | None, deadlines: Mapping[str, float]
+    out: Output,
+    cohort: Cohort,
+    scheme: Scheme,
+    result: Path | None,
+    deadlines: Mapping[str, float],
+    likeness: Likeness | None,
+    *,
+    new: bool,
 ) -> None:
-    """One session; the mean goes to an .npy file, unless the clients keep it."""
+    """One session; the mean goes to an .npy file, unless the clients keep it. likeness, new: as in
+    `Cohort.aggregate`.
+    """
     out.detail(scheme.explain())
     out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")
     out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
@@ -214,7 +226,9 @@ def run_sum(
     deadlines = of_rounds(deadlines, scheme.rounds)
     # A fresh task: a client contributes once to each, and this is not the sum of last time.
     with shown(out, session_status(cohort.in_round)):
-        total = cohort.aggregate(scheme, os.urandom(16), deadlines=deadlines, watch=watch)
+        total = cohort.aggregate(
+            scheme, os.urandom(16), deadlines=deadlines, watch=watch, alike=likeness, new=new
+        )
     survivors = sorted(total.survivors)
     if result is None:
         out.say(f"the {len(survivors)} clients of the sum keep it")

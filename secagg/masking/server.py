@@ -457,7 +457,7 @@ class MaskingServer(NeverPickled):
             # More than can be corrupt could not use what v signed: one of them at least is honest.
             raise RemoteProtocolError(f"client {v} dealt shares that its holders cannot use", {v})
         if len(shares) < self._threshold:
-            raise TooFewClients(len(shares), self._threshold, UNMASKING, of=v)
+            raise TooFewClients(len(shares), self._threshold, UNMASKING, v, reporting)
         secret = recon({x: int.from_bytes(shares[x], "big") for x in sorted(shares)[: self._threshold]})
         if secret >= 2 ** (8 * KEY_BYTES):
             raise RemoteProtocolError(f"the shares of client {v} do not belong together", self._dealer(v))

@@ -338,10 +338,11 @@ def texts_on_page() -> set[str]:
 def test_the_pages_list_every_check_with_its_text_and_no_other() -> None:
     too_few = {text for text in texts_on_page() if "no sum, nothing revealed" in text}
     assert texts_on_page() - too_few == texts_in_code()
-    for error in (TooFewClients(1, 2, "join"), TooFewClients(1, 2, "unmasking", of=3)):
+    of_shares = [TooFewClients(1, 2, "unmasking", 3, unusable) for unusable in ((), (4,))]
+    for error in (TooFewClients(1, 2, "join"), *of_shares):
         said = re.sub(r"\b(\d+|join|unmasking)\b", "…", str(error))
         assert said in too_few
-    assert len(too_few) == 2
+    assert len(too_few) == 3
 
 
 def test_what_a_server_refuses_begins_with_client_and_round_but_for_who_is_not_expected() -> None:

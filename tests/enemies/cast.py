@@ -318,7 +318,7 @@ class Scene:
 
     def to(self, round: str) -> Scene:
         """Play on until that round is open and its requests are on their way, or the session has ended."""
-        while self.server.round not in (round, "done"):
+        while self.ended is None and self.server.round not in (round, "done"):
             self.answer()
             self.close()
         return self

@@ -614,10 +614,14 @@ def test_a_holder_that_returns_nothing_is_no_evidence_against_the_dealers() -> N
 
 
 def test_too_few_usable_shares_end_the_session_with_nothing_learned() -> None:
-    """Two vanish and a corrupt one holds back a share: no more reports than can be lies, nobody is named."""
+    """Two vanish and a corrupt one holds back a share: no more reports than can be lies, so that it is either
+    the dealer or the holder, who are both told to the operator.
+    """
     silent = of(0, "unmasking", shares(lambda s: without(s, 3)))
     scene = Scene(ACTIVE, says=silent, drop={"unmasking": {4, 5}}).play()
     assert isinstance(scene.ended, TooFewClients)
     assert (scene.ended.alive, scene.ended.needed, scene.ended.round) == (3, 4, "unmasking")
+    assert (scene.ended.of, scene.ended.unusable) == (3, {0})
+    assert "(client 3 is at fault, or these, who could use none: 0)" in str(scene.ended)
     assert scene.total is None
     assert scene.learned(CORRUPT) <= {frozenset(range(5))}  # the sum of all others, with its own share
