@@ -58,8 +58,9 @@ class LedgerReport:
     """What the recorded sums reveal together to the server and its colluders, beyond each by itself.
 
     sessions: how many were recorded. window: the last so many are combined for the updates. seen: clients in
-    any recorded set, colluders apart. alike, helper, smallest_difference: over the window; the last is the
-    fewest clients in which two different sets differ, None if all are equal. weights: over all sessions, the
+    any recorded set, colluders apart. alike, helper, smallest_difference, near: over the window; the fewest
+    clients in which two different sets differ, None if all are equal, and the pairs of sums, counted from 1,
+    whose sets differ by fewer than were asked for. weights: over all sessions, the
     clients whose weight is determined.
 
     Security: a client's weight is constant over rounds, so that "alike" is exactly true of it. That it is
@@ -72,6 +73,7 @@ class LedgerReport:
     alike: Exposure
     helper: Helper | None
     smallest_difference: int | None
+    near: tuple[tuple[int, int], ...]
     weights: frozenset[ClientId]
 
     def lines(self) -> list[str]:
@@ -93,6 +95,14 @@ class LedgerReport:
             )
         if self.smallest_difference is not None:
             updates += f"; smallest difference of two sets: {self.smallest_difference}"
+        near = (
+            [
+                f"too near: the sets of sums {_pairs(self.near)} differ by so few clients that where updates "
+                "came out alike, the sums' difference is those few clients' vectors"
+            ]
+            if self.near
+            else []
+        )
         helper = (
             [
                 f"with the help of client {self.helper.client}: {_some(self.helper.isolates)} more, the most "
@@ -106,7 +116,12 @@ class LedgerReport:
             f"{_some(self.weights)} of {self.seen} clients; that a weight is hidden is claimed within one "
             "session only"
         )
-        return [updates, *helper, weights]
+        return [updates, *near, *helper, weights]
+
+
+def _pairs(pairs: Sequence[tuple[int, int]], shown: int = 4) -> str:
+    named = ", ".join(f"{a} and {b}" for a, b in pairs[:shown])
+    return named if len(pairs) <= shown else f"{named} and of {len(pairs) - shown} more pairs"
 
 
 def _some(clients: Collection[ClientId], shown: int = 8) -> str:
@@ -156,10 +171,13 @@ class Ledger:
         self._recent.append(row)
         self._different[row] = None
 
-    def report(self, corrupt: Iterable[ClientId] = ()) -> LedgerReport:
+    def report(self, corrupt: Iterable[ClientId] = (), *, apart: int = 2) -> LedgerReport:
         """What the sums reveal to the server and `corrupt`, whose own vectors and weights are known to it.
 
-        corrupt: any clients, recorded or not. Raises: LocalProtocolError for an id that is no natural number.
+        corrupt: any clients, recorded or not. apart: clients by which two sets have to differ not to be too
+        near: A + 2, where A others may be corrupt.
+
+        Raises: LocalProtocolError for an id that is no natural number.
         """
         corrupt = set(corrupt)
         _check_ids(corrupt)
@@ -176,6 +194,7 @@ class Ledger:
             alike,
             helper,
             _smallest_difference(recent),
+            _near(recent, self.sessions - len(recent) + 1, apart),
             frozenset(groups[j][0] for j in _isolated(rows) if len(groups[j]) == 1),
         )
 
@@ -214,6 +233,12 @@ def _check_ids(clients: Iterable[ClientId]) -> None:
 
 def _smallest_difference(rows: Iterable[int]) -> int | None:
     return min(((a ^ b).bit_count() for a, b in combinations(set(rows), 2)), default=None)
+
+
+def _near(rows: Sequence[int], first: int, apart: int) -> tuple[tuple[int, int], ...]:
+    """Pairs of different rows; the first is called `first`."""
+    numbered = combinations(enumerate(rows, start=first), 2)
+    return tuple((i, j) for (i, a), (j, b) in numbered if 0 < (a ^ b).bit_count() < apart)
 
 
 def _combine(rows: Matrix, groups: Sequence[Sequence[ClientId]]) -> tuple[Exposure, Helper | None]:

@@ -111,7 +111,10 @@ def run_training(
         config.write(folder / CONFIG)
     server = Server(cohort, config, known, resume)
     progress = Progress([], [])
-    book = Book(sums=config.scheme != "plain" and not config.protection.kept)
+    book = Book(
+        sums=config.scheme != "plain" and not config.protection.kept,
+        apart=getattr(server.scheme, "corrupt", 0) + 2,
+    )
     if resume is not None:
         progress = progress_of(resume)
         for sets in progress.survivors:
@@ -255,11 +258,11 @@ def last_accuracy(records: Sequence[Mapping[str, Any]]) -> float | None:
 class Book:
     """The ledger of one run: what its sums reveal together, also if it ends before its time.
 
-    sums: whether the server has them.
+    sums: whether the server has them. apart: clients by which two sets should differ.
     """
 
-    def __init__(self, *, sums: bool) -> None:
-        self._ledger, self._sums = Ledger(), sums
+    def __init__(self, *, sums: bool, apart: int = 2) -> None:
+        self._ledger, self._sums, self._apart = Ledger(), sums, apart
         self._asked: list[frozenset[int]] = []  # for sums that have not come yet
 
     def watch(self, report: RoundReport) -> None:
@@ -288,7 +291,7 @@ class Book:
         finally:
             self.opened(())
             if self._ledger.sessions:
-                report = self._ledger.report()
+                report = self._ledger.report(apart=self._apart)
                 out.say("what the sums of this run reveal together to the server alone:")
                 for line in report.lines():
                     out.say(f"  {line}")

@@ -226,6 +226,16 @@ def test_the_smallest_difference_is_between_two_different_sets(sets: Sets, corru
     assert report(sets, corrupt).smallest_difference == min(sizes, default=None)
 
 
+def test_pairs_of_sets_that_are_too_near_are_named() -> None:
+    ledger = Ledger(window=3)
+    for some in ({9}, {1, 2, 3, 4}, {1, 2, 3, 4}, {1, 2, 3}):
+        ledger.record(some)
+    assert ledger.report(apart=2).near == ((2, 4), (3, 4))
+    assert ledger.report({4}, apart=2).near == ()  # equal, without the colluder
+    assert "too near: the sets of sums 2 and 4, 3 and 4 differ" in "\n".join(ledger.report().lines())
+    assert not any("too near" in line for line in ledger.report(apart=1).lines())
+
+
 def test_sets_that_differ_in_colluders_alone_are_equal() -> None:
     assert report([{1, 2, 3}, {1, 2}], corrupt={3}).smallest_difference is None
 
@@ -510,7 +520,7 @@ def test_the_lines_say_what_is_isolated_and_what_is_claimed() -> None:
 
 
 def test_the_lines_give_the_norm_the_difference_and_the_helper() -> None:
-    updates, helper, weights = report([{1, 2, 3}, {1, 2}]).lines()
+    updates, _, helper, weights = report([{1, 2, 3}, {1, 2}]).lines()
     assert "the last 2 of 2 sums isolate 1 (3) of 3 clients if updates stayed alike" in updates
     assert "smallest coefficient norm 1.41 " in updates
     assert updates.endswith("smallest difference of two sets: 1")
