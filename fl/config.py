@@ -20,6 +20,7 @@ from fl.data.files import write_atomically
 from fl.plan import LocalPlan, ServerStep
 from fl.protection import Protection
 from fl.words import nearest
+from secagg.errors import counted
 
 MODELS = (
     "cnn",
@@ -284,7 +285,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         by_links = self.select == "channel" or self.cluster in ("place", "mode")
         _holds(
             not isinstance(self.sample, int) or self.sample <= self.clients,
-            f"sample = {self.sample}: there are {self.clients} clients to choose from",
+            f"sample = {self.sample}: the choice is of {counted(self.clients, 'client')}",
         )
         _holds(
             self.select == "chance" or self.sample is not None,
@@ -309,7 +310,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         )
         _holds(
             self.minimum is None or self.minimum <= self.cohort,
-            f"minimum = {self.minimum}: a round has {self.cohort} clients",
+            f"minimum = {self.minimum}: a round has {counted(self.cohort, 'client')}",
         )
         _holds(
             not (self.algorithm == "fedsgd" and self.local_steps is not None),

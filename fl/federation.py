@@ -42,7 +42,7 @@ from secagg import (
     TooFewClients,
     Weight,
 )
-from secagg.errors import ClientId
+from secagg.errors import ClientId, counted
 from transport import RoundReport
 
 UPDATE, EXAMPLES, LOSS, CORRECT = "update", "examples", "loss", "correct"
@@ -240,7 +240,7 @@ class Server:
                 if kept or (config.minimum is None and config.deadline is None):
                     raise  # those who keep the model have none to go on from
                 self.lost = error
-                abandoned = f"{error.alive} clients left in {error.round}, {error.needed} needed"
+                abandoned = f"{counted(error.alive, 'client')} left in {error.round}, {error.needed} needed"
         learned = None
         if totals and not kept:
             self.model.apply(mean_of(totals, UPDATE), config.plan)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fl.links import Link
-from secagg.errors import ClientId
+from secagg.errors import ClientId, counted
 
 DOMAIN = 0x5E1EC7  # keeps these draws apart from others of the same seed
 
@@ -132,7 +132,9 @@ def clusters(
     if by not in CLUSTERS:
         raise ValueError(f"no clusters by {by!r}: take one of {', '.join(CLUSTERS)}")
     if len(set(ids)) < smallest:
-        raise ValueError(f"{len(set(ids))} clients make no cluster of {smallest}: wait for more of them")
+        raise ValueError(
+            f"{counted(len(set(ids)), 'client')} cannot make a cluster of {smallest}: wait for more of them"
+        )
     groups: defaultdict[Any, list[ClientId]] = defaultdict(list)
     for u, value in _known(by, CLUSTERS[by], ids, declared).items():
         groups[value].append(u)

@@ -8,6 +8,11 @@ from typing import Any
 ClientId = int
 
 
+def counted(count: int, noun: str, nouns: str = "") -> str:
+    """For a text: "1 client", "2 clients"; nouns: the plural that is no more than an s."""
+    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
+
+
 class SecAggError(Exception):
     """Base of everything this package raises on purpose."""
 
@@ -50,7 +55,8 @@ class TooFewClients(SecAggError):  # noqa: N818 - the name the interface promise
         who = "" if of is None else f" that hold shares of client {of}"
         fault = "" if not holders else f" (client {of} is at fault, or these, who could use none: {holders})"
         super().__init__(
-            f"{alive} clients left in round {round}{who}{fault}, {needed} needed: no sum, nothing revealed"
+            f"{counted(alive, 'client')} left in round {round}{who}{fault}, {needed} needed: "
+            "no sum, nothing revealed"
         )
 
     def __reduce__(self) -> tuple[type[TooFewClients], tuple[Any, ...]]:

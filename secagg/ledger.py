@@ -23,7 +23,7 @@ import numpy as np
 from flint import fmpz, fmpz_mat, nmod_mat
 from numpy.typing import NDArray
 
-from secagg.errors import ClientId, LocalProtocolError
+from secagg.errors import ClientId, LocalProtocolError, counted
 
 WINDOW: Final = 50
 """How many sums are combined for the updates: over more rounds than these, updates are hardly alike."""
@@ -80,7 +80,7 @@ class LedgerReport:
         """For people: updates, one further colluder if there is one that matters, weights."""
         if not self.sessions:
             return ["no session is recorded: there is nothing to combine"]
-        recent = f"the last {min(self.window, self.sessions)} of {self.sessions} sums"
+        recent = f"the last {min(self.window, self.sessions)} of {counted(self.sessions, 'sum')}"
         if self.alike.clients:
             updates = (
                 f"updates: combinations of {recent} isolate {_some(self.alike.clients)} of {self.seen} "
@@ -90,7 +90,8 @@ class LedgerReport:
             )
         else:
             updates = (
-                f"updates: no combination of {recent} isolates one of {self.seen} clients, even if updates "
+                f"updates: no combination of {recent} isolates one of {counted(self.seen, 'client')}, "
+                "even if updates "
                 "stayed alike"
             )
         if self.smallest_difference is not None:
@@ -112,8 +113,9 @@ class LedgerReport:
             else []
         )
         weights = (
-            f"weights: constant, so all {self.sessions} sums together determine those of "
-            f"{_some(self.weights)} of {self.seen} clients; that a weight is hidden is claimed within one "
+            f"weights: constant: from {counted(self.sessions, 'sum')} in all follow those of "
+            f"{_some(self.weights)} of {counted(self.seen, 'client')}; that a weight is hidden is "
+            "claimed within one "
             "session only"
         )
         return [updates, *near, *helper, weights]

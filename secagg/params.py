@@ -8,7 +8,7 @@ import msgspec
 
 from secagg.crypto import Tag, digest
 from secagg.encoding import MAX_LENGTH, Bounded, Spec, Vectors, Weight, packed_bytes, set_exactly
-from secagg.errors import ClientId, LocalProtocolError
+from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.wire import MAX_ID
 
 MAX_CLIENTS = 10**6
@@ -37,7 +37,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         check_clients(self.clients)
         self._check(
             self.clients >= 3 or self.small_cohort,
-            f"with {self.clients} clients the sum tells each input, or each client the other's; use 3 or "
+            f"with {counted(self.clients, 'client')} the sum tells each input, or each client the "
+            "other's; use 3 or "
             "more, or say small_cohort=True (--small-cohort) for an experiment",
         )
         self._check(1 <= len(self.vectors) <= MAX_VECTORS, f"a session has 1..{MAX_VECTORS} vectors")
@@ -93,10 +94,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
             if isinstance(spec, Bounded):
                 clip = f", L2 clip {spec.clip:g}" if spec.clip else ""
                 lines.append(
-                    f"{label}: {spec.length} numbers in ±{spec.bound:g}{clip}, {spec.bits} bits each{ring}"
+                    f"{label}: {counted(spec.length, 'number')} in ±{spec.bound:g}{clip}, {spec.bits} "
+                    f"bits each{ring}"
                 )
             else:
-                lines.append(f"{label}: {spec.length} integers up to {spec.maximum}, exact{ring}")
+                lines.append(f"{label}: {counted(spec.length, 'integer')} up to {spec.maximum}, exact{ring}")
         return lines
 
 
@@ -115,7 +117,9 @@ def check_cohort(cohort: Collection[ClientId], clients: int) -> None:
             raise LocalProtocolError(f"client {u} stands twice in the cohort")
         seen.add(u)
     if len(seen) != clients:
-        raise LocalProtocolError(f"a cohort of {len(seen)} clients for parameters made for {clients}")
+        raise LocalProtocolError(
+            f"a cohort of {counted(len(seen), 'client')} for parameters made for {clients}"
+        )
 
 
 def named(vectors: Vectors | Spec) -> dict[str, Spec]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from secagg.alike import Alike
 from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
 from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, weight_of
-from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients, counted
 from secagg.identity import Identity, Roster
 from secagg.inputs import checked, clip
 from secagg.parallel import Executor
@@ -79,7 +79,8 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
     def explain(self) -> str:
         return "\n".join(
             [
-                f"plain, {self.clients} clients: NOTHING IS PROTECTED, the server reads every vector",
+                f"plain, {counted(self.clients, 'client')}: NOTHING IS PROTECTED, the server reads "
+                "every vector",
                 *self.describe_vectors(),
             ]
         )

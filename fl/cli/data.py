@@ -14,6 +14,7 @@ from fl.data.partition import Partition
 from fl.data.places import FILES, LFW_AUTHORS, LFW_FOLDERS
 from fl.data.verify import check_dataset
 from fl.words import nearest
+from secagg.errors import counted
 
 DAMAGED = 1  # the exit code
 BUNDLED_WITH = {"digits": "scikit-learn", "text": "Python"}
@@ -114,8 +115,9 @@ def picture(
     held = len(np.unique(np.concatenate(shares)))
     labels = [len(np.unique(read.train_y[own])) for own in shares]
     out.say(
-        f"wrote {path}: {min(sizes)} to {max(sizes)} examples of {min(labels)} to {max(labels)} classes a "
-        f"client; {held} of {len(read.train_y)} examples are with somebody"
+        f"wrote {path}: {min(sizes)} to {counted(max(sizes), 'example')} of {min(labels)} to "
+        f"{counted(max(labels), 'class', 'classes')} a "
+        f"client; {held} of {counted(len(read.train_y), 'example')} are with somebody"
     )
     out.record({"picture": str(path), "examples": sizes, "classes": labels, "dealt": held})
 
@@ -144,4 +146,7 @@ def _title(dataset: str, clients: int, how: Partition, seed: int) -> str:
     if how.examples_per_client is not None:
         named["examples each"] = how.examples_per_client
     details = ", ".join(f"{key} {value}" for key, value in named.items())
-    return f"{dataset}, {clients} clients, {how.kind}{f' ({details})' if details else ''}, seed {seed}"
+    return (
+        f"{dataset}, {counted(clients, 'client')}, {how.kind}{f' ({details})' if details else ''}, "
+        f"seed {seed}"
+    )

@@ -27,6 +27,7 @@ from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS, Cip
 from secagg.ckks.packing import unpack_residues
 from secagg.crypto import DIGEST_BYTES, Tag, digest
 from secagg.encoding import add_packed, word_type
+from secagg.errors import counted
 from secagg.inputs import encode_inputs
 from secagg.masking.messages import MaskedInput, ShareKeys, traffic
 from secagg.policy import read_offer
@@ -121,7 +122,7 @@ def run(out: Output, demo: Demo) -> None:
             LocalProcesses() as processes,
         ):
             scheme = demo.for_cohort(cohort.roster.identities)
-            out.say(f"starting {demo.clients} processes, one a client")
+            out.say(f"starting {counted(demo.clients, 'process', 'processes')}, one a client")
             for u, own in enumerate(clients):
                 args = (out.debug, demo, scheme.offer(), own, cohort.endpoint, serving, drops.get(u))
                 processes.start(f"client {u}", client_process, *args)
@@ -252,8 +253,9 @@ def verify(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, clients: l
     if demo.exact:
         whose = "the sum that each client keeps" if demo.protection.kept else "the server's sum"
         out.say(
-            f"{whose} equals the sum of the {len(survivors)} survivors' words exactly, in the ring, "
-            f"at all {demo.length} coordinates"
+            f"{whose} equals the sum of the words of {counted(len(survivors), 'survivor')} exactly, in "
+            "the ring, "
+            f"at {counted(demo.length, 'coordinate')}"
         )
     out.say(
         f"the mean is within {worst:.2e} of the mean of their vectors (bound {total.error_bound['']:.2e})"

@@ -10,6 +10,7 @@ from typing import Any
 
 from fl.cli.output import Output
 from fl.cli.report import duration, round_line, training_cells
+from secagg.errors import counted
 from transport import RoundReport
 
 SILENCE_SECONDS = 30.0  # after which a line says that it still goes on
@@ -82,7 +83,7 @@ def session_status(in_round: Callable[[], InRound | None]) -> Status:
 
     def at() -> str:
         now = in_round()
-        return f"{now[0]}: {now[1]} of {now[2]} clients have answered" if now else "beginning"
+        return f"{now[0]}: {now[1]} of {counted(now[2], 'client')} answered" if now else "beginning"
 
     return since(at)
 
@@ -123,9 +124,9 @@ class TrainingDisplay:
     def status(self) -> tuple[float | None, str]:
         at, rest = self._in_round(), ""
         if at is not None and at[0] in ("join", "advertise-keys", "input", "training"):
-            rest = f"{at[1]} of {at[2]} clients have trained" if at[0] != "join" else "clients join"
+            rest = f"{at[1]} of {counted(at[2], 'client')} trained" if at[0] != "join" else "clients join"
         elif at is not None:
-            rest = f"{at[0]}: {at[1]} of {at[2]} clients"
+            rest = f"{at[0]}: {at[1]} of {counted(at[2], 'client')}"
         since = duration(time.monotonic() - self._begun)
         parts = [f"round {min(self._done + 1, self._total)}/{self._total}", *self._left(), rest, since]
         return self._done / self._total, GAP.join(part for part in parts if part)

@@ -31,6 +31,7 @@ from fl.words import nearest
 from secagg import Aggregate, Bounded, LocalProtocolError, Policy
 from secagg.ckks import WARNING
 from secagg.encoding import check_vectors
+from secagg.errors import counted
 from transport import Contribution, Peer, TransportError
 
 if TYPE_CHECKING:
@@ -222,7 +223,8 @@ def read_vector(path: Path, *, flatten: bool = False) -> np.ndarray[Any, Any]:
         raise ConfigError(f"{path} is not a vector in numpy's .npy format: write one with numpy.save")
     if x.ndim != 1 and not flatten:
         raise ConfigError(
-            f"{path} holds an array of shape {x.shape}, not a vector: to send its {x.size} numbers row by "
+            f"{path} holds an array of shape {x.shape}, not a vector: to send its "
+            f"{counted(x.size, 'number')} row by "
             "row give --flatten"
         )
     if x.size == 0:
@@ -268,7 +270,8 @@ def run_sum(
             "error_bound": total.error_bound[""],
         }
         out.say(
-            f"wrote {kept.path}: the mean over {len(total.survivors)} clients, each coordinate within "
+            f"wrote {kept.path}: the mean over {counted(len(total.survivors), 'client')}, each "
+            "coordinate within "
             f"{total.error_bound['']:.2e} of the mean of {within(contribution.scheme)}"
         )
     out.record(fields)
@@ -345,8 +348,9 @@ def tell_clipping(out: Output, u: int, contribution: Contribution, note: str = "
     changed = {name: clipping for name, clipping in contribution.clipping.items() if clipping.coordinates}
     for name, clipping in changed.items():
         spec = contribution.scheme.vectors[name]
+        were = "was" if clipping.coordinates == 1 else "were"
         out.warn(
-            f"client {u}: {clipping.coordinates} coordinates of {name or 'the vector'} were beyond "
-            f"±{getattr(spec, 'bound', 0):g} and were clipped{note}"
+            f"client {u}: {counted(clipping.coordinates, 'coordinate')} of {name or 'the vector'} {were} "
+            f"beyond ±{getattr(spec, 'bound', 0):g} and {were} clipped{note}"
         )
     return bool(changed)

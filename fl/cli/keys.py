@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fl.cli.output import Output
+from secagg.errors import counted
 from transport.errors import FileError, TransportError
 from transport.keys import (
     Kind,
@@ -59,7 +60,7 @@ def roster(out: Output, clients: Sequence[Path], *, key: Path, version: int, to:
     write_file(to, data, mode=0o644, replace=force)
     signed = read(to, signer.public)
     out.record(_roster_fields(to, signed))
-    out.say(f"wrote {to}: version {version}, {len(signed)} clients")
+    out.say(f"wrote {to}: version {version}, {counted(len(signed), 'client')}")
     out.say(f"signed by {signer.fingerprint}")
     out.say(
         f"next: give {to} and {pub} to every client and to the server; each compares the signer's "
@@ -105,7 +106,10 @@ def cohort(out: Output, clients: int, folder: Path, *, force: bool) -> None:
     out.record(
         {"folder": folder, "server": _key_fields(made["server"].public), **_roster_fields(path, signed)}
     )
-    out.say(f"wrote the keys of server, roster and {clients} clients, and the signed roster, to {folder}")
+    out.say(
+        f"wrote the keys of server, roster and {counted(clients, 'client')}, and the signed roster, to "
+        f"{folder}"
+    )
     out.say(
         "for demonstrations only: in a deployment the server and each client make their own key on their own"
     )

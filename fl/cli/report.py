@@ -10,6 +10,7 @@ from fl.cli.output import Output
 from fl.protection import Protection
 from secagg import Scheme
 from secagg.ckks import WARNING
+from secagg.errors import counted
 from transport import RoundReport
 
 _MASKING = "Correct for honest clients only: masking gives no integrity."
@@ -109,9 +110,9 @@ def training_cells(record: Mapping[str, Any], total: int) -> list[str]:
         cells.append(f"accuracy {record['accuracy']:.4f}")
     if record["validation"] is not None:
         cells.append(f"validation {record['validation']:.4f}")
-    cells.append(f"{alive} clients" if alive == chosen else f"{alive} of {chosen} clients")
+    cells.append(counted(alive, "client") if alive == chosen else f"{alive} of {counted(chosen, 'client')}")
     if record["sums_asked"] > 1:
-        cells.append(f"{record['sums']} of {record['sums_asked']} sums")
+        cells.append(f"{record['sums']} of {counted(record['sums_asked'], 'sum')}")
     if record["loss"] is not None:
         cells.append(f"loss {record['loss']:.3f}")
     return [*cells, f"{size(record['bytes_up'])} up", duration(record["seconds"])]

@@ -24,6 +24,7 @@ from fl.config import ConfigError, RunConfig
 from fl.layout import Serving
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from secagg import TooFewClients
+from secagg.errors import counted
 from secagg.ledger import Ledger
 from transport import RoundReport
 
@@ -160,7 +161,8 @@ def tell_clipping(out: Output, config: RunConfig, cohort: Clients) -> bool:
     beyond = {u: count for u, count in getattr(cohort, "clipped", {}).items() if count}
     if beyond:
         out.warn(
-            f"up to {max(beyond.values())} coordinates of the uploads of {len(beyond)} clients were beyond "
+            f"up to {counted(max(beyond.values()), 'coordinate')} of the uploads of "
+            f"{counted(len(beyond), 'client')} were beyond "
             f"±{config.bound:g} and were clipped: raise --bound (said once)"
         )
     return bool(beyond)
@@ -190,7 +192,7 @@ def finish(
 ) -> None:
     """Leave the model and the curve. Raises: TooFewClients if not one round had a sum."""
     if abandoned := sum(bool(record["abandoned"]) for record in records):
-        out.say(f"{abandoned} of {len(records)} rounds were abandoned: the model stayed as it was")
+        out.say(f"abandoned {abandoned} of {counted(len(records), 'round')}: the model stayed as it was")
         if abandoned == len(records):
             lost = server.lost or TooFewClients(0, config.minimum or 1, OPENED_FROM[0])
             raise TooFewClients(lost.alive, lost.needed, lost.round, lost.of)
@@ -200,7 +202,8 @@ def finish(
         )
         reached = f"{config.until_accuracy} was {'' if accurate(config, records) else 'not '}reached"
         out.say(
-            f"an accuracy of {reached} on validation data in {len(records)} rounds; the best is {best:.4f}"
+            f"an accuracy of {reached} on validation data in {counted(len(records), 'round')}; the "
+            f"best is {best:.4f}"
         )
     if parameters is None:
         return
@@ -209,7 +212,7 @@ def finish(
         draw_accuracy(
             folder / PLOT,
             {config.scheme: [record["accuracy"] for record in records]},
-            f"{config.dataset}, {config.model}, {config.clients} clients",
+            f"{config.dataset}, {config.model}, {counted(config.clients, 'client')}",
         )
 
 

@@ -26,6 +26,7 @@ from fl.words import nearest
 from secagg import Bounded, Counts, Scheme, Weight
 from secagg.alike import OWN_INPUT, Likeness
 from secagg.encoding import Spec
+from secagg.errors import counted
 from transport import Cohort, RoundReport
 
 
@@ -162,7 +163,7 @@ def training_job(
         else:
             prepare_folder(folder, force=force)
         out.say(f"{config.scheme}: {threat_model(protection)}")
-        out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")
+        out.say(f"listening on {cohort.endpoint} for {counted(len(cohort.roster), 'client')}")
         out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
         run_training(out, cohort, config, folder, deadlines, serving(config), resume=checkpoint)
         accuracy = last_accuracy(read_metrics(folder))
@@ -216,7 +217,7 @@ def run_sum(
     `Cohort.aggregate`.
     """
     out.detail(scheme.explain())
-    out.say(f"listening on {cohort.endpoint} for {len(cohort.roster)} clients")
+    out.say(f"listening on {cohort.endpoint} for {counted(len(cohort.roster), 'client')}")
     out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
 
     def watch(report: RoundReport) -> None:
@@ -231,12 +232,12 @@ def run_sum(
         )
     survivors = sorted(total.survivors)
     if result is None:
-        out.say(f"the {len(survivors)} clients of the sum keep it")
+        out.say(f"kept by the {counted(len(survivors), 'client')} of the sum")
         out.record({"wrote": None, "survivors": survivors})
         return
     kept = write_result(result, npy(total.mean[""]))
     out.say(
-        f"wrote {kept.path}: the mean over {len(survivors)} clients, each coordinate within "
+        f"wrote {kept.path}: the mean over {counted(len(survivors), 'client')}, each coordinate within "
         f"{total.error_bound['']:.2e} of the mean of {within(scheme)}"
     )
     out.record({"wrote": kept.path, "survivors": survivors, "error_bound": total.error_bound[""]})

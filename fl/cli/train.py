@@ -30,6 +30,7 @@ from fl.protection import check_installed
 from fl.training.checkpoint import Checkpoint
 from fl.words import nearest
 from secagg import throwaway_identities
+from secagg.errors import counted
 from transport import TransportError
 from transport.cohort import LocalProcesses, lay_out_keys
 
@@ -110,7 +111,7 @@ def run(
         draw(folder / rounds.PARTITION, config, layout)
     warn(out, config.protection)
     against = threat_model(config.protection)
-    out.say(f"{config.scheme}, {config.clients} clients on {config.dataset}: {against}")
+    out.say(f"{config.scheme}, {counted(config.clients, 'client')} on {config.dataset}: {against}")
     parties = None if config.execution != "processes" else lay_out_parties(config, layout, folder, resume)
     if code := train(out, config, folder, layout, parties, drops, checkpoint):
         return code
@@ -166,7 +167,7 @@ def train(
     if parties is None:
         simulate(out, config, folder, layout, checkpoint)
         return 0
-    out.say(f"starting {config.clients + 1} processes: a server and {config.clients} clients")
+    out.say(f"starting {config.clients + 1} processes: a server and {counted(config.clients, 'client')}")
     return federation(out, config, folder, *parties, drops, checkpoint.round if checkpoint else 0)
 
 
@@ -174,7 +175,7 @@ def draw(path: Path, config: RunConfig, layout: Layout) -> None:
     from fl.data.picture import draw_partition
 
     shares = [layout.shares[u] for u in range(config.clients)]
-    title = f"{config.dataset}, {config.clients} clients, {config.partition}, seed {config.seed}"
+    title = f"{config.dataset}, {counted(config.clients, 'client')}, {config.partition}, seed {config.seed}"
     draw_partition(path, layout.y, shares, layout.serving.dataset.classes, title)
 
 
@@ -340,7 +341,7 @@ def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: 
     draw_accuracy(
         folder / rounds.PLOT,
         {name: [record["accuracy"] for record in records] for name, records in runs.items()},
-        f"{config.dataset}, {config.model}, {config.clients} clients, seed {config.seed}",
+        f"{config.dataset}, {config.model}, {counted(config.clients, 'client')}, seed {config.seed}",
     )
     rows = [_row(name, records) for name, records in runs.items()]
     fields: dict[str, Any] = {"folder": str(folder), "runs": rows}

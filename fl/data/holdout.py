@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fl.data.examples import DataError, Dataset, Inputs, Labels
+from secagg.errors import counted
 
 
 def hold_out(dataset: Dataset, fraction: float, rng: np.random.Generator) -> tuple[Dataset, Inputs, Labels]:
@@ -31,7 +32,8 @@ def hold_out(dataset: Dataset, fraction: float, rng: np.random.Generator) -> tup
     counts = np.minimum(counts, sizes - 1)
     if counts.sum() == 0:
         raise DataError(
-            f"{fraction} of {len(y)} training examples of {len(labels)} classes is none: "
+            f"{fraction} of {counted(len(y), 'training example')} of "
+            f"{counted(len(labels), 'class', 'classes')} is none: "
             "hold out a larger share, or take a larger data set"
         )
     held = np.zeros(len(y), dtype=bool)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fl.data.examples import DataError, Labels
 from fl.words import nearest
+from secagg.errors import counted
 
 Indices = NDArray[np.int64]  # of one client's examples, ascending
 MINIMUM = 8  # examples that dirichlet and quantity leave nobody below
@@ -58,7 +59,7 @@ class Partition:
             raise DataError(f"{clients} clients: a training set is dealt out to 1 to 1000000")
         if (self.examples_per_client or 0) > len(labels):
             raise DataError(
-                f"{self.examples_per_client} examples a client of {len(labels)} there are: "
+                f"{counted(self.examples_per_client, 'example')} a client of {len(labels)} there are: "
                 "take fewer, or a larger data set"
             )
         return PARTITIONS[self.kind](self, labels, clients, rng)
@@ -142,9 +143,15 @@ def _shards(how: Partition, labels: Labels, clients: int, rng: np.random.Generat
     k, n = how.classes_per_client, how.examples_per_client
     names = np.unique(labels)
     if k > len(names):
-        raise DataError(f"{k} classes a client of {len(names)} there are: take fewer classes a client")
+        raise DataError(
+            f"{counted(k, 'class', 'classes')} a client of {len(names)} there are: take fewer classes "
+            "a client"
+        )
     if n is not None and n < k:
-        raise DataError(f"{n} examples a client cannot be of {k} classes: take more, or fewer classes")
+        raise DataError(
+            f"{counted(n, 'example')} a client cannot be of {counted(k, 'class', 'classes')}: take "
+            "more, or fewer classes"
+        )
     given = np.zeros((clients, len(names)), dtype=bool)
     for own in given:
         order = rng.permutation(len(names))
@@ -156,8 +163,8 @@ def _shards(how: Partition, labels: Labels, clients: int, rng: np.random.Generat
     if (wanted[given] == 0).any() or (wants > sizes).any():
         worst = int(np.argmax(np.maximum(wants, given.sum(axis=0)) / sizes))
         raise DataError(
-            f"label {names[worst]} has {sizes[worst]} examples, too few for those who get it, "
-            f"{given[:, worst].sum()} of {clients} clients: "
+            f"label {names[worst]} has {counted(sizes[worst], 'example')}, too few for those who get it, "
+            f"{given[:, worst].sum()} of {counted(clients, 'client')}: "
             "take fewer clients, fewer examples a client, or more classes a client"
         )
     pools = [np.flatnonzero(labels == name) for name in names]
@@ -201,8 +208,8 @@ def _quantity(how: Partition, labels: Labels, clients: int, rng: np.random.Gener
 def _enough(labels: Labels, clients: int, minimum: int) -> None:
     if clients * minimum > len(labels):
         raise DataError(
-            f"{len(labels)} examples do not give {clients} clients {minimum} each: "
-            f"take at most {len(labels) // minimum} clients or a larger data set"
+            f"{counted(len(labels), 'example')} cannot give {counted(clients, 'client')} {minimum} each: "
+            f"take at most {counted(len(labels) // minimum, 'client')} or a larger data set"
         )
 
 

@@ -21,7 +21,7 @@ from secagg.ckks.seal import tenseal
 from secagg.ckks.server import CKKSServer
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
 from secagg.encoding import Bounded, Spec, Vectors, centred, integer, set_exactly
-from secagg.errors import ClientId, LocalProtocolError
+from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.identity import Identity, Roster
 from secagg.masking.choice import Adversary
 from secagg.parallel import Executor
@@ -217,12 +217,12 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         coordinates = sum(spec.length for spec in self.vectors.values())
         primes = ", ".join(map(str, ring.prime_bits))
         lines = [
-            f"ckks, {self.clients} clients, who {self.ending} the sum",
+            f"ckks, {counted(self.clients, 'client')}, who {self.ending} the sum",
             *self.describe_vectors(in_rings=False),
             f"ring of degree {ring.degree}, modulus {sum(ring.prime_bits)} bits (primes of {primes}), "
             f"{SECURITY_BITS} bits of security (with SEAL's special prime {ring.modulus_bits} bits), scale "
             f"2^{np.log2(plan.scale):.1f}; no public, relinearisation or galois key leaves a client",
-            f"{plan.ciphertexts} ciphertexts of {ring.ciphertext_bytes} bytes a client: "
+            f"{counted(plan.ciphertexts, 'ciphertext')} of {ring.ciphertext_bytes} bytes a client: "
             f"{plan.upload_bytes / coordinates:.2f} bytes a coordinate",
         ]
         if self.ending == "keep":

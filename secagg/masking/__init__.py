@@ -10,7 +10,7 @@ from typing import get_args
 from secagg.alike import Alike
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
 from secagg.encoding import Spec, Vectors, integer, set_exactly
-from secagg.errors import ClientId, LocalProtocolError
+from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
 from secagg.masking.choice import (
@@ -74,8 +74,10 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         for number in ("threshold", "m_min", "degree", "corrupt", "dropout", "batch"):
             set_exactly(self, number, int)
         n, A, d = self.clients, self.corrupt, self.dropout
-        self._check(0 <= A < n, f"{A} corrupt clients of {n} is impossible: from 0 to {n - 1}")
-        self._check(0 <= d < n, f"{d} dropouts of {n} clients are impossible: from 0 to {n - 1}")
+        self._check(0 <= A < n, f"{counted(A, 'corrupt client')} of {n} is impossible: from 0 to {n - 1}")
+        self._check(
+            0 <= d < n, f"{counted(d, 'dropout')} of {counted(n, 'client')} are impossible: from 0 to {n - 1}"
+        )
         least = least_quorum(n, self.adversary, A)
         self._check(
             least <= n - d,
@@ -106,7 +108,8 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         n, t, d = self.clients, self.threshold, self.dropout
         self._check(
             least <= t <= n - d,
-            f"threshold {t} is impossible: with {n} clients, {self.corrupt} of them corrupt and {d} dropping "
+            f"threshold {t} is impossible: with {counted(n, 'client')}, {self.corrupt} of them corrupt "
+            f"and {d} dropping "
             f"out, and the server {self.adversary}, it is in {least}..{n - d} (below, two groups could each "
             "unmask)",
         )

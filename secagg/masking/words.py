@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from secagg.errors import counted
 from secagg.graph import ETA, SIGMA
 
 if TYPE_CHECKING:
@@ -17,10 +18,10 @@ def in_words(scheme: Masking) -> Iterator[str]:
     active = scheme.adversary == "active"
     shape = "complete graph" if scheme.complete else f"sparse graph of {scheme.degree} neighbours each"
     if active:
-        server = f"active server, {A} corrupt clients assumed, survivors signed by a quorum"
+        server = f"active server, {counted(A, 'corrupt client')} assumed, survivors signed by a quorum"
     else:
         server = "honest-but-curious server"
-    yield f"masking, {n} clients, threshold {t}, {shape}, {server}"
+    yield f"masking, {counted(n, 'client')}, threshold {t}, {shape}, {server}"
     yield from scheme.describe_vectors()
     yield from _complete(scheme) if scheme.complete else _sparse(scheme)
     if scheme.prg != "aes-128-ctr":
@@ -29,7 +30,8 @@ def in_words(scheme: Masking) -> Iterator[str]:
         spare = max(0, n - scheme.m_min - n % scheme.batch) // scheme.batch  # the last is the largest
         yield (
             f"summed by whole batches of {scheme.batch} clients, in the order of ids: who is lost before its "
-            f"vector takes its batch out of the sum, and up to {spare} batches may go; sums of many sessions "
+            f"vector takes its batch out of the sum, and up to {counted(spare, 'batch', 'batches')} "
+            "may go; sums of many sessions "
             "with these clients and this size tell no two honest clients of a batch apart"
         )
     if active:
@@ -43,21 +45,27 @@ def _complete(scheme: Masking) -> Iterator[str]:
     n, t, m_min = scheme.clients, scheme.threshold, scheme.m_min
     early = f", {n - m_min} of them before unmasking" if m_min > t else ""
     when = "once their vectors have come" if scheme.batch else f"in any round{early}"
-    yield f"up to {n - t} clients may vanish, {when}; with fewer than {t} left there is no sum"
+    yield f"up to {counted(n - t, 'client')} may vanish, {when}; with fewer than {t} left there is no sum"
     if scheme.adversary == "active":
         yield (
             f"the server, whatever it does, learns sums of {m_min - scheme.corrupt} or more honest clients "
             "that were there"
         )
     else:
-        yield f"the server, with fewer than {t} clients on its side, learns the survivors' sum, no more"
+        yield (
+            f"the server, with fewer than {counted(t, 'client')} on its side, learns the survivors' "
+            "sum, no more"
+        )
 
 
 def _sparse(scheme: Masking) -> Iterator[str]:
     n, t, A, d, m_min = scheme.clients, scheme.threshold, scheme.corrupt, scheme.dropout, scheme.m_min
     sigma = SIGMA[scheme.adversary]
     when = "once their vectors have come" if scheme.batch else f"in any round ({n - m_min} before unmasking)"
-    yield (f"up to {d} clients may vanish, {when}; then there is a sum, in all but 2^-{ETA} of the sessions")
+    yield (
+        f"up to {counted(d, 'client')} may vanish, {when}; then there is a sum, in all but 2^-{ETA} of "
+        "the sessions"
+    )
     chance = f"but for a chance of 2^-{sigma} over the draw of neighbours, with {A} corrupt and {d} lost,"
     if scheme.adversary == "active":
         yield f"whatever the server does, a session unmasks one U3 of {m_min} or more, signed by so many"
@@ -76,4 +84,4 @@ def _sparse(scheme: Masking) -> Iterator[str]:
             "that is for losses that do not look at the graph, and for a server and clients that follow the "
             "protocol"
         )
-    yield f"sybils: if more than {A} clients are the server's or invented, none of this holds"
+    yield f"sybils: if more than {counted(A, 'client')} are the server's or invented, none of this holds"

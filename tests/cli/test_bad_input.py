@@ -101,7 +101,7 @@ def test_a_demo_that_cannot_be(here: Here, folder: Path, line: str, words: str) 
     [
         ("--clients 2", "--small-cohort"),
         ("--clients 0", "clients = 0"),
-        ("--clients 1000", "1343 examples do not give 1000 clients"),
+        ("--clients 1000", "1343 examples cannot give 1000 clients"),
         ("--rounds 0", "rounds = 0"),
         ("--max-examples 5", "give as many or more"),
         ("--dataset text", "cnn is not for text"),
@@ -119,7 +119,7 @@ def test_a_demo_that_cannot_be(here: Here, folder: Path, line: str, words: str) 
         ("--config none.yaml", "ends in .toml or .json"),
         ("--preset wei-mnst", "--preset wei-mnst: there are wei-mnist, wei-fashion-mnist"),
         ("--preset ma-mnist --config run.toml", "--preset or --config: give one of them"),
-        ("--sample 9", "sample = 9: there are 8 clients to choose from"),
+        ("--sample 9", "sample = 9: the choice is of 8 clients"),
         ("--sample 0", "sample = 0: give int >= 1"),
         ("--select quality", "select = 'quality' chooses the clients of a round: say how many with sample"),
         ("--select channel --sample 3", "to select by channel, or cluster by place or mode"),

@@ -72,7 +72,7 @@ def test_the_story_is_told_round_by_round(here: Here) -> None:
         assert ("lost" in cells) == bool(lost)
         assert not lost or f"lost: {lost} vanished" in cells
     assert "survivors: 0, 3, 4, 5, 6" in lines
-    assert "the server's sum equals the sum of the 5 survivors' words exactly, in the ring" in ran.out
+    assert "the server's sum equals the sum of the words of 5 survivors exactly, in the ring" in ran.out
     assert "active server" in ran.out
     assert "masking gives no integrity" in ran.out
     header = lines.index("client 0") + 1
@@ -122,7 +122,7 @@ def test_a_client_that_is_lost_too_many_ends_with_code_3(here: Here) -> None:
     drops = ["--drop", "0@share-keys", "--drop", "1@masked-input"]
     trust = ["--adversary", "semi-honest", "--corrupt", "0"]
     ran = here("demo", "--clients", "3", "--length", "9", *drops, *trust)
-    is_one_line(ran, 3, "1 clients left in round masked-input, 2 needed: no sum, nothing revealed")
+    is_one_line(ran, 3, "1 client left in round masked-input, 2 needed: no sum, nothing revealed")
 
 
 def client_whose_process_ends_early(*args: Any) -> None:

@@ -167,7 +167,7 @@ def test_a_round_whose_clients_come_too_late_is_abandoned_and_said(train: Train)
     assert last["abandoned"] == "2 clients left in masked-input, 3 needed"
     assert last["accuracy"] is last["error_bound"] is None
     assert "round 5/5  abandoned: 2 clients left in masked-input, 3 needed" in ran.out
-    assert "1 of 5 rounds were abandoned: the model stayed as it was" in ran.out
+    assert "abandoned 1 of 5 rounds: the model stayed as it was" in ran.out
 
 
 def test_a_goal_that_is_not_reached_is_said(train: Train) -> None:
@@ -204,7 +204,7 @@ def test_where_every_round_is_abandoned_there_is_no_model(here: Here, tmp_path: 
     ran = here("train", *line, "--out", str(tmp_path / "run"))
     is_one_line(ran, 3, "clients left in round masked-input, 3 needed: no sum, nothing revealed")
     assert "Traceback" not in ran.err + ran.out
-    assert "3 of 3 rounds were abandoned: the model stayed as it was" in ran.out
+    assert "abandoned 3 of 3 rounds: the model stayed as it was" in ran.out
     assert of_rounds(tmp_path / "run", "alive") == [0, 0, 0]
     assert not (tmp_path / "run" / "model.safetensors").exists()
 

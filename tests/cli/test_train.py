@@ -292,7 +292,7 @@ def test_a_long_silence_is_broken_by_a_line(monkeypatch: pytest.MonkeyPatch) -> 
 
     with TrainingDisplay(Output(beside=True), 5, 1, in_round).running():
         assert spoken.wait(PATIENCE)
-    assert log.getvalue().startswith("round 2/5  2 of 4 clients have trained  ")
+    assert log.getvalue().startswith("round 2/5  2 of 4 clients trained  ")
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def server_without_clients(*args: object) -> None:
     ("server", "code", "words"),
     [
         (server_that_is_killed, 1, "the server process was killed (signal 9)"),
-        (server_without_clients, 3, "1 clients left in round share-keys, 2 needed"),
+        (server_without_clients, 3, "1 client left in round share-keys, 2 needed"),
     ],
 )
 def test_the_servers_end_is_the_commands(
@@ -372,7 +372,7 @@ def test_a_server_that_starts_slowly_is_waited_for_and_that_is_said(
     monkeypatch.setattr(Output, "progress_line", progress_line)
     monkeypatch.setattr("fl.cli.display.SILENCE_SECONDS", 0.01)
     monkeypatch.setattr("fl.cli.train.server_process", server_that_waits_to_be_waited_for)
-    is_one_line(here("train", *SMALL, "--out", str(folder)), 3, "1 clients left in round share-keys")
+    is_one_line(here("train", *SMALL, "--out", str(folder)), 3, "1 client left in round share-keys")
 
 
 def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:

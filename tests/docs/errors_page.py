@@ -149,6 +149,10 @@ class Code:
         """Of an f-string."""
         if not isinstance(part, ast.FormattedValue):
             return self._texts(part)
+        match part.value:
+            case ast.Call(func=ast.Name(id="counted"), args=[count, ast.Constant(value=noun), *plural]):
+                nouns = plural[0].value if plural and isinstance(plural[0], ast.Constant) else f"{noun}s"
+                return [f"{{{_readable(count)}}} {nouns}"]
         value = self._constant(part.value)
         if value is not None:
             spec = part.format_spec.values[0].value if part.format_spec else ""

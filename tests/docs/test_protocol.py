@@ -338,8 +338,8 @@ def texts_on_page() -> set[str]:
 def test_the_pages_list_every_check_with_its_text_and_no_other() -> None:
     too_few = {text for text in texts_on_page() if "no sum, nothing revealed" in text}
     assert texts_on_page() - too_few == texts_in_code()
-    of_shares = [TooFewClients(1, 2, "unmasking", 3, unusable) for unusable in ((), (4,))]
-    for error in (TooFewClients(1, 2, "join"), *of_shares):
+    of_shares = [TooFewClients(2, 3, "unmasking", 4, unusable) for unusable in ((), (5,))]
+    for error in (TooFewClients(2, 3, "join"), *of_shares):
         said = re.sub(r"\b(\d+|join|unmasking)\b", "…", str(error))
         assert said in too_few
     assert len(too_few) == 3

@@ -210,7 +210,7 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
 @pytest.mark.parametrize(
     ("together", "remedy", "says"),
     [
-        ({"sample": 9}, {"clients": 9}, "sample = 9: there are 8 clients to choose from"),
+        ({"sample": 9}, {"clients": 9}, "sample = 9: the choice is of 8 clients"),
         ({"select": "quality"}, {"sample": 4}, "select = 'quality' chooses the clients of a round"),
         ({"select": "channel", "sample": 4}, {"links": "lte"}, "give links too"),
         ({"cluster": "place"}, {"links": "lte"}, "give links too"),

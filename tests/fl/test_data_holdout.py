@@ -59,7 +59,13 @@ def test_a_share_outside_of_0_to_1_is_refused(fraction: float) -> None:
         hold_out(numbered([0, 0, 1, 1]), fraction, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize(("labels", "fraction"), [([0] * 9, 0.01), ([0, 1, 2, 3], 0.9)])
-def test_nothing_to_hold_out_is_refused(labels: list[int], fraction: float) -> None:
-    with pytest.raises(DataError, match="classes is none: hold out a larger share"):
+@pytest.mark.parametrize(
+    ("labels", "fraction", "says"),
+    [
+        ([0] * 9, 0.01, "0.01 of 9 training examples of 1 class is none: hold out a larger share"),
+        ([0, 1, 2, 3], 0.9, "0.9 of 4 training examples of 4 classes is none: hold out a larger share"),
+    ],
+)
+def test_nothing_to_hold_out_is_refused(labels: list[int], fraction: float, says: str) -> None:
+    with pytest.raises(DataError, match=says):
         hold_out(numbered(labels), fraction, np.random.default_rng(0))

@@ -222,9 +222,9 @@ def test_a_partition_that_cannot_be(fields: dict[str, object], says: str) -> Non
     ("how", "clients", "says"),
     [
         (Partition(), 0, "0 clients: a training set is dealt out to 1 to 1000000"),
-        (Partition(), 76, "600 examples do not give 76 clients 8 each: take at most 75 clients"),
-        (Partition("quantity"), 76, "600 examples do not give 76 clients 8 each"),
-        (Partition("iid"), 601, "600 examples do not give 601 clients 1 each"),
+        (Partition(), 76, "600 examples cannot give 76 clients 8 each: take at most 75 clients"),
+        (Partition("quantity"), 76, "600 examples cannot give 76 clients 8 each"),
+        (Partition("iid"), 601, "600 examples cannot give 601 clients 1 each"),
         (Partition("iid", examples_per_client=601), 1, "601 examples a client of 600 there are: take fewer"),
         (
             Partition("quantity", examples_per_client=5),
@@ -235,7 +235,7 @@ def test_a_partition_that_cannot_be(fields: dict[str, object], says: str) -> Non
         (
             Partition("shards", examples_per_client=1),
             2,
-            "1 examples a client cannot be of 2 classes: take more",
+            "1 example a client cannot be of 2 classes: take more",
         ),
         (
             Partition("shards", examples_per_client=122),

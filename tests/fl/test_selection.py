@@ -187,8 +187,8 @@ def test_only_those_asked_for_are_clustered() -> None:
     ("by", "ids", "words"),
     [
         ("colour", {0, 1, 2}, "no clusters by 'colour': take one of label, place, mode"),
-        ("label", {0, 1}, "2 clients make no cluster of 3: wait for more"),
-        ("label", [0, 1, 1], "2 clients make no cluster of 3"),
+        ("label", {0, 1}, "2 clients cannot make a cluster of 3: wait for more"),
+        ("label", [0, 1, 1], "2 clients cannot make a cluster of 3"),
         ("label", {0, 1, 3}, r"'label' needs every client's label: have \[3\] declare one"),
         ("label", {0, 1, 2, 99}, r"have \[99\] declare one"),
         ("mode", {0, 1, 2}, r"'mode' needs every client's link: have \[0, 1, 2\] declare one"),

@@ -351,7 +351,7 @@ def test_three_releasers_that_differ_give_no_sum() -> None:
 def test_one_releaser_alone_is_not_believed() -> None:
     play = small().to("decrypt").answer()
     play.answers = {u: answer for u, answer in play.answers.items() if u in (0, 3, 4)}
-    with pytest.raises(TooFewClients, match="1 clients left in round decrypt, 2 needed"):
+    with pytest.raises(TooFewClients, match="1 client left in round decrypt, 2 needed"):
         play.finish()
 
 

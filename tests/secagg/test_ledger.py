@@ -515,7 +515,7 @@ def test_the_lines_say_what_is_isolated_and_what_is_claimed() -> None:
         "updates: no combination of the last 2 of 3 sums isolates one of 3 clients, "
         "even if updates stayed alike"
     )
-    assert "determine those of 1 (4) of 3 clients" in weights
+    assert "follow those of 1 (4) of 3 clients" in weights
     assert "hidden is claimed within one session only" in weights
 
 
@@ -525,7 +525,7 @@ def test_the_lines_give_the_norm_the_difference_and_the_helper() -> None:
     assert "smallest coefficient norm 1.41 " in updates
     assert updates.endswith("smallest difference of two sets: 1")
     assert helper.startswith("with the help of client 1: 1 (2) more")
-    assert "all 2 sums together determine those of 1 (3) of 3 clients" in weights
+    assert "from 2 sums in all follow those of 1 (3) of 3 clients" in weights
 
 
 def test_the_lines_say_none_and_name_eight_clients_at_most() -> None:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from secagg import CKKS, Bounded, Counts, LocalProtocolError, Masking, Plain, Weight
+from secagg import CKKS, Bounded, Counts, LocalProtocolError, Masking, Plain, TooFewClients, Weight
 from secagg.ckks.ring import Ring
 from secagg.encoding import MAX_LENGTH
+from secagg.errors import counted
 from secagg.graph import sparsest
 from secagg.masking.choice import default_threshold, least_quorum, neighbourhood
 from secagg.params import MAX_CLIENTS, MAX_NAME, MAX_VECTORS
@@ -47,7 +48,7 @@ def changed(**numbers: Any) -> Masking:
         (lambda: Masking.for_cohort(0, ONE), f"0 clients is not in 1..{MAX_CLIENTS}"),
         (lambda: Plain.for_cohort(0, ONE), f"0 clients is not in 1..{MAX_CLIENTS}"),
         (lambda: Masking.for_cohort(MAX_CLIENTS + 1, ONE), f"{MAX_CLIENTS + 1} clients is not in"),
-        (lambda: Masking.for_cohort(1, ONE), "1 clients the sum tells .* small_cohort=True"),
+        (lambda: Masking.for_cohort(1, ONE), "1 client the sum tells .* small_cohort=True"),
         (lambda: Plain.for_cohort(2, ONE), "2 clients the sum tells .* small_cohort=True"),
         (lambda: Masking.for_cohort(3, {}), f"a session has 1..{MAX_VECTORS} vectors"),
         (lambda: Masking.for_cohort(3, {str(i): ONE for i in range(MAX_VECTORS + 1)}), "has 1..64 vectors"),
@@ -306,7 +307,7 @@ def test_the_explanation_of_ckks_says_what_it_rests_on(make: Any) -> None:
         "counts: 3 integers up to 9, exact",
         f"ring of degree {scheme.degree}, modulus {sum(scheme.prime_bits)} bits",
         "128 bits of security",
-        f"1 ciphertexts of {scheme.plan.ring.ciphertext_bytes} bytes a client",
+        f"1 ciphertext of {scheme.plan.ring.ciphertext_bytes} bytes a client",
         "against an honest-but-curious server with no client on its side; not a right sum where a client",
     ):
         assert words in text, words
@@ -669,7 +670,9 @@ def test_the_explanation_says_that_batches_are_whole() -> None:
         assert scheme.m_min == m_min
         text = scheme.explain()
         assert f"summed by whole batches of {size} clients, in the order of ids" in text
-        assert f"takes its batch out of the sum, and up to {spare} batches may go" in text
+        assert (
+            f"takes its batch out of the sum, and up to {counted(spare, 'batch', 'batches')} may go" in text
+        )
         assert "tell no two honest clients of a batch apart" in text
 
 
@@ -712,3 +715,12 @@ def test_whether_a_cohort_may_be_small_is_yes_or_no() -> None:
 def test_a_number_that_is_none_is_refused_before_anything_follows_from_it(corrupt: object) -> None:
     with pytest.raises(LocalProtocolError, match=r"corrupt .* is not an integer"):
         Masking.for_cohort(3, Counts(length=1, maximum=1), corrupt=corrupt)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 batches"), (1, "1 batch"), (2, "2 batches")])
+def test_one_is_no_plural(count: int, text: str) -> None:
+    assert counted(count, "batch", "batches") == text
+
+
+def test_too_few_may_be_one() -> None:
+    assert str(TooFewClients(1, 3, "join")).startswith("1 client left in round join, 3 needed")

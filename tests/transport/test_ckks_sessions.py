@@ -188,7 +188,7 @@ def test_a_client_takes_part_only_if_its_policy_names_ckks_and_trusts_the_server
             refusing[u] = threads.submit(
                 federation.contribute, u, cohort.endpoint, SHORT, policy=policy if u else TRUSTING
             )
-        with pytest.raises(TooFewClients, match="1 clients left in round join"):
+        with pytest.raises(TooFewClients, match="1 client left in round join"):
             cohort.aggregate(scheme, os.urandom(16))
     for u in range(1, N):
         with pytest.raises(RemoteProtocolError, match=words):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from secagg.errors import counted
 from tests.vectors import independent as i
 from tests.vectors.makers.chance import Counter
 from tests.vectors.makers.plans import Json
@@ -38,7 +39,7 @@ def too_few(scene: Scene) -> Iterator[Json]:
         needed = numbers["threshold"] if round == "unmasking" else numbers["m_min"]
         silent = dict.fromkeys(answers[needed - 1 :])
         script = [*recorded(scene, answers[0], answers[-1], but=silent), {"close": round}]
-        words = f"{needed - 1} clients left in round {round}, {needed} needed"
+        words = f"{counted(needed - 1, 'client')} left in round {round}, {needed} needed"
         yield scene.case(f"{round}: one too few", answers[0], "server", script, words, kind=TOO_FEW)
 
 

@@ -450,7 +450,7 @@ def scripts(scene: Scene) -> Iterator[Json]:
         apart = [said[0], lying(128), lying(300), {"close": "decrypt"}]
         yield scene.case("decrypted: three release three sums", first, "server", apart, words)
         few = [said[0], said[LAST], {"close": "decrypt"}]
-        words = "1 clients left in round decrypt, 2 needed"
+        words = "1 client left in round decrypt, 2 needed"
         yield scene.case("decrypted: one of three", first, "server", few, words, (), "TooFewClients")
     shares = scene.step("share-keys", U3[0], asked=False)
     but_one = [{"message": scene.step("share-keys", u, asked=False)} for u in U3[:-1]]
