@@ -363,7 +363,8 @@ def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: 
         fields |= _difference(out, config, models, beside, runs[config.scheme][0])
     there = [f"{name}/" for name in (PARTIES, BASELINE) if (folder / name).is_dir()]
     there += [name for name in rounds.OUTPUTS if (folder / name).exists()]
-    out.say(f"wrote {folder}: {', '.join(sorted(there))}; fl.load({str(models)!r}) gives the model")
+    whose = "each client the model" if config.protection.kept else "the model"
+    out.say(f"wrote {folder}: {', '.join(sorted(there))}; {whose}: fl.load({str(models)!r})")
     out.record({"summary": fields})
 
 

@@ -223,7 +223,7 @@ def test_by_default_a_training_round_is_a_line_and_little_comes_before(here: Her
     assert max(len(lines[i]) for i in at) <= 80
     left = sorted(path.name + "/" * path.is_dir() for path in (tmp_path / "run").iterdir())
     (closing,) = [line for line in lines if line.startswith("wrote ")]
-    assert f": {', '.join(left)}; fl.load(" in closing
+    assert f": {', '.join(left)}; the model: fl.load(" in closing
 
 
 def test_the_end_compares_with_plain(run: Run) -> None:
