@@ -25,6 +25,7 @@ from fl.cli import exit_code
 from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
 from fl.cli.report import duration
+from fl.cli.train import client_process
 from fl.config import RunConfig
 from fl.data import load
 from fl.data.shard import read_shard
@@ -352,6 +353,25 @@ def test_the_servers_end_is_the_commands(
 ) -> None:
     monkeypatch.setattr("fl.cli.train.server_process", server)
     is_one_line(here("train", *SMALL, "--out", str(tmp_path / "run")), code, words)
+
+
+def client_whose_process_ends_early(*args: Any) -> None:
+    own: Path = args[2]
+    if own.name == "client2":
+        sys.exit(1)
+    client_process(*args)
+
+
+def test_a_client_whose_process_has_ended_is_not_waited_for(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no deadline: the launcher tells the server."""
+    monkeypatch.setattr("fl.cli.train.client_process", client_whose_process_ends_early)
+    flags = ["--rounds", "1", "--no-baseline", "--json", "--out", str(tmp_path / "run")]
+    ran = here("train", *SMALL, *flags)
+    assert (ran.code, ran.err) == (0, "")
+    (join,) = [record for record in ran.records if record.get("round") == "join"]
+    assert (join["alive"], join["lost"]) == ([0, 1, 3], {"2": "vanished"})
 
 
 def server_that_waits_to_be_waited_for(out: Output, config: RunConfig, folder: Path, *args: object) -> None:
