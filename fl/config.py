@@ -202,7 +202,13 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     device: Annotated[str, _of(TRAINING, "Where models are trained; cuda:N for one of several.")] = "auto"
     """auto is CUDA where there is one, else cpu."""
     seed: Annotated[
-        int, _of(TRAINING, "Of data, weights and choices; of no key and no mask.", ge=0, le=2**63 - 1)
+        int,
+        _of(
+            TRAINING,
+            "Of data and first weights; of no choice, order, key or mask.",
+            ge=0,
+            le=2**63 - 1,
+        ),
     ] = 0
 
     server: Annotated[str, _of(SERVER, "How the model follows the mean update.")] = "average"

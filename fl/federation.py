@@ -6,7 +6,6 @@ one session: with a scheme that hides, the server learns their sums and nothing 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from fl.layout import Serving
 from fl.links import compute_seconds, expected_seconds
 from fl.models import Description, build
 from fl.plan import LocalPlan, ServerStep
+from fl.secret import RUN_ID_BYTES, order_key
 from fl.selection import Declared, choose, clusters
 from fl.task import Held, read_instructions, write_instructions
 from fl.training.checkpoint import Checkpoint
@@ -42,6 +42,7 @@ from secagg import (
     TooFewClients,
     Weight,
 )
+from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId, counted
 from transport import RoundReport
 
@@ -182,17 +183,29 @@ class Clients(Protocol):
 
 
 class Server:
-    """The server's side of a run, round by round."""
+    """The server's side of a run, round by round.
+
+    secret: its own, 32 bytes, from which it draws whom it asks; None for a fresh one. run: the run's id, 16
+    bytes; None for a fresh one, or that of the run that is resumed.
+    """
 
     def __init__(
-        self, cohort: Clients, config: RunConfig, serving: Serving, resume: Checkpoint | None = None
+        self,
+        cohort: Clients,
+        config: RunConfig,
+        serving: Serving,
+        resume: Checkpoint | None = None,
+        *,
+        secret: bytes | None = None,
+        run: bytes | None = None,
     ) -> None:
         self._cohort, self._config, self._serving = cohort, config, serving
+        self._secret = secret or os.urandom(KEY_BYTES)
         dataset, on = serving.dataset, device(config.device)
         self.description = Description(config.model, dataset.shape, dataset.classes)
         self._model = build(config.model, dataset.shape, dataset.classes, config.seed)
         self.model = global_model(self._model, config.server_step)
-        self.run, self._next = os.urandom(16), 1
+        self.run, self._next = run or os.urandom(RUN_ID_BYTES), 1
         if resume is not None:
             self.model = _resumed(self._model, resume, config.server_step)
             self.run, self._next = resume.run, resume.round + 1
@@ -266,7 +279,7 @@ class Server:
         config, declared = self._config, self._serving.declared or {}
         candidates = {u: declared.get(u, Declared(1.0)) for u in self._ids}
         try:
-            chosen = choose(config.select, candidates, config.cohort, config.seed, round)
+            chosen = choose(config.select, candidates, config.cohort, self._secret, round)
             if config.cluster is None:
                 return [chosen]
             return clusters(config.cluster, chosen, candidates, self._smallest(len(chosen)))
@@ -388,6 +401,7 @@ def contribution(result: LocalResult) -> dict[str, Any]:
 class LocalTrainer:
     """What a client contributes: a function of the task. It opens nothing but the shard it was given.
 
+    secret: this client's own, 32 bytes, from which it draws the order of its examples; None for a fresh one.
     on_round: told the training round's number when its task arrives. tap: as `fl.training.local.Tap`.
     """
 
@@ -396,9 +410,11 @@ class LocalTrainer:
         u: ClientId,
         shard: Shard,
         device_name: str,
+        secret: bytes | None = None,
         on_round: Callable[[int], None] = lambda _: None,
         tap: Tap | None = None,
     ) -> None:
+        self._secret = secret or os.urandom(KEY_BYTES)
         self._u, self._shard, self._on_round, self._tap = u, shard, on_round, tap
         self._x, self._y = _on(device(device_name), shard.x, shard.y)
         self._held: Held | None = None
@@ -420,8 +436,8 @@ class LocalTrainer:
         if start is None:
             start = global_model(model, instructions.server)
         self._asked = Held(instructions.run, instructions.round, description, start), instructions.plan
-        seed = order_seed(instructions.seed, self._u, instructions.round)
-        result = train(model, self._x, self._y, instructions.plan, seed, u=self._u, tap=self._tap)
+        order = order_key(self._secret, task)
+        result = train(model, self._x, self._y, instructions.plan, order, u=self._u, tap=self._tap)
         return contribution(result)
 
     def keep(self, total: Aggregate) -> Held:
@@ -432,8 +448,3 @@ class LocalTrainer:
         self._held, plan = self._asked
         self._held.model.apply(total.mean[UPDATE], plan)
         return self._held
-
-
-def order_seed(seed: int, u: ClientId, round: int) -> int:
-    """Of the order in which client u takes its examples in a training round: 63 bits."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{u}/{round}".encode()).digest()[:8], "big") >> 1

@@ -12,12 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from fl.links import Link
+from fl.secret import choice_key, permutations
 from secagg.errors import ClientId, counted
-
-DOMAIN = 0x5E1EC7  # keeps these draws apart from others of the same seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class Declared:
 
 
 Candidates = Mapping[ClientId, Declared]
-Selection = Callable[[Candidates, int, np.random.Generator], tuple[ClientId, ...]]
+Selection = Callable[[Candidates, int, bytes], tuple[ClientId, ...]]
 Attribute = Callable[[Declared], Any]
 
 
@@ -56,24 +53,24 @@ def _known(by: str, of: Attribute, ids: Collection[ClientId], declared: Candidat
     return values
 
 
-def _by_chance(ids: Collection[ClientId], k: int, rng: np.random.Generator) -> list[ClientId]:
+def _by_chance(ids: Collection[ClientId], k: int, key: bytes) -> list[ClientId]:
     """At most k of them, without replacement, in random order."""
     if k < 1:
         raise ValueError("nobody to choose: ask for 1 client or more")
     ordered = sorted(ids)  # or the draw would depend on who came first
-    return [ordered[i] for i in rng.permutation(len(ordered))[:k]]
+    return [ordered[i] for i in next(permutations(key, len(ordered)))[:k]]
 
 
-def _chance(candidates: Candidates, k: int, rng: np.random.Generator) -> tuple[ClientId, ...]:
-    return tuple(sorted(_by_chance(candidates, k, rng)))
+def _chance(candidates: Candidates, k: int, key: bytes) -> tuple[ClientId, ...]:
+    return tuple(sorted(_by_chance(candidates, k, key)))
 
 
 def _best(by: str, of: Attribute) -> Selection:
     """The best k of 2k that chance offers."""
 
-    def select(candidates: Candidates, k: int, rng: np.random.Generator) -> tuple[ClientId, ...]:
+    def select(candidates: Candidates, k: int, key: bytes) -> tuple[ClientId, ...]:
         scores = _known(by, of, candidates, candidates)
-        offered = _by_chance(candidates, 2 * k, rng)
+        offered = _by_chance(candidates, 2 * k, key)
         # They come in random order and the sort is stable: chance breaks ties.
         return tuple(sorted(sorted(offered, key=scores.__getitem__, reverse=True)[:k]))
 
@@ -85,7 +82,7 @@ SELECTIONS: Mapping[str, Selection] = {
     "quality": _best("quality", lambda declared: declared.quality),
     "channel": _best("channel", lambda declared: declared.link and declared.link.up),
 }
-"""Name -> function(candidates, k >= 1, rng) -> ids, ascending: k of them, or all where there are no more.
+"""Name -> function(candidates, k >= 1, key) -> ids, ascending: k of them, or all where there are no more.
 
 chance: uniform. quality, channel (upload rate): the best k of 2k drawn uniformly, as power-of-choice does
 with losses (Cho, Wang and Joshi 2020), so that the good do not take every round. The bad do take none:
@@ -94,17 +91,18 @@ Raises: ValueError for k < 1, and where a candidate has not declared what it tak
 """
 
 
-def choose(by: str, candidates: Candidates, k: int, seed: int, round: int) -> tuple[ClientId, ...]:
+def choose(by: str, candidates: Candidates, k: int, secret: bytes, round: int) -> tuple[ClientId, ...]:
     """k of the candidates, ascending, by one of `SELECTIONS`; all of them where there are no more than k.
 
-    The same for the same arguments, so that a resumed run chooses alike. seed, round: >= 0.
-    Security: the server chooses, and can choose whom it likes, whatever `by` and `seed` are: a client is
+    The same for the same arguments, so that a resumed run chooses alike. secret: the server's own, 32 bytes:
+    nobody else can tell who was, or will be, in a round. round: >= 0.
+    Security: the server chooses, and can choose whom it likes, whatever `by` and `secret` are: a client is
     protected by its roster and its policy's smallest cohort, not by this draw.
     Raises: ValueError for an unknown `by`, and as `SELECTIONS`.
     """
     if by not in SELECTIONS:
         raise ValueError(f"no selection by {by!r}: take one of {', '.join(SELECTIONS)}")
-    return SELECTIONS[by](candidates, k, np.random.default_rng([DOMAIN, seed, round]))
+    return SELECTIONS[by](candidates, k, choice_key(secret, round))
 
 
 CLUSTERS: Mapping[str, Attribute] = {

@@ -4,6 +4,7 @@ same sessions as over a network, with keys, masks and ciphertexts, but without s
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -20,14 +21,15 @@ from fl.federation import (
     contribution,
     global_model,
     mean_of,
-    order_seed,
 )
 from fl.layout import Layout
+from fl.secret import order_key, rounding_seed
 from fl.task import Held, Instructions, read_instructions
 from fl.training.clients import LocalClients, Way
 from fl.training.local import Tap, device, evaluate
 from fl.weights import from_vector
 from secagg import Aggregate, Clipping, Identity, Roster, Scheme, ServerSession, run, throwaway_identities
+from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
 from secagg.record import Around
 from secagg.wire import Raw
@@ -54,7 +56,8 @@ class _Roster:
 class SimulatedCohort:
     """All clients of a run, where `fl.federation.Server` has them over a network.
 
-    tap: as `fl.training.local.Tap`. rounding_seeds: of each client, so that a resumed run rounds alike.
+    tap: as `fl.training.local.Tap`. secrets: of each client, 32 bytes, from which it draws the order of its
+    examples and how it rounds, so that a resumed run does alike; None for fresh ones.
     """
 
     def __init__(
@@ -63,9 +66,10 @@ class SimulatedCohort:
         layout: Layout,
         *,
         tap: Tap | None = None,
-        rounding_seeds: Mapping[ClientId, bytes] | None = None,
+        secrets: Mapping[ClientId, bytes] | None = None,
     ) -> None:
-        self._config, self._serving, self._tap, self._seeds = config, layout.serving, tap, rounding_seeds
+        self._config, self._serving, self._tap = config, layout.serving, tap
+        self._secrets = secrets or {u: os.urandom(KEY_BYTES) for u in range(config.clients)}
         self.clients = LocalClients(
             layout.x, layout.y, layout.shares, device(config.device), WAYS[config.execution]
         )
@@ -93,14 +97,14 @@ class SimulatedCohort:
         cohort = sorted(self.roster.clients if clients is None else clients)
         instructions, model = read_instructions(task, self.held)
         there = [u for u in cohort if u not in self._without]
-        seeds = {u: order_seed(instructions.seed, u, instructions.round) for u in there}
-        results = self.clients.train(model, instructions.plan, seeds, tap=self._tap)
+        orders = {u: order_key(self._secrets[u], task) for u in there}
+        results = self.clients.train(model, instructions.plan, orders, tap=self._tap)
         total = run(
             scheme,
             {u: contribution(results[u]) if u in results else {} for u in cohort},
             task=task,
             drop={scheme.rounds[0]: self._without & set(cohort)} | self._late(scheme, task, there),
-            rounding_seeds=self._seeds and {u: self._seeds[u] for u in cohort},
+            rounding_seeds={u: rounding_seed(self._secrets[u]) for u in cohort},
             identities={u: self.roster.clients[u] for u in cohort},
             instrument=lambda session: Watched(session, watch or (lambda report: None)),
             told=self._tell,

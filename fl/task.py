@@ -25,8 +25,8 @@ class Instructions(msgspec.Struct, frozen=True, array_like=True, tag="train", fo
 
     run: fresh for each run, so that round 3 of this one is not round 3 of another: a client contributes to
     each once. parameters: (d,) little-endian float32; empty: those that the clients keep, which the server
-    does not have, after the round before in the same run. seed: of the order of examples, with id and round.
-    server: how clients that keep the model step along the mean.
+    does not have, after the round before in the same run. server: how clients that keep the model step along
+    the mean. The order of examples is not in it: that is each client's own.
     """
 
     run: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -35,7 +35,6 @@ class Instructions(msgspec.Struct, frozen=True, array_like=True, tag="train", fo
     parameters: bytes
     plan: LocalPlan
     server: ServerStep
-    seed: int
 
 
 _instructions = msgspec.msgpack.Decoder(Instructions)  # made once: see secagg.wire.decodes
@@ -56,9 +55,7 @@ def write_instructions(
 ) -> bytes:
     """The task of one training round, with the model to start from; (0,) parameters for the clients' own."""
     sent = parameters.astype("<f4").tobytes()
-    return msgspec.msgpack.encode(
-        Instructions(run, round, model, sent, config.plan, config.server_step, config.seed)
-    )
+    return msgspec.msgpack.encode(Instructions(run, round, model, sent, config.plan, config.server_step))
 
 
 def read_instructions(task: bytes, held: Held | None = None) -> tuple[Instructions, torch.nn.Module]:

@@ -48,6 +48,7 @@ class Tag(Enum):
     SELF_MASK = b"self-mask"  # KDF: PRG key from b_u
     PAIR_MASK = b"pair-mask"  # KDF: PRG key from s_uv
     ROUNDING = b"rounding"  # KDF: PRG key of the stochastic rounding
+    TRAINING = b"training"  # KDF: what fl draws from a secret of its own; its first part says what for
     ROSTER = b"roster"  # digest of a roster made in this process
     MEMBERS = b"members"  # digest of U1, U2 or U3
     COMMIT_MASK = b"commit-mask"  # commitment of b_u

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.harness import ROOT, Row, Step
-from fl.federation import order_seed
 from fl.models import build
 from fl.plan import LocalPlan
+from fl.secret import RunSecrets, order_key
 from fl.training.batched import as_shares
 from fl.training.clients import LocalClients, Way
 from fl.training.local import batches, device
@@ -119,14 +119,19 @@ def ours(work: Workload, way: Way, precision: str, seed: int) -> Taken:
     seconds, first = list[float](), to_vector(model)
     for round in range(1, work.rounds + 2):
         begun = time.perf_counter()
-        seeds = {u: order_seed(seed, u, round) for u in shares}
-        results = clients.train(model, work.plan(precision), seeds, counting=False)
+        orders = {u: order_of(seed, u, round) for u in shares}
+        results = clients.train(model, work.plan(precision), orders, counting=False)
         mean = np.mean([result.upload for result in results.values()], axis=0)  # all have as many examples
         from_vector(model.cpu(), to_vector(model) + mean)
         seconds.append(time.perf_counter() - begun)
         if round == 1:
             first = to_vector(model)
     return Taken(seconds[1:], first)
+
+
+def order_of(seed: int, u: int, round: int) -> bytes:
+    """Of a client's examples in a round, for us and for Flower."""
+    return order_key(RunSecrets.of_seed(seed).client(u), round.to_bytes(4, "big"))
 
 
 def run(size: str, seed: int, step: Step) -> Iterator[Row]:
@@ -279,7 +284,7 @@ def trainer(work: Workload, seed: int, u: int) -> Any:
                 for parameter, received in zip(model.parameters(), parameters, strict=True):
                     parameter.copy_(torch.from_numpy(received))
             optimiser = torch.optim.SGD(model.parameters(), lr=work.lr)
-            for batch in batches(work.examples, work.plan(), order_seed(seed, u, int(config["round"]))):
+            for batch in batches(work.examples, work.plan(), order_of(seed, u, int(config["round"]))):
                 optimiser.zero_grad()
                 torch.nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
                 optimiser.step()

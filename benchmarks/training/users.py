@@ -16,6 +16,7 @@ from fl.data import DataError
 from fl.federation import RoundRecord, Server
 from fl.layout import lay_out
 from fl.links import MODES, Link, compute_seconds, expected_seconds, place, round_seconds, speeds
+from fl.secret import RunSecrets
 from fl.simulation import SimulatedCohort
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ def run_case(setting: Setting, users: int, masked: Bytes | None, most: int, seed
 
 def records_of(config: RunConfig) -> list[RoundRecord]:
     layout = lay_out(config)
-    server = Server(SimulatedCohort(config, layout), config, layout.serving)
+    secrets = RunSecrets.of_seed(config.seed)
+    cohort = SimulatedCohort(config, layout, secrets=secrets.clients(config.clients))
+    server = Server(cohort, config, layout.serving, secret=secrets.server, run=secrets.run)
     return [trained.record for trained in server.rounds(None, lambda report: None)]
 
 

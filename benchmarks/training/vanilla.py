@@ -16,6 +16,7 @@ from fl.federation import RoundRecord, Server
 from fl.layout import Layout, lay_out
 from fl.models import Description, build
 from fl.presets import PRESETS
+from fl.secret import RunSecrets
 from fl.simulation import SimulatedCohort
 from fl.training.local import device, evaluate
 from fl.weights import from_vector
@@ -121,8 +122,10 @@ def trained(config: RunConfig, layout: Layout) -> Row:
     unseen = replace(
         dataset, test_x=dataset.test_x[:1], test_y=dataset.test_y[:1]
     )  # measured below, less often
-    cohort = SimulatedCohort(config, layout)
-    server = Server(cohort, config, replace(layout.serving, dataset=unseen))
+    secrets = RunSecrets.of_seed(config.seed)
+    cohort = SimulatedCohort(config, layout, secrets=secrets.clients(config.clients))
+    known = replace(layout.serving, dataset=unseen)
+    server = Server(cohort, config, known, secret=secrets.server, run=secrets.run)
     on = device(config.device)
     test = torch.tensor(dataset.test_x, device=on), torch.tensor(dataset.test_y, device=on)
     records, curve = list[RoundRecord](), list[list[float]]()

@@ -99,7 +99,7 @@ def _train(
 
     flags = given(ctx, RunConfig.__struct_fields__)
     description = described(config, preset, out if resume else None, flags)
-    return run(ctx.obj, description, out, force=force, baseline=baseline, resume=resume)
+    return run(ctx.obj, description, out, force=force, baseline=baseline, resume=resume, described_in=config)
 
 
 @app.command("serve")

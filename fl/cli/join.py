@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,6 +24,7 @@ from fl.cli.results import check_file, npy, try_folder, write_result
 from fl.cli.rounds import FIRST_ROUND, METRICS
 from fl.config import CHOICES, ConfigError, table_in
 from fl.protection import Protection, check_installed
+from fl.secret import CLIENT, kept, rounding_seed
 from fl.words import nearest
 from secagg import Aggregate, Bounded, LocalProtocolError, Policy
 from secagg.ckks import WARNING
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
     from fl.task import Held
 
 TEST = "test"  # folder of a test set, beside a client's own examples
-ROUNDING_SEED = "rounding.seed"
-SEED_BYTES = 32
 NPY = b"\x93NUMPY"  # what such a file begins with
 PATIENCE = 10.0  # on this machine, once the server has gone: what it said last is here by then
 
@@ -184,25 +180,6 @@ def check_words(rules: Mapping[str, Any], where: str) -> None:
             )
 
 
-def rounding_seed(folder: Path) -> bytes:
-    """This client's secret seed of rounding, made at the first call: a run that is resumed rounds alike.
-
-    Raises: ConfigError if the file is damaged or others may read it.
-    """
-    path = folder / ROUNDING_SEED
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(os.urandom(SEED_BYTES))
-    except FileExistsError:
-        pass
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise ConfigError(f"{path} is readable by others: chmod 600 {shlex.quote(str(path))}")
-    seed = path.read_bytes()
-    if len(seed) != SEED_BYTES:
-        raise ConfigError(f"{path} is damaged: delete it, and a new one is made")
-    return seed
-
-
 def read_vector(path: Path, *, flatten: bool = False) -> np.ndarray[Any, Any]:
     """The vector in an .npy file, all that can be known without the server's offer checked.
 
@@ -297,9 +274,10 @@ def run_training(
 
     torch.set_num_threads(1)
     killer = killer or Killer(None)
-    trainer = LocalTrainer(peer.id, read_shard(folder), device, killer.training)
+    secret = kept(folder / CLIENT)
+    trainer = LocalTrainer(peer.id, read_shard(folder), device, secret, killer.training)
     test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
-    seed = rounding_seed(folder)
+    seed = rounding_seed(secret)
     clipped = False
     with shown(out, since(lambda: f"client {peer.id}: {_at(killer.round)}")):
         while (

@@ -22,6 +22,7 @@ from fl.cli.report import draw_accuracy, round_fields
 from fl.cli.results import ResultError, check_folder, elsewhere
 from fl.config import ConfigError, RunConfig
 from fl.layout import Serving
+from fl.secret import RUN, SERVER
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from secagg import TooFewClients
 from secagg.errors import counted
@@ -41,7 +42,8 @@ OUTPUTS = (
     "model.safetensors",
     PARTITION,
     "checkpoint.bin",
-    "rounding.seed",
+    RUN,
+    SERVER,
 )
 OPENED_FROM = ("masked-input", "decrypt")  # the round that has to open before a server could know the sum
 
@@ -102,15 +104,18 @@ def run_training(
     deadlines: Mapping[str, float],
     known: Serving,
     resume: Checkpoint | None = None,
+    *,
+    secret: bytes | None = None,
+    run: bytes | None = None,
 ) -> None:
     """Train with the whole roster; leaves the files of OUTPUTS in `folder`: where the clients keep the model,
-    no more of them than tell nothing of it.
+    no more of them than tell nothing of it. secret, run: as `fl.federation.Server`.
     """
     from fl.federation import Server
 
     if resume is None:
         config.write(folder / CONFIG)
-    server = Server(cohort, config, known, resume)
+    server = Server(cohort, config, known, resume, secret=secret, run=run)
     progress = Progress([], [])
     book = Book(
         sums=config.scheme != "plain" and not config.protection.kept,

@@ -22,6 +22,7 @@ from fl.cli.rounds import METRICS, going_on, last_accuracy, prepare_folder, read
 from fl.config import ConfigError, RunConfig
 from fl.layout import Serving
 from fl.protection import Protection
+from fl.secret import SERVER, kept
 from fl.words import nearest
 from secagg import Bounded, Counts, Scheme, Weight
 from secagg.alike import OWN_INPUT, Likeness
@@ -162,10 +163,12 @@ def training_job(
             checkpoint = dataclasses.replace(going_on(config, folder), run=os.urandom(16))
         else:
             prepare_folder(folder, force=force)
+        secret = kept(folder / SERVER)
         out.say(f"{config.scheme}: {threat_model(protection)}")
         out.say(f"listening on {cohort.endpoint} for {counted(len(cohort.roster), 'client')}")
         out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
-        run_training(out, cohort, config, folder, deadlines, serving(config), resume=checkpoint)
+        known = serving(config)
+        run_training(out, cohort, config, folder, deadlines, known, resume=checkpoint, secret=secret)
         accuracy = last_accuracy(read_metrics(folder))
         if protection.kept:
             out.say(f"wrote {folder}: {METRICS}; the clients keep the model, and how accurate it is")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shutil
 import signal
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from fl.data.shard import write_shard
 from fl.layout import Layout, lay_out, read_serving, write_serving
 from fl.presets import PRESETS
 from fl.protection import check_installed
+from fl.secret import CLIENT, RUN, SERVER, RunSecrets, kept, put
 from fl.training.checkpoint import Checkpoint
 from fl.words import nearest
 from secagg import throwaway_identities
@@ -86,9 +86,18 @@ def _typed(name: str) -> str:
 
 
 def run(
-    out: Output, config: RunConfig, folder: Path, *, force: bool, baseline: bool, resume: bool = False
+    out: Output,
+    config: RunConfig,
+    folder: Path,
+    *,
+    force: bool,
+    baseline: bool,
+    resume: bool = False,
+    described_in: Path | None = None,
 ) -> int:
-    """Train, then train again unprotected beside it. Returns the exit code of the server."""
+    """Train, then train again unprotected beside it. Returns the exit code of the server. described_in: the
+    file that --config names; a run that left it is repeated.
+    """
     from fl.federation import scheme_for
 
     # As it will be, but for the roster, which is made below.
@@ -104,16 +113,20 @@ def run(
     checkpoint = rounds.going_on(config, folder) if resume else None
     layout = lay_out(config)
     fits(config, layout)
+    secrets = secrets_of(out, folder, resume, described_in)
     if checkpoint is None:
         rounds.prepare_folder(folder, force=force)
+        put(folder / RUN, secrets.secret)
         for earlier in (PARTIES, BASELINE):
             shutil.rmtree(folder / earlier, ignore_errors=True)
         draw(folder / rounds.PARTITION, config, layout)
     warn(out, config.protection)
     against = threat_model(config.protection)
     out.say(f"{config.scheme}, {counted(config.clients, 'client')} on {config.dataset}: {against}")
-    parties = None if config.execution != "processes" else lay_out_parties(config, layout, folder, resume)
-    if code := train(out, config, folder, layout, parties, drops, checkpoint):
+    parties = None
+    if config.execution == "processes":
+        parties = lay_out_parties(config, layout, folder, resume, secrets)
+    if code := train(out, config, folder, layout, parties, drops, checkpoint, secrets):
         return code
     models = folder
     if parties is not None and config.protection.kept:
@@ -127,10 +140,30 @@ def run(
     beside = folder / BASELINE
     rounds.prepare_folder(beside, force=force or resume)
     in_beside = {u: in_plain(drop) for u, drop in drops.items()}
-    if code := train(aside, plain, beside, layout, parties, in_beside, None):
+    if code := train(aside, plain, beside, layout, parties, in_beside, None, secrets):
         return code
     summary(out, config, folder, models, beside)
     return 0
+
+
+def secrets_of(out: Output, folder: Path, resume: bool, described_in: Path | None) -> RunSecrets:
+    """Of the run that goes on in `folder`, or that left the file `described_in`; else fresh ones.
+
+    Raises: ConfigError where a run cannot go on without them.
+    """
+    if resume:
+        if not (folder / RUN).exists():
+            raise ConfigError(
+                f"{folder / RUN} is gone, and with it how this run went on: begin it anew, with --force"
+            )
+        return RunSecrets(kept(folder / RUN))
+    if described_in is None or described_in.name != rounds.CONFIG:
+        return RunSecrets.fresh()
+    left = described_in.parent / RUN
+    if not left.exists():
+        return RunSecrets.fresh()
+    out.say(f"with the secrets of the run in {left.parent}: unchanged, it is repeated to the bit")
+    return RunSecrets(kept(left))
 
 
 def fits(config: RunConfig, layout: Layout) -> None:
@@ -162,13 +195,15 @@ def train(
     parties: Parties | None,
     drops: Mapping[int, Drop],
     checkpoint: Checkpoint | None,
+    secrets: RunSecrets,
 ) -> int:
     """One run; parties: of a run over processes. Returns the exit code."""
     if parties is None:
-        simulate(out, config, folder, layout, checkpoint)
+        simulate(out, config, folder, layout, checkpoint, secrets)
         return 0
     out.say(f"starting {config.clients + 1} processes: a server and {counted(config.clients, 'client')}")
-    return federation(out, config, folder, *parties, drops, checkpoint.round if checkpoint else 0)
+    done = checkpoint.round if checkpoint else 0
+    return federation(out, config, folder, *parties, drops, done, secrets.run)
 
 
 def draw(path: Path, config: RunConfig, layout: Layout) -> None:
@@ -179,10 +214,12 @@ def draw(path: Path, config: RunConfig, layout: Layout) -> None:
     draw_partition(path, layout.y, shares, layout.serving.dataset.classes, title)
 
 
-def lay_out_parties(config: RunConfig, layout: Layout, folder: Path, resume: bool) -> Parties:
-    """Folders with keys and, for a client, its own examples and no others; and the test set, where clients
-    keep the model and nobody else can evaluate it. Of a run that goes on they are there; its clients forget
-    what they had begun to contribute to, so that they round as they did.
+def lay_out_parties(
+    config: RunConfig, layout: Layout, folder: Path, resume: bool, secrets: RunSecrets
+) -> Parties:
+    """Folders with keys, a secret and, for a client, its own examples and no others; and the test set, where
+    clients keep the model and nobody else can evaluate it. Of a run that goes on they are there; its clients
+    forget what they had begun to contribute to, so that they train and round as they did.
     """
     parties = folder / PARTIES
     if resume:
@@ -195,15 +232,22 @@ def lay_out_parties(config: RunConfig, layout: Layout, folder: Path, resume: boo
     server, clients = lay_out_keys(parties, config.clients)
     dataset = layout.serving.dataset
     write_serving(server, layout.serving)
+    put(server / SERVER, secrets.server)
     for u, own in enumerate(clients):
         write_shard(own, *layout.examples(u), dataset.classes, dataset.name)
+        put(own / CLIENT, secrets.client(u))
         if config.protection.kept:
             write_shard(own / join.TEST, dataset.test_x, dataset.test_y, dataset.classes, dataset.name)
     return server, clients
 
 
 def simulate(
-    out: Output, config: RunConfig, folder: Path, layout: Layout, checkpoint: Checkpoint | None
+    out: Output,
+    config: RunConfig,
+    folder: Path,
+    layout: Layout,
+    checkpoint: Checkpoint | None,
+    secrets: RunSecrets,
 ) -> None:
     """All clients in this process."""
     from fl.simulation import SimulatedCohort
@@ -211,13 +255,9 @@ def simulate(
     if checkpoint is not None:  # a resumed run computes as it did, to the bit
         way = rounds.progress_of(checkpoint).way
         config = msgspec.structs.replace(config, execution=way or config.execution)
-    secret = join.rounding_seed(folder)
-    seeds = {
-        u: hashlib.sha256(b"secagg: rounding of a client in one process" + secret + u.to_bytes(4)).digest()
-        for u in range(config.clients)
-    }
-    cohort = SimulatedCohort(config, layout, rounding_seeds=seeds)
-    rounds.run_training(out, cohort, config, folder, {}, layout.serving, checkpoint)
+    cohort = SimulatedCohort(config, layout, secrets=secrets.clients(config.clients))
+    drawn = {"secret": secrets.server, "run": secrets.run}
+    rounds.run_training(out, cohort, config, folder, {}, layout.serving, checkpoint, **drawn)
     if rates := cohort.clients.rates:
         measured = ", ".join(f"{way} {rate:.0f}" for way, rate in rates.items())
         out.say(f"clients were trained {cohort.clients.way}; client-steps a second, measured: {measured}")
@@ -245,6 +285,7 @@ def federation(
     clients: list[Path],
     drops: Mapping[int, Drop],
     done: int,
+    run_id: bytes,
 ) -> int:
     """Run one training; done: rounds of it before. Returns the server's exit code.
 
@@ -254,7 +295,8 @@ def federation(
     (here, there), (ended, gone) = Pipe(duplex=False), Pipe(duplex=False)
     with here, gone, LocalProcesses(PRELOAD) as processes:
         with there, ended:
-            processes.start("server", server_process, out, config, folder, server, there, ended, done > 0)
+            ends = there, ended
+            processes.start("server", server_process, out, config, folder, server, *ends, done > 0, run_id)
         try:
             with shown(out, since(lambda: "the server process is starting")):
                 endpoint = here.recv()
@@ -304,6 +346,7 @@ def server_process(
     endpoint: Connection,
     ended: Connection,
     resume: bool,
+    run_id: bytes,
 ) -> None:
     """Body of the server's process: what `secagg serve` does. endpoint: for its address; it stays open for
     as long as the process lives.
@@ -319,7 +362,8 @@ def server_process(
         torch.set_num_threads(1)
         known = read_serving(own, load(config.dataset, config.data_dir))
         checkpoint = rounds.going_on(config, folder) if resume else None
-        rounds.run_training(out, cohort, config, folder, {}, known, checkpoint)
+        drawn = {"secret": kept(own / SERVER), "run": run_id}
+        rounds.run_training(out, cohort, config, folder, {}, known, checkpoint, **drawn)
 
 
 def client_process(
@@ -400,5 +444,8 @@ def _difference(
     out.say(
         f"after training round 1 no weight differs from the plain run by more than {after_one:.2e}{within}"
     )
-    out.say(f"at the end the largest difference of a weight is {final:.2e}: training amplifies rounding")
+    out.say(
+        f"at the end the largest difference of a weight is {final:.2e}: after round 1 the models differ, and "
+        "with them the orders of examples"
+    )
     return {"difference_after_round_1": after_one, "bound": bound, "difference_at_the_end": final}

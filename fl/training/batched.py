@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
@@ -46,13 +47,13 @@ def train_batched(
     y: torch.Tensor,
     shares: Sequence[torch.Tensor],
     plan: LocalPlan,
-    seeds: Sequence[int],
+    orders: Sequence[bytes],
     *,
     ids: Sequence[int] | None = None,
     tap: Tap | None = None,
 ) -> list[LocalResult]:
     """Train a copy of `model` for each client: share k, (n_k,) int64, says which of x: (N, ...), y: (N,) are
-    its examples, seed k gives their order. `correct` is left at 0: all received one model, which is measured
+    its examples, key k gives their order. `correct` is left at 0: all received one model, which is measured
     at once.
 
     Raises: Diverged; ConfigError as `local.train`.
@@ -63,7 +64,7 @@ def train_batched(
     results: dict[int, LocalResult] = {}
     for group in _groups(shares, plan, x.device):
         stack = _Stack(base, len(group), plan)
-        taken = [batches(len(shares[k]), plan, seeds[k]) for k in group]
+        taken = [batches(len(shares[k]), plan, orders[k]) for k in group]
         with computing(x.device, plan):
             for step, columns in enumerate(_columns(taken)):
                 if tap is not None:
@@ -89,10 +90,10 @@ def _groups(shares: Sequence[torch.Tensor], plan: LocalPlan, on: torch.device) -
         yield order[first : first + size]
 
 
-def _columns(taken: Sequence[Sequence[torch.Tensor]]) -> Iterator[list[torch.Tensor]]:
-    """Step by step the batches of those that still train."""
-    for step in range(len(taken[0])):
-        yield [of_client[step] for of_client in taken if step < len(of_client)]
+def _columns(taken: Sequence[Iterator[torch.Tensor]]) -> Iterator[list[torch.Tensor]]:
+    """Step by step the batches of those that still train: the head of the group, as it is sorted."""
+    while column := [batch for of_client in taken for batch in islice(of_client, 1)]:
+        yield column
 
 
 @dataclass

@@ -53,42 +53,42 @@ class LocalClients:
         self,
         model: nn.Module,
         plan: LocalPlan,
-        seeds: Mapping[int, int],
+        orders: Mapping[int, bytes],
         *,
         tap: Tap | None = None,
         counting: bool = True,
     ) -> dict[int, LocalResult]:
-        """A round of the clients in `seeds`, each of them the order of that client's examples. counting: as
-        for `local.train`.
+        """A round of the clients in `orders`: the keys of the orders in which they take their examples.
+        counting: as for `local.train`.
 
         Raises: Diverged, ConfigError as `local.train`.
         """
         if self.way is None:
-            self.rates = self._tried(model, plan, seeds)
+            self.rates = self._tried(model, plan, orders)
             self.way = max(self.rates, key=self.rates.__getitem__)
-        results = self._train(self.way, model, plan, seeds, tap)
+        results = self._train(self.way, model, plan, orders, tap)
         if not counting:
             return results
         correct = self._correct(model, plan, list(results))
         return {u: replace(result, correct=correct[u]) for u, result in results.items()}
 
     def _train(
-        self, way: Way, model: nn.Module, plan: LocalPlan, seeds: Mapping[int, int], tap: Tap | None
+        self, way: Way, model: nn.Module, plan: LocalPlan, orders: Mapping[int, bytes], tap: Tap | None
     ) -> dict[int, LocalResult]:
         """Without counting."""
-        ids = sorted(seeds)
+        ids = sorted(orders)
         if way == "batched":
-            shares, orders = [self._shares[u] for u in ids], [seeds[u] for u in ids]
-            results = train_batched(model, self._x, self._y, shares, plan, orders, ids=ids, tap=tap)
+            shares, keys = [self._shares[u] for u in ids], [orders[u] for u in ids]
+            results = train_batched(model, self._x, self._y, shares, plan, keys, ids=ids, tap=tap)
             return dict(zip(ids, results, strict=True))
         # A tap is one listener: it hears one client at a time.
         each = map if tap is not None else self._pool.map
-        return dict(zip(ids, each(lambda u: self._one(model, plan, u, seeds[u], tap), ids), strict=True))
+        return dict(zip(ids, each(lambda u: self._one(model, plan, u, orders[u], tap), ids), strict=True))
 
-    def _one(self, model: nn.Module, plan: LocalPlan, u: int, seed: int, tap: Tap | None) -> LocalResult:
+    def _one(self, model: nn.Module, plan: LocalPlan, u: int, order: bytes, tap: Tap | None) -> LocalResult:
         own = self._shares[u].to(self._x.device)
         x, y = self._x.index_select(0, own), self._y.index_select(0, own)
-        return train(model, x, y, plan, seed, u=u, tap=tap, counting=False)
+        return train(model, x, y, plan, order, u=u, tap=tap, counting=False)
 
     @torch.no_grad()
     def _correct(self, model: nn.Module, plan: LocalPlan, ids: Sequence[int]) -> dict[int, int]:
@@ -101,9 +101,9 @@ class LocalClients:
         parts = torch.cat(right).split([len(self._shares[u]) for u in ids])
         return {u: int(part.sum()) for u, part in zip(ids, parts, strict=True)}
 
-    def _tried(self, model: nn.Module, plan: LocalPlan, seeds: Mapping[int, int]) -> dict[Way, float]:
+    def _tried(self, model: nn.Module, plan: LocalPlan, orders: Mapping[int, bytes]) -> dict[Way, float]:
         """Client-steps a second of both ways, on a few steps of a few clients."""
-        some = {u: seeds[u] for u in sorted(seeds)[:TRIED_CLIENTS]}
+        some = {u: orders[u] for u in sorted(orders)[:TRIED_CLIENTS]}
         short = msgspec.structs.replace(plan, steps=TRIED_STEPS)
         steps = sum(short.steps_of(len(self._shares[u])) for u in some)
         rates: dict[Way, float] = {}

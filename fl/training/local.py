@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from fl.batchnorm import mixes_examples
 from fl.config import ConfigError
 from fl.plan import LocalPlan
+from fl.secret import permutations
 from fl.training.dense import flattened, is_written_out, sgd_step
 
 EVALUATION_BATCH = 256  # examples: a few times faster than 1024, whose activations leave the caches
@@ -78,16 +80,17 @@ def device(name: str) -> torch.device:
     return chosen
 
 
-def batches(examples: int, plan: LocalPlan, seed: int) -> list[torch.Tensor]:
-    """Which examples each step takes: passes over all of them in orders drawn from `seed`, cut into batches,
-    the last of a pass what is left. For fedsgd one step takes all.
+def batches(examples: int, plan: LocalPlan, order: bytes) -> Iterator[torch.Tensor]:
+    """Which examples each step takes: passes over all of them in orders drawn from the key `order`, cut into
+    batches, the last of a pass what is left. For fedsgd one step takes all.
+
+    A pass is drawn when its first step is taken: how many there are is the server's to say, and takes no
+    memory.
     """
     if plan.algorithm == "fedsgd":
-        return [torch.arange(examples)]
-    order, steps, taken = torch.Generator().manual_seed(seed), plan.steps_of(examples), list[torch.Tensor]()
-    while len(taken) < steps:
-        taken += torch.randperm(examples, generator=order).split(plan.batch_size)
-    return taken[:steps]
+        return iter([torch.arange(examples)])
+    passes = (torch.from_numpy(each).split(plan.batch_size) for each in permutations(order, examples))
+    return islice((batch for each in passes for batch in each), plan.steps_of(examples))
 
 
 def prepared(model: nn.Module, x: torch.Tensor, plan: LocalPlan) -> nn.Module:
@@ -131,7 +134,7 @@ def train(
     x: torch.Tensor,
     y: torch.Tensor,
     plan: LocalPlan,
-    seed: int,
+    order: bytes,
     *,
     u: int = 0,
     tap: Tap | None = None,
@@ -141,7 +144,7 @@ def train(
 
     counting: whether to look how many examples the received model has right, a pass of its own; else 0.
 
-    The order of examples comes from `seed` alone; the caller makes it from run, client and training round.
+    The order of examples comes from the key `order` alone (`fl.secret.order_key`).
     On the CPU, with one thread, the same arguments give the same bits in any process on a like machine.
     Raises: Diverged; ConfigError for a tap on a model whose examples have no gradients of their own.
     """
@@ -151,7 +154,7 @@ def train(
     sgd = _SGD(trained, plan)
     total, seen = torch.zeros((), device=x.device, dtype=number_type(plan)), 0
     with computing(x.device, plan):
-        for step, batch in enumerate(batches(len(y), plan, seed)):
+        for step, batch in enumerate(batches(len(y), plan, order)):
             batch = batch.to(x.device)
             if tap is not None:
                 tap.step(u, step, batch.cpu().numpy(), per_example(trained, x[batch], y[batch]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +13,7 @@ import pytest
 from commands import Ran, before, is_one_line, secagg
 
 import transport
-from fl.cli.join import ROUNDING_SEED, read_vector, rounding_seed
-from fl.config import ConfigError
+from fl.cli.join import read_vector
 from secagg import Bounded, Masking, Policy, Weight
 from transport import Contribution
 from transport.keys import generate, read_public, write_private, write_public
@@ -316,28 +314,14 @@ def test_a_key_that_others_can_read(here: Here, folder: Path, keys: Path) -> Non
     refuses(here, folder, f"serve --length 5 --bind {LOOPBACK}", 2, "server.key", *words)
 
 
-def test_a_rounding_seed_that_others_can_read(here: Here, folder: Path, keys: Path) -> None:
+def test_a_clients_secret_that_others_can_read(here: Here, folder: Path, keys: Path) -> None:
     from fl.data.shard import write_shard
 
     write_shard(folder, np.zeros((1, 1, 2, 2), np.float32), np.zeros(1, np.int64), 2, "tiny")
-    Path("rounding.seed").write_bytes(bytes(32))
-    Path("rounding.seed").chmod(0o644)
+    Path("client.secret").write_bytes(bytes(32))
+    Path("client.secret").chmod(0o644)
     line = f"join --connect {NOWHERE} --key client0.key --roster roster --data ."
-    refuses(here, folder, line, 2, "rounding.seed is readable by others: chmod 600 rounding.seed")
-    Path("rounding.seed").chmod(0o600)
-    Path("rounding.seed").write_bytes(bytes(31))
-    refuses(here, folder, line, 2, "rounding.seed is damaged: delete it")
-
-
-def test_a_command_that_is_named_is_one_for_a_shell(folder: Path) -> None:
-    own = folder / "a client's"
-    own.mkdir()
-    seed = own / ROUNDING_SEED
-    seed.touch(0o644)
-    with pytest.raises(ConfigError, match="is readable by others: chmod 600 ") as caught:
-        rounding_seed(own)
-    command = str(caught.value).partition("others: ")[2]
-    assert shlex.split(command) == ["chmod", "600", str(seed)]
+    refuses(here, folder, line, 2, "client.secret is readable by others: chmod 600 client.secret")
 
 
 @pytest.mark.parametrize("cut", ["signature", "client 0"])

@@ -17,6 +17,7 @@ import pytest
 from commands import Command, Ran, before, is_one_line, once, secagg
 
 from fl.config import RunConfig
+from fl.secret import put
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 Here = Callable[..., Ran]
@@ -89,9 +90,13 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path, here: Here, 
     assert "going on after round 2" in ran.out
     assert "round 3/4" in ran.out
     assert "round 2/4" not in ran.out
-    assert here("train", *flags, "--out", str(tmp_path / "whole")).code == 0
+    again = ["--config", str(folder / "config.json"), "--no-baseline", "--out", str(tmp_path / "whole")]
+    ran = here("train", *again)
+    assert f"with the secrets of the run in {folder}: unchanged, it is repeated to the bit" in ran.out
     assert model(folder) == model(tmp_path / "whole")
     assert learned(folder) == learned(tmp_path / "whole")
+    assert here("train", *flags, "--out", str(tmp_path / "whole"), "--force").code == 0  # secrets anew
+    assert learned(folder) != learned(tmp_path / "whole")
     assert rounds(folder) == [1, 2, 3, 4]
 
 
@@ -204,7 +209,7 @@ def test_in_one_process_sampled_clients_learn_as_much(
     line = ["--config", str(folder / "config.json"), "--execution", execution, "--no-baseline"]
     assert here("train", *line, "--out", str(tmp_path / "one")).code == 0
     for one, many in zip(learned(tmp_path / "one"), learned(folder), strict=True):
-        assert one["accuracy"] == pytest.approx(many["accuracy"], abs=0.02)
+        assert one["accuracy"] == pytest.approx(many["accuracy"], abs=0.06)  # orders differ from round 2 on
 
 
 def test_clusters_of_processes_have_a_sum_each(tmp_path: Path) -> None:
@@ -229,6 +234,7 @@ def ended(tmp_path: Path) -> Path:
     RunConfig(clients=4, model="logistic", rounds=2, execution="sequential").write(folder / "config.json")
     memory, rest = {"m": np.zeros(0), "v": np.zeros(0)}, b'{"records": [], "survivors": []}'
     write_checkpoint(folder, Checkpoint(bytes(16), 1, np.zeros(650), memory, rest))
+    put(folder / "run.secret", bytes(32))
     return folder
 
 
@@ -249,6 +255,12 @@ def test_where_there_is_no_run_there_is_nothing_to_go_on_with(here: Here, ended:
     is_one_line(here("train", "--resume", "--out", str(ended)), 2, words)
     (ended / "config.json").unlink()
     is_one_line(here("train", "--resume", "--out", str(ended)), 2, "config.json: not readable: No such file")
+
+
+def test_a_run_whose_secret_is_gone_does_not_go_on_as_another(here: Here, ended: Path) -> None:
+    (ended / "run.secret").unlink()
+    words = "run.secret is gone, and with it how this run went on: begin it anew, with --force"
+    is_one_line(here("train", "--resume", "--out", str(ended)), 2, words)
 
 
 def cut(folder: Path) -> None:

@@ -14,7 +14,6 @@ from commands import Command, Ran, is_one_line
 
 import fl
 from fl.cli import main
-from fl.cli.join import rounding_seed
 from fl.config import RunConfig
 from fl.data import load
 from fl.data.shard import write_shard
@@ -140,15 +139,7 @@ def test_a_model_is_trained_over_the_network(
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["alive"] for line in lines] == [CLIENTS] * 2
     for u in range(CLIENTS):
-        assert (tmp_path / f"{u}" / "rounding.seed").stat().st_mode & 0o777 == 0o600
-
-
-def test_a_client_that_starts_again_rounds_alike(tmp_path: Path) -> None:
-    """Its secret seed is in its folder; another client has another."""
-    for u in range(2):
-        (tmp_path / str(u)).mkdir()
-    assert rounding_seed(tmp_path / "0") == rounding_seed(tmp_path / "0")
-    assert rounding_seed(tmp_path / "0") != rounding_seed(tmp_path / "1")
+        assert (tmp_path / f"{u}" / "client.secret").stat().st_mode & 0o777 == 0o600
 
 
 def test_ctrl_c_ends_a_server_that_waits(tmp_path: Path, keys: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -149,8 +150,10 @@ def test_in_one_process_the_first_round_is_the_same(
     run: Run, tmp_path: Path, here: Here, execution: str
 ) -> None:
     """Before anybody is lost; with it the plain run beside it."""
-    flags = [*SMALL, "--rounds", "1", "--seed", "3", "--execution", execution]
-    ran = here("train", *flags, "--out", str(tmp_path / "one"))
+    config = tmp_path / "config.json"
+    RunConfig.read(run.folder / config.name, rounds=1, drop=(), execution=execution).write(config)
+    shutil.copy(run.folder / "run.secret", tmp_path)
+    ran = here("train", "--config", str(config), "--out", str(tmp_path / "one"))
     assert (ran.code, ran.err) == (0, "")
     for scheme in (".", "plain"):
         one, many = Run(tmp_path / "one" / scheme, ran, []), Run(run.folder / scheme, ran, [])
@@ -195,6 +198,7 @@ def test_the_server_opens_no_clients_folder(run: Run) -> None:
             "parties/server/roster",
             "parties/server/roster.pub",
             "parties/server/declared.json",
+            "parties/server/server.secret",
         }
 
 

@@ -248,7 +248,7 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "keys": (("LocalProtocolError",), ("transport/keys.py", "transport/roster.py")),
     "sessions": (("LocalProtocolError",), ("secagg/", "transport/")),
     "description": (("ConfigError",), ("fl/config.py", "fl/federation.py", "fl/training/")),
-    "command": (("ConfigError", "BadParameter", "ResultError"), ("fl/cli/",)),
+    "command": (("ConfigError", "BadParameter", "ResultError"), ("fl/cli/", "fl/secret.py")),
     "offer": (("RemoteProtocolError",), ("secagg/policy.py",)),
     "server": (
         ("RemoteProtocolError",),

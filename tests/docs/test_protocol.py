@@ -237,7 +237,7 @@ def test_the_tags_of_one_machine_are_named_and_are_no_others() -> None:
     assert not set(code(named)) & tag_rows().keys()
 
 
-ELSEWHERE = {Tag.ROUNDING, Tag.ROSTER, Tag.CKKS_SECRET_KEY, Tag.CKKS_SUM, Tag.CKKS_FLOODING}
+ELSEWHERE = {Tag.ROUNDING, Tag.TRAINING, Tag.ROSTER, Tag.CKKS_SECRET_KEY, Tag.CKKS_SUM, Tag.CKKS_FLOODING}
 """Tags with a test of their own: below, and the session in test_protocol_ckks.py."""
 
 
@@ -919,11 +919,11 @@ def test_a_training_task_put_together_from_the_page_is_taken_to_the_byte() -> No
     import numpy as np
 
     from fl.config import RunConfig
-    from fl.federation import order_seed
     from fl.models import Description
+    from fl.secret import order_key, permutations
     from fl.task import read_instructions, write_instructions
 
-    config = RunConfig(local_steps=7, lr=0.5, momentum=0.25, proximal=1.5, algorithm="fedavg-weights", seed=9)
+    config = RunConfig(local_steps=7, lr=0.5, momentum=0.25, proximal=1.5, algorithm="fedavg-weights")
     parameters = np.arange(15, dtype=np.float32)
     written = write_instructions(config, b"r" * 16, 3, Description("logistic", (1, 2, 2), 3), parameters)
     page = [
@@ -931,12 +931,15 @@ def test_a_training_task_put_together_from_the_page_is_taken_to_the_byte() -> No
         b"".join(struct.pack("<f", value) for value in range(15)),
         ["fedavg-weights", 2, 7, 8, 0.5, 0.25, 1.5, "float32"],
         ["average", 1.0, 0.9, 0.99, 0.001],
-        9,
     ]
     assert written == msgpack(page)
     read_instructions(written)
-    first = hashlib.sha256(b"9/4/3").digest()[:8]
-    assert order_seed(9, 4, 3) == int.from_bytes(first, "big") // 2
+    secret, context = bytes(range(32)), digest("context", written)
+    order = hkdf_sha256(secret, context, transcript("training", ["order"]), 32)
+    assert order_key(secret, written) == order
+    for k, taken in zip(range(2), permutations(order, 9), strict=False):
+        stream = hkdf_sha256(order, b"", transcript("training", ["pass", k]), 32)
+        assert taken.tolist() == sorted(range(9), key=words("aes-128-ctr", stream, 9, 8).__getitem__)
 
 
 def test_a_greeting_and_its_refusal_keep_their_form() -> None:

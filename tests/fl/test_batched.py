@@ -29,7 +29,7 @@ from fl.weights import to_vector
 CPU = torch.device("cpu")
 WAYS = ("sequential", "batched")
 SIZES = (13, 30, 7)  # examples of each client
-SEEDS = {0: 5, 1: 6, 2: 7}
+ORDERS = {u: bytes([u]) * 32 for u in range(3)}
 LR = {"tolpegin-cifar10": 1e-3, "resnet18": 1e-3}
 PLAN = LocalPlan(steps=20, batch_size=8, lr=0.01, momentum=0.5)
 
@@ -56,8 +56,8 @@ def both(
     """A round of the clients, in each way."""
     x, y, classes = examples(name)
     model, shares = build(name, tuple(x.shape[1:]), classes, 0), shares_of(sizes)
-    seeds = {u: SEEDS[u] for u in shares}
-    sequential, together = (LocalClients(x, y, shares, CPU, way).train(model, plan, seeds) for way in WAYS)
+    orders = {u: ORDERS[u] for u in shares}
+    sequential, together = (LocalClients(x, y, shares, CPU, way).train(model, plan, orders) for way in WAYS)
     return sequential, together
 
 
@@ -199,19 +199,19 @@ def test_clients_may_share_examples_and_have_them_in_any_order() -> None:
     x, y, classes = examples("cnn")
     model = build("cnn", (1, 8, 8), classes, 0)
     shares = {3: np.array([5, 4, 9, 1]), 8: np.array([1, 9, 40, 41, 42, 5])}
-    plan, seeds = LocalPlan(batch_size=3, precision="float64"), {3: 1, 8: 2}
-    results = [LocalClients(x, y, shares, CPU, way).train(model, plan, seeds) for way in WAYS]
+    plan, orders = LocalPlan(batch_size=3, precision="float64"), {3: ORDERS[0], 8: ORDERS[1]}
+    results = [LocalClients(x, y, shares, CPU, way).train(model, plan, orders) for way in WAYS]
     agree(results[0], results[1], 1e-12)
-    alone = local.train(model, torch.tensor(x[shares[8]]), torch.tensor(y[shares[8]]), plan, 2)
+    alone = local.train(model, torch.tensor(x[shares[8]]), torch.tensor(y[shares[8]]), plan, orders[8])
     assert apart(alone, results[1][8]) <= 1e-12
 
 
-def test_a_round_is_of_those_who_have_a_seed() -> None:
+def test_a_round_is_of_those_who_have_an_order() -> None:
     x, y, classes = examples("mlp")
     model = build("mlp", (1, 8, 8), classes, 0)
     for way in WAYS:
         clients = LocalClients(x, y, shares_of(SIZES), CPU, way)
-        assert clients.train(model, PLAN, {2: 7, 0: 5}).keys() == {0, 2}
+        assert clients.train(model, PLAN, {2: ORDERS[2], 0: ORDERS[0]}).keys() == {0, 2}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -221,7 +221,7 @@ def test_the_received_model_stays_as_it_was(way: str) -> None:
     model = build("tolpegin-fmnist", (1, 8, 8), classes, 0)
     before, state = to_vector(model), torch.get_rng_state()
     plan = local_plan(precision="float64", steps=2)
-    LocalClients(x, y, shares_of(SIZES), CPU, way).train(model, plan, SEEDS)
+    LocalClients(x, y, shares_of(SIZES), CPU, way).train(model, plan, ORDERS)
     assert np.array_equal(to_vector(model), before)
     assert model.training
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
@@ -234,7 +234,7 @@ def test_a_model_that_was_evaluated_trains_as_before() -> None:
     fresh, evaluated = (build("cnn", (1, 8, 8), classes, 0) for _ in range(2))
     local.evaluate(evaluated, torch.tensor(x), torch.tensor(y))
     clients, plan = LocalClients(x, y, shares_of(SIZES), CPU, "batched"), local_plan(precision="float64")
-    agree(clients.train(fresh, plan, SEEDS), clients.train(evaluated, plan, SEEDS), 1e-12)
+    agree(clients.train(fresh, plan, ORDERS), clients.train(evaluated, plan, ORDERS), 1e-12)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -242,7 +242,7 @@ def test_training_that_diverges_is_said_in_both_ways(way: str) -> None:
     x, y, classes = examples("cnn")
     clients = LocalClients(x, y, shares_of(SIZES), CPU, way)
     with pytest.raises(Diverged, match="training diverged"):
-        clients.train(build("cnn", (1, 8, 8), classes, 0), local_plan(lr=100.0, momentum=0.99), SEEDS)
+        clients.train(build("cnn", (1, 8, 8), classes, 0), local_plan(lr=100.0, momentum=0.99), ORDERS)
 
 
 # The faster way
@@ -256,8 +256,8 @@ def test_the_first_round_measures_both_ways_and_all_take_the_faster(
     clients, model = LocalClients(x, y, shares_of(SIZES), CPU), build("mlp", (1, 8, 8), classes, 0)
     measured, taken = [], []
 
-    def tried(model: nn.Module, plan: LocalPlan, seeds: dict[int, int]) -> dict[str, float]:
-        measured.append(sorted(seeds))
+    def tried(model: nn.Module, plan: LocalPlan, orders: dict[int, bytes]) -> dict[str, float]:
+        measured.append(sorted(orders))
         return {way: 2.0 if way == faster else 1.0 for way in WAYS}
 
     train = clients._train
@@ -269,7 +269,7 @@ def test_the_first_round_measures_both_ways_and_all_take_the_faster(
     monkeypatch.setattr(clients, "_tried", tried)
     monkeypatch.setattr(clients, "_train", watched)
     for _ in range(3):
-        clients.train(model, PLAN, SEEDS)
+        clients.train(model, PLAN, ORDERS)
     assert measured == [[0, 1, 2]]
     assert taken == [faster] * 3
     assert clients.way == faster
@@ -283,15 +283,15 @@ def test_a_way_is_measured_by_the_clock(slow: str, monkeypatch: pytest.MonkeyPat
     clients = LocalClients(x, y, shares_of(SIZES), CPU)
     train, now, steps = clients._train, [0.0], []
 
-    def timed(way: str, model: nn.Module, plan: LocalPlan, seeds: dict[int, int], tap: None) -> Any:
+    def timed(way: str, model: nn.Module, plan: LocalPlan, orders: dict[int, bytes], tap: None) -> Any:
         now[0] += 50.0 if way == slow else 1.0
-        steps.append((plan.steps, len(seeds)))
-        return train(way, model, plan, seeds, tap)
+        steps.append((plan.steps, len(orders)))
+        return train(way, model, plan, orders, tap)
 
     monkeypatch.setattr("fl.training.clients.TRIED_CLIENTS", 2)
     monkeypatch.setattr(clients, "_train", timed)
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    clients.train(build("mlp", (1, 8, 8), classes, 0), local_plan(steps=30), SEEDS)
+    clients.train(build("mlp", (1, 8, 8), classes, 0), local_plan(steps=30), ORDERS)
     assert clients.way != slow
     assert clients.rates[clients.way] == pytest.approx(50 * clients.rates[slow])
     assert clients.rates[clients.way] == 2 * 4  # client-steps in that one second
@@ -303,7 +303,7 @@ def test_a_way_that_is_given_is_not_measured(way: str, monkeypatch: pytest.Monke
     x, y, classes = examples("mlp")
     clients = LocalClients(x, y, shares_of(SIZES), CPU, way)
     monkeypatch.setattr(clients, "_tried", None)
-    clients.train(build("mlp", (1, 8, 8), classes, 0), PLAN, SEEDS)
+    clients.train(build("mlp", (1, 8, 8), classes, 0), PLAN, ORDERS)
     assert (clients.way, clients.rates) == (way, {})
 
 
@@ -311,9 +311,9 @@ def test_measuring_changes_no_result() -> None:
     x, y, classes = examples("cnn")
     model, plan = build("cnn", (1, 8, 8), classes, 0), local_plan(steps=6)
     measured = LocalClients(x, y, shares_of(SIZES), CPU)
-    first = measured.train(model, plan, SEEDS)
-    again = LocalClients(x, y, shares_of(SIZES), CPU, measured.way).train(model, plan, SEEDS)
-    assert all(np.array_equal(first[u].upload, again[u].upload) for u in SEEDS)
+    first = measured.train(model, plan, ORDERS)
+    again = LocalClients(x, y, shares_of(SIZES), CPU, measured.way).train(model, plan, ORDERS)
+    assert all(np.array_equal(first[u].upload, again[u].upload) for u in ORDERS)
 
 
 # What an experiment hears
@@ -343,9 +343,9 @@ def test_a_tap_hears_the_same_in_both_ways(algorithm: str, monkeypatch: pytest.M
     model = build("mlp", (1, 8, 8), classes, 0)
     plan = LocalPlan(algorithm, epochs=2, batch_size=8, lr=0.05, momentum=0.5, precision="float64")
     shares = {u + 4: own for u, own in shares_of(SIZES).items()}
-    seeds, heard = {4: 5, 5: 6, 6: 7}, [Heard(), Heard()]
+    orders, heard = {u + 4: key for u, key in ORDERS.items()}, [Heard(), Heard()]
     results = [
-        LocalClients(x, y, shares, CPU, way).train(model, plan, seeds, tap=tap)
+        LocalClients(x, y, shares, CPU, way).train(model, plan, orders, tap=tap)
         for way, tap in zip(WAYS, heard, strict=True)
     ]
     one, other = heard
@@ -354,13 +354,13 @@ def test_a_tap_hears_the_same_in_both_ways(algorithm: str, monkeypatch: pytest.M
         (u, step) for u, own in shares.items() for step in range(plan.steps_of(len(own)))
     }
     for (u, step), (own, gradients) in one.steps.items():
-        np.testing.assert_array_equal(own, batches(len(shares[u]), plan, seeds[u])[step])
+        np.testing.assert_array_equal(own, list(batches(len(shares[u]), plan, orders[u]))[step])
         np.testing.assert_array_equal(own, other.steps[u, step][0])
         np.testing.assert_allclose(gradients, other.steps[u, step][1], rtol=1e-5, atol=1e-7)
     for tap, result in zip(heard, results, strict=True):
         assert tap.uploads.keys() == result.keys()
         assert all(np.array_equal(tap.uploads[u], result[u].upload) for u in result)
-    silent = [LocalClients(x, y, shares, CPU, way).train(model, plan, seeds) for way in WAYS]
+    silent = [LocalClients(x, y, shares, CPU, way).train(model, plan, orders) for way in WAYS]
     for way in range(2):
         agree(silent[way], results[way], 1e-12)
 
@@ -370,7 +370,7 @@ def test_a_model_whose_examples_share_statistics_cannot_be_tapped(way: str) -> N
     x, y, classes = examples("tolpegin-fmnist")
     model = build("tolpegin-fmnist", (1, 8, 8), classes, 0)
     with pytest.raises(ConfigError, match="BatchNorm has no gradient of a single example: tap another model"):
-        LocalClients(x, y, shares_of(SIZES), CPU, way).train(model, PLAN, SEEDS, tap=Heard())
+        LocalClients(x, y, shares_of(SIZES), CPU, way).train(model, PLAN, ORDERS, tap=Heard())
 
 
 def test_the_names_of_the_ways_are_those_measured() -> None:
@@ -384,5 +384,6 @@ def test_what_pads_a_batch_is_the_clients_own() -> None:
     y, shares = torch.arange(8) % 3, [torch.arange(1, 3), torch.arange(3, 8)]
     for name in ("logistic", "cnn"):
         plan = LocalPlan(steps=2, batch_size=4)
-        for result in batched.train_batched(build(name, (1, 8, 8), 3, 0), x, y, shares, plan, [1, 2]):
+        model, orders = build(name, (1, 8, 8), 3, 0), [ORDERS[0], ORDERS[1]]
+        for result in batched.train_batched(model, x, y, shares, plan, orders):
             assert np.isfinite(result.upload).all()

@@ -17,6 +17,7 @@ from fl.config import CHOICES, ConfigError, RunConfig
 from fl.data import files
 from fl.federation import Server, Trained
 from fl.layout import lay_out
+from fl.secret import RunSecrets
 from fl.simulation import SimulatedCohort
 from fl.training import checkpoint
 from fl.training.checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
@@ -187,14 +188,14 @@ RUN: dict[str, Any] = {
     "server_lr": 0.1,
     "execution": "batched",
 }
-SEEDS = {u: bytes([u]) * 32 for u in range(6)}
+SECRETS = RunSecrets.of_seed(0)
 
 
 def train(config: RunConfig, resume: Checkpoint | None = None, rounds: int | None = None) -> list[Trained]:
-    """All that is left of the run, or so many rounds of it; clients round by seeds of their own."""
+    """All that is left of the run, or so many rounds of it; all with secrets of their own."""
     layout = lay_out(config)
-    cohort = SimulatedCohort(config, layout, rounding_seeds=SEEDS)
-    server = Server(cohort, config, layout.serving, resume)
+    cohort = SimulatedCohort(config, layout, secrets=SECRETS.clients(6))
+    server = Server(cohort, config, layout.serving, resume, secret=SECRETS.server)
     left = server.rounds(None, lambda report: None)
     return [trained for trained, _ in zip(left, range(rounds or config.rounds), strict=False)]
 
@@ -211,7 +212,7 @@ def test_a_run_that_was_interrupted_after_any_round_ends_with_the_same_bits(
     few = {"rounds": 3, "sample": 3} if model != "logistic" else {}
     config = RunConfig(**RUN | {"scheme": scheme, "server": step, "model": model} | few)
     begun = train(config, rounds=1)
-    # A run has an id of its own, which decides how clients round: so both go on from one first round.
+    # A run has an id of its own, which decides how clients train: so both go on from one first round.
     whole = begun + train(config, begun[0].checkpoint)
     for interrupted in range(1, config.rounds):
         write_checkpoint(tmp_path, whole[interrupted - 1].checkpoint)
@@ -224,13 +225,14 @@ def test_a_run_that_was_interrupted_after_any_round_ends_with_the_same_bits(
     assert len({trained.survivors for trained in whole}) > 1
 
 
-def test_without_seeds_of_their_own_clients_round_otherwise() -> None:
+def test_without_their_secrets_clients_round_and_order_otherwise() -> None:
     """What the test above shows is not so by itself."""
     config = RunConfig(**RUN | {"rounds": 2})
     (first,) = train(config, rounds=1)
     (one,) = train(config, first.checkpoint)
     layout = lay_out(config)
-    server = Server(SimulatedCohort(config, layout), config, layout.serving, first.checkpoint)
+    cohort = SimulatedCohort(config, layout)
+    server = Server(cohort, config, layout.serving, first.checkpoint, secret=SECRETS.server)
     (other,) = server.rounds(None, lambda report: None)
     assert one.survivors == other.survivors
     assert not np.array_equal(one.parameters, other.parameters)

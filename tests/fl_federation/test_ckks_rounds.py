@@ -18,9 +18,10 @@ import transport
 from fl.config import RunConfig
 from fl.data import Dataset
 from fl.data.shard import Shard
-from fl.federation import LocalTrainer, Server, Trained, order_seed
+from fl.federation import LocalTrainer, Server, Trained
 from fl.layout import Serving
 from fl.models import Description, build
+from fl.secret import RunSecrets, order_key
 from fl.task import Held, Instructions, read_instructions, write_instructions
 from fl.training.local import train
 from fl.training.server import GlobalModel
@@ -30,6 +31,7 @@ from transport import RoundReport, TransportError
 from transport.cohort import lay_out_keys
 
 CLIENTS = 4
+SECRETS = RunSecrets.of_seed(0)
 SHAPE, CLASSES, LENGTH = (1, 2, 2), 3, 15
 SIZES = (5, 9, 21, 14)  # examples of each client, its weight in the mean
 CONFIG = RunConfig(
@@ -61,14 +63,14 @@ def first_model() -> NDArray[np.float64]:
     return to_vector(build("logistic", SHAPE, CLASSES, CONFIG.seed)).astype(np.float64)
 
 
-def mean_update(parameters: NDArray[np.float64], round: int, clients: list[int]) -> NDArray[np.float64]:
-    """Of what these clients make of the model in that round, by their numbers of examples."""
+def mean_update(parameters: NDArray[np.float64], task: bytes, clients: list[int]) -> NDArray[np.float64]:
+    """Of what these clients make of the model when that task is asked, by their numbers of examples."""
     updates = []
     for u in clients:
         received = build("logistic", SHAPE, CLASSES, 0)
         from_vector(received, parameters)
         x, y = torch.tensor(shard(u).x), torch.tensor(shard(u).y)
-        updates.append(train(received, x, y, CONFIG.plan, order_seed(CONFIG.seed, u, round)).upload)
+        updates.append(train(received, x, y, CONFIG.plan, order_key(SECRETS.client(u), task)).upload)
     return np.average(updates, axis=0, weights=[SIZES[u] for u in clients])
 
 
@@ -94,7 +96,7 @@ class Federation:
 
 def take_part(u: int, own: Path, endpoint: str, policy: Policy, client: Client, absent: int) -> None:
     """absent: the session in which this client's connection breaks as it uploads; then it comes back."""
-    trainer = LocalTrainer(u, shard(u), "cpu")
+    trainer = LocalTrainer(u, shard(u), "cpu", SECRETS.client(u))
 
     def vectors(task: bytes) -> dict[str, Any]:
         client.tasks.append(task)
@@ -162,7 +164,7 @@ def test_the_released_model_moves_by_the_weighted_mean_of_the_updates(released: 
     """To the bound that the round states."""
     before = first_model()
     for number, after in enumerate(released.rounds, start=1):
-        mean = mean_update(before, number, [0, 1, 2, 3])
+        mean = mean_update(before, released.clients[0].tasks[number - 1], [0, 1, 2, 3])
         assert after.parameters is not None
         assert np.abs(after.parameters - before - mean).max() <= after.record.error_bound
         assert np.abs(mean).max() > 100 * after.record.error_bound
@@ -182,7 +184,7 @@ def test_the_kept_model_moves_at_the_clients_by_the_weighted_mean(kept: Federati
     before = first_model()
     for number in range(1, CONFIG.rounds + 1):
         there = [0, 1, 2, 3] if number == 1 else [0, 1, 2]
-        mean = mean_update(before, number, there)
+        mean = mean_update(before, kept.clients[0].tasks[number - 1], there)
         (round, after), total = kept.clients[0].held[number - 1], kept.clients[0].sums[number - 1]
         assert (round, total.survivors) == (number, frozenset(there))
         assert np.abs(after - before - mean).max() <= total.error_bound["update"]

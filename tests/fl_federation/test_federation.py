@@ -17,10 +17,11 @@ import transport
 from fl.config import RunConfig
 from fl.data import Dataset
 from fl.data.shard import Shard
-from fl.federation import LocalTrainer, Server, Trained, order_seed, scheme_for
+from fl.federation import LocalTrainer, Server, Trained, scheme_for
 from fl.layout import Serving
 from fl.models import Description, build
 from fl.plan import LocalPlan, ServerStep
+from fl.secret import RunSecrets, order_key
 from fl.selection import Declared, choose
 from fl.task import Instructions, read_instructions
 from fl.training.local import LocalResult, train
@@ -41,6 +42,7 @@ from transport.cohort import lay_out_keys
 
 SHAPE, CLASSES, LENGTH = (1, 2, 2), 3, 15
 SIZES = (5, 9, 21, 8, 13, 6)  # examples of each client; most tests take the first three
+SECRETS = RunSecrets.of_seed(1)
 CONFIG = RunConfig(
     clients=3,
     rounds=2,
@@ -79,7 +81,6 @@ def task(**changed: Any) -> bytes:
         "parameters": to_vector(model()).tobytes(),
         "plan": plan(),
         "server": server(),
-        "seed": CONFIG.seed,
     }
     return msgspec.msgpack.encode(["train", *(fields | changed).values()])
 
@@ -94,12 +95,26 @@ def server(**changed: Any) -> list[Any]:
     return list((msgspec.structs.asdict(CONFIG.server_step) | changed).values())
 
 
-def trained(u: int, parameters: np.ndarray, round: int) -> LocalResult:
-    """What client u computes in that round from those parameters."""
+def trained(u: int, parameters: np.ndarray, message: bytes) -> LocalResult:
+    """What client u computes of that task from those parameters."""
     received = model()
     torch.nn.utils.vector_to_parameters(torch.tensor(parameters), received.parameters())
     x, y = torch.tensor(shard(u).x), torch.tensor(shard(u).y)
-    return train(received, x, y, CONFIG.plan, order_seed(CONFIG.seed, u, round))
+    return train(received, x, y, CONFIG.plan, order_key(SECRETS.client(u), message))
+
+
+class Asked:
+    """A tap that keeps the order in which each round took the examples."""
+
+    def __init__(self) -> None:
+        self.orders: list[list[int]] = []
+
+    def step(self, u: int, step: int, examples: np.ndarray, gradients: np.ndarray) -> None:
+        if step == 0:
+            self.orders.append([])
+        self.orders[-1] += examples.tolist()
+
+    def upload(self, u: int, upload: np.ndarray) -> None: ...
 
 
 # Rounds
@@ -116,7 +131,7 @@ def federate(
         with transport.join(
             endpoint, own / "client.key", own / "server.pub", own / "roster", policy=Policy()
         ) as peer:
-            trainer = LocalTrainer(u, shard(u), "cpu")
+            trainer = LocalTrainer(u, shard(u), "cpu", SECRETS.client(u))
             while (contribution := peer.contribute(trainer)) is not None:
                 summed.append(contribution.summed)
         return summed
@@ -125,7 +140,8 @@ def federate(
         with transport.serve("tcp://127.0.0.1:*", keys / "server.key", keys / "roster") as cohort:
             clients = [threads.submit(client, u, own, cohort.endpoint) for u, own in enumerate(folders)]
             cohort.wait_for_clients(config.clients, 60)
-            server = Server(cohort, config, Serving(dataset(), declared=declared))
+            known = Serving(dataset(), declared=declared)
+            server = Server(cohort, config, known, secret=SECRETS.server, run=SECRETS.run)
             rounds = list(server.rounds(None, lambda report: None))
         return rounds, [client.result() for client in clients]
 
@@ -143,7 +159,7 @@ def test_over_a_network_a_round_is_of_those_who_were_chosen(tmp_path: Path) -> N
     config = msgspec.structs.replace(CONFIG, clients=6, sample=4, rounds=3)
     rounds, summed = federate(tmp_path, config)
     candidates = {u: Declared(1.0) for u in range(6)}
-    chosen = [choose("chance", candidates, 4, config.seed, round) for round in (1, 2, 3)]
+    chosen = [choose("chance", candidates, 4, SECRETS.server, round) for round in (1, 2, 3)]
     assert [trained.survivors for trained in rounds] == [(frozenset(some),) for some in chosen]
     assert summed == [[True] * sum(u in some for some in chosen) for u in range(6)]
     assert len(set(chosen)) > 1
@@ -167,7 +183,9 @@ def test_the_model_moves_by_the_weighted_mean_of_the_updates(rounds: list[Traine
     """w <- w + sum n_k (w_k - w) / n, to the bound that the round states."""
     before = to_vector(model()).astype(np.float64)
     for number, after in enumerate(rounds, start=1):
-        results = [trained(u, before.astype(np.float32), number) for u in range(3)]
+        start = before.astype(np.float32)
+        message = task(run=SECRETS.run, round=number, parameters=start.tobytes())
+        results = [trained(u, start, message) for u in range(3)]
         mean = np.average([result.upload for result in results], axis=0, weights=SIZES[:3])
         assert np.abs(after.parameters - before - mean).max() <= after.record.error_bound
         assert np.abs(mean).max() > 100 * after.record.error_bound  # or it would say nothing
@@ -175,7 +193,7 @@ def test_the_model_moves_by_the_weighted_mean_of_the_updates(rounds: list[Traine
 
 
 def test_a_round_tells_the_clients_means_and_the_test_sets(rounds: list[Trained]) -> None:
-    results = [trained(u, to_vector(model()), 1) for u in range(3)]
+    results = [trained(u, to_vector(model()), task(run=SECRETS.run)) for u in range(3)]
     record = rounds[0].record
     assert record.train_loss == pytest.approx(
         np.average([result.loss for result in results], weights=SIZES[:3]), abs=1e-3
@@ -202,7 +220,7 @@ def view_of(scheme: str, rng: Any) -> ServerView:
 
     run(
         scheme_for(config, 3, LENGTH, 2**30, roster),
-        {u: LocalTrainer(u, shard(u), "cpu") for u in range(3)},
+        {u: LocalTrainer(u, shard(u), "cpu", SECRETS.client(u)) for u in range(3)},
         identities=identities,
         task=task(),
         rounding_seeds=dict.fromkeys(range(3), bytes(32)),
@@ -214,7 +232,7 @@ def view_of(scheme: str, rng: Any) -> ServerView:
 
 def own_numbers(u: int) -> dict[str, list[bytes]]:
     """Client u's weight, count and loss in every form in which they might travel."""
-    result = trained(u, to_vector(model()), 1)
+    result = trained(u, to_vector(model()), task())
     counts = {"examples": result.examples, "correct": result.correct}
     forms = {
         name: [count.to_bytes(8, "little"), msgspec.msgpack.encode(count)] for name, count in counts.items()
@@ -341,7 +359,6 @@ def test_any_model_is_a_task_or_an_error(
         {"server": server(beta2=float("nan"))},
         {"server": server(tau=float("inf"))},
         {"server": server(more=1)},
-        {"seed": "x"},
         {"parameters": bytes(4 * LENGTH - 1)},
         {"parameters": bytes(4 * LENGTH - 4)},
         {"parameters": bytes(4 * LENGTH + 4)},
@@ -377,14 +394,25 @@ def test_a_model_for_other_data_is_refused() -> None:
 
 def test_a_client_learns_of_its_round_and_gives_four_vectors() -> None:
     told: list[int] = []
-    vectors = LocalTrainer(1, shard(1), "cpu", told.append)(task(round=3))
+    vectors = LocalTrainer(1, shard(1), "cpu", on_round=told.append)(task(round=3))
     assert told == [3]
     assert vectors.keys() == {"update", "examples", "loss", "correct"}
     assert vectors["examples"] == SIZES[1]
     assert vectors["update"].shape == (LENGTH,)
 
 
-def test_the_order_of_examples_differs_by_client_and_round() -> None:
-    seeds = {order_seed(seed, u, round) for seed in range(3) for u in range(3) for round in range(3)}
-    assert len(seeds) == 27
-    assert all(0 <= seed < 2**63 for seed in seeds)
+@pytest.mark.parametrize(
+    "changed", [{"run": b"another run id.."}, {"round": 2}, {"plan": plan(lr=0.051)}], ids=str
+)
+def test_whatever_changes_in_a_task_a_client_takes_its_examples_in_another_order(
+    changed: dict[str, Any],
+) -> None:
+    """And in the same for the same task; another client in another."""
+    secret, asked = bytes(32), Asked()
+    for message in (task(), task(), task(**changed)):
+        LocalTrainer(2, shard(2), "cpu", secret, tap=asked)(message)
+    LocalTrainer(2, shard(2), "cpu", bytes([1]) * 32, tap=asked)(task())
+    first, again, other, another_client = asked.orders
+    assert first == again
+    assert sorted(first) == sorted(other) == list(range(SIZES[2]))
+    assert len({tuple(order) for order in (first, other, another_client)}) == 3

@@ -161,7 +161,7 @@ def task_seeds() -> list[bytes]:
             vector = to_vector(build(name, shape, classes, 0)).tobytes()
             tasks.append(
                 msgspec.msgpack.encode(
-                    Instructions(bytes(16), 1, description, vector, LocalPlan(), ServerStep(), 0)
+                    Instructions(bytes(16), 1, description, vector, LocalPlan(), ServerStep())
                 )
             )
     return tasks

@@ -128,12 +128,13 @@ def kdf_and_digests() -> Json:
         (Tag.SIGN_SHARES, [rng(32), ids[4], rng(60)]),
         (Tag.SIGN_MEMBERS, [rng(32), rng(32), rng(32), rng(32), rng(32), rng(32)]),
     ]
-    rng_of_ckks = Counter("kdf/ckks")
+    rng_of_ckks, rng_of_fl = Counter("kdf/ckks"), Counter("kdf/fl")
     of_ckks = _of_ckks(rng_of_ckks, ids)
+    of_fl: list[tuple[Tag, list[Part]]] = [(Tag.TRAINING, ["order"]), (Tag.TRAINING, ["pass", 3])]
     number = int.from_bytes(b"abcdefgh", "big")
     alike: list[list[Part]] = [[], [""], [0], [2**64 - 1], [number], ["abcdefgh"], [b"abcdefgh"]]
     alike += [[b"ab", b"c"], [b"a", b"bc"], [b"abc"], ["\u0000", "é", "🙂"], [b"", b""]]
-    listed = [*in_use, *((Tag.CONTEXT, parts) for parts in alike), *of_ckks]
+    listed = [*in_use, *((Tag.CONTEXT, parts) for parts in alike), *of_ckks, *of_fl]
     return {
         "what": "Transcripts, digests and keys (section 2.3) with parts as section 2.4 has them, and with "
         "parts that "
@@ -151,6 +152,7 @@ def kdf_and_digests() -> Json:
         "keys": [
             *(_key(tag, parts, rng) for tag, parts in in_use),
             *(_key(tag, parts, rng_of_ckks) for tag, parts in of_ckks),
+            *(_key(tag, parts, rng_of_fl) for tag, parts in of_fl),
         ],
     }
 
