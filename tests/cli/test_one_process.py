@@ -222,7 +222,7 @@ def test_where_every_round_is_abandoned_there_is_no_model(here: Here, tmp_path: 
 def test_a_run_stops_at_the_accuracy_asked_for(train: Train) -> None:
     folder, ran = train(*SMALL, "--rounds", "30", "--until-accuracy", "0.6", "--scheme", "plain")
     reached, last = len(metrics(folder)), metrics(folder)[-1]["validation"]
-    assert f"an accuracy of 0.6 was reached on validation data in {reached} rounds" in ran.out
+    assert f"an accuracy of 0.6 was reached on validation data in {reached} round" in ran.out
     assert f"validation {last:.4f}" in ran.out
     *before, last = of_rounds(folder, "validation")
     assert len(before) < 29
