@@ -79,6 +79,7 @@ class SimulatedCohort:
         self.held: Held | None = None
         self.learned: Learned | None = None
         self.clipped: dict[ClientId, int] = {}  # coordinates beyond the bound, in the last session
+        self._training = 0  # clients, in this round
         self._without: set[ClientId] = set()  # who missed a sum then: it has the model no more
 
     def aggregate(
@@ -98,6 +99,7 @@ class SimulatedCohort:
         instructions, model = read_instructions(task, self.held)
         there = [u for u in cohort if u not in self._without]
         orders = {u: order_key(self._secrets[u], task) for u in there}
+        self._training = len(there)
         results = self.clients.train(model, instructions.plan, orders, tap=self._tap)
         total = run(
             scheme,
@@ -113,6 +115,10 @@ class SimulatedCohort:
             self._keep(instructions, model, total)
             self._without |= set(cohort) - total.survivors
         return total
+
+    def in_round(self) -> tuple[str, int, int]:
+        """As `transport.Cohort.in_round`, of training: the sums take little beside it."""
+        return "training", len(self.clients.trained), self._training
 
     def _tell(self, u: ClientId, clipping: Mapping[str, Clipping]) -> None:
         self.clipped[u] = clipping[UPDATE].coordinates if UPDATE in clipping else 0

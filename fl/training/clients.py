@@ -44,6 +44,7 @@ class LocalClients:
         self._x, self._y = torch.tensor(x, device=on), torch.tensor(y, device=on)
         self._shares = {u: torch.tensor(own) for u, own in shares.items()}
         self.way, self.rates = way, dict[Way, float]()
+        self.trained: set[int] = set()  # in this round; where all are computed at once, none before the end
         cores = (os.cpu_count() or 1) if on.type == "cpu" else 1
         # One thread each: several for one small step wait for one another, and add up in another order.
         one_thread = (lambda: torch.set_num_threads(1)) if cores > 1 else (lambda: None)
@@ -66,6 +67,7 @@ class LocalClients:
         if self.way is None:
             self.rates = self._tried(model, plan, orders)
             self.way = max(self.rates, key=self.rates.__getitem__)
+        self.trained = set()
         results = self._train(self.way, model, plan, orders, tap)
         if not counting:
             return results
@@ -88,7 +90,9 @@ class LocalClients:
     def _one(self, model: nn.Module, plan: LocalPlan, u: int, order: bytes, tap: Tap | None) -> LocalResult:
         own = self._shares[u].to(self._x.device)
         x, y = self._x.index_select(0, own), self._y.index_select(0, own)
-        return train(model, x, y, plan, order, u=u, tap=tap, counting=False)
+        result = train(model, x, y, plan, order, u=u, tap=tap, counting=False)
+        self.trained.add(u)
+        return result
 
     @torch.no_grad()
     def _correct(self, model: nn.Module, plan: LocalPlan, ids: Sequence[int]) -> dict[int, int]:

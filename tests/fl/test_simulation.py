@@ -22,6 +22,7 @@ from fl.plan import LocalPlan
 from fl.secret import RunSecrets
 from fl.selection import choose
 from fl.simulation import WAYS, SimulatedCohort
+from fl.training import clients
 from fl.training.local import batches, evaluate
 from fl.weights import from_vector
 from secagg import Aggregate, Scheme, TooFewClients, run
@@ -231,6 +232,17 @@ def test_a_tap_hears_every_client_of_every_round(execution: str) -> None:
     assert sorted(heard.uploads) == sorted(2 * list(range(5)))
     silent = simulated(execution=execution, scheme="plain", rounds=2, local_steps=3)
     np.testing.assert_allclose(tapped.last.parameters, silent.last.parameters, atol=1e-6)
+
+
+def test_how_many_have_trained_can_be_asked_while_they_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begun(config_of(execution="sequential", rounds=1))
+    assert run.cohort.in_round() == ("training", 0, 0)
+    seen, one = [], clients.train
+    monkeypatch.setattr(clients, "train", lambda *a, **k: seen.append(run.cohort.in_round()) or one(*a, **k))
+    go(run)
+    assert all(name == "training" and trained < 5 for name, trained, _ in seen)
+    assert {of for *_, of in seen} == {5}
+    assert run.cohort.in_round() == ("training", 5, 5)
 
 
 def test_reports_are_those_of_a_session_over_a_network() -> None:
