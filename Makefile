@@ -17,6 +17,12 @@ picture: demo
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+# The suite three times: with the kernels of older processors, and beside four busy loops.
+test-anywhere: $(INSTALLED)
+	for kernels in default avx2; do ATEN_CPU_CAPABILITY=$$kernels $(MAKE) test || exit 1; done
+	for i in 1 2 3 4; do $(BIN)/python -c 'while True: pass' & busy="$$busy $$!"; done; \
+		$(MAKE) test; code=$$?; kill $$busy; exit $$code
+
 # Deletes each check of secagg in turn: a quarter of an hour on two cores.
 mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants.py
