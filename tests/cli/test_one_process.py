@@ -179,7 +179,7 @@ def test_a_round_whose_clients_come_too_late_is_abandoned_and_said(train: Train,
 
 def test_a_goal_that_is_not_reached_is_said(train: Train) -> None:
     _, ran = train(*SMALL, "--rounds", "1", "--until-accuracy", "1", "--scheme", "plain")
-    assert "an accuracy of 1.0 was not reached on validation data in 1 rounds; the best is 0." in ran.out
+    assert "an accuracy of 1.0 was not reached on validation data in 1 round; the best is 0." in ran.out
 
 
 def test_sums_that_were_not_asked_for_reveal_nothing(here: Here, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_sum_of_fewer_uploads_than_the_minimum_is_not_opened(
     assert of_rounds(tmp_path / "run", "alive") == alive
     if alive == [0]:
         is_one_line(ran, 3, "4 clients left in round masked-input, 5 needed: no sum, nothing revealed")
-        assert "all 1 sums together" in ran.out  # the ledger takes the worse case
+        assert "from 1 sum in all" in ran.out  # the ledger takes the worse case
     else:
         assert (ran.code, ran.err) == (0, "")
 
