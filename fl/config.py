@@ -123,6 +123,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ) = None
     drop: tuple[str, ...] = ()
     """Clients to lose on purpose, ID@ROUND[:TRAINING-ROUND] each; the command line reads them."""
+    baseline: Annotated[bool, _of(COHORT, "Run the plain scheme beside it.")] = True
     small_cohort: Annotated[bool, _of(COHORT, "Allow 1 or 2 clients, where a sum hides nothing.")] = False
 
     dataset: Annotated[str, _of(DATA, "See `secagg list data`.")] = "digits"

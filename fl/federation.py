@@ -21,6 +21,7 @@ from fl.config import ConfigError, RunConfig
 from fl.data.examples import Inputs, Labels
 from fl.data.shard import Shard
 from fl.layout import Serving
+from fl.limits import Limits
 from fl.links import compute_seconds, expected_seconds
 from fl.models import Description, build
 from fl.plan import LocalPlan, ServerStep
@@ -402,6 +403,7 @@ class LocalTrainer:
     """What a client contributes: a function of the task. It opens nothing but the shard it was given.
 
     secret: this client's own, 32 bytes, from which it draws the order of its examples; None for a fresh one.
+    limits: beyond which it refuses a task.
     on_round: told the training round's number when its task arrives. tap: as `fl.training.local.Tap`.
     """
 
@@ -411,20 +413,22 @@ class LocalTrainer:
         shard: Shard,
         device_name: str,
         secret: bytes | None = None,
+        *,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
         on_round: Callable[[int], None] = lambda _: None,
         tap: Tap | None = None,
     ) -> None:
-        self._secret = secret or os.urandom(KEY_BYTES)
+        self._secret, self._limits = secret or os.urandom(KEY_BYTES), limits
         self._u, self._shard, self._on_round, self._tap = u, shard, on_round, tap
         self._x, self._y = _on(device(device_name), shard.x, shard.y)
         self._held: Held | None = None
         self._asked: tuple[Held, Any] | None = None  # as the round under way began, still without its sum
 
     def __call__(self, task: bytes) -> dict[str, Any]:
-        """Raises: RemoteProtocolError if the task does not fit this client's data, or starts from a model it
-        does not have; Diverged.
+        """Raises: RemoteProtocolError if the task does not fit this client's data, is beyond its limits, or
+        starts from a model it does not have; Diverged.
         """
-        instructions, model = read_instructions(task, self._held)
+        instructions, model = read_instructions(task, self._held, self._limits)
         self._on_round(instructions.round)
         shard, description = self._shard, instructions.model
         if (description.shape, description.classes) != (shard.shape, shard.classes):

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fl.config import RunConfig
+from fl.limits import Limits
 from fl.models import MODELS, Description
 from fl.plan import LocalPlan, ServerStep
 from fl.training.server import GlobalModel
@@ -58,10 +59,13 @@ def write_instructions(
     return msgspec.msgpack.encode(Instructions(run, round, model, sent, config.plan, config.server_step))
 
 
-def read_instructions(task: bytes, held: Held | None = None) -> tuple[Instructions, torch.nn.Module]:
+def read_instructions(
+    task: bytes, held: Held | None = None, limits: Limits | None = None
+) -> tuple[Instructions, torch.nn.Module]:
     """The instructions, and the model they bring, or that this client holds where they bring none.
 
-    Raises: RemoteProtocolError if the task is anything else, or starts from a model this client has not got.
+    Raises: RemoteProtocolError if the task is anything else, is beyond the limits, or starts from a model
+    this client has not got.
     """
     try:
         instructions = _instructions.decode(task)
@@ -69,6 +73,8 @@ def read_instructions(task: bytes, held: Held | None = None) -> tuple[Instructio
         vector = np.frombuffer(instructions.parameters, "<f4")
         if not instructions.parameters:
             vector = _held_before(instructions, held)
+        if limits is not None:  # before anything is made that such a number sizes
+            limits.check(instructions.plan, len(vector))
         with torch.device("meta"):  # shapes only: the task decides nothing about memory but by its length
             model = MODELS[description.model](description.shape, description.classes)
         from_vector(model, vector)

@@ -88,9 +88,6 @@ def _train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out where it was stopped.")
     ] = False,
-    baseline: Annotated[
-        bool, typer.Option("--baseline/--no-baseline", help="Run the plain scheme beside it.")
-    ] = True,
     force: Force = False,
 ) -> int:
     """Train a model in a federation on this machine: a process for each party, or all clients in one."""
@@ -99,7 +96,7 @@ def _train(
 
     flags = given(ctx, RunConfig.__struct_fields__)
     description = described(config, preset, out if resume else None, flags)
-    return run(ctx.obj, description, out, force=force, baseline=baseline, resume=resume, described_in=config)
+    return run(ctx.obj, description, out, force=force, resume=resume, described_in=config)
 
 
 @app.command("serve")
@@ -199,6 +196,21 @@ def _join(
         ),
     ] = None,
     alike: Alike = None,
+    most_epochs: Annotated[
+        int | None,
+        typer.Option(min=1, max=2**31 - 1, help="Refuse to train longer in a round.", show_default="100"),
+    ] = None,
+    most_steps: Annotated[
+        int | None,
+        typer.Option(min=1, max=2**31 - 1, help="So too where steps are counted.", show_default="10000"),
+    ] = None,
+    most_batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, max=2**31 - 1, help="Refuse steps of more examples.", show_default="1024"),
+    ] = None,
+    most_parameters: Annotated[
+        int | None, typer.Option(min=1, max=2**31 - 1, help="Refuse larger models.", show_default="25000000")
+    ] = None,
     new: Annotated[
         bool, typer.Option("--new", help="The input is another one than those that were summed before.")
     ] = False,
@@ -218,8 +230,10 @@ def _join(
     force: Force = False,
 ) -> None:
     """Take part in a federation over a network, with a vector or with data to train on."""
-    from fl.cli.join import policy_of, run
+    from fl.cli.join import limits_of, policy_of, run
+    from fl.limits import Limits
 
+    flags = given(ctx, [f"most_{name}" for name in Limits.__struct_fields__])
     rules = policy_of(
         policy,
         roster,
@@ -242,6 +256,7 @@ def _join(
         roster=roster,
         roster_key=roster_key,
         policy=rules,
+        limits=limits_of(policy, flags, trains=data is not None),
         patience=patience,
         state=state,
         readers=key_readers,

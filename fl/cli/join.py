@@ -23,6 +23,7 @@ from fl.cli.report import THREAT_MODEL, within
 from fl.cli.results import check_file, npy, try_folder, write_result
 from fl.cli.rounds import FIRST_ROUND, METRICS
 from fl.config import CHOICES, ConfigError, table_in
+from fl.limits import Limits
 from fl.protection import Protection, check_installed
 from fl.secret import CLIENT, kept, rounding_seed
 from fl.words import nearest
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from fl.data.shard import Shard
     from fl.task import Held
 
+TRAINING = "training"  # table of a policy file: what a client computes at most
 TEST = "test"  # folder of a test set, beside a client's own examples
 NPY = b"\x93NUMPY"  # what such a file begins with
 PATIENCE = 10.0  # on this machine, once the server has gone: what it said last is here by then
@@ -54,6 +56,7 @@ def run(
     roster: Path | None,
     roster_key: Path | None,
     policy: Policy,
+    limits: Limits,
     patience: float,
     state: Path | None,
     readers: str,
@@ -90,7 +93,7 @@ def run(
         if x is not None:
             run_sum(out, peer, x, weight, result, new=new)
         elif data is not None:
-            run_training(out, peer, data, device=device)
+            run_training(out, peer, data, device=device, limits=limits)
 
 
 def policy_of(
@@ -131,6 +134,23 @@ def policy_of(
     )
 
 
+def limits_of(file: Path | None, flags: Mapping[str, int], *, trains: bool) -> Limits:
+    """What this client is willing to compute: by its rules in the file, or by flags, most_... each.
+
+    Raises: ConfigError for both, for what are no limits, or where nothing is trained.
+    """
+    if flags and not trains:
+        raise ConfigError("--most-... is for --data: only training is limited so")
+    if flags and file is not None:
+        raise ConfigError(f"--policy says it all: write limits into its table [{TRAINING}]")
+    given = {name.removeprefix("most_"): number for name, number in flags.items()}
+    given = given if file is None else table_in(file).get(TRAINING, {})
+    try:
+        return msgspec.convert(given, Limits)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}, {TRAINING}: {error}") from error
+
+
 def tell_policy(out: Output, policy: Policy) -> None:
     if "plain" in policy.schemes:
         out.warn("plain is allowed: if the server offers that, it reads every vector of this client")
@@ -156,9 +176,13 @@ def joined(
 
 
 def read_policy(path: Path) -> Policy:
-    """The client's own rules, a .toml of the fields of `secagg.Policy`. Raises: ConfigError for any other."""
+    """The client's own rules, a .toml of the fields of `secagg.Policy`, and a table of `Limits`.
+
+    Raises: ConfigError for any other.
+    """
     try:
         rules = table_in(path)
+        rules.pop(TRAINING, None)
         check_words(rules, f"{path} is not a policy: ")
         return msgspec.convert(rules, Policy)
     except (msgspec.ValidationError, LocalProtocolError) as error:
@@ -262,6 +286,7 @@ def run_training(
     folder: Path,
     *,
     device: str,
+    limits: Limits,
     killer: Killer | None = None,
 ) -> None:
     """Train on the shard in `folder` whenever the server asks, until it closes. Where the clients keep the
@@ -275,7 +300,8 @@ def run_training(
     torch.set_num_threads(1)
     killer = killer or Killer(None)
     secret = kept(folder / CLIENT)
-    trainer = LocalTrainer(peer.id, read_shard(folder), device, secret, killer.training)
+    own: Any = {"limits": limits, "on_round": killer.training}
+    trainer = LocalTrainer(peer.id, read_shard(folder), device, secret, **own)
     test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
     seed = rounding_seed(secret)
     clipped = False

@@ -134,9 +134,13 @@ def _flag(field: msgspec.structs.FieldInfo, hint: Any) -> inspect.Parameter:
     kinds -= {NoneType}
     options: dict[str, Any] = {"help": said.description, "rich_help_panel": said.extra["panel"]}
     if kinds == {bool}:
-        option = typer.Option(f"--{field.name.replace('_', '-')}", **options)
+        name = field.name.replace("_", "-")
+        option = typer.Option(f"--{name}/--no-{name}" if field.default else f"--{name}", **options)
         return inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=Annotated[bool, option],
         )
     if kinds == {int, float}:
         options |= {"parser": count_or_fraction, "metavar": "N|FRACTION"}

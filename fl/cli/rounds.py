@@ -45,6 +45,8 @@ OUTPUTS = (
     RUN,
     SERVER,
 )
+MAY_CHANGE = ("rounds", "device", "data_dir", "baseline")
+"""Of a run that goes on: how far it goes, on what machine, and what is done beside it when it has ended."""
 OPENED_FROM = ("masked-input", "decrypt")  # the round that has to open before a server could know the sum
 
 
@@ -69,20 +71,35 @@ def going_on(config: RunConfig, folder: Path) -> Checkpoint:
         raise ConfigError(
             "--resume: where the clients keep the model the server has none to go on with: begin the run anew"
         )
-    was = RunConfig.read(folder / CONFIG)
-    if others := [name for name in was.__struct_fields__ if getattr(was, name) != getattr(config, name)]:
+    checkpoint = read_checkpoint(folder)
+    was, now = progress_of(checkpoint).settings, settings_of(config)
+    others = [f"{name} = {was.get(name)} (not {now[name]})" for name in now if was.get(name) != now[name]]
+    if others:
         raise ConfigError(
-            f"--resume goes on with the run as it was, of which {folder / CONFIG} has another "
-            f"{', '.join(others)}: give that file with --config"
+            f"--resume goes on with the run as it was, with {', '.join(others)}: put that back, or begin "
+            "another run with another --out"
         )
-    return read_checkpoint(folder)
+    if config.rounds < checkpoint.round:
+        raise ConfigError(
+            f"--rounds {config.rounds}: the run has trained {checkpoint.round} already: give as many or more"
+        )
+    return checkpoint
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """All that a run which goes on has to share with what it was."""
+    settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config))
+    return {name: value for name, value in settings.items() if name not in MAY_CHANGE}
 
 
 class Progress(msgspec.Struct):
-    """What a checkpoint holds for this module. way: how the clients of one process are computed."""
+    """What a checkpoint holds for this module. settings: of the run, but for MAY_CHANGE. way: how the clients
+    of one process are computed.
+    """
 
     records: list[dict[str, Any]]
     survivors: list[list[list[int]]]
+    settings: dict[str, Any]
     way: str | None = None
 
 
@@ -113,10 +130,9 @@ def run_training(
     """
     from fl.federation import Server
 
-    if resume is None:
-        config.write(folder / CONFIG)
+    config.write(folder / CONFIG)
     server = Server(cohort, config, known, resume, secret=secret, run=run)
-    progress = Progress([], [])
+    progress = Progress([], [], settings_of(config))
     book = Book(
         sums=config.scheme != "plain" and not config.protection.kept,
         apart=getattr(server.scheme, "corrupt", 0) + 2,

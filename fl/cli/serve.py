@@ -92,7 +92,7 @@ ROUNDS = (
 Job = Callable[[Cohort], None]
 ITS_OWN = (
     *("execution", "partition", "alpha", "classes_per_client", "examples_per_client"),
-    *("damage", "damage_level", "damaged", "drop"),
+    *("damage", "damage_level", "damaged", "drop", "baseline"),
 )
 """Of a run's description what `secagg train` alone does: it deals out the data and starts the processes."""
 

@@ -24,6 +24,7 @@ from fl.cli.report import draw_accuracy, size, threat_model, warn
 from fl.config import CHOICES, ConfigError, RunConfig
 from fl.data.shard import write_shard
 from fl.layout import Layout, lay_out, read_serving, write_serving
+from fl.limits import Limits
 from fl.presets import PRESETS
 from fl.protection import check_installed
 from fl.secret import CLIENT, RUN, SERVER, RunSecrets, kept, put
@@ -59,9 +60,12 @@ def described(
     Raises: ConfigError, also for what does not go together.
     """
     if resumed is not None:
-        if file or preset or flags:
-            raise ConfigError("--resume goes on with the run as it was: no option with it but --out")
-        return RunConfig.read(resumed / rounds.CONFIG)
+        if file or preset or flags.keys() - set(rounds.MAY_CHANGE):
+            raise ConfigError(
+                "--resume goes on with the run as it was: with it go --out, --rounds, --device, --data-dir "
+                "and --no-baseline alone"
+            )
+        return RunConfig.read(resumed / rounds.CONFIG, **flags)
     if preset is not None and file is not None:
         raise ConfigError("--preset or --config: give one of them")
     if preset is not None and preset not in PRESETS:
@@ -91,7 +95,6 @@ def run(
     folder: Path,
     *,
     force: bool,
-    baseline: bool,
     resume: bool = False,
     described_in: Path | None = None,
 ) -> int:
@@ -131,7 +134,7 @@ def run(
     models = folder
     if parties is not None and config.protection.kept:
         models = collect(parties[1], folder, config.rounds)
-    if config.scheme == "plain" or not baseline:
+    if config.scheme == "plain" or not config.baseline:
         summary(out, config, folder, models, None)
         return 0
     out.say("the same without protection, to compare with (--no-baseline leaves it out)")
@@ -252,10 +255,9 @@ def simulate(
     """All clients in this process."""
     from fl.simulation import SimulatedCohort
 
-    if checkpoint is not None:  # a resumed run computes as it did, to the bit
-        way = rounds.progress_of(checkpoint).way
-        config = msgspec.structs.replace(config, execution=way or config.execution)
-    cohort = SimulatedCohort(config, layout, secrets=secrets.clients(config.clients))
+    way = rounds.progress_of(checkpoint).way if checkpoint is not None else None
+    as_it_did = msgspec.structs.replace(config, execution=way or config.execution)  # to the bit
+    cohort = SimulatedCohort(as_it_did, layout, secrets=secrets.clients(config.clients))
     drawn = {"secret": secrets.server, "run": secrets.run}
     rounds.run_training(out, cohort, config, folder, {}, layout.serving, checkpoint, **drawn)
     if rates := cohort.clients.rates:
@@ -372,7 +374,8 @@ def client_process(
     """Body of a client's process: what `secagg join` does. It opens nothing but its own folder."""
     speaks_up = Output(lines=False, debug=out.debug)
     with join.joined(speaks_up, own, endpoint, serving, config.protection) as peer:
-        join.run_training(speaks_up, peer, own, device=config.device, killer=Killer(drop, peer.flush))
+        limits, killer = Limits.of(config.plan), Killer(drop, peer.flush)
+        join.run_training(speaks_up, peer, own, device=config.device, limits=limits, killer=killer)
 
 
 def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: Path | None) -> None:

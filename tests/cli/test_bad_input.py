@@ -314,6 +314,24 @@ def test_a_key_that_others_can_read(here: Here, folder: Path, keys: Path) -> Non
     refuses(here, folder, f"serve --length 5 --bind {LOOPBACK}", 2, "server.key", *words)
 
 
+def test_limits_of_training_are_counts_and_stand_in_one_place(here: Here, folder: Path, keys: Path) -> None:
+    from fl.cli.join import limits_of, read_policy
+
+    Path("p.toml").write_text("smallest_cohort = 4\n[training]\nsteps = 7\n", encoding="utf-8")
+    assert read_policy(Path("p.toml")).smallest_cohort == 4
+    assert (limits_of(Path("p.toml"), {}, trains=True).steps, limits_of(None, {}, trains=True).steps) == (
+        7,
+        10_000,
+    )
+    assert limits_of(None, {"most_steps": 9}, trains=True).steps == 9
+    refuses(here, folder, f"{JOIN} --most-steps 7", 2, "--most-... is for --data: only training is limited")
+    line = f"join --connect {NOWHERE} --key client0.key --roster roster --data . --policy p.toml"
+    words = "--policy says it all: write limits into its table [training]"
+    refuses(here, folder, f"{line} --most-steps 7", 2, words)
+    Path("p.toml").write_text("[training]\nsteps = 0\n", encoding="utf-8")
+    refuses(here, folder, line, 2, "p.toml, training: Expected `int` >= 1 - at `$.steps`")
+
+
 def test_a_clients_secret_that_others_can_read(here: Here, folder: Path, keys: Path) -> None:
     from fl.data.shard import write_shard
 

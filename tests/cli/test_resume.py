@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from commands import Command, Ran, before, is_one_line, once, secagg
 
+from fl.cli.rounds import Progress, settings_of
 from fl.config import RunConfig
 from fl.secret import put
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -231,8 +233,10 @@ def ended(tmp_path: Path) -> Path:
     """The folder of a run with a checkpoint."""
     folder = tmp_path / "run"
     folder.mkdir()
-    RunConfig(clients=4, model="logistic", rounds=2, execution="sequential").write(folder / "config.json")
-    memory, rest = {"m": np.zeros(0), "v": np.zeros(0)}, b'{"records": [], "survivors": []}'
+    config = RunConfig(clients=4, model="logistic", rounds=2, execution="sequential")
+    config.write(folder / "config.json")
+    rest = msgspec.json.encode(Progress([], [], settings_of(config)))
+    memory = {"m": np.zeros(0), "v": np.zeros(0)}
     write_checkpoint(folder, Checkpoint(bytes(16), 1, np.zeros(650), memory, rest))
     put(folder / "run.secret", bytes(32))
     return folder
@@ -240,11 +244,40 @@ def ended(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "flags",
-    ["--rounds 20", "--preset ma-mnist", "--config run.toml", "--scheme plain", "--drop 1@join"],
+    ["--seed 20", "--preset ma-mnist", "--config run.toml", "--scheme plain", "--drop 1@join"],
 )
 def test_a_run_goes_on_as_it_was_or_not_at_all(here: Here, ended: Path, flags: str) -> None:
     ran = here("train", "--resume", *flags.split(), "--out", str(ended))
-    is_one_line(ran, 2, "--resume goes on with the run as it was: no option with it but --out")
+    is_one_line(ran, 2, "as it was: with it go --out, --rounds, --device, --data-dir and --no-baseline alone")
+
+
+def test_an_edited_description_is_another_run(here: Here, ended: Path) -> None:
+    path = ended / "config.json"
+    RunConfig.read(path, clients=5, seed=7, lr=0.01, rounds=3).write(path)
+    ran = here("train", "--resume", "--out", str(ended))
+    words = "clients = 4 (not 5), lr = 0.05 (not 0.01), seed = 0 (not 7): put that back, or begin another run"
+    is_one_line(ran, 2, "--resume goes on with the run as it was, with", words)
+
+
+def test_a_run_that_goes_on_has_no_fewer_rounds_than_it_had(here: Here, ended: Path) -> None:
+    write_checkpoint(ended, replace(read_checkpoint(ended), round=2))
+    ran = here("train", "--resume", "--rounds", "1", "--out", str(ended))
+    is_one_line(ran, 2, "--rounds 1: the run has trained 2 already: give as many or more")
+
+
+def test_more_rounds_may_be_asked_and_the_baseline_is_remembered(tmp_path: Path, here: Here) -> None:
+    """To the bit as if so many had been asked at once; at every next --resume too."""
+    folder, flags = tmp_path / "run", [*ONE, "--rounds", "1", "--execution", "batched"]
+    assert here("train", *flags, "--out", str(folder)).code == 0
+    for more in (["--rounds", "3"], []):
+        assert here("train", "--resume", *more, "--out", str(folder)).code == 0
+        assert rounds(folder) == [1, 2, 3]
+        assert not (folder / "plain").exists()
+    whole = ["--config", str(folder / "config.json"), "--out", str(tmp_path / "whole")]
+    assert here("train", *whole).code == 0
+    assert model(folder) == model(tmp_path / "whole")
+    assert here("train", "--resume", "--baseline", "--out", str(folder)).code == 0
+    assert rounds(folder / "plain") == [1, 2, 3]
 
 
 def test_where_there_is_no_run_there_is_nothing_to_go_on_with(here: Here, ended: Path) -> None:
@@ -327,15 +360,17 @@ def test_a_single_sum_has_nothing_to_go_on_from(here: Here) -> None:
 def test_a_server_goes_on_with_the_run_of_the_folder_alone(here: Here, ended: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     assert here("keys", "cohort", "4", "--out", str(keys)).code == 0
-    (tmp_path / "run.toml").write_text("model = 'logistic'\nrounds = 3\n")
+    (tmp_path / "run.toml").write_text("model = 'logistic'\nrounds = 3\nlr = 0.1\n")
     line = ["serve", "--key", str(keys / "server.key"), "--roster", str(keys / "roster"), "--resume"]
     line += ["--bind", "tcp://127.0.0.1:*", "--config", str(tmp_path / "run.toml"), "--out", str(ended)]
     words = (
-        "--resume goes on with the run as it was, of which",
-        "has another rounds, execution: give that file with",
+        "--resume goes on with the run as it was, with lr = 0.05 (not 0.1), execution = sequential",
+        "(not processes): put that back, or begin another run",
     )
     is_one_line(here(*line), 2, *words)
-    is_one_line(here(*line, "--scheme", "plain"), 2, "has another rounds, execution, scheme: give that file")
+    is_one_line(
+        here(*line, "--scheme", "plain"), 2, "(not processes), scheme = masking (not plain): put that"
+    )
 
 
 # Over a network

@@ -254,7 +254,7 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("RemoteProtocolError",),
         (
             *("secagg/masking/client.py", "secagg/ckks/client.py", "transport/client.py"),
-            *("transport/journal.py", "fl/federation.py", "fl/task.py"),
+            *("transport/journal.py", "fl/federation.py", "fl/task.py", "fl/limits.py"),
         ),
     ),
     "client": (

@@ -1,0 +1,93 @@
+"""What a client computes at most: a task beyond it is refused before anything is made; orders as they go."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import islice
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from fl.config import RunConfig
+from fl.data.shard import Shard
+from fl.federation import LocalTrainer
+from fl.limits import Limits
+from fl.models import Description
+from fl.plan import LocalPlan
+from fl.task import write_instructions
+from fl.training.batched import _columns
+from fl.training.local import batches
+from secagg import RemoteProtocolError
+
+FLAGS = {"epochs": "local_epochs", "steps": "local_steps", "batch_size": "batch_size"}
+
+
+def asked(**settings: Any) -> bytes:
+    """A task on the model of 15 parameters."""
+    model, parameters = Description("logistic", (1, 2, 2), 3), np.zeros(15, np.float32)
+    return write_instructions(RunConfig(**settings), bytes(16), 1, model, parameters)
+
+
+def trainer(examples: int = 5, **limits: int) -> LocalTrainer:
+    x, y = np.zeros((examples, 1, 2, 2), np.float32), np.zeros(examples, np.int64)
+    return LocalTrainer(0, Shard(x, y, 3, "tiny"), "cpu", limits=Limits(**limits))
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_task_up_to_a_limit_is_taken_and_beyond_it_refused(name: str) -> None:
+    mine = trainer(**{name: 3})
+    assert mine(asked(**{FLAGS[name]: 3}))["examples"] == 5
+    words = rf"asks for {name} of 4 in training; this client takes 3 at most\. If .*--most-{name[:5]}"
+    with pytest.raises(RemoteProtocolError, match=words):
+        mine(asked(**{FLAGS[name]: 4}))
+
+
+def test_a_model_beyond_the_limit_is_refused() -> None:
+    assert trainer(parameters=15)(asked())["update"].shape == (15,)
+    with pytest.raises(RemoteProtocolError, match="parameters of 15 in training; this client takes 14 at"):
+        trainer(parameters=14)(asked())
+
+
+@pytest.mark.parametrize("settings", [{"local_epochs": 101}, {"local_steps": 10_001}, {"batch_size": 1_025}])
+def test_a_client_has_limits_if_nobody_set_any(settings: dict[str, Any]) -> None:
+    with pytest.raises(RemoteProtocolError, match="at most"):
+        trainer()(asked(**settings))
+
+
+@pytest.mark.parametrize("settings", [{"local_epochs": 101, "batch_size": 1}, {"batch_size": 2_000}])
+def test_a_refusal_says_nothing_of_what_a_client_holds(settings: dict[str, Any]) -> None:
+    """With one example, of which such a task makes little, it is as with many."""
+    said = set()
+    for examples in (1, 400):
+        with pytest.raises(RemoteProtocolError) as refused:
+            trainer(examples)(asked(**settings))
+        said.add(str(refused.value))
+    assert len(said) == 1
+
+
+def test_for_fedsgd_only_the_model_counts() -> None:
+    Limits(epochs=1, steps=1, batch_size=1).check(LocalPlan("fedsgd", 1_000, 0, 5_000), 15)
+
+
+def test_a_client_of_a_local_run_takes_what_its_run_asks_and_no_more() -> None:
+    plan = LocalPlan(epochs=500, batch_size=4_000)
+    Limits.of(plan).check(plan, 30_000_000)
+    with pytest.raises(RemoteProtocolError, match="epochs of 501"):
+        Limits.of(plan).check(msgspec.structs.replace(plan, epochs=501), 15)
+
+
+def test_orders_are_drawn_as_they_are_needed() -> None:
+    """Of 100,000 passes over 1,000 examples one by one, the first steps take no memory to speak of: all
+    would take tens of gigabytes.
+    """
+    plan, order = LocalPlan(epochs=100_000, batch_size=1), bytes(32)
+    tracemalloc.start()
+    taken = list(islice(batches(1_000, plan, order), 3))
+    columns = list(islice(_columns([batches(1_000, plan, order), batches(10, plan, order)]), 3))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [len(batch) for batch in taken] == [1, 1, 1]
+    assert [len(column) for column in columns] == [2, 2, 2]
+    assert peak < 4 * 2**20
