@@ -8,25 +8,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from secagg import LocalProtocolError
+from secagg.encoding import check_fields
 
 Algorithm = Literal["fedavg", "fedavg-weights", "fedsgd"]
 Precision = Literal["float32", "float64", "bfloat16"]
 Optimiser = Literal["average", "momentum", "adam", "yogi"]
-
-
-def _check_fields(struct: msgspec.Struct) -> None:
-    """Of one made in Python: the limits that one from the network is decoded by.
-
-    Raises: LocalProtocolError.
-    """
-    for field in msgspec.structs.fields(struct):
-        value = getattr(struct, field.name)
-        try:
-            msgspec.convert(value, field.type)
-        except msgspec.ValidationError as error:
-            wanted = str(error).replace("`", "").removeprefix("Expected ")
-            raise LocalProtocolError(f"{field.name} {value!r} of a plan: give {wanted}") from None
 
 
 _Real = Annotated[float, msgspec.Meta(ge=0, le=100)]
@@ -54,7 +40,7 @@ class LocalPlan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        _check_fields(self)
+        check_fields(self, "plan")
 
     def steps_of(self, examples: int) -> int:
         """How many steps a client with so many examples takes."""
@@ -73,4 +59,4 @@ class ServerStep(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     tau: _Real = 1e-3
 
     def __post_init__(self) -> None:
-        _check_fields(self)
+        check_fields(self, "plan")

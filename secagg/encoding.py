@@ -10,7 +10,7 @@ import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex
+from typing import Any, Final, Literal, Protocol, SupportsFloat, SupportsIndex, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -127,6 +127,26 @@ def set_exactly(struct: msgspec.Struct, name: str, kind: type[int] | type[float]
     value = getattr(struct, name)
     exact = integer(name, value) if kind is int else _real(name, value)
     msgspec.structs.force_setattr(struct, name, exact)
+
+
+def check_fields(struct: msgspec.Struct, what: str) -> None:
+    """Of one that was made in Python: the limits by which one from a file or a network is decoded.
+
+    Raises: LocalProtocolError.
+    """
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        try:
+            msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            words = [word for part in (field.type, *get_args(field.type)) for word in _words(part)]
+            said = str(error).replace("`", "").removeprefix("Expected ")
+            wanted = f"one of {', '.join(words)}" if words else said
+            raise LocalProtocolError(f"{field.name} {value!r} of a {what}: give {wanted}") from None
+
+
+def _words(kind: Any) -> tuple[str, ...]:
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def integer(name: str, value: SupportsIndex) -> int:

@@ -8,7 +8,7 @@ import msgspec
 
 from secagg.ckks import CKKS
 from secagg.ckks.packing import Ending
-from secagg.encoding import Spec
+from secagg.encoding import Spec, check_fields
 from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.identity import Roster
 from secagg.masking import Masking
@@ -58,6 +58,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     alike: Likening = "auto"
     difference: _Count | None = None
     alike_batch: _Count = 64
+
+    def __post_init__(self) -> None:
+        check_fields(self, "policy")
 
     def accept(self, offer: bytes, roster: Roster | None = None) -> Offered:
         """The scheme the server offers. roster: the client's own, if it has one.

@@ -101,7 +101,7 @@ def test_a_demo_that_cannot_be(here: Here, folder: Path, line: str, words: str) 
         ("--clients 0", "clients = 0"),
         ("--clients 1000", "1343 examples cannot give 1000 clients"),
         ("--rounds 0", "rounds = 0"),
-        ("--max-examples 5", "give as many or more"),
+        ("--max-examples 5", "max_examples = 5: a client holds "),
         ("--dataset text", "cnn is not for text"),
         ("--lr -1", "lr = -1.0"),
         ("--model cnnn", "did you mean 'cnn'?"),

@@ -241,7 +241,7 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("LocalProtocolError",),
         (
             *("secagg/params.py", "secagg/masking/__init__.py", "secagg/masking/choice.py"),
-            *("secagg/ckks/__init__.py", "fl/protection.py", "fl/plan.py"),
+            *("secagg/ckks/__init__.py", "fl/protection.py"),
         ),
     ),
     "vectors": (("LocalProtocolError",), ("secagg/encoding.py",)),
