@@ -34,6 +34,7 @@ from secagg.wire import MAX_TASK_BYTES, Raw
 from transport.address import speaks_ipv6
 from transport.errors import FileError, TransportError
 from transport.frames import (
+    FINISHING,
     MAX_FRAME_BYTES,
     TRANSPORT_VERSION,
     Announce,
@@ -49,6 +50,7 @@ from transport.frames import (
     Ping,
     Pull,
     Refuse,
+    Replaced,
     ServerFrame,
     decode_from_server,
     encode,
@@ -63,6 +65,12 @@ from transport.roster import remember
 PATIENCE_SECONDS = 60.0
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _WRONG_SERVER = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+
+STAYING = frozenset({"masked-input", *FINISHING})
+"""Who has answered in one of these rounds keeps its session when its connection is lost."""
+
+Tell = Callable[[str], None]
+"""Told in a sentence what this client's own user should know now."""
 
 Progress = Callable[[str, int, int], None]
 """(round, bytes sent, bytes in all), called before each piece of this client's message leaves."""
@@ -86,6 +94,10 @@ class Contribution:
 
 class _SessionOverError(Exception):
     """The server, or the network, ended the session; its text says why, and is empty if all is well."""
+
+
+class _DisconnectedError(Exception):
+    """The connection was lost; ZeroMQ makes another as soon as it can."""
 
 
 def join(
@@ -188,7 +200,8 @@ class Peer:
         self._poller.register(self._monitor, zmq.POLLIN)
         self._heard = time.monotonic()
         self._closed = False
-        self._failed_handshakes = 0
+        self._offer: Offer | None = None  # heard in a session that the server no longer knew
+        self._failed_handshakes, self._connected, self._was_connected = 0, False, False
         try:
             self._socket.connect(connect)
         except zmq.ZMQError as error:
@@ -204,6 +217,8 @@ class Peer:
         new: bool = False,
         rounding_seed: bytes | None = None,
         progress: Progress | None = None,
+        left: Callable[[], None] = lambda: None,
+        tell: Tell = lambda text: None,
         instrument: Callable[[ClientSession], ClientSession] = lambda session: session,
     ) -> Contribution | None:
         """Take part in the next session. None once the server says that there are no more.
@@ -213,8 +228,10 @@ class Peer:
         knows it, None for what comes out unlike whatever was: of like sessions this client helps to two
         different sums at most (secagg/alike.py). Vectors that are given are all alike, unless they are `new`;
         of a function without `alike` nothing is taken to be. rounding_seed: 32 secret bytes that make the
-        rounding, and nothing else, repeatable. progress: told of every piece before it leaves. instrument:
-        wraps the session (see secagg/record.py).
+        rounding, and nothing else, repeatable. progress: told of every piece before it leaves. left: called
+        when the masked vectors have left: from then on the sum may need this client to stay. tell: told when
+        its connection is lost or it is interrupted after that. instrument: wraps the session (see
+        secagg/record.py).
 
         Raises: RemoteProtocolError if the server broke the protocol or offers what the policy refuses;
         TransportError if the server is gone; LocalProtocolError, or whatever `vectors` raises.
@@ -236,14 +253,11 @@ class Peer:
                     alike=self._alike(vectors, alike, new),
                 )
             )
-            talk = _Talk(self, offer.session, scheme, session, progress or (lambda *_: None))
-            try:
-                talk.say(session.start())
-                while True:
-                    talk.step(self._next_frame())
-            except _SessionOverError as over:
-                summed = not str(over) or session.result is not None
-                return Contribution(summed, str(over), scheme, dict(session.clipping), session.result)
+            why = self._converse(
+                _Talk(self, offer.session, scheme, session, progress or (lambda *_: None), left), tell
+            )
+            summed = not why or session.result is not None
+            return Contribution(summed, why, scheme, dict(session.clipping), session.result)
         except RemoteProtocolError as error:
             self._leave(offer, reason(str(error)))
             raise
@@ -263,24 +277,50 @@ class Peer:
         memory, difference = self._memory, self._policy.difference
         return Alike(likeness, memory.signed, memory.signing, roster, difference, new)
 
+    def _converse(self, talk: _Talk, tell: Tell) -> str:
+        """One session, to its end; why it ended. One whose vectors have left outlives its connection: the
+        server may need this client to finish it.
+        """
+        try:
+            talk.begin()
+            while True:
+                try:
+                    talk.step(self._next_frame(staying=talk.staying))
+                except _DisconnectedError:
+                    talk.disconnected()
+                    tell(
+                        f"the connection was lost, and the vector had left: trying for {self._patience:.0f} "
+                        "seconds to go on where it was; keep this running, the sum may need it"
+                    )
+        except _SessionOverError as over:
+            return str(over)
+        except KeyboardInterrupt:
+            if talk.staying:
+                tell(
+                    "stopped after the vector had left: it may be in the sum, which this client can no "
+                    "longer help to finish. Ask the server's operator before contributing it again"
+                )
+            raise
+
     def _leave(self, offer: Offer, why: str) -> None:
-        with suppress(_SessionOverError):  # there is nobody to tell any more
+        with suppress(_DisconnectedError):  # there is nobody to tell any more
             self._send(Leave(offer.session, why))
 
     def _next_offer(self) -> Offer | None:
-        while not self._closed:
-            try:
+        offer, self._offer = self._offer, None
+        while offer is None and not self._closed:
+            with suppress(_DisconnectedError):  # it may be made again
                 frame, _ = self._next_frame()
-            except _SessionOverError:
-                continue  # the connection was lost and may be made again
-            if isinstance(frame, Offer):
-                return frame
-        return None
+                if isinstance(frame, Offer):
+                    offer = frame
+                elif isinstance(frame, Announce):  # the server takes this for the process that had joined
+                    self._send(Leave(frame.session, "it was restarted and cannot go on where it was"))
+        return offer
 
-    def _next_frame(self) -> tuple[ServerFrame, Raw | None]:
-        """The next frame that says something.
+    def _next_frame(self, *, staying: bool = False) -> tuple[ServerFrame, Raw | None]:
+        """The next frame that says something. staying: there is a session to go on with after a reconnection.
 
-        Raises: TransportError once patience is at its end; _SessionOverError where the connection was lost.
+        Raises: TransportError once patience is at its end; _DisconnectedError where the connection was lost.
         """
         while True:
             ready = dict(self._poller.poll(500))
@@ -294,6 +334,11 @@ class Peer:
                         f"the server at {self._connect} speaks version {frame.version} of the transport, "
                         f"this client {TRANSPORT_VERSION}: install the same release of secagg at both ends"
                     )
+                if isinstance(frame, Replaced):
+                    raise TransportError(
+                        "another process has connected with this client's key and has taken its place: run "
+                        "one process for each key; if none of yours did, make a new key (secagg keys client)"
+                    )
                 self._closed = isinstance(frame, Close)
                 if not isinstance(frame, Ping):
                     return frame, payload
@@ -304,6 +349,12 @@ class Peer:
             if self._lives():
                 self._heard = now
             if now - self._heard > self._patience:
+                if staying:
+                    raise TransportError(
+                        f"the server at {self._connect} is gone: nothing heard for {now - self._heard:.0f} "
+                        "seconds, and the vector had left: it may be in a sum. Ask the server's operator "
+                        "before contributing it again"
+                    )
                 raise TransportError(
                     f"the server at {self._connect} is gone, or was never there: nothing heard for "
                     f"{now - self._heard:.0f} s. Check the address and that it runs, then join again"
@@ -316,19 +367,21 @@ class Peer:
                 f"the server at {self._connect} does not know this client's key: its roster must list it"
             )
         if event & _WRONG_SERVER:
-            # Once may be a server that closed in the middle of it; ZeroMQ tries again.
+            # Once may be a server that closed in the middle of it; ZeroMQ tries again. Where one has
+            # succeeded before, it is the way that fails, and patience decides.
             self._failed_handshakes += 1
-            if self._failed_handshakes < 3:
+            if self._failed_handshakes < 3 or self._was_connected:
                 return
             raise TransportError(
                 f"{self._connect} is not the server this client holds the key of: compare the fingerprints "
                 "(`secagg keys show`)"
             )
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self._heard, self._failed_handshakes = time.monotonic(), 0
+            self._heard, self._connected, self._was_connected = time.monotonic(), True, True
             self._send(Hello(TRANSPORT_VERSION))
-        elif event == zmq.EVENT_DISCONNECTED:
-            raise _SessionOverError("the connection was lost")
+        elif event == zmq.EVENT_DISCONNECTED and self._connected:
+            self._connected = False
+            raise _DisconnectedError
 
     def _send(self, frame: Frame, payload: Raw | None = None) -> None:
         parts: list[Raw] = [encode(frame)] if payload is None else [encode(frame), payload]
@@ -336,7 +389,7 @@ class Peer:
             self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
         except zmq.Again:
             # The receiver asks for every piece, so this queue never fills while there is a connection.
-            raise _SessionOverError("the connection was lost") from None
+            raise _DisconnectedError from None
 
     def flush(self) -> None:
         """Close, once all that was said is on its way to the server, however long that takes."""
@@ -366,31 +419,65 @@ class _Talk:
     """One session's messages, in turn: the server's, and this client's answers."""
 
     def __init__(
-        self, peer: Peer, id: bytes, scheme: Scheme, session: ClientSession, progress: Progress
+        self,
+        peer: Peer,
+        id: bytes,
+        scheme: Scheme,
+        session: ClientSession,
+        progress: Progress,
+        left: Callable[[], None] = lambda: None,
     ) -> None:
         self._peer, self._id, self._scheme, self._session = peer, id, scheme, session
-        self._progress = progress
+        self._progress, self._left = progress, left
         self._said = self._heard = 0
         self._outgoing: Outgoing | None = None
         self._incoming: Incoming | None = None
+        self._was_disconnected = False
 
-    def say(self, message: bytes) -> None:
-        self._outgoing = Outgoing(self._id, self._said, message)
+    @property
+    def staying(self) -> bool:
+        """Whether this client's vectors have left, or some of them: it may be needed to unmask the sum."""
+        return self._said > 0 and self._scheme.rounds[self._said - 1] in STAYING
+
+    def begin(self) -> None:
+        self.say(self._session.start())
+
+    def disconnected(self) -> None:
+        """Raises: _SessionOverError unless the session goes on when there is a connection again."""
+        if not self.staying:
+            raise _SessionOverError("the connection was lost")
+        self._incoming, self._was_disconnected = None, True
+
+    def say(self, message: Raw) -> None:
         self._said += 1
+        self._announce(message)
+
+    def _announce(self, message: Raw) -> None:
+        """This client's newest message: for the second time, if the server has lost it with a connection."""
+        self._outgoing = Outgoing(self._id, self._said - 1, message)
         announcement = self._outgoing.announce()  # the checksum first: from here on it is the network's time
         self._tell_progress(0)
         self._peer._send(*announcement)
+        self._tell_left()
 
     def step(self, received: tuple[ServerFrame, Raw | None]) -> None:
         """Raises: RemoteProtocolError; _SessionOverError when the server ends the session."""
         frame, payload = received
         if isinstance(frame, Close):
             raise _SessionOverError("the server has closed")
-        if isinstance(frame, Offer | Ping | Refuse) or frame.session != self._id:
+        if isinstance(frame, Offer) and self._was_disconnected:
+            self._peer._offer = frame
+            raise _SessionOverError("the connection was lost, and the session is over")
+        if isinstance(frame, Offer | Ping | Refuse | Replaced) or frame.session != self._id:
             return  # of an earlier session
         match frame:
             case End():
                 raise _SessionOverError(frame.reason)
+            case Announce() if (
+                self._outgoing is not None and self.staying and frame.number == self._heard - 1
+            ):
+                # It asks again what was answered: the same bytes, whatever the request says this time.
+                self._announce(self._outgoing.message)
             case Announce():
                 if frame.number != self._heard or self._incoming is not None or self._session.done:
                     raise RemoteProtocolError("the server sent a message out of turn")
@@ -408,6 +495,7 @@ class _Talk:
                     raise RemoteProtocolError("the server asked for a message that was not announced")
                 self._tell_progress(self._outgoing.sent)
                 self._peer._send(*self._outgoing.chunk(frame))
+                self._tell_left()
 
     def _advance(self, incoming: Incoming) -> None:
         if not incoming.complete:
@@ -424,3 +512,8 @@ class _Talk:
         assert self._outgoing is not None  # noqa: S101 - both callers have just looked
         round = self._scheme.rounds[self._outgoing.number]
         self._progress(round, sent, len(self._outgoing.message))
+
+    def _tell_left(self) -> None:
+        out = self._outgoing
+        if out and self._scheme.rounds[out.number] == "masked-input" and out.sent == len(out.message):
+            self._left()

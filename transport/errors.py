@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from secagg.errors import SecAggError
+from collections.abc import Collection
+
+from secagg.errors import ClientId, SecAggError, TooFewClients
 
 
 class TransportError(SecAggError):
@@ -11,3 +13,19 @@ class TransportError(SecAggError):
 
 class FileError(TransportError):
     """A file of keys that was named is missing, is not what it should be, or is in the way of another."""
+
+
+class Unfinished(TooFewClients):
+    """Vectors have left, masked, and too few clients stayed to unmask their sum. missing: who could have."""
+
+    def __init__(self, message: str, few: TooFewClients, missing: Collection[ClientId]) -> None:
+        SecAggError.__init__(self, message)
+        self.alive, self.needed, self.round, self.of = few.alive, few.needed, few.round, few.of
+        self.missing = frozenset(missing)
+
+
+def clients(ids: Collection[ClientId]) -> str:
+    """In words: "client 3", "clients 1, 2", "nobody"."""
+    if not ids:
+        return "nobody"
+    return f"client{'s' * (len(ids) > 1)} {', '.join(map(str, sorted(ids)))}"

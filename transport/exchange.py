@@ -13,6 +13,7 @@ from secagg.errors import ClientId
 from secagg.wire import Raw
 from transport.frames import (
     CHUNK_BYTES,
+    FINISHING,
     SESSION_BYTES,
     Announce,
     Chunk,
@@ -75,12 +76,13 @@ class Exchange:
     joined: set[ClientId] = field(default_factory=set)
     lost: dict[ClientId, str] = field(default_factory=dict)
     number: dict[ClientId, int] = field(default_factory=dict)  # of the message to come from u
-    sent: dict[ClientId, int] = field(default_factory=dict)  # messages sent to u
+    sent: dict[ClientId, int] = field(default_factory=dict)  # of the last message sent to u
     outgoing: dict[ClientId, Outgoing] = field(default_factory=dict)
     incoming: dict[ClientId, Incoming] = field(default_factory=dict)
     queue: deque[ClientId] = field(default_factory=deque)  # announced a long upload, not yet staged
     staged: dict[ClientId, _Staged] = field(default_factory=dict)
     # Of the round that is open:
+    requests: dict[ClientId, bytes] = field(default_factory=dict, repr=False)  # kept while finishing
     begun: float = field(default_factory=time.monotonic)
     wire: tuple[int, int] = (0, 0)
     lost_before: int = 0
@@ -94,20 +96,42 @@ class Exchange:
     @property
     def waiting_for(self) -> frozenset[ClientId]:
         """Not for one whose connection is gone, or will never be: its process has ended."""
-        awaited = self.session.waiting_for - self.lost.keys() - self.router.gone
+        return self._there(self.absent)
+
+    @property
+    def absent(self) -> frozenset[ClientId]:
+        """Whose answers to this round are still to come, if ever."""
+        return self.session.waiting_for - self.lost.keys()
+
+    def _there(self, awaited: frozenset[ClientId]) -> frozenset[ClientId]:
+        return self.may_return(awaited - self.router.gone)
+
+    def may_return(self, awaited: frozenset[ClientId]) -> frozenset[ClientId]:
+        """Without those whose process is seen to have ended."""
         if self.lives is None or awaited <= self.router.connected:
             return awaited
         return awaited & self.router.connected.union(self.lives())
 
     def invite(self, u: ClientId) -> None:
-        """u has just connected. In a session already joined, a client that comes back is a dropout of it; one
-        that would not join, or could not, may think again while there is time.
+        """u has just connected. One that would not join, or could not, may think again while there is time;
+        one whose vectors have left goes on where it was; any other is a dropout of the session.
         """
-        if u in self.joined:
+        if u in self.lost and u in self.joined:
+            self.end([u], self.lost[u])  # it may not have heard
+        elif self._goes_on(u):
+            self._forget(u)
+            self._ask(u)
+        elif u in self.joined:
             self.lose(u, "restarted")
         elif u in self.session.waiting_for and self.session.round == "join":
             self.lost.pop(u, None)
             self.router.send(u, self.offer)
+
+    def _goes_on(self, u: ClientId) -> bool:
+        """Whether u may come back to this session: all of its vectors are here."""
+        session, last = self.session, "masked-input"
+        answered = session.round == last and u not in session.waiting_for
+        return u in self.joined and (session.round in FINISHING or answered)
 
     def take(self, u: ClientId, frame: ClientFrame, payload: Raw | None) -> None:
         """Raises: RemoteProtocolError for what does not belong here; u is then lost."""
@@ -193,15 +217,23 @@ class Exchange:
         self.begun, self.wire, self.lost_before = time.monotonic(), self.router.traffic, len(self.lost)
         # Who is late has lost its place, so these are empty: whatever happens, no place outlives its round.
         self.incoming, self.staged, self.queue, self.outgoing = {}, {}, deque(), {}
-        requests = {u: message for u, message in requests.items() if u not in self.lost}
-        self.up, self.down = {}, {u: len(message) for u, message in requests.items()}
-        for u, message in requests.items():
-            number = self.sent.get(u, 0)
-            self.sent[u] = number + 1
-            self.outgoing[u] = Outgoing(self.id, number, message)
-            self.router.send(u, *self.outgoing[u].announce())
-            if len(message) <= CHUNK_BYTES:
-                del self.outgoing[u]
+        self.requests = {u: message for u, message in requests.items() if u not in self.lost}
+        self.up, self.down = {}, {}
+        for u in self.requests:
+            self.sent[u] = self.sent.get(u, -1) + 1
+            self._ask(u)
+        if self.session.round not in FINISHING:
+            self.requests = {}
+
+    def _ask(self, u: ClientId) -> None:
+        """Announce the message that opened this round: again, if u was away and has not answered it."""
+        if u not in self.requests or u not in self.session.waiting_for or u in self.router.gone:
+            return
+        self.down[u] = len(self.requests[u])
+        self.outgoing[u] = Outgoing(self.id, self.sent[u], self.requests[u])
+        self.router.send(u, *self.outgoing[u].announce())
+        if len(self.requests[u]) <= CHUNK_BYTES:
+            del self.outgoing[u]
 
     def lose(self, u: ClientId, why: str) -> None:
         """u is out of this session, and leaves nothing behind."""
@@ -211,9 +243,15 @@ class Exchange:
         self._forget(u)
         self.end([u], why)
 
+    def lose_all(self, absent: frozenset[ClientId]) -> None:
+        """The round is over without these."""
+        late = self._there(absent)
+        for u in absent:
+            self.lose(u, "late" if u in late else "vanished")
+
     def vanish(self, u: ClientId) -> None:
-        """u's connection is gone. Before it has joined it may come back, but is not waited for."""
-        if u in self.joined:
+        """u's connection is gone. One that may come back is not waited for."""
+        if u in self.joined and not self._goes_on(u):
             self.lose(u, "vanished")
         else:
             self._forget(u)

@@ -26,6 +26,8 @@ WINDOW = 6  # chunks asked for and not yet here: even
 MAX_FRAME_BYTES = CHUNK_BYTES + (1 << 17)  # an Offer is the longest header
 MAX_MESSAGE_BYTES = 2**32 - 1
 SESSION_BYTES = 8
+FINISHING = ("consistency-check", "unmasking")
+"""Rounds in which vectors have left, masked: such a session is finished, and never repeated with others."""
 CHECKSUM_BYTES = 16
 
 SessionId = Annotated[bytes, msgspec.Meta(min_length=SESSION_BYTES, max_length=SESSION_BYTES)]
@@ -100,6 +102,10 @@ class End(Frame, frozen=True, tag="end"):
     reason: Reason
 
 
+class Replaced(Frame, frozen=True, tag="replaced"):
+    """server: another connection has said hello with your key, and this one is not listened to any more."""
+
+
 class Ping(Frame, frozen=True, tag="ping"):
     """server: I am here."""
 
@@ -114,7 +120,7 @@ def reason(text: str) -> str:
 
 
 ClientFrame = Hello | Announce | Pull | Chunk | Leave
-ServerFrame = Refuse | Offer | Announce | Pull | Chunk | End | Ping | Close
+ServerFrame = Refuse | Offer | Announce | Pull | Chunk | End | Replaced | Ping | Close
 
 _encoder = msgspec.msgpack.Encoder()
 _from_client = msgspec.msgpack.Decoder(ClientFrame)

@@ -19,7 +19,7 @@ from secagg.errors import ClientId
 from secagg.wire import Raw
 from transport.address import speaks_ipv6
 from transport.errors import TransportError
-from transport.frames import MAX_FRAME_BYTES, Frame, Ping, encode
+from transport.frames import MAX_FRAME_BYTES, Frame, Ping, Replaced, encode
 from transport.keys import PrivateKey
 from transport.roster import Roster
 
@@ -86,10 +86,14 @@ class Router:
         """Who was connected once and is not now."""
         return frozenset(self._backlog.keys() - self._routes.keys())
 
-    def greet(self, u: ClientId, route: bytes) -> None:
-        """This connection is u's from now on; an earlier one of the same key is no longer listened to."""
+    def greet(self, u: ClientId, route: bytes) -> bool:
+        """This connection is u's from now on. An earlier one of the same key is not listened to any more;
+        whether there still was one, which has been told.
+        """
+        before = self._routes.get(u, route)
         self._routes[u] = route
         self._backlog[u] = deque()
+        return before != route and self.turn_away(before, Replaced())
 
     def receive(self, seconds: float) -> Iterator[tuple[ClientId, bytes, list[Raw]]]:
         """(sender, route, parts) of every frame that is here, waiting at most so long for the first."""
@@ -119,10 +123,12 @@ class Router:
             self._backlog[u].append(parts)
             self._flush(u)
 
-    def turn_away(self, route: bytes, frame: Frame) -> None:
-        """A last word to a connection that is not listened to."""
+    def turn_away(self, route: bytes, frame: Frame) -> bool:
+        """A last word to a connection that is not listened to; whether it could be said."""
         with suppress(zmq.ZMQError):  # it has gone, or does not read: then it is not to be helped
             self._socket.send_multipart([route, encode(frame)], zmq.NOBLOCK)
+            return True
+        return False
 
     def probe(self) -> frozenset[ClientId]:
         """Who has gone since the last call. Also tells the clients that this server lives."""

@@ -19,19 +19,24 @@ from secagg import (
     RemoteProtocolError,
     Scheme,
     SecAggError,
+    TooFewClients,
 )
 from secagg.alike import Alike, Likeness, Record
 from secagg.crypto import SigningKey
 from secagg.encoding import Vectors
 from secagg.errors import ClientId
 from secagg.parallel import Executor
+from transport.errors import Unfinished, clients
 from transport.exchange import Exchange, RoundReport
 from transport.frames import (
+    FINISHING,
     TRANSPORT_VERSION,
     Close,
+    End,
     Hello,
     Refuse,
     decode_from_client,
+    reason,
 )
 from transport.journal import SignedSets
 from transport.keys import Readers, read_private, read_public
@@ -45,9 +50,12 @@ TICK_SECONDS = 0.25
 DEADLINES: Mapping[str, float] = {"join": 60.0, "advertise-keys": 600.0, "input": 600.0}
 """Seconds a round may take. Clients train in the first round after joining; all others have OTHER_ROUNDS."""
 OTHER_ROUNDS = 120.0
+FINISH_SECONDS = 600.0  # beyond the deadline, for those without whom a sum whose vectors have left is lost
 
 Watch = Callable[[RoundReport], None]
 Lives = Callable[[], Collection[ClientId]]
+Tell = Callable[[str], None]
+"""Told in a sentence what the operator can do something about."""
 
 
 def serve(
@@ -59,6 +67,8 @@ def serve(
     state: str | Path | None = None,
     readers: Readers = "owner",
     lives: Lives | None = None,
+    finish: float = FINISH_SECONDS,
+    tell: Tell = lambda text: None,
 ) -> Cohort:
     """Listen for the clients of a roster.
 
@@ -67,7 +77,9 @@ def serve(
     public key it must be signed with, `<roster>.pub` unless given. Sets of clients that were summed of like
     vectors are kept in `<key>.signed`, or in the folder `state`. readers: who may read the key's file,
     "owner", "group" or "all". lives: of clients on this machine, whose process does; then no round has a
-    deadline that is not given, and nobody is waited for whose process has ended.
+    deadline that is not given, and nobody is waited for whose process has ended. finish: seconds
+    beyond its deadline that a round after the vectors have left waits, if need be, for clients to come back.
+    tell: told in a sentence what the operator can do something about.
 
     Raises: TransportError if a file is not right or the address cannot be had, with what to do;
         LocalProtocolError if it is no address.
@@ -77,7 +89,8 @@ def serve(
     own = read_private(key, "server", readers=readers)
     base = key if state is None else base_of(key, own.public, state)
     signing = SigningKey(own.signing.private_bytes_raw())
-    return Cohort(Router(bind, own, listed), listed, SignedSets(f"{base}.signed"), signing, lives)
+    signed = SignedSets(f"{base}.signed")
+    return Cohort(Router(bind, own, listed), listed, signed, signing, lives, finish, tell)
 
 
 class Cohort:
@@ -90,10 +103,14 @@ class Cohort:
         signed: Record,
         signing: SigningKey,
         lives: Lives | None = None,
+        finish: float = FINISH_SECONDS,
+        tell: Tell = lambda text: None,
     ) -> None:
         self._router, self.roster, self._lives = router, roster, lives
         self._signed, self._signing = signed, signing
+        self._finish, self._tell = finish, tell
         self._running: Exchange | None = None
+        self._ended: dict[ClientId, End] = {}  # of the last session, for who was away when it ended
 
     @property
     def endpoint(self) -> str:
@@ -135,8 +152,9 @@ class Cohort:
         are computed from, where they come out alike whenever that is near: uploads are left out until clients
         that keep to the rule of secagg/alike.py may sign. new: they are unlike all that were summed before.
 
-        Raises: TooFewClients; RemoteProtocolError where returned shares contradict each other;
-        LocalProtocolError if the scheme is for another number of clients, or no such round exists.
+        Raises: TooFewClients, or Unfinished where the vectors had left; RemoteProtocolError where returned
+        shares contradict each other; LocalProtocolError if the scheme is for another number of
+        clients, or no such round exists.
         """
         cohort = self.roster.clients.keys() if clients is None else set(clients)
         if strangers := cohort - self.roster.clients.keys():
@@ -166,12 +184,20 @@ class Cohort:
             while session.result is None:
                 self._round(running, limits[session.round], watch)
         except SecAggError as error:
-            running.end(running.joined - running.lost.keys(), str(error))
+            self._end(running, str(error))
             raise
         finally:
             self._running = None
-        running.end(running.joined - running.lost.keys(), "")
+        self._end(running, "")
         return session.result
+
+    def _end(self, running: Exchange, why: str) -> None:
+        """Tell how it ended: at once, or when they come back."""
+        running.end(running.joined - running.lost.keys(), why)
+        away, result = running.joined & self._router.gone, running.session.result
+        summed = frozenset() if result is None else result.survivors
+        whys = {u: "" if u in summed else running.lost.get(u, why) for u in away}
+        self._ended = {u: End(running.id, reason(whys[u])) for u in away}
 
     def _round(self, running: Exchange, limit: float, watch: Watch | None) -> None:
         """Wait for the answers, close the round, and send what opens the next."""
@@ -180,10 +206,7 @@ class Cohort:
             while (left := end - time.monotonic()) > 0 and running.waiting_for:
                 self._listen(min(left, TICK_SECONDS))
                 running.stage_uploads(left)
-            late = running.waiting_for
-            for u in session.waiting_for - running.lost.keys():
-                running.lose(u, "late" if u in late else "vanished")
-            requests = session.advance()
+            requests = self._close(running)
             for u, why in session.caught.items():
                 running.lose(u, why)
         finally:
@@ -196,6 +219,57 @@ class Cohort:
                     u,
                     "not summed, or a part of a batch would be, or a sum too near to an earlier one",
                 )
+
+    def _close(self, running: Exchange) -> dict[ClientId, bytes]:
+        """The messages that open the next round. One in which vectors have left is not closed without enough
+        answers: the session is finished with the same clients, never repeated with others.
+        """
+        session, closing = running.session, running.session.round
+        if closing not in FINISHING:
+            running.lose_all(running.absent)
+            return session.advance()
+        end = time.monotonic() + self._finish
+        while True:
+            absent = running.absent
+            try:
+                requests = session.advance()
+            except TooFewClients as few:
+                if session.round != closing:
+                    raise
+                self._wait_for_more(running, few, end)
+            else:
+                running.lose_all(absent)
+                return requests
+
+    def _wait_for_more(self, running: Exchange, few: TooFewClients, end: float) -> None:
+        """Until one more of those that are missing has answered, or is lost.
+
+        Raises: Unfinished when nobody can come any more, or the time is up.
+        """
+        for u in running.absent - running.may_return(running.absent):
+            running.lose(u, "vanished")
+        missing = running.absent
+        left, names = end - time.monotonic(), clients(missing)
+        why = (
+            f"{few}, though the vectors had left; waited for: {names}. Sum them again with just the same "
+            "clients or not at all: two sums that differ by one client tell of that client"
+        )
+        if left <= 0 or not missing:
+            raise Unfinished(why, few, missing) from None
+        away = missing & self._router.gone
+        self._tell(
+            f"{few.alive} answers in round {few.round}, {few.needed} needed: waiting {left:.0f} s for {names}"
+            f"{f' ({clients(away)} not connected)' if away else ''}. Keep this server running: who can reach "
+            "it again goes on by itself, and without them the sum is lost"
+        )
+        try:
+            while running.absent == missing == running.may_return(missing) and left > 0:
+                self._listen(min(left, TICK_SECONDS))
+                left = end - time.monotonic()
+                running.stage_uploads(left)
+        except KeyboardInterrupt:
+            self._tell(why)
+            raise
 
     def _listen(self, seconds: float) -> None:
         running = self._running
@@ -219,7 +293,13 @@ class Cohort:
             raise RemoteProtocolError(
                 f"client {u} speaks version {hello.version} of the transport, this is {TRANSPORT_VERSION}"
             )
-        self._router.greet(u, route)
+        if self._router.greet(u, route):
+            self._tell(
+                f"client {u} has connected while its earlier connection still stood; the newer one counts. "
+                "If its network has not just changed, two processes run with its key: one must stop"
+            )
+        if ended := self._ended.pop(u, None):
+            self._router.send(u, ended)
         if self._running is not None:
             self._running.invite(u)
 

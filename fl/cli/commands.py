@@ -129,6 +129,9 @@ def _serve(
             show_default="join 60, training 600, others 120",
         ),
     ] = None,
+    finish: Annotated[
+        float, typer.Option(help="Seconds to wait on for clients without whom a sum cannot be finished.")
+    ] = 600.0,
     out: Annotated[
         Path | None, typer.Option(help="The mean, or the run's folder.", show_default="mean.npy, runs/serve")
     ] = None,
@@ -152,6 +155,7 @@ def _serve(
         state=state,
         readers=key_readers,
         deadlines=deadline or [],
+        finish=finish,
         out_path=out,
         flags=given(ctx, Protection.__dataclass_fields__),
         force=force,

@@ -254,8 +254,14 @@ def run_sum(
     def progress(round: str, sent: int, size: int) -> None:
         at[0] = f"in {round}"
 
+    def left() -> None:
+        out.say(
+            f"client {peer.id}: the vector is sent; stay until the sum is finished, which may need this "
+            "client (a lost connection is made again; a process that was stopped cannot go on)"
+        )
+
     with shown(out, since(lambda: f"client {peer.id}: {at[0]}")):
-        contribution = peer.contribute(values, new=new, progress=progress)
+        contribution = peer.contribute(values, new=new, progress=progress, left=left, tell=out.warn)
     if contribution is None or not contribution.summed:
         reason = contribution.reason if contribution else "the server closed without a session"
         raise TransportError(f"the vector is not known to be in a sum: {reason}")
@@ -307,7 +313,9 @@ def run_training(
     clipped = False
     with shown(out, since(lambda: f"client {peer.id}: {_at(killer.round)}")):
         while (
-            contribution := peer.contribute(trainer, rounding_seed=seed, progress=killer.progress)
+            contribution := peer.contribute(
+                trainer, rounding_seed=seed, progress=killer.progress, tell=out.warn
+            )
         ) is not None:
             clipped = clipped or tell_clipping(out, peer.id, contribution, " (said once)")
             outcome = "in the sum" if contribution.summed else f"not in the sum: {contribution.reason}"

@@ -62,6 +62,7 @@ def run(
     state: Path | None,
     readers: str,
     deadlines: Sequence[str],
+    finish: float,
     out_path: Path | None,
     flags: Mapping[str, Any],
     force: bool,
@@ -71,6 +72,8 @@ def run(
     if (config is None) == (summing.length is None):
         raise ConfigError("give --length to sum vectors, or --config to train a model, and not both")
     seconds = parse_deadlines(deadlines)
+    if not 0 <= finish < 1e9:
+        raise ConfigError(f"--finish {finish}: a number of seconds, 0 or more")
     # What cannot be is refused before anybody is waited for.
     if config is None:
         if resume:
@@ -79,7 +82,7 @@ def run(
     else:
         folder = out_path or Path("runs/serve")
         job = training_job(out, described(out, config, flags), folder, seconds, force=force, resume=resume)
-    options: Any = {"state": state, "readers": readers}
+    options: Any = {"state": state, "readers": readers, "finish": finish, "tell": out.warn}
     with transport.serve(bind, key, roster, roster_key, **options) as cohort:
         job(cohort)
 

@@ -266,7 +266,10 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "either": (("RemoteProtocolError",), ("secagg/", "transport/frames.py")),
     "demo": (("RemoteProtocolError",), ("fl/cli/demo.py",)),
-    "too-few": (("TooFewClients",), ("secagg/", "fl/federation.py", "fl/cli/rounds.py")),
+    "too-few": (
+        ("TooFewClients", "Unfinished"),
+        ("secagg/", "transport/", "fl/federation.py", "fl/cli/rounds.py"),
+    ),
     "network": (
         ("TransportError", "FileError"),
         ("transport/client.py", "transport/router.py", "fl/cli/join.py", "fl/cli/train.py"),

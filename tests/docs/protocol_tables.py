@@ -521,6 +521,7 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
         "JOIN_BYTES": "longest message with number 0 that is taken",
     },
     "transport.server": {
+        "FINISH_SECONDS": "that a round waits on for those without whom no sum can be finished",
         "OTHER_ROUNDS": "seconds of a round that is not in the next line",
         "DEADLINES": "seconds of a round",
     },

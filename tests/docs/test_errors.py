@@ -34,6 +34,7 @@ WITHOUT_WORDS = {
     "_SessionOverError(frame.reason)": "of the server",
     "ValueError": "of transport.journal: a line not its own, which its one handler calls damage",
     "typer.Exit": "no error: --version",
+    "_DisconnectedError": "the session goes on, or is over with the words of `disconnected`",
     "AssertionError": "the end of a loop that has none",
 }
 """What is raised without words of its own, and whose words it passes on."""

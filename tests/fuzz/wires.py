@@ -133,7 +133,7 @@ def uploads(which: int, data: bytes) -> str:
     scene = rounds()[which]
     scheme, session = scene.play.scheme, cloned(scene.play.server)
     with small_pieces():
-        running = transport.exchange.Exchange(Wire(), scheme, session, frozenset({ONE}), SESSION)
+        running = transport.exchange.Exchange(Wire(), scheme, session, frozenset({ONE}), id=SESSION)
         running.number[ONE] = scene.number
         running.open_round({ONE: scene.requests[ONE]} if scene.requests else {})
         for parts in dialogue(data):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -166,3 +168,66 @@ class Clock:
 
     def monotonic(self) -> float:
         return time.monotonic() + self.ahead
+
+
+def _break(end: socket.socket) -> None:
+    with suppress(OSError):  # broken at the other end
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
+
+
+class Cable:
+    """The way to a server, in another place of this machine. It can be cut, and mended. A context."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.lead_to(endpoint)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"tcp://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._lock, self._whole, self._ends = Lock(), True, set[socket.socket]()
+        Thread(target=self._accept, daemon=True).start()
+
+    def lead_to(self, endpoint: str) -> None:
+        self._server = ("127.0.0.1", int(endpoint.rpartition(":")[2]))
+
+    def cut(self) -> None:
+        with self._lock:
+            self._whole = False
+            for end in self._ends:
+                _break(end)
+            self._ends.clear()
+
+    def mend(self) -> None:
+        with self._lock:
+            self._whole = True
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                here, _ = self._listening.accept()
+                with self._lock:
+                    there = self._connected(here)
+                if there is not None:
+                    for pair in ((here, there), (there, here)):
+                        Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    def _connected(self, here: socket.socket) -> socket.socket | None:
+        with suppress(OSError):  # the server is gone
+            if self._whole:
+                there = socket.create_connection(self._server)
+                self._ends |= {here, there}
+                return there
+        here.close()
+        return None
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):  # cut
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)  # what is on its way arrives
+
+    def __enter__(self) -> Cable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _break(self._listening)
+        self.cut()

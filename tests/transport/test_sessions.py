@@ -308,25 +308,25 @@ def test_a_client_may_be_lost_in_each_round(tmp_path: Path, threads: ThreadPoolE
 def test_one_lost_after_its_vector_arrived_is_in_the_sum(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone, lose = Event(), transport.exchange.Exchange.lose
+    gone, vanish = Event(), transport.exchange.Exchange.vanish
 
-    def tell(running: Any, u: int, why: str) -> None:
-        lose(running, u, why)
+    def tell(running: Any, u: int) -> None:
+        vanish(running, u)
         gone.set()
 
     def progress(round: str, sent: int, size: int) -> None:
         """The others upload once it has gone, so that it goes in this round."""
         assert round != "masked-input" or gone.wait(PATIENCE)
 
-    monkeypatch.setattr(transport.exchange.Exchange, "lose", tell)
+    monkeypatch.setattr(transport.exchange.Exchange, "vanish", tell)
     answers = on_answer(lambda a, p: [[encode(a), p]])
     session.closed["advertise-keys"].set()
     session.spoil(0, answers, "advertise-keys")  # then it goes at once
     session.start(*OTHERS, progress=progress)
     assert session.run(scheme_of("masking", N, SHORT)) == EVERYBODY
     masked_input, unmasking = session.reports["masked-input"], session.reports["unmasking"]
-    assert (masked_input.alive, masked_input.lost) == (EVERYBODY, {0: "vanished"})
-    assert (unmasking.alive, unmasking.lost, unmasking.down.keys()) == (OTHERS, {}, OTHERS)
+    assert (masked_input.alive, masked_input.lost) == (EVERYBODY, {})
+    assert (unmasking.alive, unmasking.lost, unmasking.down.keys()) == (OTHERS, {0: "vanished"}, OTHERS)
 
 
 def test_with_too_few_left_there_is_no_sum_and_the_clients_hear_why(session: Session) -> None:
@@ -511,15 +511,17 @@ def test_a_few_uploads_are_staged_at_once_and_nothing_is_left_of_them(
 
 
 def test_a_client_that_comes_back_is_a_dropout_of_the_session_and_takes_part_in_the_next(
-    session: Session, clients_clock: Clock
+    session: Session,
 ) -> None:
-    """Nobody listens any more to the connection it had before."""
+    """Nobody listens any more to the connection it had before: its user and the operator are told why."""
 
     def progress(round: str, sent: int, size: int) -> None:
         if round == "masked-input":
             session.start(0)  # the same key again
             assert session.closed[round].wait(PATIENCE)
 
+    told = list[str]()
+    session.cohort._tell = told.append
     scheme = scheme_of("masking", N, SHORT)
     session.start(0, progress=progress)
     before = session.clients[0]
@@ -528,7 +530,10 @@ def test_a_client_that_comes_back_is_a_dropout_of_the_session_and_takes_part_in_
     assert session.lost == {0: "restarted"}
     assert session.run(scheme) == EVERYBODY
     assert session.contribution(0).summed
-    gives_up(before, clients_clock)
+    with pytest.raises(TransportError, match="another process has connected with this client's key and has"):
+        before.result()
+    (text,) = told
+    assert text.startswith("client 0 has connected while its earlier connection still stood; the newer one")
 
 
 def test_of_two_connections_with_one_key_the_newer_is_heard(session: Session) -> None:
@@ -855,7 +860,10 @@ def gives_up(client: Future[Any], clock: Clock) -> None:
     while not client.done():
         clock.ahead += PATIENCE + 1
         wait([client], timeout=0.1)
-    with pytest.raises(TransportError, match=r"is gone, or was never there: .*then join again"):
+    with pytest.raises(
+        TransportError,
+        match=r"is gone.*(then join again|Ask the server's operator before contributing it again)",
+    ):
         client.result()
 
 
