@@ -350,7 +350,7 @@ def keep(held: Held, total: Aggregate, folder: Path, test: Shard | None, device_
     first = held.round == 1
     if first:
         np.save(folder / FIRST_ROUND, held.model.parameters)
-    with (folder / METRICS).open("w" if first else "a") as metrics:
+    with (folder / METRICS).open("w" if first else "a", encoding="utf-8") as metrics:
         metrics.write(json.dumps(record) + "\n")
     return record
 

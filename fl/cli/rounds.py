@@ -156,7 +156,8 @@ def run_training(
     out.record({"scheme": scheme.explain().splitlines()})
     parameters = None if resume is None else resume.parameters
     clipped = False
-    with book.told(out), display.running(), (folder / METRICS).open("a" if resume else "w") as metrics:
+    how = "a" if resume else "w"
+    with book.told(out), display.running(), (folder / METRICS).open(how, encoding="utf-8") as metrics:
         for trained in () if accurate(config, progress.records) else server.rounds(deadlines, watch):
             book.opened(trained.survivors)
             record, parameters = learned(trained, cohort)
@@ -327,4 +328,4 @@ def write_metrics(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    return [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
