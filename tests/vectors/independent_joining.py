@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ def file_of(path: Path) -> dict[str, str]:
 
 
 class NetworkClient:
-    """Of the files in a folder. inputs: name -> its vector."""
+    """Of the files in a folder. inputs: name -> its vector. breaks: requests on which the connection is lost,
+    when they have been read and before they are answered.
+    """
 
-    def __init__(self, folder: Path, port: int, inputs: Json) -> None:
-        self.port, self.inputs = port, inputs
+    def __init__(self, folder: Path, port: int, inputs: Json, breaks: Collection[str] = ()) -> None:
+        self.port, self.inputs, self.breaks = port, inputs, set(breaks)
         self.own, self.server = file_of(folder / "client.key"), file_of(folder / "server.pub")
         self.u = int(self.own["id"])
         ids, _ = roster_of(folder / "roster")
@@ -45,61 +48,81 @@ class NetworkClient:
 
     def run(self) -> str:
         """Take part in one session; the reason with which it ends."""
-        socket = self.connected()
-        try:
-            while True:
-                frames = socket.recv_multipart()
-                name, *fields = i.unpack(frames[0])
-                if name == "end":
-                    return str(fields[1])
-                self.take(socket, name, fields, frames[1] if len(frames) == 2 else None)
-        finally:
-            socket.close(1000)
-            self.context.term()
+        reason = None
+        while reason is None:
+            with self.connected() as socket:
+                reason = self.converse(socket)
+        self.context.term()
+        return reason
+
+    def converse(self, socket: zmq.Socket[bytes]) -> str | None:
+        """None where the connection is lost."""
+        while True:
+            frames = socket.recv_multipart()
+            name, *fields = i.unpack(frames[0])
+            if name == "end":
+                return str(fields[1])
+            if not self.take(socket, name, fields, frames[1] if len(frames) == 2 else None):
+                return None
 
     def connected(self) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self.context.socket(zmq.DEALER)
         socket.curve_serverkey = self.server["curve"].encode()
         socket.curve_publickey = self.own["curve_public"].encode()
         socket.curve_secretkey = self.own["curve_secret"].encode()
+        socket.linger = 1000
         socket.connect(f"tcp://127.0.0.1:{self.port}")
         socket.send(i.packed(["hello", VERSION]))
         return socket
 
-    def take(self, socket: zmq.Socket[bytes], name: str, fields: list[Any], payload: bytes | None) -> None:
+    def take(self, socket: zmq.Socket[bytes], name: str, fields: list[Any], payload: bytes | None) -> bool:
+        """Whether the connection still stands."""
         if name == "offer" and not self.session:
             self.session, self.offer = fields
-            self.say(socket, i.packed(["join", 1, i.digest("parameters", self.offer)]))
+            self.said, self.outgoing = 1, i.packed(["join", 1, i.digest("parameters", self.offer)])
+            self.announce(socket)
         if not fields or fields[0] != self.session:
-            return
-        if name == "message":
+            return True
+        if name == "message" and fields[1] == self.heard - 1:  # asked again, over a new connection
+            self.announce(socket)
+        elif name == "message":
             assert fields[1] == self.heard
             self.arriving = Arriving(*fields[1:])
+            return self.append(socket, payload or b"")
         if name == "chunk":
             assert fields[2] == len(self.arriving.here)
-        if name in ("message", "chunk"):
-            self.append(socket, payload or b"")
+            return self.append(socket, payload or b"")
         if name == "pull":
             _, number, offset = fields
             assert (number, offset) == (self.said - 1, self.sent)
             self.sent += CHUNK
             header = i.packed(["chunk", self.session, number, offset])
             socket.send_multipart([header, self.outgoing[offset : offset + CHUNK]])
+        return True
 
-    def append(self, socket: zmq.Socket[bytes], payload: bytes) -> None:
+    def append(self, socket: zmq.Socket[bytes], payload: bytes) -> bool:
         it = self.arriving
         it.here += payload
         if len(it.here) == it.size:
             assert checksum(it.here) == it.checksum
-            self.heard += 1
-            self.say(socket, i.packed(self.answer(*i.unpack(it.here))))
-            return
+            request = i.unpack(it.here)
+            self.heard, self.said, self.outgoing = (
+                self.heard + 1,
+                self.said + 1,
+                i.packed(self.answer(*request)),
+            )
+            if request[0] in self.breaks:
+                return False
+            self.announce(socket)
+            return True
         while it.asked < it.size and it.asked - len(it.here) < WINDOW * CHUNK:
             socket.send(i.packed(["pull", self.session, it.number, it.asked]))
             it.asked += CHUNK
+        return True
 
-    def say(self, socket: zmq.Socket[bytes], message: bytes) -> None:
-        self.outgoing, self.sent, self.said = message, 0, self.said + 1
+    def announce(self, socket: zmq.Socket[bytes]) -> None:
+        """The newest message."""
+        message, self.sent = self.outgoing, 0
         header = ["message", self.session, self.said - 1, len(message), checksum(message)]
         socket.send_multipart([i.packed(header), *([message] if len(message) <= CHUNK else [])])
 
