@@ -24,6 +24,7 @@ from transport.frames import (
     Ping,
     Pull,
     Refuse,
+    Replaced,
     checksum,
     encode,
 )
@@ -42,6 +43,7 @@ HEADERS: tuple[Frame, ...] = (
     Leave(SESSION, ""),
     End(SESSION, ""),
     End(SESSION, "x" * 500),
+    Replaced(),
     Ping(),
     Close(),
 )
