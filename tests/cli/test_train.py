@@ -325,6 +325,7 @@ def test_its_own_configuration_is_accepted_back_and_flags_win_over_it(
     assert again.json("config.json") == run.json("config.json") | {
         "rounds": 1,
         "lr": 0.2,
+        "baseline": False,
         "drop": ["2@masked-input"],
     }
     scheme, *rounds, training_round, ledger, summary = ran.records
