@@ -264,7 +264,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ) = None
     graph: Annotated[str, _of(PROTECTION, "Who deals shares to whom; auto goes by size.")] = "auto"
     batch: Annotated[int, _of(PROTECTION, "Sum by whole batches of so many clients, by id.", **_CLIENTS)] = 0
-    prg: Annotated[str, _of(PROTECTION, "Cipher of the masks: aes-128-ctr or chacha20.")] = "aes-128-ctr"
+    prg: Annotated[str, _of(PROTECTION, "Cipher of the masks.")] = "aes-128-ctr"
     alike: Annotated[
         str,
         _of(

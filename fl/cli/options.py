@@ -16,7 +16,7 @@ from fl.config import CHOICES, ConfigError, RunConfig
 from fl.protection import Protection
 from fl.words import choices, nearest
 
-MOST_COLUMNS = 24  # of choices, beside an option's name
+MOST_COLUMNS = 20  # of choices, beside an option's name
 Command = Callable[..., int | None]
 
 
