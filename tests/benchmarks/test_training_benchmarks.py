@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from benchmarks import harness, plots
-from benchmarks.training import steps, users, vanilla
+from benchmarks.training import sessions, steps, users, vanilla
 from fl.cli.output import Output
 from fl.data import DataError, Dataset
 from fl.links import Link
+from fl.plan import LocalPlan
 from fl.presets import PRESETS
 
 QUIET = Output(quiet=True)
@@ -234,3 +235,21 @@ def test_lines_are_linear_if_asked_and_grey_before_the_first_colour() -> None:
     assert [line.get_color() for line in axes.get_lines()] == ["grey", "C0"]
     (axes,) = plots.lines({"title": ("x", "y", {"seen": [(1, 1), (2, 2)]})}).axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+# Two chosen sessions
+
+
+def test_a_difference_of_sums_is_the_victims_in_the_same_order_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one seed, few steps and no move; a disguise changes nothing."""
+    short = LocalPlan(steps=3, batch_size=8, lr=0.05, precision="float64")
+    monkeypatch.setattr(sessions, "PLANS", {"short": short})
+    monkeypatch.setitem(sessions.DELTAS, "quick", (0.0, 0.01))
+    rows = list(sessions.run("quick", 0, lambda what: None))
+    assert len(rows) == sessions.cases("quick")
+    found = {(row["order"], row["moved"]): row for row in rows}
+    assert {len(row["correlations"]) for row in rows} == {sessions.CLIENTS}
+    for moved in (0.0, sessions.DISGUISED):
+        assert found["same", moved]["least"] > 0.99
+        assert found["secret", moved]["median"] < 0.7
+    shown(sessions, rows)

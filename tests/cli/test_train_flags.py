@@ -64,6 +64,7 @@ ASKED: dict[str, tuple[str, Any]] = {
     "graph": ("--graph sparse", "sparse"),
     "batch": ("--batch 4", 4),
     "prg": ("--prg chacha20", "chacha20"),
+    "alike": ("--alike always", "always"),
     "bits": ("--bits 12", 12),
     "bound": ("--bound 2", 2.0),
     "clip": ("--clip 1.5", 1.5),

@@ -1,0 +1,198 @@
+"""Two chosen sessions: what the difference of their sums tells of the one client that is in one alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.harness import Row, Step
+from fl.config import RunConfig
+from fl.data import DataError
+from fl.layout import lay_out
+from fl.models import Description, build
+from fl.plan import LocalPlan
+from fl.secret import RunSecrets, order_key
+from fl.task import write_instructions
+from fl.training.clients import LocalClients
+from fl.weights import from_vector, to_vector
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = (
+    "A server sums ten clients' updates, then those of nine for the same model, or one near it, and "
+    "subtracts: how the difference correlates with the tenth's update (digits, CNN, 2 epochs of batch 8, "
+    "momentum 0.8), where clients take their examples in the same order, and where the order is a secret "
+    "of theirs that the whole task is in. Median, least and most over seeds, models and victims. The number "
+    "of the victim's examples comes out in every case: weights are alike whenever they are asked for."
+)
+CLIENTS = 10
+SEEDS = {"quick": 1, "full": 3}
+HONEST = {"quick": (0,), "full": (0, 3)}  # rounds trained before the attack
+DELTAS = {"quick": (0.0, 1e-2), "full": (0.0, 1e-5, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)}
+NEXT, DISGUISED = "next honest round", "hidden units renumbered"
+ORDERS = ("same", "secret")
+LOCAL = LocalPlan(epochs=2, batch_size=8, lr=0.05, momentum=0.8)
+PLANS = {
+    "2 epochs, batch 8": LOCAL,
+    "1 step, batch 8": msgspec.structs.replace(LOCAL, steps=1),
+    "1 step of all": msgspec.structs.replace(LOCAL, steps=1, batch_size=100_000),
+    "FedSGD": LocalPlan("fedsgd", lr=0.5),
+}
+Vector = NDArray[np.float64]
+Updates = Mapping[int, Vector]
+"""Client -> its update times its number of examples: what is summed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """moved: how far the second model is from the first, relative to it, or what else it is."""
+
+    what: str
+    order: str
+    moved: float | str
+
+
+def listed(size: str) -> list[Case]:
+    first, *others = PLANS
+    moved = [*DELTAS[size], NEXT, DISGUISED]
+    every = [Case(first, order, each) for order in ORDERS for each in moved]
+    return every + [Case(what, order, 0.0) for what in others for order in ORDERS]
+
+
+def cases(size: str) -> int:
+    return len(listed(size))
+
+
+class Federation:
+    """Ten clients with digits, the model after some honest rounds, and what clients make of a model."""
+
+    def __init__(self, seed: int, honest: int) -> None:
+        self._config = RunConfig(clients=CLIENTS, seed=seed, scheme="plain")
+        layout = lay_out(self._config)
+        dataset = layout.serving.dataset
+        self._description = Description("cnn", dataset.shape, dataset.classes)
+        self._clients = LocalClients(layout.x, layout.y, layout.shares, torch.device("cpu"), "sequential")
+        self._secrets = RunSecrets.of_seed(seed)
+        self.counts = {u: len(own) for u, own in layout.shares.items()}
+        self.rng = np.random.default_rng([seed, honest])
+        self.model = to_vector(build("cnn", dataset.shape, dataset.classes, seed)).astype(np.float64)
+        for round in range(honest):
+            self.model = self.after(self.updates(self.model, LOCAL, "secret", bytes([round]) * 16))
+
+    def updates(self, model: Vector, plan: LocalPlan, order: str, run: bytes, round: int = 1) -> Updates:
+        """What the server would sum, in the session with this run id. same: as where the order came from
+        a seed of the server's, the client and the round.
+        """
+        sent = model.astype(np.float32)
+        task = write_instructions(self._config, run, round, self._description, sent)
+        received = build("cnn", self._description.shape, self._description.classes, 0)
+        from_vector(received, sent)
+        drawn_from = task if order == "secret" else b"round %d" % round
+        orders = {u: order_key(self._secrets.client(u), drawn_from) for u in self.counts}
+        results = self._clients.train(received, plan, orders, counting=False)
+        return {u: self.counts[u] * result.upload.astype(np.float64) for u, result in results.items()}
+
+    def after(self, updates: Updates) -> Vector:
+        """The model, moved by the mean."""
+        return self.model + np.sum(list(updates.values()), axis=0) / sum(self.counts.values())
+
+    def renumbered(self) -> NDArray[np.int64]:
+        """Of the model's coordinates, so that its channels are others and it computes the same."""
+        model = build("cnn", self._description.shape, self._description.classes, 0)
+        shapes = [tuple(parameter.shape) for parameter in model.parameters()]
+        ends = np.cumsum([np.prod(shape) for shape in shapes])
+        parts = np.split(np.arange(ends[-1]), ends[:-1])
+        w1, b1, w2, b2, w3, b3 = (part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
+        one, two = self.rng.permutation(len(w1)), self.rng.permutation(len(w2))
+        w3 = w3.reshape(len(w3), len(w2), -1)[:, two]
+        moved = (w1[one], b1[one], w2[two][:, one], b2[two], w3, b3)
+        return np.concatenate([part.ravel() for part in moved])
+
+
+@lru_cache(maxsize=8)
+def federation(seed: int, honest: int) -> Federation:
+    return Federation(seed, honest)
+
+
+@lru_cache(maxsize=64)
+def first_session(seed: int, honest: int, what: str, order: str) -> Updates:
+    played = federation(seed, honest)
+    return played.updates(played.model, PLANS[what], order, b"the first run id")
+
+
+def correlations(case: Case, seed: int, honest: int) -> list[float]:
+    """Of each client as the victim."""
+    played, plan = federation(seed, honest), PLANS[case.what]
+    first, back = first_session(seed, honest, case.what, case.order), np.arange(len(played.model))
+    model, round = played.model, 1
+    if case.moved == NEXT:
+        model, round = played.after(first), 2
+    elif case.moved == DISGUISED:
+        renumbered = played.renumbered()
+        model, back = model[renumbered], np.argsort(renumbered)
+    elif case.moved:
+        direction = played.rng.standard_normal(len(model))
+        model = model + float(case.moved) * direction * np.linalg.norm(model) / np.linalg.norm(direction)
+    second = played.updates(model, plan, case.order, b"another run's id", round)
+    whole, nearly = np.sum(list(first.values()), axis=0), np.sum(list(second.values()), axis=0)
+    return [
+        float(np.corrcoef(whole - (nearly - second[victim])[back], first[victim])[0, 1]) for victim in first
+    ]
+
+
+def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+    try:
+        for case in listed(size):
+            step(f"{case.what}, {case.order} order, {case.moved}")
+            found = [
+                each
+                for i in range(SEEDS[size])
+                for honest in HONEST[size]
+                for each in correlations(case, seed + i, honest)
+            ]
+            yield {
+                "what": case.what,
+                "order": case.order,
+                "moved": case.moved,
+                "median": statistics.median(found),
+                "least": min(found),
+                "most": max(found),
+                "correlations": [round(each, 4) for each in found],
+            }
+    except DataError as error:
+        raise NotImplementedError(str(error)) from error
+
+
+def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    header = ("clients do", "second model", "same order", "secret order")
+    lines: dict[tuple[str, Any], dict[str, str]] = {}
+    for row in rows:
+        said = f"{row['median']:.2f} ({row['least']:.2f} to {row['most']:.2f})"
+        lines.setdefault((row["what"], row["moved"]), {})[row["order"]] = said
+    return header, [
+        (what, moved if isinstance(moved, str) else f"moved by {moved:g}", *(said[order] for order in ORDERS))
+        for (what, moved), said in lines.items()
+    ]
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    from benchmarks.plots import lines
+
+    series = {
+        f"{order} order": [
+            (row["moved"], row["median"])
+            for row in rows
+            if row["order"] == order and not isinstance(row["moved"], str) and row["moved"]
+        ]
+        for order in ORDERS
+    }
+    return lines({"two sessions, one without the victim": ("second model moved by", "correlation", series)})
