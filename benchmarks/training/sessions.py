@@ -31,8 +31,10 @@ CLAIM = (
     "A server sums ten clients' updates, then those of nine for the same model, or one near it, and "
     "subtracts: how the difference correlates with the tenth's update (digits, CNN, 2 epochs of batch 8, "
     "momentum 0.8), where clients take their examples in the same order, and where the order is a secret "
-    "of theirs that the whole task is in. Median, least and most over seeds, models and victims. The number "
-    "of the victim's examples comes out in every case: weights are alike whenever they are asked for."
+    "of theirs that the whole task is in. Median, least and most over seeds, models and victims. In a secret "
+    "order a second session tells what the next honest round does: of a client that holds much of the data "
+    "more than of others, since it is much of the sum. The number of the victim's examples comes out in "
+    "every case, and so does its input where that is constant: they are alike whenever they are asked for."
 )
 CLIENTS = 10
 SEEDS = {"quick": 1, "full": 3}
