@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from transport.errors import TransportError
 from transport.keys import generate, write_private, write_public
+from transport.limits import open_files
 from transport.roster import sign
 
 STREAMS = (1, 2)  # stdout and stderr
@@ -75,6 +76,8 @@ class LocalProcesses:
 
         Raises: TransportError where it cannot be started.
         """
+        number = len(self._processes) + 1
+        open_files(3 * number, f"{number} process{'es' * (number != 1)}")
         # In a thread, which Ctrl-C does not interrupt: no process is left half started, or out of the list.
         self._starter.submit(self._start, name, target, args).result()
 

@@ -18,12 +18,18 @@ from zmq.auth.thread import ThreadAuthenticator
 from secagg.errors import ClientId
 from secagg.wire import Raw
 from transport.address import speaks_ipv6
+from transport.connections import Connections
 from transport.errors import TransportError
-from transport.frames import MAX_FRAME_BYTES, Frame, Ping, Replaced, encode
+from transport.frames import MAX_FRAME_BYTES, WINDOW, Frame, Ping, Replaced, encode
 from transport.keys import PrivateKey
+from transport.limits import open_files
 from transport.roster import Roster
 
 LINGER_MS = 2000  # at closing: the last words get out, if anybody listens
+HANDSHAKE_MS = 10_000  # then a connection that is no client's is closed
+UNACKNOWLEDGED_MS = 20_000  # then a connection is taken to be dead
+QUEUED = 4  # frames of one connection that are kept until they are read
+UNGREETED = 64  # connections that may stand without a hello, and two of each client
 ZAP_DOMAIN = b"secagg"
 PING_SECONDS = 0.5
 
@@ -46,8 +52,11 @@ class Router:
 
     def __init__(self, bind: str, key: PrivateKey, roster: Roster) -> None:
         ipv6 = speaks_ipv6(bind, listening=True)
-        self._roster = roster
+        self._roster, clients = roster, len(roster)
+        files = open_files(clients, f"a server of {clients} client{'s' * (clients != 1)}")
         self._routes: dict[ClientId, bytes] = {}
+        self._files: dict[ClientId, int] = {}  # of their connections
+        self._file = -1  # over which the frame came that was yielded last
         self._backlog: dict[ClientId, deque[list[Raw]]] = {}
         self._pinged = 0.0
         self.traffic = (0, 0)  # payload bytes of all frames received and sent, pings left out
@@ -63,13 +72,23 @@ class Router:
             zmq.IPV6: ipv6,
             zmq.ROUTER_MANDATORY: 1,  # a send to one who has gone raises, a full queue waits: no silent drop
             zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
-            zmq.HEARTBEAT_IVL: 5000,
-            zmq.HEARTBEAT_TIMEOUT: 20000,
+            zmq.RCVHWM: QUEUED,
+            zmq.SNDHWM: WINDOW,
+            zmq.HANDSHAKE_IVL: HANDSHAKE_MS,
+            zmq.BACKLOG: 1024,
+            # No heartbeats of ZMTP: a connection that breaks while its queue is full ends libzmq 4.3.5 at the
+            # next (an assertion in out_event). Clients send theirs; ours are pings, which TCP must deliver.
+            zmq.TCP_MAXRT: UNACKNOWLEDGED_MS,
+            zmq.TCP_KEEPALIVE: 1,
+            zmq.TCP_KEEPALIVE_IDLE: 10,
+            zmq.TCP_KEEPALIVE_INTVL: 5,
+            zmq.TCP_KEEPALIVE_CNT: 2,
             zmq.LINGER: LINGER_MS,
         }.items():
             self._socket.setsockopt(option, value)
         self._socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
         self._socket.curve_secretkey, self._socket.curve_publickey = key.curve_secret, key.curve_public
+        self._connections = Connections(self._socket, min(UNGREETED + 2 * clients, files // 2))
         try:
             self._socket.bind(bind)
         except zmq.ZMQError as error:
@@ -93,6 +112,8 @@ class Router:
         before = self._routes.get(u, route)
         self._routes[u] = route
         self._backlog[u] = deque()
+        self._connections.greeted(self._file, self._files.get(u))
+        self._files[u] = self._file
         return before != route and self.turn_away(before, Replaced())
 
     def receive(self, seconds: float) -> Iterator[tuple[ClientId, bytes, list[Raw]]]:
@@ -106,6 +127,8 @@ class Router:
                 return
             if not frames:
                 continue
+            self._file = int(frames[0].get(zmq.SRCFD))
+            self._connections.delivered(self._file)
             u = self._roster.id_of(str(frames[0].get("User-Id")).encode())
             if u is None:  # cannot pass the handshake
                 continue
@@ -168,6 +191,7 @@ class Router:
 
     def close(self) -> None:
         self._routes.clear()
+        self._connections.close()
         self._socket.close()
         self._authenticator.stop()
         self._context.term()

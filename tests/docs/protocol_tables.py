@@ -512,8 +512,18 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
     },
     "transport.router": {
         "LINGER_MS": "server's, at closing",
+        "HANDSHAKE_MS": "then a connection without one is closed",
+        "UNACKNOWLEDGED_MS": "then a connection is taken to be dead",
+        "QUEUED": "frames of one connection that the server keeps unread",
+        "UNGREETED": "connections that may stand without a hello, besides two of each client",
         "ZAP_DOMAIN": "server's; a client sets none",
         "PING_SECONDS": "between two `ping` frames",
+    },
+    "transport.connections": {
+        "UNREAD_BYTES": "of one connection that the server has not read, at most",
+        "UNGREETED_BYTES": "the same, before a hello",
+        "HEARTBEAT_BYTES": "a second that are not counted",
+        "RETIRE_SECONDS": "until a connection that was replaced is broken",
     },
     "transport.exchange": {
         "MAX_STAGED": "uploads that are pulled at once",
@@ -531,7 +541,7 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
     "transport.keys": {},
     "transport.roster": {"MAX_VERSION": "of a roster", "MAX_FILE": "bytes of a roster"},
 }
-NOT_OF_THE_WIRE = {"secagg.prg.BLOCK_BYTES", "transport.server.TICK_SECONDS"}
+NOT_OF_THE_WIRE = {"secagg.prg.BLOCK_BYTES", "transport.server.TICK_SECONDS", "transport.connections.SCAN_MS"}
 
 
 def constants_of(module: str) -> dict[str, Any]:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import resource
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Barrier
 
 import numpy as np
+import pytest
+import zmq
 from loopback import PATIENCE, Federation
 
 from secagg import Bounded, Masking
 from transport import Contribution
 from transport.client import Progress
 from transport.cohort import LocalProcesses
+from transport.frames import MAX_FRAME_BYTES, TRANSPORT_VERSION, Hello, encode
+from transport.keys import read_private, read_public
 
 LENGTH = 1_000_000
 VECTOR = np.linspace(-1, 1, LENGTH, dtype=np.float32)
@@ -75,6 +81,110 @@ def peak_of_a_server(folder: Path, clients: int) -> int:
         survivors, exact, peak = here.recv()
     assert (survivors, exact) == (clients, True)
     return peak
+
+
+def idle_server(federation: Federation, pipe: Connection) -> None:
+    """It has better to do than to read, until it is asked for its peak."""
+    with federation.serve() as cohort:
+        pipe.send((cohort.endpoint, peak_bytes()))
+        pipe.recv()
+        cohort.wait_for_clients(1, 0)
+        pipe.send(peak_bytes())
+
+
+class Flood:
+    """A connection under a client's key, by somebody who wrote his own program, and whether it was broken."""
+
+    def __init__(self, federation: Federation, u: int, endpoint: str, messages: list[list[bytes]]) -> None:
+        own = federation.clients[u]
+        key, server = read_private(own / "client.key", "client"), read_public(own / "server.pub", "server")
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.curve_serverkey = server.curve
+        self._socket.curve_secretkey, self._socket.curve_publickey = key.curve_secret, key.curve_public
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._socket.connect(endpoint)
+        for parts in messages:
+            self._socket.send_multipart(parts, copy=False)
+
+    def broken(self) -> bool:
+        return bool(self._monitor.poll(PATIENCE * 1000))
+
+    def close(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close()
+        self._socket.close()
+        self._context.term()
+
+
+FRAME = bytes(MAX_FRAME_BYTES - 100)  # CURVE adds to it
+
+
+@pytest.mark.parametrize(
+    ("connections", "messages"),
+    [(20, [[FRAME]] * 50), (1, [[FRAME] * 2500])],
+    ids=["many frames on many connections", "a message of 2500 parts"],
+)
+def test_what_one_client_can_make_a_server_hold_is_little(
+    tmp_path: Path, connections: int, messages: list[list[bytes]]
+) -> None:
+    """Of 390 MB and of 980 MB, by a client of the roster, while the server does not read."""
+    federation = Federation(tmp_path, 3)
+    here, there = Pipe()
+    with LocalProcesses() as processes:
+        processes.start("server", idle_server, federation, there)
+        there.close()
+        endpoint, before = here.recv()
+        floods = [Flood(federation, 0, endpoint, messages) for _ in range(connections)]
+        assert all(flood.broken() for flood in floods)
+        here.send("peak")
+        grown = here.recv() - before
+        for flood in floods:
+            flood.close()
+    print(f"the server grew by {grown / 1e6:.0f} MB")
+    assert grown < 150e6
+
+
+def test_of_the_connections_of_one_key_the_newest_is_kept(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, 3)
+    with federation.serve() as cohort:
+        floods = list[Flood]()
+        for _ in range(3):
+            before = cohort._router._routes.get(0)
+            floods.append(Flood(federation, 0, cohort.endpoint, [[encode(Hello(TRANSPORT_VERSION))]]))
+            while cohort._router._routes.get(0) == before:
+                cohort.wait_for_clients(4, 0.01)
+        assert floods[0].broken()
+        assert floods[1].broken()
+        assert cohort.wait_for_clients(1, PATIENCE) == {0}
+        for flood in floods:
+            flood.close()
+
+
+def test_strangers_that_connect_and_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
+    """600 of them, and 256 files; the server breaks off the oldest."""
+    federation = Federation(tmp_path, 3)
+    here, there = Pipe()
+    with LocalProcesses() as processes, ExitStack() as strangers:
+        processes.start("server", server_of_few_files, federation, there)
+        there.close()
+        host, port = here.recv().removeprefix("tcp://").rsplit(":", 1)
+        for _ in range(600):
+            strangers.enter_context(socket.create_connection((host, int(port))))
+        with federation.join(0, f"tcp://{host}:{port}") as peer:
+            assert peer.contribute(lambda task: []) is None  # it hears that the server closes
+        assert here.recv() == {0}
+
+
+def server_of_few_files(federation: Federation, pipe: Connection) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    with federation.serve() as cohort:
+        pipe.send(cohort.endpoint)
+        connected = cohort.wait_for_clients(1, PATIENCE)
+    pipe.send(connected)
 
 
 def test_forty_clients_need_hardly_more_of_the_server_than_five(tmp_path: Path) -> None:
