@@ -404,9 +404,11 @@ def test_a_server_that_was_killed_goes_on_with_the_clients_that_wait(tmp_path: P
         ]
         assert server.end().code == -9
         assert rounds(tmp_path / "run") == [1, 2]
+        chooses = (tmp_path / "run" / "server.secret").read_bytes()
         again = secagg(*line, endpoint, "--resume")
         assert [client.result() for client in joined] == [0] * 3
     assert (again.code, again.err) == (0, "")
+    assert (tmp_path / "run" / "server.secret").read_bytes() == chooses
     assert rounds(tmp_path / "run") == [1, 2, 3, 4]
     assert [record["alive"] for record in learned(tmp_path / "run")] == [3] * 4
     assert again.records[-1]["wrote"] == str(tmp_path / "run")

@@ -140,6 +140,7 @@ def test_a_model_is_trained_over_the_network(
     assert [json.loads(line)["alive"] for line in lines] == [CLIENTS] * 2
     for u in range(CLIENTS):
         assert (tmp_path / f"{u}" / "client.secret").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "run" / "server.secret").stat().st_mode & 0o777 == 0o600
 
 
 def test_ctrl_c_ends_a_server_that_waits(tmp_path: Path, keys: Path) -> None:
