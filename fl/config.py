@@ -15,11 +15,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from fl.alike import one_gradient
 from fl.data import DATASETS
 from fl.data.files import write_atomically
 from fl.plan import LocalPlan, ServerStep
 from fl.protection import Protection
 from fl.words import nearest
+from secagg import Policy
 from secagg.errors import counted
 
 MODELS = (
@@ -336,6 +338,17 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "until_accuracy, validation: with ending = 'keep' the server has no model to measure",
         )
         _holds(
+            not (self.comes_out_alike and some),
+            "fedsgd, one local step or a batch_size above 64: such updates come out alike in near models, "
+            "and a client helps to two different sums of them at most: no sample and no cluster with it, or "
+            "alike = 'never'",
+        )
+        _holds(
+            not (self.comes_out_alike and self.scheme == "ckks"),
+            "fedsgd, one local step or a batch_size above 64: such updates come out alike in near models, "
+            "and with ckks a client helps to one sum of them: take masking, or alike = 'never'",
+        )
+        _holds(
             not (one_process and self.drop),
             "drop kills processes: give execution = 'processes' with it",
         )
@@ -346,6 +359,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if isinstance(self.sample, float):
             return max(1, round(self.sample * self.clients))
         return self.clients if self.sample is None else self.sample
+
+    @property
+    def comes_out_alike(self) -> bool:
+        """Whether clients keep to two different sums of updates from near models, whatever their order."""
+        keeps_to_two = self.scheme != "plain" and self.alike != "never"
+        return keeps_to_two and one_gradient(self.plan, Policy().alike_batch)
 
     @property
     def held_out(self) -> float:

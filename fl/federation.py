@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fl.alike import likeness
 from fl.config import ConfigError, RunConfig
 from fl.data.examples import Inputs, Labels
 from fl.data.shard import Shard
@@ -37,12 +38,14 @@ from secagg import (
     Bounded,
     Counts,
     LocalProtocolError,
+    Policy,
     RemoteProtocolError,
     Roster,
     Scheme,
     TooFewClients,
     Weight,
 )
+from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId, counted
 from transport import RoundReport
@@ -180,6 +183,7 @@ class Clients(Protocol):
         clients: Collection[ClientId] | None = None,
         deadlines: Mapping[str, float] | None = None,
         watch: Callable[[RoundReport], None] | None = None,
+        alike: Likeness | None = None,
     ) -> Aggregate: ...
 
 
@@ -246,10 +250,11 @@ class Server:
         # The first model is public, drawn from the seed; what becomes of it the clients may keep.
         start = self.model.broadcast if round == 1 or not kept else np.empty(0, np.float32)
         task = write_instructions(config, self.run, round, self.description, start)
+        alike = None if kept else likeness(config.plan, start, config.protection.policy())
         totals, reports, abandoned = list[Aggregate](), list[RoundReport](), ""
         for cohort in cohorts:
             try:
-                totals.append(self._sum(cohort, task, deadlines, reports, watch))
+                totals.append(self._sum(cohort, task, alike, deadlines, reports, watch))
             except TooFewClients as error:
                 if kept or (config.minimum is None and config.deadline is None):
                     raise  # those who keep the model have none to go on from
@@ -299,6 +304,7 @@ class Server:
         self,
         cohort: Sequence[ClientId],
         task: bytes,
+        alike: Likeness | None,
         deadlines: Mapping[str, float] | None,
         reports: list[RoundReport],
         watch: Callable[[RoundReport], None],
@@ -319,7 +325,7 @@ class Server:
             training = scheme.rounds[1]
             limits = {name: self._config.deadline for name in scheme.rounds if name in UPLOADS} | limits
             limits.setdefault(training, self._config.deadline)
-        return self._cohort.aggregate(scheme, task, clients=cohort, deadlines=limits, watch=keep)
+        return self._cohort.aggregate(scheme, task, clients=cohort, deadlines=limits, watch=keep, alike=alike)
 
     def _evaluated(self) -> tuple[tuple[float, float], float | None]:
         from_vector(self._model, self.model.broadcast)
@@ -443,6 +449,11 @@ class LocalTrainer:
         order = order_key(self._secret, task)
         result = train(model, self._x, self._y, instructions.plan, order, u=self._u, tap=self._tap)
         return contribution(result)
+
+    def likeness(self, task: bytes, policy: Policy) -> Likeness | None:
+        """What the update that this task asks for is computed from. Raises: RemoteProtocolError as a call."""
+        instructions, model = read_instructions(task, self._held)
+        return likeness(instructions.plan, to_vector(model), policy)
 
     def keep(self, total: Aggregate) -> Held:
         """The model with the mean of the round that was trained last, where clients keep it: the next task

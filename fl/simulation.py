@@ -29,6 +29,7 @@ from fl.training.clients import LocalClients, Way
 from fl.training.local import Tap, device, evaluate
 from fl.weights import from_vector
 from secagg import Aggregate, Clipping, Identity, Roster, Scheme, ServerSession, run, throwaway_identities
+from secagg.alike import Alike, Likeness, Record, in_memory
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
 from secagg.record import Around
@@ -75,6 +76,8 @@ class SimulatedCohort:
         )
         roster, identities = throwaway_identities(range(config.clients))
         self.roster = _Roster(identities, roster)
+        parties = (None, *range(config.clients))
+        self._signed: dict[ClientId | None, Record] = {u: in_memory() for u in parties}
         # Where the clients keep the model: it, and what they learned of it.
         self.held: Held | None = None
         self.learned: Learned | None = None
@@ -90,6 +93,7 @@ class SimulatedCohort:
         clients: Collection[ClientId] | None = None,
         deadlines: Mapping[str, float] | None = None,
         watch: Watch | None = None,
+        alike: Likeness | None = None,
     ) -> Aggregate:
         """One session. deadlines: the configuration's, by the model of links; others mean nothing here.
 
@@ -109,6 +113,7 @@ class SimulatedCohort:
             rounding_seeds={u: rounding_seed(self._secrets[u]) for u in cohort},
             identities={u: self.roster.clients[u] for u in cohort},
             instrument=lambda session: Watched(session, watch or (lambda report: None)),
+            alike=self._rules(cohort, alike),
             told=self._tell,
         )
         if self._config.protection.kept:
@@ -119,6 +124,17 @@ class SimulatedCohort:
     def in_round(self) -> tuple[str, int, int]:
         """As `transport.Cohort.in_round`, of training: the sums take little beside it."""
         return "training", len(self.clients.trained), self._training
+
+    def _rules(self, cohort: Collection[ClientId], alike: Likeness | None) -> dict[ClientId | None, Alike]:
+        """Of the clients, and of the server."""
+        if alike is None:
+            return {}
+        keys = {u: self.roster.clients[u].key for u in cohort}
+        server = keys[min(cohort)]  # its record is sealed for nobody here
+        return {
+            u: Alike(lambda task: alike, self._signed[u], key, self.roster.identities)
+            for u, key in ((None, server), *keys.items())
+        }
 
     def _tell(self, u: ClientId, clipping: Mapping[str, Clipping]) -> None:
         self.clipped[u] = clipping[UPDATE].coordinates if UPDATE in clipping else 0

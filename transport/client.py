@@ -177,7 +177,7 @@ class Peer:
             raise LocalProtocolError(f"a patience of {patience} seconds: give more than 0")
         ipv6 = speaks_ipv6(connect, listening=False)
         self.id: ClientId = key.id
-        self._connect, self._policy, self._patience = connect, policy, patience
+        self._connect, self.policy, self._patience = connect, policy, patience
         self._identity, self._memory, self._lives = identity, memory, lives
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -240,7 +240,7 @@ class Peer:
         if offer is None:
             return None
         try:
-            scheme = self._policy.accept(
+            scheme = self.policy.accept(
                 offer.parameters, self._identity.roster if self._identity is not None else None
             )
             session = instrument(
@@ -271,10 +271,10 @@ class Peer:
         self, vectors: Any, alike: Callable[[bytes], Likeness | None] | None, new: bool
     ) -> Alike | None:
         likeness = alike if callable(vectors) else lambda task: OWN_INPUT
-        if likeness is None or self._policy.alike == "never":
+        if likeness is None or self.policy.alike == "never":
             return None
         roster = self._identity.roster if self._identity is not None else None
-        memory, difference = self._memory, self._policy.difference
+        memory, difference = self._memory, self.policy.difference
         return Alike(likeness, memory.signed, memory.signing, roster, difference, new)
 
     def _converse(self, talk: _Talk, tell: Tell) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -314,7 +315,11 @@ def run_training(
     with shown(out, since(lambda: f"client {peer.id}: {_at(killer.round)}")):
         while (
             contribution := peer.contribute(
-                trainer, rounding_seed=seed, progress=killer.progress, tell=out.warn
+                trainer,
+                alike=partial(trainer.likeness, policy=peer.policy),
+                rounding_seed=seed,
+                progress=killer.progress,
+                tell=out.warn,
             )
         ) is not None:
             clipped = clipped or tell_clipping(out, peer.id, contribution, " (said once)")

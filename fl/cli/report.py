@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fl.cli.output import Output
+from fl.config import RunConfig
 from fl.protection import Protection
 from secagg import Scheme
 from secagg.ckks import WARNING
@@ -40,6 +41,16 @@ def warn(out: Output, protection: Protection) -> None:
     """What whoever asks for this scheme may not know."""
     if protection.scheme == "ckks":
         out.warn(WARNING)
+
+
+def warn_of_training(out: Output, config: RunConfig) -> None:
+    warn(out, config.protection)
+    if config.comes_out_alike and not config.batch:
+        out.warn(
+            "updates of full gradients, one step or large batches come out alike in near models, and a "
+            "client helps to two different sums of them at most: once some are lost, others are left out, or "
+            "refuse. With --batch N whole batches of clients are summed, as often as you like"
+        )
 
 
 def size(count: float) -> str:

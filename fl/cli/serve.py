@@ -16,7 +16,7 @@ import transport
 from fl.cli.display import session_status, shown
 from fl.cli.options import protection_of
 from fl.cli.output import Output
-from fl.cli.report import round_fields, round_line, threat_model, warn, within
+from fl.cli.report import round_fields, round_line, threat_model, warn, warn_of_training, within
 from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METRICS, going_on, last_accuracy, prepare_folder, read_metrics, run_training
 from fl.config import ConfigError, RunConfig
@@ -160,7 +160,7 @@ def training_job(
             config.cohort, {"": Counts(length=1, maximum=1)}, cohort.roster.identities
         )
         deadlines = of_rounds(seconds, like.rounds)
-        warn(out, protection)
+        warn_of_training(out, config)
         checkpoint = None
         if resume:  # under a new run id: clients refuse a round of the old one that they had contributed to
             checkpoint = dataclasses.replace(going_on(config, folder), run=os.urandom(16))

@@ -20,7 +20,7 @@ from fl.cli import exit_code, join, rounds
 from fl.cli.display import shown, since
 from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
-from fl.cli.report import draw_accuracy, size, threat_model, warn
+from fl.cli.report import draw_accuracy, size, threat_model, warn_of_training
 from fl.config import CHOICES, ConfigError, RunConfig
 from fl.data.shard import write_shard
 from fl.layout import Layout, lay_out, read_serving, write_serving
@@ -123,7 +123,7 @@ def run(
         for earlier in (PARTIES, BASELINE):
             shutil.rmtree(folder / earlier, ignore_errors=True)
         draw(folder / rounds.PARTITION, config, layout)
-    warn(out, config.protection)
+    warn_of_training(out, config)
     against = threat_model(config.protection)
     out.say(f"{config.scheme}, {counted(config.clients, 'client')} on {config.dataset}: {against}")
     parties = None

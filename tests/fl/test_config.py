@@ -71,9 +71,11 @@ configs = st.builds(
     graph=st.sampled_from(CHOICES["graph"]),
     prg=st.sampled_from(CHOICES["prg"]),
     small_cohort=st.booleans(),
+    alike=st.just("never"),
 )
 samplings = st.builds(
     RunConfig,
+    alike=st.just("never"),
     clients=st.integers(100, 10_000),
     sample=st.integers(1, 100) | st.floats(min_value=0, max_value=1, exclude_min=True, exclude_max=True),
     select=st.sampled_from(CHOICES["select"]),
