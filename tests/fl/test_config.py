@@ -241,6 +241,17 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
             "until_accuracy, validation: with ending = 'keep'",
         ),
         ({"minimum": 5, "sample": 4}, {"minimum": 4}, "minimum = 5: a round has 4 clients"),
+        (
+            {"algorithm": "fedsgd", "sample": 4},
+            {"alike": "never"},
+            "no sample and no cluster with it, or alike",
+        ),
+        ({"local_steps": 1, "cluster": "label"}, {"local_steps": 2}, "no sample and no cluster with it, or"),
+        (
+            {"batch_size": 65, "scheme": "ckks"},
+            {"scheme": "masking"},
+            "with ckks a client helps to one sum of them: take masking",
+        ),
         ({"algorithm": "fedsgd", "local_steps": 3}, {"local_steps": None}, "local_steps: with fedsgd"),
     ],
     ids=str,
