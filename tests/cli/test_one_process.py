@@ -277,7 +277,7 @@ def test_clusters_are_as_large_as_a_session_has_to_be(train: Train) -> None:
     """Thirty clients, three of them assumed corrupt: four would be too few, and few labels have more. With
     one corrupt, three are enough.
     """
-    flags = ["--clients", "30", "--model", "logistic", "--local-steps", "1", "--rounds", "1"]
+    flags = ["--clients", "30", "--model", "logistic", "--local-steps", "2", "--rounds", "1"]
     sums = []
     for corrupt in ("3", "1"):
         more = ["--execution", "batched", "--cluster", "label", "--corrupt", corrupt, "--force"]
@@ -302,7 +302,7 @@ def test_where_the_first_round_was_abandoned_nothing_is_compared(here: Here, tmp
 
 
 @pytest.mark.parametrize(
-    "more", ["--server-lr 20", "--server momentum --server-lr 5", "--algorithm fedsgd --lr 9"]
+    "more", ["--server-lr 20", "--server momentum --server-lr 5", "--algorithm fedsgd --lr 9 --batch 4"]
 )
 def test_the_bound_of_a_weight_goes_with_the_servers_step(here: Here, tmp_path: Path, more: str) -> None:
     flags = [*SMALL, "--rounds", "1", "--execution", "batched", *more.split()]
