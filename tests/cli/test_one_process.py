@@ -86,7 +86,7 @@ def test_a_run_leaves_what_processes_leave(train: Train, execution: str, flags: 
     kept = "keep" in flags
     assert {path.name for path in folder.iterdir()} == LEFT | (set() if kept else {"checkpoint.bin"})
     asked = {name.removeprefix("--"): value for name, value in zip(flags[::2], flags[1::2], strict=True)}
-    config = RunConfig(clients=4, model="logistic", rounds=2, execution=execution, **asked)
+    config = RunConfig(clients=4, model="logistic", rounds=2, execution=execution, baseline=False, **asked)
     assert RunConfig.read(folder / "config.json") == config
     for number, record in enumerate(metrics(folder), 1):
         assert list(record) == [field.name for field in fields(RoundRecord)]
