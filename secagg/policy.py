@@ -21,6 +21,8 @@ MAX_OFFER_BYTES = 1 << 16
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 _Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**6)]
+
 Offered = Masking | CKKS | Plain
 Likening = Literal["auto", "always", "never"]
 
@@ -40,7 +42,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     that is plain, "always" also where models are near, whatever is done with them, or "never"; difference:
     clients by which two such sums differ, if more than A + 2; alike_batch: batches of more examples than
     these count as all of a client's, which come out alike: a client that holds few had better say half of
-    what it holds.
+    what it holds. answer_after: seconds from the task's arrival until the client's answer leaves, so that the
+    time does not tell how much it computed; None: as soon as it can. The session has no clock: whoever drives
+    it waits (`transport` does).
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
@@ -58,6 +62,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     alike: Likening = "auto"
     difference: _Count | None = None
     alike_batch: _Count = 64
+    answer_after: _Seconds | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "policy")

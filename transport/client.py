@@ -253,9 +253,17 @@ class Peer:
                     alike=self._alike(vectors, alike, new),
                 )
             )
-            why = self._converse(
-                _Talk(self, offer.session, scheme, session, progress or (lambda *_: None), left), tell
+            talk = _Talk(
+                self,
+                offer.session,
+                scheme,
+                session,
+                progress or (lambda *_: None),
+                left,
+                tell,
+                self._policy.answer_after,
             )
+            why = self._converse(talk, tell)
             summed = not why or session.result is not None
             return Contribution(summed, why, scheme, dict(session.clipping), session.result)
         except RemoteProtocolError as error:
@@ -285,7 +293,11 @@ class Peer:
             talk.begin()
             while True:
                 try:
-                    talk.step(self._next_frame(staying=talk.staying))
+                    received = self._next_frame(staying=talk.staying, until=talk.due)
+                    if received is None:
+                        talk.answer_now()
+                    else:
+                        talk.step(received)
                 except _DisconnectedError:
                     talk.disconnected()
                     tell(
@@ -310,20 +322,25 @@ class Peer:
         offer, self._offer = self._offer, None
         while offer is None and not self._closed:
             with suppress(_DisconnectedError):  # it may be made again
-                frame, _ = self._next_frame()
+                frame, _ = self._next_frame() or (None, None)
                 if isinstance(frame, Offer):
                     offer = frame
                 elif isinstance(frame, Announce):  # the server takes this for the process that had joined
                     self._send(Leave(frame.session, "it was restarted and cannot go on where it was"))
         return offer
 
-    def _next_frame(self, *, staying: bool = False) -> tuple[ServerFrame, Raw | None]:
-        """The next frame that says something. staying: there is a session to go on with after a reconnection.
+    def _next_frame(
+        self, *, staying: bool = False, until: float = math.inf
+    ) -> tuple[ServerFrame, Raw | None] | None:
+        """The next frame that says something; None if none has come by then. staying: there is a session to
+        go on with after a reconnection.
 
         Raises: TransportError once patience is at its end; _DisconnectedError where the connection was lost.
         """
         while True:
-            ready = dict(self._poller.poll(500))
+            if (left := until - time.monotonic()) <= 0:
+                return None
+            ready = dict(self._poller.poll(int(min(left, 0.5) * 1000) + 1))
             # What the server said before the connection was lost comes first: its vectors may be in the sum.
             if self._socket in ready or self._socket.poll(0):
                 parts: list[Raw] = [part.buffer for part in self._socket.recv_multipart(copy=False)]
@@ -426,9 +443,13 @@ class _Talk:
         session: ClientSession,
         progress: Progress,
         left: Callable[[], None] = lambda: None,
+        tell: Tell = lambda text: None,
+        answer_after: float | None = None,
     ) -> None:
         self._peer, self._id, self._scheme, self._session = peer, id, scheme, session
-        self._progress, self._left = progress, left
+        self._progress, self._left, self._tell = progress, left, tell
+        self._answer_after, self._held = answer_after, b""
+        self.due = math.inf  # when the answer that is held is to leave
         self._said = self._heard = 0
         self._outgoing: Outgoing | None = None
         self._incoming: Incoming | None = None
@@ -504,9 +525,29 @@ class _Talk:
             return
         self._incoming = None
         self._heard += 1
+        arrived = time.monotonic()
         reply = self._session.receive(incoming.message())
-        if reply is not None:
+        if reply is not None and self._heard == 1 and self._answer_after is not None:
+            self._hold(reply, arrived, self._answer_after)
+        elif reply is not None:
             self.say(reply)
+
+    def _hold(self, reply: bytes, arrived: float, seconds: float) -> None:
+        """The answer to the task: how long it took to compute would tell how much there was to compute with.
+        What the later answers take depends on nothing of the client's own.
+        """
+        took = time.monotonic() - arrived
+        if took > seconds:
+            self._tell(
+                f"it took {took:.0f} s to compute the answer, more than answer_after ({seconds:g} s): the "
+                "server sees how long. Set it higher, or have the server train by --local-steps"
+            )
+        self._held, self.due = reply, arrived + seconds
+
+    def answer_now(self) -> None:
+        """What was held is due."""
+        reply, self._held, self.due = self._held, b"", math.inf
+        self.say(reply)
 
     def _tell_progress(self, sent: int) -> None:
         assert self._outgoing is not None  # noqa: S101 - both callers have just looked

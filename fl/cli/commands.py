@@ -200,6 +200,10 @@ def _join(
         ),
     ] = None,
     alike: Alike = None,
+    answer_after: Annotated[
+        float | None,
+        typer.Option(help="Seconds from a task to its answer, however much there is to train on."),
+    ] = None,
     most_epochs: Annotated[
         int | None,
         typer.Option(min=1, max=2**31 - 1, help="Refuse to train longer in a round.", show_default="100"),
@@ -247,6 +251,7 @@ def _join(
         batch=batch,
         ending=ending,
         alike=alike,
+        answer_after=answer_after,
     )
     run(
         ctx.obj,

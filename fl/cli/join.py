@@ -107,16 +107,17 @@ def policy_of(
     batch: int | None,
     ending: str | None,
     alike: str | None,
+    answer_after: float | None,
 ) -> Policy:
     """This client's rules: those in the file, or those that the other options say.
 
     Raises: ConfigError for both, or what is no policy.
     """
     if file is not None:
-        if allow or semi_honest or {smallest_cohort, batch, ending, alike} != {None}:
+        if allow or semi_honest or {smallest_cohort, batch, ending, alike, answer_after} != {None}:
             raise ConfigError(
-                "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch, --ending "
-                "or --alike"
+                "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch, --ending, "
+                "--alike or --answer-after"
             )
         return read_policy(file)
     if unknown := set(allow) - {*CHOICES["scheme"]}:
@@ -124,6 +125,8 @@ def policy_of(
         raise ConfigError(f"--allow {word}: the schemes are {', '.join(known)}{nearest(word, known)}")
     if ending is not None and "ckks" not in allow:
         raise ConfigError(f"--ending {ending} is of ckks: give --allow ckks with it")
+    if answer_after is not None and not 0 < answer_after <= 1e6:
+        raise ConfigError(f"--answer-after {answer_after}: a number of seconds, above 0 and at most 1000000")
     check_choices({name: word for name, word in (("ending", ending), ("alike", alike)) if word is not None})
     return Policy(
         schemes=frozenset({"masking", *allow}),
@@ -132,6 +135,7 @@ def policy_of(
         batch=batch,
         ending=ending,  # type: ignore[arg-type]  # one of them
         alike=alike or "auto",  # type: ignore[arg-type]
+        answer_after=answer_after,
     )
 
 

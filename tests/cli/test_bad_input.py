@@ -279,6 +279,7 @@ def test_a_roster_of_two_is_too_small_unless_it_is_an_experiment(here: Here, fol
         ("--input x.npy --policy p.toml", 2, "p.toml: not readable: No such file or directory"),
         ("--input x.npy --policy x.npy", 2, "x.npy: not UTF-8"),
         ("--input x.npy --patience 0", 2, "--patience 0.0: a number of seconds above 0"),
+        ("--input x.npy --answer-after 0", 2, "--answer-after 0.0: a number of seconds, above 0 and at most"),
         ("--input x.npy --patience nan", 2, "a number of seconds above 0"),
         ("--input x.npy --state none", 2, "the folder none for this key's records is not there: make it"),
         ("--input x.npy --server none.pub", 2, "there is no file none.pub"),

@@ -1,0 +1,100 @@
+"""A client whose policy says when it answers shows by no time how much it has computed."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import pytest
+from loopback import ANY_SCHEME, SHORT, Clock, Federation, scheme_of, vector
+
+from transport import RoundReport
+from transport.client import _Talk
+from transport.frames import SESSION_BYTES, Announce, Frame, checksum
+
+ID, TASK = bytes(SESSION_BYTES), b"task"
+
+
+class Said:
+    """A peer that sends nowhere."""
+
+    def __init__(self) -> None:
+        self.frames = list[Frame]()
+
+    def _send(self, frame: Frame, payload: Any = None) -> None:
+        self.frames.append(frame)
+
+
+class Still(Clock):
+    """Goes on when it is told to, and only then."""
+
+    def monotonic(self) -> float:
+        return self.ahead
+
+
+class Training:
+    """A session that takes so many seconds for its task."""
+
+    done = False
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self.clock, self.seconds = clock, seconds
+
+    def start(self) -> bytes:
+        return b"join"
+
+    def receive(self, message: Any) -> bytes:
+        self.clock.ahead += self.seconds
+        return b"answer"
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[Said, _Talk, Clock, list[str]]:
+    clock, told, peer = Still(), list[str](), Said()
+    monkeypatch.setattr("transport.client.time", clock)
+    how: Any = {"tell": told.append, "answer_after": 100.0}
+    scheme, training = scheme_of("masking", 3, SHORT), Training(clock, seconds)
+    talk = _Talk(peer, ID, scheme, training, lambda *_: None, **how)  # type: ignore[arg-type]
+    talk.begin()
+    talk.step((Announce(ID, 0, len(TASK), checksum(TASK)), TASK))
+    return peer, talk, clock, told
+
+
+@pytest.mark.parametrize("seconds", [1.0, 99.0])
+def test_the_answer_to_a_task_leaves_when_it_is_due_however_long_it_took(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    peer, talk, clock, told = answered(monkeypatch, seconds)
+    assert len(peer.frames) == 1  # the join
+    assert talk.due - clock.monotonic() == 100 - seconds
+    talk.answer_now()
+    assert (len(peer.frames), talk.due) == (2, float("inf"))
+    talk.step((Announce(ID, 1, len(TASK), checksum(TASK)), TASK))
+    assert len(peer.frames) == 3  # at once
+    assert told == []
+
+
+def test_a_client_that_took_longer_than_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, talk, clock, told = answered(monkeypatch, 130.0)
+    assert talk.due < clock.monotonic()
+    assert told[0].startswith("it took 130 s to compute the answer, more than answer_after (100 s)")
+
+
+def test_in_a_session_the_round_of_the_task_takes_no_less(tmp_path: Any) -> None:
+    federation, reports = Federation(tmp_path, 3), list[RoundReport]()
+    policy = msgspec.structs.replace(ANY_SCHEME, answer_after=0.5)
+
+    def client(u: int, endpoint: str) -> None:
+        with federation.join(u, endpoint, policy) as peer:
+            contribution = peer.contribute(lambda task: vector(u, SHORT))
+            assert contribution is not None
+            assert contribution.summed
+
+    with ThreadPoolExecutor(3) as threads, federation.serve() as cohort:
+        clients = [threads.submit(client, u, cohort.endpoint) for u in range(3)]
+        cohort.aggregate(scheme_of("masking", 3, SHORT), os.urandom(16), watch=reports.append)
+        for ended in clients:
+            ended.result()
+    assert reports[1].round == "advertise-keys"
+    assert reports[1].seconds >= 0.5
