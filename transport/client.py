@@ -261,7 +261,7 @@ class Peer:
                 progress or (lambda *_: None),
                 left,
                 tell,
-                self._policy.answer_after,
+                self.policy.answer_after,
             )
             why = self._converse(talk, tell)
             summed = not why or session.result is not None

@@ -270,7 +270,7 @@ def test_a_roster_of_two_is_too_small_unless_it_is_an_experiment(here: Here, fol
         ("--input x.npy --allow none", 2, "the schemes are masking, ckks, plain"),
         ("--input x.npy --policy p.toml --allow plain", 2, "--policy says it all: no --allow, --semi-honest"),
         ("--input x.npy --policy p.toml --batch 5", 2, "--policy says it all"),
-        ("--input x.npy --policy p.toml --alike never", 2, "--ending or --alike"),
+        ("--input x.npy --policy p.toml --alike never", 2, "--ending, --alike or --answer-after"),
         ("--input x.npy --alike never-ever", 2, "there are auto, always, never"),
         ("--data . --new", 2, "--new is for --input: what training gives follows from the model"),
         ("--input x.npy --policy p.toml --ending keep", 2, "--smallest-cohort, --batch, --ending"),
