@@ -21,7 +21,7 @@ class Unfinished(TooFewClients):
     def __init__(self, message: str, few: TooFewClients, missing: Collection[ClientId]) -> None:
         SecAggError.__init__(self, message)
         self.alive, self.needed, self.round, self.of = few.alive, few.needed, few.round, few.of
-        self.missing = frozenset(missing)
+        self.unusable, self.missing = few.unusable, frozenset(missing)
 
 
 def clients(ids: Collection[ClientId]) -> str:

@@ -86,7 +86,7 @@ def test_a_task_is_contributed_to_once_whatever_became_of_the_session(
             peer.contribute(lambda task: vector(u, LENGTH))
         return "gave a second"
 
-    with federation.serve() as cohort:
+    with federation.serve(finish=0.0) as cohort:
         clients = [threads.submit(client, u, cohort.endpoint) for u in range(N)]
         with pytest.raises(TooFewClients, match="unmasking"):
             cohort.aggregate(scheme_of(cohort), task)
