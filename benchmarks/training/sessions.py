@@ -33,8 +33,9 @@ CLAIM = (
     "momentum 0.8), where clients take their examples in the same order, and where the order is a secret "
     "of theirs that the whole task is in. Median, least and most over seeds, models and victims. In a secret "
     "order a second session tells what the next honest round does: of a client that holds much of the data "
-    "more than of others, since it is much of the sum. The number of the victim's examples comes out in "
-    "every case, and so does its input where that is constant: they are alike whenever they are asked for."
+    "more than of others, since it is much of the sum. At small rates, which the server chooses, all steps "
+    "are taken at nearly one model, and no order hides their sum. The number of the victim's examples comes "
+    "out in every case, and so does its input where that is constant: they are alike whenever they are asked for."
 )
 CLIENTS = 10
 SEEDS = {"quick": 1, "full": 3}
@@ -45,6 +46,8 @@ ORDERS = ("same", "secret")
 LOCAL = LocalPlan(epochs=2, batch_size=8, lr=0.05, momentum=0.8)
 PLANS = {
     "2 epochs, batch 8": LOCAL,
+    "the same, rate 0.01": msgspec.structs.replace(LOCAL, lr=0.01),
+    "the same, rate 0.001": msgspec.structs.replace(LOCAL, lr=0.001),
     "1 step, batch 8": msgspec.structs.replace(LOCAL, steps=1),
     "1 step of all": msgspec.structs.replace(LOCAL, steps=1, batch_size=100_000),
     "FedSGD": LocalPlan("fedsgd", lr=0.5),
