@@ -35,7 +35,8 @@ CLAIM = (
     "order a second session tells what the next honest round does: of a client that holds much of the data "
     "more than of others, since it is much of the sum. At small rates, which the server chooses, all steps "
     "are taken at nearly one model, and no order hides their sum. The number of the victim's examples comes "
-    "out in every case, and so does its input where that is constant: they are alike whenever they are asked for."
+    "out in every case, and so does its input where that is constant: they are alike whenever they are asked "
+    "for."
 )
 CLIENTS = 10
 SEEDS = {"quick": 1, "full": 3}
