@@ -1,11 +1,13 @@
 """One hypothesis profile for the suite: the machines of CI are slow, and the laws do not mind. One thread for
 each of its processes: pytest has one on every core, and more would wait for one another. What a shell may
-say of colours, widths and warnings is not said to the tests.
+say of colours, widths and warnings is not said to the tests; nor that Ctrl-C means nothing, as it says to
+what it starts in the background, and what that starts.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # read when numpy or torch is imported
 
@@ -16,3 +18,6 @@ settings.load_profile("suite")
 
 for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS"):
     os.environ.pop(name, None)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
