@@ -143,7 +143,8 @@ def test_each_kind_of_training_takes_its_step(train: Train, line: str) -> None:
 
 
 def test_links_give_a_delay_and_selection_by_channel_a_shorter_upload(train: Train, tmp_path: Path) -> None:
-    line = [*SKEWED, "--rounds", "4", "--links", "lte", "--scheme", "plain"]
+    secret = with_secret(tmp_path / "secret", bytes(32))
+    line = [*secret, *SKEWED, "--rounds", "4", "--links", "lte", "--scheme", "plain"]
     folder, _ = train(*line)
     by_chance = of_rounds(folder, "delay")
     assert all(delay > 0 for delay in by_chance)

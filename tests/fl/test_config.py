@@ -109,6 +109,7 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("clients", "8", "got str"),
     ("clients", True, "got bool"),
     ("rounds", 0, "int >= 1"),
+    ("baseline", "yes", "got str"),
     ("rounds", 2.5, "got float"),
     ("local_epochs", 0, "int >= 1"),
     ("batch_size", 0, "int >= 1"),

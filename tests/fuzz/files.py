@@ -13,7 +13,7 @@ from pathlib import Path
 from secagg import RemoteProtocolError
 from tests.fuzz.sessions import TAKEN, Draws, refused
 from transport import TransportError, keys, roster
-from transport.journal import Journal
+from transport.journal import Journal, SignedSets
 
 SHARED_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where files cost least
 
@@ -134,4 +134,29 @@ def any_journal(which: int, data: bytes) -> str:
             return str(refusal).replace(str(path), "FILE")
         assert path.read_bytes() == data[: len(data) // 65 * 65] + CONTEXT.hex().encode() + b"\n"
         assert refused(Journal(path).once, CONTEXT), "recorded twice"
+    return TAKEN
+
+
+@cache
+def signed_seeds() -> list[bytes]:
+    texts = [b""]
+    with file_of(b"") as path:
+        for entry in (b"one", bytes(range(256))):
+            SignedSets(path)(lambda kept, entry=entry: entry)
+            texts.append(path.read_bytes())
+    return [*texts, texts[-1][:-20]]
+
+
+def any_signed(which: int, data: bytes) -> str:
+    """A set is added after all that are whole, and these are read as before; a damaged file is left alone."""
+    before: list[bytes] = []
+    with file_of(data) as path:
+        try:
+            SignedSets(path)(lambda kept: before.extend(kept) or b"new")  # type: ignore[func-returns-value]
+        except TransportError as refusal:
+            assert path.read_bytes() == data
+            return str(refusal).replace(str(path), "FILE")
+        after: list[bytes] = []
+        SignedSets(path)(after.extend)
+        assert after == [*before, b"new"]
     return TAKEN

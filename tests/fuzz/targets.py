@@ -202,6 +202,7 @@ TARGETS: dict[str, Target] = {
     "rosters-seen": Target(files.seen_seeds, files.any_seen),
     "keys": Target(files.key_seeds, files.any_key),
     "journals": Target(lambda: files.JOURNALS, files.any_journal),
+    "signed": Target(files.signed_seeds, files.any_signed),
 }
 if importlib.util.find_spec("torch"):
     TARGETS["tasks"] = Target(task_seeds, any_task)
