@@ -69,8 +69,7 @@ class Operator:
 
 
 def serve(federation: Federation, operator: Operator) -> Cohort:
-    server = federation.server
-    return transport.serve("tcp://127.0.0.1:*", server / "server.key", server / "roster", tell=operator.tell)
+    return federation.serve(tell=operator.tell)
 
 
 def aggregate(cohort: Cohort, reports: list[RoundReport], **how: object) -> None:
