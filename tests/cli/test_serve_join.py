@@ -73,6 +73,7 @@ def test_a_weighted_mean_over_the_network(tmp_path: Path, keys: Path, without_to
         assert (ran.code, ran.err) == (0, warning if u == 2 else "")
         assert f"client {u}: connecting to {endpoint}" in ran.out
         assert "active server" in ran.out
+        assert f"client {u}: the vector is sent; stay until the sum is finished" in ran.out
         assert f"client {u}: the vector is in the sum" in ran.out
     ran = server.end()
     assert (ran.code, ran.err) == (0, "")
