@@ -29,6 +29,7 @@ UNGREETED_BYTES = MAX_FRAME_BYTES  # of one that has not: a frame
 HEARTBEAT_BYTES = 100  # a second: of heartbeats, which are counted and never delivered
 RETIRE_SECONDS = 2.0  # until one that was replaced is broken: the last word gets out
 SCAN_MS = 20
+SCANNED_A_MS = 5  # connections: a look at one takes microseconds, looking a few percent of the time
 _RECEIVED = 128  # where Linux's struct tcp_info has tcpi_bytes_received, 64 bits
 
 
@@ -77,7 +78,7 @@ class Connections:
 
     def _watch(self) -> None:
         while not self._over.is_set():
-            if self._monitor.poll(SCAN_MS):
+            if self._monitor.poll(max(SCAN_MS, len(self._open) // SCANNED_A_MS)):
                 event = recv_monitor_message(self._monitor)
                 self._note(event["event"], event["value"])
                 continue  # first all that has happened
