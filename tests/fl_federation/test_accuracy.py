@@ -33,8 +33,8 @@ def test_the_model_is_as_good_as_without_protection(seed: int) -> None:
 
 
 def test_under_ckks_it_is_as_good_in_both_endings() -> None:
-    """A few rounds. Where the clients keep the model, theirs. After round 1 orders differ, at random: so early
-    two runs are some hundredths apart; an untrained model is at a tenth.
+    """A few rounds. Where the clients keep the model, theirs. After round 1 orders differ, at random: so
+    early two runs are some hundredths apart; an untrained model is at a tenth.
     """
     few = {"rounds": 3, "seed": 1, "execution": "batched"}
     plain = train(RunConfig(scheme="plain", **few))
