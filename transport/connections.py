@@ -22,6 +22,7 @@ from threading import Event, Lock, Thread
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from secagg.errors import ClientId
 from transport.frames import CHUNK_BYTES, MAX_FRAME_BYTES, WINDOW
 
 UNREAD_BYTES = 2 * WINDOW * CHUNK_BYTES  # of one that has said hello: twice what it is ever asked for
@@ -37,7 +38,7 @@ _RECEIVED = 128  # where Linux's struct tcp_info has tcpi_bytes_received, 64 bit
 class _Connection:
     peer: object  # its address: the number of a file may be another's by now
     since: float = field(default_factory=time.monotonic)
-    greeted: bool = False
+    client: ClientId | None = None  # whose it is, once it has said hello
     frames: int = 0  # delivered
     seen: int = 0  # of these, when `mark` was set
     mark: int = 0  # bytes the kernel had counted then
@@ -45,7 +46,9 @@ class _Connection:
 
 
 class Connections:
-    """Watches a bound socket from a thread of its own. most: connections that may be open without a hello."""
+    """Watches a bound socket from a thread of its own. most: connections that may be open without a hello, or
+    replaced by another of their client.
+    """
 
     def __init__(self, watched: zmq.Socket[bytes], most: int) -> None:
         self._most, self._open, self._lock, self._over = most, dict[int, _Connection](), Lock(), Event()
@@ -54,19 +57,23 @@ class Connections:
         self._thread = Thread(target=self._watch, name="connections", daemon=True)
         self._thread.start()
 
-    def delivered(self, file: int) -> None:
-        """A frame that came over this file has been read."""
+    def delivered(self, file: int, client: ClientId | None) -> None:
+        """A frame that came over this file has been read. client: whose connection it is, if it has said
+        hello; that may have been before this thread had noted the connection.
+        """
         with self._lock:
             if (connection := self._open.get(file)) is not None:
                 connection.frames += 1
+                connection.client = client if client is not None else connection.client
 
-    def greeted(self, file: int, before: int | None) -> None:
-        """It has said hello; the one before it, of the same key, is not listened to any more."""
+    def greeted(self, file: int, client: ClientId) -> None:
+        """It has said hello; others of this client are not listened to any more."""
         with self._lock:
-            if (connection := self._open.get(file)) is not None:
-                connection.greeted = True
-            if before not in (None, file) and (connection := self._open.get(before or 0)) is not None:
-                connection.retired = time.monotonic()
+            for other, connection in self._open.items():
+                if other == file:
+                    connection.client, connection.retired = client, None
+                elif connection.client == client and connection.retired is None:
+                    connection.retired = time.monotonic()
 
     def close(self) -> None:
         if self._over.is_set():
@@ -90,7 +97,11 @@ class Connections:
             self._open.pop(file, None)
             if event == zmq.EVENT_ACCEPTED and (peer := _peer(file)) is not None:
                 self._open[file] = _Connection(peer)
-            waiting = [file for file, connection in self._open.items() if not connection.greeted]
+            waiting = [
+                file
+                for file, connection in self._open.items()
+                if connection.client is None or connection.retired is not None
+            ]
             for oldest in waiting[: max(0, len(waiting) - self._most)]:
                 self._break(oldest)
 
@@ -99,7 +110,7 @@ class Connections:
             received = _received(file)
             if connection.seen != connection.frames:
                 connection.seen, connection.mark, connection.since = connection.frames, received, now
-            most = UNREAD_BYTES if connection.greeted else UNGREETED_BYTES
+            most = UNGREETED_BYTES if connection.client is None else UNREAD_BYTES
             most += int(HEARTBEAT_BYTES * (now - connection.since))
             retired = connection.retired is not None and now - connection.retired > RETIRE_SECONDS
             if retired or received - connection.mark > most:

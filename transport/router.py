@@ -55,7 +55,6 @@ class Router:
         self._roster, clients = roster, len(roster)
         files = open_files(clients, f"a server of {clients} client{'s' * (clients != 1)}")
         self._routes: dict[ClientId, bytes] = {}
-        self._files: dict[ClientId, int] = {}  # of their connections
         self._file = -1  # over which the frame came that was yielded last
         self._backlog: dict[ClientId, deque[list[Raw]]] = {}
         self._pinged = 0.0
@@ -112,8 +111,7 @@ class Router:
         before = self._routes.get(u, route)
         self._routes[u] = route
         self._backlog[u] = deque()
-        self._connections.greeted(self._file, self._files.get(u))
-        self._files[u] = self._file
+        self._connections.greeted(self._file, u)
         return before != route and self.turn_away(before, Replaced())
 
     def receive(self, seconds: float) -> Iterator[tuple[ClientId, bytes, list[Raw]]]:
@@ -128,8 +126,9 @@ class Router:
             if not frames:
                 continue
             self._file = int(frames[0].get(zmq.SRCFD))
-            self._connections.delivered(self._file)
             u = self._roster.id_of(str(frames[0].get("User-Id")).encode())
+            said_hello = u is not None and self.speaks_for(u, route.bytes)
+            self._connections.delivered(self._file, u if said_hello else None)
             if u is None:  # cannot pass the handshake
                 continue
             parts: list[Raw] = [frame.buffer for frame in frames]

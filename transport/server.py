@@ -111,6 +111,7 @@ class Cohort:
         self._finish, self._tell = finish, tell
         self._running: Exchange | None = None
         self._ended: dict[ClientId, End] = {}  # of the last session, for who was away when it ended
+        self._twice: set[ClientId] = set()  # who had two connections at once, as the operator was told
 
     @property
     def endpoint(self) -> str:
@@ -293,7 +294,8 @@ class Cohort:
             raise RemoteProtocolError(
                 f"client {u} speaks version {hello.version} of the transport, this is {TRANSPORT_VERSION}"
             )
-        if self._router.greet(u, route):
+        if self._router.greet(u, route) and u not in self._twice:
+            self._twice.add(u)  # once: it could do so a thousand times a second
             self._tell(
                 f"client {u} has connected while its earlier connection still stood; the newer one counts. "
                 "If its network has not just changed, two processes run with its key: one must stop"

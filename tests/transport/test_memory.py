@@ -18,7 +18,7 @@ import zmq
 from loopback import PATIENCE, Federation
 
 from secagg import Bounded, Masking
-from transport import Contribution
+from transport import Cohort, Contribution
 from transport.client import Progress
 from transport.cohort import LocalProcesses
 from transport.frames import MAX_FRAME_BYTES, TRANSPORT_VERSION, Hello, encode
@@ -110,8 +110,8 @@ class Flood:
         for parts in messages:
             self._socket.send_multipart(parts, copy=False)
 
-    def broken(self) -> bool:
-        return bool(self._monitor.poll(PATIENCE * 1000))
+    def broken(self, seconds: float = PATIENCE) -> bool:
+        return bool(self._monitor.poll(seconds * 1000))
 
     def close(self) -> None:
         self._socket.disable_monitor()
@@ -120,6 +120,7 @@ class Flood:
         self._context.term()
 
 
+HELLO = [encode(Hello(TRANSPORT_VERSION))]
 FRAME = bytes(MAX_FRAME_BYTES - 100)  # CURVE adds to it
 
 
@@ -148,19 +149,56 @@ def test_what_one_client_can_make_a_server_hold_is_little(
     assert grown < 150e6
 
 
+def greeting(federation: Federation, cohort: Cohort, u: int) -> Flood:
+    """A connection of u's that has said hello, and was heard."""
+    before, flood = cohort._router._routes.get(u), Flood(federation, u, cohort.endpoint, [HELLO])
+    while cohort._router._routes.get(u) == before:
+        cohort.wait_for_clients(4, 0.01)
+    return flood
+
+
 def test_of_the_connections_of_one_key_the_newest_is_kept(tmp_path: Path) -> None:
-    federation = Federation(tmp_path, 3)
-    with federation.serve() as cohort:
-        floods = list[Flood]()
-        for _ in range(3):
-            before = cohort._router._routes.get(0)
-            floods.append(Flood(federation, 0, cohort.endpoint, [[encode(Hello(TRANSPORT_VERSION))]]))
-            while cohort._router._routes.get(0) == before:
-                cohort.wait_for_clients(4, 0.01)
+    federation, told = Federation(tmp_path, 3), list[str]()
+    with federation.serve(tell=told.append) as cohort:
+        floods = [greeting(federation, cohort, 0) for _ in range(3)]
         assert floods[0].broken()
         assert floods[1].broken()
         assert cohort.wait_for_clients(1, PATIENCE) == {0}
         for flood in floods:
+            flood.close()
+    assert len(told) == 1  # it could happen all the time
+
+
+def test_many_that_replace_each_other_do_not_use_up_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transport.connections.RETIRE_SECONDS", 2 * PATIENCE)
+    monkeypatch.setattr("transport.router.UNGREETED", 0)
+    federation = Federation(tmp_path, 3)  # two for each
+    with federation.serve() as cohort:
+        floods = [greeting(federation, cohort, 0) for _ in range(9)]
+        assert floods[0].broken()
+        for flood in floods:
+            flood.close()
+
+
+def test_a_client_that_comes_back_leaves_alone_who_has_its_files_number_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transport.connections.RETIRE_SECONDS", 0.05)
+    federation = Federation(tmp_path, 3)
+    with federation.serve() as cohort:
+        first = greeting(federation, cohort, 0)
+        file = cohort._router._file
+        first.close()
+        while 0 in cohort.connected:
+            cohort.wait_for_clients(4, 0.01)
+        other = greeting(federation, cohort, 1)
+        assert cohort._router._file == file  # the lowest that is free
+        again, newest = greeting(federation, cohort, 0), greeting(federation, cohort, 0)
+        assert again.broken()  # by now the other would be, too
+        assert not other.broken(0)
+        for flood in (other, again, newest):
             flood.close()
 
 
