@@ -452,7 +452,7 @@ class LocalTrainer:
 
     def likeness(self, task: bytes, policy: Policy) -> Likeness | None:
         """What the update that this task asks for is computed from. Raises: RemoteProtocolError as a call."""
-        instructions, model = read_instructions(task, self._held)
+        instructions, model = read_instructions(task, self._held, self._limits)
         return likeness(instructions.plan, to_vector(model), policy)
 
     def keep(self, total: Aggregate) -> Held:

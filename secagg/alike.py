@@ -142,10 +142,11 @@ class Class(NeverPickled):
         corrupt: A. batches: of the session's partition, empty if there is none.
         Raises: RemoteProtocolError if U3 may not be summed beside what was signed.
         """
-        members = frozenset(map(self.name, U3))
-        partition = self._partition(batches)
+        members, apart = frozenset(map(self.name, U3)), self.apart(corrupt)
+        # How large batches are is the server's to choose; by how much sets differ, this party's.
+        partition = self._partition(batches) if all(len(batch) >= apart for batch in batches) else b""
         new = _Entry(self.kind, self.sketch, members, partition)
-        self._keep(lambda near: _checked(new, near, self.apart(corrupt)))
+        self._keep(lambda near: _checked(new, near, apart))
 
     def once(self) -> None:
         """Record a session in which this client decides alone what it decrypts.
@@ -213,8 +214,12 @@ class Class(NeverPickled):
         self.rule.record(decided)
 
 
-def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry:
-    """`new`, where it may be signed beside what is near it. Raises: RemoteProtocolError."""
+def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | None:
+    """`new`, where it may be signed beside what is near it; None where just that was. Raises:
+    RemoteProtocolError.
+    """
+    if new.members and new in near:
+        return None  # or a server could have a record grow without end
     if new.partition and all(entry.partition == new.partition for entry in near):
         return new  # So et al. (2021): of whole batches of one partition no combination isolates less
     alone = [entry for entry in (*near, new) if not entry.members]
@@ -261,7 +266,8 @@ def sketch(model: NDArray[np.floating], key: bytes) -> NDArray[np.float32]:
         signs = 1.0 - 2.0 * (words >> 15)
         made += np.bincount(words % SKETCH, x * signs, SKETCH)
         at += len(words)
-    return made.astype("<f4")
+    most = np.finfo(np.float32).max  # else infinite, and near to nothing, not even to itself
+    return np.clip(made, -most, most).astype("<f4")
 
 
 def is_near(a: bytes, b: bytes) -> bool:

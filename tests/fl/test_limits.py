@@ -19,7 +19,7 @@ from fl.plan import LocalPlan
 from fl.task import write_instructions
 from fl.training.batched import _columns
 from fl.training.local import batches
-from secagg import RemoteProtocolError
+from secagg import Policy, RemoteProtocolError
 
 FLAGS = {"epochs": "local_epochs", "steps": "local_steps", "batch_size": "batch_size"}
 
@@ -46,8 +46,11 @@ def test_a_task_up_to_a_limit_is_taken_and_beyond_it_refused(name: str) -> None:
 
 def test_a_model_beyond_the_limit_is_refused() -> None:
     assert trainer(parameters=15)(asked())["update"].shape == (15,)
-    with pytest.raises(RemoteProtocolError, match="parameters of 15 in training; this client takes 14 at"):
-        trainer(parameters=14)(asked())
+    small, words = trainer(parameters=14), "parameters of 15 in training; this client takes 14 at"
+    with pytest.raises(RemoteProtocolError, match=words):
+        small(asked())
+    with pytest.raises(RemoteProtocolError, match=words):  # what is asked first
+        small.likeness(asked(), Policy())
 
 
 @pytest.mark.parametrize("settings", [{"local_epochs": 101}, {"local_steps": 10_001}, {"batch_size": 1_025}])

@@ -110,6 +110,13 @@ def test_a_policy_may_ask_for_a_larger_difference() -> None:
         cohort.sum(b"2", {0, 1, 2})
 
 
+def test_nor_do_batches_that_are_smaller_get_round_it() -> None:
+    cohort = Cohort(difference=4)
+    cohort.sum(b"1", {0}, batch=3, dropout=3)
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"2", batch=3)
+
+
 def test_what_is_new_is_unlike_what_was() -> None:
     cohort = Cohort()
     cohort.sum(b"1")
@@ -295,6 +302,14 @@ def test_a_sketch_is_of_the_key_and_forgives_what_is_not_finite() -> None:
     assert not np.array_equal(a, b)
 
 
+def test_a_model_too_large_for_a_sketch_is_still_like_itself() -> None:
+    huge = np.full(10_000, np.finfo(np.float32).max)
+    cohort = Cohort(likeness=lambda task: Likeness("training", huge))
+    cohort.sum(b"1")
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"2", {VICTIM})
+
+
 # The record
 
 
@@ -324,6 +339,13 @@ def test_what_is_refused_is_not_on_record_and_what_failed_later_is() -> None:
     cohort.sum(b"1")
     with pytest.raises(SecAggError):
         cohort.sum(b"2", {VICTIM})
+    assert [len(kept(cohort.records[u])) for u in range(N)] == [1] * N
+
+
+def test_equal_sums_however_many_are_recorded_once() -> None:
+    cohort = Cohort()
+    for again in range(3):
+        cohort.sum(b"%d" % again)
     assert [len(kept(cohort.records[u])) for u in range(N)] == [1] * N
 
 
