@@ -33,7 +33,8 @@ NEAR: Final = 1e-2
 here on what two sessions' difference has in common with the victim's update falls (docs/threats.md)."""
 SKETCH: Final = 1024
 """Numbers kept of a model: its distances to others come out within a few percent."""
-NAME_BYTES: Final = 16
+NAME_BYTES: Final = 20
+_ID, _KEY = slice(4), slice(4, NAME_BYTES)
 
 
 @dataclass(frozen=True)
@@ -169,20 +170,26 @@ class Class(NeverPickled):
         return found
 
     def largest(
-        self, arrived: Collection[ClientId], earlier: Sequence[frozenset[bytes]], corrupt: int
+        self,
+        arrived: Collection[ClientId],
+        earlier: Sequence[frozenset[bytes]],
+        corrupt: int,
+        batches: Sequence[frozenset[ClientId]] = (),
     ) -> frozenset[ClientId] | None:
-        """As `largest`, by ids. The first `difference` of the arrived that were in an earlier set may be left
-        out one by one, others only with all that were in the same earlier sets.
+        """As `largest`, by ids. Without batches the first `difference` of the arrived that were in an earlier
+        set may be left out one by one, others only with all that were in the same earlier sets.
         """
         ids = {self.name(u): u for u in arrived}
-        chosen = largest(list(ids), earlier, self.apart(corrupt))
+        whole = [frozenset(map(self.name, batch)) for batch in batches]
+        chosen = largest(list(ids), earlier, self.apart(corrupt), whole, differ)
         return None if chosen is None else frozenset(ids[name] for name in chosen)
 
     def name(self, u: ClientId) -> bytes:
-        """By identity key where there is a roster: an id may be given to another client one day."""
+        """Its id, and its identity key where there is a roster: either may be another's one day."""
         roster = self.rule.roster
         listed = roster.keys.get(u) if roster is not None else None
-        return digest(OwnTag.RECORD_MEMBER, u if listed is None else listed)[:NAME_BYTES]
+        key = digest(OwnTag.RECORD_MEMBER, u if listed is None else listed)
+        return (u.to_bytes(4, "big") + key)[:NAME_BYTES]
 
     def apart(self, corrupt: int) -> int:
         """Clients by which two different sets have to differ."""
@@ -223,7 +230,9 @@ def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | N
     if new.partition and all(entry.partition == new.partition for entry in near):
         return new  # So et al. (2021): of whole batches of one partition no combination isolates less
     alone = [entry for entry in (*near, new) if not entry.members]
-    if (near and alone) or not may_be_signed({entry.members for entry in near}, new.members, difference):
+    if (near and alone) or not may_be_signed(
+        {entry.members for entry in near}, new.members, difference, differ
+    ):
         raise RemoteProtocolError(
             # Constant: it tells nothing about the vectors, nor about what was signed.
             "the server asks for a sum too near to earlier ones of like vectors, of which a client signs two "
@@ -235,23 +244,55 @@ def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | N
 T = TypeVar("T")
 
 
-def may_be_signed(signed: Collection[frozenset[T]], new: frozenset[T], difference: int) -> bool:
+def _differ(a: frozenset[T], b: frozenset[T]) -> int:
+    return len(a ^ b)
+
+
+def differ(a: frozenset[bytes], b: frozenset[bytes]) -> int:
+    """Clients by which two sets of names differ, by ids or by keys, whichever are fewer. Who has a new key
+    may give the vector it gave before: as two clients it would stand for two of the difference.
+    """
+    return min(_differ(frozenset(x[part] for x in a), frozenset(x[part] for x in b)) for part in (_ID, _KEY))
+
+
+def may_be_signed(
+    signed: Collection[frozenset[T]],
+    new: frozenset[T],
+    difference: int,
+    differ: Callable[[frozenset[T], frozenset[T]], int] = _differ,
+) -> bool:
     """Whether a set may be signed beside those that were: at most two are different, and by so many."""
     different = {*signed, new}
-    return len(different) <= 2 and all(len(a ^ b) >= difference for a, b in combinations(different, 2))
+    return len(different) <= 2 and all(differ(a, b) >= difference for a, b in combinations(different, 2))
 
 
-def largest(arrived: Sequence[T], signed: Sequence[frozenset[T]], difference: int) -> frozenset[T] | None:
+def largest(
+    arrived: Sequence[T],
+    signed: Sequence[frozenset[T]],
+    difference: int,
+    whole: Sequence[frozenset[T]] = (),
+    differ: Callable[[frozenset[T], frozenset[T]], int] = _differ,
+) -> frozenset[T] | None:
     """The largest subset of the arrived that may be signed, of: all; an earlier set; and all but some of the
     first `difference` of those that were in the one earlier set. None if there is none.
+
+    whole: batches; then each is in it whole or not at all, and one of them is left out, if need be.
     """
     everybody = frozenset(arrived)
     candidates = [everybody, *(earlier for earlier in signed if earlier <= everybody)]
-    if len(signed) == 1:
-        missing = max(0, difference - len(everybody ^ signed[0]))
+    if len(signed) == 1 and whole:
+        candidates += [everybody - batch for batch in whole if batch <= everybody]
+    elif len(signed) == 1:
+        missing = max(0, difference - differ(everybody, signed[0]))
         out = [u for u in arrived if u in signed[0]][:missing]
         candidates.append(everybody - set(out))
-    allowed = [some for some in candidates if some and may_be_signed(signed, some, difference)]
+    allowed = [
+        some
+        for some in candidates
+        if some
+        and all(batch <= some or not batch & some for batch in whole)
+        and may_be_signed(signed, some, difference, differ)
+    ]
     return max(allowed, key=len, default=None)
 
 

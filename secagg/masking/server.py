@@ -302,9 +302,9 @@ class MaskingServer(NeverPickled):
             self._earlier = self._like.earlier(self._batches)
             names = {u: self._like.name(u) for u in U2}
             ids = [frozenset(u for u in U2 if names[u] in some) for some in self._earlier]
-            spare = self._like.apart(A)
-            if len(self._earlier) > 1 and self._like.largest(U2, self._earlier, A) is None:
-                self._refuse()
+            spare = 0 if self._batches else self._like.apart(A)
+            if len(self._earlier) > 1:
+                self._may_be_summed(self._in_whole_batches(U2))  # else all would upload in vain
         self._uploads = Uploads(self._zeros, self._bits, self._batches, ids, spare)
 
     def _may_be_summed(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
@@ -314,8 +314,8 @@ class MaskingServer(NeverPickled):
         """
         if self._like is None or not self._earlier or not alive:
             return alive
-        order = [u for u in self._uploads.arrived if u in alive]
-        chosen = self._like.largest(order, self._earlier, self._parameters.corrupt)
+        order = [u for u in self._uploads.arrived if u in alive] or list(alive)
+        chosen = self._like.largest(order, self._earlier, self._parameters.corrupt, self._batches)
         if chosen is None:
             self._refuse()
         return chosen

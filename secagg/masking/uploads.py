@@ -21,8 +21,9 @@ class Uploads:
     earlier: sets that were summed of like vectors; of the first `spare` uploads by members of the only one,
     each is kept by itself.
 
-    Memory: an accumulator, and one more for each batch that is not whole yet, or each region that up to two
-    earlier sets cut the cohort into; and `spare` packed uploads.
+    Memory: an accumulator, and one more for each batch that is not whole yet (where there are earlier sets,
+    for each batch), or each region that up to two earlier sets cut the cohort into; and `spare` packed
+    uploads.
     """
 
     zeros: Callable[[], dict[str, Words]]
@@ -52,7 +53,7 @@ class Uploads:
         members, sums = self._parts[key]
         members.add(u)
         self._add(sums, packed)
-        if u in self._batch_of and members == self._batch_of[u]:
+        if u in self._batch_of and members == self._batch_of[u] and not self.earlier:
             self._merge(key)
 
     def _part_of(self, u: ClientId) -> Hashable:

@@ -541,7 +541,12 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
     "transport.keys": {},
     "transport.roster": {"MAX_VERSION": "of a roster", "MAX_FILE": "bytes of a roster"},
 }
-NOT_OF_THE_WIRE = {"secagg.prg.BLOCK_BYTES", "transport.server.TICK_SECONDS", "transport.connections.SCAN_MS"}
+NOT_OF_THE_WIRE = {
+    "secagg.prg.BLOCK_BYTES",
+    "transport.server.TICK_SECONDS",
+    "transport.connections.SCAN_MS",
+    "transport.connections.SCANNED_A_MS",
+}
 
 
 def constants_of(module: str) -> dict[str, Any]:

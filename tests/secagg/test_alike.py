@@ -125,16 +125,38 @@ def test_what_is_new_is_unlike_what_was() -> None:
         cohort.sum(b"3")
 
 
-def test_clients_are_told_apart_by_their_keys_not_by_their_ids() -> None:
-    """The server's next roster gives all ids but the victim's to others' keys: the sets are the same."""
+def sum_by(
+    cohort: Cohort, roster: Roster, identities: Any, inputs: Any, task: bytes, without: set[int]
+) -> Any:
+    scheme = Masking.for_cohort(N, SPEC, adversary="active", roster=roster, corrupt=1)
+    alike = {u: Alike(cohort.likeness, cohort.records[u], identities[u].key, roster) for u in range(N)}
+    return run(
+        scheme, inputs, task=task, drop={"masked-input": without}, identities=identities, alike=alike
+    ).sum[""]
+
+
+def test_who_has_a_new_key_does_not_count_twice() -> None:
+    """Else its old key, its new one and the victim would be the three by which two sets differ."""
+    cohort, (new_one, new) = Cohort(), (7, SigningKey(bytes(32)))
+    cohort.sum(b"1")
+    roster = Roster(bytes(32), {**ROSTER.keys, new_one: new.public})
+    keys = {u: new if u == new_one else IDENTITIES[u].key for u in range(N)}
+    cohort.records[new_one] = in_memory()  # of a new key
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        sum_by(cohort, roster, {u: Identity(u, roster, keys[u]) for u in keys}, INPUTS, b"2", {VICTIM})
+
+
+def test_who_has_anothers_id_is_still_the_same() -> None:
+    """By ids the two sets differ by four clients, by keys they do by two."""
     cohort = Cohort()
-    renamed = {u: (u + 1) % N for u in range(N)}
-    other = Roster(bytes(32), {renamed[u]: key for u, key in ROSTER.keys.items()})
-    mine = cohort.alike(0).of(b"")
-    theirs = Alike(cohort.likeness, in_memory(), IDENTITIES[0].key, other).of(b"")
-    assert mine is not None
-    assert theirs is not None
-    assert [theirs.name(renamed[u]) for u in range(N)] == [mine.name(u) for u in range(N)]
+    cohort.sum(b"1", {8, 9})
+    moved = {u: (u - VICTIM) % N for u in range(N)}  # all have another's id
+    roster = Roster(bytes(32), {moved[u]: key for u, key in ROSTER.keys.items()})
+    identities = {moved[u]: Identity(moved[u], roster, IDENTITIES[u].key) for u in range(N)}
+    cohort.records = {moved[u]: cohort.records[u] for u in range(N)}
+    inputs = {moved[u]: INPUTS[u] for u in range(N)}
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        sum_by(cohort, roster, identities, inputs, b"2", {moved[VICTIM], moved[9]})
 
 
 def test_where_clients_decrypt_alone_they_contribute_once_to_like_sessions() -> None:
@@ -188,6 +210,14 @@ def test_a_server_whose_clients_have_signed_twice_says_that_no_other_sum_can_be_
     with pytest.raises(LocalProtocolError, match="would sign none that those who are left can give"):
         cohort.sum(b"3", {0, 9}, plans=True)
     assert cohort.sum(b"4", {0}, plans=True, new=True)[0] == set(range(1, N))
+
+
+def test_a_server_that_sums_by_batches_leaves_out_whole_ones() -> None:
+    cohort = Cohort()
+    assert cohort.sum(b"1", {VICTIM}, plans=True)[0] == set(range(N)) - {VICTIM}
+    survivors, total = cohort.sum(b"2", plans=True, batch=3, dropout=4)
+    assert survivors == set(range(3, N))
+    assert np.array_equal(total, sum(INPUTS[u] for u in survivors))
 
 
 @given(
