@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 RUNS := .venv/.runs
 INSTALLED := .venv/.installed
 
-.PHONY: demo picture test mutants fuzz lint clean
+.PHONY: demo picture test test-anywhere mutants fuzz lint clean
 
 demo: $(RUNS)
 	$(BIN)/secagg train --out runs/demo --force

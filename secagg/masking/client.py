@@ -330,7 +330,7 @@ class AwaitingUnmasking(NeverPickled):
         if not dropped <= U2:
             raise RemoteProtocolError("the server names a dropped client that had shared no keys")
         _check_survivors(session, U2 - dropped)
-        _settle(session, U2 - dropped)
+        _check_like_sums(session, U2 - dropped)
         return self.holding.reveal(dropped)
 
 
@@ -354,7 +354,7 @@ class AwaitingConsistencyCheck(NeverPickled):
         if not U3 <= U2:
             raise RemoteProtocolError("the server names a survivor that had shared no keys")
         _check_survivors(session, U3)
-        _settle(session, U3)
+        _check_like_sums(session, U3)
         terms = session.terms
         statement = members_statement(
             session.sid, terms.parameters.digest(), terms.context, session.U1, U2, U3
@@ -410,7 +410,7 @@ def _check_survivors(session: Session, U3: frozenset[ClientId]) -> None:
             )
 
 
-def _settle(session: Session, U3: frozenset[ClientId]) -> None:
+def _check_like_sums(session: Session, U3: frozenset[ClientId]) -> None:
     """On record before it is signed, or where nothing is signed before a share leaves: of like sessions this
     client helps to at most two different sums.
     """
