@@ -178,7 +178,7 @@ class Trainers:
         {"algorithm": "fedsgd"},
         {"algorithm": "fedavg-weights", "server": "adam", "server_lr": 0.01},
         {"sample": 3, "local_steps": 5},
-        {"model": "tolpegin-fmnist", "lr": 0.001, "damage": "noise", "rounds": 2},
+        {"model": "tolpegin-fmnist", "lr": 0.001, "damage": "noise", "rounds": 1},
     ],
     ids=str,
 )
@@ -318,7 +318,7 @@ CLUSTERED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("by", CLUSTERED)
 def test_the_sums_of_clusters_are_disjoint_and_their_mean_is_that_over_all(by: str) -> None:
-    changes = {"clients": 15, "rounds": 2, "scheme": "plain"} | CLUSTERED[by]
+    changes = {"clients": 15, "rounds": 1, "scheme": "plain"} | CLUSTERED[by]
     whole, parts = simulated(**changes), simulated(**changes, cluster=by)
     for one, several in zip(whole.rounds, parts.rounds, strict=True):
         assert several.record.sums == len(several.survivors) > 1
