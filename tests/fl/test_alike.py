@@ -86,6 +86,19 @@ def test_full_gradients_are_given_away_by_two_sessions_without_the_rule_and_not_
     assert np.linalg.norm(wrong) < 1e-3 * np.linalg.norm(found)  # of 24 bits, rounded
 
 
+@pytest.mark.parametrize(("alike", "out"), [("auto", {VICTIM}), ("always", {0, 1, VICTIM})])
+def test_steps_that_are_small_add_up_alike_in_any_order_and_only_a_rule_for_all_training_stops_it(
+    alike: str, out: set[int]
+) -> None:
+    of_all, of_most, sent = two_chosen_sessions(
+        alike=alike, algorithm="fedavg", lr=1e-3, momentum=0.0, batch_size=4, precision="float64"
+    )
+    assert of_all.survivors - of_most.survivors == out
+    found = of_all.sum[UPDATE] - of_most.sum[UPDATE]
+    wrong = found - sum(sent[u] for u in out)
+    assert np.linalg.norm(wrong) < 0.05 * np.linalg.norm(found)
+
+
 def test_a_run_of_full_gradients_sums_the_same_clients_in_every_round() -> None:
     config = RunConfig(**FEDSGD)
     layout = lay_out(config)
