@@ -35,6 +35,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             parameters=2**31 - 1,
         )
 
+    @property
+    def task_bytes(self) -> int:
+        """The most of a task: of a model of twice the parameters, to which `check` can say what is wrong."""
+        return 8 * self.parameters + 2**16
+
     def check(self, plan: LocalPlan, parameters: int) -> None:
         """parameters: d of the model that is to be trained. Raises: RemoteProtocolError beyond a limit."""
         asked = {"parameters": parameters}

@@ -219,6 +219,7 @@ class Peer:
         progress: Progress | None = None,
         left: Callable[[], None] = lambda: None,
         tell: Tell = lambda text: None,
+        largest_task: int | None = None,
         instrument: Callable[[ClientSession], ClientSession] = lambda session: session,
     ) -> Contribution | None:
         """Take part in the next session. None once the server says that there are no more.
@@ -230,7 +231,8 @@ class Peer:
         of a function without `alike` nothing is taken to be. rounding_seed: 32 secret bytes that make the
         rounding, and nothing else, repeatable. progress: told of every piece before it leaves. left: called
         when the masked vectors have left: from then on the sum may need this client to stay. tell: told when
-        its connection is lost or it is interrupted after that. instrument: wraps the session (see
+        its connection is lost or it is interrupted after that. largest_task: bytes of a task, 2^31 if not
+        given; a larger one is refused before it is sent. instrument: wraps the session (see
         secagg/record.py).
 
         Raises: RemoteProtocolError if the server broke the protocol or offers what the policy refuses;
@@ -262,6 +264,7 @@ class Peer:
                 left,
                 tell,
                 self.policy.answer_after,
+                largest_task,
             )
             why = self._converse(talk, tell)
             summed = not why or session.result is not None
@@ -445,10 +448,12 @@ class _Talk:
         left: Callable[[], None] = lambda: None,
         tell: Tell = lambda text: None,
         answer_after: float | None = None,
+        largest_task: int | None = None,
     ) -> None:
         self._peer, self._id, self._scheme, self._session = peer, id, scheme, session
         self._progress, self._left, self._tell = progress, left, tell
         self._answer_after, self._held = answer_after, b""
+        self._largest_task = MAX_TASK_BYTES if largest_task is None else largest_task
         self.due = math.inf  # when the answer that is held is to leave
         self._said = self._heard = 0
         self._outgoing: Outgoing | None = None
@@ -502,8 +507,9 @@ class _Talk:
             case Announce():
                 if frame.number != self._heard or self._incoming is not None or self._session.done:
                     raise RemoteProtocolError("the server sent a message out of turn")
-                # The first brings the task; no other is longer than what a client may send.
-                limit = self._scheme.largest_upload + (MAX_TASK_BYTES if frame.number == 0 else 0)
+                # The first brings the task, and what is around it; no other is longer than what a client may
+                # send, which by then fits its vectors.
+                limit = self._scheme.largest_upload if frame.number else self._largest_task + 4096
                 self._incoming = Incoming.of(frame, payload, limit)
                 self._advance(self._incoming)
             case Chunk():

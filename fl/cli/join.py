@@ -322,6 +322,7 @@ def run_training(
                 trainer,
                 alike=partial(trainer.likeness, policy=peer.policy),
                 rounding_seed=seed,
+                largest_task=limits.task_bytes,
                 progress=killer.progress,
                 tell=out.warn,
             )

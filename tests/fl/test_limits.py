@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import tracemalloc
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from fl.cli.join import run_training
+from fl.cli.output import Output
 from fl.config import RunConfig
-from fl.data.shard import Shard
+from fl.data.shard import Shard, write_shard
 from fl.federation import LocalTrainer
 from fl.limits import Limits
 from fl.models import Description
@@ -51,6 +54,22 @@ def test_a_model_beyond_the_limit_is_refused() -> None:
         small(asked())
     with pytest.raises(RemoteProtocolError, match=words):  # what is asked first
         small.likeness(asked(), Policy())
+
+
+def test_a_task_of_a_model_far_beyond_the_limit_is_not_even_sent(tmp_path: Path) -> None:
+    asked_for: dict[str, Any] = {}
+
+    class Peer:
+        id, policy = 0, Policy()
+
+        def contribute(self, trainer: LocalTrainer, **how: Any) -> None:
+            asked_for.update(how)
+
+    x, y = np.zeros((5, 1, 2, 2), np.float32), np.zeros(5, np.int64)
+    write_shard(tmp_path, x, y, 3, "tiny")
+    peer: Any = Peer()
+    run_training(Output(quiet=True), peer, tmp_path, device="cpu", limits=Limits(parameters=1000))
+    assert asked_for["largest_task"] == 8_000 + 2**16
 
 
 @pytest.mark.parametrize("settings", [{"local_epochs": 101}, {"local_steps": 10_001}, {"batch_size": 1_025}])

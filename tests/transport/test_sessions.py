@@ -643,6 +643,14 @@ def test_a_client_that_misbehaves_loses_its_place_and_the_sum_is_exact(session: 
         session.clients[0].result()
 
 
+def test_a_task_beyond_what_a_client_takes_is_refused_before_it_is_sent(session: Session) -> None:
+    task = bytes(300_000)
+    session.start(0, largest_task=len(task) - 10_000, stay=session.closed["advertise-keys"])
+    session.start(*OTHERS, largest_task=len(task))
+    assert session.run(scheme_of("masking", N, SHORT), task) == OTHERS
+    assert "at most 294096 can be due" in session.lost[0]
+
+
 @pytest.mark.parametrize("deed", LONG_DEEDS)
 def test_an_upload_that_misbehaves_is_forgotten_and_the_sum_is_exact(
     session: Session, kept: list[Kept], deed: str
