@@ -84,6 +84,7 @@ def _new_app(help: str, epilog: str | None = None) -> typer.Typer:
         add_completion=False,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
+        suggest_commands=False,  # click does, since 8.4
         context_settings={"help_option_names": ["--help", "-h"]},
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -149,7 +149,10 @@ def limits_of(file: Path | None, flags: Mapping[str, int], *, trains: bool) -> L
     if flags and file is not None:
         raise ConfigError(f"--policy says it all: write limits into its table [{TRAINING}]")
     given = {name.removeprefix("most_"): number for name, number in flags.items()}
-    given = given if file is None else table_in(file).get(TRAINING, {})
+    if file is not None:
+        given = table_in(file).get(TRAINING, {})
+        if isinstance(given, dict):
+            check_keys(given, Limits.__struct_fields__, f"{file}, {TRAINING}: ")
     try:
         return msgspec.convert(given, Limits)
     except msgspec.ValidationError as error:
@@ -187,8 +190,8 @@ def read_policy(path: Path) -> Policy:
     """
     try:
         rules = table_in(path)
-        rules.pop(TRAINING, None)
         check_words(rules, f"{path} is not a policy: ")
+        rules.pop(TRAINING, None)
         return msgspec.convert(rules, Policy)
     except (msgspec.ValidationError, LocalProtocolError) as error:
         raise ConfigError(f"{path} is not a policy: {error}") from error
@@ -196,10 +199,8 @@ def read_policy(path: Path) -> Policy:
 
 def check_words(rules: Mapping[str, Any], where: str) -> None:
     """Raises: ConfigError for a key or a word that no policy has, with the nearest that it could be."""
-    fields, schemes = Policy.__struct_fields__, rules.get("schemes", ())
-    for key in rules:
-        if key not in fields:
-            raise ConfigError(f"{where}unknown key {key!r}{nearest(key, fields)}")
+    check_keys(rules, (*Policy.__struct_fields__, TRAINING), where)
+    schemes = rules.get("schemes", ())
     said = [*rules.items(), *(("scheme", word) for word in schemes if isinstance(schemes, list))]
     for key, word in said:
         known = CHOICES.get(key, ())
@@ -207,6 +208,13 @@ def check_words(rules: Mapping[str, Any], where: str) -> None:
             raise ConfigError(
                 f"{where}{key} = {word!r}: give one of {', '.join(known)}{nearest(word, known)}"
             )
+
+
+def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    """Raises: ConfigError for a key that is none of these, with the nearest that it could be."""
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{where}unknown key {key!r}{nearest(key, known)}")
 
 
 def read_vector(path: Path, *, flatten: bool = False) -> np.ndarray[Any, Any]:

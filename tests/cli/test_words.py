@@ -34,6 +34,9 @@ Here = Callable[..., Ran]
         ("join --connect tcp://h:1 --key k --input x --policy key.toml", "smallest_cohort"),
         ("join --connect tcp://h:1 --key k --input x --policy word.toml", "active"),
         ("join --connect tcp://h:1 --key k --input x --policy scheme.toml", "masking"),
+        ("join --connect tcp://h:1 --key k --input x --policy table.toml", "training"),
+        ("join --connect tcp://h:1 --key k --data . --policy limit.toml", "steps"),
+        ("trian", "train"),
         ("list model", "models"),
         ("data fetch minst", "mnist"),
         ("data check cifar10", "cifar-10"),
@@ -48,9 +51,12 @@ def test_a_word_that_is_mistyped_is_answered_with_the_nearest(
     Path("key.toml").write_text("smallest_cohrt = 5\n", encoding="utf-8")
     Path("word.toml").write_text("adversary = 'activ'\n", encoding="utf-8")
     Path("scheme.toml").write_text("schemes = ['maskin']\n", encoding="utf-8")
+    Path("table.toml").write_text("[trainng]\nsteps = 5\n", encoding="utf-8")
+    Path("limit.toml").write_text("[training]\nstep = 5\n", encoding="utf-8")
     ran = here(*line.split())
     is_one_line(ran, 2)
     assert re.search(rf"[Dd]id you mean (one of: )?'{meant}'", ran.err)
+    assert ran.err.lower().count("did you mean") == 1
 
 
 @pytest.mark.parametrize(
