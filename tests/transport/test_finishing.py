@@ -28,10 +28,12 @@ from loopback import (
 )
 
 import transport.server
-from secagg import TooFewClients
+from secagg import Counts, Masking, TooFewClients
 from transport import Cohort, Contribution, RoundReport, TransportError
+from transport.client import _Talk
 from transport.cohort import LocalProcesses
 from transport.errors import Unfinished
+from transport.frames import Outgoing
 
 N = 6
 EVERYBODY = frozenset(range(N))
@@ -319,3 +321,33 @@ def test_a_client_that_is_interrupted_after_its_vector_has_left_hears_what_that_
         with pytest.raises(KeyboardInterrupt):
             clients.contribution(0)
     assert re.match("stopped after the vector had left: it may be in the sum", clients.told[0][-1])
+
+
+def test_whatever_a_server_asks_again_the_answer_is_the_first_byte_for_byte() -> None:
+    """Another U3 under the number of the one that was answered: nobody looks at it."""
+    sent: list[tuple[Any, Any]] = []
+    asked: list[bytes] = []
+
+    class Here:
+        def _send(self, frame: Any, payload: Any = None) -> None:
+            sent.append((frame, payload))
+
+    class Signing:
+        done = False
+
+        def start(self) -> bytes:
+            return b"join"
+
+        def receive(self, message: Any) -> bytes:
+            asked.append(bytes(message))
+            return b"answer %d to " % len(asked) + bytes(message)
+
+    peer, session, scheme = Here(), Signing(), Masking.for_cohort(6, Counts(length=1, maximum=1))
+    talk = _Talk(peer, bytes(8), scheme, session, lambda *_: None)  # type: ignore[arg-type]
+    talk.begin()
+    for number, message in enumerate([b"task", b"U1", b"U2", b"U3"]):
+        talk.step(Outgoing(bytes(8), number, message).announce())
+    for again in (b"another U3", b"U3"):
+        talk.step(Outgoing(bytes(8), 3, again).announce())
+    assert [payload for _, payload in sent[-3:]] == [b"answer 4 to U3"] * 3
+    assert asked == [b"task", b"U1", b"U2", b"U3"]
