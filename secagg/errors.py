@@ -38,7 +38,7 @@ class TooFewClients(SecAggError):  # noqa: N818 - the name the interface promise
 
     of: the client of whose shares too few holders are left; None where the cohort is too small. unusable:
     holders that answered, but could not use what it had dealt to them: that client is at fault, or each of
-    these is.
+    these is. too_near: clients that are there, and with whom the sum would be too near to an earlier one.
     """
 
     def __init__(
@@ -48,16 +48,24 @@ class TooFewClients(SecAggError):  # noqa: N818 - the name the interface promise
         round: str,
         of: ClientId | None = None,
         unusable: Iterable[ClientId] = (),
+        too_near: int = 0,
     ) -> None:
         self.alive, self.needed, self.round, self.of = alive, needed, round, of
-        self.unusable = frozenset(unusable)
+        self.unusable, self.too_near = frozenset(unusable), too_near
         holders = ", ".join(map(str, sorted(self.unusable)))
         who = "" if of is None else f" that hold shares of client {of}"
         fault = "" if not holders else f" (client {of} is at fault, or these, who could use none: {holders})"
+        near = (
+            ""
+            if not too_near
+            else f" ({too_near} more left out: with them the sum is too near to an earlier one of like "
+            "vectors; if all inputs are new: --new, at the server and at each client)"
+        )
         super().__init__(
-            f"{counted(alive, 'client')} left in round {round}{who}{fault}, {needed} needed: "
+            f"{counted(alive, 'client')} left in round {round}{who}{fault}{near}, {needed} needed: "
             "no sum, nothing revealed"
         )
 
     def __reduce__(self) -> tuple[type[TooFewClients], tuple[Any, ...]]:
-        return TooFewClients, (self.alive, self.needed, self.round, self.of, tuple(self.unusable))
+        given = self.alive, self.needed, self.round, self.of, tuple(self.unusable), self.too_near
+        return TooFewClients, given

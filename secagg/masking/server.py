@@ -303,14 +303,13 @@ class MaskingServer(NeverPickled):
             names = {u: self._like.name(u) for u in U2}
             ids = [frozenset(u for u in U2 if names[u] in some) for some in self._earlier]
             spare = 0 if self._batches else self._like.apart(A)
-            if len(self._earlier) > 1:
-                self._may_be_summed(self._in_whole_batches(U2))  # else all would upload in vain
+            self._may_be_summed(self._in_whole_batches(U2))  # else all would upload in vain
         self._uploads = Uploads(self._zeros, self._bits, self._batches, ids, spare)
 
     def _may_be_summed(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
         """Of those whose uploads are here, as many as clients may sign beside earlier sums of like vectors.
 
-        Raises: LocalProtocolError where they are none.
+        Raises: LocalProtocolError where they are none, TooFewClients where they are too few.
         """
         if self._like is None or not self._earlier or not alive:
             return alive
@@ -318,6 +317,10 @@ class MaskingServer(NeverPickled):
         chosen = self._like.largest(order, self._earlier, self._parameters.corrupt, self._batches)
         if chosen is None:
             self._refuse()
+        needed = self._parameters.m_min
+        if len(chosen) < needed <= len(alive):
+            self._close()
+            raise TooFewClients(len(chosen), needed, MASKED_INPUT, too_near=len(alive - chosen))
         return chosen
 
     def _refuse(self) -> NoReturn:

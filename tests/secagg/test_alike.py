@@ -20,6 +20,7 @@ from secagg import (
     RemoteProtocolError,
     Roster,
     SecAggError,
+    TooFewClients,
     run,
     throwaway_identities,
 )
@@ -57,12 +58,12 @@ class Cohort:
         self, task: bytes, without: set[int] = frozenset(), *, plans: bool = False, **more: Any
     ) -> tuple[frozenset[int], np.ndarray[Any, Any]]:
         """Who is in the sum, and the sum. plans: the server has the rule too."""
-        new = more.pop("new", False)
+        new, lost_in = more.pop("new", False), more.pop("lost_in", "masked-input")
         total = run(
             masking(self.adversary, **more),
             INPUTS,
             task=task,
-            drop={"masked-input": without},
+            drop={lost_in: without},
             identities=IDENTITIES,
             alike={u: self.alike(u, new=new) for u in (*range(N), *([None] if plans else []))},
         )
@@ -201,6 +202,15 @@ def test_a_server_with_the_rule_leaves_out_who_was_not_in_the_earlier_sum() -> N
     survivors, total = cohort.sum(b"2", plans=True)
     assert survivors == set(range(N)) - {VICTIM}
     assert np.array_equal(total, sum(INPUTS[u] for u in survivors))
+
+
+@pytest.mark.parametrize("lost_in", ["share-keys", "masked-input"])
+def test_a_server_that_has_to_leave_out_too_many_says_why(lost_in: str) -> None:
+    cohort = Cohort()
+    cohort.sum(b"1", plans=True, threshold=8)
+    words = r"7 clients left in round masked-input \(2 more left out: with .*: --new, .*\), 8 needed"
+    with pytest.raises(TooFewClients, match=words):
+        cohort.sum(b"2", {VICTIM}, plans=True, lost_in=lost_in, threshold=8)
 
 
 def test_a_server_whose_clients_have_signed_twice_says_that_no_other_sum_can_be_had() -> None:
