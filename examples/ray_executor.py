@@ -10,9 +10,13 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 import numpy as np
-import ray
 
 from secagg import Bounded, Masking, run
+
+try:
+    import ray
+except ModuleNotFoundError:
+    raise SystemExit("this example needs Ray: pip install 'secagg[ray]'") from None
 
 
 class RayExecutor(Executor):
