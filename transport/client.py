@@ -158,7 +158,13 @@ class _Memory:
 
 
 class Peer:
-    """This client, connected. A context that closes the socket."""
+    """This client, connected. A context that closes the socket.
+
+    turned_away: why the session that ran when it connected went on without it, "" if none did: another
+    process of this key had joined that.
+    """
+
+    turned_away = ""
 
     def __init__(
         self,
@@ -328,6 +334,8 @@ class Peer:
                 frame, _ = self._next_frame() or (None, None)
                 if isinstance(frame, Offer):
                     offer = frame
+                elif isinstance(frame, End):
+                    self.turned_away = frame.reason
                 elif isinstance(frame, Announce):  # the server takes this for the process that had joined
                     self._send(Leave(frame.session, "it was restarted and cannot go on where it was"))
         return offer

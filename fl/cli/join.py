@@ -276,7 +276,10 @@ def run_sum(
     with shown(out, since(lambda: f"client {peer.id}: {at[0]}")):
         contribution = peer.contribute(values, new=new, progress=progress, left=left, tell=out.warn)
     if contribution is None or not contribution.summed:
-        reason = contribution.reason if contribution else "the server closed without a session"
+        nothing = "the server closed without a session"
+        if peer.turned_away:
+            nothing += f" for this process: another of this key was in the one that ran ({peer.turned_away})"
+        reason = contribution.reason if contribution else nothing
         raise TransportError(f"the vector is not known to be in a sum: {reason}")
     tell_clipping(out, peer.id, contribution)
     out.say(f"client {peer.id}: the vector is in the sum")

@@ -536,6 +536,27 @@ def test_a_client_that_comes_back_is_a_dropout_of_the_session_and_takes_part_in_
     assert text.startswith("client 0 has connected while its earlier connection still stood; the newer one")
 
 
+def test_who_comes_in_the_place_of_one_that_had_joined_hears_why_there_is_nothing_for_it(
+    session: Session,
+) -> None:
+    def second() -> tuple[Contribution | None, str]:
+        with session.federation.join(0, session.cohort.endpoint) as peer:
+            return peer.contribute(lambda task: vector(0, SHORT)), peer.turned_away
+
+    seconds = list[Future[tuple[Contribution | None, str]]]()
+
+    def progress(round: str, sent: int, size: int) -> None:
+        if round == "masked-input":
+            seconds.append(session.threads.submit(second))
+            assert session.closed[round].wait(PATIENCE)
+
+    session.start(0, progress=progress)
+    session.start(*OTHERS)
+    assert session.run(scheme_of("masking", N, SHORT)) == OTHERS
+    session.cohort.close()
+    assert seconds[0].result() == (None, "restarted")
+
+
 def test_of_two_connections_with_one_key_the_newer_is_heard(session: Session) -> None:
     """Both were offered the session, and both join it."""
     said = Event()
