@@ -244,9 +244,11 @@ class Exchange:
         self.end([u], why)
 
     def lose_all(self, absent: frozenset[ClientId]) -> None:
-        """The round is over without these."""
-        late = self._there(absent)
+        """The round is over without these. After the last, their vectors may be in the sum all the same."""
+        late, result = self._there(absent), self.session.result
         for u in absent:
+            if result is not None and u in result.survivors:
+                self.end([u], "")  # what counts for its user; that it was late, for the operator
             self.lose(u, "late" if u in late else "vanished")
 
     def vanish(self, u: ClientId) -> None:

@@ -110,7 +110,7 @@ class Cohort:
         self._signed, self._signing = signed, signing
         self._finish, self._tell = finish, tell
         self._running: Exchange | None = None
-        self._ended: dict[ClientId, End] = {}  # of the last session, for who was away when it ended
+        self._ended: dict[ClientId, End] = {}  # of the last session, for who comes back
         self._twice: set[ClientId] = set()  # who had two connections at once, as the operator was told
 
     @property
@@ -195,10 +195,11 @@ class Cohort:
     def _end(self, running: Exchange, why: str) -> None:
         """Tell how it ended: at once, or when they come back."""
         running.end(running.joined - running.lost.keys(), why)
-        away, result = running.joined & self._router.gone, running.session.result
+        result = running.session.result
         summed = frozenset() if result is None else result.survivors
-        whys = {u: "" if u in summed else running.lost.get(u, why) for u in away}
-        self._ended = {u: End(running.id, reason(whys[u])) for u in away}
+        # Of all, for a connection may be gone without anybody having noticed yet.
+        whys = {u: "" if u in summed else running.lost.get(u, why) for u in running.joined}
+        self._ended = {u: End(running.id, reason(why)) for u, why in whys.items()}
 
     def _round(self, running: Exchange, limit: float, watch: Watch | None) -> None:
         """Wait for the answers, close the round, and send what opens the next."""
