@@ -24,7 +24,17 @@ from secagg import (
     run,
     throwaway_identities,
 )
-from secagg.alike import OWN_INPUT, Alike, Likeness, Record, in_memory, largest, may_be_signed, sketch
+from secagg.alike import (
+    OWN_INPUT,
+    Alike,
+    Likeness,
+    Record,
+    in_memory,
+    is_near,
+    largest,
+    may_be_signed,
+    sketch,
+)
 from secagg.crypto import SigningKey
 from secagg.errors import ClientId
 
@@ -332,6 +342,13 @@ def test_models_of_two_sizes_two_kinds_or_none_are_unlike() -> None:
         assert begun is not None
         assert begun.earlier([]) == []
         begun.sign(range(N), 1, [])
+
+
+def test_where_only_one_has_a_model_they_are_unlike() -> None:
+    made = sketch(np.ones(3), bytes(32)).tobytes()
+    assert is_near(b"", b"")
+    assert not is_near(b"", made)
+    assert not is_near(made, b"")
 
 
 def test_a_sketch_is_of_the_key_and_forgives_what_is_not_finite() -> None:
