@@ -1,11 +1,12 @@
 # Two commands do all the set-up: `make demo` runs the main job, `make test` passes the tests.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 RUNS := .venv/.runs
 INSTALLED := .venv/.installed
 
-.PHONY: demo picture test test-anywhere mutants fuzz lint clean
+.PHONY: demo picture test test-slow test-anywhere mutants fuzz lint clean
 
 demo: $(RUNS)
 	$(BIN)/secagg train --out runs/demo --force
@@ -15,13 +16,17 @@ picture: demo
 	cp runs/demo/accuracy.png docs/figures/demo.png
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -m 'not slow'
 
-# The suite three times: with the kernels of older processors, and beside four busy loops.
+# What takes long and rarely tells: whole processes, long training. `.ci/run` runs it after `make test`.
+test-slow: $(INSTALLED)
+	$(PYTEST) -m slow
+
+# All tests three times: with the kernels of older processors, and beside four busy loops.
 test-anywhere: $(INSTALLED)
-	for kernels in default avx2; do ATEN_CPU_CAPABILITY=$$kernels $(MAKE) test || exit 1; done
+	for kernels in default avx2; do ATEN_CPU_CAPABILITY=$$kernels $(PYTEST) || exit 1; done
 	for i in 1 2 3 4; do $(BIN)/python -c 'while True: pass' & busy="$$busy $$!"; done; \
-		$(MAKE) test; code=$$?; kill $$busy; exit $$code
+		$(PYTEST); code=$$?; kill $$busy; exit $$code
 
 # Deletes each check of secagg in turn: a quarter of an hour on two cores.
 mutants: $(INSTALLED)

@@ -21,6 +21,7 @@ ROUNDS = ["join", "advertise-keys", "share-keys", "masked-input", "consistency-c
 Here = Callable[..., Ran]
 
 
+@pytest.mark.slow
 def test_clients_lost_in_every_round_and_in_mid_upload_leave_an_exact_sum(
     tmp_path: Path, without_torch: dict[str, str]
 ) -> None:
