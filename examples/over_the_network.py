@@ -7,7 +7,7 @@ import numpy as np
 
 import transport
 from secagg import Bounded, Masking
-from transport.cohort import LocalProcesses, lay_out_keys
+from transport.processes import LocalProcesses, lay_out_keys
 
 
 def client(endpoint: str, own: Path) -> None:

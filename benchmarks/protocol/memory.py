@@ -22,7 +22,7 @@ from secagg.encoding import packed_bytes
 from secagg.errors import ClientId
 from secagg.masking.choice import Adversary, GraphChoice
 from secagg.session import ClientSession, Contribute
-from transport.cohort import LocalProcesses
+from transport.processes import LocalProcesses
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

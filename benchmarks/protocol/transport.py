@@ -44,10 +44,10 @@ from secagg.session import ServerSession
 from secagg.wire import Raw
 from transport import RoundReport, join, serve
 from transport.client import Progress
-from transport.cohort import LocalProcesses, lay_out_keys
 from transport.exchange import MAX_STAGED
 from transport.frames import CHUNK_BYTES
 from transport.keys import read_private, read_public
+from transport.processes import LocalProcesses, lay_out_keys
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

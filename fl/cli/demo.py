@@ -34,7 +34,7 @@ from secagg.policy import read_offer
 from secagg.record import RecordedClient
 from secagg.wire import decode
 from transport import RoundReport
-from transport.cohort import LocalProcesses, lay_out_keys
+from transport.processes import LocalProcesses, lay_out_keys
 
 BOUND = 1.0
 SHOWN = 6  # coordinates

@@ -33,7 +33,7 @@ from fl.words import nearest
 from secagg import throwaway_identities
 from secagg.errors import counted
 from transport import TransportError
-from transport.cohort import LocalProcesses, lay_out_keys
+from transport.processes import LocalProcesses, lay_out_keys
 
 PARTIES, BASELINE = "parties", "plain"
 COUNTS_WITH = {

@@ -28,7 +28,7 @@ from fl.training.server import GlobalModel
 from fl.weights import from_vector, to_vector
 from secagg import Aggregate, Policy, RemoteProtocolError
 from transport import RoundReport, TransportError
-from transport.cohort import lay_out_keys
+from transport.processes import lay_out_keys
 
 CLIENTS = 4
 SECRETS = RunSecrets.of_seed(0)

@@ -38,7 +38,7 @@ from secagg import (
 from secagg.masking.messages import MaskedInput
 from secagg.plain import Input
 from secagg.wire import decode
-from transport.cohort import lay_out_keys
+from transport.processes import lay_out_keys
 
 SHAPE, CLASSES, LENGTH = (1, 2, 2), 3, 15
 SIZES = (5, 9, 21, 8, 13, 6)  # examples of each client; most tests take the first three

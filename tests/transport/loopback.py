@@ -18,8 +18,8 @@ from secagg import Counts, Masking, Plain, Policy, SecAggError, ServerSession
 from secagg.session import Scheme
 from secagg.wire import Raw
 from transport import Cohort, Contribution, Peer, TransportError
-from transport.cohort import lay_out_keys
 from transport.frames import Announce, Frame
+from transport.processes import lay_out_keys
 
 LOOPBACK = "tcp://127.0.0.1:*"
 PATIENCE = 600.0  # nothing waits so long unless something is broken

@@ -13,7 +13,7 @@ import pytest
 from secagg import Bounded, LocalProtocolError, Masking
 from transport import join, serve
 from transport.address import speaks_ipv6
-from transport.cohort import lay_out_keys
+from transport.processes import lay_out_keys
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import zmq
 from secagg import LocalProtocolError, Policy
 from transport import TransportError, join, serve
 from transport.client import Peer
-from transport.cohort import lay_out_keys
 from transport.keys import (
     MAX_ID,
     PublicKey,
@@ -23,6 +22,7 @@ from transport.keys import (
     write_private,
     write_public,
 )
+from transport.processes import lay_out_keys
 from transport.roster import Roster, read, remember, sign
 
 SEVEN, OTHER, KEEPER = generate("client", 7), generate("client", 9), generate("roster")

@@ -31,9 +31,9 @@ import transport.server
 from secagg import Counts, Masking, TooFewClients
 from transport import Cohort, Contribution, RoundReport, TransportError
 from transport.client import _Talk
-from transport.cohort import LocalProcesses
 from transport.errors import Unfinished
 from transport.frames import Outgoing
+from transport.processes import LocalProcesses
 
 N = 6
 EVERYBODY = frozenset(range(N))

@@ -18,9 +18,9 @@ import zmq
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import transport
-from transport.cohort import LocalProcesses, lay_out_keys
 from transport.errors import TransportError
 from transport.keys import read_private, read_public
+from transport.processes import LocalProcesses, lay_out_keys
 from transport.roster import read
 
 MARK = "as imported"
@@ -110,7 +110,7 @@ def test_a_temporary_folder_whose_name_is_longer_than_that_of_a_socket(tmp_path:
     long.mkdir()
     code = """
 import os
-from transport.cohort import LocalProcesses
+from transport.processes import LocalProcesses
 with LocalProcesses() as processes:
     processes.start("one", os.getpid)
     print(processes.wait_for("one"))
@@ -129,7 +129,7 @@ with LocalProcesses() as processes:
 def test_an_exception_takes_the_processes_along(
     target: Callable[[Connection], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transport.cohort._STOP_SECONDS", 0.1)
+    monkeypatch.setattr("transport.processes._STOP_SECONDS", 0.1)
     here, there = Pipe()
     pids = []
 
@@ -149,7 +149,7 @@ def test_an_exception_takes_the_processes_along(
 def test_processes_end_with_the_one_that_was_killed(death: signal.Signals) -> None:
     """They hold its stdout: it is at its end when the last of them is."""
     program = (
-        "import sys, time; from transport.cohort import LocalProcesses\n"
+        "import sys, time; from transport.processes import LocalProcesses\n"
         "if __name__ == '__main__':\n"
         "    with LocalProcesses() as processes:\n"
         "        for name in 'abc': processes.start(name, time.sleep, 3600)\n"
@@ -194,7 +194,7 @@ def test_no_two_draw_the_same_secrets() -> None:
 def test_what_is_preloaded_is_imported_once() -> None:
     """In a process of its own: only the first LocalProcesses of a process says what is."""
     program = (
-        "import sys; from multiprocessing import Pipe; from transport.cohort import LocalProcesses\n"
+        "import sys; from multiprocessing import Pipe; from transport.processes import LocalProcesses\n"
         "from test_local_processes import imported, say\n"
         "if __name__ == '__main__':\n"
         "    with LocalProcesses(['colorsys']) as processes:\n"
@@ -229,7 +229,7 @@ def test_nothing_is_imported_from_where_one_stands(tmp_path: Path) -> None:
     program = tmp_path / "elsewhere" / "program.py"
     program.parent.mkdir()
     program.write_text(
-        "from transport.cohort import LocalProcesses\n"
+        "from transport.processes import LocalProcesses\n"
         "if __name__ == '__main__':\n"
         "    with LocalProcesses(['colorsys']) as processes:\n"
         "        processes.start('one', print, 'ran')\n"

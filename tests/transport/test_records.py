@@ -11,9 +11,9 @@ import pytest
 
 from secagg import LocalProtocolError, RemoteProtocolError
 from transport import TransportError, join
-from transport.cohort import lay_out_keys
 from transport.journal import Journal
 from transport.keys import generate, read_private, write_private
+from transport.processes import lay_out_keys
 from transport.records import base_of
 from transport.roster import read, remember, sign
 

@@ -17,7 +17,6 @@ from tests.vectors.independent_network import NetworkServer
 from tests.vectors.independent_transport import checksum, content, exchange, shown
 from tests.vectors.replay import load
 from transport import Contribution
-from transport.cohort import lay_out_keys
 from transport.frames import (
     Announce,
     Incoming,
@@ -28,6 +27,7 @@ from transport.frames import (
     encode,
 )
 from transport.keys import read_public
+from transport.processes import lay_out_keys
 from transport.roster import read as read_roster
 
 Json = dict[str, Any]
