@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from secagg.encoding import check_fields
+from secagg.specs import check_fields
 
 Algorithm = Literal["fedavg", "fedavg-weights", "fedsgd"]
 Precision = Literal["float32", "float64", "bfloat16"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from secagg import CKKS, LocalProtocolError, Masking, Plain, Policy, Roster, Scheme
 from secagg.ckks.packing import Ending
-from secagg.encoding import Vectors
 from secagg.masking.choice import Adversary, GraphChoice
 from secagg.policy import Likening
 from secagg.prg import Prg
+from secagg.specs import Vectors
 
 MASKING_ONLY = ("corrupt", "dropout", "graph", "threshold", "batch", "prg")
 """What ckks would not look at. Neither does plain, but it may be given them: the same run unprotected."""

@@ -1,7 +1,7 @@
 """A secure aggregator for federated learning: the server learns the sum of its clients' vectors."""
 
 from secagg.ckks import CKKS
-from secagg.encoding import Bounded, Clipping, Counts, Weight
+from secagg.encoding import Clipping
 from secagg.errors import LocalProtocolError, RemoteProtocolError, SecAggError, TooFewClients
 from secagg.identity import Identity, Roster, throwaway_identities
 from secagg.ledger import Ledger, LedgerReport
@@ -10,6 +10,7 @@ from secagg.plain import Plain
 from secagg.policy import Policy
 from secagg.record import Recorded, ServerView, Tampered
 from secagg.session import Aggregate, ClientSession, Scheme, ServerSession, run
+from secagg.specs import Bounded, Counts, Weight
 
 __all__ = [
     "CKKS",

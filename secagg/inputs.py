@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.bits import Words
 from secagg.crypto import Tag, kdf
-from secagg.encoding import Bounded, Clipping, Spec, Vector, check_vectors, encode, norm_scaling, weight_of
+from secagg.encoding import Clipping, encode_vector, norm_scaling
 from secagg.params import Parameters
-from secagg.prg import Words
+from secagg.specs import Bounded, Spec, Vector, check_vectors, weight_of
 
 
 def named_values(values: Any) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def encode_inputs(
     x_u, clipping = {}, {}
     for name, x in values.items():
         key = kdf(Tag.ROUNDING, rounding_seed, context, name)
-        x_u[name], clipping[name] = encode(
+        x_u[name], clipping[name] = encode_vector(
             specs[name], x, clients=parameters.clients, rounding_key=key, weight=weight
         )
     return x_u, clipping

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from secagg.prg import Prg, Words, add_masks, gcm_is_faster
+from secagg.bits import Words
+from secagg.prg import Prg, add_masks, gcm_is_faster
 
 T = TypeVar("T")
 

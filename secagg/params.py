@@ -6,9 +6,10 @@ from collections.abc import Collection
 
 import msgspec
 
+from secagg.bits import packed_bytes
 from secagg.crypto import Tag, digest
-from secagg.encoding import MAX_LENGTH, Bounded, Spec, Vectors, Weight, packed_bytes, set_exactly
 from secagg.errors import ClientId, LocalProtocolError, counted
+from secagg.specs import MAX_LENGTH, Bounded, Spec, Vectors, Weight, set_exactly
 from secagg.wire import MAX_ID
 
 MAX_CLIENTS = 10**6

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from secagg.alike import Alike
 from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
-from secagg.encoding import Bounded, Clipping, Spec, Vectors, check_vectors, weight_of
+from secagg.encoding import Clipping
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients, counted
 from secagg.identity import Identity, Roster
 from secagg.inputs import checked, clip
 from secagg.parallel import Executor
 from secagg.params import MAX_VECTORS, Parameters, check_cohort, named
 from secagg.session import Aggregate, Contribute, Once, weights
+from secagg.specs import Bounded, Spec, Vectors, check_vectors, weight_of
 from secagg.wire import Join, Message, Raw, Task, check_join, decode, decodes, encode
 
 ROUNDS = ("join", "input")

@@ -8,13 +8,13 @@ import msgspec
 
 from secagg.ckks import CKKS
 from secagg.ckks.packing import Ending
-from secagg.encoding import Spec, check_fields
 from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.identity import Roster
 from secagg.masking import Masking
 from secagg.masking.choice import Adversary, GraphChoice
 from secagg.plain import Plain
 from secagg.prg import Prg
+from secagg.specs import Spec, check_fields
 
 MAX_OFFER_BYTES = 1 << 16
 

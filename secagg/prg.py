@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from time import perf_counter
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
+
+from secagg.bits import Words
 
 Prg = Literal["aes-128-ctr", "chacha20"]
-Words = NDArray[np.unsignedinteger[Any]]
 
 SEED_BYTES: Final = 32
 BLOCK_BYTES: Final = 128 * 1024  # zeros, keystream and a block of the sum stay in the second-level cache

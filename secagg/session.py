@@ -12,19 +12,11 @@ from numpy.typing import NDArray
 
 from secagg.alike import Alike
 from secagg.crypto import Rng, system_rng
-from secagg.encoding import (
-    Clipping,
-    Spec,
-    Vector,
-    Vectors,
-    Weight,
-    decode_mean,
-    decode_sum,
-    error_bound,
-)
+from secagg.encoding import Clipping, decode_mean, decode_sum, error_bound
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, Roster
 from secagg.parallel import Executor
+from secagg.specs import Spec, Vector, Vectors, Weight
 from secagg.wire import Raw
 
 Contribute = Callable[[bytes], Mapping[str, Vector] | Vector]

@@ -26,10 +26,10 @@ from secagg import (
 )
 from secagg.alike import OWN_INPUT, Alike, Likeness, Record
 from secagg.crypto import SigningKey
-from secagg.encoding import Vector
 from secagg.errors import ClientId
 from secagg.inputs import checked
 from secagg.session import Contribute, Once
+from secagg.specs import Vector
 from secagg.wire import MAX_TASK_BYTES, Raw
 from transport.address import speaks_ipv6
 from transport.errors import FileError, TransportError

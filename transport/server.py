@@ -23,9 +23,9 @@ from secagg import (
 )
 from secagg.alike import Alike, Likeness, Record
 from secagg.crypto import SigningKey
-from secagg.encoding import Vectors
 from secagg.errors import ClientId
 from secagg.parallel import Executor
+from secagg.specs import Vectors
 from transport.errors import Unfinished, clients
 from transport.exchange import Exchange, RoundReport
 from transport.frames import (

@@ -15,8 +15,9 @@ import numpy as np
 from benchmarks.harness import Row, Step
 from benchmarks.protocol.cost import lost_of, measure
 from secagg import Bounded, Masking
+from secagg.bits import add_packed, pack
 from secagg.crypto import SecretKey, Tag, kdf, seal, unseal
-from secagg.encoding import add_packed, encode, pack
+from secagg.encoding import encode_vector
 from secagg.masking.choice import GraphChoice
 from secagg.masking.messages import (
     Delivery,
@@ -76,7 +77,7 @@ def alone(scheme: Masking) -> dict[str, float]:
     some = {x: shares[x] for x in range(1, t + 1)}
     spec = Bounded(length=m, bound=1.0)
     x = np.zeros(m, np.float32)
-    y, _ = encode(spec, x, clients=n, rounding_key=seed)
+    y, _ = encode_vector(spec, x, clients=n, rounding_key=seed)
     packed, sealed = pack(y, bits), seal(seed, bytes(66), b"")
     listed = to_bytes(ShareKeysRequest({v: (os.urandom(32), os.urandom(32), b"") for v in range(n)}))
     long = whole / m
@@ -90,7 +91,7 @@ def alone(scheme: Masking) -> dict[str, float]:
         "list": timed(lambda: decode(ShareKeysRequest, listed)),
         "messages": timed(lambda: in_and_out(k, n, sealed)),
         "mask": long * timed(lambda: add_masks(y, [seed] * 10)) / 10,
-        "encode": long * timed(lambda: pack(encode(spec, x, clients=n, rounding_key=seed)[0], bits)),
+        "encode": long * timed(lambda: pack(encode_vector(spec, x, clients=n, rounding_key=seed)[0], bits)),
         "add": long * timed(lambda: add_packed(y, packed, bits)),
     }
 

@@ -17,8 +17,8 @@ from benchmarks.harness import Row, Step
 from benchmarks.protocol.cost import lost_of
 from secagg import Bounded, Identity, Masking, Roster
 from secagg import run as run_session
+from secagg.bits import packed_bytes
 from secagg.crypto import SigningKey
-from secagg.encoding import packed_bytes
 from secagg.errors import ClientId
 from secagg.masking.choice import Adversary, GraphChoice
 from secagg.session import ClientSession, Contribute

@@ -23,10 +23,10 @@ from fl.cli.report import round_fields, round_line, size, threat_model, warn
 from fl.config import ConfigError
 from fl.protection import Protection, check_installed
 from secagg import CKKS, Aggregate, Bounded, Masking, RemoteProtocolError, Roster, Scheme
+from secagg.bits import add_packed, word_type
 from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS, Ciphertexts
 from secagg.ckks.packing import unpack_residues
 from secagg.crypto import DIGEST_BYTES, Tag, digest
-from secagg.encoding import add_packed, word_type
 from secagg.errors import counted
 from secagg.inputs import encode_inputs
 from secagg.masking.messages import MaskedInput, ShareKeys, traffic

@@ -30,8 +30,8 @@ from fl.secret import CLIENT, kept, rounding_seed
 from fl.words import nearest
 from secagg import Aggregate, Bounded, LocalProtocolError, Policy
 from secagg.ckks import WARNING
-from secagg.encoding import check_vectors
 from secagg.errors import counted
+from secagg.specs import check_vectors
 from transport import Contribution, Peer, TransportError
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from fl.secret import SERVER, kept
 from fl.words import nearest
 from secagg import Bounded, Counts, Scheme, Weight
 from secagg.alike import OWN_INPUT, Likeness
-from secagg.encoding import Spec
 from secagg.errors import counted
+from secagg.specs import Spec
 from transport import Cohort, RoundReport
 
 

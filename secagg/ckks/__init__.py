@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.alike import Alike
+from secagg.bits import Words
 from secagg.ckks.client import CKKSClient
 from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS
 from secagg.ckks.packing import Ending, Plan, smallest
@@ -20,14 +21,14 @@ from secagg.ckks.ring import SECURITY_BITS, statistical_security
 from secagg.ckks.seal import tenseal
 from secagg.ckks.server import CKKSServer
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
-from secagg.encoding import Bounded, Spec, Vectors, centred, integer, set_exactly
+from secagg.encoding import centred
 from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.identity import Identity, Roster
 from secagg.masking.choice import Adversary
 from secagg.parallel import Executor
 from secagg.params import Parameters, check_clients, named
-from secagg.prg import Words
 from secagg.session import Aggregate, Contribute, Once, weights
+from secagg.specs import Bounded, Spec, Vectors, integer, set_exactly
 
 FLOOD_BITS = 40
 """s of flooding, before what the number of coefficients takes off it."""

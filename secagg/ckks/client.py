@@ -38,11 +38,11 @@ from secagg.crypto import (
     transcript,
     unseal,
 )
-from secagg.encoding import Bounded, weight_of
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Identity
 from secagg.inputs import checked, clip, encode_inputs
 from secagg.session import Aggregate
+from secagg.specs import Bounded, weight_of
 from secagg.states import AwaitingTask, StatefulClient
 from secagg.wire import Raw, Task, decode, encode
 

@@ -1,8 +1,9 @@
 """How a session's vectors stand in the slots of ciphertexts, and how the slots of their sum are read.
 
-Integers (counts, weights, and the codes of `encoding.encode`) share a slot, as digits to a base that the sum
-of all clients' values stays below, or take several slots where one is too small for their sum. Either way the
-sum of integers is exact. Real numbers take a slot each, and their sum is as exact as the noise lets it.
+Integers (counts, weights, and the codes of `encoding.encode_vector`) share a slot, as digits to a base that
+the sum of all clients' values stays below, or take several slots where one is too small for their sum. Either
+way the sum of integers is exact. Real numbers take a slot each, and their sum is as exact as the noise lets
+it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.bits import add_packed, pack, packed_bytes
 from secagg.ckks.ring import Ring, rings, scale_and_capacity
-from secagg.encoding import Bounded, Spec, add_packed, pack, packed_bytes
 from secagg.errors import RemoteProtocolError
+from secagg.specs import Bounded, Spec
 from secagg.wire import Raw
 
 Residues = NDArray[np.uint64]

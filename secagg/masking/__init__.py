@@ -9,7 +9,6 @@ from typing import get_args
 
 from secagg.alike import Alike
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
-from secagg.encoding import Spec, Vectors, integer, set_exactly
 from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
@@ -38,6 +37,7 @@ from secagg.parallel import Executor
 from secagg.params import Parameters, check_clients, named
 from secagg.prg import Prg
 from secagg.session import Contribute, Once
+from secagg.specs import Spec, Vectors, integer, set_exactly
 
 
 class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Final, Literal
 
-from secagg.encoding import integer
 from secagg.errors import LocalProtocolError
 from secagg.graph import Choice, excess, sparsest
 from secagg.identity import Roster
+from secagg.specs import integer
 
 Adversary = Literal["semi-honest", "active"]
 GraphChoice = Literal["auto", "complete", "sparse"]

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from secagg.alike import Class
+from secagg.bits import Words, pack
 from secagg.crypto import (
     KEY_BYTES,
     NeverPickled,
@@ -20,7 +21,6 @@ from secagg.crypto import (
     seal,
     unseal,
 )
-from secagg.encoding import pack
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Identity
 from secagg.inputs import encode_inputs
@@ -52,7 +52,7 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
-from secagg.prg import Words, add_masks
+from secagg.prg import add_masks
 from secagg.shamir import SHARE_BYTES, is_share, share
 from secagg.states import AwaitingTask, StatefulClient
 from secagg.wire import Raw, Task, decode

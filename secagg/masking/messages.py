@@ -11,8 +11,8 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from secagg.bits import packed_bytes
 from secagg.crypto import AE_OVERHEAD, DIGEST_BYTES, KEY_BYTES, SIGNATURE_BYTES
-from secagg.encoding import packed_bytes
 from secagg.params import MAX_VECTORS, Parameters
 from secagg.shamir import SHARE_BYTES
 from secagg.wire import (

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from secagg.alike import Class
+from secagg.bits import Words, check_packed, word_type
 from secagg.crypto import (
     DIGEST_BYTES,
     KEY_BYTES,
@@ -25,7 +26,7 @@ from secagg.crypto import (
     check_public_key,
     system_rng,
 )
-from secagg.encoding import centred, check_packed, word_type
+from secagg.encoding import centred
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.graph import Graph
 from secagg.identity import Roster
@@ -62,7 +63,7 @@ from secagg.masking.messages import (
 from secagg.masking.uploads import Uploads
 from secagg.parallel import Executor, add_masks_by, in_order
 from secagg.params import check_cohort
-from secagg.prg import Words, add_masks
+from secagg.prg import add_masks
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
 from secagg.wire import Raw, Task, check_join, decode, encode

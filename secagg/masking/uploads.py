@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from secagg.encoding import add_packed
+from secagg.bits import Words, add_packed
 from secagg.errors import ClientId
-from secagg.prg import Words
 from secagg.wire import Raw
 
 Members = frozenset[ClientId]

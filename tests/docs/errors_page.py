@@ -244,7 +244,7 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             *("secagg/ckks/__init__.py", "fl/protection.py"),
         ),
     ),
-    "vectors": (("LocalProtocolError",), ("secagg/encoding.py",)),
+    "vectors": (("LocalProtocolError",), ("secagg/specs.py",)),
     "keys": (("LocalProtocolError",), ("transport/keys.py", "transport/roster.py")),
     "sessions": (("LocalProtocolError",), ("secagg/", "transport/")),
     "description": (("ConfigError",), ("fl/config.py", "fl/federation.py", "fl/training/")),
@@ -260,7 +260,7 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "client": (
         ("RemoteProtocolError",),
         (
-            *("secagg/masking/server.py", "secagg/ckks/server.py", "secagg/plain.py", "secagg/encoding.py"),
+            *("secagg/masking/server.py", "secagg/ckks/server.py", "secagg/plain.py", "secagg/bits.py"),
             *("transport/server.py", "transport/exchange.py"),
         ),
     ),

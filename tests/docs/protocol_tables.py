@@ -478,7 +478,7 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
         "MAX_VECTORS": "of a session",
         "MAX_NAME": "bytes of a vector's name, UTF-8",
     },
-    "secagg.encoding": {"MAX_RING_BITS": "largest b", "MAX_LENGTH": "coordinates of all vectors together"},
+    "secagg.specs": {"MAX_RING_BITS": "largest b", "MAX_LENGTH": "coordinates of all vectors together"},
     "secagg.graph": {"SIGMA": "σ, bits of conditions (1) and (2)", "ETA": "η, bits of condition (3)"},
     "secagg.masking.choice": {
         "CORRUPT": "A of n (semi-honest) or of the roster (active)",

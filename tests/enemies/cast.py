@@ -29,8 +29,8 @@ from secagg import (
     Weight,
     throwaway_identities,
 )
+from secagg.bits import add_packed, word_type
 from secagg.crypto import KEY_BYTES, Rng, SecretKey, Tag, digest, seal, system_rng, unseal
-from secagg.encoding import add_packed, word_type
 from secagg.masking.derived import (
     commit_shares,
     keys_statement,

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from secagg import CKKS, Bounded, Counts, Masking, Plain, Policy, RemoteProtocolError
-from secagg.encoding import add_packed, check_packed, pack, packed_bytes, word_type
+from secagg.bits import add_packed, check_packed, pack, packed_bytes, word_type
 from secagg.policy import read_offer
 from secagg.wire import Message, decode, encode
 from tests.fuzz import files, sessions, wires

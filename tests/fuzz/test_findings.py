@@ -19,8 +19,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from secagg import RemoteProtocolError
+from secagg.bits import add_packed
 from secagg.ckks import messages as of_ckks
-from secagg.encoding import add_packed
 from secagg.masking import messages
 from secagg.policy import read_offer
 from secagg.wire import Message, decode
@@ -103,7 +103,7 @@ def test_every_frame_is_fuzzed() -> None:
 READERS = {
     "messages": ("secagg.wire", "RemoteProtocolError"),
     "offers": ("secagg.policy", "RemoteProtocolError"),
-    "packed": ("secagg.encoding", "RemoteProtocolError"),
+    "packed": ("secagg.bits", "RemoteProtocolError"),
     "clients": ("secagg.wire", "RemoteProtocolError"),
     "servers": ("secagg.wire", "RemoteProtocolError"),
     "ckks-clients": ("secagg.wire", "RemoteProtocolError"),

@@ -31,7 +31,7 @@ from secagg import (
 from secagg import run as run_session
 from secagg.ckks import messages as of_ckks
 from secagg.crypto import Rng, Tag, digest, kdf, system_rng
-from secagg.encoding import Spec, Vectors, centred, check_vectors, encode, weight_of
+from secagg.encoding import centred, encode_vector
 from secagg.masking.derived import (
     keys_statement,
     shares_statement,
@@ -51,6 +51,7 @@ from secagg.masking.messages import (
 from secagg.params import Parameters
 from secagg.plain import Input
 from secagg.session import Aggregate, Scheme
+from secagg.specs import Spec, Vectors, check_vectors, weight_of
 from secagg.wire import Join, Message, Task
 from secagg.wire import decode as from_bytes
 from secagg.wire import encode as to_bytes
@@ -276,7 +277,7 @@ def codes_of(
         for name, x in values.items():
             key = kdf(Tag.ROUNDING, rounding_seed(u), digest(Tag.CONTEXT, task), name)
             weight = weight_of(specs, values)
-            codes, _ = encode(specs[name], x, clients=n, rounding_key=key, weight=weight)
+            codes, _ = encode_vector(specs[name], x, clients=n, rounding_key=key, weight=weight)
             sums[name] += centred(specs[name], codes, n)
     return sums
 

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from secagg import CKKS, Bounded, Counts, LocalProtocolError, RemoteProtocolError, Weight
+from secagg.bits import packed_bytes
 from secagg.ckks import _plan
 from secagg.ckks.packing import (
     GRID,
@@ -24,7 +25,7 @@ from secagg.ckks.packing import (
     unpack_residues,
 )
 from secagg.ckks.ring import Ring, rings, scale_and_capacity
-from secagg.encoding import MAX_RING_BITS, Spec, packed_bytes
+from secagg.specs import MAX_RING_BITS, Spec
 
 every_ring = st.sampled_from(list(rings()))
 CLIENTS = st.one_of(st.integers(1, 8), st.integers(1, 2000))

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from secagg import CKKS, Bounded, Counts, LocalProtocolError, Masking, Plain, TooFewClients, Weight
 from secagg.ckks.ring import Ring
-from secagg.encoding import MAX_LENGTH
 from secagg.errors import counted
 from secagg.graph import sparsest
 from secagg.masking.choice import default_threshold, least_quorum, neighbourhood
 from secagg.params import MAX_CLIENTS, MAX_NAME, MAX_VECTORS
+from secagg.specs import MAX_LENGTH
 from secagg.wire import MAX_ID
 from tests.secagg.helpers import (
     ENDINGS,

@@ -10,15 +10,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg.prg import (
-    _OPEN_STREAMS,
-    BLOCK_BYTES,
-    SEED_BYTES,
-    Prg,
-    add_masks,
-    gcm_is_faster,
-    keystream,
-)
+from secagg.prg import _OPEN_STREAMS, BLOCK_BYTES, SEED_BYTES, Prg, add_masks, gcm_is_faster, keystream
 
 WORDS = [np.uint32, np.uint64]
 PRGS: list[Prg] = ["aes-128-ctr", "chacha20"]

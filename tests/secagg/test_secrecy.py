@@ -27,11 +27,11 @@ from secagg import (
     TooFewClients,
     Weight,
 )
+from secagg.bits import add_packed, pack, word_type
 from secagg.ckks.messages import Ciphertexts, CiphertextsRequest, ShareCkksKeyRequest
 from secagg.ckks.ring import SPECIAL_BITS, Ring
 from secagg.ckks.seal import Keys, _fields
 from secagg.crypto import PROTOCOL_VERSION
-from secagg.encoding import add_packed, pack, word_type
 from secagg.masking.messages import (
     ConsistencyCheck,
     MaskedInput,

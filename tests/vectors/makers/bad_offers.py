@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from secagg import CKKS, Counts, Masking, Plain
-from secagg.encoding import Spec
+from secagg.specs import Spec
 from tests.vectors import independent as i
 from tests.vectors.makers.bad_encodings import Pairs, Raw, wider, written
 from tests.vectors.makers.choices import ONE, SEVERAL, roster_of

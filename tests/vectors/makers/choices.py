@@ -7,8 +7,8 @@ from typing import Any
 
 from secagg import CKKS, Bounded, Counts, Masking, Plain, Roster, Weight
 from secagg.ckks.packing import Layout
-from secagg.encoding import Spec
 from secagg.graph import graph_of, sparsest
+from secagg.specs import Spec
 from secagg.wire import MAX_ID
 from tests.vectors.makers import published
 from tests.vectors.makers.chance import Counter

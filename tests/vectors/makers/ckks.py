@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from secagg import CKKS, Bounded, Counts
-from secagg.encoding import Spec
 from secagg.identity import throwaway_identities
+from secagg.specs import Spec
 from tests.vectors import independent as i
 from tests.vectors import independent_ckks as ckks
 from tests.vectors.makers.bad import by_place

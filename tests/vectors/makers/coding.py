@@ -7,20 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from secagg import Bounded, Counts, RemoteProtocolError, Weight
-from secagg.encoding import (
-    Spec,
-    centred,
-    check_packed,
-    check_vectors,
-    decode_mean,
-    decode_sum,
-    encode,
-    error_bound,
-    pack,
-    packed_bytes,
-    word_type,
-)
+from secagg.bits import check_packed, pack, packed_bytes, word_type
+from secagg.encoding import centred, decode_mean, decode_sum, encode_vector, error_bound
 from secagg.prg import keystream
+from secagg.specs import Spec, check_vectors
 from tests.vectors.makers import published
 from tests.vectors.makers.chance import Counter
 from tests.vectors.makers.plans import Json
@@ -142,7 +132,7 @@ def _encoded(
     exact: bool = True,
 ) -> Json:
     key = Counter(f"encoding/{what}")(32)
-    codes, clipping = encode(
+    codes, clipping = encode_vector(
         spec, check_vectors({"": spec}, {"": x})[""], clients=clients, rounding_key=key, weight=weight
     )
     made: Json = {"what": what, "spec": specification(spec), "clients": clients}

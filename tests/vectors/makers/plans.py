@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secagg import Bounded, Counts, Weight
-from secagg.encoding import Spec
+from secagg.specs import Spec
 
 MIXED: dict[str, Spec] = {
     "counts": Counts(length=3, maximum=9),

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from secagg.bits import add_packed, word_type
 from secagg.crypto import SecretKey
-from secagg.encoding import add_packed, word_type
 from secagg.masking.derived import (
     keys_statement,
     members_statement,

@@ -10,7 +10,6 @@ import msgspec
 
 from secagg import Masking, throwaway_identities
 from secagg.crypto import SecretKey, Tag, digest
-from secagg.encoding import Spec
 from secagg.inputs import (
     encode_inputs,
 )
@@ -23,6 +22,7 @@ from secagg.masking.messages import ShareKeysRequest
 from secagg.prg import keystream
 from secagg.session import Aggregate
 from secagg.shamir import PRIME, SHARE_BYTES, share
+from secagg.specs import Spec
 from secagg.wire import decode
 from tests.vectors.makers.chance import Counter, Record
 from tests.vectors.makers.plans import Json, Plan, some_input

@@ -1,0 +1,227 @@
+"""What the vectors of a session may hold, and whether a client's are so.
+
+A session names its vectors. Each has its own length, limits and ring Z_{2^b}: the smallest power of two that
+the sum of all clients' codes cannot leave, b = ceil(log2(n (2^q - 1) + 1)).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Protocol, SupportsFloat, SupportsIndex, get_args, get_origin
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from secagg.errors import LocalProtocolError
+
+MAX_RING_BITS: Final = 62
+MAX_LENGTH: Final = 2**29
+BLOCK: Final = 1 << 14  # coordinates looked at at once: the working set stays in the second-level cache
+
+Vector = ArrayLike
+
+
+class _Codes(Protocol):
+    @property
+    def largest_code(self) -> int: ...
+
+
+class _Spec(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
+    def ring_bits(self: _Codes, clients: int) -> int:
+        """b of the ring Z_{2^b} in which `clients` codes are summed.
+
+        Raises: LocalProtocolError above 62 bits.
+        """
+        bits = (clients * self.largest_code).bit_length()
+        if bits > MAX_RING_BITS:
+            raise LocalProtocolError(
+                f"{clients} clients with codes up to {self.largest_code} need a ring of {bits} bits; "
+                f"at most {MAX_RING_BITS} are possible: use fewer bits or a smaller maximum"
+            )
+        return bits
+
+
+class Bounded(_Spec, frozen=True, kw_only=True, tag="bounded"):
+    """Real numbers in [-bound, bound], sent as symmetric integers of `bits` bits with unbiased rounding.
+
+    length: coordinates, 1..2^29. bound: r, the coordinate range. bits: q, 2..32. clip: C, the largest L2
+    norm of the vector, applied before the range; None for no limit.
+    """
+
+    length: int
+    bound: float
+    bits: int = 16
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        set_exactly(self, "length", int)
+        set_exactly(self, "bits", int)
+        set_exactly(self, "bound", float)
+        _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^29")
+        _check(1e-30 <= self.bound <= 1e30, f"bound {self.bound} is not a number in 1e-30..1e30")
+        _check(2 <= self.bits <= 32, f"bits {self.bits} is not in 2..32")
+        if self.clip is not None:
+            set_exactly(self, "clip", float)
+            _check(1e-30 <= self.clip <= 1e30, f"clip {self.clip} is not a number in 1e-30..1e30")
+
+    @property
+    def levels(self) -> int:
+        """L: codes run from -L to L, so that zero is exact; bound corresponds to L."""
+        return (1 << self.bits - 1) - 1
+
+    @property
+    def largest_code(self) -> int:
+        return (1 << self.bits) - 1
+
+
+class Counts(_Spec, frozen=True, kw_only=True, tag="counts"):
+    """Integers in [0, maximum], exact: no rounding, and no weight multiplies them."""
+
+    length: int
+    maximum: int
+
+    def __post_init__(self) -> None:
+        set_exactly(self, "length", int)
+        set_exactly(self, "maximum", int)
+        _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^29")
+        _check(1 <= self.maximum < 2**53, f"maximum {self.maximum} is not in 1..2^53-1")
+
+    @property
+    def largest_code(self) -> int:
+        return self.maximum
+
+
+class Weight(_Spec, frozen=True, kw_only=True, tag="weight"):
+    """One integer in 1..maximum, w: every Bounded vector of the session enters the sum as (w / maximum) x.
+
+    It travels masked like any vector: the server learns the sum of the weights alone.
+    """
+
+    maximum: int
+
+    def __post_init__(self) -> None:
+        set_exactly(self, "maximum", int)
+        _check(1 <= self.maximum < 2**31, f"maximum weight {self.maximum} is not in 1..2^31-1")
+
+    @property
+    def length(self) -> int:
+        return 1
+
+    @property
+    def largest_code(self) -> int:
+        return self.maximum
+
+
+Spec = Bounded | Counts | Weight
+Vectors = Mapping[str, Spec]
+
+
+def set_exactly(struct: msgspec.Struct, name: str, kind: type[int] | type[float]) -> None:
+    """A field as Python's own int or float, as which it is sent and digested, if it is that number."""
+    value = getattr(struct, name)
+    exact = integer(name, value) if kind is int else _real(name, value)
+    msgspec.structs.force_setattr(struct, name, exact)
+
+
+def check_fields(struct: msgspec.Struct, what: str) -> None:
+    """Of one that was made in Python: the limits by which one from a file or a network is decoded.
+
+    Raises: LocalProtocolError.
+    """
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        try:
+            msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            words = [word for part in (field.type, *get_args(field.type)) for word in _words(part)]
+            said = str(error).replace("`", "").removeprefix("Expected ")
+            wanted = f"one of {', '.join(words)}" if words else said
+            raise LocalProtocolError(f"{field.name} {value!r} of a {what}: give {wanted}") from None
+
+
+def _words(kind: Any) -> tuple[str, ...]:
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def integer(name: str, value: SupportsIndex) -> int:
+    """Raises: LocalProtocolError if this is no integer."""
+    try:
+        return int(operator.index(value))
+    except TypeError:
+        raise LocalProtocolError(f"{name} {value!r} is not an integer") from None
+
+
+def _real(name: str, value: SupportsFloat) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise LocalProtocolError(f"{name} {value!r} is not a number") from None
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise LocalProtocolError(message)
+
+
+def check_vectors(specs: Vectors, values: Mapping[str, Vector]) -> dict[str, NDArray[Any]]:
+    """The caller's vectors as arrays, each as its specification says.
+
+    Raises: LocalProtocolError naming the vector and what is wrong with it.
+    """
+    if odd := [name for name in values if not isinstance(name, str)]:
+        raise LocalProtocolError(f"a vector's name is a string, not {odd[0]!r}")
+    if missing := specs.keys() - values.keys():
+        raise LocalProtocolError(f"vector {sorted(missing)[0]!r} of the session is missing")
+    if unknown := values.keys() - specs.keys():
+        raise LocalProtocolError(f"vector {sorted(unknown)[0]!r} is not one of the session's {sorted(specs)}")
+    return {name: _check_vector(name, specs[name], values[name]) for name in sorted(specs)}
+
+
+def _check_vector(name: str, spec: Spec, value: Vector) -> NDArray[Any]:
+    label = f"vector {name!r}" if name else "the vector"
+    if np.ma.isMaskedArray(value):
+        raise LocalProtocolError(
+            f"{label} is a masked array: say what stands for the masked values (x.filled)"
+        )
+    try:
+        x = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LocalProtocolError(f"{label} is not an array of numbers: {error}") from None
+    x = x.reshape(1) if isinstance(spec, Weight) and x.ndim == 0 else x
+    if x.shape != (spec.length,):
+        raise LocalProtocolError(f"{label} has shape {x.shape}, the session's is ({spec.length},)")
+    if isinstance(spec, Bounded):
+        if x.dtype.kind not in "fiu":
+            raise LocalProtocolError(f"{label} holds {x.dtype}, not real numbers")
+        for start in range(0, len(x), BLOCK):
+            block = x[start : start + BLOCK]
+            finite = np.isfinite(_doubles(block) if x.dtype.itemsize > 8 else block)
+            if not finite.all():
+                where = start + int(np.argmin(finite))
+                raise LocalProtocolError(f"{label} holds {x[where]} at coordinate {where}")
+        return _doubles(x) if x.dtype.itemsize > 8 else x
+    if x.dtype.kind not in "iu":
+        raise LocalProtocolError(f"{label} holds {x.dtype}, not integers")
+    lowest = 1 if isinstance(spec, Weight) else 0
+    low, high = int(x.min()), int(x.max())
+    if low < lowest or high > spec.largest_code:
+        raise LocalProtocolError(
+            f"{label} holds {low if low < lowest else high}, not in {lowest}..{spec.largest_code}"
+        )
+    return x
+
+
+def _doubles(x: NDArray[Any]) -> NDArray[np.float64]:
+    """As float64, in which all else is computed; infinite where a longer type goes beyond it."""
+    with np.errstate(over="ignore"):
+        return x.astype(np.float64)
+
+
+def weight_of(specs: Vectors, values: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+    """(w, w_max) of checked values; (1, 1) in a session without a Weight."""
+    for name, spec in specs.items():
+        if isinstance(spec, Weight):
+            return int(values[name][0]), spec.maximum
+    return 1, 1
