@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,15 @@ from secagg.specs import BLOCK, Bounded, Spec
 
 @dataclass(frozen=True)
 class Clipping:
-    """What encoding changed, told to its client alone: coordinates out of range; the L2 factor (1: none; 0
+    """What clipping changed, told to its client alone: coordinates out of range; the L2 factor (1: none; 0
     where float64 has no number so small, though the vector is scaled by it all the same).
     """
 
     coordinates: int
     norm_factor: float
+
+
+NO_CLIPPING: Final = Clipping(0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,23 @@ class Scaling:
 
     f: float = 1.0
     k: int = 0
+
+    @classmethod
+    def into_ball(cls, spec: Bounded, x: NDArray[Any]) -> Scaling:
+        """min(1, C / ||x||_2), which brings x into the ball of radius C, its specification's clip."""
+        if spec.clip is None:
+            return cls()
+        largest = max(float(x.max()), -float(x.min()))
+        if largest == 0:
+            return cls()
+        # In units of the largest coordinate, so that no square leaves the range of float64; added without
+        # error, so that a long vector's norm is as good as a short one's.
+        blocks = (x[i : i + BLOCK].astype(np.float64) / largest for i in range(0, len(x), BLOCK))
+        norm = math.sqrt(math.fsum(float(np.square(block).sum()) for block in blocks))
+        if spec.clip / largest / norm >= 1:
+            return cls()
+        mantissa, k = math.frexp(largest)
+        return cls(spec.clip / mantissa / norm, k)
 
     @property
     def factor(self) -> float:
@@ -47,21 +67,39 @@ class Scaling:
         return block
 
 
-def norm_scaling(spec: Bounded, x: NDArray[Any]) -> Scaling:
-    """min(1, C / ||x||_2), which brings x into the ball of radius clip."""
-    if spec.clip is None:
-        return Scaling()
-    largest = max(float(x.max()), -float(x.min()))
-    if largest == 0:
-        return Scaling()
-    # In units of the largest coordinate, so that no square leaves the range of float64; added without error,
-    # so that a long vector's norm is as good as a short one's.
-    blocks = (x[i : i + BLOCK].astype(np.float64) / largest for i in range(0, len(x), BLOCK))
-    norm = math.sqrt(math.fsum(float(np.square(block).sum()) for block in blocks))
-    if spec.clip / largest / norm >= 1:
-        return Scaling()
-    mantissa, k = math.frexp(largest)
-    return Scaling(spec.clip / mantissa / norm, k)
+class Clip:
+    """What of a checked Bounded vector is sent, under every scheme: within its ball, its range, weighted.
+
+    scale: w / w_max, in the scheme's unit (levels of a code, the range, or 1).
+    """
+
+    def __init__(self, spec: Bounded, x: NDArray[Any], scale: float) -> None:
+        self._into_ball, self._bound, self._scale = Scaling.into_ball(spec, x), spec.bound, scale
+        self._out_of_range = 0
+
+    def __call__(self, part: NDArray[Any]) -> NDArray[np.float64]:
+        """Some of its coordinates, each once, so that it is counted once."""
+        # The ball before the range: the range bends a vector that was only too long, and what it cuts makes
+        # no norm larger, so that both limits hold in the end. The weight last: both are limits of what is
+        # averaged, alike for the client of one example and that of a thousand.
+        block = self._into_ball(part.astype(np.float64))
+        if max(block.max(), -block.min()) > self._bound:
+            self._out_of_range += int(np.count_nonzero(np.abs(block) > self._bound))
+            np.clip(block, -self._bound, self._bound, out=block)
+        block *= self._scale
+        return block
+
+    @property
+    def clipping(self) -> Clipping:
+        return Clipping(self._out_of_range, self._into_ball.factor)
+
+
+def real_vector(spec: Spec, x: NDArray[Any], scale: float) -> tuple[NDArray[Any], Clipping]:
+    """What is sent of a checked vector where nothing is rounded: (m,) float64; integers as they are."""
+    if not isinstance(spec, Bounded):
+        return x, NO_CLIPPING
+    clip = Clip(spec, x, scale)
+    return clip(x), clip.clipping
 
 
 def encode_vector(
@@ -69,8 +107,8 @@ def encode_vector(
 ) -> tuple[Words, Clipping]:
     """Codes of a checked vector: (m,) words in [0, 2^b), and what was clipped.
 
-    Bounded: clip to C, then to [-r, r]; z = (w / w_max) x L / r; floor(z) plus one with probability
-    z - floor(z), so that the expectation is z to 2^-32 and an integer z is exact. Others: themselves.
+    Bounded: clipped; z = (w / w_max) x L / r; floor(z) plus one with probability z - floor(z), so that the
+    expectation is z to 2^-32 and an integer z is exact. Others: themselves.
 
     Security: rounding_key must not be used for another vector.
     """
@@ -78,25 +116,20 @@ def encode_vector(
     codes = np.empty(spec.length, word_type(bits))
     if not isinstance(spec, Bounded):
         codes[:] = x
-        return codes, Clipping(0, 1.0)
-    into_ball = norm_scaling(spec, x)
-    scale = weight[0] / weight[1] * (spec.levels / spec.bound)
+        return codes, NO_CLIPPING
+    clip = Clip(spec, x, weight[0] / weight[1] * (spec.levels / spec.bound))
     ring = np.uint64(2**bits - 1)
-    clipped = start = 0
+    start = 0
     for uniform in keystream(rounding_key, spec.length, np.uint32):
-        block = into_ball(x[start : start + len(uniform)].astype(np.float64))
-        if max(block.max(), -block.min()) > spec.bound:
-            clipped += int(np.count_nonzero(np.abs(block) > spec.bound))
-            np.clip(block, -spec.bound, spec.bound, out=block)
-        block *= scale
-        whole = np.floor(block)
-        block -= whole
-        whole += uniform * 2.0**-32 < block
+        z = clip(x[start : start + len(uniform)])
+        whole = np.floor(z)
+        z -= whole
+        whole += uniform * 2.0**-32 < z
         # At |z| = L the float product may lie a last place outside the symmetric range.
         np.clip(whole, -spec.levels, spec.levels, out=whole)
-        codes[start : start + len(block)] = whole.astype(np.int64).view(np.uint64) & ring
-        start += len(block)
-    return codes, Clipping(clipped, into_ball.factor)
+        codes[start : start + len(whole)] = whole.astype(np.int64).view(np.uint64) & ring
+        start += len(whole)
+    return codes, clip.clipping
 
 
 def centred(spec: Spec, total: Words, clients: int) -> NDArray[np.int64]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from secagg.bits import Words
 from secagg.crypto import Tag, kdf
-from secagg.encoding import Clipping, encode_vector, norm_scaling
+from secagg.encoding import Clipping, encode_vector
 from secagg.params import Parameters
-from secagg.specs import Bounded, Spec, Vector, check_vectors, weight_of
+from secagg.specs import Vector, check_vectors, weight_of
 
 
 def named_values(values: Any) -> dict[str, Any]:
@@ -42,15 +41,3 @@ def encode_inputs(
             specs[name], x, clients=parameters.clients, rounding_key=key, weight=weight
         )
     return x_u, clipping
-
-
-def clip(spec: Spec, x: NDArray[Any]) -> tuple[NDArray[Any], Clipping]:
-    """A checked vector as no scheme sends more of it: within its norm, then within its range. Integers are
-    what they are.
-    """
-    if not isinstance(spec, Bounded):
-        return x, Clipping(0, 1.0)
-    into_ball = norm_scaling(spec, x)
-    scaled = into_ball(x.astype(np.float64))
-    clipped = np.clip(scaled, -spec.bound, spec.bound)
-    return clipped, Clipping(int(np.count_nonzero(clipped != scaled)), into_ball.factor)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from secagg.alike import Alike
 from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
-from secagg.encoding import Clipping
+from secagg.encoding import Clipping, real_vector
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients, counted
 from secagg.identity import Identity, Roster
-from secagg.inputs import checked, clip
+from secagg.inputs import checked
 from secagg.parallel import Executor
 from secagg.params import MAX_VECTORS, Parameters, check_cohort, named
 from secagg.session import Aggregate, Contribute, Once, weights
@@ -112,7 +112,7 @@ class PlainClient:
         specs = self._parameters.vectors
         sent = []
         for name, value in checked(self._parameters, self._vectors(task.task)).items():
-            x, self.clipping[name] = clip(specs[name], value)
+            x, self.clipping[name] = real_vector(specs[name], value, 1.0)  # the server applies the weight
             sent.append(x.astype(_wire_type(specs[name])))
         return encode(Input([x.view(np.uint8).data for x in sent]))
 

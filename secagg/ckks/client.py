@@ -38,9 +38,10 @@ from secagg.crypto import (
     transcript,
     unseal,
 )
+from secagg.encoding import real_vector
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Identity
-from secagg.inputs import checked, clip, encode_inputs
+from secagg.inputs import checked, encode_inputs
 from secagg.session import Aggregate
 from secagg.specs import Bounded, weight_of
 from secagg.states import AwaitingTask, StatefulClient
@@ -321,7 +322,6 @@ class CKKSClient(StatefulClient):
         values = checked(parameters, inputs)
         weight, heaviest = weight_of(specs, values)
         for name, spec in specs.items():
-            values[name], self.clipping[name] = clip(spec, values[name])
-            if isinstance(spec, Bounded):
-                values[name] = values[name] * (weight / heaviest / spec.bound)
+            scale = weight / heaviest / spec.bound if isinstance(spec, Bounded) else 1.0
+            values[name], self.clipping[name] = real_vector(spec, values[name], scale)
         return parameters.plan.encode(values)

@@ -191,6 +191,13 @@ def test_a_long_double_is_clipped_as_the_float64_that_it_is() -> None:
     assert check_vectors({"x": spec}, {"x": np.zeros(2, np.longdouble)})["x"].dtype == np.float64
 
 
+def test_the_range_comes_before_the_weight() -> None:
+    spec = Bounded(length=2, bound=6.0, bits=8)
+    codes, clipping = encoded(spec, [12.0, -6.0], weight=(1, 3))
+    assert abs(codes - np.array([127, -127]) / 3).max() < 1
+    assert clipping == Clipping(1, 1.0)
+
+
 def test_the_weight_scales_a_bounded_vector() -> None:
     spec = Bounded(length=2, bound=120.0, bits=8)
     codes, _ = encoded(spec, [120.0, -40.0], weight=(3, 4))
