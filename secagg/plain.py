@@ -6,7 +6,7 @@ Same interface, same clipping; numbers travel as float32, integers as 64 bits, w
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -24,11 +24,11 @@ from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.specs import Bounded, Spec, Vectors, check_vectors, weight_of
 from secagg.wire import Join, Message, Raw, Task, check_join, decode, decodes, encode
 
-ROUNDS = ("join", "input")
+INPUT = "input"
 NONCE = bytes(32)  # nothing is bound to it: there are no keys
 
 
-class Input(Message, frozen=True, tag="input"):
+class Input(Message, frozen=True, tag=INPUT):
     """u -> server: its vectors, in the clear."""
 
     vectors: Annotated[list[memoryview], msgspec.Meta(max_length=MAX_VECTORS)]
@@ -40,13 +40,16 @@ decodes(Input)
 class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
     """Parameters of an unprotected session."""
 
+    rounds: ClassVar = ("join", INPUT)
+    training_round: ClassVar = INPUT
+    upload_round: ClassVar = INPUT
+    finishing_rounds: ClassVar[tuple[str, ...]] = ()
+    opening_round: ClassVar[str | None] = None
+    slow_rounds: ClassVar = (INPUT,)
+
     @classmethod
     def for_cohort(cls, clients: int, vectors: Vectors | Spec, *, small_cohort: bool = False) -> Plain:
         return cls(clients=clients, vectors=named(vectors), small_cohort=small_cohort)
-
-    @property
-    def rounds(self) -> tuple[str, ...]:
-        return ROUNDS
 
     @property
     def upload_bytes(self) -> int:
@@ -155,7 +158,7 @@ class PlainServer:
         if not alive:
             raise TooFewClients(0, 1, closing)
         if closing == "join":
-            self.round, self.waiting_for = "input", alive
+            self.round, self.waiting_for = INPUT, alive
             return dict.fromkeys(sorted(alive), encode(Task(NONCE, self._task)))
         self.result = self._aggregate(alive)
         return {}

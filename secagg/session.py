@@ -168,7 +168,38 @@ class Scheme(Protocol):
 
     @property
     def rounds(self) -> tuple[str, ...]:
-        """Every round's name, in order, the last before the result included."""
+        """Every round's name, in order, the last before the result included. The first is "join"."""
+        ...
+
+    @property
+    def training_round(self) -> str:
+        """The round in which a client's `vectors` are called: its request is the task."""
+        ...
+
+    @property
+    def upload_round(self) -> str:
+        """The round whose answers carry the vectors. Who has answered it is in the sum, or nobody is."""
+        ...
+
+    @property
+    def finishing_rounds(self) -> tuple[str, ...]:
+        """Rounds after the upload that do not end for want of answers: the survivors were shown, and the
+        session is finished with them or never. Where there are some, a client whose vectors have left may be
+        needed, and keeps its place when its connection is lost.
+        """
+        ...
+
+    @property
+    def opening_round(self) -> str | None:
+        """The round whose requests have to be out before the server could know the sum of those who got them:
+        a session that fails later counts as opened. None where no sum of this scheme tells the server
+        anything new: it sees every vector, or no sum.
+        """
+        ...
+
+    @property
+    def slow_rounds(self) -> tuple[str, ...]:
+        """Rounds in which an honest client may compute for minutes."""
         ...
 
     @property

@@ -3,10 +3,9 @@
 from transport.client import Contribution, Peer, join
 from transport.errors import TransportError
 from transport.exchange import RoundReport
-from transport.server import DEADLINES, Cohort, serve
+from transport.server import Cohort, serve, usual_deadlines
 
 __all__ = [
-    "DEADLINES",
     "Cohort",
     "Contribution",
     "Peer",
@@ -14,4 +13,5 @@ __all__ = [
     "TransportError",
     "join",
     "serve",
+    "usual_deadlines",
 ]

@@ -34,7 +34,6 @@ from secagg.wire import MAX_TASK_BYTES, Raw
 from transport.address import speaks_ipv6
 from transport.errors import FileError, TransportError
 from transport.frames import (
-    FINISHING,
     MAX_FRAME_BYTES,
     TRANSPORT_VERSION,
     Announce,
@@ -65,9 +64,6 @@ from transport.roster import remember
 PATIENCE_SECONDS = 60.0
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _WRONG_SERVER = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-
-STAYING = frozenset({"masked-input", *FINISHING})
-"""Who has answered in one of these rounds keeps its session when its connection is lost."""
 
 Tell = Callable[[str], None]
 """Told in a sentence what this client's own user should know now."""
@@ -462,6 +458,8 @@ class _Talk:
         self._progress, self._left, self._tell = progress, left, tell
         self._answer_after, self._held = answer_after, b""
         self._largest_task = MAX_TASK_BYTES if largest_task is None else largest_task
+        finishing = scheme.finishing_rounds  # without one, nobody is needed whose vectors have left
+        self._stays_after = frozenset({scheme.upload_round, *finishing} if finishing else ())
         self.due = math.inf  # when the answer that is held is to leave
         self._said = self._heard = 0
         self._outgoing: Outgoing | None = None
@@ -471,7 +469,7 @@ class _Talk:
     @property
     def staying(self) -> bool:
         """Whether this client's vectors have left, or some of them: it may be needed to unmask the sum."""
-        return self._said > 0 and self._scheme.rounds[self._said - 1] in STAYING
+        return self._said > 0 and self._scheme.rounds[self._said - 1] in self._stays_after
 
     def begin(self) -> None:
         self.say(self._session.start())
@@ -570,5 +568,6 @@ class _Talk:
 
     def _tell_left(self) -> None:
         out = self._outgoing
-        if out and self._scheme.rounds[out.number] == "masked-input" and out.sent == len(out.message):
+        whole = out is not None and out.sent == len(out.message)
+        if out and whole and self.staying and self._scheme.rounds[out.number] == self._scheme.upload_round:
             self._left()

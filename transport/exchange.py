@@ -13,7 +13,6 @@ from secagg.errors import ClientId
 from secagg.wire import Raw
 from transport.frames import (
     CHUNK_BYTES,
-    FINISHING,
     SESSION_BYTES,
     Announce,
     Chunk,
@@ -128,10 +127,10 @@ class Exchange:
             self.router.send(u, self.offer)
 
     def _goes_on(self, u: ClientId) -> bool:
-        """Whether u may come back to this session: all of its vectors are here."""
-        session, last = self.session, "masked-input"
-        answered = session.round == last and u not in session.waiting_for
-        return u in self.joined and (session.round in FINISHING or answered)
+        """Whether u may come back to this session: all of its vectors are here, and it may be needed."""
+        session, finishing = self.session, self.scheme.finishing_rounds
+        answered = session.round == self.scheme.upload_round and u not in session.waiting_for
+        return u in self.joined and (session.round in finishing or (answered and bool(finishing)))
 
     def take(self, u: ClientId, frame: ClientFrame, payload: Raw | None) -> None:
         """Raises: RemoteProtocolError for what does not belong here; u is then lost."""
@@ -222,7 +221,7 @@ class Exchange:
         for u in self.requests:
             self.sent[u] = self.sent.get(u, -1) + 1
             self._ask(u)
-        if self.session.round not in FINISHING:
+        if self.session.round not in self.scheme.finishing_rounds:
             self.requests = {}
 
     def _ask(self, u: ClientId) -> None:

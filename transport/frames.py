@@ -26,8 +26,6 @@ WINDOW = 6  # chunks asked for and not yet here: even
 MAX_FRAME_BYTES = CHUNK_BYTES + (1 << 17)  # an Offer is the longest header
 MAX_MESSAGE_BYTES = 2**32 - 1
 SESSION_BYTES = 8
-FINISHING = ("consistency-check", "unmasking")
-"""Rounds in which vectors have left, masked: such a session is finished, and never repeated with others."""
 CHECKSUM_BYTES = 16
 
 SessionId = Annotated[bytes, msgspec.Meta(min_length=SESSION_BYTES, max_length=SESSION_BYTES)]

@@ -29,7 +29,6 @@ from secagg.specs import Vectors
 from transport.errors import Unfinished, clients
 from transport.exchange import Exchange, RoundReport
 from transport.frames import (
-    FINISHING,
     TRANSPORT_VERSION,
     Close,
     End,
@@ -47,9 +46,9 @@ from transport.router import Router
 
 TICK_SECONDS = 0.25
 
-DEADLINES: Mapping[str, float] = {"join": 60.0, "advertise-keys": 600.0, "input": 600.0}
-"""Seconds a round may take. Clients train in the first round after joining; all others have OTHER_ROUNDS."""
-OTHER_ROUNDS = 120.0
+JOIN_SECONDS = 60.0
+SLOW_SECONDS = 600.0  # of a round in which clients compute for long: they train
+ROUND_SECONDS = 120.0  # of any other
 FINISH_SECONDS = 600.0  # beyond the deadline, for those without whom a sum whose vectors have left is lost
 
 Watch = Callable[[RoundReport], None]
@@ -91,6 +90,13 @@ def serve(
     signing = SigningKey(own.signing.private_bytes_raw())
     signed = SignedSets(f"{base}.signed")
     return Cohort(Router(bind, own, listed), listed, signed, signing, lives, finish, tell)
+
+
+def usual_deadlines(scheme: Scheme) -> dict[str, float]:
+    """Round -> seconds that it may take, unless the caller has others."""
+    join, *others = scheme.rounds
+    seconds = {join: JOIN_SECONDS, **dict.fromkeys(others, ROUND_SECONDS)}
+    return seconds | dict.fromkeys(scheme.slow_rounds, SLOW_SECONDS)
 
 
 class Cohort:
@@ -146,8 +152,8 @@ class Cohort:
         """One session with the whole roster; whoever is not there is dropped from it.
 
         scheme: or the vectors alone: masking with this roster, against an active server. clients: with these
-        of the roster alone; the others wait for the next. deadlines: round -> seconds, instead of those of
-        DEADLINES, or of none where the clients' processes are seen. watch: called after each round; a
+        of the roster alone; the others wait for the next. deadlines: round -> seconds, instead of
+        `usual_deadlines`, or of none where the clients' processes are seen. watch: called after each round; a
         SecAggError that it raises ends the session before its next round opens. executor: of processes or
         threads, in which to unmask; None: here, one thing after the other. alike: what the clients' vectors
         are computed from, where they come out alike whenever that is near: uploads are left out until clients
@@ -162,9 +168,8 @@ class Cohort:
             raise LocalProtocolError(f"client {min(strangers)} is not in the roster")
         if isinstance(scheme, Mapping):
             scheme = Masking.for_cohort(len(cohort), scheme, roster=self.roster.identities)
-        limits = {name: DEADLINES.get(name, OTHER_ROUNDS) for name in scheme.rounds}
-        if self._lives is not None:
-            limits = dict.fromkeys(limits, math.inf)
+        usual = usual_deadlines(scheme)
+        limits = usual if self._lives is None else dict.fromkeys(usual, math.inf)
         if unknown := (deadlines or {}).keys() - limits.keys():
             raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
         for name, seconds in (deadlines or {}).items():
@@ -227,7 +232,7 @@ class Cohort:
         answers: the session is finished with the same clients, never repeated with others.
         """
         session, closing = running.session, running.session.round
-        if closing not in FINISHING:
+        if closing not in running.scheme.finishing_rounds:
             running.lose_all(running.absent)
             return session.advance()
         end = time.monotonic() + self._finish

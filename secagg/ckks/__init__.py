@@ -7,7 +7,7 @@ the clients *keep* it, and the server never sees it; or three of them *release* 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,11 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
 
     Security: against a server that follows the protocol, and no client on its side.
     """
+
+    training_round: ClassVar = ADVERTISE_KEYS
+    upload_round: ClassVar = INPUT
+    finishing_rounds: ClassVar[tuple[str, ...]] = ()  # each client decrypts at once, or never
+    slow_rounds: ClassVar = (ADVERTISE_KEYS, INPUT)  # encrypting takes its time, too
 
     degree: int
     prime_bits: list[int]
@@ -135,6 +140,10 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
     @property
     def rounds(self) -> tuple[str, ...]:
         return ("join", ADVERTISE_KEYS, SHARE_KEYS, INPUT, DECRYPT)
+
+    @property
+    def opening_round(self) -> str | None:
+        return DECRYPT if self.ending == "release" else None
 
     @property
     def upload_bytes(self) -> int:

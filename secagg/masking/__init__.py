@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import get_args
+from typing import ClassVar, get_args
 
 from secagg.alike import Alike
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
@@ -53,6 +53,11 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
     clients with it, on a sparse one A; active, against a server that does not, and A clients. The sum is
     right only if all clients are honest.
     """
+
+    training_round: ClassVar = ADVERTISE_KEYS
+    upload_round: ClassVar = MASKED_INPUT
+    opening_round: ClassVar = MASKED_INPUT  # from here on clients upload to a U2 that an unmasking may follow
+    slow_rounds: ClassVar = (ADVERTISE_KEYS,)
 
     threshold: int
     m_min: int
@@ -198,8 +203,11 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
 
     @property
     def rounds(self) -> tuple[str, ...]:
-        check = (CONSISTENCY_CHECK,) if self.adversary == "active" else ()
-        return ("join", ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, *check, UNMASKING)
+        return ("join", ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, *self.finishing_rounds)
+
+    @property
+    def finishing_rounds(self) -> tuple[str, ...]:
+        return (CONSISTENCY_CHECK, UNMASKING) if self.adversary == "active" else (UNMASKING,)
 
     def graph(self, sid: bytes, U1: Collection[ClientId]) -> Graph:
         """Of the session `sid` with these clients."""

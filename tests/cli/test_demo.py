@@ -138,7 +138,7 @@ def test_who_lives_is_waited_for_and_who_has_ended_is_not(
 ) -> None:
     """There is no deadline: of two clients that have not joined, one never will."""
     monkeypatch.setattr("fl.cli.demo.client_process", client_whose_process_ends_early)
-    monkeypatch.setattr("transport.server.DEADLINES", {"join": 0.0})
+    monkeypatch.setattr("transport.server.JOIN_SECONDS", 0.0)
     ran = here("demo", "--clients", "4", "--length", "9", "--json")
     assert (ran.code, ran.err) == (0, "")
     assert ran.records[0]["lost"] == {"2": "vanished"}

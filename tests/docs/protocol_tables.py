@@ -532,8 +532,9 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
     },
     "transport.server": {
         "FINISH_SECONDS": "that a round waits on for those without whom no sum can be finished",
-        "OTHER_ROUNDS": "seconds of a round that is not in the next line",
-        "DEADLINES": "seconds of a round",
+        "JOIN_SECONDS": "of the join",
+        "SLOW_SECONDS": "of a round in which clients compute for long",
+        "ROUND_SECONDS": "of any other round",
     },
     "transport.client": {
         "PATIENCE_SECONDS": "without a frame, then the server is gone",

@@ -844,11 +844,15 @@ def test_numbers_in_running_text_are_those_of_the_code() -> None:
     assert exchange.MAX_STAGED == 3
     assert "The server pulls from three clients at a time" in PAGE
     assert f"After {client.PATIENCE_SECONDS:.0f} s without any frame the server is gone" in PAGE
-    deadlines = server.DEADLINES
-    seconds = f"join {deadlines['join']:.0f}, advertise-keys {deadlines['advertise-keys']:.0f} "
-    assert seconds in PAGE
+    schemes = [kind.for_cohort(5, n) for kind in (Masking, generated.CKKS, generated.Plain)]
+    deadlines = {}
+    for scheme in schemes:
+        deadlines |= server.usual_deadlines(scheme)
+    assert f"join {deadlines['join']:.0f}, advertise-keys {deadlines['advertise-keys']:.0f} " in PAGE
     of_input = f"input (of `plain` and `ckks`) {deadlines['input']:.0f}"
-    assert f"{of_input}, others {server.OTHER_ROUNDS:.0f}." in PAGE
+    assert f"{of_input}, others {server.ROUND_SECONDS:.0f}." in PAGE
+    others = deadlines.keys() - {"join", "advertise-keys", "input"}
+    assert {deadlines[name] for name in others} == {server.ROUND_SECONDS}
     assert Masking.for_cohort(5, n).largest_upload == 4096 + 256 * 5 + 8 * 7
     assert "4096 + 256 n + 8 Σm bytes" in PAGE
     ckks = generated.CKKS.for_cohort(5, n)

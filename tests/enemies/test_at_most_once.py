@@ -9,7 +9,6 @@ import pytest
 from secagg import LocalProtocolError, RemoteProtocolError
 from secagg.crypto import Tag, digest
 from tests.enemies.cast import BOTH, CONTEXT, CORRUPT, ENDINGS, EVERY, Company, Scene, assert_exact
-from tests.secagg.helpers import upload_round
 
 EACH = pytest.mark.parametrize("company", EVERY.values(), ids=EVERY)
 
@@ -44,7 +43,7 @@ def test_a_masked_input_is_recorded_under_its_context_once(company: Company) -> 
 @EACH
 def test_it_is_recorded_before_it_leaves_and_not_before_it_is_asked_for(company: Company) -> None:
     kept = journals()
-    scene = session(company, kept).to(upload_round(company.scheme))
+    scene = session(company, kept).to(company.scheme.upload_round)
     assert not any(journal.contexts for journal in kept.values())
     scene.answer()
     assert scene.answers.keys() == set(range(6))
@@ -59,7 +58,7 @@ def test_what_cannot_be_recorded_does_not_leave(company: Company, error: Excepti
     def once(context: bytes) -> None:
         raise error
 
-    scene = Scene(company, once={0: once}).to(upload_round(company.scheme))
+    scene = Scene(company, once={0: once}).to(company.scheme.upload_round)
     request = scene.requests.pop(0)
     with pytest.raises(type(error)):
         scene.clients[0].receive(request)
@@ -79,7 +78,7 @@ def test_the_same_task_gets_no_second_masked_input(company: Company, nonce: byte
     session(company, kept).play()
     again = session(company, kept, nonce=nonce).play()
     assert again.died.keys() == set(range(6))
-    assert not again.said(upload_round(company.scheme))
+    assert not again.said(company.scheme.upload_round)
     if company in BOTH.values():
         assert again.learned(CORRUPT) == set()
 
@@ -92,15 +91,15 @@ def test_nor_if_the_first_session_came_to_nothing(company: Company, round: str) 
     first = session(company, kept, drop={round: lost}).play()
     assert first.total is None or round not in company.scheme.rounds
     again = session(company, kept).play()
-    assert not again.said(upload_round(company.scheme))
+    assert not again.said(company.scheme.upload_round)
 
 
 @EACH
 def test_a_client_that_was_only_lost_after_its_input_left_gives_no_second(company: Company) -> None:
     """The input went out, though the server may not have it: who knows what came of it."""
     kept = journals()
-    session(company, kept).to(upload_round(company.scheme)).answer()
-    assert not session(company, kept).play().said(upload_round(company.scheme))
+    session(company, kept).to(company.scheme.upload_round).answer()
+    assert not session(company, kept).play().said(company.scheme.upload_round)
 
 
 @EACH
@@ -116,7 +115,7 @@ def test_a_session_that_died_before_any_input_left_may_be_played_again(company: 
 @EACH
 def test_a_refused_request_is_no_contribution(company: Company) -> None:
     kept = journals()
-    scene = session(company, kept).to(upload_round(company.scheme))
+    scene = session(company, kept).to(company.scheme.upload_round)
     with pytest.raises(RemoteProtocolError):
         scene.clients[0].receive(b"")
     assert kept[0].contexts == []
@@ -134,7 +133,7 @@ def test_another_task_is_another_contribution(company: Company) -> None:
 def test_a_client_that_restarts_inside_a_session_is_a_dropout_of_it(company: Company) -> None:
     """It starts anew with its record: the server does not expect it, and it masks nothing again."""
     kept = journals()
-    scene = session(company, kept).to(upload_round(company.scheme)).answer()
+    scene = session(company, kept).to(company.scheme.upload_round).answer()
     fresh = company.scheme.client(
         0, lambda task: {}, identity=(company.identities or {}).get(0), once=kept[0].once
     )

@@ -188,11 +188,6 @@ def answer_kind(scheme: Scheme, round: str) -> type[Message]:
     return (CKKS_ANSWER if isinstance(scheme, CKKS) else ANSWER)[round]
 
 
-def upload_round(scheme: Scheme) -> str:
-    """In which vectors leave, masked or encrypted or as they are."""
-    return "masked-input" if isinstance(scheme, Masking) else "input"
-
-
 def roster_of(scheme: Scheme, ids: Collection[int]) -> Roster | None:
     """That of exactly these clients, where this scheme has one."""
     return identities(ids)[0] if getattr(scheme, "roster", b"") else None

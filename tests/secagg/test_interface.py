@@ -17,7 +17,9 @@ from secagg import (
     Masking,
     Plain,
     Policy,
+    Recorded,
     RemoteProtocolError,
+    TooFewClients,
     Weight,
     throwaway_identities,
 )
@@ -112,6 +114,43 @@ def test_a_scheme_is_what_its_offer_says_at_the_other_end(make: Any) -> None:
     other = read_offer(scheme.offer())
     assert other.digest() == scheme.digest()
     assert (other.rounds, other.explain()) == (scheme.rounds, scheme.explain())
+
+
+@every_scheme
+def test_a_scheme_names_the_rounds_in_which_vectors_are_asked_for_and_leave(make: Any) -> None:
+    long = np.zeros(30 * LENGTH)  # longer than any key
+    scheme, trained = make(range(3), Bounded(length=len(long), bound=1.0)), set[str]()
+    recorded: list[Recorded] = []
+
+    def instrument(server: Any) -> Recorded:
+        recorded.append(Recorded(server))
+        return recorded[0]
+
+    def vectors(task: bytes) -> np.ndarray:
+        trained.add(recorded[0].round)
+        return long
+
+    run(scheme, dict.fromkeys(range(3), vectors), instrument=instrument, **credentials(scheme, range(3)))
+    said = recorded[0].view.received
+    assert trained == {scheme.training_round} <= set(scheme.slow_rounds)
+    assert max(said, key=lambda message: len(message[2]))[0] == scheme.upload_round
+
+
+@every_scheme
+def test_a_scheme_names_the_rounds_that_do_not_end_for_want_of_answers(make: Any) -> None:
+    ids = range(3)
+    scheme = make(ids, Counts(length=1, maximum=1))
+    more = credentials(scheme, ids)
+    servers: list[Any] = []
+
+    def instrument(server: Any) -> Any:
+        servers.append(server)
+        return server
+
+    for round in scheme.rounds:
+        with pytest.raises(TooFewClients):
+            run(scheme, {u: [1] for u in ids}, drop={round: ids}, instrument=instrument, **more)
+        assert (servers[-1].round == round) == (round in scheme.finishing_rounds)
 
 
 @every_scheme

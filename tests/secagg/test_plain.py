@@ -24,7 +24,7 @@ from secagg import (
     TooFewClients,
     run,
 )
-from secagg.plain import ROUNDS, Input
+from secagg.plain import Input
 from secagg.wire import MAX_ID, Join, Task, decode, encode
 from tests.secagg.helpers import MIXED, Play, culprits_named, mixed_inputs, with_another_byte
 
@@ -48,8 +48,8 @@ def check(total: Any, survivors: set[int]) -> None:
 
 def test_every_pattern_of_drops() -> None:
     """The sum is over whoever uploaded; a single client is enough, for there is nothing to protect."""
-    for fates in product((*ROUNDS, None), repeat=5):
-        drop = {round: {u for u, fate in enumerate(fates) if fate == round} for round in ROUNDS}
+    for fates in product((*Plain.rounds, None), repeat=5):
+        drop = {round: {u for u, fate in enumerate(fates) if fate == round} for round in Plain.rounds}
         survivors = {u for u, fate in enumerate(fates) if fate is None}
         if survivors:
             check(run(FIVE, INPUTS, drop=drop), survivors)
@@ -189,7 +189,7 @@ def test_a_client_that_says_two_things_in_a_round_is_out(round: str) -> None:
 
 
 @settings(max_examples=60)
-@pytest.mark.parametrize("round", ROUNDS)
+@pytest.mark.parametrize("round", Plain.rounds)
 @given(st.binary(max_size=100))
 def test_whatever_the_bytes_a_server_refuses_them_and_goes_on(round: str, data: bytes) -> None:
     refuses(round, lambda _: data, "not a ")

@@ -37,7 +37,6 @@ from tests.secagg.helpers import (
     learned,
     mixed_inputs,
     rounding_seed,
-    upload_round,
 )
 from tests.secagg.helpers import run as run_session
 
@@ -138,10 +137,10 @@ def test_the_record_is_told_the_context_once_before_vectors_leave(scheme: Scheme
     play = Play(scheme, INPUTS)
     play.clients[0] = client_of(scheme, once=lambda context: told.append((context, play.server.round)))
     play.answers[0] = play.clients[0].start()
-    play.to(upload_round(scheme))
+    play.to(scheme.upload_round)
     assert told == []
     play.finish()
-    assert told == [(digest(Tag.CONTEXT, TASK), upload_round(scheme))]
+    assert told == [(digest(Tag.CONTEXT, TASK), scheme.upload_round)]
 
 
 class OnRecordError(Exception):
@@ -156,7 +155,7 @@ def test_no_input_leaves_under_a_context_on_record_and_the_session_is_over(schem
     play = Play(scheme, INPUTS)
     client = play.clients[0] = client_of(scheme, once=on_record)
     play.answers[0] = client.start()
-    play.to(upload_round(scheme))
+    play.to(scheme.upload_round)
     request = play.requests.pop(0)
     with pytest.raises(OnRecordError):
         client.receive(request)
@@ -277,7 +276,7 @@ def test_whoever_vanishes_the_sum_is_that_of_who_uploaded(scheme: Scheme) -> Non
         for lost in ({0}, {4}):
             seeds = {u: rounding_seed(u) for u in INPUTS}
             total = run(scheme, INPUTS, task=TASK, drop={round: lost}, rounding_seeds=seeds)
-            late = scheme.rounds.index(round) > scheme.rounds.index(upload_round(scheme))
+            late = scheme.rounds.index(round) > scheme.rounds.index(scheme.upload_round)
             assert_sum_of(scheme, INPUTS, total, INPUTS.keys() - (set() if late else lost))
 
 

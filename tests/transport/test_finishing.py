@@ -230,7 +230,7 @@ def test_at_the_deadline_of_unmasking_nobody_is_given_up_without_whom_there_is_n
 
     def late(server: Any) -> None:
         if server.round == "unmasking" and server.waiting_for == AWAY:
-            clock.ahead += transport.server.OTHER_ROUNDS
+            clock.ahead += transport.server.ROUND_SECONDS
 
     scheme = Instrumented(scheme_of("masking", N, SHORT), lambda server: Telling(server, late))
     operator = Operator(go_on.set)

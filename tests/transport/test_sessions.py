@@ -230,7 +230,7 @@ def test_sessions_follow_each_other_and_nobody_waits_for_one_who_is_gone(session
     assert session.run(scheme) == EVERYBODY
     assert session.contribution(0).summed
     for _ in range(2):
-        assert session.run(scheme) == OTHERS  # with the minutes of DEADLINES
+        assert session.run(scheme) == OTHERS  # with the usual minutes
     session.cohort.close()
     for client in stays:
         assert [contribution.summed for contribution in client.result()] == [True] * 3
@@ -362,7 +362,7 @@ def test_a_late_client_is_dropped_and_the_session_goes_on(session: Session, cloc
 
     session.start(*OTHERS)
     session.clients[0] = session.threads.submit(client)
-    hours = transport.DEADLINES["advertise-keys"]
+    hours = transport.server.SLOW_SECONDS
     scheme = Instrumented(scheme_of("masking", N, SHORT), jump(clock, "advertise-keys", hours))
     assert session.run(scheme) == OTHERS
     assert session.reports["advertise-keys"].lost == {0: "late"}
@@ -374,7 +374,7 @@ def test_deadlines_are_the_callers(session: Session, clock: Clock) -> None:
 
     def tell(server: Any) -> None:
         if server.round == "join" and server.waiting_for == {0}:
-            clock.ahead += 10 * transport.DEADLINES["join"]
+            clock.ahead += 10 * transport.server.JOIN_SECONDS
             session.start(0)
 
     session.start(*OTHERS)
@@ -407,7 +407,7 @@ def test_who_lives_is_waited_for_and_who_has_ended_is_not(
 
 def test_a_client_that_never_comes_is_late_for_the_join(session: Session, clock: Clock) -> None:
     session.start(*OTHERS)
-    scheme = Instrumented(scheme_of("masking", N, SHORT), jump(clock, "join", transport.DEADLINES["join"]))
+    scheme = Instrumented(scheme_of("masking", N, SHORT), jump(clock, "join", transport.server.JOIN_SECONDS))
     assert session.run(scheme) == OTHERS
     assert session.reports["join"].lost == {0: "late"}
 
