@@ -11,8 +11,8 @@ from typing import NoReturn
 from benchmarks import harness, report
 from fl.cli import FAILED, INTERRUPTED, exit_code, explain
 from fl.cli.output import Output
-from fl.config import ConfigError
-from fl.words import nearest
+from fl.config.run import ConfigError
+from fl.mistyped import nearest
 
 
 class _Parser(argparse.ArgumentParser):

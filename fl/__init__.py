@@ -14,8 +14,8 @@ __all__ = ["load"]
 def load(folder: str | PathLike[str]) -> nn.Module:
     """The model that a run left in `folder`, in eval mode, on the CPU.
 
-    Raises: fl.models.ModelError where there is none or the file is not what it should be.
+    Raises: fl.models.architectures.ModelError where there is none or the file is not what it should be.
     """
-    from fl.weights import load as load_model
+    from fl.models.weights import load as load_model
 
     return load_model(folder)

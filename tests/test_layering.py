@@ -17,8 +17,7 @@ OURS = {
     "secagg/": {"secagg"},
     "transport/": {"secagg", "transport"},
     "fl/": {"secagg", "fl"},
-    "fl/federation.py": {"secagg", "transport", "fl"},
-    "fl/simulation.py": {"secagg", "transport", "fl"},
+    "fl/federation/": {"secagg", "transport", "fl"},
     "fl/cli/": {"secagg", "transport", "fl"},
 }
 # What it never imports besides. Every prefix that fits a path counts.
@@ -26,25 +25,19 @@ NO_INPUT_OR_OUTPUT = {
     *("socket", "asyncio", "threading", "multiprocessing", "subprocess", "concurrent", "time", "logging"),
     *("random", "numpy.random", "torch", "pickle", "zmq", "pathlib", "importlib"),
 }
-ABOVE_TRAINING = {"fl.task", "fl.federation", "fl.simulation", "fl.cli", "fl.privacy"}
-WITHOUT_TORCH = {"torch", "safetensors.torch", "fl.models", "fl.weights", "fl.training.local"}
+TORCH = {"torch", "safetensors.torch", "fl.models", "fl.training.local", "fl.data.vision"}
+GROUND = {"fl.cohort", "fl.training", "fl.federation", "fl.cli"}
+"""What configuration, data and models know nothing of."""
 NEVER = {
     "secagg/": NO_INPUT_OR_OUTPUT,
     "transport/": {"torch", "typer"},
-    "fl/config.py": {*WITHOUT_TORCH, *ABOVE_TRAINING, "fl.training"},
-    "fl/plan.py": {*WITHOUT_TORCH, *ABOVE_TRAINING, "fl.training"},
-    "fl/presets.py": {*WITHOUT_TORCH, *ABOVE_TRAINING, "fl.training"},
-    "fl/links.py": {*WITHOUT_TORCH, *ABOVE_TRAINING, "fl.training"},
-    "fl/selection.py": {*WITHOUT_TORCH, *ABOVE_TRAINING, "fl.training"},
-    "fl/layout.py": {*WITHOUT_TORCH, *ABOVE_TRAINING, "fl.training"},
-    "fl/data/": {*ABOVE_TRAINING, "fl.training"},
-    "fl/models.py": {*ABOVE_TRAINING, "fl.training"},
-    "fl/weights.py": {*ABOVE_TRAINING, "fl.training"},
-    "fl/task.py": {"fl.federation", "fl.simulation", "fl.cli"},
-    "fl/training/": ABOVE_TRAINING,
-    "fl/training/checkpoint.py": WITHOUT_TORCH,
-    "fl/federation.py": {"fl.simulation", "fl.cli"},
-    "fl/simulation.py": {"fl.cli"},
+    "fl/config/": {*GROUND, *TORCH},
+    "fl/data/": {*GROUND, "fl.config", "fl.models"},
+    "fl/models/": {*GROUND, "fl.config"},
+    "fl/cohort/": {*TORCH, "fl.training", "fl.federation", "fl.cli"},
+    "fl/training/": {"fl.cohort", "fl.federation", "fl.cli"},
+    "fl/training/checkpoint.py": TORCH,
+    "fl/federation/": {"fl.cli"},
     "fl/leakage/": {"fl.poisoning", "fl.robust"},
     "fl/poisoning/": {"fl.leakage", "fl.robust"},
     "fl/robust/": {"fl.leakage", "fl.poisoning"},
@@ -142,33 +135,28 @@ def test_the_files_of_the_core_are_among_those_checked() -> None:
         ("secagg/masking/new.py", "from ... import transport"),
         ("secagg/masking/new.py", "from ...fl import models"),
         ("secagg/shamir.py", "from cryptography.exceptions import InvalidTag"),
-        ("secagg/new.py", "import fl.models"),
+        ("secagg/new.py", "import fl.models.architectures"),
         ("secagg/new.py", "from tests.secagg import helpers"),
         ("transport/new.py", "import fl"),
         ("transport/new.py", "from torch import nn"),
         ("transport/new.py", "import typer"),
-        ("fl/models.py", "import transport.client"),
-        ("fl/models.py", "from fl.training import local"),
-        ("fl/weights.py", "import transport"),
-        ("fl/weights.py", "from fl.training.server import GlobalModel"),
-        ("fl/task.py", "import transport"),
-        ("fl/task.py", "from fl.federation import Server"),
         *(
-            (f"fl/{name}.py", source)
-            for name in ("plan", "presets", "links", "selection", "layout", "training/checkpoint")
-            for source in ("import torch", "from fl.models import build", "import transport")
+            (f"fl/{folder}/new.py", source)
+            for folder in ("config", "data", "models", "cohort", "training")
+            for source in ("import transport", "from fl.federation.server import Server", "import fl.cli")
         ),
-        ("fl/training/batched.py", "from fl.simulation import SimulatedCohort"),
-        ("fl/simulation.py", "from fl.cli import main"),
-        ("fl/federation.py", "from fl.simulation import SimulatedCohort"),
-        ("fl/config.py", "import transport"),
-        ("fl/config.py", "import torch"),
-        ("fl/data/new.py", "from transport import Peer"),
+        *(
+            (f"fl/{file}.py", source)
+            for file in ("config/new", "cohort/new", "training/checkpoint")
+            for source in ("import torch", "from fl.models.architectures import build")
+        ),
+        ("fl/config/new.py", "from fl.cohort.links import Link"),
         ("fl/data/new.py", "from fl import training"),
         ("fl/data/new.py", "from .. import training"),
-        ("fl/training/new.py", "from transport import Peer"),
-        ("fl/training/new.py", "from fl.cli import main"),
-        ("fl/federation.py", "from fl.cli import main"),
+        ("fl/models/new.py", "from fl.training import local"),
+        ("fl/cohort/new.py", "from fl.training.server import GlobalModel"),
+        ("fl/training/new.py", "from fl.cohort.layout import Layout"),
+        ("fl/federation/new.py", "from fl.cli import main"),
         ("fl/leakage/new.py", "from fl.robust.rules import median"),
         ("fl/cli/new.py", "import benchmarks"),
     ],
@@ -187,10 +175,9 @@ def test_the_checker_catches_a_violation(path: str, source: str) -> None:
             "from ..wire import decode\nfrom . import messages",
         ),
         ("transport/new.py", "import zmq, threading\nfrom secagg import run"),
-        ("fl/federation.py", "import torch, transport, secagg\nfrom fl.training import local"),
-        ("fl/simulation.py", "import torch, transport\nfrom fl.federation import contribution"),
-        ("fl/training/checkpoint.py", "from fl.config import ConfigError"),
-        ("fl/training/server.py", "from fl.plan import ServerStep"),
+        ("fl/federation/new.py", "import torch, transport, secagg\nfrom fl.training import local"),
+        ("fl/training/checkpoint.py", "from fl.config.run import ConfigError"),
+        ("fl/training/server.py", "from fl.config.plan import ServerStep"),
         ("fl/cli/new.py", "import typer, torch, transport, secagg, fl.federation"),
     ],
 )

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.harness import Row, Step
-from fl.config import RunConfig
+from fl.cohort.layout import lay_out
+from fl.config.plan import LocalPlan
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets, order_key
 from fl.data import DataError
-from fl.layout import lay_out
-from fl.models import Description, build
-from fl.plan import LocalPlan
-from fl.secret import RunSecrets, order_key
-from fl.task import write_instructions
+from fl.federation.task import write_instructions
+from fl.models.architectures import Description, build
+from fl.models.weights import from_vector, to_vector
 from fl.training.clients import LocalClients
-from fl.weights import from_vector, to_vector
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

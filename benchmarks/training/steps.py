@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.harness import ROOT, Row, Step
-from fl.models import build
-from fl.plan import LocalPlan
-from fl.secret import RunSecrets, order_key
+from fl.config.plan import LocalPlan
+from fl.config.secret import RunSecrets, order_key
+from fl.models.architectures import build
+from fl.models.weights import from_vector, to_vector
 from fl.training.batched import as_shares
 from fl.training.clients import LocalClients, Way
 from fl.training.local import batches, device
-from fl.weights import from_vector, to_vector
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.harness import Row, Step
-from fl.config import RunConfig
+from fl.cohort.layout import lay_out
+from fl.cohort.links import MODES, Link, compute_seconds, expected_seconds, place, round_seconds, speeds
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets
 from fl.data import DataError
-from fl.federation import RoundRecord, Server
-from fl.layout import lay_out
-from fl.links import MODES, Link, compute_seconds, expected_seconds, place, round_seconds, speeds
-from fl.secret import RunSecrets
-from fl.simulation import SimulatedCohort
+from fl.federation.records import RoundRecord
+from fl.federation.server import Server
+from fl.federation.simulation import SimulatedCohort
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

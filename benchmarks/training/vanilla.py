@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.harness import Row, Step
-from fl.config import RunConfig
+from fl.cohort.layout import Layout, lay_out
+from fl.config.presets import PRESETS
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets
 from fl.data import DataError
-from fl.federation import RoundRecord, Server
-from fl.layout import Layout, lay_out
-from fl.models import Description, build
-from fl.presets import PRESETS
-from fl.secret import RunSecrets
-from fl.simulation import SimulatedCohort
+from fl.federation.records import RoundRecord
+from fl.federation.server import Server
+from fl.federation.simulation import SimulatedCohort
+from fl.models.architectures import Description, build
+from fl.models.weights import from_vector
 from fl.training.local import device, evaluate
-from fl.weights import from_vector
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import fl
-from fl.config import ConfigError
+from fl.config.run import ConfigError
 
 CHECKOUT = Path(fl.__file__).parent.parent
 

@@ -26,9 +26,9 @@ from fl.cli.options import (
     protection_of,
     takes,
 )
-from fl.config import CHOICES
-from fl.presets import PRESETS
-from fl.words import choices
+from fl.config.presets import PRESETS
+from fl.config.run import CHOICES
+from fl.mistyped import choices
 
 
 @app.command("info")
@@ -69,7 +69,7 @@ def _demo(
 ) -> None:
     """Tell the protocol round by round: one secure sum of vectors, in processes of their own."""
     from fl.cli.demo import Demo, run
-    from fl.protection import Protection
+    from fl.config.protection import Protection
 
     protection = protection_of(given(ctx, Protection.__dataclass_fields__))
     run(ctx.obj, Demo(clients, length, bits, tuple(drop or ()), seed, show, protection, deadline))
@@ -92,7 +92,7 @@ def _train(
 ) -> int:
     """Train a model in a federation on this machine: a process for each party, or all clients in one."""
     from fl.cli.train import described, run
-    from fl.config import RunConfig
+    from fl.config.run import RunConfig
 
     flags = given(ctx, RunConfig.__struct_fields__)
     description = described(config, preset, out if resume else None, flags)
@@ -142,7 +142,7 @@ def _serve(
 ) -> None:
     """Serve a federation over a network: sum the clients' vectors, or train with them."""
     from fl.cli.serve import Summing, run
-    from fl.protection import Protection
+    from fl.config.protection import Protection
 
     run(
         ctx.obj,
@@ -239,7 +239,7 @@ def _join(
 ) -> None:
     """Take part in a federation over a network, with a vector or with data to train on."""
     from fl.cli.join import limits_of, policy_of, run
-    from fl.limits import Limits
+    from fl.config.limits import Limits
 
     flags = given(ctx, [f"most_{name}" for name in Limits.__struct_fields__])
     rules = policy_of(

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from fl.cli.output import Output
-from fl.config import ConfigError
+from fl.config.run import ConfigError
 from fl.data import DATASETS, DataError, fetch, found, load, search_path
 from fl.data.partition import Partition
 from fl.data.places import FILES, LFW_AUTHORS, LFW_FOLDERS
 from fl.data.verify import check_dataset
-from fl.words import nearest
+from fl.mistyped import nearest
 from secagg.errors import counted
 
 DAMAGED = 1  # the exit code

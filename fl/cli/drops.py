@@ -8,8 +8,8 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from fl.config import ConfigError
-from fl.words import nearest
+from fl.config.run import ConfigError
+from fl.mistyped import nearest
 from transport.client import Progress
 from transport.frames import CHUNK_BYTES
 

@@ -9,7 +9,7 @@ import typer
 
 from fl.cli import group
 from fl.cli.options import Force, PrivateKey, check_choices, listed
-from fl.config import CHOICES
+from fl.config.run import CHOICES
 
 keys_app = group("keys", "Make identity keys, sign rosters, compare fingerprints.")
 data_app = group("data", "List, fetch and check data sets; see who would hold what.")

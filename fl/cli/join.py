@@ -23,11 +23,11 @@ from fl.cli.output import Output
 from fl.cli.report import THREAT_MODEL, within
 from fl.cli.results import check_file, npy, try_folder, write_result
 from fl.cli.rounds import FIRST_ROUND, METRICS
-from fl.config import CHOICES, ConfigError, table_in
-from fl.limits import Limits
-from fl.protection import Protection, check_installed
-from fl.secret import CLIENT, kept, rounding_seed
-from fl.words import nearest
+from fl.config.limits import Limits
+from fl.config.protection import Protection, check_installed
+from fl.config.run import CHOICES, ConfigError, table_in
+from fl.config.secret import CLIENT, kept, rounding_seed
+from fl.mistyped import nearest
 from secagg import Aggregate, Bounded, LocalProtocolError, Policy
 from secagg.ckks import WARNING
 from secagg.errors import counted
@@ -36,7 +36,7 @@ from transport import Contribution, Peer, TransportError
 
 if TYPE_CHECKING:
     from fl.data.shard import Shard
-    from fl.task import Held
+    from fl.federation.task import Held
 
 TRAINING = "training"  # table of a policy file: what a client computes at most
 TEST = "test"  # folder of a test set, beside a client's own examples
@@ -317,7 +317,7 @@ def run_training(
     import torch
 
     from fl.data.shard import FILE, read_shard
-    from fl.federation import LocalTrainer
+    from fl.federation.client import LocalTrainer
 
     torch.set_num_threads(1)
     killer = killer or Killer(None)
@@ -355,10 +355,10 @@ def keep(held: Held, total: Aggregate, folder: Path, test: Shard | None, device_
     """Leave the model in a client's folder, and what it has learned of the round, which is returned."""
     import torch
 
-    from fl.federation import Learned
-    from fl.models import build
+    from fl.federation.records import Learned
+    from fl.models.architectures import build
+    from fl.models.weights import from_vector, save
     from fl.training.local import device, evaluate
-    from fl.weights import from_vector, save
 
     description, on = held.description, device(device_name)
     model = build(description.model, description.shape, description.classes, 0)

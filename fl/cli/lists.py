@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import typer
 
 from fl.cli.output import Output
-from fl.words import nearest
+from fl.mistyped import nearest
 
 Entry = tuple[str, str]  # what it is, its source
 
@@ -42,7 +42,7 @@ def run(out: Output, what: str) -> None:
 
 
 def _models() -> dict[str, Entry]:
-    from fl.models import MODELS
+    from fl.models.architectures import MODELS
 
     return _documented(MODELS)
 
@@ -54,7 +54,7 @@ def _data() -> dict[str, Entry]:
 
 
 def _presets() -> dict[str, Entry]:
-    from fl.presets import PRESETS
+    from fl.config.presets import PRESETS
 
     return {name: (preset.line, preset.source) for name, preset in PRESETS.items()}
 

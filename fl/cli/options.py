@@ -12,9 +12,9 @@ import msgspec
 import typer
 from click.core import ParameterSource
 
-from fl.config import CHOICES, ConfigError, RunConfig
-from fl.protection import Protection
-from fl.words import choices, nearest
+from fl.config.protection import Protection
+from fl.config.run import CHOICES, ConfigError, RunConfig
+from fl.mistyped import choices, nearest
 
 MOST_COLUMNS = 20  # of choices, beside an option's name
 Command = Callable[..., int | None]

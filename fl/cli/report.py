@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fl.cli.output import Output
-from fl.config import RunConfig
-from fl.protection import Protection
+from fl.config.protection import Protection
+from fl.config.run import RunConfig
 from secagg import Scheme
 from secagg.ckks import WARNING
 from secagg.errors import counted

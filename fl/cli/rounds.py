@@ -20,9 +20,9 @@ from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, round_fields
 from fl.cli.results import ResultError, check_folder, elsewhere
-from fl.config import ConfigError, RunConfig
-from fl.layout import Serving
-from fl.secret import RUN, SERVER
+from fl.cohort.layout import Serving
+from fl.config.run import ConfigError, RunConfig
+from fl.config.secret import RUN, SERVER
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from secagg import TooFewClients
 from secagg.errors import counted
@@ -30,7 +30,8 @@ from secagg.ledger import Ledger
 from transport import RoundReport
 
 if TYPE_CHECKING:
-    from fl.federation import Clients, Server, Trained
+    from fl.federation.records import Trained
+    from fl.federation.server import Clients, Server
 
 CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
 PARTITION = "partition.png"
@@ -128,7 +129,7 @@ def run_training(
     """Train with the whole roster; leaves the files of OUTPUTS in `folder`: where the clients keep the model,
     no more of them than tell nothing of it. secret, run: as `fl.federation.Server`.
     """
-    from fl.federation import Server
+    from fl.federation.server import Server
 
     config.write(folder / CONFIG)
     server = Server(cohort, config, known, resume, secret=secret, run=run)
@@ -239,8 +240,8 @@ def finish(
 
 
 def leave_model(server: Server, parameters: NDArray[np.float64], folder: Path) -> None:
-    from fl.models import build
-    from fl.weights import from_vector, save
+    from fl.models.architectures import build
+    from fl.models.weights import from_vector, save
 
     description = server.description
     model = build(description.model, description.shape, description.classes, 0)

@@ -19,11 +19,11 @@ from fl.cli.output import Output
 from fl.cli.report import round_fields, round_line, threat_model, warn, warn_of_training, within
 from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METRICS, going_on, last_accuracy, prepare_folder, read_metrics, run_training
-from fl.config import ConfigError, RunConfig
-from fl.layout import Serving
-from fl.protection import Protection
-from fl.secret import SERVER, kept
-from fl.words import nearest
+from fl.cohort.layout import Serving
+from fl.config.protection import Protection
+from fl.config.run import ConfigError, RunConfig
+from fl.config.secret import SERVER, kept
+from fl.mistyped import nearest
 from secagg import Bounded, Counts, Scheme, Weight
 from secagg.alike import OWN_INPUT, Likeness
 from secagg.errors import counted

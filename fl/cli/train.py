@@ -21,15 +21,15 @@ from fl.cli.display import shown, since
 from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, size, threat_model, warn_of_training
-from fl.config import CHOICES, ConfigError, RunConfig
+from fl.cohort.layout import Layout, lay_out, read_serving, write_serving
+from fl.config.limits import Limits
+from fl.config.presets import PRESETS
+from fl.config.protection import check_installed
+from fl.config.run import CHOICES, ConfigError, RunConfig
+from fl.config.secret import CLIENT, RUN, SERVER, RunSecrets, kept, put
 from fl.data.shard import write_shard
-from fl.layout import Layout, lay_out, read_serving, write_serving
-from fl.limits import Limits
-from fl.presets import PRESETS
-from fl.protection import check_installed
-from fl.secret import CLIENT, RUN, SERVER, RunSecrets, kept, put
+from fl.mistyped import nearest
 from fl.training.checkpoint import Checkpoint
-from fl.words import nearest
 from secagg import throwaway_identities
 from secagg.errors import counted
 from transport import TransportError
@@ -48,7 +48,7 @@ COUNTS_WITH = {
 }
 """Flags that would do nothing without another."""
 LOST = 255  # the exit code of a process that was forked from one that has gone
-PRELOAD = ("fl.federation", "fl.training.local")  # with torch: imported once for all processes
+PRELOAD = ("fl.federation.server", "fl.federation.client")  # with torch: imported once for all processes
 
 
 def described(
@@ -101,7 +101,7 @@ def run(
     """Train, then train again unprotected beside it. Returns the exit code of the server. described_in: the
     file that --config names; a run that left it is repeated.
     """
-    from fl.federation import scheme_for
+    from fl.federation.vectors import scheme_for
 
     # As it will be, but for the roster, which is made below.
     stand_in, _ = throwaway_identities(range(config.clients))
@@ -173,7 +173,7 @@ def fits(config: RunConfig, layout: Layout) -> None:
     """Raises: ModelError, ConfigError where model or weights cannot be those of the data, or there is no such
     device.
     """
-    from fl.models import build
+    from fl.models.architectures import build
     from fl.training.local import device
 
     device(config.device)
@@ -253,7 +253,7 @@ def simulate(
     secrets: RunSecrets,
 ) -> None:
     """All clients in this process."""
-    from fl.simulation import SimulatedCohort
+    from fl.federation.simulation import SimulatedCohort
 
     way = rounds.progress_of(checkpoint).way if checkpoint is not None else None
     as_it_did = msgspec.structs.replace(config, execution=way or config.execution)  # to the bit
@@ -437,7 +437,7 @@ def _difference(
     out: Output, config: RunConfig, models: Path, beside: Path, first: Mapping[str, Any]
 ) -> dict[str, Any]:
     from fl import load
-    from fl.weights import to_vector
+    from fl.models.weights import to_vector
 
     ours, plain = (np.load(folder / rounds.FIRST_ROUND) for folder in (models, beside))
     after_one = float(np.abs(ours - plain).max())

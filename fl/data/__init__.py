@@ -19,7 +19,7 @@ from fl.data.faces import lfw
 from fl.data.holdout import hold_out
 from fl.data.places import FILES, folder_of, lfw_folder, missing, search_path
 from fl.data.sources import cifar_10, digits, fashion_mnist, mnist
-from fl.words import nearest
+from fl.mistyped import nearest
 
 __all__ = ["DATASETS", "DataError", "Dataset", "fetch", "found", "hold_out", "known", "load", "search_path"]
 

@@ -45,7 +45,7 @@ def fetch(name: str, root: Path, progress: bool | None = None, patience: float =
 
 
 def _download(name: str, folder: Path, scratch: Path, absent: Sequence[str]) -> None:
-    from fl.vision import DOWNLOADED
+    from fl.data.vision import DOWNLOADED
 
     try:
         DOWNLOADED[name](scratch, download=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.data.examples import DataError, Labels
-from fl.words import nearest
+from fl.mistyped import nearest
 from secagg.errors import counted
 
 Indices = NDArray[np.int64]  # of one client's examples, ascending

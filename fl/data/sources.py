@@ -74,7 +74,7 @@ def _read(name: str, root: Path) -> Dataset:
 
 
 def _part(name: str, root: Path, folder: Path, train: bool) -> tuple[Images, Labels]:
-    from fl.vision import DOWNLOADED
+    from fl.data.vision import DOWNLOADED
 
     with warnings.catch_warnings():
         # CIFAR-10's pickles say align=0 where numpy 2.4 wants a boolean.

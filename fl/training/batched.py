@@ -17,8 +17,8 @@ from torch import nn
 from torch.func import grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 
-from fl.batchnorm import stateful_call
-from fl.plan import LocalPlan
+from fl.config.plan import LocalPlan
+from fl.models.batchnorm import stateful_call
 from fl.training.dense import flattened, is_written_out, sgd_step
 from fl.training.local import (
     GRADIENT_CHUNK,

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fl.config.plan import LocalPlan
 from fl.data.examples import Labels
-from fl.plan import LocalPlan
 from fl.training.batched import train_batched
 from fl.training.local import EVALUATION_BATCH, LocalResult, Tap, inputs, laid_out, prepared, train
 

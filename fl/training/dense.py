@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from fl.models import Centred
-from fl.plan import LocalPlan
+from fl.config.plan import LocalPlan
+from fl.models.architectures import Centred
 
 
 def is_written_out(model: nn.Module, plan: LocalPlan) -> bool:

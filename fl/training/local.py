@@ -17,10 +17,11 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from fl.batchnorm import mixes_examples
-from fl.config import ConfigError
-from fl.plan import LocalPlan
-from fl.secret import permutations
+from fl.config.plan import LocalPlan
+from fl.config.run import ConfigError
+from fl.config.secret import permutations
+from fl.data.examples import Inputs, Labels
+from fl.models.batchnorm import mixes_examples
 from fl.training.dense import flattened, is_written_out, sgd_step
 
 EVALUATION_BATCH = 256  # examples: a few times faster than 1024, whose activations leave the caches
@@ -35,9 +36,9 @@ class Diverged(ArithmeticError):  # noqa: N818 - reads as what happened
 class LocalResult:
     """What one client's training gives.
 
-    upload: (d,), in the order of `fl.weights.to_vector`, float32 (float64 in that precision): for fedavg
-    trained minus received model, for fedavg-weights the trained model, for fedsgd the gradient of the mean
-    loss, followed by what it changed in the buffers.
+    upload: (d,), in the order of `fl.models.weights.to_vector`, float32 (float64 in that precision): for
+    fedavg trained minus received model, for fedavg-weights the trained model, for fedsgd the gradient of the
+    mean loss, followed by what it changed in the buffers.
     examples: the client's number of examples, its weight in the mean.
     loss: mean cross-entropy in nats per example over all steps, each batch measured before its own step.
     correct: how many of the client's own examples the *received* model classifies correctly, before training.
@@ -78,6 +79,11 @@ def device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device {name!r} is not to be had here ({reason}): try auto or cpu") from error
     return chosen
+
+
+def on_device(on: torch.device, x: Inputs, y: Labels) -> tuple[torch.Tensor, torch.Tensor]:
+    """Copies of examples and labels, there."""
+    return torch.tensor(x, device=on), torch.tensor(y, device=on)
 
 
 def batches(examples: int, plan: LocalPlan, order: bytes) -> Iterator[torch.Tensor]:
@@ -144,7 +150,7 @@ def train(
 
     counting: whether to look how many examples the received model has right, a pass of its own; else 0.
 
-    The order of examples comes from the key `order` alone (`fl.secret.order_key`).
+    The order of examples comes from the key `order` alone (`fl.config.secret.order_key`).
     On the CPU, with one thread, the same arguments give the same bits in any process on a like machine.
     Raises: Diverged; ConfigError for a tap on a model whose examples have no gradients of their own.
     """
@@ -251,7 +257,7 @@ def per_example(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> NDArray[n
 
 
 def flat(model: nn.Module) -> torch.Tensor:
-    """As `fl.weights.to_vector`, in the model's own precision, where it is."""
+    """As `fl.models.weights.to_vector`, in the model's own precision, where it is."""
     tensors = [*model.parameters(), *model.buffers()]
     return torch.cat([tensor.detach().flatten() for tensor in tensors if tensor.is_floating_point()])
 

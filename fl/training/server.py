@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from fl.plan import LocalPlan, ServerStep
+from fl.config.plan import LocalPlan, ServerStep
+from fl.models.weights import to_vector
 
 Vector = NDArray[np.float64]
 
@@ -36,6 +38,14 @@ class GlobalModel:
         self._m: Vector = np.zeros(self._trained if self._step.optimiser != "average" else 0)
         adaptive = self._step.optimiser in ("adam", "yogi")
         self._v: Vector = np.full(self._trained if adaptive else 0, self._step.tau**2)
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, step: ServerStep, parameters: NDArray[np.floating] | None = None
+    ) -> GlobalModel:
+        """The model as the server's step moves it; parameters: (d,), instead of its own."""
+        trained = sum(parameter.numel() for parameter in model.parameters())
+        return cls(to_vector(model) if parameters is None else parameters, step, trained)
 
     @property
     def broadcast(self) -> NDArray[np.float32]:

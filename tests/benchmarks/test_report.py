@@ -15,7 +15,7 @@ from benchmarks.__main__ import main as benchmarks_main
 from fl.cli import FAILED, USAGE, main
 from fl.cli.bench import run
 from fl.cli.output import Output
-from fl.config import ConfigError
+from fl.config.run import ConfigError
 
 
 def test_the_page_is_what_the_results_give() -> None:

@@ -13,10 +13,10 @@ import pytest
 from benchmarks import harness, plots
 from benchmarks.training import sessions, steps, users, vanilla
 from fl.cli.output import Output
+from fl.cohort.links import Link
+from fl.config.plan import LocalPlan
+from fl.config.presets import PRESETS
 from fl.data import DataError, Dataset
-from fl.links import Link
-from fl.plan import LocalPlan
-from fl.presets import PRESETS
 
 QUIET = Output(quiet=True)
 SMALL = steps.Workload("mlp", (1, 8, 8), 10, clients=3, examples=12, steps=2, batch_size=4, lr=0.1, rounds=1)
@@ -50,7 +50,7 @@ def _two_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
             raise DataError(f"{name} is not there")
         return pictures(name)
 
-    monkeypatch.setattr("fl.layout.load", load)
+    monkeypatch.setattr("fl.cohort.layout.load", load)
     monkeypatch.setattr(vanilla, "DEALT", {"quick": {"mnist": {"iid": 1}, "lfw": {"iid": 1}}})
     monkeypatch.setitem(vanilla.SHARE_OF_ROUNDS, "quick", 0.02)
     monkeypatch.setitem(vanilla.STEPS, "quick", 2)
@@ -201,7 +201,7 @@ def test_users_are_left_out_where_data_are_absent(monkeypatch: pytest.MonkeyPatc
     def load(name: str, data_dir: object = None) -> Dataset:
         raise DataError("no digits here")
 
-    monkeypatch.setattr("fl.layout.load", load)
+    monkeypatch.setattr("fl.cohort.layout.load", load)
     with pytest.raises(NotImplementedError, match="no digits here"):
         list(users.run("quick", 0, lambda what: None))
 

@@ -286,7 +286,7 @@ def test_the_app_runs_without_main() -> None:
 
 
 class ConfigError(ValueError):
-    __module__ = "fl.config"
+    __module__ = "fl.config.run"
 
 
 class DataError(ValueError):

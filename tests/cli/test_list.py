@@ -11,8 +11,8 @@ import typer
 
 from fl.cli.lists import LISTS, SCHEMES, run
 from fl.cli.output import Output
-from fl.config import CHOICES
-from fl.presets import PRESETS
+from fl.config.presets import PRESETS
+from fl.config.run import CHOICES
 
 CHOSEN = {
     "models": CHOICES["model"],

@@ -15,10 +15,10 @@ import pytest
 from commands import Ran, is_one_line
 
 import fl
-from fl.config import RunConfig
+from fl.config.run import RunConfig
+from fl.config.secret import RUN, RunSecrets, put
 from fl.data import load
 from fl.data.shard import read_shard
-from fl.secret import RUN, RunSecrets, put
 from secagg.ckks import WARNING
 
 Here = Callable[..., Ran]
@@ -79,7 +79,7 @@ def train(here: Here, tmp_path: Path) -> Train:
 def test_a_run_leaves_what_processes_leave(train: Train, execution: str, flags: list[str]) -> None:
     import torch
 
-    from fl.federation import RoundRecord
+    from fl.federation.records import RoundRecord
     from fl.training.local import evaluate
 
     folder, ran = train(*SMALL, *flags, "--rounds", "2", "--execution", execution)
@@ -234,7 +234,7 @@ def test_a_run_stops_at_the_accuracy_asked_for(train: Train) -> None:
 def test_validation_data_are_held_out_of_the_training_data(tmp_path: Path) -> None:
     """The server's folder has them, and no client's; the test set is as it was."""
     from fl.cli.train import lay_out_parties
-    from fl.layout import VALIDATION, lay_out
+    from fl.cohort.layout import VALIDATION, lay_out
 
     config = RunConfig(clients=4, until_accuracy=0.9)
     layout = lay_out(config)
@@ -253,8 +253,8 @@ def test_validation_data_are_held_out_of_the_training_data(tmp_path: Path) -> No
     [("", "Input data was truncated"), ("{}", "Object missing required field"), ("declared", "JSON is malf")],
 )
 def test_what_clients_declare_stands_in_a_file_that_is_whole(tmp_path: Path, damage: str, words: str) -> None:
+    from fl.cohort.layout import DECLARED, lay_out, read_serving, write_serving
     from fl.data import DataError
-    from fl.layout import DECLARED, lay_out, read_serving, write_serving
 
     serving = lay_out(RunConfig(clients=4, links="mixed")).serving
     write_serving(tmp_path, serving)

@@ -10,8 +10,8 @@ import pytest
 from commands import Ran
 
 from fl.cli.demo import Demo
-from fl.config import RunConfig
-from fl.protection import Protection
+from fl.config.protection import Protection
+from fl.config.run import RunConfig
 
 Here = Callable[..., Ran]
 

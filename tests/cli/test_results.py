@@ -17,7 +17,7 @@ from test_serve_join import CLIENTS, LENGTH, client_options, keys, listening, se
 import fl
 from fl.cli import results
 from fl.cli.results import Kept, ResultError, check_file, check_folder, npy, write_result
-from fl.config import ConfigError
+from fl.config.run import ConfigError
 
 __all__ = ["keys"]
 Here = Callable[..., Ran]

@@ -18,8 +18,8 @@ import pytest
 from commands import Command, Ran, before, is_one_line, once, secagg
 
 from fl.cli.rounds import Progress, settings_of
-from fl.config import RunConfig
-from fl.secret import put
+from fl.config.run import RunConfig
+from fl.config.secret import put
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 Here = Callable[..., Ran]

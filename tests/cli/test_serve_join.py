@@ -14,7 +14,7 @@ from commands import Command, Ran, is_one_line
 
 import fl
 from fl.cli import main
-from fl.config import RunConfig
+from fl.config.run import RunConfig
 from fl.data import load
 from fl.data.shard import write_shard
 

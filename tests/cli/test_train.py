@@ -27,7 +27,7 @@ from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
 from fl.cli.report import duration
 from fl.cli.train import client_process
-from fl.config import RunConfig
+from fl.config.run import RunConfig
 from fl.data import load
 from fl.data.shard import read_shard
 from secagg import TooFewClients
@@ -94,7 +94,7 @@ def watched_run(base: Path) -> Ran:
 
 
 def test_the_metrics_have_an_object_a_round(run: Run) -> None:
-    from fl.federation import RoundRecord
+    from fl.federation.records import RoundRecord
 
     assert [record["round"] for record in run.metrics] == [1, 2]
     assert [record["alive"] for record in run.metrics] == [4, 3]  # client 2 was killed in the second

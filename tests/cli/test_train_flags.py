@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from commands import Ran, is_one_line, secagg
 
-from fl.config import COHORT, DATA, PROTECTION, SERVER, TRAINING, RunConfig
-from fl.presets import PRESETS
+from fl.config.presets import PRESETS
+from fl.config.run import COHORT, DATA, PROTECTION, SERVER, TRAINING, RunConfig
 
 Here = Callable[..., Ran]
 

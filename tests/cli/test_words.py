@@ -10,8 +10,8 @@ import pytest
 from commands import Ran, is_one_line
 
 from fl.cli.options import PROTECTION
-from fl.config import CHOICES
-from fl.presets import PRESETS
+from fl.config.presets import PRESETS
+from fl.config.run import CHOICES
 
 Here = Callable[..., Ran]
 

@@ -241,20 +241,23 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("LocalProtocolError",),
         (
             *("secagg/params.py", "secagg/masking/__init__.py", "secagg/masking/choice.py"),
-            *("secagg/ckks/__init__.py", "fl/protection.py"),
+            *("secagg/ckks/__init__.py", "fl/config/protection.py"),
         ),
     ),
     "vectors": (("LocalProtocolError",), ("secagg/specs.py",)),
     "keys": (("LocalProtocolError",), ("transport/keys.py", "transport/roster.py")),
     "sessions": (("LocalProtocolError",), ("secagg/", "transport/")),
-    "description": (("ConfigError",), ("fl/config.py", "fl/federation.py", "fl/training/")),
-    "command": (("ConfigError", "BadParameter", "ResultError"), ("fl/cli/", "fl/secret.py")),
+    "description": (
+        ("ConfigError",),
+        ("fl/config/run.py", "fl/cohort/delay.py", "fl/federation/", "fl/training/"),
+    ),
+    "command": (("ConfigError", "BadParameter", "ResultError"), ("fl/cli/", "fl/config/secret.py")),
     "offer": (("RemoteProtocolError",), ("secagg/policy.py",)),
     "server": (
         ("RemoteProtocolError",),
         (
             *("secagg/masking/client.py", "secagg/ckks/client.py", "transport/client.py"),
-            *("transport/journal.py", "fl/federation.py", "fl/task.py", "fl/limits.py"),
+            *("transport/journal.py", "fl/federation/", "fl/config/limits.py"),
         ),
     ),
     "client": (
@@ -268,15 +271,18 @@ AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "demo": (("RemoteProtocolError",), ("fl/cli/demo.py",)),
     "too-few": (
         ("TooFewClients", "Unfinished"),
-        ("secagg/", "transport/", "fl/federation.py", "fl/cli/rounds.py"),
+        ("secagg/", "transport/", "fl/federation/", "fl/cli/rounds.py"),
     ),
     "network": (
         ("TransportError", "FileError"),
         ("transport/client.py", "transport/router.py", "fl/cli/join.py", "fl/cli/train.py"),
     ),
     "files": (("TransportError", "FileError"), ("transport/", "fl/cli/keys.py")),
-    "data": (("DataError",), ("fl/data/", "fl/layout.py")),
-    "models": (("ModelError", "Diverged"), ("fl/models.py", "fl/weights.py", "fl/training/")),
+    "data": (("DataError",), ("fl/data/", "fl/cohort/layout.py")),
+    "models": (
+        ("ModelError", "Diverged"),
+        ("fl/models/", "fl/training/"),
+    ),
     "added": (("explain",), ("fl/cli/__init__.py",)),
     "bugs": (("TypeError", "ValueError"), ("secagg/", "transport/", "fl/")),
     "reasons": ((REASON,), ("transport/",)),

@@ -30,7 +30,7 @@ TEXTS = list(dict.fromkeys(site.text for site in SITES))
 
 WITHOUT_WORDS = {
     "RemoteProtocolError(str(error))": "of check_vectors, about a vector of a plain session",
-    "ConfigError(str(error))": "of fl.selection, about who can be chosen",
+    "ConfigError(str(error))": "of fl.cohort.selection, about who can be chosen",
     "_SessionOverError(frame.reason)": "of the server",
     "ValueError": "of transport.journal: a line not its own, which its one handler calls damage",
     "typer.Exit": "no error: --version",
@@ -75,7 +75,7 @@ def test_a_message_that_no_table_takes_is_refused() -> None:
 
 def test_a_message_without_a_remedy_is_refused() -> None:
     with pytest.raises(LookupError, match="no remedy for 'too new'"):
-        messages([Site("fl/config.py", 1, "ConfigError", "too new")])
+        messages([Site("fl/config/run.py", 1, "ConfigError", "too new")])
 
 
 # Remedies

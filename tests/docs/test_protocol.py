@@ -833,7 +833,7 @@ def test_short_messages_of_the_example_session_are_shown_whole() -> None:
 
 
 def test_numbers_in_running_text_are_those_of_the_code() -> None:
-    from fl.federation import LOSS_BOUND
+    from fl.federation.vectors import LOSS_BOUND
     from transport import client, exchange, frames, server
 
     chunk, n = f"{frames.CHUNK_BYTES:,}", generated.Counts(length=7, maximum=1)
@@ -873,8 +873,8 @@ def array_of(first: str) -> list[list[str]]:
 
 
 def test_the_training_task_on_the_page_has_the_fields_of_the_code() -> None:
-    from fl.plan import LocalPlan, ServerStep
-    from fl.task import Instructions
+    from fl.config.plan import LocalPlan, ServerStep
+    from fl.federation.task import Instructions
 
     for kind, first in (
         (Instructions, '"train", '),
@@ -887,7 +887,7 @@ def test_the_training_task_on_the_page_has_the_fields_of_the_code() -> None:
 
 def test_numbers_of_a_training_task_are_refused_outside_the_ranges_on_the_page() -> None:
     """And taken at their ends."""
-    from fl.plan import LocalPlan, ServerStep
+    from fl.config.plan import LocalPlan, ServerStep
 
     checked = 0
     for kind, first in ((LocalPlan, "algorithm: "), (ServerStep, "optimiser: ")):
@@ -912,7 +912,7 @@ def test_numbers_of_a_training_task_are_refused_outside_the_ranges_on_the_page()
 def test_words_of_a_training_task_are_those_on_the_page() -> None:
     from typing import get_args
 
-    from fl import plan
+    from fl.config import plan
 
     for words in (plan.Algorithm, plan.Precision, plan.Optimiser):
         *most, last = get_args(words)
@@ -922,10 +922,10 @@ def test_words_of_a_training_task_are_those_on_the_page() -> None:
 def test_a_training_task_put_together_from_the_page_is_taken_to_the_byte() -> None:
     import numpy as np
 
-    from fl.config import RunConfig
-    from fl.models import Description
-    from fl.secret import order_key, permutations
-    from fl.task import read_instructions, write_instructions
+    from fl.config.run import RunConfig
+    from fl.config.secret import order_key, permutations
+    from fl.federation.task import read_instructions, write_instructions
+    from fl.models.architectures import Description
 
     config = RunConfig(local_steps=7, lr=0.5, momentum=0.25, proximal=1.5, algorithm="fedavg-weights")
     parameters = np.arange(15, dtype=np.float32)

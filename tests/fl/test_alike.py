@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.alike import likeness, one_gradient
-from fl.config import RunConfig
-from fl.federation import UPDATE, Server
-from fl.layout import lay_out
-from fl.plan import LocalPlan
-from fl.secret import RunSecrets
-from fl.simulation import SimulatedCohort
-from fl.task import write_instructions
+from fl.cohort.layout import lay_out
+from fl.config.alike import likeness, one_gradient
+from fl.config.plan import LocalPlan
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets
+from fl.federation.server import Server
+from fl.federation.simulation import SimulatedCohort
+from fl.federation.task import write_instructions
+from fl.federation.vectors import UPDATE
 from secagg import Policy
 
 N, VICTIM = 8, 3

@@ -18,13 +18,13 @@ import torch
 from torch import nn
 
 from fl import data
-from fl.config import ConfigError
-from fl.models import FOR_TEXT, MODELS, build
-from fl.plan import LocalPlan
+from fl.config.plan import LocalPlan
+from fl.config.run import ConfigError
+from fl.models.architectures import FOR_TEXT, MODELS, build
+from fl.models.weights import to_vector
 from fl.training import batched, clients, local
 from fl.training.clients import LocalClients
 from fl.training.local import Diverged, LocalResult, batches
-from fl.weights import to_vector
 
 CPU = torch.device("cpu")
 WAYS = ("sequential", "batched")

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fl.config import CHOICES, ConfigError, RunConfig
+from fl.cohort.layout import lay_out
+from fl.config.run import CHOICES, ConfigError, RunConfig
+from fl.config.secret import RunSecrets
 from fl.data import files
-from fl.federation import Server, Trained
-from fl.layout import lay_out
-from fl.secret import RunSecrets
-from fl.simulation import SimulatedCohort
+from fl.federation.records import Trained
+from fl.federation.server import Server
+from fl.federation.simulation import SimulatedCohort
 from fl.training import checkpoint
 from fl.training.checkpoint import FILE, Checkpoint, read_checkpoint, write_checkpoint
 

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl import models
-from fl.config import CHOICES, ConfigError, RunConfig
+from fl.cohort.links import MODES
+from fl.cohort.selection import CLUSTERS, SELECTIONS
+from fl.config.plan import Algorithm, LocalPlan, Optimiser, Precision, ServerStep
+from fl.config.run import CHOICES, ConfigError, RunConfig
 from fl.data import DATASETS, files
 from fl.data.corrupt import CORRUPTERS
 from fl.data.partition import PARTITIONS
-from fl.links import MODES
-from fl.plan import Algorithm, LocalPlan, Optimiser, Precision, ServerStep
-from fl.selection import CLUSTERS, SELECTIONS
-from fl.simulation import WAYS
+from fl.federation.simulation import WAYS
+from fl.models import architectures
 from fl.training.server import STEPS
 from secagg.prg import Prg
 
@@ -405,7 +405,7 @@ def test_what_is_written_is_plain_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "there_are"),
     [
-        ("model", models.MODELS),
+        ("model", architectures.MODELS),
         ("dataset", DATASETS),
         ("partition", PARTITIONS),
         ("damage", CORRUPTERS),
@@ -431,8 +431,8 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 def test_configuration_data_and_package_do_not_import_torch() -> None:
     program = (
-        "import sys, fl, fl.config, fl.data, fl.data.partition, fl.data.shard; fl.data.found();"
-        "import fl.layout, fl.links, fl.plan, fl.presets, fl.selection;"
+        "import sys, fl, fl.config.run, fl.data, fl.data.partition, fl.data.shard; fl.data.found();"
+        "import fl.cohort.layout, fl.cohort.links, fl.config.plan, fl.config.presets, fl.cohort.selection;"
         "print([m for m in ('torch', 'torchvision', 'sklearn') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -178,7 +178,7 @@ def test_idx_files_with_a_label_too_few_are_refused(tmp_path: Path, monkeypatch:
 
 def _write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two examples a file, red throughout and blue throughout, that pass for the published files."""
-    from fl.vision import datasets
+    from fl.data.vision import datasets
 
     folder = root / "cifar-10-batches-py"
     folder.mkdir()

@@ -35,7 +35,7 @@ class _Handler(SimpleHTTPRequestHandler):
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder that torchvision's only mirror of MNIST serves: four small files."""
-    from fl.vision import datasets
+    from fl.data.vision import datasets
 
     folder = tmp_path / "mirror"
     folder.mkdir()
@@ -100,7 +100,7 @@ def test_without_a_network_the_download_fails(
     mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
     """silent: something takes the connection and never says a word."""
-    from fl.vision import datasets
+    from fl.data.vision import datasets
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fl.models import FOR_TEXT, MODELS, Centred, build
-from fl.plan import LocalPlan
+from fl.config.plan import LocalPlan
+from fl.models.architectures import FOR_TEXT, MODELS, Centred, build
 from fl.training.dense import flattened, is_written_out, sgd_step
 
 Widths = st.lists(st.integers(1, 5), min_size=2, max_size=5)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl.config import CHOICES, RunConfig
+from fl.cohort.layout import DECLARED, VALIDATION, Layout, lay_out, read_serving, write_serving
+from fl.config.run import CHOICES, RunConfig
 from fl.data import DataError, load
-from fl.layout import DECLARED, VALIDATION, Layout, lay_out, read_serving, write_serving
 
 
 def laid_out(**changes: Any) -> Layout:

@@ -13,13 +13,13 @@ import pytest
 
 from fl.cli.join import run_training
 from fl.cli.output import Output
-from fl.config import RunConfig
+from fl.config.limits import Limits
+from fl.config.plan import LocalPlan
+from fl.config.run import RunConfig
 from fl.data.shard import Shard, write_shard
-from fl.federation import LocalTrainer
-from fl.limits import Limits
-from fl.models import Description
-from fl.plan import LocalPlan
-from fl.task import write_instructions
+from fl.federation.client import LocalTrainer
+from fl.federation.task import write_instructions
+from fl.models.architectures import Description
 from fl.training.batched import _columns
 from fl.training.local import batches
 from secagg import Policy, RemoteProtocolError

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl.links import (
+from fl.cohort.links import (
     MODES,
     Link,
     compute_seconds,

@@ -16,8 +16,7 @@ from torch import nn
 from torch.func import grad, grad_and_value, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
-from fl.batchnorm import BatchNorm2d, mixes_examples, stateful_call
-from fl.models import (
+from fl.models.architectures import (
     FOR_TEXT,
     GRU,
     MODELS,
@@ -25,7 +24,8 @@ from fl.models import (
     ModelError,
     build,
 )
-from fl.weights import to_vector
+from fl.models.batchnorm import BatchNorm2d, mixes_examples, stateful_call
+from fl.models.weights import to_vector
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 16, 12)]
 # What the papers train on, where it is not one of 28 x 28 in ten classes.
@@ -390,6 +390,6 @@ def test_a_variance_below_zero_counts_as_zero() -> None:
 
 
 def test_torchvision_is_importable_beside_a_torch_without_cuda() -> None:
-    program = "from fl.vision import datasets; print(datasets.MNIST.__name__)"
+    program = "from fl.data.vision import datasets; print(datasets.MNIST.__name__)"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert out.stdout.strip() == "MNIST", out.stderr

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl.config import RunConfig
-from fl.plan import LocalPlan, ServerStep
+from fl.config.plan import LocalPlan, ServerStep
+from fl.config.run import RunConfig
 from secagg import LocalProtocolError
 
 ENDS: list[tuple[type[Any], str, Any, Any]] = [

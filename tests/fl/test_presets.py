@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fl.config import RunConfig
-from fl.federation import scheme_for
-from fl.models import build
-from fl.presets import PRESETS
-from fl.weights import to_vector
+from fl.config.presets import PRESETS
+from fl.config.run import RunConfig
+from fl.federation.vectors import scheme_for
+from fl.models.architectures import build
+from fl.models.weights import to_vector
 from secagg import throwaway_identities
 
 SHAPES = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fl.protection import Protection
+from fl.config.protection import Protection
 from secagg import CKKS, Counts, LocalProtocolError, Masking, Plain, throwaway_identities
 
 VECTORS = {"": Counts(length=3, maximum=9)}

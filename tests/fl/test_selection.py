@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl.links import MODES, place
-from fl.selection import CLUSTERS, SELECTIONS, Declared, choose, clusters
+from fl.cohort.links import MODES, place
+from fl.cohort.selection import CLUSTERS, SELECTIONS, Declared, choose, clusters
 
 BY = st.sampled_from(list(SELECTIONS))
 IDS = st.sets(st.integers(0, 2**32 - 1), min_size=1, max_size=30)

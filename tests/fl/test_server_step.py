@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fl.config import CHOICES
-from fl.plan import LocalPlan, ServerStep
+from fl.config.plan import LocalPlan, ServerStep
+from fl.config.run import CHOICES
 from fl.training.server import STEPS, GlobalModel
 
 vectors = hnp.arrays(np.float32, 5, elements=st.floats(-100, 100, width=32))

@@ -13,18 +13,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl.config import CHOICES, ConfigError, RunConfig
+from fl.cohort.delay import _seen, client_seconds
+from fl.cohort.layout import Layout, Serving, lay_out
+from fl.cohort.links import compute_seconds, expected_seconds
+from fl.cohort.selection import choose
+from fl.config.plan import LocalPlan
+from fl.config.run import CHOICES, ConfigError, RunConfig
+from fl.config.secret import RunSecrets
 from fl.data.shard import Shard
-from fl.federation import UPDATE, LocalTrainer, Server, Trained, _seen, client_seconds
-from fl.layout import Layout, Serving, lay_out
-from fl.links import compute_seconds, expected_seconds
-from fl.plan import LocalPlan
-from fl.secret import RunSecrets
-from fl.selection import choose
-from fl.simulation import WAYS, SimulatedCohort
+from fl.federation.client import LocalTrainer
+from fl.federation.records import Trained
+from fl.federation.server import Server
+from fl.federation.simulation import WAYS, SimulatedCohort
+from fl.federation.vectors import UPDATE
+from fl.models.weights import from_vector
 from fl.training import clients
 from fl.training.local import batches, evaluate
-from fl.weights import from_vector
 from secagg import Aggregate, Scheme, TooFewClients, run
 from transport import RoundReport
 
@@ -543,7 +547,7 @@ def test_where_all_hold_as_many_examples_that_is_the_largest_weight() -> None:
 
 
 def test_the_mean_of_one_sum_is_that_sums() -> None:
-    from fl.federation import mean_of
+    from fl.federation.vectors import mean_of
 
     total = Aggregate(frozenset({0}), {}, {}, {UPDATE: np.arange(3.0)}, {})
     assert mean_of([total], UPDATE) is total.mean[UPDATE]

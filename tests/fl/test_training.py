@@ -19,14 +19,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fl import data
-from fl.config import ConfigError
-from fl.models import build
-from fl.plan import LocalPlan
-from fl.secret import permutations
+from fl.config.plan import LocalPlan
+from fl.config.run import ConfigError
+from fl.config.secret import permutations
+from fl.models.architectures import build
+from fl.models.weights import from_vector, to_vector
 from fl.training import local
 from fl.training.local import Diverged, LocalResult, batches, device, evaluate, train
 from fl.training.server import GlobalModel
-from fl.weights import from_vector, to_vector
 
 CPU = torch.device("cpu")
 SGD = {"epochs": 2, "batch_size": 8, "lr": 0.05, "momentum": 0.8}
@@ -297,11 +297,12 @@ def test_bfloat16_is_finite_and_near_float32(name: str, shard: Shard) -> None:
 PROGRAM = """
 import hashlib, torch
 torch.set_num_threads(1)
-from fl import data, models
-from fl.plan import LocalPlan
+from fl import data
+from fl.models import architectures
+from fl.config.plan import LocalPlan
 from fl.training.local import train
 digits = data.load("digits")
-model = models.build("cnn", (1, 8, 8), 10, seed=0)
+model = architectures.build("cnn", (1, 8, 8), 10, seed=0)
 x, y = torch.tensor(digits.train_x[:100]), torch.tensor(digits.train_y[:100])
 result = train(model, x, y, LocalPlan(epochs=2, batch_size=8, lr=0.05, momentum=0.8), bytes(32))
 print(hashlib.sha256(result.upload.tobytes()).hexdigest(), result.loss, result.correct)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fl
-from fl.models import FOR_TEXT, MODELS, Description, ModelError, build
-from fl.weights import FILE, from_vector, load, save, to_vector
+from fl.models.architectures import FOR_TEXT, MODELS, Description, ModelError, build
+from fl.models.weights import FILE, from_vector, load, save, to_vector
 
 
 def example_of(name: str) -> tuple[tuple[int, ...], int]:

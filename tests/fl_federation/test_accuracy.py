@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fl.config import RunConfig
-from fl.federation import Server, Trained
-from fl.layout import lay_out
-from fl.secret import RunSecrets
-from fl.simulation import SimulatedCohort
+from fl.cohort.layout import lay_out
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets
+from fl.federation.records import Trained
+from fl.federation.server import Server
+from fl.federation.simulation import SimulatedCohort
 
 
 def train(config: RunConfig) -> list[tuple[Trained, SimulatedCohort]]:

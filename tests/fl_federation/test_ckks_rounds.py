@@ -15,17 +15,19 @@ import torch
 from numpy.typing import NDArray
 
 import transport
-from fl.config import RunConfig
+from fl.cohort.layout import Serving
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets, order_key
 from fl.data import Dataset
 from fl.data.shard import Shard
-from fl.federation import LocalTrainer, Server, Trained
-from fl.layout import Serving
-from fl.models import Description, build
-from fl.secret import RunSecrets, order_key
-from fl.task import Held, Instructions, read_instructions, write_instructions
+from fl.federation.client import LocalTrainer
+from fl.federation.records import Trained
+from fl.federation.server import Server
+from fl.federation.task import Held, Instructions, read_instructions, write_instructions
+from fl.models.architectures import Description, build
+from fl.models.weights import from_vector, to_vector
 from fl.training.local import train
 from fl.training.server import GlobalModel
-from fl.weights import from_vector, to_vector
 from secagg import Aggregate, Policy, RemoteProtocolError
 from transport import RoundReport, TransportError
 from transport.processes import lay_out_keys

@@ -14,18 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import transport
-from fl.config import RunConfig
+from fl.cohort.layout import Serving
+from fl.cohort.selection import Declared, choose
+from fl.config.plan import LocalPlan, ServerStep
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets, order_key
 from fl.data import Dataset
 from fl.data.shard import Shard
-from fl.federation import LocalTrainer, Server, Trained, scheme_for
-from fl.layout import Serving
-from fl.models import Description, build
-from fl.plan import LocalPlan, ServerStep
-from fl.secret import RunSecrets, order_key
-from fl.selection import Declared, choose
-from fl.task import Instructions, read_instructions
+from fl.federation.client import LocalTrainer
+from fl.federation.records import Trained
+from fl.federation.server import Server
+from fl.federation.task import Instructions, read_instructions
+from fl.federation.vectors import scheme_for
+from fl.models.architectures import Description, build
+from fl.models.weights import to_vector
 from fl.training.local import LocalResult, train
-from fl.weights import to_vector
 from secagg import (
     Masking,
     Policy,

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fl.config import RunConfig
+from fl.cohort.layout import Layout, lay_out
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets
 from fl.data.shard import Shard
-from fl.federation import UPDATE, LocalTrainer, scheme_for
-from fl.layout import Layout, lay_out
-from fl.models import Description, build
-from fl.secret import RunSecrets
-from fl.task import write_instructions
-from fl.weights import to_vector
+from fl.federation.client import LocalTrainer
+from fl.federation.task import write_instructions
+from fl.federation.vectors import UPDATE, scheme_for
+from fl.models.architectures import Description, build
+from fl.models.weights import to_vector
 from secagg import run, throwaway_identities
 
 CONFIG = RunConfig(

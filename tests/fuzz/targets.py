@@ -148,10 +148,10 @@ def any_packed(which: int, data: bytes) -> str:
 @cache
 def task_seeds() -> list[bytes]:
     """One of every model but ResNet-18, which has 45 MB."""
-    from fl.models import FOR_TEXT, MODELS, Description, build
-    from fl.plan import LocalPlan, ServerStep
-    from fl.task import Instructions
-    from fl.weights import to_vector
+    from fl.config.plan import LocalPlan, ServerStep
+    from fl.federation.task import Instructions
+    from fl.models.architectures import FOR_TEXT, MODELS, Description, build
+    from fl.models.weights import to_vector
 
     tasks = []
     for name in MODELS:
@@ -168,8 +168,8 @@ def task_seeds() -> list[bytes]:
 
 
 def any_task(which: int, data: bytes) -> str:
-    from fl.task import read_instructions
-    from fl.weights import to_vector
+    from fl.federation.task import read_instructions
+    from fl.models.weights import to_vector
 
     try:
         instructions, model = read_instructions(data)

@@ -116,7 +116,7 @@ READERS = {
     "keys": ("transport.keys", "FileError"),
     "journals": ("transport.journal", "TransportError"),
     "signed": ("transport.journal", "TransportError"),
-    "tasks": ("fl.task", "RemoteProtocolError"),
+    "tasks": ("fl.federation.task", "RemoteProtocolError"),
 }
 
 
@@ -210,7 +210,7 @@ def decoders() -> Iterator[tuple[Callable[[bytes], Any], bytes]]:
         yield lambda data: frames.decode_from_client([data]), frames.encode(frame)
         yield lambda data: frames.decode_from_server([data]), frames.encode(frame)
     if "tasks" in TARGETS:
-        from fl.task import read_instructions
+        from fl.federation.task import read_instructions
 
         for task in targets.task_seeds():
             yield read_instructions, task

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from fl.plan import LocalPlan
+from fl.config.plan import LocalPlan
 from secagg import RemoteProtocolError
 
 _Most = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fl.data.files import write_atomically
-from fl.models import MODELS, Description, ModelError
+from fl.models.architectures import MODELS, Description, ModelError
 
 FILE = "model.safetensors"
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fl.links import Link
-from fl.secret import choice_key, permutations
+from fl.cohort.links import Link
+from fl.config.secret import choice_key, permutations
 from secagg.errors import ClientId, counted
 
 

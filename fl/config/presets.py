@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """line: what it is. source: where its settings stand. settings: fields of `fl.config.RunConfig`."""
+    """line: what it is. source: where its settings stand. settings: fields of `fl.config.run.RunConfig`."""
 
     line: str
     source: str

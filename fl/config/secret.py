@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.config import ConfigError
+from fl.config.run import ConfigError
 from fl.data.files import write_atomically
 from secagg.crypto import KEY_BYTES, NeverPickled, Tag, digest, kdf
 from secagg.errors import ClientId

@@ -1,8 +1,8 @@
 """When the updates of two training rounds come out alike: what a client's rule for that is told of a task.
 
 What training adds to a model depends on the model, the data and the order of the batches. The order is each
-client's secret (fl/secret.py), and makes another update of every session: unless the plan leaves it nothing
-to do. See secagg/alike.py, and docs/threats.md for what was measured.
+client's secret (fl/config/secret.py), and makes another update of every session: unless the plan leaves it
+nothing to do. See secagg/alike.py, and docs/threats.md for what was measured.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.plan import LocalPlan
+from fl.config.plan import LocalPlan
 from secagg import Policy
 from secagg.alike import Likeness
 

@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from fl.alike import one_gradient
+from fl.config.alike import one_gradient
+from fl.config.plan import LocalPlan, ServerStep
+from fl.config.protection import Protection
 from fl.data import DATASETS
 from fl.data.files import write_atomically
-from fl.plan import LocalPlan, ServerStep
-from fl.protection import Protection
-from fl.words import nearest
+from fl.mistyped import nearest
 from secagg import Policy
 from secagg.errors import counted
 
@@ -38,7 +38,7 @@ MODELS = (
     "resnet18",
     "gru",
     "bag-of-words",
-)  # fl.models.MODELS, which imports torch
+)  # fl.models.architectures.MODELS, which imports torch
 CHOICES: dict[str, tuple[str, ...]] = {
     "model": MODELS,
     "dataset": tuple(DATASETS),

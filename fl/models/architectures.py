@@ -16,9 +16,9 @@ import msgspec
 import torch
 from torch import nn
 
-from fl.batchnorm import BatchNorm2d
 from fl.data.examples import Shape
-from fl.words import nearest
+from fl.mistyped import nearest
+from fl.models.batchnorm import BatchNorm2d
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 

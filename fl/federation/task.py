@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fl.config import RunConfig
-from fl.limits import Limits
-from fl.models import MODELS, Description
-from fl.plan import LocalPlan, ServerStep
+from fl.config.limits import Limits
+from fl.config.plan import LocalPlan, ServerStep
+from fl.config.run import RunConfig
+from fl.models.architectures import MODELS, Description
+from fl.models.weights import from_vector
 from fl.training.server import GlobalModel
-from fl.weights import from_vector
 from secagg import RemoteProtocolError
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]

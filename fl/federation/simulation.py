@@ -12,22 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fl.config import RunConfig
-from fl.federation import (
-    UPDATE,
-    UPLOADS,
-    Learned,
-    client_seconds,
-    contribution,
-    global_model,
-    mean_of,
-)
-from fl.layout import Layout
-from fl.secret import order_key, rounding_seed
-from fl.task import Held, Instructions, read_instructions
+from fl.cohort.delay import client_seconds
+from fl.cohort.layout import Layout
+from fl.config.run import RunConfig
+from fl.config.secret import order_key, rounding_seed
+from fl.federation.records import Learned
+from fl.federation.task import Held, Instructions, read_instructions
+from fl.federation.vectors import UPDATE, UPLOADS, contribution, mean_of
+from fl.models.weights import from_vector
 from fl.training.clients import LocalClients, Way
 from fl.training.local import Tap, device, evaluate
-from fl.weights import from_vector
+from fl.training.server import GlobalModel
 from secagg import Aggregate, Clipping, Identity, Roster, Scheme, ServerSession, run, throwaway_identities
 from secagg.alike import Alike, Likeness, Record, in_memory
 from secagg.crypto import KEY_BYTES
@@ -142,7 +137,7 @@ class SimulatedCohort:
     def _keep(self, instructions: Instructions, model: nn.Module, total: Aggregate) -> None:
         """What every client does with the sum, once for all of them."""
         if instructions.parameters or self.held is None:
-            held = global_model(model, instructions.server)
+            held = GlobalModel.of(model, instructions.server)
         else:
             held = self.held.model
         held.apply(mean_of([total], UPDATE), instructions.plan)

@@ -1,4 +1,4 @@
-"""The one module that imports torchvision: `from fl.vision import datasets`, or DOWNLOADED.
+"""The one module that imports torchvision: `from fl.data.vision import datasets`, or DOWNLOADED.
 
 torchvision's wheel is linked against CUDA. Beside a CPU-only torch its C++ operators do not load, and its
 import fails on registering a Python side for an operator that is not there. Declaring the two that it asks

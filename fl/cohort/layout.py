@@ -10,15 +10,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.config import RunConfig
+from fl.cohort.links import Link, place, speeds
+from fl.cohort.selection import Declared
+from fl.config.run import RunConfig
 from fl.data import DataError, Dataset, hold_out, load
 from fl.data.corrupt import CORRUPTERS
 from fl.data.examples import Inputs, Labels
 from fl.data.files import write_atomically
 from fl.data.partition import Partition
 from fl.data.shard import read_shard, write_shard
-from fl.links import Link, place, speeds
-from fl.selection import Declared
 
 DECLARED, VALIDATION = "declared.json", "validation"
 

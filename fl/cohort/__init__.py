@@ -1,0 +1,1 @@
+"""Who holds what, who takes part, over which links."""

@@ -1,0 +1,1 @@
+"""A run: its server, its clients, and what goes between them."""

@@ -1,0 +1,81 @@
+"""A client of a run: what it computes for the task of a round."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from fl.config.alike import likeness
+from fl.config.limits import Limits
+from fl.config.secret import order_key
+from fl.data.shard import Shard
+from fl.federation.task import Held, read_instructions
+from fl.federation.vectors import UPDATE, contribution
+from fl.models.weights import to_vector
+from fl.training.local import Tap, device, on_device, train
+from fl.training.server import GlobalModel
+from secagg import Aggregate, Policy, RemoteProtocolError
+from secagg.alike import Likeness
+from secagg.crypto import KEY_BYTES
+from secagg.errors import ClientId
+
+
+class LocalTrainer:
+    """What a client contributes: a function of the task. It opens nothing but the shard it was given.
+
+    secret: this client's own, 32 bytes, from which it draws the order of its examples; None for a fresh one.
+    limits: beyond which it refuses a task.
+    on_round: told the training round's number when its task arrives. tap: as `fl.training.local.Tap`.
+    """
+
+    def __init__(
+        self,
+        u: ClientId,
+        shard: Shard,
+        device_name: str,
+        secret: bytes | None = None,
+        *,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        on_round: Callable[[int], None] = lambda _: None,
+        tap: Tap | None = None,
+    ) -> None:
+        self._secret, self._limits = secret or os.urandom(KEY_BYTES), limits
+        self._u, self._shard, self._on_round, self._tap = u, shard, on_round, tap
+        self._x, self._y = on_device(device(device_name), shard.x, shard.y)
+        self._held: Held | None = None
+        self._asked: tuple[Held, Any] | None = None  # as the round under way began, still without its sum
+
+    def __call__(self, task: bytes) -> dict[str, Any]:
+        """Raises: RemoteProtocolError if the task does not fit this client's data, is beyond its limits, or
+        starts from a model it does not have; Diverged.
+        """
+        instructions, model = read_instructions(task, self._held, self._limits)
+        self._on_round(instructions.round)
+        shard, description = self._shard, instructions.model
+        if (description.shape, description.classes) != (shard.shape, shard.classes):
+            raise RemoteProtocolError(
+                f"the server's model is for examples of {description.shape} in {description.classes} "
+                f"classes, this client's are {shard.shape} in {shard.classes}"
+            )
+        start = self._held.model if self._held and not instructions.parameters else None
+        if start is None:
+            start = GlobalModel.of(model, instructions.server)
+        self._asked = Held(instructions.run, instructions.round, description, start), instructions.plan
+        order = order_key(self._secret, task)
+        result = train(model, self._x, self._y, instructions.plan, order, u=self._u, tap=self._tap)
+        return contribution(result)
+
+    def likeness(self, task: bytes, policy: Policy) -> Likeness | None:
+        """What the update that this task asks for is computed from. Raises: RemoteProtocolError as a call."""
+        instructions, model = read_instructions(task, self._held, self._limits)
+        return likeness(instructions.plan, to_vector(model), policy)
+
+    def keep(self, total: Aggregate) -> Held:
+        """The model with the mean of the round that was trained last, where clients keep it: the next task
+        starts from it.
+        """
+        assert self._asked is not None  # noqa: S101 - whoever has a sum was asked for it
+        self._held, plan = self._asked
+        self._held.model.apply(total.mean[UPDATE], plan)
+        return self._held

@@ -1,0 +1,104 @@
+"""What a training round tells, and what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.federation.vectors import CORRECT, LOSS, UPDATE, examples_of, mean_of
+from fl.training.checkpoint import Checkpoint
+from secagg import Aggregate
+from secagg.errors import ClientId
+from transport import RoundReport
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a training round tells whoever has its sum, or its sums.
+
+    accuracy, loss: of the new model on a test set; None without one. validation: its accuracy on what was
+    held out of the training data. train_loss, train_accuracy: weighted means over the clients' own examples,
+    of sums that hid them; the loss while they train, the accuracy before, of the model that they received.
+    error_bound: no weight of the mean is farther off.
+    """
+
+    accuracy: float | None
+    loss: float | None
+    validation: float | None
+    train_loss: float
+    train_accuracy: float
+    error_bound: float
+
+    @classmethod
+    def of(
+        cls,
+        totals: Sequence[Aggregate],
+        evaluated: tuple[float, float] | None = None,
+        validation: float | None = None,
+    ) -> Learned:
+        """evaluated: accuracy and loss of the new model. totals: of the clusters, disjoint."""
+        accuracy, loss = evaluated or (None, None)
+        return cls(
+            accuracy,
+            loss,
+            validation,
+            float(mean_of(totals, LOSS)[0]),
+            float(sum(total.sum[CORRECT][0] for total in totals) / examples_of(totals)),
+            max(total.error_bound[UPDATE] for total in totals),
+        )
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One training round, as the server saw it; a line of metrics.jsonl.
+
+    accuracy to train_accuracy, error_bound: as in `Learned`; None where the clients keep the sum, or the
+    round was abandoned. bytes_up, bytes_down: of the protocol's messages, all clients together. chosen: how
+    many were asked; alive: how many are in the sum, over `sums` sums of `sums_asked`, one for each cluster.
+    delay: seconds that the model of links and devices gives the slowest client in the sum; None without
+    links. abandoned: why the model stayed as it was, "" if it did not.
+    """
+
+    round: int
+    accuracy: float | None
+    loss: float | None
+    validation: float | None
+    train_loss: float | None
+    train_accuracy: float | None
+    bytes_up: int
+    bytes_down: int
+    chosen: int
+    alive: int
+    sums: int
+    sums_asked: int
+    seconds: float
+    delay: float | None
+    abandoned: str
+    error_bound: float | None
+
+    @classmethod
+    def of(cls, learned: Learned | None, reports: Sequence[RoundReport], **rest: Any) -> RoundRecord:
+        """learned: by the server. rest: the fields that the two do not give."""
+        nothing = dict.fromkeys(Learned.__dataclass_fields__)
+        return cls(
+            bytes_up=sum(sum(report.up.values()) for report in reports),
+            bytes_down=sum(sum(report.down.values()) for report in reports),
+            **(nothing if learned is None else asdict(learned)),
+            **rest,
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a round leaves: its record, who is in each of its sums, the global model as (d,) float64, None
+    where the clients keep it, and what a resumed run goes on from.
+    """
+
+    record: RoundRecord
+    survivors: tuple[frozenset[ClientId], ...]
+    parameters: NDArray[np.float64] | None
+    checkpoint: Checkpoint

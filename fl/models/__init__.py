@@ -1,0 +1,1 @@
+"""Models by name, and a model as a vector and as a file."""
