@@ -9,11 +9,12 @@ import itertools
 import re
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fl.cli import EXIT_CODES
+from tests.docs.pages import rewritten, table
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "errors.md"
@@ -234,92 +235,25 @@ def pieces(text: str) -> list[str]:
     return re.split(r"\{\w[^{}]*\}|[\[\]]", text)
 
 
-# Where a message stands on the page: the first area of its class and file.
-
-AREAS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "numbers": (
-        ("LocalProtocolError",),
-        (
-            *("secagg/params.py", "secagg/masking/__init__.py", "secagg/masking/choice.py"),
-            *("secagg/ckks/__init__.py", "fl/config/protection.py"),
-        ),
-    ),
-    "vectors": (("LocalProtocolError",), ("secagg/specs.py",)),
-    "keys": (("LocalProtocolError",), ("transport/keys.py", "transport/roster.py")),
-    "sessions": (("LocalProtocolError",), ("secagg/", "transport/")),
-    "description": (
-        ("ConfigError",),
-        ("fl/config/run.py", "fl/cohort/delay.py", "fl/federation/", "fl/training/"),
-    ),
-    "command": (("ConfigError", "BadParameter", "ResultError"), ("fl/cli/", "fl/config/secret.py")),
-    "offer": (("RemoteProtocolError",), ("secagg/policy.py",)),
-    "server": (
-        ("RemoteProtocolError",),
-        (
-            *("secagg/masking/client.py", "secagg/ckks/client.py", "transport/client.py"),
-            *("transport/journal.py", "fl/federation/", "fl/config/limits.py"),
-        ),
-    ),
-    "client": (
-        ("RemoteProtocolError",),
-        (
-            *("secagg/masking/server.py", "secagg/ckks/server.py", "secagg/plain.py", "secagg/bits.py"),
-            *("transport/server.py", "transport/exchange.py"),
-        ),
-    ),
-    "either": (("RemoteProtocolError",), ("secagg/", "transport/frames.py")),
-    "demo": (("RemoteProtocolError",), ("fl/cli/demo.py",)),
-    "too-few": (
-        ("TooFewClients", "Unfinished"),
-        ("secagg/", "transport/", "fl/federation/", "fl/cli/rounds.py"),
-    ),
-    "network": (
-        ("TransportError", "FileError"),
-        ("transport/client.py", "transport/router.py", "fl/cli/join.py", "fl/cli/train.py"),
-    ),
-    "files": (("TransportError", "FileError"), ("transport/", "fl/cli/keys.py")),
-    "data": (("DataError",), ("fl/data/", "fl/cohort/layout.py")),
-    "models": (
-        ("ModelError", "Diverged"),
-        ("fl/models/", "fl/training/"),
-    ),
-    "added": (("explain",), ("fl/cli/__init__.py",)),
-    "bugs": (("TypeError", "ValueError"), ("secagg/", "transport/", "fl/")),
-    "reasons": ((REASON,), ("transport/",)),
-}
-
-
-def area_of(site: Site) -> str:
-    for name, (kinds, paths) in AREAS.items():
-        if site.kind in kinds and site.path.startswith(paths):
-            return name
-    raise LookupError(f"no area of docs/errors.md takes {site}: see AREAS in {__file__}")
+# The page: a table of the classes, and one of each class's messages.
 
 
 def remedies() -> dict[str, dict[str, str]]:
-    """again: class -> whether to try again. remedy: message -> what to do."""
+    """class -> message -> what to do where the message does not say it; `again`: whether to try again."""
     return tomllib.loads(REMEDIES.read_text())
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _code(text: str) -> str:
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    return "\n".join(_row(*cells) for cells in [header, ("---",) * len(header), *rows])
-
-
 def classes(code: Code) -> str:
     rows = []
-    for kind, again in remedies()["again"].items():
-        node = code.classes[kind]
-        meaning = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
-        rows.append((f"`{kind}`", str(exit_code(code, kind)), meaning, again))
-    return _table(("class", "exit code", "what it means", "again?"), rows)
+    for kind, remedy in remedies().items():
+        if "again" in remedy:
+            meaning = " ".join((ast.get_docstring(code.classes[kind]) or "").split("\n\n")[0].split())
+            rows.append((f"`{kind}`", str(exit_code(code, kind)), meaning, remedy["again"]))
+    return table(("class", "exit code", "what it means", "again?"), rows)
 
 
 def exit_code(code: Code, kind: str) -> int:
@@ -329,32 +263,23 @@ def exit_code(code: Code, kind: str) -> int:
     return EXIT_CODES[kind]
 
 
-def messages(sites: list[Site]) -> str:
-    remedy = remedies()["remedy"]
-    texts = dict.fromkeys(site.text for site in sites)
-    if missing := [text for text in texts if text not in remedy]:
-        raise LookupError(f"{REMEDIES} has no remedy for {missing[0]!r}")
-    return _table(("message", "what to do"), [(_code(text), remedy[text]) for text in texts])
+def messages(sites: Iterable[Site], remedy: Mapping[str, str]) -> str:
+    """Each once, in the order of the files, with all modules that say it."""
+    modules: dict[str, dict[str, None]] = {}
+    for site in sites:
+        module = site.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        modules.setdefault(site.text, {})[f"`{module}`"] = None
+    rows = ((_code(text), remedy.get(text, ""), ", ".join(said)) for text, said in modules.items())
+    return table(("message", "what to do", "said in"), rows)
 
 
 def blocks(code: Code) -> dict[str, str]:
-    """Name -> what stands between `<!-- begin NAME -->` and `<!-- end NAME -->`."""
-    areas: dict[str, list[Site]] = {name: [] for name in AREAS}
+    """Name -> block of the page: the classes, and of each its messages."""
+    kinds: dict[str, list[Site]] = {}
     for site in code.sites():
-        areas[area_of(site)].append(site)
-    return {"classes": classes(code), **{name: messages(sites) for name, sites in areas.items()}}
-
-
-def rewritten(page: str, blocks: Mapping[str, str]) -> str:
-    """The page with these blocks in the place of its own."""
-    for name, block in blocks.items():
-        begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
-        before, found, rest = page.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not found or not closed:
-            raise LookupError(f"the page has no block {name}")
-        page = before + begin + block + end + after
-    return page
+        kinds.setdefault(site.kind, []).append(site)
+    of_each = {kind: messages(sites, remedies().get(kind, {})) for kind, sites in kinds.items()}
+    return {"classes": classes(code), **of_each}
 
 
 if __name__ == "__main__":
