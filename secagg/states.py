@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from secagg.alike import Alike, Class
-from secagg.crypto import KEY_BYTES, PROTOCOL_VERSION, NeverPickled, Rng, Tag, digest, system_rng
+from secagg.crypto import KEY_BYTES, PROTOCOL_VERSION, NeverPickled, Rng, system_rng
 from secagg.encoding import Clipping
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity
 from secagg.session import Aggregate, Contribute, Once
-from secagg.wire import MAX_ID, Join, Raw, encode
+from secagg.wire import MAX_ID, Join, Raw, context_of, encode
 
 
 class AwaitingTask:
@@ -81,7 +81,7 @@ class StatefulClient(NeverPickled, ABC):
 
     def _take(self, task: bytes) -> None:
         """Once, before anything else is made of the task."""
-        self._context = digest(Tag.CONTEXT, task)
+        self._context = context_of(task)
         self._like = self._alike.of(task) if self._alike is not None else None
 
     def _take_encoded(self) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from secagg.crypto import DIGEST_BYTES, KEY_BYTES, PROTOCOL_VERSION
+from secagg.crypto import DIGEST_BYTES, KEY_BYTES, PROTOCOL_VERSION, Tag, digest
 from secagg.errors import RemoteProtocolError
 
 MAX_ID = 2**31 - 2  # the Shamir point of client u is u + 1
@@ -54,6 +54,12 @@ class Task(Message, frozen=True, tag="task"):
 
 
 decodes(Join, Task)
+
+
+def context_of(task: bytes) -> bytes:
+    """What every key and every signature of a session binds of its task."""
+    return digest(Tag.CONTEXT, task)
+
 
 M = TypeVar("M", bound=Message)
 

@@ -26,13 +26,13 @@ from secagg import CKKS, Aggregate, Bounded, Masking, RemoteProtocolError, Roste
 from secagg.bits import add_packed, word_type
 from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS, Ciphertexts
 from secagg.ckks.packing import unpack_residues
-from secagg.crypto import DIGEST_BYTES, Tag, digest
+from secagg.crypto import DIGEST_BYTES
 from secagg.errors import counted
 from secagg.inputs import encode_inputs
 from secagg.masking.messages import MaskedInput, ShareKeys, traffic
 from secagg.policy import read_offer
 from secagg.record import RecordedClient
-from secagg.wire import decode
+from secagg.wire import context_of, decode
 from transport import RoundReport
 from transport.processes import LocalProcesses, lay_out_keys
 
@@ -181,7 +181,7 @@ def client_process(
         np.save(own / "input.npy", x)
         scheme = read_offer(offer)
         if demo.exact:
-            words, _ = encode_inputs(scheme, x, digest(Tag.CONTEXT, b""), seed)
+            words, _ = encode_inputs(scheme, x, context_of(b""), seed)
             np.save(own / "words.npy", words[""])
         recorders: list[RecordedClient] = []
 

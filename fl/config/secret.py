@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from fl.config.run import ConfigError
 from fl.data.files import write_atomically
-from secagg.crypto import KEY_BYTES, NeverPickled, Tag, digest, kdf
+from secagg.crypto import KEY_BYTES, NeverPickled, Tag, kdf
 from secagg.errors import ClientId
 from secagg.prg import keystream
+from secagg.wire import context_of
 
 CLIENT, SERVER, RUN = "client.secret", "server.secret", "run.secret"
 """The files: in a client's folder, in a server's, and in that of a run on one machine."""
@@ -34,7 +35,7 @@ def order_key(secret: bytes, task: bytes) -> bytes:
     Security: the whole task is in it. A server that asks for the same model twice, under two run ids or with
     a weight moved by nothing that shows, gets two orders, and learns little from the difference of two sums.
     """
-    return kdf(Tag.TRAINING, secret, digest(Tag.CONTEXT, task), "order")
+    return kdf(Tag.TRAINING, secret, context_of(task), "order")
 
 
 def rounding_seed(secret: bytes) -> bytes:

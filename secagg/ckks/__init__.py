@@ -20,7 +20,7 @@ from secagg.ckks.packing import Ending, Plan, smallest
 from secagg.ckks.ring import SECURITY_BITS, statistical_security
 from secagg.ckks.seal import tenseal
 from secagg.ckks.server import CKKSServer
-from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
+from secagg.crypto import DIGEST_BYTES, Rng, system_rng
 from secagg.encoding import centred
 from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.identity import Identity, Roster
@@ -29,6 +29,7 @@ from secagg.parallel import Executor
 from secagg.params import Parameters, check_clients, named
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.specs import Bounded, Spec, Vectors, integer, set_exactly
+from secagg.wire import context_of
 
 FLOOD_BITS = 40
 """s of flooding, before what the number of coefficients takes off it."""
@@ -198,7 +199,7 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         rng: Rng = system_rng,
     ) -> CKKSServer:
         used = roster if self.roster else None
-        return CKKSServer(self, cohort, task, digest(Tag.CONTEXT, task), roster=used, rng=rng)
+        return CKKSServer(self, cohort, task, context_of(task), roster=used, rng=rng)
 
     def centred(self, codes: Mapping[str, Words]) -> dict[str, NDArray[np.int64]]:
         """Codes in their rings as the signed integers they stand for."""

@@ -13,6 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.ckks.derived import (
+    AdvertisedKeys,
+    flooding_key,
+    key_statement,
+    makers_of,
+    releasers_of,
+    seal_data,
+    seal_key,
+    secret_key,
+    secret_statement,
+    session_id,
+    upload_digest,
+    upload_statement,
+)
 from secagg.ckks.flooding import as_bytes, flood, slot_flooding
 from secagg.ckks.messages import (
     AdvertiseCkksKey,
@@ -31,11 +45,7 @@ from secagg.crypto import (
     NeverPickled,
     Rng,
     SecretKey,
-    Tag,
-    digest,
-    kdf,
     seal,
-    transcript,
     unseal,
 )
 from secagg.encoding import real_vector
@@ -49,14 +59,6 @@ from secagg.wire import Raw, Task, decode, encode
 
 if TYPE_CHECKING:
     from secagg.ckks import CKKS
-
-MAKERS = 3
-"""The first clients of U1 each make a key, and the first whose answer came is passed on: two may vanish."""
-
-RELEASERS = 3
-"""The first clients of U3 release the sum: of three, a majority names one that lies."""
-
-AdvertisedKeys = Mapping[ClientId, tuple[bytes, bytes]]  # v -> (c_v^PK, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,43 +81,6 @@ class Terms:
                 raise RemoteProtocolError(f"{what} signed in a session where nothing is signed")
         elif not self.identity.roster.signed_by(v, statement, signature):
             raise RemoteProtocolError(f"{what} not signed by client {v} of this roster for this session")
-
-
-def session_id(nonce: bytes, parameters: bytes, context: bytes, keys: AdvertisedKeys) -> bytes:
-    """Fresh for every client whose own fresh key is in it."""
-    listed = b"".join(v.to_bytes(4, "big") + c_pk for v, (c_pk, _) in sorted(keys.items()))
-    return digest(Tag.CKKS_SESSION, nonce, parameters, context, listed)
-
-
-def key_statement(
-    parameters: bytes, roster: bytes, context: bytes, nonce: bytes, u: ClientId, c_pk: bytes
-) -> bytes:
-    """What u signs when it advertises its key."""
-    return transcript(Tag.SIGN_CKKS_KEY, parameters, roster, context, nonce, u, c_pk)
-
-
-def secret_statement(sid: bytes, maker: ClientId, secret: bytes) -> bytes:
-    """What a maker signs: the sealed CKKS secret key."""
-    return transcript(Tag.SIGN_CKKS_SECRET, sid, maker, secret)
-
-
-def upload_statement(sid: bytes, u: ClientId, upload: bytes) -> bytes:
-    """What u signs when it uploads. upload: digest of its ciphertexts."""
-    return transcript(Tag.SIGN_CKKS_UPLOAD, sid, u, upload)
-
-
-def upload_digest(sid: bytes, u: ClientId, residues: Raw) -> bytes:
-    return digest(Tag.CKKS_UPLOAD, sid, u, bytes(residues))
-
-
-def seal_key(agreed: bytes, sid: bytes, maker: ClientId, holder: ClientId) -> bytes:
-    """KA.agree(c_maker^SK, c_holder^PK) as the AE key of K."""
-    return kdf(Tag.CKKS_SEAL_KEY, agreed, sid, maker, holder)
-
-
-def seal_data(sid: bytes, maker: ClientId, holder: ClientId, secret: bytes) -> bytes:
-    """What K is sealed with: it opens this secret, and no other."""
-    return digest(Tag.CKKS_SEAL_DATA, sid, maker, holder, secret)
 
 
 def advertise_key(terms: Terms, rng: Rng) -> tuple[AwaitingKeys, AdvertiseCkksKey]:
@@ -144,7 +109,7 @@ class AwaitingKeys(NeverPickled):
         keys, terms = request.keys, self.terms
         self._check(keys)
         sid = session_id(terms.nonce, terms.parameters.digest(), terms.context, keys)
-        makers = sorted(keys)[:MAKERS]
+        makers = makers_of(keys)
         agreed = {v: self.c_sk.agree(keys[v][0]) for v in (keys if terms.u in makers else makers)}
         own, answer = None, ShareCkksKey(b"", {}, b"")
         if terms.u in makers:
@@ -173,7 +138,7 @@ class AwaitingKeys(NeverPickled):
         made = Keys(plan.ring, plan.scale)
         K = self.rng(KEY_BYTES)
         plaintext = made.secret().tobytes()
-        secret = seal(kdf(Tag.CKKS_SECRET_KEY, K, sid, u), plaintext, sid, self.rng)
+        secret = seal(secret_key(K, sid, u), plaintext, sid, self.rng)
         sealed = {
             v: seal(seal_key(shared, sid, u, v), K, seal_data(sid, u, v, secret), self.rng)
             for v, shared in agreed.items()
@@ -231,7 +196,7 @@ class AwaitingCiphertextsRequest(NeverPickled):
             raise RemoteProtocolError("a session key of another ring")
         data = seal_data(self.sid, maker, u, request.secret)
         K = unseal(self.opens[maker], request.sealed[u], data)
-        secret = K and unseal(kdf(Tag.CKKS_SECRET_KEY, K, self.sid, maker), request.secret, self.sid)
+        secret = K and unseal(secret_key(K, self.sid, maker), request.secret, self.sid)
         if not K or not secret:
             raise RemoteProtocolError("a session key that does not open")
         return SessionKey(K, Keys(plan.ring, plan.scale, residues_of_key(plan.ring, secret)))
@@ -260,7 +225,7 @@ class AwaitingDecryptRequest(NeverPickled):
             raise RemoteProtocolError("the server names a survivor that had advertised no keys")
         if len(survivors) < parameters.m_min:
             raise RemoteProtocolError(f"{len(survivors)} clients survive, {parameters.m_min} are needed")
-        if parameters.ending == "release" and u not in sorted(survivors)[:RELEASERS]:
+        if parameters.ending == "release" and u not in releasers_of(survivors):
             if len(request.residues):
                 raise RemoteProtocolError("a sum for a client that is not to decrypt it")
             return None, Decrypted(memoryview(b""))
@@ -273,8 +238,7 @@ class AwaitingDecryptRequest(NeverPickled):
     def _flood(self, slots: NDArray[np.float64], request: DecryptRequest) -> NDArray[np.int64]:
         parameters = self.terms.parameters
         std = slot_flooding(parameters.plan, parameters.clients, parameters.flood_bits)
-        asked = digest(Tag.CKKS_SUM, self.sid, bytes(request.residues))
-        return flood(slots, std, kdf(Tag.CKKS_FLOODING, self.key.K, self.sid, asked))
+        return flood(slots, std, flooding_key(self.key.K, self.sid, request.residues))
 
 
 _State = AwaitingTask | AwaitingKeys | AwaitingCiphertextsRequest | AwaitingDecryptRequest

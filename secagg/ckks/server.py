@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from secagg.ckks.client import (
-    MAKERS,
-    RELEASERS,
+from secagg.ckks.derived import (
     key_statement,
+    makers_of,
+    releasers_of,
     secret_statement,
     session_id,
     upload_digest,
@@ -163,7 +163,7 @@ class CKKSServer(NeverPickled):
         return dict.fromkeys(self._keys, encode(ShareCkksKeyRequest(self._keys)))
 
     def _makers(self) -> list[ClientId]:
-        return sorted(self._keys)[:MAKERS]
+        return makers_of(self._keys)
 
     def _shared(self, u: ClientId, message: ShareCkksKey) -> None:
         if u not in self._makers():
@@ -213,7 +213,7 @@ class CKKSServer(NeverPickled):
         self._total = np.empty(0, np.uint64)
         survivors = sorted(U3)
         release = self._parameters.ending == "release"
-        asked = survivors[:RELEASERS] if release else survivors
+        asked = releasers_of(survivors) if release else survivors
         self._releasers = frozenset(asked if release else ())
         whole, nothing = (encode(DecryptRequest(survivors, memoryview(part))) for part in (total, b""))
         return {u: whole if u in asked else nothing for u in survivors}

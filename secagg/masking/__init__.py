@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import ClassVar, get_args
 
 from secagg.alike import Alike
-from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
+from secagg.crypto import DIGEST_BYTES, Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
@@ -38,6 +38,7 @@ from secagg.params import Parameters, check_clients, named
 from secagg.prg import Prg
 from secagg.session import Contribute, Once
 from secagg.specs import Spec, Vectors, integer, set_exactly
+from secagg.wire import context_of
 
 
 class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
@@ -276,7 +277,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         rng: Rng = system_rng,
     ) -> MaskingServer:
         used = roster if self.adversary == "active" else None
-        context = digest(Tag.CONTEXT, task)
+        context = context_of(task)
         like = alike.of(task) if alike is not None else None
         return MaskingServer(self, cohort, task, context, roster=used, executor=executor, like=like, rng=rng)
 

@@ -25,6 +25,7 @@ from zmq.utils import z85
 
 from secagg import CKKS, Bounded, Counts, Identity, Masking, Plain, Recorded, Roster, Weight
 from secagg.ckks import client as ckks_client
+from secagg.ckks import derived as ckks_derived
 from secagg.ckks.flooding import gaussian
 from secagg.ckks.ring import Ring
 from secagg.crypto import SecretKey, SigningKey, Tag, digest
@@ -495,7 +496,7 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
         "ERROR_VARIANCE": "of a coefficient of a fresh ciphertext",
     },
     "secagg.ckks.packing": {"GRID": "steps of what is released, in units of the scale"},
-    "secagg.ckks.client": {"MAKERS": "clients that make a key", "RELEASERS": "clients that release the sum"},
+    "secagg.ckks.derived": {"MAKERS": "clients that make a key", "RELEASERS": "clients that release the sum"},
     "secagg.ckks.messages": {
         "SEALED_BYTES": "K under AES-GCM",
         "MAX_SECRET_BYTES": "of a sealed CKKS key",
@@ -546,6 +547,7 @@ NOT_OF_THE_WIRE = {
     "secagg.prg.BLOCK_BYTES",
     "transport.server.TICK_SECONDS",
     "transport.connections.SCAN_MS",
+    "secagg.specs.BLOCK",
     "transport.connections.SCANNED_A_MS",
 }
 
@@ -808,15 +810,15 @@ def _under_each_tag(scheme: Masking, roster: Roster, view: Any) -> tuple[dict[st
         Tag.SIGN_KEYS: keys_statement(parameters, roster.digest, context, nonce, u, *keys[u][:2]),
         Tag.SIGN_SHARES: shares_statement(sid, u, dealt),
         Tag.SIGN_MEMBERS: members_statement(sid, parameters, context, IDS, IDS, survivors),
-        Tag.CKKS_SESSION: ckks_client.session_id(nonce, parameters, context, ckks_keys),
-        Tag.CKKS_SEAL_KEY: ckks_client.seal_key(c_uv, sid, u, v),
-        Tag.CKKS_SEAL_DATA: ckks_client.seal_data(sid, u, v, b"sealed"),
-        Tag.CKKS_UPLOAD: ckks_client.upload_digest(sid, u, b"residues"),
-        Tag.SIGN_CKKS_KEY: ckks_client.key_statement(
+        Tag.CKKS_SESSION: ckks_derived.session_id(nonce, parameters, context, ckks_keys),
+        Tag.CKKS_SEAL_KEY: ckks_derived.seal_key(c_uv, sid, u, v),
+        Tag.CKKS_SEAL_DATA: ckks_derived.seal_data(sid, u, v, b"sealed"),
+        Tag.CKKS_UPLOAD: ckks_derived.upload_digest(sid, u, b"residues"),
+        Tag.SIGN_CKKS_KEY: ckks_derived.key_statement(
             parameters, roster.digest, context, nonce, u, keys[u][0]
         ),
-        Tag.SIGN_CKKS_SECRET: ckks_client.secret_statement(sid, u, b"sealed"),
-        Tag.SIGN_CKKS_UPLOAD: ckks_client.upload_statement(sid, u, _filled(0x40)),
+        Tag.SIGN_CKKS_SECRET: ckks_derived.secret_statement(sid, u, b"sealed"),
+        Tag.SIGN_CKKS_UPLOAD: ckks_derived.upload_statement(sid, u, _filled(0x40)),
     }
     return values, made
 

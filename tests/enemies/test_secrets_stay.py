@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from secagg.ckks.client import seal_data, seal_key
+from secagg.ckks.derived import seal_data, seal_key
 from secagg.ckks.messages import CiphertextsRequest, ShareCkksKeyRequest
 from secagg.ckks.packing import residues_of_key, unpack_residues
 from secagg.ckks.seal import Keys

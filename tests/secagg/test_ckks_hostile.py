@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from secagg import Bounded, Counts
-from secagg.ckks.client import (
+from secagg.ckks.derived import (
     key_statement,
     seal_data,
     seal_key,

@@ -25,7 +25,7 @@ from secagg import (
     TooFewClients,
     Weight,
 )
-from secagg.ckks.client import (
+from secagg.ckks.derived import (
     key_statement,
     seal_data,
     seal_key,

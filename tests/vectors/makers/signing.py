@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from secagg.ckks.client import key_statement, secret_statement, upload_statement
+from secagg.ckks.derived import key_statement, secret_statement, upload_statement
 from secagg.crypto import SigningKey, is_signature, verifies_anything
 from secagg.identity import throwaway_identities
 from secagg.masking.derived import (
