@@ -11,6 +11,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -62,6 +63,12 @@ VECTORS = {"counts": Counts(length=4, maximum=2**40), "weight": Weight(maximum=7
 
 Says = Callable[[str, int, bytes], bytes | None]
 """(round, client, message) -> what is said instead; None: nothing."""
+
+Change = Callable[[Any], Message | bytes]
+"""A message -> what is said in its place."""
+
+Lies = Mapping[tuple[str, str, str], Mapping[str, Change]]
+"""(sessions in which there is that check, round, what the refusal says) -> what is changed -> how."""
 
 
 def request_kind(scheme: Scheme, round: str) -> type[Message]:
@@ -121,6 +128,20 @@ KEEP, RELEASE = ckks("keep"), ckks("release")
 ENDINGS = {"ckks, kept": KEEP, "ckks, released": RELEASE}
 EVERY = BOTH | ENDINGS
 CORRUPT = 5
+
+
+def each_lie(lies: Lies, among: Mapping[str, Company]) -> pytest.MarkDecorator:
+    """company, round, change, words: each lie in each session that it is for."""
+    return pytest.mark.parametrize(
+        ("company", "round", "change", "words"),
+        [
+            pytest.param(company, round, change, words, id=f"{adversary}, {round}: {what}")
+            for (where, round, words), changes in lies.items()
+            for what, change in changes.items()
+            for adversary, company in among.items()
+            if where in ("both", adversary)
+        ],
+    )
 
 
 def vectors_of(u: int) -> dict[str, Any]:
@@ -187,19 +208,17 @@ def without(entries: Mapping[int, Any], *ids: int) -> dict[int, Any]:
     return {v: entry for v, entry in entries.items() if v not in ids}
 
 
-def to(victim: int, round: str, change: Callable[[Any], Message | bytes], scheme: Scheme) -> Says:
+def to(victim: int, round: str, change: Change, scheme: Scheme) -> Says:
     """A server that changes one request, to one client."""
     return _changing(victim, round, change, request_kind(scheme, round))
 
 
-def of(
-    liar: int, round: str, change: Callable[[Any], Message | bytes], kinds: Mapping[str, Any] = ANSWER
-) -> Says:
+def of(liar: int, round: str, change: Change, kinds: Mapping[str, Any] = ANSWER) -> Says:
     """A client that changes one answer."""
     return _changing(liar, round, change, kinds[round])
 
 
-def _changing(u: int, round: str, change: Callable[[Any], Message | bytes], kind: type[Message]) -> Says:
+def _changing(u: int, round: str, change: Change, kind: type[Message]) -> Says:
     def says(now: str, who: int, message: bytes) -> bytes:
         if (now, who) != (round, u):
             return message
@@ -350,7 +369,7 @@ class Scene:
         except (RemoteProtocolError, TooFewClients) as end:
             self.ended = end
 
-    def lie(self, u: int, change: Callable[[Any], Message | bytes]) -> Scene:
+    def lie(self, u: int, change: Change) -> Scene:
         """Change what u is about to say, knowing all that was said before."""
         new = change(decode(self.kinds[self.server.round], self.answers[u]))
         self.answers[u] = new if isinstance(new, bytes) else encode(new)
