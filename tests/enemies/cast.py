@@ -54,15 +54,12 @@ from secagg.prg import add_masks
 from secagg.session import Drops, Once
 from secagg.shamir import SHARE_BYTES, is_share, recon
 from secagg.wire import Message, Task, decode, encode
-from tests.secagg.helpers import ANSWER, CKKS_ANSWER, REQUEST, kind_of, learned
+from tests.play import TASK, Says, Session, learned, the_truth
+from tests.secagg.helpers import ANSWER, CKKS_ANSWER, REQUEST, kind_of
 
-TASK = b"round 1 of model 0"
 CONTEXT = digest(Tag.CONTEXT, TASK)
 NONCE = bytes(range(32))
 VECTORS = {"counts": Counts(length=4, maximum=2**40), "weight": Weight(maximum=7)}
-
-Says = Callable[[str, int, bytes], bytes | None]
-"""(round, client, message) -> what is said instead; None: nothing."""
 
 Change = Callable[[Any], Message | bytes]
 """A message -> what is said in its place."""
@@ -277,13 +274,12 @@ def signed(scene: Scene, dealer: int, message: ShareKeys) -> bytes:
     return encode(replace(message, signature=scene.company.identities[dealer].key.sign(statement)))
 
 
-class Scene:
+class Scene(Session):
     """One session, played on to its end whoever lies in it.
 
     asks, says: what the server, a client says instead. server_roster: the server's, if not the company's.
-    schemes: client -> parameters of its own. seed: of what the clients draw, and so of the graph. refused:
-    client -> why the server turned it away. died: client -> why it would not go on. ended: what ended the
-    session instead of a sum.
+    schemes: client -> parameters of its own. seed: of what the clients draw, and so of the graph. ended: what
+    ended the session instead of a sum.
     """
 
     def __init__(
@@ -304,15 +300,13 @@ class Scene:
     ) -> None:
         self.company, self.scheme = company, company.scheme
         self.kinds = CKKS_ANSWER if isinstance(company.scheme, CKKS) else ANSWER
-        self._says, self._drop = says or (lambda round, u, message: message), drop or {}
         keys = {**(company.identities or {}), **(identities or {})}
         self.inner = self.scheme.server(
             company.cohort, task, roster=server_roster or company.roster, rng=lambda n: nonce
         )
-        self.server = Recorded(Tampered(self.inner, asks or (lambda round, u, message: message)))
         rngs = {u: system_rng if seed is None else _seeded(seed, u) for u in company.cohort}
         self.draws = {u: Draws(rng) for u, rng in rngs.items()}
-        self.clients = {
+        clients = {
             u: (schemes or {})
             .get(u, self.scheme)
             .client(
@@ -325,11 +319,8 @@ class Scene:
             )
             for u in company.cohort
         }
-        self.requests: dict[int, bytes] = {}
-        self.answers = {u: client.start() for u, client in self.clients.items()}
-        self.lost: set[int] = set()
-        self.refused: dict[int, RemoteProtocolError] = {}
-        self.died: dict[int, RemoteProtocolError] = {}
+        server = Recorded(Tampered(self.inner, asks or the_truth))
+        super().__init__(server, clients, drop=drop, says=says or the_truth, forgiven=company.cohort)
         self.ended: RemoteProtocolError | TooFewClients | None = None
 
     def play(self) -> Scene:
@@ -342,30 +333,9 @@ class Scene:
             self.close()
         return self
 
-    def answer(self) -> Scene:
-        """The clients read their requests and answer."""
-        self.lost |= set(self._drop.get(self.server.round, ()))
-        for u, request in self.requests.items():
-            if u in self.lost or u in self.died:
-                continue
-            try:
-                reply = self.clients[u].receive(request)
-            except RemoteProtocolError as refusal:
-                self.died[u] = refusal
-            else:
-                assert reply is not None
-                self.answers[u] = reply
-        self.requests = {}
-        return self
-
     def close(self) -> None:
-        """The server reads the answers and closes the round."""
-        for u, answer in self.answers.items():
-            if u not in self.lost:
-                self.hear(u, self._says(self.server.round, u, answer))
-        self.answers = {}
         try:
-            self.requests = self.server.advance()
+            super().close()
         except (RemoteProtocolError, TooFewClients) as end:
             self.ended = end
 
@@ -374,14 +344,6 @@ class Scene:
         new = change(decode(self.kinds[self.server.round], self.answers[u]))
         self.answers[u] = new if isinstance(new, bytes) else encode(new)
         return self
-
-    def hear(self, u: int, message: bytes | None) -> None:
-        if message is None:
-            return
-        try:
-            self.server.receive(u, message)
-        except RemoteProtocolError as refusal:
-            self.refused.setdefault(u, refusal)
 
     @property
     def total(self) -> Aggregate | None:

@@ -22,7 +22,8 @@ from secagg import (
     run,
     throwaway_identities,
 )
-from tests.secagg.helpers import Play, keeping, releasing
+from tests.play import Play
+from tests.secagg.helpers import keeping, releasing
 
 IDS = (0, 3, 7, 200)
 VECTORS = {"counts": Counts(length=2, maximum=2**40), "weight": Weight(maximum=9)}

@@ -31,18 +31,8 @@ from secagg.masking.messages import (
     SignedUnmaskingRequest,
 )
 from secagg.wire import Task, encode
-from tests.enemies.cast import (
-    NONCE,
-    TASK,
-    Company,
-    Scene,
-    believing,
-    company,
-    readable,
-    sign_keys,
-    to,
-    vectors_of,
-)
+from tests.enemies.cast import NONCE, Company, Scene, believing, company, readable, sign_keys, to, vectors_of
+from tests.play import TASK
 
 Ids = frozenset[int]
 # Where there is nothing dealt that could be passed on.

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from tests.enemies.cast import BOTH, VECTORS, Company, Scene, assert_exact, vectors_of
-from tests.secagg.helpers import ENDINGS, Play, culprits_named
+from tests.play import Play
+from tests.secagg.helpers import ENDINGS, culprits_named
 
 Path = tuple[Any, ...]
 ONE = 0  # the client whose messages are spoiled

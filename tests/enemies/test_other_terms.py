@@ -20,7 +20,6 @@ from tests.enemies.cast import (
     CORRUPT,
     ENDINGS,
     EVERY,
-    TASK,
     VECTORS,
     Company,
     Scene,
@@ -31,6 +30,7 @@ from tests.enemies.cast import (
     sign_keys,
     to,
 )
+from tests.play import TASK
 
 VICTIM = 0
 SEVEN_LISTED = company("active", listed=7, threshold=4)

@@ -32,7 +32,7 @@ from tests.fuzz.sessions import (
     refused,
     rounds,
 )
-from tests.secagg.helpers import identities
+from tests.play import identities
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import hashlib
 import hmac
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,23 +15,16 @@ from secagg import (
     CKKS,
     Bounded,
     Counts,
-    Identity,
     LocalProtocolError,
     Masking,
     Plain,
     RemoteProtocolError,
     Roster,
     Weight,
-    throwaway_identities,
 )
-from secagg import run as run_session
 from secagg.ckks import messages as of_ckks
-from secagg.crypto import Rng, Tag, digest, kdf, system_rng
+from secagg.crypto import Tag, digest, kdf
 from secagg.encoding import centred, encode_vector
-from secagg.masking.derived import (
-    keys_statement,
-    shares_statement,
-)
 from secagg.masking.messages import (
     AdvertiseKeys,
     ConsistencyCheck,
@@ -53,8 +42,7 @@ from secagg.plain import Input
 from secagg.session import Aggregate, Scheme
 from secagg.specs import Spec, Vectors, check_vectors, weight_of
 from secagg.wire import Join, Message, Task
-from secagg.wire import decode as from_bytes
-from secagg.wire import encode as to_bytes
+from tests.play import TASK, Play, assert_same_codes, changed, identities, rounding_seed
 
 _CKKS: dict[str, type[Message]] = {
     "advertise-keys": Task,
@@ -97,7 +85,6 @@ CKKS_ANSWER: dict[str, type[Message]] = {
 ROUNDS = {name: ("join", *requests) for name, requests in REQUEST.items()}
 """Scheme -> its rounds, in order."""
 
-TASK = b"round 1 of model 0"
 MIXED = {
     "counts": Counts(length=3, maximum=9),
     "update": Bounded(length=5, bound=1.0, bits=8),
@@ -114,21 +101,6 @@ _ORDER_8 = (
 SMALL_ORDER = [
     (x + top).to_bytes(32, "little") for x in (0, 1, *_ORDER_8, _P - 1, _P, _P + 1) for top in (0, 1 << 255)
 ]
-
-
-def seeded(seed: int) -> Rng:
-    """Repeatable bytes in the place of the operating system's."""
-    return np.random.default_rng(seed).bytes
-
-
-@lru_cache(maxsize=256)
-def _identities(ids: frozenset[int]) -> tuple[Roster, dict[int, Identity]]:
-    return throwaway_identities(ids, seeded(len(ids)))
-
-
-def identities(ids: Collection[int]) -> tuple[Roster, dict[int, Identity]]:
-    """The roster of exactly these clients, the same at every call, and their keys."""
-    return _identities(frozenset(ids))
 
 
 def plain(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Plain:
@@ -198,56 +170,9 @@ def credentials(scheme: Scheme, ids: Collection[int]) -> dict[str, Any]:
     return {"identities": identities(ids)[1]} if roster_of(scheme, ids) else {}
 
 
-def learned(result: Aggregate | None, clients: Collection[Any]) -> Aggregate:
-    """The result of a session, wherever it is: the server's; or where clients keep it, theirs, all alike."""
-    assert result is not None
-    told = [client.result for client in clients if client.result is not None]
-    if not told:
-        return result
-    assert {own.survivors for own in told} == {result.survivors}
-    for own in told:
-        assert_same_codes(own.codes, told[0].codes)
-    name = next(iter(told[0].codes))
-    for shown in (result.codes, result.sum, result.mean, result.error_bound):
-        for look in (lambda shown=shown: shown[name], lambda shown=shown: list(shown), shown.__len__):
-            with pytest.raises(LocalProtocolError, match="the clients keep this sum: the server never has"):
-                look()
-    return told[0]
-
-
-class Remembering:
-    """A scheme that remembers the clients and the server it made."""
-
-    def __init__(self, scheme: Scheme) -> None:
-        self._scheme, self.made, self.serving = scheme, list[Any](), None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._scheme, name)
-
-    def client(self, *arguments: Any, **more: Any) -> Any:
-        self.made.append(self._scheme.client(*arguments, **more))
-        return self.made[-1]
-
-    def server(self, *arguments: Any, **more: Any) -> Any:
-        self.serving = self._scheme.server(*arguments, **more)
-        return self.serving
-
-
-def run(scheme: Scheme, inputs: Mapping[int, Any], **more: Any) -> Aggregate:
-    """`secagg.run`, whose result is that of whoever learns it; nobody else does."""
-    remembering: Any = Remembering(scheme)
-    total = run_session(remembering, inputs, **more)
-    assert learned(remembering.serving.result, remembering.made) is total
-    return total
-
-
 def holds_a_vector(client: Any) -> bool:
     """Itself, not in its state; an empty array is none."""
     return "array" in repr(vars(client)).replace("array([], ", "")
-
-
-def rounding_seed(u: int) -> bytes:
-    return hashlib.sha256(b"rounding of %d" % u).digest()
 
 
 def mixed_inputs(ids: Collection[int]) -> dict[int, dict[str, Any]]:
@@ -277,12 +202,6 @@ def codes_of(
     return sums
 
 
-def assert_same_codes(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    assert actual.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
-
-
 def assert_sum_of(
     scheme: Any, inputs: Mapping[int, Any], total: Aggregate, survivors: Collection[int]
 ) -> None:
@@ -303,119 +222,6 @@ def assert_sum_of(
             assert total.sum[name].tolist() == x.sum(axis=0).tolist()
             np.testing.assert_allclose(total.mean[name], x.mean(axis=0))
             assert total.error_bound[name] == 0
-
-
-def cloned(value: Any) -> Any:
-    """A copy of a session, which itself refuses to be copied, with all that it may change."""
-    match value:
-        case np.ndarray() | set():
-            return value.copy()
-        case dict():
-            return {key: cloned(entry) for key, entry in value.items()}
-        case list():
-            return [cloned(entry) for entry in value]
-    if not type(value).__module__.startswith(("secagg.", "transport.", "tests.")):
-        return value
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value)]
-    else:
-        names = list(getattr(value, "__dict__", ()))
-    if not names:
-        return value  # a message, or a key: never changed
-    new = object.__new__(type(value))
-    for name in names:
-        object.__setattr__(new, name, cloned(getattr(value, name)))
-    return new
-
-
-class Play:
-    """One session in this process, played a round at a time, so that a test can change what is said.
-
-    requests: what the server said, not yet read by the clients; answers: the other way round.
-    """
-
-    def __init__(
-        self,
-        scheme: Scheme,
-        inputs: Mapping[int, Any],
-        *,
-        drop: Mapping[str, Collection[int]] | None = None,
-        rng: Callable[[int], Rng] = lambda u: system_rng,
-        server_rng: Rng = system_rng,
-    ) -> None:
-        self.scheme, self.inputs, self.drop = scheme, inputs, drop or {}
-        self.roster, self.identities = identities(inputs)
-        self.server: Any = scheme.server(inputs.keys(), TASK, roster=self.roster, rng=server_rng)
-        self.clients: dict[int, Any] = {
-            u: scheme.client(
-                u,
-                lambda task, x=x: x,
-                rounding_seed=rounding_seed(u),
-                identity=self.identities[u],
-                rng=rng(u),
-            )
-            for u, x in inputs.items()
-        }
-        self.lost: set[int] = set()
-        self.requests: dict[int, bytes] = {}
-        self.answers = {u: client.start() for u, client in self.clients.items()}
-
-    def to(self, round: str) -> Play:
-        """Play on until that round is open and its requests are on their way."""
-        while self.server.round != round:
-            self.answer()
-            self.close()
-        return self
-
-    def answer(self) -> Play:
-        """The clients read their requests and answer."""
-        self.lost |= set(self.drop.get(self.server.round, ()))
-        for u, request in self.requests.items():
-            if u not in self.lost:
-                self.answers[u] = self.clients[u].receive(request)
-        self.requests = {}
-        return self
-
-    def close(self) -> None:
-        """The server reads the answers and closes the round."""
-        for u, message in self.answers.items():
-            if u not in self.lost:
-                self.server.receive(u, message)
-        self.answers = {}
-        self.requests = self.server.advance()
-
-    def finish(self) -> Aggregate:
-        """The result, wherever it is."""
-        self.to("done")
-        return learned(self.server.result, self.clients.values())
-
-    def forked(self) -> Play:
-        """The same session where it is now, to be gone on with apart from this one."""
-        new = copy.copy(self)
-        new.server, new.clients = cloned(self.server), cloned(self.clients)
-        new.answers, new.requests, new.lost = dict(self.answers), dict(self.requests), set(self.lost)
-        return new
-
-    # What a client that lies signs all the same: its roster binds it to its key, not to the truth.
-
-    def advertised(self, u: int, c_pk: bytes, s_pk: bytes) -> AdvertiseKeys:
-        if kind_of(self.scheme) != "active":
-            return AdvertiseKeys(c_pk, s_pk, b"")
-        bound = self.scheme.digest(), self.roster.digest, digest(Tag.CONTEXT, TASK), self.server._nonce
-        statement = keys_statement(*bound, u, c_pk, s_pk)
-        return AdvertiseKeys(c_pk, s_pk, self.identities[u].key.sign(statement))
-
-    def shared(self, u: int, message: ShareKeys) -> ShareKeys:
-        if kind_of(self.scheme) != "active":
-            return message
-        signature = self.identities[u].key.sign(shares_statement(self.server._sid, u, message))
-        return ShareKeys(message.sealed, message.commitment, message.commitments, signature)
-
-
-def changed(kind: type[Message], message: bytes, change: Callable[[Any], Message | bytes]) -> bytes:
-    """The message, decoded, changed and encoded again; a change may also give bytes of its own."""
-    new = change(from_bytes(kind, message))
-    return new if isinstance(new, bytes) else to_bytes(new)
 
 
 def client_refuses(

@@ -18,7 +18,7 @@ from secagg.ckks.packing import unpack_residues
 from secagg.ckks.ring import Ring
 from secagg.errors import TooFewClients
 from secagg.wire import decode
-from tests.secagg.helpers import TASK, identities, rounding_seed, seeded
+from tests.play import TASK, identities, rounding_seed, seeded
 
 Coefficients = NDArray[Any]  # (N,) Python integers, or floats
 Residues = NDArray[np.uint64]

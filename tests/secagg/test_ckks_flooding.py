@@ -28,7 +28,8 @@ from secagg.ckks.messages import Decrypted, DecryptRequest
 from secagg.ckks.packing import GRID, pack_residues
 from secagg.ckks.ring import flooding_noise, fresh_noise
 from secagg.wire import decode, encode
-from tests.secagg.helpers import Play, changed, releasing
+from tests.play import Play, changed
+from tests.secagg.helpers import releasing
 from tests.secagg.helpers_ckks import keys_of, residues_of
 
 SEED = bytes(range(32))

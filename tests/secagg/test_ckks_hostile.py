@@ -41,16 +41,8 @@ from secagg.ckks.ring import Ring
 from secagg.ckks.seal import Keys
 from secagg.crypto import SecretKey, Tag, digest, seal
 from secagg.wire import decode, encode
-from tests.secagg.helpers import (
-    SMALL_ORDER,
-    TASK,
-    assert_same_codes,
-    assert_sum_of,
-    codes_of,
-    keeping,
-    releasing,
-    seeded,
-)
+from tests.play import TASK, assert_same_codes, seeded
+from tests.secagg.helpers import SMALL_ORDER, assert_sum_of, codes_of, keeping, releasing
 from tests.secagg.helpers_ckks import Outcome, Sessions
 
 IDS = range(5)  # 0, 1, 2 make keys, and release; three are enough

@@ -21,7 +21,8 @@ from secagg.ckks.flooding import from_grid, of_bytes
 from secagg.ckks.messages import Decrypted, DecryptRequest, ShareCkksKey, ShareCkksKeyRequest
 from secagg.ckks.packing import pack_residues, unpack_residues
 from secagg.wire import decode, encode
-from tests.secagg.helpers import Play, assert_same_codes, changed, codes_of, keeping, releasing
+from tests.play import Play, assert_same_codes, changed
+from tests.secagg.helpers import codes_of, keeping, releasing
 from tests.secagg.helpers_ckks import (
     coefficients_of,
     keys_of,

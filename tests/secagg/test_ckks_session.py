@@ -47,20 +47,15 @@ from secagg.ckks.messages import (
 from secagg.ckks.packing import pack_residues
 from secagg.crypto import PROTOCOL_VERSION, SecretKey, SigningKey, Tag, digest, kdf, seal, transcript, unseal
 from secagg.wire import MAX_ID, Join, Message, Task, decode, encode
+from tests.play import TASK, Play, changed, identities, rounding_seed, run
 from tests.secagg.helpers import (
     ENDINGS,
     MIXED,
     SMALL_ORDER,
-    TASK,
-    Play,
     assert_sum_of,
-    changed,
     client_refuses,
     flips,
-    identities,
     mixed_inputs,
-    rounding_seed,
-    run,
     server_refuses,
 )
 

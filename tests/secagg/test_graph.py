@@ -23,7 +23,8 @@ from secagg.graph import ETA, SIGMA, Graph, _above, _disconnected, excess, graph
 from secagg.masking.choice import least_quorum, neighbourhood
 from secagg.prg import BLOCK_BYTES
 from secagg.wire import MAX_ID
-from tests.secagg.helpers import MASKING, Play, active, semi_honest
+from tests.play import Play
+from tests.secagg.helpers import MASKING, active, semi_honest
 
 ONE = Counts(length=1, maximum=1)
 HONEST, ACTIVE = "semi-honest", "active"

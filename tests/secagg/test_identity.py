@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from secagg import Identity, LocalProtocolError, Roster, throwaway_identities
 from secagg.crypto import SIGNATURE_BYTES, SigningKey, Tag, digest, is_signature
 from secagg.wire import MAX_ID
-from tests.secagg.helpers import flips, seeded
+from tests.play import seeded
+from tests.secagg.helpers import flips
 
 unhex = bytes.fromhex
 

@@ -24,7 +24,8 @@ from secagg import (
     throwaway_identities,
 )
 from secagg.policy import read_offer
-from tests.secagg.helpers import SCHEMES, credentials, identities, learned, run
+from tests.play import identities, learned, run
+from tests.secagg.helpers import SCHEMES, credentials
 
 PATIENCE = 600  # seconds: nothing waits so long unless something is broken
 LENGTH = 1000

@@ -14,19 +14,8 @@ from hypothesis import strategies as st
 from secagg import Bounded, Counts, Masking, TooFewClients, Weight, run
 from secagg.masking.messages import MaskedInput
 from secagg.wire import MAX_ID
-from tests.secagg.helpers import (
-    MASKING,
-    MIXED,
-    ROUNDS,
-    TASK,
-    Play,
-    assert_same_codes,
-    changed,
-    codes_of,
-    credentials,
-    mixed_inputs,
-    rounding_seed,
-)
+from tests.play import TASK, Play, assert_same_codes, changed, rounding_seed
+from tests.secagg.helpers import MASKING, MIXED, ROUNDS, codes_of, credentials, mixed_inputs
 
 Fates = Mapping[int, str | None]
 """Client -> the round from which on it is never heard from again; None: it stays."""

@@ -20,17 +20,8 @@ from secagg.masking.choice import default_threshold, least_quorum, neighbourhood
 from secagg.params import MAX_CLIENTS, MAX_NAME, MAX_VECTORS
 from secagg.specs import MAX_LENGTH
 from secagg.wire import MAX_ID
-from tests.secagg.helpers import (
-    ENDINGS,
-    MIXED,
-    SCHEMES,
-    Play,
-    active,
-    identities,
-    keeping,
-    releasing,
-    semi_honest,
-)
+from tests.play import Play, identities
+from tests.secagg.helpers import ENDINGS, MIXED, SCHEMES, active, keeping, releasing, semi_honest
 
 ONE = Counts(length=1, maximum=1)
 ROSTER, _ = identities(range(5))

@@ -26,7 +26,8 @@ from secagg import (
 )
 from secagg.plain import Input
 from secagg.wire import MAX_ID, Join, Task, decode, encode
-from tests.secagg.helpers import MIXED, Play, culprits_named, mixed_inputs, with_another_byte
+from tests.play import Play
+from tests.secagg.helpers import MIXED, culprits_named, mixed_inputs, with_another_byte
 
 FIVE = Plain.for_cohort(5, MIXED)
 INPUTS = mixed_inputs(range(5))

@@ -25,12 +25,12 @@ from secagg import (
 from secagg.params import MAX_NAME
 from secagg.policy import MAX_OFFER_BYTES, read_offer
 from secagg.session import Scheme
+from tests.play import identities
 from tests.secagg.helpers import (
     ENDINGS,
     MIXED,
     SCHEMES,
     active,
-    identities,
     keeping,
     plain,
     releasing,

@@ -42,26 +42,20 @@ from secagg.masking.messages import (
 from secagg.session import ServerSession
 from secagg.shamir import recon
 from secagg.wire import Message, Task, decode, encode
+from tests.play import TASK, Play, assert_same_codes, identities, rounding_seed, run, seeded
 from tests.secagg.helpers import (
     ENDINGS,
     FIVE,
     MASKING,
     MIXED,
     ROUNDS,
-    TASK,
-    Play,
     active,
     answer_kind,
-    assert_same_codes,
     codes_of,
     credentials,
     hkdf_sha256,
     holds_a_vector,
-    identities,
     mixed_inputs,
-    rounding_seed,
-    run,
-    seeded,
     semi_honest,
 )
 

@@ -23,22 +23,18 @@ from secagg.crypto import Tag, digest
 from secagg.record import RecordedClient
 from secagg.session import Aggregate, Scheme
 from secagg.wire import Task, decode, encode
+from tests.play import TASK, Play, identities, learned, rounding_seed
+from tests.play import run as run_session
 from tests.secagg.helpers import (
     MIXED,
     ROUNDS,
     SCHEMES,
-    TASK,
-    Play,
     assert_sum_of,
     credentials,
     holds_a_vector,
-    identities,
     kind_of,
-    learned,
     mixed_inputs,
-    rounding_seed,
 )
-from tests.secagg.helpers import run as run_session
 
 EACH = {name: make(range(5), MIXED) for name, make in SCHEMES.items()}
 every_scheme = pytest.mark.parametrize("scheme", EACH.values(), ids=EACH)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from secagg import LocalProtocolError
 from secagg.crypto import Rng
 from secagg.shamir import PRIME, SHARE_BYTES, recon, share
-from tests.secagg.helpers import seeded
+from tests.play import seeded
 
 POINTS = st.lists(st.integers(1, 2**31), min_size=1, max_size=12, unique=True)
 

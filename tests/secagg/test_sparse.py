@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from secagg import Counts, LocalProtocolError, Masking, RemoteProtocolError, TooFewClients, Weight
 from secagg.crypto import Tag, digest
 from secagg.graph import Graph
+from secagg.masking.derived import shares_statement
 from secagg.masking.messages import (
     ConsistencyCheckRequest,
     MaskedInputRequest,
@@ -26,18 +27,14 @@ from secagg.masking.messages import (
     UnmaskingRequest,
 )
 from secagg.wire import decode, encode
+from tests.play import Play, assert_same_codes, changed, identities, seeded
 from tests.secagg.helpers import (
     MASKING,
     MIXED,
     ROUNDS,
-    Play,
-    assert_same_codes,
-    changed,
     client_refuses,
     codes_of,
-    identities,
     mixed_inputs,
-    seeded,
     server_refuses,
 )
 
@@ -370,6 +367,13 @@ def test_m_min_of_the_whole_cohort_have_to_sign_and_not_of_the_neighbours() -> N
 # What the server refuses
 
 
+def signed(it: Play, u: int, message: ShareKeys) -> ShareKeys:
+    """What a client that lies signs all the same: its roster binds it to its key, not to the truth."""
+    if it.scheme.adversary != "active":
+        return message
+    return replace(message, signature=it.identities[u].key.sign(shares_statement(it.server._sid, u, message)))
+
+
 @every_name
 @pytest.mark.parametrize("what", ["a stranger", "a neighbour less", "a stranger instead", "itself", "nobody"])
 def test_a_server_refuses_shares_for_others_than_the_neighbours(name: str, what: str) -> None:
@@ -388,10 +392,10 @@ def test_a_server_refuses_shares_for_others_than_the_neighbours(name: str, what:
         return dict(sorted(changed[what].items()))
 
     def dealing_otherwise(message: ShareKeys) -> ShareKeys:
-        return it.shared(0, replace(message, sealed=change(message.sealed)))
+        return signed(it, 0, replace(message, sealed=change(message.sealed)))
 
     def committing_otherwise(message: ShareKeys) -> ShareKeys:
-        return it.shared(0, replace(message, commitments=change(message.commitments)))
+        return signed(it, 0, replace(message, commitments=change(message.commitments)))
 
     words = "shared secrets with others than the clients that are to hold them"
     server_refuses(it, "share-keys", dealing_otherwise, words)

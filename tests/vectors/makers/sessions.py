@@ -24,6 +24,7 @@ from secagg.session import Aggregate
 from secagg.shamir import PRIME, SHARE_BYTES, share
 from secagg.specs import Spec
 from secagg.wire import decode
+from tests.play import Session
 from tests.vectors.makers.chance import Counter, Record
 from tests.vectors.makers.plans import Json, Plan, some_input
 
@@ -74,21 +75,18 @@ def conversation(
     server: Any, clients: Mapping[int, Any], drop: Mapping[str, Sequence[int]]
 ) -> Iterator[Json]:
     """Every message in order. Who is dropped in a round neither reads its request nor is heard again."""
-    lost: set[int] = set(drop.get("join", ()))
-    answers = {u: client.start() for u, client in clients.items() if u not in lost}
+    play = Session(server, clients, drop=drop)
     while True:
-        round = server.round
-        for u, answer in answers.items():
-            server.receive(u, answer)
-            yield {"round": round, "from": u, "to": "server", "bytes": answer.hex()}
-        requests = server.advance()
+        round = play.answer().server.round
+        for u, answer in play.answers.items():
+            if u not in play.lost:
+                yield {"round": round, "from": u, "to": "server", "bytes": answer.hex()}
+        play.close()
         if server.result is not None:
             return
-        for request in dict.fromkeys(requests.values()):
-            to = [u for u, other in requests.items() if other == request]
+        for request in dict.fromkeys(play.requests.values()):
+            to = [u for u, other in play.requests.items() if other == request]
             yield {"round": server.round, "from": "server", "to": to, "bytes": request.hex()}
-        lost |= set(drop.get(server.round, ()))
-        answers = {u: clients[u].receive(request) for u, request in requests.items() if u not in lost}
 
 
 def result_of(result: Aggregate) -> Json:
