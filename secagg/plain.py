@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from secagg.alike import Alike
 from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
 from secagg.encoding import Clipping, real_vector
-from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients, counted
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.identity import Identity, Roster
 from secagg.inputs import checked
 from secagg.parallel import Executor
-from secagg.params import MAX_VECTORS, Parameters, check_cohort, named
+from secagg.params import MAX_VECTORS, Parameters, named
+from secagg.rounds import RoundServer
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.specs import Bounded, Spec, Vectors, check_vectors, weight_of
-from secagg.wire import Join, Message, Raw, Task, check_join, decode, decodes, encode
+from secagg.wire import Join, Message, Raw, Task, decode, decodes, encode
 
 INPUT = "input"
 NONCE = bytes(32)  # nothing is bound to it: there are no keys
@@ -120,46 +121,20 @@ class PlainClient:
         return encode(Input([x.view(np.uint8).data for x in sent]))
 
 
-class PlainServer:
+class PlainServer(RoundServer):
+    _parameters: Plain
+
     def __init__(self, parameters: Plain, cohort: Collection[ClientId], task: bytes) -> None:
-        check_cohort(cohort, parameters.clients)
-        self._parameters, self._digest, self._task = parameters, parameters.digest(), task
-        self.round = "join"
-        self.waiting_for = frozenset(cohort)
-        self.result: Aggregate | None = None
-        self.unopened: frozenset[tuple[ClientId, ClientId]] = frozenset()  # nothing is shared
-        self.caught: dict[ClientId, str] = {}
-        self._answered: set[ClientId] = set()
+        super().__init__(parameters, cohort, task, NONCE)
         self._sums: dict[str, NDArray[Any]] = {
             name: np.zeros(spec.length, np.float64 if isinstance(spec, Bounded) else np.int64)
             for name, spec in parameters.vectors.items()
         }
 
-    def receive(self, sender: ClientId, message: Raw) -> None:
-        if sender not in self.waiting_for:
-            if self.round == "join":  # a vector that was added cannot be taken back
-                self._answered.discard(sender)
-            raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
-        self.waiting_for -= {sender}
-        try:
-            if self.round == "join":
-                check_join(message, self._digest)
-            else:
-                self._add(decode(Input, message))
-        except RemoteProtocolError as error:
-            raise RemoteProtocolError(f"client {sender}, {self.round}: {error}", {sender}) from None
-        self._answered.add(sender)
+    def _take(self, u: ClientId, message: Raw) -> None:
+        self._add(decode(Input, message))
 
-    def advance(self) -> dict[ClientId, bytes]:
-        if self.round == "done":
-            raise LocalProtocolError("this session is over: make a new one")
-        alive, self._answered = frozenset(self._answered), set()
-        closing, self.round, self.waiting_for = self.round, "done", frozenset()
-        if not alive:
-            raise TooFewClients(0, 1, closing)
-        if closing == "join":
-            self.round, self.waiting_for = INPUT, alive
-            return dict.fromkeys(sorted(alive), encode(Task(NONCE, self._task)))
+    def _open(self, closing: str, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
         self.result = self._aggregate(alive)
         return {}
 

@@ -60,6 +60,7 @@ LIKELY = {
     "ckks/ring.py": ["test_ckks_ring"],
     "ckks/seal.py": ["test_ckks_seal", "test_ckks_session"],
     "inputs.py": ["test_session", "test_ckks_session"],
+    "rounds.py": ["test_session", "test_interface", "test_ckks_session", "test_plain"],
     "states.py": ["test_session", "test_ckks_session", "test_at_most_once"],
     "graph.py": ["test_graph", "test_params"],
     "prg.py": ["test_prg"],

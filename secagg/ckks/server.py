@@ -21,9 +21,7 @@ from secagg.ckks.derived import (
 )
 from secagg.ckks.flooding import Released, from_grid, majority, of_bytes
 from secagg.ckks.messages import (
-    ADVERTISE_KEYS,
     DECRYPT,
-    INPUT,
     SHARE_KEYS,
     AdvertiseCkksKey,
     Ciphertexts,
@@ -34,26 +32,25 @@ from secagg.ckks.messages import (
     ShareCkksKeyRequest,
 )
 from secagg.ckks.packing import Residues, add_residues, pack_residues, unpack_residues
-from secagg.crypto import AE_OVERHEAD, KEY_BYTES, NeverPickled, Rng, check_public_key, system_rng
+from secagg.crypto import AE_OVERHEAD, KEY_BYTES, Rng, check_public_key, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.identity import Roster
-from secagg.params import check_cohort
+from secagg.rounds import RoundServer
 from secagg.session import Aggregate
-from secagg.wire import Raw, Task, check_join, decode, encode
+from secagg.wire import Raw, decode, encode
 
 if TYPE_CHECKING:
     from secagg.ckks import CKKS
 
-JOIN = "join"
-DONE = "done"
 
-
-class CKKSServer(NeverPickled):
+class CKKSServer(RoundServer):
     """One session of the server (`session.ServerSession`).
 
     result: who is in the sum, and the sum where it is released; where clients keep it, looking for it is an
     error. caught: who released another sum than the majority.
     """
+
+    _parameters: CKKS
 
     def __init__(
         self,
@@ -65,18 +62,9 @@ class CKKSServer(NeverPickled):
         roster: Roster | None = None,
         rng: Rng = system_rng,
     ) -> None:
-        check_cohort(cohort, parameters.clients)
+        super().__init__(parameters, cohort, task, rng(KEY_BYTES))
         parameters.check_roster(roster)
-        self._parameters, self._digest, self._plan = parameters, parameters.digest(), parameters.plan
-        self._roster, self._task, self._context = roster, task, context
-        self._nonce = rng(KEY_BYTES)
-        self.round = JOIN
-        self.waiting_for = frozenset(cohort)
-        self.result: Aggregate | None = None
-        self.unopened: frozenset[tuple[ClientId, ClientId]] = frozenset()  # nothing is shared
-        self.caught: dict[ClientId, str] = {}
-        self._answered: set[ClientId] = set()
-        self._lost: set[ClientId] = set()
+        self._plan, self._roster, self._context = parameters.plan, roster, context
         self._keys: dict[ClientId, tuple[bytes, bytes]] = {}  # U1
         self._public: set[bytes] = set()
         self._sid = b""
@@ -86,54 +74,34 @@ class CKKSServer(NeverPickled):
         self._releasers: frozenset[ClientId] = frozenset()
         self._released: dict[ClientId, Released] = {}
 
-    def receive(self, sender: ClientId, message: Raw) -> None:
-        if sender not in self.waiting_for:
-            self._lost.add(sender)
-            raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
-        self.waiting_for -= {sender}
-        try:
-            match self.round:
-                case "join":
-                    check_join(message, self._digest)
-                case "advertise-keys":
-                    self._advertised(sender, decode(AdvertiseCkksKey, message))
-                case "share-keys":
-                    self._shared(sender, decode(ShareCkksKey, message))
-                case "input":
-                    self._uploaded(sender, decode(Ciphertexts, message))
-                case _:
-                    self._decrypted(sender, decode(Decrypted, message))
-        except RemoteProtocolError as error:
-            raise RemoteProtocolError(f"client {sender}, {self.round}: {error}", {sender}) from None
-        self._answered.add(sender)
-
-    def advance(self) -> dict[ClientId, bytes]:
-        if self.round == DONE:
-            raise LocalProtocolError("this session is over: make a new one")
-        closing, self.round, self.waiting_for = self.round, DONE, frozenset()
-        # What was added cannot be taken back: its sender stays in the sum, as one lost in the next round.
-        kept = set() if closing == INPUT else self._lost
-        alive, self._answered = frozenset(self._answered - kept), set()
-        if closing == DECRYPT:
-            self.result = self._finish(alive)
-            return {}
-        if len(alive) < self._parameters.m_min:
-            raise TooFewClients(len(alive), self._parameters.m_min, closing)
-        match closing:
-            case "join":
-                requests = dict.fromkeys(sorted(alive), encode(Task(self._nonce, self._task)))
-                self.round = ADVERTISE_KEYS
+    def _take(self, u: ClientId, message: Raw) -> None:
+        match self.round:
             case "advertise-keys":
-                requests = self._open_share_keys(alive)
-                self.round = SHARE_KEYS
+                self._advertised(u, decode(AdvertiseCkksKey, message))
             case "share-keys":
-                requests = self._open_input(alive)
-                self.round = INPUT
+                self._shared(u, decode(ShareCkksKey, message))
+            case "input":
+                self._uploaded(u, decode(Ciphertexts, message))
             case _:
-                requests = self._open_decrypt(alive)
-                self.round = DECRYPT
-        self.waiting_for = alive - self._lost
-        return {u: request for u, request in requests.items() if u in self.waiting_for}
+                self._decrypted(u, decode(Decrypted, message))
+
+    def _going_on(self, closing: str, alive: frozenset[ClientId]) -> frozenset[ClientId]:
+        needed = 0 if closing == DECRYPT else self._parameters.m_min  # of the last, `_finish` knows
+        if len(alive) < needed:
+            raise TooFewClients(len(alive), needed, closing)
+        return alive
+
+    def _open(self, closing: str, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        match closing:
+            case "advertise-keys":
+                return self._open_share_keys(alive)
+            case "share-keys":
+                return self._open_input(alive)
+            case "input":
+                return self._open_decrypt(alive)
+            case _:
+                self.result = self._finish(alive)
+                return {}
 
     def _check_signed(self, u: ClientId, statement: Callable[[], bytes], signature: bytes, what: str) -> None:
         if (roster := self._roster) is None:

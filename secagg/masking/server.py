@@ -20,7 +20,6 @@ from secagg.bits import Words, check_packed, word_type
 from secagg.crypto import (
     DIGEST_BYTES,
     KEY_BYTES,
-    NeverPickled,
     Rng,
     SecretKey,
     check_public_key,
@@ -41,10 +40,7 @@ from secagg.masking.derived import (
     shares_statement,
 )
 from secagg.masking.messages import (
-    ADVERTISE_KEYS,
-    CONSISTENCY_CHECK,
     MASKED_INPUT,
-    SHARE_KEYS,
     UNMASKING,
     AdvertiseKeys,
     Commitments,
@@ -62,17 +58,14 @@ from secagg.masking.messages import (
 )
 from secagg.masking.uploads import Uploads
 from secagg.parallel import Executor, add_masks_by, in_order
-from secagg.params import check_cohort
 from secagg.prg import add_masks
+from secagg.rounds import RoundServer
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
-from secagg.wire import Raw, Task, check_join, decode, encode
+from secagg.wire import Raw, decode, encode
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
-
-JOIN = "join"
-DONE = "done"
 
 
 @dataclass
@@ -95,19 +88,17 @@ def _pair_mask_keys(
     return [pair_mask_key(s_uv, sid, u, v, name) for u, s_uv in zip(others, agreed, strict=True)]
 
 
-class MaskingServer(NeverPickled):
-    """One session of the server (`session.ServerSession`), which itself follows the protocol.
+class MaskingServer(RoundServer):
+    """One session of the server, which itself follows the protocol.
 
     unopened: (holder, dealer) of each share that its holder could not open, or found to be another than its
     dealer committed to: one of the two, or the way between them, is at fault.
 
     executor: what takes long in unmasking is done in it, side by side; None: one after the other, here. like:
     the sessions that this one is alike: uploads are left out until clients may sign who is in the sum.
-
-    Security: after `receive` raised, its sender has lost its place and the session goes on without it. What
-    it had answered in this round before stands only where it cannot be undone, a vector in the sum: it is
-    then a client lost in the next round.
     """
+
+    _parameters: Masking
 
     def __init__(
         self,
@@ -121,26 +112,17 @@ class MaskingServer(NeverPickled):
         like: Class | None = None,
         rng: Rng = system_rng,
     ) -> None:
-        check_cohort(cohort, parameters.clients)
+        super().__init__(parameters, cohort, task, rng(KEY_BYTES))
         parameters.check_roster(roster)
-        self._parameters, self._digest = parameters, parameters.digest()
         self._threshold, self._roster, self._executor = parameters.threshold, roster, executor
-        self._task, self._context = task, context
+        self._context = context
         self._batches, self._like = parameters.batches(roster), like
         self._batch_of = {u: batch for batch in self._batches for u in batch}
         if self._batches and self._batch_of.keys() != set(cohort):
             raise LocalProtocolError(
                 "by batches, the cohort is the whole roster; where there is none, clients 0 to n - 1"
             )
-        self._nonce = rng(KEY_BYTES)
         self._bits = parameters.ring_bits()
-        self.round = JOIN
-        self.waiting_for = frozenset(cohort)
-        self.result: Aggregate | None = None
-        self.unopened: set[tuple[ClientId, ClientId]] = set()
-        self.caught: dict[ClientId, str] = {}
-        self._answered: set[ClientId] = set()
-        self._lost: set[ClientId] = set()  # answered, then said something it should not have
         self._keys: dict[ClientId, tuple[bytes, bytes, bytes]] = {}  # U1
         self._public: set[bytes] = set()
         self._sid = b""
@@ -157,77 +139,46 @@ class MaskingServer(NeverPickled):
         self._total: dict[str, Words] = {}
         self._shares: dict[ClientId, _Shares] = {}
 
-    def receive(self, sender: ClientId, message: Raw) -> None:
-        if sender not in self.waiting_for:
-            self._lost.add(sender)
-            raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
-        self.waiting_for -= {sender}
-        try:
-            match self.round:
-                case "join":
-                    check_join(message, self._digest)
-                case "advertise-keys":
-                    self._advertised(sender, decode(AdvertiseKeys, message))
-                case "share-keys":
-                    self._shared(sender, decode(ShareKeys, message))
-                case "masked-input":
-                    self._masked(sender, decode(MaskedInput, message))
-                case "consistency-check":
-                    self._checked(sender, decode(ConsistencyCheck, message))
-                case _:
-                    self._unmasking(sender, decode(Unmasking, message))
-        except RemoteProtocolError as error:
-            raise RemoteProtocolError(f"client {sender}, {self.round}: {error}", {sender}) from None
-        self._answered.add(sender)
+    def _take(self, u: ClientId, message: Raw) -> None:
+        match self.round:
+            case "advertise-keys":
+                self._advertised(u, decode(AdvertiseKeys, message))
+            case "share-keys":
+                self._shared(u, decode(ShareKeys, message))
+            case "masked-input":
+                self._masked(u, decode(MaskedInput, message))
+            case "consistency-check":
+                self._checked(u, decode(ConsistencyCheck, message))
+            case _:
+                self._unmasking(u, decode(Unmasking, message))
 
-    def advance(self) -> dict[ClientId, bytes]:
-        if self.round == DONE:
-            raise LocalProtocolError("this session is over: make a new one")
-        closing = self.round
-        kept = set() if closing == MASKED_INPUT else self._lost
-        alive = frozenset(self._answered - kept)
+    def _going_on(self, closing: str, alive: frozenset[ClientId]) -> frozenset[ClientId]:
+        # The most that can still be summed; once U3 was shown, all of it is, whoever is left to say so.
+        left = alive if closing in self._parameters.finishing_rounds else self._in_whole_batches(alive)
         if closing == MASKED_INPUT:
-            alive = self._may_be_summed(self._in_whole_batches(alive))
-        early = closing in (JOIN, ADVERTISE_KEYS, SHARE_KEYS)
-        left = self._in_whole_batches(alive) if early else alive  # the most that can still be summed
+            alive = left = self._may_be_summed(left)
         needed = self._threshold if closing == UNMASKING else self._parameters.m_min
         if len(left) < needed:
-            # Who has signed or may have signed a U3 signs and unmasks no other: that sum is finished, by
-            # whoever of it answers later, or never had.
-            if closing not in (CONSISTENCY_CHECK, UNMASKING):
-                self._close()
             raise TooFewClients(len(left), needed, closing)
-        if closing == UNMASKING:
-            return self._finish()
-        if closing == MASKED_INPUT:
-            self._total = self._uploads.close(alive)
-            if self._like is not None:  # as every client does
-                self._like.sign(alive, self._parameters.corrupt, self._batches)
-        self._close()
-        match closing:
-            case "join":
-                requests = self._open_advertise_keys(alive)
-            case "advertise-keys":
-                requests = self._open_share_keys(alive)
-            case "share-keys":
-                requests = self._open_masked_input(alive)
-            case "masked-input" if self._roster is not None:
-                requests = self._open_consistency_check(alive)
-            case _:
-                requests = self._open_unmasking(alive)
-        rounds = self._parameters.rounds
-        self.round = rounds[rounds.index(closing) + 1]
-        self.waiting_for = alive - self._lost
-        return {u: request for u, request in requests.items() if u in self.waiting_for}
+        return alive
 
-    def _close(self) -> None:
-        self.round, self.waiting_for, self._answered = DONE, frozenset(), set()
+    def _open(self, closing: str, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        match closing:
+            case "advertise-keys":
+                return self._open_share_keys(alive)
+            case "share-keys":
+                return self._open_masked_input(alive)
+            case "masked-input":
+                self._sum(alive)
+                check = self._roster is not None
+                return self._open_consistency_check(alive) if check else self._open_unmasking(alive)
+            case "consistency-check":
+                return self._open_unmasking(alive)
+            case _:
+                self.result = self._unmask()
+                return {}
 
     # Round 0: AdvertiseKeys
-
-    def _open_advertise_keys(self, joined: frozenset[ClientId]) -> dict[ClientId, bytes]:
-        request = encode(Task(self._nonce, self._task))
-        return dict.fromkeys(sorted(joined), request)
 
     def _advertised(self, u: ClientId, message: AdvertiseKeys) -> None:
         for public in (message.c_pk, message.s_pk):
@@ -320,12 +271,10 @@ class MaskingServer(NeverPickled):
             self._refuse()
         needed = self._parameters.m_min
         if len(chosen) < needed <= len(alive):
-            self._close()
             raise TooFewClients(len(chosen), needed, MASKED_INPUT, too_near=len(alive - chosen))
         return chosen
 
     def _refuse(self) -> NoReturn:
-        self._close()
         raise LocalProtocolError(
             "clients have signed other sums of like vectors, and would sign none that those who are left can "
             "give. If all inputs are new: --new, at the server and at each client; else sum by batches "
@@ -347,6 +296,11 @@ class MaskingServer(NeverPickled):
         for name, packed in vectors.items():
             check_packed(packed, self._parameters.vectors[name].length, self._bits[name])
         self._uploads.add(u, vectors)
+
+    def _sum(self, U3: frozenset[ClientId]) -> None:
+        self._total = self._uploads.close(U3)
+        if self._like is not None:  # as every client does
+            self._like.sign(U3, self._parameters.corrupt, self._batches)
 
     # Round 3: ConsistencyCheck
 
@@ -400,17 +354,6 @@ class MaskingServer(NeverPickled):
             same = made.of_key == due.of_key if v not in self._U3 else made.of_mask == due.of_mask
             if not same:
                 raise RemoteProtocolError(f"returned another share of client {v} than it was dealt")
-
-    def _finish(self) -> dict[ClientId, bytes]:
-        try:
-            self.result = self._unmask()
-        except TooFewClients:
-            raise  # of one client's shares: more may come
-        except BaseException:
-            self._close()
-            raise
-        self._close()
-        return {}
 
     def _unmask(self) -> Aggregate:
         """ "z = sum x_u = sum y_u - sum over U3 of PRG(b_u) + sum over u in U3, v in U2 minus U3 of

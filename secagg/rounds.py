@@ -1,0 +1,103 @@
+"""A server that is in one round at a time: what the servers of all schemes have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+
+from secagg.crypto import NeverPickled
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
+from secagg.params import check_cohort
+from secagg.session import Aggregate, Scheme
+from secagg.wire import Raw, Task, check_join, encode
+
+JOIN = "join"
+DONE = "done"
+
+
+class RoundServer(NeverPickled, ABC):
+    """Rounds behind the interface every scheme shares (`session.ServerSession`): it collects a round's
+    answers, and whoever has answered when the caller closes the round goes on to the next. What an answer
+    is, and what the next round's request, is the scheme's: `_take` and `_open`.
+
+    nonce: goes to every client with the task. unopened, caught: as the interface has them.
+
+    Security: after `receive` raised, its sender has lost its place and the session goes on without it. What
+    it had answered in this round before stands only where it cannot be undone, a vector in the sum: it is
+    then a client lost in the next round.
+    """
+
+    def __init__(self, parameters: Scheme, cohort: Collection[ClientId], task: bytes, nonce: bytes) -> None:
+        check_cohort(cohort, parameters.clients)
+        self._parameters, self._digest = parameters, parameters.digest()
+        self._task, self._nonce = task, nonce
+        self.round = JOIN
+        self.waiting_for = frozenset(cohort)
+        self.result: Aggregate | None = None
+        self.unopened: frozenset[tuple[ClientId, ClientId]] = frozenset()
+        self.caught: dict[ClientId, str] = {}
+        self._answered: set[ClientId] = set()
+        self._lost: set[ClientId] = set()  # answered, then said something it should not have
+
+    def receive(self, sender: ClientId, message: Raw) -> None:
+        if sender not in self.waiting_for:
+            self._lost.add(sender)
+            raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
+        self.waiting_for -= {sender}
+        try:
+            if self.round == JOIN:
+                check_join(message, self._digest)
+            else:
+                self._take(sender, message)
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(f"client {sender}, {self.round}: {error}", {sender}) from None
+        self._answered.add(sender)
+
+    def advance(self) -> dict[ClientId, bytes]:
+        if self.round == DONE:
+            raise LocalProtocolError("this session is over: make a new one")
+        closing, rounds = self.round, self._parameters.rounds
+        # What was added cannot be taken back: its sender stays in the sum, as one lost in the next round.
+        kept = set() if closing == self._parameters.upload_round else self._lost
+        try:
+            alive = self._going_on(closing, frozenset(self._answered - kept))
+            requests = self._tasks(alive) if closing == JOIN else self._open(closing, alive)
+        except TooFewClients:
+            # Who has signed or may have signed a set of survivors signs no other: that sum is finished, by
+            # whoever of it answers later, or never had.
+            if closing not in self._parameters.finishing_rounds:
+                self._close()
+            raise
+        except BaseException:
+            self._close()
+            raise
+        self._close()
+        if self.result is not None:
+            return {}
+        self.round = rounds[rounds.index(closing) + 1]
+        self.waiting_for = alive - self._lost
+        return {u: request for u, request in requests.items() if u in self.waiting_for}
+
+    def _close(self) -> None:
+        self.round, self.waiting_for, self._answered = DONE, frozenset(), set()
+
+    def _tasks(self, joined: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        return dict.fromkeys(sorted(joined), encode(Task(self._nonce, self._task)))
+
+    @abstractmethod
+    def _take(self, u: ClientId, message: Raw) -> None:
+        """u's answer in the open round, which is not the join. Raises: RemoteProtocolError, without u's name:
+        that is added here.
+        """
+
+    def _going_on(self, closing: str, alive: frozenset[ClientId]) -> frozenset[ClientId]:
+        """Who of those who have answered goes on. Raises: TooFewClients."""
+        if not alive:
+            raise TooFewClients(0, 1, closing)
+        return alive
+
+    @abstractmethod
+    def _open(self, closing: str, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        """The requests of the round after `closing`, which is not the join; or where that was the last one
+        none, and `result` is set. Raises: TooFewClients, or what else ends the session.
+        """
