@@ -138,11 +138,12 @@ def _wrong(name: str, data_dir: Path | None) -> str | None:
 
 
 def _title(dataset: str, clients: int, how: Partition, seed: int) -> str:
-    named: dict[str, Any] = {
+    by_kind: dict[str, dict[str, Any]] = {
         "dirichlet": {"alpha": how.alpha},
         "quantity": {"alpha": how.alpha},
         "shards": {"classes each": how.classes_per_client},
-    }.get(how.kind, {})
+    }
+    named = by_kind.get(how.kind, {})
     if how.examples_per_client is not None:
         named["examples each"] = how.examples_per_client
     details = ", ".join(f"{key} {value}" for key, value in named.items())

@@ -261,7 +261,7 @@ def run_sum(
     """Contribute one vector to one session. result: where the mean goes if the clients keep it. new: the
     vector is another one than before.
     """
-    values = {"": vector} if weight is None else {"": vector, "weight": weight}
+    values: dict[str, Any] = {"": vector} if weight is None else {"": vector, "weight": weight}
     at = ["waiting for the server"]
 
     def progress(round: str, sent: int, size: int) -> None:

@@ -146,12 +146,12 @@ def _flag(field: msgspec.structs.FieldInfo, hint: Any) -> inspect.Parameter:
         options |= {"parser": count_or_fraction, "metavar": "N|FRACTION"}
     if field.name in CHOICES:
         options |= listed(CHOICES[field.name], options["help"])
-    kind = float if float in kinds else kinds.pop()
+    kind: Any = float if float in kinds else kinds.pop()
     default = said.extra["unset"] if field.default is None else field.default
     if default != "":
         options["show_default"] = False
         options["help"] += f" [dim]\\[default: {default}][/dim]"
-    annotation = Annotated[kind | None, typer.Option(**options)]
+    annotation: Any = Annotated[kind | None, typer.Option(**options)]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

@@ -118,11 +118,12 @@ def _draw(cells: Sequence[Sequence[str]], header: Sequence[str], title: str) -> 
 
 def _fitted(text: str, width: int) -> str:
     """Each line broken between words, what follows indented."""
-    unbroken = {"break_long_words": False, "break_on_hyphens": False}
     lines = []
     for line in text.split("\n"):
         indent = " " * (len(line) - len(line.lstrip()) + 2)
-        lines += textwrap.wrap(line, width, subsequent_indent=indent, **unbroken) or [""]
+        lines += textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
     return "\n".join(lines)
 
 

@@ -150,5 +150,6 @@ def draw_accuracy(path: Path, curves: Mapping[str, Sequence[float | None]], titl
 def within(scheme: Scheme) -> str:
     """What the error bound of a mean is a bound of: whether anything was beyond, its client alone knows."""
     spec = scheme.vectors[""]
-    to = f", scaled to a norm of {spec.clip:g} at most" if getattr(spec, "clip", None) else ""
+    clip = getattr(spec, "clip", None)
+    to = f", scaled to a norm of {clip:g} at most" if clip else ""
     return f"their vectors in ±{getattr(spec, 'bound', 0):g}{to}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -59,8 +60,8 @@ def lay_out(config: RunConfig) -> Layout:
     dataset, validation = load(config.dataset, config.data_dir), None
     if config.held_out:
         rng = np.random.default_rng([config.seed, _VALIDATION])
-        dataset, *held = hold_out(dataset, config.held_out, rng)
-        validation = held[0], held[1]
+        dataset, held_x, held_y = hold_out(dataset, config.held_out, rng)
+        validation = held_x, held_y
     partition = Partition(
         config.partition, config.alpha, config.classes_per_client, config.examples_per_client
     )
@@ -96,7 +97,8 @@ def _damaged(
         return dataset.train_x, dataset.train_y, shares, frozenset()
     rng = np.random.default_rng([config.seed, _DAMAGE])
     chosen = sorted(rng.permutation(config.clients)[: round(config.damaged * config.clients)].tolist())
-    every_x, every_y, end = [dataset.train_x], [dataset.train_y], len(dataset.train_y)
+    every_x: list[NDArray[Any]] = [dataset.train_x]
+    every_y, end = [dataset.train_y], len(dataset.train_y)
     for u in chosen:
         worse_x, worse_y = CORRUPTERS[config.damage](
             dataset.train_x[shares[u]],

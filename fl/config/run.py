@@ -10,13 +10,13 @@ import tomllib
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from msgspec import Meta
 
 from fl.config.alike import one_gradient
-from fl.config.plan import LocalPlan, ServerStep
+from fl.config.plan import Algorithm, LocalPlan, Optimiser, Precision, ServerStep
 from fl.config.protection import Protection
 from fl.data import DATASETS
 from fl.data.files import write_atomically
@@ -376,20 +376,24 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def plan(self) -> LocalPlan:
         return LocalPlan(
-            self.algorithm,
+            cast(Algorithm, self.algorithm),  # as CHOICES has it
             self.local_epochs,
             self.local_steps or 0,
             self.batch_size,
             self.lr,
             self.momentum,
             self.proximal,
-            self.precision,
+            cast(Precision, self.precision),
         )
 
     @property
     def server_step(self) -> ServerStep:
         return ServerStep(
-            self.server, self.server_lr, self.server_momentum, self.server_beta2, self.server_tau
+            cast(Optimiser, self.server),
+            self.server_lr,
+            self.server_momentum,
+            self.server_beta2,
+            self.server_tau,
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ Tokens = NDArray[np.int64]  # (N, T), words as numbers in 0..classes-1
 Inputs = Images | Tokens
 Labels = NDArray[np.int64]  # (N,), in 0..classes-1
 Shape = tuple[int, ...]  # (C, H, W) of one image, (T,) of one text
+
+_KINDS: tuple[tuple[np.dtype[Any], int], ...] = ((np.dtype(np.float32), 4), (np.dtype(np.int64), 2))
 
 
 class DataError(Exception):
@@ -50,7 +53,7 @@ def check(x: NDArray[np.generic], y: NDArray[np.generic], classes: int, where: s
 
     Raises: DataError, beginning with `where`.
     """
-    if (x.dtype, x.ndim) not in ((np.float32, 4), (np.int64, 2)) or x.size == 0:
+    if (x.dtype, x.ndim) not in _KINDS or x.size == 0:
         raise DataError(
             f"{where}: x must be float32 (N, C, H, W) or int64 (N, T) and not empty, not {x.dtype} {x.shape}"
         )

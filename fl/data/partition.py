@@ -57,9 +57,9 @@ class Partition:
         """
         if not 1 <= clients <= 10**6:
             raise DataError(f"{clients} clients: a training set is dealt out to 1 to 1000000")
-        if (self.examples_per_client or 0) > len(labels):
+        if (each := self.examples_per_client or 0) > len(labels):
             raise DataError(
-                f"{counted(self.examples_per_client, 'example')} a client of {len(labels)} there are: "
+                f"{counted(each, 'example')} a client of {len(labels)} there are: "
                 "take fewer, or a larger data set"
             )
         return PARTITIONS[self.kind](self, labels, clients, rng)
@@ -168,7 +168,7 @@ def _shards(how: Partition, labels: Labels, clients: int, rng: np.random.Generat
             "take fewer clients, fewer examples a client, or more classes a client"
         )
     pools = [np.flatnonzero(labels == name) for name in names]
-    return list(_draw(pools, [lambda _room, own=own: own for own in wanted], overlap, rng))
+    return list(_draw(pools, [_just(own) for own in wanted], overlap, rng))
 
 
 def _even(given: NDArray[np.bool_], sizes: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -211,6 +211,11 @@ def _enough(labels: Labels, clients: int, minimum: int) -> None:
             f"{counted(len(labels), 'example')} cannot give {counted(clients, 'client')} {minimum} each: "
             f"take at most {counted(len(labels) // minimum, 'client')} or a larger data set"
         )
+
+
+def _just(wanted: Indices) -> Callable[[Indices], Indices]:
+    """For `_draw`: so many, however many are left."""
+    return lambda _left: wanted
 
 
 def _draw(

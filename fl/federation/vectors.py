@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fl.config.run import RunConfig
 from fl.training.local import LocalResult
 from secagg import Aggregate, Bounded, Counts, Roster, Scheme, Weight
+from secagg.specs import Spec
 
 UPDATE, EXAMPLES, LOSS, CORRECT = "update", "examples", "loss", "correct"
 LOSS_BOUND = 16.0  # nats; of ten classes, chance is 2.3
@@ -22,7 +23,7 @@ UPLOADS = ("masked-input", "input")
 
 def scheme_for(config: RunConfig, clients: int, length: int, examples: int, roster: Roster | None) -> Scheme:
     """The session of every training round. length: d of the model; examples: the largest weight."""
-    vectors = {
+    vectors: dict[str, Spec] = {
         UPDATE: Bounded(length=length, bound=config.bound, bits=config.bits, clip=config.clip),
         EXAMPLES: Weight(maximum=examples),
         LOSS: Bounded(length=1, bound=LOSS_BOUND),

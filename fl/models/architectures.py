@@ -288,7 +288,8 @@ class GRU(nn.Module):
             update = torch.sigmoid(update_x + update_h)
             new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
             h = (1 - update) * new + update * h
-        return self.output(h)
+        logits: torch.Tensor = self.output(h)
+        return logits
 
 
 def gru(_shape: Shape, classes: int) -> nn.Module:
@@ -308,7 +309,8 @@ class BagOfWords(nn.Module):
         self.output = nn.Linear(embedded, words)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.output(self.embedding(x).sum(dim=1))
+        logits: torch.Tensor = self.output(self.embedding(x).sum(dim=1))
+        return logits
 
 
 def bag_of_words(_shape: Shape, classes: int) -> nn.Module:

@@ -46,7 +46,7 @@ def from_vector(model: nn.Module, vector: NDArray[np.floating]) -> None:
         flat = torch.tensor(vector.astype(np.float32))
     if not flat.isfinite().all():
         raise ModelError("a model's vector must be finite: this one holds NaN or infinity")
-    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))
 
 

@@ -187,7 +187,8 @@ class _Stack:
         gradients: Tensors = {}
         # A batch is taken at once, a whole shard in chunks, as the other path takes it.
         at_once = GRADIENT_CHUNK if self.plan.algorithm == "fedsgd" else examples.shape[1]
-        for chunk, count in zip(examples.split(at_once, dim=1), counted.split(at_once, dim=1), strict=True):
+        chunks, counts = (torch.split(padded, at_once, dim=1) for padded in (examples, counted))
+        for chunk, count in zip(chunks, counts, strict=True):
             some, (loss, buffers) = self._all(
                 {name: tensor[:k] for name, tensor in self.parameters.items()},
                 {name: tensor[:k] for name, tensor in self.buffers.items()},
@@ -205,7 +206,7 @@ class _Stack:
         return gradients
 
     def losses(self) -> list[float]:
-        return (self._loss / self._seen).tolist()  # type: ignore[no-any-return]
+        return (self._loss / self._seen).tolist()
 
     def uploads(self, received: torch.Tensor) -> torch.Tensor:
         """(K, d): as `LocalResult.upload`."""

@@ -21,6 +21,7 @@ from fl.training.batched import train_batched
 from fl.training.local import EVALUATION_BATCH, LocalResult, Tap, inputs, laid_out, prepared, train
 
 Way = Literal["batched", "sequential"]
+WAYS: tuple[Way, ...] = ("sequential", "batched")
 
 TRIED_CLIENTS, TRIED_STEPS = 8, 4  # of each way, to see which is faster
 
@@ -64,11 +65,9 @@ class LocalClients:
 
         Raises: Diverged, ConfigError as `local.train`.
         """
-        if self.way is None:
-            self.rates = self._tried(model, plan, orders)
-            self.way = max(self.rates, key=self.rates.__getitem__)
+        self.way = way = self.way or self._faster(model, plan, orders)
         self.trained = set()
-        results = self._train(self.way, model, plan, orders, tap)
+        results = self._train(way, model, plan, orders, tap)
         if not counting:
             return results
         correct = self._correct(model, plan, list(results))
@@ -99,11 +98,15 @@ class LocalClients:
         """How many of each client's examples the model they all received has right."""
         received, right = prepared(model, self._x, plan).eval(), list[torch.Tensor]()
         every = torch.cat([self._shares[u] for u in ids]).to(self._x.device)
-        for some in every.split(EVALUATION_BATCH):
+        for some in torch.split(every, EVALUATION_BATCH):
             received, x = laid_out(received, inputs(self._x[some], plan))
             right.append(received(x).argmax(dim=1) == self._y[some])
-        parts = torch.cat(right).split([len(self._shares[u]) for u in ids])
+        parts = torch.split(torch.cat(right), [len(self._shares[u]) for u in ids])
         return {u: int(part.sum()) for u, part in zip(ids, parts, strict=True)}
+
+    def _faster(self, model: nn.Module, plan: LocalPlan, orders: Mapping[int, bytes]) -> Way:
+        self.rates = self._tried(model, plan, orders)
+        return max(WAYS, key=lambda way: self.rates[way])
 
     def _tried(self, model: nn.Module, plan: LocalPlan, orders: Mapping[int, bytes]) -> dict[Way, float]:
         """Client-steps a second of both ways, on a few steps of a few clients."""
@@ -111,7 +114,7 @@ class LocalClients:
         short = msgspec.structs.replace(plan, steps=TRIED_STEPS)
         steps = sum(short.steps_of(len(self._shares[u])) for u in some)
         rates: dict[Way, float] = {}
-        for way in ("sequential", "batched"):
+        for way in WAYS:
             self._train(way, model, short, some, None)  # the first time much is set up
             begun = time.perf_counter()
             self._train(way, model, short, some, None)

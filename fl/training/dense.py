@@ -7,8 +7,6 @@ goes as it is multiplied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
@@ -55,8 +53,8 @@ def flattened(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def sgd_step(
-    parameters: Sequence[torch.Tensor],
-    velocity: Sequence[torch.Tensor],
+    parameters: list[torch.Tensor],
+    velocity: list[torch.Tensor],
     x: torch.Tensor,
     y: torch.Tensor,
     weight: torch.Tensor,

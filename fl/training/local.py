@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -95,7 +95,7 @@ def batches(examples: int, plan: LocalPlan, order: bytes) -> Iterator[torch.Tens
     """
     if plan.algorithm == "fedsgd":
         return iter([torch.arange(examples)])
-    passes = (torch.from_numpy(each).split(plan.batch_size) for each in permutations(order, examples))
+    passes = (torch.split(torch.from_numpy(each), plan.batch_size) for each in permutations(order, examples))
     return islice((batch for each in passes for batch in each), plan.steps_of(examples))
 
 
@@ -110,7 +110,8 @@ def laid_out(model: nn.Module, x: torch.Tensor) -> tuple[nn.Module, torch.Tensor
     """
     if x.ndim != 4 or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
         return model, x
-    return model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave it out
+    return model, x.to(memory_format=torch.channels_last)
 
 
 def number_type(plan: LocalPlan) -> torch.dtype:
@@ -185,7 +186,7 @@ class _SGD:
 
     def __init__(self, model: nn.Module, plan: LocalPlan) -> None:
         self._model, self._plan = model, plan
-        self._parameters = list(model.parameters())
+        self._parameters: list[torch.Tensor] = list(model.parameters())
         self._velocity = [torch.zeros_like(p) for p in self._parameters] if plan.momentum else []
         self._start = [p.detach().clone() for p in self._parameters] if plan.proximal else []
         self._written_out = is_written_out(model, plan)
@@ -209,10 +210,10 @@ class _SGD:
 
 @torch.no_grad()
 def descend(
-    parameters: Sequence[torch.Tensor],
-    gradients: Sequence[torch.Tensor],
-    velocity: Sequence[torch.Tensor],
-    start: Sequence[torch.Tensor],
+    parameters: list[torch.Tensor],
+    gradients: list[torch.Tensor],
+    velocity: list[torch.Tensor],
+    start: list[torch.Tensor],
     plan: LocalPlan,
 ) -> None:
     """Take the step in place; the gradients are used up. velocity: empty without momentum; start: where
@@ -228,12 +229,12 @@ def descend(
 
 
 def _in_chunks(
-    model: nn.Module, parameters: list[nn.Parameter], x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor
+    model: nn.Module, parameters: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """(mean loss of the batch, its gradient), some examples at once."""
     gradients = [torch.zeros_like(p) for p in parameters]
     total = gradients[0].new_zeros(())
-    for chunk in batch.split(GRADIENT_CHUNK):
+    for chunk in torch.split(batch, GRADIENT_CHUNK):
         loss = cross_entropy(model(x[chunk]), y[chunk], reduction="sum") / len(batch)
         torch._foreach_add_(gradients, torch.autograd.grad(loss, parameters))
         total += loss.detach()
@@ -289,7 +290,8 @@ def measure(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[int, fl
     model.eval()
     correct, loss = 0, 0.0
     model, x = laid_out(model, x)
-    for some_x, some_y in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
+    parts = (torch.split(each, EVALUATION_BATCH) for each in (x, y))
+    for some_x, some_y in zip(*parts, strict=True):
         logits = model(some_x)
         correct += int((logits.argmax(dim=1) == some_y).sum())
         loss += float(cross_entropy(logits, some_y, reduction="sum"))
