@@ -21,3 +21,22 @@ def rewritten(page: str, blocks: Mapping[str, str]) -> str:
         raise LookupError(f"in the page or in the code alone: {sorted({*marked} ^ {*blocks}) or marked}")
     marks = re.compile(r"(<!-- begin (\w+) -->\n).*?(\n<!-- end \2 -->)", re.DOTALL)
     return marks.sub(lambda found: found[1] + blocks[found[2]] + found[3], page)
+
+
+def section(page: str, number: str) -> str:
+    """The text of one section, its own subsections included."""
+    end = "##" if "." not in number else "##+"
+    (text,) = re.findall(rf"^##+ {re.escape(number)}\.? .*?(?=^{end} |\Z)", page, re.MULTILINE | re.DOTALL)
+    return str(text)
+
+
+def rows(text: str, *header: str) -> list[list[str]]:
+    """Of the one table there with this header, the cells."""
+    begins = re.escape("| " + " | ".join(header) + " |")
+    (body,) = re.findall(rf"^{begins}\n\|[-| ]+\|\n((?:\|.*\n)*)", text + "\n", re.MULTILINE)
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in body.splitlines()]
+
+
+def code(cell: str) -> list[str]:
+    """What stands in backquotes."""
+    return re.findall(r"`([^`]+)`", cell)

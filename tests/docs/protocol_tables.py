@@ -23,32 +23,19 @@ import zmq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from zmq.utils import z85
 
-from secagg import CKKS, Bounded, Counts, Identity, Masking, Plain, Recorded, Roster, Weight
+from secagg import CKKS, Bounded, Counts, Masking, Plain, Recorded, Roster, Weight, throwaway_identities
 from secagg.ckks import client as ckks_client
-from secagg.ckks import derived as ckks_derived
 from secagg.ckks.flooding import gaussian
 from secagg.ckks.ring import Ring
-from secagg.crypto import SecretKey, SigningKey, Tag, digest
-from secagg.graph import Graph, graph_of
-from secagg.inputs import encode_inputs
-from secagg.masking import client as client_module
-from secagg.masking.client import MaskingClient, advertise_keys
-from secagg.masking.derived import (
-    commit_mask,
-    commit_shares,
-    keys_statement,
-    members_statement,
-    pair_mask_key,
-    self_mask_key,
-    session_id,
-    share_data,
-    share_key,
-    shares_statement,
-)
-from secagg.masking.messages import Commitments, ShareKeys
+from secagg.crypto import Tag, digest
+from secagg.graph import graph_of
+from secagg.masking import client as masking_client
 from secagg.prg import keystream
-from secagg.shamir import share
-from secagg.wire import MAX_ID, Join, Message, decode
+from secagg.wire import MAX_ID, Message
+from tests.docs.pages import rewritten, table
+from tests.vectors import independent as i
+from tests.vectors.makers.chance import Counter
+from tests.vectors.replay import load
 from transport.frames import ClientFrame, Frame, ServerFrame
 from transport.keys import PrivateKey, write_private, write_public
 from transport.roster import read as read_roster
@@ -118,11 +105,6 @@ def tag_of(kind: type[msgspec.Struct]) -> str:
     return str(kind.__struct_config__.tag)
 
 
-def table(*header: str, rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
 def subclasses(kind: type) -> Iterator[type]:
     for sub in kind.__subclasses__():
         yield sub
@@ -152,7 +134,7 @@ def messages(*, ckks: bool = False) -> str:
         (f"`{tag_of(kind)}`", "client" if tag_of(kind) in said else "server", _as_array(kind))
         for kind in message_kinds(ckks=ckks)
     ]
-    return table("message", "from", "as an array", rows=rows)
+    return table(("message", "from", "as an array"), rows)
 
 
 def ckks_messages() -> str:
@@ -165,12 +147,11 @@ def frames() -> str:
     for kind in Frame.__subclasses__():
         who = ["client"] * (kind in from_client) + ["server"] * (kind in from_server)
         rows.append((f"`{tag_of(kind)}`", ", ".join(who), _as_array(kind)))
-    return table("frame", "from", "header", rows=rows)
+    return table(("frame", "from", "header"), rows)
 
 
 # Parameters.
 
-_LENGTH = "coordinates"
 FIELDS: Mapping[tuple[str, str], str] = {
     ("masking", "clients"): "n, clients of the cohort, 1..1,000,000",
     ("masking", "vectors"): "name → specification, 1..64 of them",
@@ -229,7 +210,7 @@ def _objects(*kinds: type[msgspec.Struct]) -> str:
             default = "" if field.required else f"`{_shown(field.default)}`"
             meaning = FIELDS[str(info.tag), field.name]
             rows.append(("", f"`{field.name}`", wire_type(field.type), default, meaning))
-    return table("object", "field", "type", "default of secagg", "meaning", rows=rows)
+    return table(("object", "field", "type", "default of secagg", "meaning"), rows)
 
 
 def _shown(value: Any) -> str:
@@ -262,7 +243,7 @@ def choices() -> str:
             numbers = (scheme.corrupt, scheme.dropout, scheme.degree, scheme.threshold, scheme.m_min)
             graph = "complete" if scheme.complete else "sparse"
             rows.append((adversary, str(n), *map(str, numbers), graph))
-    return table("adversary", "n", "A", "d", "k", "t", "m_min", "graph", rows=rows)
+    return table(("adversary", "n", "A", "d", "k", "t", "m_min", "graph"), rows)
 
 
 CKKS_EXAMPLES: tuple[tuple[int, str, Bounded | Counts | Weight], ...] = (
@@ -297,7 +278,7 @@ def ckks_choices() -> str:
         numbers = (str(scheme.degree), sizes, str(scheme.scale), str(plan.capacity), how)
         rows.append((str(n), ending, vector_of(spec), *numbers, str(plan.slots), f"{plan.upload_bytes:,}"))
     header = ("n", "ending", "vector", "N", "β", "Δ", "cap", "layout", "S", "Y")
-    return table(*header, rows=rows)
+    return table(header, rows)
 
 
 def vector_of(spec: Bounded | Counts | Weight) -> str:
@@ -311,104 +292,26 @@ def vector_of(spec: Bounded | Counts | Weight) -> str:
 
 # States and rounds.
 
-CLIENTS: Mapping[str, Any] = {"masking": client_module, "ckks": ckks_client}
+CLIENTS: Mapping[str, Any] = {"masking": masking_client, "ckks": ckks_client}
 
-
-def awaited(scheme: str = "masking") -> dict[str, type]:
-    """The types of a scheme's client.py that await something."""
-    return {
-        name.lstrip("_"): kind
-        for name, kind in vars(CLIENTS[scheme]).items()
-        if inspect.isclass(kind) and name.lstrip("_").startswith("Awaiting")
-    }
-
-
-def _hints(function: Any) -> dict[str, Any]:
-    known = {**vars(importlib.import_module(function.__module__)), "Masking": Masking, "CKKS": CKKS}
-    return typing.get_type_hints(function, known)
-
-
-def _consumed(function: Any) -> type[Message] | None:
-    """The message among a function's arguments."""
-    hints = {name: hint for name, hint in _hints(function).items() if name != "return"}
-    found = [h for h in hints.values() if inspect.isclass(h) and issubclass(h, Message)]
-    return found[0] if found else None
-
-
-def _transitions_of(kind: type) -> list[Any]:
-    own = [f for name, f in vars(kind).items() if inspect.isfunction(f) and not name.startswith("__")]
-    return [f for f in own if _consumed(f) is not None and _outcome(f) is not None]
-
-
-def _outcome(function: Any) -> tuple[list[str], type[Message]] | None:
-    """(next states, reply) of a transition, by its return annotation."""
-    hint = _hints(function)["return"]
-    if inspect.isclass(hint):
-        return ([], hint) if issubclass(hint, Message) else None
-    parts = typing.get_args(hint)
-    if len(parts) != 2 or not (inspect.isclass(parts[1]) and issubclass(parts[1], Message)):
-        return None
-    kinds = typing.get_args(parts[0]) or (parts[0],)
-    return [kind.__name__ for kind in kinds if kind.__name__.startswith("Awaiting")], parts[1]
-
-
-Edge = tuple[str, str, str, str]
+Step = tuple[str, str, str, str]
 """(state, message, next state, reply); the empty state is before the first and after the last."""
-
-
-def transitions(scheme: str = "masking") -> list[Edge]:
-    """The client's state machine, from the types of its transitions."""
-    edges: list[Edge] = [("", "", "AwaitingTask", tag_of(Join))]
-    first: Mapping[str, tuple[Any, Any]] = {
-        "masking": (MaskingClient._take_task, advertise_keys),
-        "ckks": (ckks_client.CKKSClient._take_task, ckks_client.advertise_key),
-    }
-    for name, kind in awaited(scheme).items():
-        if name == "AwaitingTask":  # it knows nothing yet: its transition is a function of the terms
-            method, outcome = first[scheme][0], _outcome(first[scheme][1])
-        else:
-            (method,) = _transitions_of(kind)
-            outcome = _outcome(method)
-        consumed = _consumed(method)
-        assert outcome is not None
-        assert consumed is not None
-        following, reply = outcome
-        edges += [(name, tag_of(consumed), state, tag_of(reply)) for state in following or [""]]
-    order = ["", *awaited(scheme)]
-    return sorted(edges, key=lambda edge: (edge[0] != "", edge[0] != "AwaitingTask", order.index(edge[0])))
-
-
-def states(scheme: str = "masking") -> str:
-    lines = ["```mermaid", "stateDiagram-v2"]
-    for state, message, following, reply in transitions(scheme):
-        label = f"{message} / {reply}" if message else f"/ {reply}"
-        lines.append(f"    {state or '[*]'} --> {following or '[*]'}: {label}")
-    return "\n".join([*lines, "```"])
-
-
-def ckks_states() -> str:
-    return states("ckks")
 
 
 @dataclass(frozen=True)
 class Played:
-    """rounds: (round, what opens it, what answers it). said: all that clients say. steps: a client's."""
+    """rounds: (round, what opens it, what answers it). said: by clients. steps: a client's, each once."""
 
     rounds: list[tuple[str, str, str]]
     said: set[str]
-    steps: set[Edge]
-
-
-def _name_of(message: bytes) -> str:
-    return str(msgspec.msgpack.decode(message)[0])
+    steps: list[Step]
 
 
 @lru_cache(maxsize=1)
 def played() -> dict[str, Played]:
     """One session of each kind, as it was seen."""
-    spec = Counts(length=1, maximum=1)
-    identities = example().identities
-    roster = identities[0].roster
+    spec, ids = Counts(length=1, maximum=1), (0, 1, 2, 300)
+    roster, identities = throwaway_identities(ids)
     schemes = {
         "masking, active": Masking.for_cohort(4, spec, adversary="active", roster=roster),
         "masking, semi-honest": Masking.for_cohort(4, spec),
@@ -418,12 +321,10 @@ def played() -> dict[str, Played]:
     }
     result = {}
     for name, scheme in schemes.items():
-        server = Recorded(scheme.server(identities.keys(), roster=roster))
-        clients = {u: scheme.client(u, lambda task: [1], identity=identities[u]) for u in identities}
-        steps, outbox = set(), {}
-        for u, client in clients.items():
-            outbox[u] = client.start()
-            steps.add(("", "", _state_of(client), _name_of(outbox[u])))
+        server = Recorded(scheme.server(ids, roster=roster))
+        clients = {u: scheme.client(u, lambda task: [1], identity=identities[u]) for u in ids}
+        outbox = {u: client.start() for u, client in clients.items()}
+        steps: dict[Step, None] = {("", "", _state_of(clients[u]), name_of(outbox[u])): None for u in ids}
         while server.result is None:
             for u, message in outbox.items():
                 server.receive(u, message)
@@ -431,18 +332,101 @@ def played() -> dict[str, Played]:
             for u, request in server.advance().items():
                 before = _state_of(clients[u])
                 outbox[u] = reply = clients[u].receive(request)
-                assert reply is not None
-                steps.add((before, _name_of(request), _state_of(clients[u]), _name_of(reply)))
-        opened = {round: _name_of(message) for round, _, message in server.view.sent}
-        answered = {round: _name_of(message) for round, _, message in server.view.received}
+                steps[before, name_of(request), _state_of(clients[u]), name_of(reply)] = None
+        opened = {round: name_of(message) for round, _, message in server.view.sent}
+        answered = {round: name_of(message) for round, _, message in server.view.received}
         rounds = [(round, opened.get(round, ""), answered[round]) for round in scheme.rounds]
-        result[name] = Played(rounds, set(answered.values()), steps)
+        result[name] = Played(rounds, set(answered.values()), list(steps))
     return result
+
+
+CKKS_IDS = (0, 5, 130, 300)
+CKKS_VECTORS = {
+    "": Bounded(length=3, bound=2.0, bits=8),
+    "count": Counts(length=2, maximum=2**31),
+    "weight": Weight(maximum=10),
+}
+CKKS_INPUTS = {
+    u: {"": [1.5, -2.0, 0.25 * k], "count": [k, 2**31 - k], "weight": 10 - k} for k, u in enumerate(CKKS_IDS)
+}
+
+
+def weighed(u: int, name: str) -> Any:
+    """What client u adds to the sum of a vector."""
+    x = CKKS_INPUTS[u][name]
+    return CKKS_INPUTS[u]["weight"] * np.array(x) if name == "" else np.atleast_1d(x)
+
+
+@dataclass(frozen=True)
+class CkksSession:
+    """K: of the first maker. result: of who has the sum."""
+
+    scheme: CKKS
+    view: Any
+    K: bytes
+    result: Any
+
+    def fields(self, u: int, name: str) -> list[Any]:
+        """Of the message that u said or was sent."""
+        said = [m for _, v, m in (*self.view.sent, *self.view.received) if v == u and name_of(m) == name]
+        (fields,) = (i.unpack(message) for message in said)
+        return list(fields[1:])
+
+
+@lru_cache(maxsize=2)
+def ckks_session(ending: Any) -> CkksSession:
+    """One with several vectors, signed; the last client is lost in input."""
+    roster, identities = throwaway_identities(CKKS_IDS)
+    scheme = CKKS.for_cohort(len(CKKS_IDS), CKKS_VECTORS, ending=ending, roster=roster)
+    server = Recorded(scheme.server(CKKS_IDS, b"task", roster=roster))
+    chance = {u: Counter(f"client {u}") for u in CKKS_IDS}
+    clients = {
+        u: scheme.client(
+            u, lambda task, x=x: x, rounding_seed=bytes(32), identity=identities[u], rng=chance[u]
+        )
+        for u, x in CKKS_INPUTS.items()
+    }
+    outbox = {u: client.start() for u, client in clients.items()}
+    while server.result is None:
+        for u, message in outbox.items():
+            if u != CKKS_IDS[-1] or server.round != "input":
+                server.receive(u, message)
+        outbox = {u: clients[u].receive(request) for u, request in server.advance().items()}
+    _, K = (drawn for drawn in chance[0].drawn if len(drawn) == 32)
+    return CkksSession(scheme, server.view, K, clients[0].result if ending == "keep" else server.result)
 
 
 def _state_of(client: Any) -> str:
     state = getattr(client, "_state", None)
     return type(state).__name__.lstrip("_") if state is not None else ""
+
+
+def name_of(message: bytes) -> str:
+    return str(msgspec.msgpack.decode(message)[0])
+
+
+def states(scheme: str = "masking") -> str:
+    """The client's state machine: every step of these sessions, and the page fails if a state has none."""
+    sessions = [session for name, session in played().items() if name.startswith(scheme)]
+    steps = list(dict.fromkeys(step for session in sessions for step in session.steps))
+    order = ["", *awaited(scheme)]
+    if {state for state, *_ in steps} != set(order):
+        raise LookupError(f"no session goes through {set(order) - {state for state, *_ in steps}}")
+    lines = ["```mermaid", "stateDiagram-v2"]
+    for state, message, following, reply in sorted(steps, key=lambda step: order.index(step[0])):
+        label = f"{message} / {reply}" if message else f"/ {reply}"
+        lines.append(f"    {state or '[*]'} --> {following or '[*]'}: {label}")
+    return "\n".join([*lines, "```"])
+
+
+def awaited(scheme: str) -> list[str]:
+    """The types of a scheme's client.py that await something."""
+    kinds = [name.lstrip("_") for name, kind in vars(CLIENTS[scheme]).items() if inspect.isclass(kind)]
+    return [name for name in kinds if name.startswith("Awaiting")]
+
+
+def ckks_states() -> str:
+    return states("ckks")
 
 
 def rounds(*, ckks: bool = False) -> str:
@@ -453,7 +437,7 @@ def rounds(*, ckks: bool = False) -> str:
         for number, (round, opens, answers) in enumerate(session.rounds):
             request = f"`{opens}` (number {number - 1})" if opens else "the `offer` frame"
             rows.append((name if not number else "", f"`{round}`", request, f"`{answers}` (number {number})"))
-    return table("session", "round", "opened by", "answered by", rows=rows)
+    return table(("session", "round", "opened by", "answered by"), rows)
 
 
 def ckks_rounds() -> str:
@@ -545,9 +529,9 @@ CONSTANTS: Mapping[str, Mapping[str, str]] = {
 }
 NOT_OF_THE_WIRE = {
     "secagg.prg.BLOCK_BYTES",
+    "secagg.specs.BLOCK",
     "transport.server.TICK_SECONDS",
     "transport.connections.SCAN_MS",
-    "secagg.specs.BLOCK",
     "transport.connections.SCANNED_A_MS",
 }
 
@@ -580,7 +564,7 @@ def constants(*, ckks: bool = False) -> str:
         if values.keys() != meanings.keys():
             raise LookupError(f"{module}: {sorted(values.keys() ^ meanings.keys())} are in one place only")
         rows += [(f"`{name}`", _constant(values[name]), meaning) for name, meaning in meanings.items()]
-    return table("constant", "value", "what", rows=rows)
+    return table(("constant", "value", "what"), rows)
 
 
 def ckks_constants() -> str:
@@ -599,321 +583,156 @@ def _constant(value: Any) -> str:
 
 # Small examples.
 
-
-def sparse_example() -> tuple[bytes, Graph]:
-    """Seven members on eight places, four neighbours each."""
-    sid = bytes(32)
-    return digest(Tag.GRAPH, sid), graph_of((0, 1, 2, 3, 5, 8, 300), 8, 4, sid)
-
-
 CKKS_RINGS = (Ring(2048, (22,)), Ring(4096, (31, 30)), Ring(8192, (50, 50)))
 
 
 def ckks_example() -> str:
     """Primes; a polynomial's residues; what flooding is made of."""
-    lines = ["```text"]
-    for ring in CKKS_RINGS:
-        name = f"N {ring.degree}, β {', '.join(map(str, ring.prime_bits))}"
-        lines += _named(name, f"primes {' '.join(map(str, ring.primes))}, special {ring.special_prime}")
-    ring = CKKS_RINGS[0]
-    (q,) = ring.primes
-    psi = least_root(q, ring.degree)
-    at = [pow(psi, 2 * int(f"{i:011b}"[::-1], 2) + 1, q) for i in (0, 1, 2, 2047)]
-    lines += _named("ψ of the first", str(psi))
-    shown_residues = " ".join(str((1 + 2 * x) % q) for x in at)
-    lines += _named("residues of 1 + 2 X", f"number 0, 1, 2 and 2047: {shown_residues}")
+    shown = {
+        f"N {ring.degree}, β {', '.join(map(str, ring.prime_bits))}": (
+            f"primes {' '.join(map(str, ring.primes))}, special {ring.special_prime}"
+        )
+        for ring in CKKS_RINGS
+    }
+    (q,) = CKKS_RINGS[0].primes
+    x = points(CKKS_RINGS[0].degree, q)
+    shown["ψ of the first"] = str(x[0])
+    residues = " ".join(str((1 + 2 * x[at]) % q) for at in (0, 1, 2, 2047))
+    shown["residues of 1 + 2 X"] = f"number 0, 1, 2 and 2047: {residues}"
     normal = " ".join(f"{g:.6f}" for g in gaussian(bytes(range(32)), 5))
-    lines += _named("g under 00 01 … 1f", f"S = 5: {normal}")
-    return "\n".join([*lines, "```"])
+    shown["g under 00 01 … 1f"] = f"S = 5: {normal}"
+    return _named(shown)
 
 
-def least_root(q: int, degree: int) -> int:
-    """The least primitive root of unity of order 2N modulo q."""
+def points(degree: int, q: int) -> list[int]:
+    """Where polynomials are evaluated modulo q: psi^(2 rev(i) + 1), psi the least root of order 2N."""
     g = next(r for x in range(2, q) if pow(r := pow(x, (q - 1) // (2 * degree), q), degree, q) == q - 1)
-    return min(pow(g, k, q) for k in range(1, 2 * degree, 2))
+    psi, width = min(pow(g, k, q) for k in range(1, 2 * degree, 2)), degree.bit_length() - 1
+    return [pow(psi, 2 * int(f"{at:0{width}b}"[::-1], 2) + 1, q) for at in range(degree)]
 
 
 def graph() -> str:
-    seed, drawn = sparse_example()
+    """Seven members on eight places, four neighbours each."""
+    seed, drawn = digest(Tag.GRAPH, bytes(32)), graph_of((0, 1, 2, 3, 5, 8, 300), 8, 4, bytes(32))
     words = next(keystream(seed, 8, np.uint64)).copy()
-    places = ["empty" if v is None else str(v) for v in drawn._ring]
-    lines = [
-        "```text",
-        "sid        00 × 32",
-        f"seed       {seed.hex()}",
-        f"words      {' '.join(f'{int(word):016x}' for word in words)}",
-        f"order      {' '.join(str(i) for i in np.argsort(words, kind='stable'))}",
-        f"ring       {' '.join(places)}",
-        *(f"of {v:<7} {' '.join(map(str, sorted(drawn.neighbours(v))))}" for v in drawn.members),
-        "```",
-    ]
-    return "\n".join(lines)
-
-
-# One whole session.
-
-TASK = b"task"
-IDS = (0, 1, 2, 300)
-LOST = 300  # after it has shared keys
-VECTORS = {"": Bounded(length=3, bound=7.0, bits=4), "weight": Weight(maximum=10)}
-INPUTS = {
-    0: {"": [1.0, -7.0, 3.0], "weight": 10},
-    1: {"": [2.0, 2.0, 2.0], "weight": 10},
-    2: {"": [-4.0, 0.0, 7.0], "weight": 10},
-    300: {"": [5.0, 5.0, 5.0], "weight": 10},
-}
-
-
-def _filled(byte: int, size: int = 32) -> bytes:
-    return bytes([byte]) * size
-
-
-def _scripted(i: int) -> Callable[[int], bytes]:
-    """What client number i draws: c_sk, s_sk, b_u; coefficients; nonces of AES-GCM."""
-    drawn = {32: 0, 49: 0, 12: 0}
-
-    def rng(size: int) -> bytes:
-        k, drawn[size] = drawn[size], drawn[size] + 1
-        if size == 32:
-            return _filled(0x10 * (k + 1) + i)
-        return _filled(0x50 + k, 12) if size == 12 else (10 * i + k + 1).to_bytes(size, "big")
-
-    return rng
-
-
-@dataclass(frozen=True)
-class Example:
-    """A session with every draw known; `lines` is what the page shows of it."""
-
-    scheme: Masking
-    identities: dict[int, Identity]
-    roster_text: bytes
-    key_files: dict[str, str]
-    view: Any
-    values: dict[str, Any]  # what the parts of the page's table of tags stand for
-    made: dict[Tag, bytes]  # what the package makes under each tag
-
-    def message(self, round: str, u: int, *, sent: bool) -> bytes:
-        recorded = self.view.sent if sent else self.view.received
-        return next(m for r, v, m in recorded if (r, v) == (round, u))
-
-
-def _key(i: int, kind: Any = "client", id: int | None = None) -> PrivateKey:
-    signing = Ed25519PrivateKey.from_private_bytes(_filled(0x60 + i))
-    if kind == "roster":
-        return PrivateKey(kind, None, b"", b"", signing)
-    secret = z85.encode(_filled(0x80 + i))
-    return PrivateKey(kind, id, secret, zmq.curve_public(secret), signing)
-
-
-@lru_cache(maxsize=1)
-def example() -> Example:
-    keys = {u: _key(i, "client", u) for i, u in enumerate(IDS)}
-    server_key, roster_key = _key(8, "server"), _key(9, "roster")
-    roster_text = sign((key.public for key in keys.values()), 1, roster_key)
-    with tempfile.TemporaryDirectory() as folder:
-        at = Path(folder)
-        (at / "roster").write_bytes(roster_text)
-        write_private(at / "client300.key", keys[300])
-        write_public(at / "server.pub", server_key.public)
-        listed = read_roster(at / "roster", roster_key.public).identities
-        key_files = {path.name: path.read_text() for path in sorted(at.iterdir()) if path.name != "roster"}
-    identities = {
-        u: Identity(u, listed, SigningKey(key.signing.private_bytes_raw())) for u, key in keys.items()
+    lines = {
+        "sid": "00 × 32",
+        "seed": seed.hex(),
+        "words": " ".join(f"{int(word):016x}" for word in words),
+        "order": " ".join(str(at) for at in np.argsort(words, kind="stable")),
+        "ring": " ".join("empty" if v is None else str(v) for v in drawn._ring),
+        **{f"of {v}": " ".join(map(str, sorted(drawn.neighbours(v)))) for v in drawn.members},
     }
-    scheme = Masking.for_cohort(4, VECTORS, adversary="active", roster=listed)
-    server = Recorded(scheme.server(IDS, TASK, roster=listed, rng=lambda size: _filled(0x72, size)))
-    clients = {
-        u: scheme.client(
-            u, lambda task, x=INPUTS[u]: x, rounding_seed=bytes(32), identity=identities[u], rng=_scripted(i)
-        )
-        for i, u in enumerate(IDS)
-    }
-    outbox = {u: client.start() for u, client in clients.items()}
-    while server.result is None:
-        for u, message in outbox.items():
-            if u != LOST or server.round in ("join", "advertise-keys", "share-keys"):
-                server.receive(u, message)
-        outbox = {u: clients[u].receive(request) for u, request in server.advance().items()}  # type: ignore[misc]
-    values, made = _under_each_tag(scheme, listed, server.view)
-    return Example(scheme, identities, roster_text, key_files, server.view, values, made)
+    return _named(lines, label=10, width=160)
 
 
-def _under_each_tag(scheme: Masking, roster: Roster, view: Any) -> tuple[dict[str, Any], dict[Tag, bytes]]:
-    """What the parts in the page's table of tags stand for, of dealer 0 and holder 300; what they give."""
-    nonce, u, v = _filled(0x72), 0, 300
-    context, parameters = digest(Tag.CONTEXT, TASK), scheme.digest()
-    c_sk = {w: SecretKey(_filled(0x10 + i)) for i, w in enumerate(IDS)}
-    s_sk = {w: SecretKey(_filled(0x20 + i)) for i, w in enumerate(IDS)}
-    keys = {w: (c_sk[w].public, s_sk[w].public, b"") for w in IDS}
-    sid = session_id(nonce, parameters, context, keys)
-    b_u = _filled(0x30)
-    (dealt,) = [decode(ShareKeys, m) for r, w, m in view.received if r == "share-keys" and w == u]
-    unsigned = ShareKeys(dealt.sealed, dealt.commitment, dealt.commitments, b"")
-    points = [w + 1 for w in IDS]
-    key_share = _dealt(s_sk[u].expose(), points, (1, 2))
-    mask_share = _dealt(b_u, points, (3, 4))
-    of_key, of_mask = (shares[v + 1].to_bytes(33, "big") for shares in (key_share, mask_share))
-    both: Commitments = commit_shares(sid, u, v, of_key + of_mask)
-    survivors = [w for w in IDS if w != LOST]
-    c_uv, s_uv = c_sk[u].agree(c_sk[v].public), s_sk[u].agree(s_sk[v].public)
-    values = {
-        "offer": scheme.offer(),
-        "task": TASK,
-        "nonce": nonce,
-        "parameters": parameters,
-        "context": context,
-        "roster": roster.digest,
-        "keys": b"".join(w.to_bytes(4, "big") + keys[w][0] + keys[w][1] for w in IDS),
-        "sid": sid,
-        "u": u,
-        "v": v,
-        "dealer": u,
-        "holder": v,
-        "smaller": u,
-        "larger": v,
-        "name": "",
-        "b_u": b_u,
-        "c_uv": c_uv,
-        "s_uv": s_uv,
-        "c_pk": keys[u][0],
-        "s_pk": keys[u][1],
-        "seed": bytes(32),
-        "ids": b"".join(w.to_bytes(4, "big") for w in survivors),
-        "key_share": of_key,
-        "mask_share": of_mask,
-        "unsigned": msgspec.msgpack.encode(unsigned),
-        "U1": _members(IDS),
-        "U2": _members(IDS),
-        "U3": _members(survivors),
-        "listed": b"".join(w.to_bytes(4, "big") + roster.keys[w] for w in IDS),
-        "maker": u,
-        "ckks_keys": b"".join(w.to_bytes(4, "big") + c_sk[w].public for w in IDS),
-        "sealed_key": b"sealed",
-        "residues": b"residues",
-        "upload": _filled(0x40),
-    }
-    ckks_keys = {w: (c_sk[w].public, b"") for w in IDS}
-    made = {
-        Tag.PARAMETERS: parameters,
-        Tag.CONTEXT: context,
-        Tag.SESSION: sid,
-        Tag.GRAPH: digest(Tag.GRAPH, sid),
-        Tag.SHARE_KEY: share_key(c_uv, sid, u, v),
-        Tag.SHARE_DATA: share_data(sid, u, v),
-        Tag.SELF_MASK: self_mask_key(b_u, sid, u, ""),
-        Tag.PAIR_MASK: pair_mask_key(s_uv, sid, v, u, ""),
-        Tag.MEMBERS: _members(survivors),
-        Tag.COMMIT_MASK: commit_mask(sid, u, b_u),
-        Tag.COMMIT_KEY_SHARE: both.of_key,
-        Tag.COMMIT_MASK_SHARE: both.of_mask,
-        Tag.SIGN_KEYS: keys_statement(parameters, roster.digest, context, nonce, u, *keys[u][:2]),
-        Tag.SIGN_SHARES: shares_statement(sid, u, dealt),
-        Tag.SIGN_MEMBERS: members_statement(sid, parameters, context, IDS, IDS, survivors),
-        Tag.CKKS_SESSION: ckks_derived.session_id(nonce, parameters, context, ckks_keys),
-        Tag.CKKS_SEAL_KEY: ckks_derived.seal_key(c_uv, sid, u, v),
-        Tag.CKKS_SEAL_DATA: ckks_derived.seal_data(sid, u, v, b"sealed"),
-        Tag.CKKS_UPLOAD: ckks_derived.upload_digest(sid, u, b"residues"),
-        Tag.SIGN_CKKS_KEY: ckks_derived.key_statement(
-            parameters, roster.digest, context, nonce, u, keys[u][0]
-        ),
-        Tag.SIGN_CKKS_SECRET: ckks_derived.secret_statement(sid, u, b"sealed"),
-        Tag.SIGN_CKKS_UPLOAD: ckks_derived.upload_statement(sid, u, _filled(0x40)),
-    }
-    return values, made
+def _named(lines: Mapping[str, str], label: int = 22, width: int = 128) -> str:
+    shown = ["```text"]
+    for name, text in lines.items():
+        pieces = [text[at : at + width] for at in range(0, len(text), width)] or [""]
+        shown += [f"{name if not at else '':<{label}} {piece}" for at, piece in enumerate(pieces)]
+    return "\n".join([*shown, "```"])
 
 
-def _dealt(secret: bytes, points: list[int], coefficients: tuple[int, ...]) -> dict[int, int]:
-    draws = iter(coefficients)
-    return share(int.from_bytes(secret, "big"), 3, points, lambda size: next(draws).to_bytes(size, "big"))
+# Files.
 
 
-def _members(ids: Any) -> bytes:
-    return digest(Tag.MEMBERS, b"".join(w.to_bytes(4, "big") for w in ids))
+def _key(byte: int, kind: Any, id: int | None = None) -> PrivateKey:
+    """From seeds of one byte each; a roster key has no CURVE key."""
+    signing = Ed25519PrivateKey.from_private_bytes(bytes([0x60 + byte]) * 32)
+    secret = b"" if kind == "roster" else z85.encode(bytes([0x80 + byte]) * 32)
+    return PrivateKey(kind, id, secret, zmq.curve_public(secret) if secret else b"", signing)
 
 
 def files() -> str:
-    shown = example()
-    texts = {**shown.key_files, "roster": shown.roster_text.decode()}
-    lines = [line for name, text in texts.items() for line in (f"`{name}`", "```text", text + "```", "")]
-    return "\n".join([*lines, f"The digest of this roster: `{shown.values['roster'].hex()}`."])
+    clients = [_key(k, "client", u) for k, u in enumerate((0, 1, 2, 300))]
+    roster_key = _key(9, "roster")
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        write_private(at / "client300.key", clients[-1])
+        write_public(at / "server.pub", _key(8, "server").public)
+        shown = {path.name: path.read_text() for path in sorted(at.iterdir())}
+        (at / "roster").write_bytes(sign((key.public for key in clients), 1, roster_key))
+        shown["roster"] = (at / "roster").read_text()
+        digest = read_roster(at / "roster", roster_key.public).identities.digest
+    lines = [line for name, text in shown.items() for line in (f"`{name}`", "```text", text + "```", "")]
+    return "\n".join([*lines, f"The digest of this roster: `{digest.hex()}`."])
+
+
+# One whole session: of the vectors, which this package plays again and tests/vectors/independent.py computes.
+
+NAME = "complete-active-drop-masked-input"
+RECORD = load(f"sessions/{NAME}")
+U, V = "300", "0"  # whose part is shown, and with whom
 
 
 def session() -> str:
-    """The values of the example session, in the order in which they come up."""
-    shown = example()
-    values, made = shown.values, shown.made
-    sid, bits = values["sid"], shown.scheme.ring_bits()
-    x_0, _ = encode_inputs(shown.scheme, INPUTS[0], values["context"], bytes(32))
-    lines = ["```text", *_named("offer", shown.scheme.offer().hex())]
-    for name, value in [
-        ("parameters", values["parameters"]),
-        ("context", values["context"]),
-        ("c_pk of 0", values["c_pk"]),
-        ("s_pk of 0", values["s_pk"]),
-        ("sigma of 0", decode_array(shown.message("advertise-keys", 0, sent=False))[3]),
-        ("sid", sid),
-        ("c_uv", values["c_uv"]),
-        ("share-key", made[Tag.SHARE_KEY]),
-        ("share-data", made[Tag.SHARE_DATA]),
-        ("key share", values["key_share"]),
-        ("mask share", values["mask_share"]),
-        ("sealed 0→300", decode_array(shown.message("share-keys", 0, sent=False))[1][300]),
-        ("commit-mask", made[Tag.COMMIT_MASK]),
-        ("of_key", made[Tag.COMMIT_KEY_SHARE]),
-        ("of_mask", made[Tag.COMMIT_MASK_SHARE]),
-        ("sigma shares", decode_array(shown.message("share-keys", 0, sent=False))[4]),
-        ("s_uv", values["s_uv"]),
-    ]:
-        lines += _named(name, value.hex())
-    for name, y in x_0.items():
-        label = f'"{name}"'
-        lines += _named(f"x_0 {label}", f"b = {bits[name]}: " + " ".join(map(str, y)))
-        seeds = {"self-mask": self_mask_key(values["b_u"], sid, 0, name)}
-        for v in IDS[1:]:
-            s_uv = SecretKey(_filled(0x20)).agree(SecretKey(_filled(0x20 + IDS.index(v))).public)
-            seeds[f"pair-mask {v}"] = pair_mask_key(s_uv, sid, 0, v, name)
-        for which, seed in seeds.items():
-            words = next(keystream(seed, len(y), y.dtype, shown.scheme.prg))
-            shown_words = " ".join(f"{int(w):0{2 * y.itemsize}x}" for w in words)
-            lines += _named(f"{which} {label}", f"{seed.hex()}: {shown_words}")
-        packed = decode_array(shown.message("masked-input", 0, sent=False))[1][sorted(x_0).index(name)]
-        lines += _named(f"y_0 {label} packed", packed.hex())
-    lines += _named("members U1, U2", values["U1"].hex())
-    lines += _named("members U3", values["U3"].hex())
-    lines += _named("sigma' of 0", decode_array(shown.message("consistency-check", 0, sent=False))[1].hex())
-    aggregate = shown.view.aggregate
-    lines += _named('sum of ""', " ".join(f"{v:g}" for v in aggregate.sum[""]))
-    lines += _named('sum of "weight"', " ".join(map(str, aggregate.sum["weight"])))
-    return "\n".join([*lines, "```"])
-
-
-def decode_array(message: bytes) -> list[Any]:
-    return list(msgspec.msgpack.decode(message, strict=True))
-
-
-def _named(name: str, text: str, width: int = 128) -> list[str]:
-    pieces = [text[i : i + width] for i in range(0, len(text), width)] or [""]
-    return [f"{name if not i else '':<22} {piece}" for i, piece in enumerate(pieces)]
+    """What client U draws, comes to and says, in the order in which it comes up."""
+    client, sid = RECORD["clients"][U], bytes.fromhex(RECORD["sid"])
+    (pair,) = [pair for pair in RECORD["pairs"] if (str(pair["u"]), str(pair["v"])) == (V, U)]
+    said = {m["round"]: _fields(m) for m in RECORD["messages"] if m["from"] == int(U)}
+    of_key, of_mask = said["share-keys"][3][int(V)]
+    lines = {
+        "offer": RECORD["offer"],
+        **{name: RECORD[name] for name in ("parameters", "task", "context", "nonce")},
+        "roster": RECORD["roster"]["digest"],
+        "Ed25519 seed": RECORD["roster"]["secrets"][U],
+        **{name: client[name] for name in ("c_sk", "c_pk", "s_sk", "s_pk", "b_u")},
+        "a_1 of s_sk": client["key_coefficients"][0],
+        "a_1 of b_u": client["mask_coefficients"][0],
+        f"nonce for {V}": client["nonces"][V],
+        "signature of the keys": said["advertise-keys"][3].hex(),
+        "sid": RECORD["sid"],
+        f"c_uv with {V}": pair["c_uv"],
+        "share-key": i.kdf("share-key", bytes.fromhex(pair["c_uv"]), sid, int(U), int(V)).hex(),
+        "share-data": i.digest("share-data", sid, int(U), int(V)).hex(),
+        "share of s_sk": client["shares"][V][0],
+        "share of b_u": client["shares"][V][1],
+        f"sealed {U}→{V}": said["share-keys"][1][int(V)].hex(),
+        "commit-mask": said["share-keys"][2].hex(),
+        "of_key": of_key.hex(),
+        "of_mask": of_mask.hex(),
+        "signature of shares": said["share-keys"][4].hex(),
+        f"s_uv with {V}": pair["s_uv"],
+    }
+    masks = {"self": client["self_mask"]}
+    for other in (v for v in RECORD["U2"] if v != int(U)):
+        (mine,) = [p for p in RECORD["pairs"] if {p["u"], p["v"]} == {int(U), other}]
+        masks[f"with {other}"] = mine["pair_mask"]
+    for at, (name, spec) in enumerate(RECORD["vectors"].items()):
+        lines[f"x {name}"] = f"{' '.join(map(str, client['inputs'][name]))}"
+        lines[f"codes {name}"] = f"b = {spec['ring_bits']}: {' '.join(map(str, client['codes'][name]))}"
+        for which, mask in masks.items():
+            more = " …" if spec.get("length", 1) > len(mask[name]["words"]) else ""
+            lines[f"{which}, {name}"] = f"{mask[name]['seed']}: {' '.join(mask[name]['words'])}{more}"
+        lines[f"packed {name}"] = said["masked-input"][1][at].hex()
+    for sets, ids in {"U1, U2": RECORD["U1"], "U3": RECORD["U3"]}.items():
+        lines[f"members {sets}"] = i.digest("members", b"".join(v.to_bytes(4, "big") for v in ids)).hex()
+    lines["signature of U3"] = said["consistency-check"][1].hex()
+    for name, codes in RECORD["result"]["codes"].items():
+        lines[f"sum of codes {name}"] = " ".join(map(str, codes))
+    return _named(lines, label=26)
 
 
 def conversation() -> str:
-    """Every message of client 0 in the example session."""
-    shown = example()
+    """Every message of client U."""
     rows = []
-    for round in shown.scheme.rounds:
-        for sent in (True, False):
-            if sent and round == "join":
-                continue
-            message = shown.message(round, 0, sent=sent)
-            whole = message.hex() if len(message) <= 48 else ""
-            fingerprint = whole or f"SHA-256 {hashlib.sha256(message).hexdigest()}"
-            who = "server" if sent else "client 0"
-            rows.append((f"`{round}`", who, f"`{_name_of(message)}`", str(len(message)), f"`{fingerprint}`"))
-    return table("round", "from", "message", "bytes", "whole, or its SHA-256", rows=rows)
+    for message in RECORD["messages"]:
+        if message["from"] == int(U) or (message["from"] == "server" and int(U) in message["to"]):
+            data = bytes.fromhex(message["bytes"])
+            shown = data.hex() if len(data) <= 48 else f"SHA-256 {hashlib.sha256(data).hexdigest()}"
+            who = "server" if message["from"] == "server" else f"client {U}"
+            rows.append(
+                (f"`{message['round']}`", who, f"`{_fields(message)[0]}`", str(len(data)), f"`{shown}`")
+            )
+    return table(("round", "from", "message", "bytes", "whole, or its SHA-256"), rows)
 
 
-_OF_PAGE: Mapping[Path, tuple[Callable[[], str], ...]] = {
+def _fields(message: Mapping[str, Any]) -> list[Any]:
+    return list(i.unpack(bytes.fromhex(message["bytes"])))
+
+
+BLOCKS: Mapping[Path, tuple[Callable[[], str], ...]] = {
     PAGE: (
         *(messages, frames, parameters, offer_example, choices, states, rounds, constants, graph),
         *(files, session, conversation),
@@ -923,24 +742,14 @@ _OF_PAGE: Mapping[Path, tuple[Callable[[], str], ...]] = {
         ckks_constants,
     ),
 }
-BLOCKS: Mapping[Path, Mapping[str, Callable[[], str]]] = {
-    page: {function.__name__: function for function in functions} for page, functions in _OF_PAGE.items()
-}
 
 
-def rewritten(page: Path) -> str:
+def made(page: Path) -> str:
     """The page with every block as the code has it now."""
-    text = page.read_text(encoding="utf-8")
-    for name, function in BLOCKS[page].items():
-        begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
-        before, found, rest = text.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not found or not closed:
-            raise LookupError(f"{page.name} has no block {name}")
-        text = before + begin + function() + end + after
-    return text
+    blocks = {function.__name__: function() for function in BLOCKS[page]}
+    return rewritten(page.read_text(encoding="utf-8"), blocks)
 
 
 if __name__ == "__main__":
     for page in BLOCKS:
-        page.write_text(rewritten(page))
+        page.write_text(made(page))
