@@ -32,7 +32,7 @@ from secagg.graph import graph_of
 from secagg.masking import client as masking_client
 from secagg.prg import keystream
 from secagg.wire import MAX_ID, Message
-from tests.docs.pages import rewritten, table
+from tests.docs.pages import rewritten, rows, table
 from tests.vectors import independent as i
 from tests.vectors.makers.chance import Counter
 from tests.vectors.replay import load
@@ -130,11 +130,11 @@ def _as_array(kind: type[msgspec.Struct]) -> str:
 
 def messages(*, ckks: bool = False) -> str:
     said = {tag for session in played().values() for tag in session.said}
-    rows = [
+    made = [
         (f"`{tag_of(kind)}`", "client" if tag_of(kind) in said else "server", _as_array(kind))
         for kind in message_kinds(ckks=ckks)
     ]
-    return table(("message", "from", "as an array"), rows)
+    return table(("message", "from", "as an array"), made)
 
 
 def ckks_messages() -> str:
@@ -143,74 +143,47 @@ def ckks_messages() -> str:
 
 def frames() -> str:
     from_client, from_server = typing.get_args(ClientFrame), typing.get_args(ServerFrame)
-    rows = []
+    made: list[tuple[str, ...]] = []
     for kind in Frame.__subclasses__():
         who = ["client"] * (kind in from_client) + ["server"] * (kind in from_server)
-        rows.append((f"`{tag_of(kind)}`", ", ".join(who), _as_array(kind)))
-    return table(("frame", "from", "header"), rows)
+        made.append((f"`{tag_of(kind)}`", ", ".join(who), _as_array(kind)))
+    return table(("frame", "from", "header"), made)
 
 
 # Parameters.
 
-FIELDS: Mapping[tuple[str, str], str] = {
-    ("masking", "clients"): "n, clients of the cohort, 1..1,000,000",
-    ("masking", "vectors"): "name → specification, 1..64 of them",
-    ("masking", "small_cohort"): "true allows n < 3, where a sum hides nothing",
-    ("masking", "threshold"): "t, shares that rebuild a secret",
-    ("masking", "m_min"): "smallest U1, U2 and U3",
-    ("masking", "degree"): "k, neighbours of a client; n − 1 is the complete graph",
-    ("masking", "adversary"): "what the server may do",
-    ("masking", "corrupt"): "A, clients that may be on the server's side",
-    ("masking", "dropout"): "d, clients the session can lose by the choice of its numbers",
-    ("masking", "batch"): "B, clients are summed by whole batches of so many; 0: no batches",
-    ("masking", "prg"): "cipher of the masks",
-    ("masking", "roster"): "active: the roster's digest, 32 bytes; semi-honest: empty",
-    ("ckks", "clients"): "n",
-    ("ckks", "vectors"): "as in masking",
-    ("ckks", "small_cohort"): "as in masking",
-    ("ckks", "adversary"): "semi-honest and nothing else",
-    ("ckks", "degree"): "N, section 3",
-    ("ckks", "prime_bits"): "β of the primes, section 3",
-    ("ckks", "scale"): "Δ, section 3",
-    ("ckks", "m_min"): "smallest U1, U2 and U3",
-    ("ckks", "ending"): "clients keep the sum, or release it to the server",
-    ("ckks", "flood_bits"): "40 where the sum is released, else 0",
-    (
-        "ckks",
-        "roster",
-    ): "digest of the roster under which keys are signed, 32 bytes; empty: nothing is signed",
-    ("plain", "clients"): "n",
-    ("plain", "vectors"): "as in masking",
-    ("plain", "small_cohort"): "as in masking",
-    ("bounded", "length"): "m, coordinates, 1..2^29",
-    ("bounded", "bound"): "r, range of a coordinate, 1e-30..1e30",
-    ("bounded", "bits"): "q, 2..32",
-    ("bounded", "clip"): "C, largest L2 norm, 1e-30..1e30; nil: no limit",
-    ("counts", "length"): "m, 1..2^29",
-    ("counts", "maximum"): "largest value, 1..2^53 − 1",
-    ("weight", "maximum"): "w_max, 1..2^31 − 1; the vector has one coordinate",
-}
+NEW = "?"  # what stands for a meaning that nobody has written yet
+HEADER = ("object", "field", "type", "default of secagg", "meaning")
+
+
+def meanings(text: str) -> dict[tuple[str, str], str]:
+    """(object, field) -> meaning, which is written on the page by hand."""
+    found, of = {}, ""
+    for name, field, _, _, meaning in rows(text, *HEADER):
+        of = name or of
+        found[of, field] = meaning
+    return found
 
 
 def parameters() -> str:
-    return _objects(Masking, Plain, Bounded, Counts, Weight)
+    return _objects(PAGE, Masking, Plain, Bounded, Counts, Weight)
 
 
 def ckks_parameters() -> str:
-    return _objects(CKKS)
+    return _objects(CKKS_PAGE, CKKS)
 
 
-def _objects(*kinds: type[msgspec.Struct]) -> str:
-    rows = []
+def _objects(page: Path, *kinds: type[msgspec.Struct]) -> str:
+    known, made = meanings(page.read_text(encoding="utf-8")), []
     for kind in kinds:
         info = msgspec.inspect.type_info(kind)
         assert isinstance(info, msgspec.inspect.StructType)
-        rows.append((f"`{info.tag}`", f"`{info.tag_field}`", f'str "{info.tag}"', "", ""))
+        made.append((f"`{info.tag}`", f"`{info.tag_field}`", f'str "{info.tag}"', "", ""))
         for field in sorted(info.fields, key=lambda field: field.name):
             default = "" if field.required else f"`{_shown(field.default)}`"
-            meaning = FIELDS[str(info.tag), field.name]
-            rows.append(("", f"`{field.name}`", wire_type(field.type), default, meaning))
-    return table(("object", "field", "type", "default of secagg", "meaning"), rows)
+            meaning = known.get((f"`{info.tag}`", f"`{field.name}`"), NEW)
+            made.append(("", f"`{field.name}`", wire_type(field.type), default, meaning))
+    return table(HEADER, made)
 
 
 def _shown(value: Any) -> str:
@@ -235,15 +208,15 @@ def _hex_lines(data: bytes, width: int = 64) -> list[str]:
 
 def choices() -> str:
     """What a client with the default policy expects, the roster being the cohort."""
-    rows = []
+    made: list[tuple[str, ...]] = []
     for adversary in ("semi-honest", "active"):
         for n in (3, 4, 10, 50, 100, 1000, 10_000):
             roster = Roster(bytes(32), {}) if adversary == "active" else None
             scheme = Masking.for_cohort(n, Counts(length=1, maximum=1), adversary=adversary, roster=roster)
             numbers = (scheme.corrupt, scheme.dropout, scheme.degree, scheme.threshold, scheme.m_min)
             graph = "complete" if scheme.complete else "sparse"
-            rows.append((adversary, str(n), *map(str, numbers), graph))
-    return table(("adversary", "n", "A", "d", "k", "t", "m_min", "graph"), rows)
+            made.append((adversary, str(n), *map(str, numbers), graph))
+    return table(("adversary", "n", "A", "d", "k", "t", "m_min", "graph"), made)
 
 
 CKKS_EXAMPLES: tuple[tuple[int, str, Bounded | Counts | Weight], ...] = (
@@ -262,7 +235,7 @@ CKKS_EXAMPLES: tuple[tuple[int, str, Bounded | Counts | Weight], ...] = (
 
 def ckks_choices() -> str:
     """Numbers that follow from n, the ending and one vector."""
-    rows = []
+    made: list[tuple[str, ...]] = []
     for n, ending, spec in CKKS_EXAMPLES:
         scheme = CKKS.for_cohort(n, spec, ending=ending)  # type: ignore[arg-type]
         plan = scheme.plan
@@ -276,9 +249,9 @@ def ckks_choices() -> str:
         )
         sizes = ", ".join(map(str, scheme.prime_bits))
         numbers = (str(scheme.degree), sizes, str(scheme.scale), str(plan.capacity), how)
-        rows.append((str(n), ending, vector_of(spec), *numbers, str(plan.slots), f"{plan.upload_bytes:,}"))
+        made.append((str(n), ending, vector_of(spec), *numbers, str(plan.slots), f"{plan.upload_bytes:,}"))
     header = ("n", "ending", "vector", "N", "β", "Δ", "cap", "layout", "S", "Y")
-    return table(header, rows)
+    return table(header, made)
 
 
 def vector_of(spec: Bounded | Counts | Weight) -> str:
@@ -430,14 +403,14 @@ def ckks_states() -> str:
 
 
 def rounds(*, ckks: bool = False) -> str:
-    rows = []
+    made: list[tuple[str, ...]] = []
     for name, session in played().items():
         if name.startswith("ckks") != ckks:
             continue
         for number, (round, opens, answers) in enumerate(session.rounds):
             request = f"`{opens}` (number {number - 1})" if opens else "the `offer` frame"
-            rows.append((name if not number else "", f"`{round}`", request, f"`{answers}` (number {number})"))
-    return table(("session", "round", "opened by", "answered by"), rows)
+            made.append((name if not number else "", f"`{round}`", request, f"`{answers}` (number {number})"))
+    return table(("session", "round", "opened by", "answered by"), made)
 
 
 def ckks_rounds() -> str:
@@ -446,87 +419,13 @@ def ckks_rounds() -> str:
 
 # Constants.
 
-CONSTANTS: Mapping[str, Mapping[str, str]] = {
-    "secagg.crypto": {
-        "PROTOCOL_VERSION": "in every transcript and in `join`",
-        "KEY_BYTES": "of a key, a nonce of the server, b_u",
-        "NONCE_BYTES": "of AES-GCM",
-        "AE_OVERHEAD": "bytes of a ciphertext beyond its plaintext",
-        "DIGEST_BYTES": "of SHA-256",
-        "SIGNATURE_BYTES": "of Ed25519",
-    },
-    "secagg.shamir": {"PRIME": "2^256 + 297", "SHARE_BYTES": "of one share, big-endian"},
-    "secagg.prg": {"SEED_BYTES": "of a stream's seed"},
-    "secagg.wire": {"MAX_ID": "largest id, 2^31 − 2", "MAX_TASK_BYTES": "of a task"},
-    "secagg.params": {
-        "MAX_CLIENTS": "largest n",
-        "MAX_VECTORS": "of a session",
-        "MAX_NAME": "bytes of a vector's name, UTF-8",
-    },
-    "secagg.specs": {"MAX_RING_BITS": "largest b", "MAX_LENGTH": "coordinates of all vectors together"},
-    "secagg.graph": {"SIGMA": "σ, bits of conditions (1) and (2)", "ETA": "η, bits of condition (3)"},
-    "secagg.masking.choice": {
-        "CORRUPT": "A of n (semi-honest) or of the roster (active)",
-        "DROPOUT": "d of n",
-        "SMALLEST_SPARSE": "n from which on a sparse graph is offered unasked",
-    },
-    "secagg.masking.messages": {"SEALED_BYTES": "two shares under AES-GCM"},
-    "secagg.ckks": {"FLOOD_BITS": "of a sum that is released"},
-    "secagg.ckks.ring": {
-        "SECURITY_BITS": "of the rings, against classical computers",
-        "MAX_MODULUS_BITS": "N, and the bits of the largest modulus with it",
-        "SPECIAL_BITS": "of the special prime",
-        "MAX_PRIME_BITS": "of a prime of the ring",
-        "ERROR_VARIANCE": "of a coefficient of a fresh ciphertext",
-    },
-    "secagg.ckks.packing": {"GRID": "steps of what is released, in units of the scale"},
-    "secagg.ckks.derived": {"MAKERS": "clients that make a key", "RELEASERS": "clients that release the sum"},
-    "secagg.ckks.messages": {
-        "SEALED_BYTES": "K under AES-GCM",
-        "MAX_SECRET_BYTES": "of a sealed CKKS key",
-    },
-    "secagg.policy": {"MAX_OFFER_BYTES": "longest offer that is read"},
-    "transport.frames": {
-        "TRANSPORT_VERSION": "in `hello` and `refuse`",
-        "CHUNK_BYTES": "of a chunk, and of a message that travels with its announcement",
-        "WINDOW": "chunks asked for and not yet here",
-        "MAX_FRAME_BYTES": "of one part of a frame",
-        "MAX_MESSAGE_BYTES": "largest size, number or offset that can be written",
-        "SESSION_BYTES": "of a session's name",
-        "CHECKSUM_BYTES": "of a message's checksum",
-    },
-    "transport.router": {
-        "LINGER_MS": "server's, at closing",
-        "HANDSHAKE_MS": "then a connection without one is closed",
-        "UNACKNOWLEDGED_MS": "then a connection is taken to be dead",
-        "QUEUED": "frames of one connection that the server keeps unread",
-        "UNGREETED": "connections that may stand without a hello, besides two of each client",
-        "ZAP_DOMAIN": "server's; a client sets none",
-        "PING_SECONDS": "between two `ping` frames",
-    },
-    "transport.connections": {
-        "UNREAD_BYTES": "of one connection that the server has not read, at most",
-        "UNGREETED_BYTES": "the same, before a hello",
-        "HEARTBEAT_BYTES": "a second that are not counted",
-        "RETIRE_SECONDS": "until a connection that was replaced is broken",
-    },
-    "transport.exchange": {
-        "MAX_STAGED": "uploads that are pulled at once",
-        "STALL_SECONDS": "after which an upload that stands still is given up",
-        "JOIN_BYTES": "longest message with number 0 that is taken",
-    },
-    "transport.server": {
-        "FINISH_SECONDS": "that a round waits on for those without whom no sum can be finished",
-        "JOIN_SECONDS": "of the join",
-        "SLOW_SECONDS": "of a round in which clients compute for long",
-        "ROUND_SECONDS": "of any other round",
-    },
-    "transport.client": {
-        "PATIENCE_SECONDS": "without a frame, then the server is gone",
-    },
-    "transport.keys": {},
-    "transport.roster": {"MAX_VERSION": "of a roster", "MAX_FILE": "bytes of a roster"},
-}
+CONSTANTS = (
+    *("secagg.crypto", "secagg.shamir", "secagg.prg", "secagg.wire", "secagg.params", "secagg.specs"),
+    *("secagg.graph", "secagg.masking.choice", "secagg.masking.messages", "secagg.ckks", "secagg.ckks.ring"),
+    *("secagg.ckks.packing", "secagg.ckks.derived", "secagg.ckks.messages", "secagg.policy"),
+    *("transport.frames", "transport.router", "transport.connections", "transport.exchange"),
+    *("transport.server", "transport.client", "transport.roster"),
+)
 NOT_OF_THE_WIRE = {
     "secagg.prg.BLOCK_BYTES",
     "secagg.specs.BLOCK",
@@ -556,15 +455,16 @@ def constants_of(module: str) -> dict[str, Any]:
 
 
 def constants(*, ckks: bool = False) -> str:
-    rows = []
-    for module, meanings in CONSTANTS.items():
-        if ("ckks" in module) != ckks:
-            continue
-        values = constants_of(module)
-        if values.keys() != meanings.keys():
-            raise LookupError(f"{module}: {sorted(values.keys() ^ meanings.keys())} are in one place only")
-        rows += [(f"`{name}`", _constant(values[name]), meaning) for name, meaning in meanings.items()]
-    return table(("constant", "value", "what"), rows)
+    """What each is for is written on the page by hand."""
+    text = (CKKS_PAGE if ckks else PAGE).read_text(encoding="utf-8")
+    known = {name: what for name, _, what in rows(text, "constant", "value", "what")}
+    made = [
+        (f"`{name}`", _constant(value), known.get(f"`{name}`", NEW))
+        for module in CONSTANTS
+        if ("ckks" in module) == ckks
+        for name, value in constants_of(module).items()
+    ]
+    return table(("constant", "value", "what"), made)
 
 
 def ckks_constants() -> str:
@@ -716,16 +616,16 @@ def session() -> str:
 
 def conversation() -> str:
     """Every message of client U."""
-    rows = []
+    made: list[tuple[str, ...]] = []
     for message in RECORD["messages"]:
         if message["from"] == int(U) or (message["from"] == "server" and int(U) in message["to"]):
             data = bytes.fromhex(message["bytes"])
             shown = data.hex() if len(data) <= 48 else f"SHA-256 {hashlib.sha256(data).hexdigest()}"
             who = "server" if message["from"] == "server" else f"client {U}"
-            rows.append(
+            made.append(
                 (f"`{message['round']}`", who, f"`{_fields(message)[0]}`", str(len(data)), f"`{shown}`")
             )
-    return table(("round", "from", "message", "bytes", "whole, or its SHA-256"), rows)
+    return table(("round", "from", "message", "bytes", "whole, or its SHA-256"), made)
 
 
 def _fields(message: Mapping[str, Any]) -> list[Any]:
@@ -744,7 +644,7 @@ BLOCKS: Mapping[Path, tuple[Callable[[], str], ...]] = {
 }
 
 
-def made(page: Path) -> str:
+def current(page: Path) -> str:
     """The page with every block as the code has it now."""
     blocks = {function.__name__: function() for function in BLOCKS[page]}
     return rewritten(page.read_text(encoding="utf-8"), blocks)
@@ -752,4 +652,4 @@ def made(page: Path) -> str:
 
 if __name__ == "__main__":
     for page in BLOCKS:
-        page.write_text(made(page))
+        page.write_text(current(page))
