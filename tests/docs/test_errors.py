@@ -197,15 +197,27 @@ def expected(texts: Iterable[str], strings: Iterable[str]) -> set[str]:
     patterns = {text: whole(text) for text in texts}
     own = {text: len("".join(pieces(re.sub(r"\[.*?\]", "", text)))) for text in patterns}
     of = [(piece, text) for text in patterns for piece in pieces(text) if len(piece) >= LEAST]
+    sharing: dict[str, set[tuple[str, str]]] = {}  # so that few of the many are compared
+    for piece, text in of:
+        for run in runs(piece):
+            sharing.setdefault(run, set()).add((piece, text))
+    short = patterns.keys() - {text for _, text in of}
     found: set[str] = set()
     for string in set(strings):
-        fitting = [text for text in patterns if own[text] and patterns[text].fullmatch(string)]
+        near = set().union(*(sharing.get(run, ()) for run in runs(string)))
+        whole_ones = [text for text in short | {text for _, text in near} if own[text]]
+        fitting = [text for text in whole_ones if patterns[text].fullmatch(string)]
         found |= {text for text in fitting if own[text] == max(own[other] for other in fitting)}
-        for piece, text in of if " " in string else ():
+        for piece, text in near if " " in string else ():
             common = overlap(string, piece)
             if len(common) >= LEAST and " " in common.strip():
                 found |= {text} if {name for other, name in of if common in other} == {text} else set()
     return found
+
+
+def runs(text: str) -> set[str]:
+    """Of letters in a row, each that is as long as two words are at least."""
+    return {text[at : at + LEAST] for at in range(len(text) - LEAST + 1)}
 
 
 @functools.cache
