@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from secagg import Bounded, Counts, Masking, TooFewClients, Weight, run
 from secagg.masking.messages import MaskedInput
 from secagg.wire import MAX_ID
 from tests.play import TASK, Play, assert_same_codes, changed, rounding_seed
-from tests.secagg.helpers import MASKING, MIXED, ROUNDS, codes_of, credentials, mixed_inputs
+from tests.secagg.helpers import MASKING, MIXED, codes_of, credentials, mixed_inputs
 
 Fates = Mapping[int, str | None]
 """Client -> the round from which on it is never heard from again; None: it stays."""
@@ -90,32 +89,12 @@ def cohorts(draw: st.DrawFn) -> tuple[Masking, dict[int, Any], Fates]:
     return scheme, inputs, {u: draw(fate) for u in ids}
 
 
-@settings(max_examples=300)
+@settings(max_examples=60)
 @given(cohorts())
 def test_whoever_vanishes_the_sum_is_exact_or_there_is_none(
     cohort: tuple[Masking, dict[int, Any], Fates],
 ) -> None:
     check_drops(*cohort)
-
-
-@pytest.mark.parametrize(
-    ("name", "first"), [(name, fate) for name in MASKING for fate in (*ROUNDS[name], None)]
-)
-def test_every_pattern_of_drops_of_four_clients(name: str, first: str | None) -> None:
-    scheme = MASKING[name](range(4), {"counts": Counts(length=2, maximum=9), "weight": Weight(maximum=4)})
-    assert scheme.threshold == 3
-    inputs = {u: {"counts": [u, 9 - u], "weight": 1 + u} for u in range(4)}
-    for others in product((*scheme.rounds, None), repeat=3):
-        check_drops(scheme, inputs, dict(enumerate((first, *others))))
-
-
-@pytest.mark.parametrize("round", ["consistency-check", "unmasking"])
-def test_a_client_lost_after_its_masked_input_is_still_in_the_sum(five: Masking, round: str) -> None:
-    if round in five.rounds:
-        inputs = mixed_inputs(range(5))
-        total = session(five, inputs, {1: "masked-input", 4: round})
-        assert total.survivors == {0, 2, 3, 4}
-        assert total.sum["weight"].tolist() == [sum(inputs[u]["weight"] for u in (0, 2, 3, 4))]
 
 
 @pytest.mark.parametrize(
@@ -127,17 +106,10 @@ def test_a_small_cohort_sums_too(name: str, clients: int) -> None:
     assert_same_codes(session(scheme, inputs).codes, codes_of(scheme, inputs, inputs))
 
 
-@every_make
-def test_twenty_clients_sum_with_one_lost_in_every_round(make: Any) -> None:
-    scheme = make(range(20), MIXED)
-    inputs = mixed_inputs(range(20))
-    check_drops(scheme, inputs, dict.fromkeys(inputs) | dict(enumerate(scheme.rounds, 3)))
-
-
 def test_the_weighted_mean_is_within_the_stated_bound_of_the_float_mean() -> None:
-    """100 sets of weighted updates, some out of range, some out of the ball."""
+    """30 sets of weighted updates, some out of range, some out of the ball."""
     rng = np.random.default_rng(1)
-    for i in range(100):
+    for i in range(30):
         n, length, w_max = int(rng.integers(3, 9)), int(rng.integers(1, 40)), int(rng.integers(1, 500))
         bound, clip = rng.uniform(0.1, 2.0), rng.choice([None, 0.5, 3.0])
         spec = Bounded(length=length, bound=bound, bits=int(rng.integers(2, 25)), clip=clip)
