@@ -29,7 +29,6 @@ class Site:
     always there in brackets."""
 
     path: str
-    line: int
     kind: str
     text: str
 
@@ -82,11 +81,11 @@ class Code:
                         site for value in _returned(node) for site in self._sites(value, "explain", value)
                     ]
         found = [site for site in found if "".join(pieces(site.text)).strip()]
-        return sorted(set(found), key=lambda site: (site.path, site.line, site.text))
+        return sorted(set(found), key=lambda site: (site.path, site.text))
 
     def _sites(self, at: ast.expr, kind: str, message: ast.expr | None) -> list[Site]:
         texts = self._texts(message) if message is not None else []
-        return [Site(self._path[at], at.lineno, kind, text) for text in texts]
+        return [Site(self._path[at], kind, text) for text in texts]
 
     def said(self, call: ast.Call, kind: str) -> list[Site]:
         """With which messages this exception can be made; none where it only passes on another's."""
@@ -264,7 +263,7 @@ def exit_code(code: Code, kind: str) -> int:
 
 
 def messages(sites: Iterable[Site], remedy: Mapping[str, str]) -> str:
-    """Each once, in the order of the files, with all modules that say it."""
+    """Each once, with all modules that say it: by module, then by the alphabet, so that code may move."""
     modules: dict[str, dict[str, None]] = {}
     for site in sites:
         module = site.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

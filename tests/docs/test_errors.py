@@ -55,7 +55,7 @@ def test_a_page_with_other_tables_than_are_made_is_refused(made: dict[str, str])
 
 
 def test_a_message_stands_once_with_its_modules_and_what_helps() -> None:
-    sites = [Site(f"fl/{name}.py", 1, "E", text) for name, text in (("b", "one"), ("a", "two"), ("c", "one"))]
+    sites = [Site(f"fl/{name}.py", "E", text) for name, text in (("b", "one"), ("a", "two"), ("c", "one"))]
     assert messages(sites, {"two": "retry"}).splitlines()[2:] == [
         "| `one` |  | `fl.b`, `fl.c` |",
         "| `two` | retry | `fl.a` |",
