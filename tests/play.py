@@ -139,6 +139,22 @@ class Play(Session):
         super().__init__(server, clients, drop=drop)
 
 
+class Course:
+    """A session that is played once, for tests that begin at one of its rounds: each has its own fork."""
+
+    def __init__(self, play: Play) -> None:
+        self._rounds, self._kept = play.scheme.rounds, {(play.scheme.rounds[0], False): play}
+
+    def at(self, round: str, *, answered: bool = False) -> Play:
+        """Where that round has been opened, or where all have answered in it besides."""
+        if (round, answered) not in self._kept:
+            before = self._rounds[self._rounds.index(round) - 1]
+            self._kept[round, answered] = (
+                self.at(round).answer() if answered else self.at(before, answered=True).to(round)
+            )
+        return self._kept[round, answered].forked()
+
+
 # Who takes part
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from secagg import LocalProtocolError, RemoteProtocolError, TooFewClients
 from tests.enemies.cast import VECTORS, assert_exact, vectors_of
-from tests.play import Play
+from tests.play import Course, Play
 from tests.secagg.helpers import ENDINGS, MASKING, culprits_named, with_another_byte
 
 Path = tuple[Any, ...]
@@ -110,16 +110,14 @@ ROUNDS = [
 
 
 @cache
-def played(name: str) -> dict[str, Play]:
-    """Round -> the session where it has been opened, and nobody has read the requests."""
+def course(name: str) -> Course:
     scheme = schemes()[name]
-    play = Play(scheme, {u: vectors_of(u) for u in range(scheme.clients)}, drop=LOST)
-    return {round: play.to(round).forked() for round in play.scheme.rounds}
+    return Course(Play(scheme, {u: vectors_of(u) for u in range(scheme.clients)}, drop=LOST))
 
 
 @pytest.mark.parametrize(("name", "u", "round"), ROUNDS)
 def test_a_server_refuses_a_field_that_is_not_what_it_should_be(name: str, u: int, round: str) -> None:
-    play = played(name)[round].forked().answer()
+    play = course(name).at(round, answered=True)
     truth = play.answers.pop(u)
     for what, message in every_spoiling(truth):
         spoilt = play.forked()
@@ -130,7 +128,7 @@ def test_a_server_refuses_a_field_that_is_not_what_it_should_be(name: str, u: in
 
 @pytest.mark.parametrize(("name", "u", "round"), [each for each in ROUNDS if each.values[2] != "join"])
 def test_a_client_refuses_a_field_that_is_not_what_it_should_be(name: str, u: int, round: str) -> None:
-    play, taken = played(name)[round], []
+    play, taken = course(name).at(round), []
     for what, message in every_spoiling(play.requests[u]):
         culprits = culprits_named(play.forked().clients[u].receive, message)
         if culprits is None:
@@ -163,7 +161,7 @@ def goes_on(play: Play) -> None:
 def test_whatever_byte_of_an_answer_changes_a_server_takes_or_refuses_it(
     name: str, round: str, data: st.DataObject
 ) -> None:
-    play = played(name)[round].forked().answer()
+    play = course(name).at(round, answered=True)
     message = with_another_byte(play.answers.pop(0), data)
     assert culprits_named(lambda m: play.server.receive(0, m), message) in (None, {0})
     goes_on(play)
@@ -175,7 +173,7 @@ def test_whatever_byte_of_an_answer_changes_a_server_takes_or_refuses_it(
 def test_whatever_byte_of_a_request_changes_a_client_answers_or_dies(
     name: str, round: str, data: st.DataObject
 ) -> None:
-    play = played(name)[round].forked()
+    play = course(name).at(round)
     message = with_another_byte(play.requests[0], data)
     culprits = culprits_named(play.clients[0].receive, message)
     assert culprits in (None, frozenset())

@@ -255,7 +255,7 @@ def refuse(clients: Clients, some: Sequence[int]) -> None:
 def some_of(ring: Ring) -> list[int]:
     """The victim, neighbours of its, whose keys the server is after, and clients that are far from it."""
     far = [w for w in ring.honest if w not in ring.near[VICTIM] and w != VICTIM]
-    return [VICTIM, *ring.targets[::60], *far[::120]]
+    return [VICTIM, *ring.targets[::150], *far[::250]]
 
 
 def test_shown_the_views_of_the_maximum_flow_the_products_clients_do_not_unmask() -> None:
@@ -271,16 +271,16 @@ def test_shown_the_views_of_the_maximum_flow_the_products_clients_do_not_unmask(
         assert kinds == {v: "b" if v in views[w] else "s" for v in attacked.near[w]}
 
 
-@pytest.mark.parametrize("groups", [2, 3, 5])
+@pytest.mark.parametrize("groups", [2, 5])
 def test_shown_several_global_sets_the_products_clients_do_not_unmask(groups: int) -> None:
     attacked = ring(414, 247)
     clients = Clients(attacked, by_groups(attacked, groups))
     assert len(clients.statements()) == groups
     assert min(clients.statements().values()) + A >= attacked.t  # enough for a rule of any t signatures
-    refuse(clients, some_of(attacked)[::3])
+    refuse(clients, some_of(attacked)[::2])
 
 
-@pytest.mark.parametrize("minority", [0, 100, 101, 400])
+@pytest.mark.parametrize("minority", [100, 101])
 def test_of_two_sets_only_the_one_that_m_min_sign_is_unmasked(minority: int) -> None:
     """However the server divides the honest, who sign once each: m_min is above (n + A) / 2."""
     attacked = ring(414, 247)
@@ -301,5 +301,5 @@ def test_of_two_sets_only_the_one_that_m_min_sign_is_unmasked(minority: int) -> 
 def test_shown_one_set_the_products_clients_unmask_it() -> None:
     attacked = ring(414, 247)
     clients = Clients(attacked, dict.fromkeys(attacked.honest, EVERYBODY))
-    for w in some_of(attacked)[::3]:
+    for w in some_of(attacked)[::2]:
         assert clients.unmask(w) == dict.fromkeys(attacked.near[w], "b")

@@ -120,29 +120,15 @@ def test_whoever_surrounds_a_client_reads_it(adversary: str) -> None:
 # Lies about keys
 
 
-def swapped(entry: tuple[bytes, bytes, bytes]) -> tuple[bytes, bytes, bytes]:
-    return entry[1], entry[0], entry[2]
-
-
-@pytest.mark.parametrize("change", ["swapped", "exchanged", "the server's", "another's signature"])
-def test_a_client_verifies_the_keys_of_all_and_not_of_its_neighbours_alone(change: str) -> None:
+def test_a_client_verifies_the_keys_of_all_and_not_of_its_neighbours_alone() -> None:
     """Before the graph is drawn: who is beside it is what the keys decide."""
     for v in EVERYBODY - {VICTIM}:
-        w = 1 + v % 13  # another that is not the victim
 
-        def lie(request: Any, v: int = v, w: int = w) -> Any:
-            keys = request.keys
-            forged = {
-                "swapped": swapped(keys[v]),
-                "exchanged": keys[w],
-                "the server's": (*new_keys(), keys[v][2]),
-                "another's signature": (*keys[v][:2], keys[w][2]),
-            }
-            moved = {w: keys[v]} if change == "exchanged" else {}
-            return replace(request, keys=keys | moved | {v: forged[change]})
+        def lie(request: Any, v: int = v) -> Any:
+            return replace(request, keys=request.keys | {v: (*new_keys(), request.keys[v][2])})
 
         client = staged(ACTIVE, asks=to(VICTIM, "share-keys", lie, ACTIVE.scheme)).to("share-keys").answer()
-        assert "are not signed by that client of this roster" in str(client.died[VICTIM])
+        assert f"for client {v} are not signed by that client of this roster" in str(client.died[VICTIM])
         assert client.died[VICTIM].culprits == frozenset()
 
 
@@ -230,7 +216,7 @@ def test_a_client_shown_another_U3_does_not_unmask(place: str) -> None:
 
 def test_neighbours_that_a_server_calls_dropped_leave_the_victim_summed_with_all_others() -> None:
     """It picks who is lost, within d: two of the victim's neighbours, whose vectors it has all the same."""
-    for pair in combinations(range(6), 2):
+    for pair in ((0, 1), (0, 5), (2, 3)):
         scene = staged(ACTIVE).to("masked-input").answer()
         lost = {near(scene)[i] for i in pair}
         late = {u: scene.answers.pop(u) for u in lost}

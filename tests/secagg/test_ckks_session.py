@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
+from functools import cache
 from itertools import combinations
 from typing import Any
 
@@ -46,8 +47,9 @@ from secagg.ckks.messages import (
 )
 from secagg.ckks.packing import pack_residues
 from secagg.crypto import PROTOCOL_VERSION, SecretKey, SigningKey, Tag, digest, kdf, seal, transcript, unseal
+from secagg.policy import read_offer
 from secagg.wire import MAX_ID, Join, Message, Task, decode, encode
-from tests.play import TASK, Play, changed, identities, rounding_seed, run
+from tests.play import TASK, Course, Play, changed, identities, rounding_seed, run
 from tests.secagg.helpers import (
     ENDINGS,
     MIXED,
@@ -93,19 +95,13 @@ def play(scheme: CKKS, **more: Any) -> Play:
     return Play(scheme, mixed_inputs(range(scheme.clients)), **more)
 
 
-_played: dict[tuple[bytes, str, bool], Play] = {}
+@cache
+def _course(offer: bytes) -> Course:
+    return Course(play(read_offer(offer)))
 
 
 def at(scheme: CKKS, round: str, *, answered: bool = False) -> Play:
-    """A session when that round has been opened, or when all have answered: played once, and forked."""
-    key = scheme.digest(), round, answered
-    if key not in _played:
-        before = scheme.rounds[scheme.rounds.index(round) - 1]
-        if answered:
-            _played[key] = at(scheme, round).answer()
-        else:
-            _played[key] = play(scheme) if round == "join" else at(scheme, before, answered=True).to(round)
-    return _played[key].forked()
+    return _course(scheme.offer()).at(round, answered=answered)
 
 
 def without(entries: dict[int, Any], *ids: int) -> dict[int, Any]:

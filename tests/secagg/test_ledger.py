@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flint import fmpz_mat
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg.errors import LocalProtocolError
@@ -356,7 +356,6 @@ def isolated_columns(rows: list[list[int]]) -> set[int]:
     return {j for j in range(g) if rank(rows) == rank([*rows, [int(j == k) for k in range(g)]])}
 
 
-@settings(max_examples=400)
 @given(matrices, small_primes)
 def test_primes_that_divide_minors_mislead_nobody(rows: list[list[int]], primes: list[int]) -> None:
     assert _isolated(np.array(rows, np.uint8), lambda: iter(primes)) == isolated_columns(rows)

@@ -35,14 +35,16 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
         yield pool
 
 
-class Counting(ThreadPoolExecutor):
-    """How many tasks it was given."""
+class Counting:
+    """How many tasks it was given; it does none."""
 
     tasks = 0
 
-    def submit(self, *args: Any, **kwargs: Any) -> Any:
+    def submit(self, work: Callable[..., Any], /, *call: Any) -> Future[int]:
         self.tasks += 1
-        return super().submit(*args, **kwargs)
+        done: Future[int] = Future()
+        done.set_result(0)
+        return done
 
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
@@ -73,8 +75,8 @@ def test_masks_are_those_of_one_thread(length: int, prg: Prg, dtype: type, execu
     ],
 )
 def test_the_work_is_cut_into_tasks_for_many_workers(length: int, seeds: int, tasks: int) -> None:
-    with Counting(2) as pool:
-        add_masks_by(pool, np.zeros(length, np.uint32), (SEEDS * 8)[:seeds], [], "aes-128-ctr")
+    pool = Counting()
+    add_masks_by(pool, np.zeros(length, np.uint32), (SEEDS * 8)[:seeds], [], "aes-128-ctr")
     assert pool.tasks == tasks
 
 
@@ -90,14 +92,16 @@ def test_no_seed_adds_nothing() -> None:
 def test_a_session_unmasked_by_others_has_the_same_sum(
     adversary: Any, graph: Any, executor: Executor
 ) -> None:
-    n = 60
+    n = 20
     roster, identities = throwaway_identities(range(n)) if adversary == "active" else (None, None)
     vectors = {"": Bounded(length=1000, bound=1.0), "hits": Counts(length=3, maximum=9)}
-    scheme = Masking.for_cohort(n, vectors, adversary=adversary, roster=roster, graph=graph)
+    scheme = Masking.for_cohort(
+        n, vectors, adversary=adversary, roster=roster, graph=graph, corrupt=1, dropout=2
+    )
     x = {u: {"": np.full(1000, u / n), "hits": np.array([u % 9, 1, 2])} for u in range(n)}
-    drop = {"masked-input": {0, 17, 59}, "unmasking": {3}}
+    drop = {"masked-input": {0}, "unmasking": {3}}
     total = run(scheme, x, drop=drop, identities=identities, executor=executor)
-    stayed = sorted(set(range(n)) - {0, 17, 59})
+    stayed = sorted(set(range(n)) - {0})
     np.testing.assert_array_equal(total.sum["hits"], sum(x[u]["hits"] for u in stayed))
     expected = np.mean([u / n for u in stayed])
     assert np.abs(total.mean[""] - expected).max() <= total.error_bound[""]

@@ -23,13 +23,12 @@ from secagg.crypto import Tag, digest
 from secagg.record import RecordedClient
 from secagg.session import Aggregate, Scheme
 from secagg.wire import Task, decode, encode
-from tests.play import TASK, Play, identities, learned, rounding_seed
+from tests.play import TASK, Play, identities, learned
 from tests.play import run as run_session
 from tests.secagg.helpers import (
     MIXED,
     ROUNDS,
     SCHEMES,
-    assert_sum_of,
     credentials,
     holds_a_vector,
     kind_of,
@@ -263,17 +262,6 @@ def test_a_run_in_which_keys_are_signed_needs_identities(name: str, words: str) 
 def test_a_run_in_which_nothing_is_signed_takes_identities_and_does_not_use_them(scheme: Scheme) -> None:
     total = run_session(scheme, INPUTS, identities=identities(range(6))[1])
     assert total.survivors == INPUTS.keys()
-
-
-@every_scheme
-def test_whoever_vanishes_the_sum_is_that_of_who_uploaded(scheme: Scheme) -> None:
-    """The first of all, and the last; of CKKS the first makes the key, and releases the sum."""
-    for round in scheme.rounds:
-        for lost in ({0}, {4}):
-            seeds = {u: rounding_seed(u) for u in INPUTS}
-            total = run(scheme, INPUTS, task=TASK, drop={round: lost}, rounding_seeds=seeds)
-            late = scheme.rounds.index(round) > scheme.rounds.index(scheme.upload_round)
-            assert_sum_of(scheme, INPUTS, total, INPUTS.keys() - (set() if late else lost))
 
 
 # The aggregate and the recorders

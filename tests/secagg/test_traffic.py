@@ -48,8 +48,9 @@ def check_traffic(scheme: Masking, inputs: Mapping[int, Any], drop: Drop, task: 
         assert measured == traffic(scheme, len(task), u, *sets[:3], U4=U4, holders=holders)
 
 
-@pytest.mark.parametrize("one_each_round", [False, True])
-@pytest.mark.parametrize("clients", [11, 15, 16, 17, 18, 19, 20])
+@pytest.mark.parametrize(
+    ("clients", "one_each_round"), [(15, False), (16, False), (17, False), (11, True), (18, True), (20, True)]
+)
 @every_make
 def test_the_traffic_is_the_formula_around_the_sizes_of_headers(
     make: Any, clients: int, one_each_round: bool
@@ -71,7 +72,7 @@ def test_the_traffic_is_the_formula_where_sixteen_are_dropped_at_once(make: Any)
 def test_the_traffic_is_the_formula_for_large_ids(name: str, round: str) -> None:
     scheme = MASKING[name](IDS, MIXED)
     assert scheme.clients - scheme.threshold >= 2
-    for drop in ({65536, MAX_ID}, {5, 255}, {0, 128}, {65535}):
+    for drop in ({65536, MAX_ID}, {0, 255}):
         check_traffic(scheme, mixed_inputs(IDS), {round: drop}, b"")
 
 
@@ -100,11 +101,10 @@ def test_the_traffic_is_the_formula_on_the_sparse_graph(make: Any, dropout: int)
     scheme = make(ids, MIXED, corrupt=1, dropout=dropout, graph="sparse")
     assert not scheme.complete
     drop = {round: {ids[5 * i]} for i, round in enumerate(scheme.rounds[2:5], 1)}
-    check_traffic(scheme, mixed_inputs(ids), {}, b"model")
     check_traffic(scheme, mixed_inputs(ids), drop, b"model")
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @every_make
 @given(st.data())
 def test_the_traffic_is_the_formula_for_any_cohort(make: Any, data: st.DataObject) -> None:
