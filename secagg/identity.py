@@ -6,7 +6,7 @@ from the server; its digest is part of the parameters and of every signature.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from secagg.crypto import (
@@ -20,7 +20,7 @@ from secagg.crypto import (
     system_rng,
     verifies_anything,
 )
-from secagg.errors import ClientId, LocalProtocolError
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,29 @@ class Identity:
     def __post_init__(self) -> None:
         if self.roster.keys.get(self.u) != self.key.public:
             raise LocalProtocolError(f"the roster does not list client {self.u} with this key")
+
+
+def check_signed(
+    roster: Roster | None,
+    v: ClientId,
+    statement: Callable[[], bytes],
+    signature: bytes,
+    what: str,
+    wrong: str,
+) -> None:
+    """A signature is there where the session signs, and only then; and it is v's of this statement.
+
+    roster: of whoever checks; None where nothing is signed. what: begins the message where a signature is
+    there all the same. wrong: the message where it is not v's.
+
+    Raises: RemoteProtocolError.
+    """
+    if roster is None:
+        # One that nobody checks is not to pass for one that was checked.
+        if signature:
+            raise RemoteProtocolError(f"{what} signed in a session where nothing is signed")
+    elif not roster.signed_by(v, statement(), signature):
+        raise RemoteProtocolError(wrong)
 
 
 def throwaway_identities(

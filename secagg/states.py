@@ -3,19 +3,52 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from secagg.alike import Alike, Class
 from secagg.crypto import KEY_BYTES, PROTOCOL_VERSION, NeverPickled, Rng, system_rng
 from secagg.encoding import Clipping
 from secagg.errors import ClientId, LocalProtocolError
-from secagg.identity import Identity
+from secagg.identity import Identity, Roster
+from secagg.params import Parameters
 from secagg.session import Aggregate, Contribute, Once
-from secagg.wire import MAX_ID, Join, Raw, context_of, encode
+from secagg.wire import MAX_ID, Join, Raw, Task, context_of, encode
 
 
 class AwaitingTask:
     """After Join."""
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms(Generic[P]):
+    """What client u knows before any key is seen: the parameters, the task's context, the server's nonce.
+
+    identity: u's roster and signing key; None where nothing is signed. like: the sessions that this one is
+    alike, by the client's own rule; None where it has none.
+    """
+
+    u: ClientId
+    parameters: P
+    context: bytes
+    nonce: bytes
+    identity: Identity | None = field(repr=False)
+    like: Class | None = field(default=None, repr=False)
+
+    @property
+    def roster(self) -> Roster | None:
+        return None if self.identity is None else self.identity.roster
+
+    def of_keys(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """What a signature over a fresh key binds it to: nobody can show the key elsewhere."""
+        roster = b"" if self.roster is None else self.roster.digest
+        return self.parameters.digest(), roster, self.context, self.nonce
+
+    def sign(self, statement: bytes) -> bytes:
+        return b"" if self.identity is None else self.identity.key.sign(statement)
 
 
 class StatefulClient(NeverPickled, ABC):
@@ -51,7 +84,6 @@ class StatefulClient(NeverPickled, ABC):
         self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
         self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
         self._alike = alike
-        self._like: Class | None = None
         self._context = b""
         self._encoded: Any = None
         self._state: Any = None
@@ -79,10 +111,11 @@ class StatefulClient(NeverPickled, ABC):
     def _step(self, state: Any, message: Raw) -> bytes:
         """The reply of `state` to the message; the next state is left in `_state`, or `done` is set."""
 
-    def _take(self, task: bytes) -> None:
+    def _take(self, task: Task) -> Terms[Any]:
         """Once, before anything else is made of the task."""
-        self._context = context_of(task)
-        self._like = self._alike.of(task) if self._alike is not None else None
+        self._context = context_of(task.task)
+        like = self._alike.of(task.task) if self._alike is not None else None
+        return Terms(self._u, self._parameters, self._context, task.nonce, self._identity, like)
 
     def _take_encoded(self) -> Any:
         """The encoded vectors: once."""

@@ -6,8 +6,9 @@ asked to decrypts the sum. Every client can read every upload: they do not see t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,45 +51,33 @@ from secagg.crypto import (
 )
 from secagg.encoding import real_vector
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
-from secagg.identity import Identity
+from secagg.identity import check_signed
 from secagg.inputs import checked, encode_inputs
 from secagg.session import Aggregate
 from secagg.specs import Bounded, weight_of
-from secagg.states import AwaitingTask, StatefulClient
+from secagg.states import AwaitingTask, StatefulClient, Terms
 from secagg.wire import Raw, Task, decode, encode
 
 if TYPE_CHECKING:
     from secagg.ckks import CKKS
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What client u knows before any key is seen. identity: None where nothing is signed."""
-
-    u: ClientId
-    parameters: CKKS
-    context: bytes
-    nonce: bytes
-    identity: Identity | None = field(repr=False)
-
-    def sign(self, statement: bytes) -> bytes:
-        return b"" if self.identity is None else self.identity.key.sign(statement)
-
-    def check(self, v: ClientId, statement: bytes, signature: bytes, what: str) -> None:
-        """Raises: RemoteProtocolError unless v signed this; where nothing is signed, if something is."""
-        if self.identity is None:
-            if signature:
-                raise RemoteProtocolError(f"{what} signed in a session where nothing is signed")
-        elif not self.identity.roster.signed_by(v, statement, signature):
-            raise RemoteProtocolError(f"{what} not signed by client {v} of this roster for this session")
-
-
-def advertise_key(terms: Terms, rng: Rng) -> tuple[AwaitingKeys, AdvertiseCkksKey]:
-    c_sk = SecretKey.generate(rng)
-    roster = b"" if terms.identity is None else terms.identity.roster.digest
-    statement = key_statement(
-        terms.parameters.digest(), roster, terms.context, terms.nonce, terms.u, c_sk.public
+def _check_signed(
+    terms: Terms[CKKS], v: ClientId, statement: Callable[[], bytes], signature: bytes, what: str
+) -> None:
+    check_signed(
+        terms.roster,
+        v,
+        statement,
+        signature,
+        what,
+        f"{what} not signed by client {v} of this roster for this session",
     )
+
+
+def advertise_key(terms: Terms[CKKS], rng: Rng) -> tuple[AwaitingKeys, AdvertiseCkksKey]:
+    c_sk = SecretKey.generate(rng)
+    statement = key_statement(*terms.of_keys(), terms.u, c_sk.public)
     return AwaitingKeys(terms, c_sk, rng), AdvertiseCkksKey(c_sk.public, terms.sign(statement))
 
 
@@ -96,7 +85,7 @@ def advertise_key(terms: Terms, rng: Rng) -> tuple[AwaitingKeys, AdvertiseCkksKe
 class AwaitingKeys(NeverPickled):
     """After AdvertiseCkksKey."""
 
-    terms: Terms
+    terms: Terms[CKKS]
     c_sk: SecretKey = field(repr=False)
     rng: Rng = field(repr=False)
 
@@ -127,10 +116,10 @@ class AwaitingKeys(NeverPickled):
             )
         if len({c_pk for c_pk, _ in keys.values()}) != len(keys):
             raise RemoteProtocolError("the server's key list holds one key twice")
-        roster = b"" if terms.identity is None else terms.identity.roster.digest
+        of_keys = terms.of_keys()
         for v, (c_pk, signature) in keys.items():
-            statement = key_statement(parameters.digest(), roster, terms.context, terms.nonce, v, c_pk)
-            terms.check(v, statement, signature, "a key that is")
+            statement = partial(key_statement, *of_keys, v, c_pk)
+            _check_signed(terms, v, statement, signature, "a key that is")
 
     def _make(self, sid: bytes, agreed: Mapping[ClientId, bytes]) -> tuple[SessionKey, ShareCkksKey]:
         """A fresh CKKS key under a fresh K, and K for each v. agreed: of every other client of U1."""
@@ -162,7 +151,7 @@ class AwaitingCiphertextsRequest(NeverPickled):
     opens: what opens K, by maker. own: the key u made, if it did.
     """
 
-    terms: Terms
+    terms: Terms[CKKS]
     sid: bytes
     U1: frozenset[ClientId]
     opens: Mapping[ClientId, bytes] = field(repr=False)
@@ -184,8 +173,8 @@ class AwaitingCiphertextsRequest(NeverPickled):
 
     def _open(self, request: CiphertextsRequest) -> SessionKey:
         u, maker, plan = self.terms.u, request.maker, self.terms.parameters.plan
-        statement = secret_statement(self.sid, maker, request.secret)
-        self.terms.check(maker, statement, request.signature, "a session key that is")
+        statement = partial(secret_statement, self.sid, maker, request.secret)
+        _check_signed(self.terms, maker, statement, request.signature, "a session key that is")
         if maker == u and self.own is not None:
             return self.own
         if maker not in self.opens or u not in request.sealed:
@@ -206,7 +195,7 @@ class AwaitingCiphertextsRequest(NeverPickled):
 class AwaitingDecryptRequest(NeverPickled):
     """After Ciphertexts. Used once: a second sum under the same key is refused, whatever is asked for."""
 
-    terms: Terms
+    terms: Terms[CKKS]
     sid: bytes
     U1: frozenset[ClientId]
     key: SessionKey = field(repr=False)
@@ -259,8 +248,8 @@ class CKKSClient(StatefulClient):
             case AwaitingCiphertextsRequest():
                 slots = self._take_encoded()
                 self._state, upload = state.encrypt(decode(CiphertextsRequest, message), slots)
-                if self._like is not None:
-                    self._like.once()  # the server alone decides which sum is decrypted
+                if state.terms.like is not None:
+                    state.terms.like.once()  # the server alone decides which sum is decrypted
                 self._leaving()
                 return encode(upload)
             case AwaitingDecryptRequest():
@@ -271,9 +260,8 @@ class CKKSClient(StatefulClient):
                 raise LocalProtocolError("this session is over, or was never started")
 
     def _take_task(self, task: Task) -> bytes:
-        self._take(task.task)
+        terms = self._take(task)
         self._encoded = self._encode(self._vectors(task.task))
-        terms = Terms(self._u, self._parameters, self._context, task.nonce, self._identity)
         self._state, key = advertise_key(terms, self._rng)
         return encode(key)
 

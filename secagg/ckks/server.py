@@ -34,7 +34,7 @@ from secagg.ckks.messages import (
 from secagg.ckks.packing import Residues, add_residues, pack_residues, unpack_residues
 from secagg.crypto import AE_OVERHEAD, KEY_BYTES, Rng, check_public_key, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
-from secagg.identity import Roster
+from secagg.identity import Roster, check_signed
 from secagg.rounds import RoundServer
 from secagg.session import Aggregate
 from secagg.wire import Raw, decode, encode
@@ -104,11 +104,7 @@ class CKKSServer(RoundServer):
                 return {}
 
     def _check_signed(self, u: ClientId, statement: Callable[[], bytes], signature: bytes, what: str) -> None:
-        if (roster := self._roster) is None:
-            if signature:
-                raise RemoteProtocolError(f"{what} signed in a session where nothing is signed")
-        elif not roster.signed_by(u, statement(), signature):
-            raise RemoteProtocolError(f"{what} without its signature")
+        check_signed(self._roster, u, statement, signature, what, f"{what} without its signature")
 
     # AdvertiseKeys
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from secagg.alike import Class
 from secagg.bits import Words, pack
 from secagg.crypto import (
     KEY_BYTES,
@@ -22,7 +22,7 @@ from secagg.crypto import (
     unseal,
 )
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
-from secagg.identity import Identity
+from secagg.identity import Identity, check_signed
 from secagg.inputs import encode_inputs
 from secagg.masking.derived import (
     AdvertisedKeys,
@@ -54,28 +54,12 @@ from secagg.masking.messages import (
 )
 from secagg.prg import add_masks
 from secagg.shamir import SHARE_BYTES, is_share, share
-from secagg.states import AwaitingTask, StatefulClient
+from secagg.states import AwaitingTask, StatefulClient, Terms
 from secagg.wire import Raw, Task, decode
 from secagg.wire import encode as to_bytes
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What client u knows before any key is seen: the parameters, the task's context, the server's nonce.
-
-    identity: u's roster and signing key against an active adversary; None against a semi-honest one.
-    like: the sessions that this one is alike, by the client's own rule; None where it has none.
-    """
-
-    u: ClientId
-    parameters: Masking
-    context: bytes
-    nonce: bytes
-    identity: Identity | None = field(repr=False)
-    like: Class | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +69,14 @@ class Session:
     holders: of u's shares, and whose shares u holds; in U1.
     """
 
-    terms: Terms
+    terms: Terms[Masking]
     sid: bytes
     U1: frozenset[ClientId]
     neighbours: Mapping[ClientId, bytes]
     holders: frozenset[ClientId]
 
     @classmethod
-    def of(cls, terms: Terms, keys: AdvertisedKeys) -> Session:
+    def of(cls, terms: Terms[Masking], keys: AdvertisedKeys) -> Session:
         sid = session_id(terms.nonce, terms.parameters.digest(), terms.context, keys)
         graph = terms.parameters.graph(sid, keys.keys())
         neighbours = {v: keys[v][1] for v in sorted(graph.neighbours(terms.u))}
@@ -115,22 +99,12 @@ class Session:
         return holders
 
 
-def advertise_keys(terms: Terms, rng: Rng) -> tuple[AwaitingShareKeys, AdvertiseKeys]:
+def advertise_keys(terms: Terms[Masking], rng: Rng) -> tuple[AwaitingShareKeys, AdvertiseKeys]:
     """ "Generate key pairs (c_u^PK, c_u^SK), (s_u^PK, s_u^SK) ... sigma_u <- SIG.sign(d_u^SK, ...)." """
     c_sk, s_sk = SecretKey.generate(rng), SecretKey.generate(rng)
-    signature = b""
-    if (identity := terms.identity) is not None:
-        statement = keys_statement(
-            terms.parameters.digest(),
-            identity.roster.digest,
-            terms.context,
-            terms.nonce,
-            terms.u,
-            c_sk.public,
-            s_sk.public,
-        )
-        signature = identity.key.sign(statement)
-    return AwaitingShareKeys(terms, c_sk, s_sk, rng), AdvertiseKeys(c_sk.public, s_sk.public, signature)
+    statement = keys_statement(*terms.of_keys(), terms.u, c_sk.public, s_sk.public)
+    advertised = AdvertiseKeys(c_sk.public, s_sk.public, terms.sign(statement))
+    return AwaitingShareKeys(terms, c_sk, s_sk, rng), advertised
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +114,7 @@ class AwaitingShareKeys(NeverPickled):
     Security: holds both secret keys.
     """
 
-    terms: Terms
+    terms: Terms[Masking]
     c_sk: SecretKey = field(repr=False)
     s_sk: SecretKey = field(repr=False)
     rng: Rng = field(repr=False)
@@ -191,29 +165,28 @@ class AwaitingShareKeys(NeverPickled):
 
     def _check_signatures(self, keys: AdvertisedKeys) -> None:
         """ "assert that all signatures are valid": of the whole cohort, whoever u's neighbours are."""
-        terms = self.terms
-        if (identity := terms.identity) is None:
-            if any(signature for _, _, signature in keys.values()):
-                raise RemoteProtocolError("signed keys in a session where nothing is signed")
-            return
-        parameters, roster = terms.parameters.digest(), identity.roster
+        roster, of_keys = self.terms.roster, self.terms.of_keys()
         for v, (c_pk, s_pk, signature) in keys.items():
-            statement = keys_statement(parameters, roster.digest, terms.context, terms.nonce, v, c_pk, s_pk)
-            if not roster.signed_by(v, statement, signature):
-                raise RemoteProtocolError(
-                    f"the keys the server shows for client {v} are not signed by that client of this roster "
-                    "for these parameters and this task"
-                )
+            statement = partial(keys_statement, *of_keys, v, c_pk, s_pk)
+            check_signed(
+                roster,
+                v,
+                statement,
+                signature,
+                "keys that are",
+                f"the keys the server shows for client {v} are not signed by that client of this roster "
+                "for these parameters and this task",
+            )
 
     def _signed(
         self, sid: bytes, sealed: dict[ClientId, bytes], b_u: bytes, both: Mapping[ClientId, bytes]
     ) -> ShareKeys:
-        if (identity := self.terms.identity) is None:
+        if self.terms.identity is None:
             return ShareKeys(sealed, b"", {}, b"")
         u = self.terms.u
         commitments = {v: commit_shares(sid, u, v, shares) for v, shares in both.items()}
         unsigned = ShareKeys(sealed, commit_mask(sid, u, b_u), commitments, b"")
-        signature = identity.key.sign(shares_statement(sid, u, unsigned))
+        signature = self.terms.sign(shares_statement(sid, u, unsigned))
         return ShareKeys(sealed, unsigned.commitment, commitments, signature)
 
 
@@ -398,12 +371,12 @@ class AwaitingSignatures(NeverPickled):
 
 
 def _check_survivors(session: Session, U3: frozenset[ClientId]) -> None:
-    parameters, identity = session.terms.parameters, session.terms.identity
+    parameters = session.terms.parameters
     if len(U3) < parameters.m_min:
         raise RemoteProtocolError(f"{len(U3)} clients survive, {parameters.m_min} are needed")
     # So et al. (2021): sums of whole batches of one fixed partition tell no less than a batch apart, however
     # many of them a server collects.
-    for batch in parameters.batches(identity.roster if identity is not None else None):
+    for batch in parameters.batches(session.terms.roster):
         if 0 < len(batch & U3) < len(batch):
             raise RemoteProtocolError(
                 f"the server sums a part of a batch, clients {min(batch)} to {max(batch)}"
@@ -416,9 +389,8 @@ def _check_like_sums(session: Session, U3: frozenset[ClientId]) -> None:
     """
     terms = session.terms
     if terms.like is not None:
-        parameters, identity = terms.parameters, terms.identity
-        batches = parameters.batches(identity.roster if identity is not None else None)
-        terms.like.sign(U3, parameters.corrupt, batches)
+        batches = terms.parameters.batches(terms.roster)
+        terms.like.sign(U3, terms.parameters.corrupt, batches)
 
 
 _State = (
@@ -459,12 +431,11 @@ class MaskingClient(StatefulClient):
                 raise LocalProtocolError("this session is over, or was never started")
 
     def _take_task(self, task: Task) -> bytes:
-        self._take(task.task)
+        terms = self._take(task)
         # Asked for and encoded once, and never again under the same mask.
         self._encoded, self.clipping = encode_inputs(
             self._parameters, self._vectors(task.task), self._context, self._rounding_seed
         )
-        terms = Terms(self._u, self._parameters, self._context, task.nonce, self._identity, self._like)
         self._state, keys = advertise_keys(terms, self._rng)
         return to_bytes(keys)
 

@@ -28,7 +28,7 @@ from secagg.crypto import (
 from secagg.encoding import centred
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.graph import Graph
-from secagg.identity import Roster
+from secagg.identity import Roster, check_signed
 from secagg.masking.derived import (
     commit_mask,
     commit_shares,
@@ -186,13 +186,17 @@ class MaskingServer(RoundServer):
         pair = {message.c_pk, message.s_pk}
         if len(pair) == 1 or pair & self._public:
             raise RemoteProtocolError("advertised a key that is already in use")
-        if (roster := self._roster) is not None:
-            keys = message.c_pk, message.s_pk
-            statement = keys_statement(self._digest, roster.digest, self._context, self._nonce, u, *keys)
-            if not roster.signed_by(u, statement, message.signature):
-                raise RemoteProtocolError("advertised keys without its signature")
-        elif message.signature:
-            raise RemoteProtocolError("advertised signed keys in a session where nothing is signed")
+        listed = b"" if self._roster is None else self._roster.digest
+        of_keys = self._digest, listed, self._context, self._nonce
+        statement = partial(keys_statement, *of_keys, u, message.c_pk, message.s_pk)
+        check_signed(
+            self._roster,
+            u,
+            statement,
+            message.signature,
+            "advertised keys",
+            "advertised keys without its signature",
+        )
         self._public |= pair
         self._keys[u] = (message.c_pk, message.s_pk, message.signature)
 
@@ -210,14 +214,22 @@ class MaskingServer(RoundServer):
         holders = self._holders(u)
         if message.sealed.keys() != holders - {u}:
             raise RemoteProtocolError("shared secrets with others than the clients that are to hold them")
-        if (roster := self._roster) is not None:
-            if message.commitments.keys() != holders or len(message.commitment) != DIGEST_BYTES:
-                raise RemoteProtocolError("shared secrets without committing to each share")
-            if not roster.signed_by(u, shares_statement(self._sid, u, message), message.signature):
-                raise RemoteProtocolError("shared secrets without its signature")
-            self._commitment[u], self._commitments[u] = message.commitment, message.commitments
-        elif message.commitment or message.commitments or message.signature:
+        if self._roster is None and (message.commitment or message.commitments):
             raise RemoteProtocolError("committed to shares in a session where nothing is signed")
+        if self._roster is not None and (
+            message.commitments.keys() != holders or len(message.commitment) != DIGEST_BYTES
+        ):
+            raise RemoteProtocolError("shared secrets without committing to each share")
+        statement = partial(shares_statement, self._sid, u, message)
+        check_signed(
+            self._roster,
+            u,
+            statement,
+            message.signature,
+            "shared secrets",
+            "shared secrets without its signature",
+        )
+        self._commitment[u], self._commitments[u] = message.commitment, message.commitments
         for holder, sealed in message.sealed.items():
             self._sealed[holder][u] = sealed
 

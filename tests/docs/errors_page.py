@@ -93,10 +93,16 @@ class Code:
 
     def _made(self, call: ast.Call, kind: str) -> list[tuple[ast.Call, ast.expr | None]]:
         """(by whom, the message): by the call itself, or by those of the helper that it stands in."""
-        message, function = self._message(call, kind), self._function_around(call)
-        if isinstance(message, ast.Name) and function is not None and message.id in _parameters(function):
-            return [(caller, caller.args[-1]) for caller in self._calls(function)]
-        return [(call, message)]
+        return self._passed_on(call, self._message(call, kind))
+
+    def _passed_on(self, call: ast.Call, message: ast.expr | None) -> list[tuple[ast.Call, ast.expr | None]]:
+        function = self._function_around(call)
+        takes = [name for name in _parameters(function) if name not in ("self", "cls")] if function else []
+        if not isinstance(message, ast.Name) or message.id not in takes:
+            return [(call, message)]
+        callers = self._calls(function)
+        at = takes.index(message.id)
+        return [made for caller in callers for made in self._passed_on(caller, caller.args[at])]
 
     def _message(self, call: ast.Call, kind: str) -> ast.expr | None:
         """The expression that is the message: the argument of that name, or what the class says by itself."""
@@ -115,16 +121,19 @@ class Code:
         return None
 
     def _calls(self, function: ast.FunctionDef) -> Iterator[ast.Call]:
-        """Of a method by anybody with as many arguments, of a function in its own file."""
+        """Of a method by anybody with as many arguments; of a function by name, in its own file alone where
+        others have one of that name."""
         method = isinstance(self._parent[function], ast.ClassDef)
         takes = len([name for name in _parameters(function) if name not in ("self", "cls")])
+        only = len(self._functions[function.name]) == 1
         for node in self._path:
             match node:
                 case ast.Call(func=ast.Attribute(attr=function.name), args=args) if method:
                     if len(args) == takes:
                         yield node
-                case ast.Call(func=ast.Name(id=function.name)) if self._path[node] == self._path[function]:
-                    yield node
+                case ast.Call(func=ast.Name(id=function.name)):
+                    if only or self._path[node] == self._path[function]:
+                        yield node
 
     def _texts(self, expression: ast.expr) -> list[str]:
         """What the expression can say; nothing where it only passes on what it was given."""

@@ -199,6 +199,8 @@ def texts_in_code() -> set[str]:
             match node:
                 case ast.Call(func=ast.Name(id="RemoteProtocolError"), args=[text, *_]):
                     found |= set(_text(text))
+                case ast.Call(func=ast.Name(id="check_signed"), args=[*_, text]):
+                    found |= set(_text(text))
                 case ast.Call(func=ast.Attribute(attr="lose"), args=[_, text]):
                     found |= set(_text(text))
     return found

@@ -111,7 +111,7 @@ LIES: Lies = {
         "another task": advertised(context=bytes(32)),
         "other parameters": advertised(parameters=bytes(32)),
     },
-    ("semi-honest", "advertise-keys", "advertised signed keys in a session where nothing is signed"): {
+    ("semi-honest", "advertise-keys", "advertised keys signed in a session where nothing is signed"): {
         "a signature": lambda m: replace(m, signature=bytes(64)),
     },
     ("both", "share-keys", "shared secrets with others than the clients that are to hold them"): {
@@ -133,8 +133,10 @@ LIES: Lies = {
         "commitments exchanged": shared("commitments", lambda c: c | {1: c[2], 2: c[1]}),
         "shares exchanged": shared("sealed", lambda s: s | {1: s[2], 2: s[1]}),
     },
-    ("semi-honest", "share-keys", "committed to shares in a session where nothing is signed"): {
+    ("semi-honest", "share-keys", "shared secrets signed in a session where nothing is signed"): {
         "a signature": lambda m: replace(m, signature=bytes(64)),
+    },
+    ("semi-honest", "share-keys", "committed to shares in a session where nothing is signed"): {
         "a commitment of b_u": lambda m: replace(m, commitment=bytes(32)),
         "commitments": lambda m: replace(m, commitments={1: Commitments(bytes(32), bytes(32))}),
     },

@@ -127,7 +127,7 @@ LIES: Lies = {
     ("both", "share-keys", "small order"): {
         "an encryption key of small order": keys(lambda k: k | {5: corrupt_entry(k, bytes(32), k[5][1])}),
     },
-    ("semi-honest", "share-keys", "signed keys in a session where nothing is signed"): {
+    ("semi-honest", "share-keys", "keys that are signed in a session where nothing is signed"): {
         f"a signature of client {v}": keys(lambda k, v=v: k | {v: (*k[v][:2], bytes(64))}) for v in (0, 1, 5)
     },
     ("active", "share-keys", "for client 1 are not signed by that client of this roster"): {

@@ -27,7 +27,6 @@ from secagg.masking.client import (
     AwaitingSignatures,
     Holding,
     Session,
-    Terms,
 )
 from secagg.masking.derived import (
     commit_shares,
@@ -40,6 +39,7 @@ from secagg.masking.messages import (
     SignedUnmaskingRequest,
 )
 from secagg.shamir import SHARE_BYTES
+from secagg.states import Terms
 from tests.enemies.cast import gullible
 
 matrices = pytest.importorskip("scipy.sparse", reason="scipy comes with scikit-learn, of the fl extra")
