@@ -1,4 +1,6 @@
-"""What a user of `secagg train` is promised, at every seed: the same sessions, in one process."""
+"""What a user of `secagg train` is promised, at every seed: the same sessions, in one process. That every
+scheme trains, near plain and within the error that it states, test_simulation.py shows of a smaller model.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,8 @@ from fl.config.secret import RunSecrets
 from fl.federation.records import Trained
 from fl.federation.server import Server
 from fl.federation.simulation import SimulatedCohort
+
+pytestmark = pytest.mark.slow
 
 
 def train(config: RunConfig) -> list[tuple[Trained, SimulatedCohort]]:

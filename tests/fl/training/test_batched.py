@@ -2,8 +2,8 @@
 
 How near the two are is the norm of the difference of a client's two uploads over the norm of the sequential
 one: of what training changed, not of the weights, which are larger. That they compute the same is seen in
-float64, where no model is farther off than 1e-12 after 20 steps. In float32 the processor's kernels decide
-how far they are: rounding moves a ReLU across its kink and a maximum to its neighbour, and BatchNorm over a
+float64, where no model is farther off than 1e-12, nor was after 20 steps. In float32 the processor's kernels
+decide how far they are: rounding moves a ReLU across its kink and a maximum to its neighbour, and BatchNorm over a
 few examples amplifies that from step to step, to 1e-6 with some kernels and to 1e-3 with others. So there the
 models without a kink take those steps, and of the others the loss is compared, which has no jump.
 """
@@ -31,7 +31,8 @@ WAYS = ("sequential", "batched")
 SIZES = (13, 30, 7)  # examples of each client
 ORDERS = {u: bytes([u]) * 32 for u in range(3)}
 LR = {"tolpegin-cifar10": 1e-3, "resnet18": 1e-3}
-PLAN = LocalPlan(steps=20, batch_size=8, lr=0.01, momentum=0.5)
+PLAN = LocalPlan(steps=6, batch_size=8, lr=0.01, momentum=0.5)
+"""Steps enough for a second pass of some clients, and a short batch of each kind."""
 
 
 def examples(name: str) -> tuple[np.ndarray, np.ndarray, int]:
@@ -91,7 +92,7 @@ FLOAT32 = 3e-4
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_after_20_steps_both_ways_agree(name: str) -> None:
+def test_after_some_steps_both_ways_agree(name: str) -> None:
     agree(*both(name, local_plan(lr=LR.get(name, PLAN.lr), precision="float64")), 1e-12)
 
 
@@ -117,7 +118,7 @@ def local_plan(**changes: Any) -> LocalPlan:
 
 
 def test_of_eleven_million_parameters_too() -> None:
-    plan = local_plan(lr=LR["resnet18"], precision="float64", batch_size=2)
+    plan = local_plan(lr=LR["resnet18"], precision="float64", batch_size=2, steps=2)
     agree(*both("resnet18", plan, sizes=(2, 1)), 1e-12)
 
 
@@ -160,9 +161,9 @@ def test_in_bfloat16_they_are_near(name: str) -> None:
 
 
 def test_they_would_not_agree_of_another_training() -> None:
-    """What the tolerances let pass is little: one step in twenty, or the order of examples, is not."""
+    """What the tolerances let pass is little: a step, some momentum, or the order of examples is not."""
     sequential, _ = both("cnn", PLAN)
-    for changed in (local_plan(steps=19), local_plan(batch_size=6), local_plan(momentum=0.49)):
+    for changed in (local_plan(steps=5), local_plan(batch_size=6), local_plan(momentum=0.49)):
         _, together = both("cnn", changed)
         assert min(apart(sequential[u], together[u]) for u in together) > 1e-3
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -163,6 +163,7 @@ def test_buffers_are_averaged_whatever_the_optimiser(optimiser: str, form: str) 
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
+@settings(max_examples=25)
 @given(start=vectors, before=several, after=several)
 def test_a_model_that_goes_on_from_memory_has_the_same_bits(
     optimiser: str, start: np.ndarray, before: list[np.ndarray], after: list[np.ndarray]
