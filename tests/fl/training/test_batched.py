@@ -2,10 +2,11 @@
 
 How near the two are is the norm of the difference of a client's two uploads over the norm of the sequential
 one: of what training changed, not of the weights, which are larger. That they compute the same is seen in
-float64, where no model is farther off than 1e-12, nor was after 20 steps. In float32 the processor's kernels
-decide how far they are: rounding moves a ReLU across its kink and a maximum to its neighbour, and BatchNorm over a
-few examples amplifies that from step to step, to 1e-6 with some kernels and to 1e-3 with others. So there the
-models without a kink take those steps, and of the others the loss is compared, which has no jump.
+float64, where no model is farther off than 1e-12, nor was after 20 steps. In float32 the processor's
+kernels decide how far they are: rounding moves a ReLU across its kink and a maximum to its neighbour, and
+BatchNorm over a few examples amplifies that from step to step, to 1e-6 with some kernels and to 1e-3 with
+others. So there the models without a kink take those steps, and of the others the loss is compared, which
+has no jump.
 """
 
 from __future__ import annotations
