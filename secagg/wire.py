@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from secagg.crypto import DIGEST_BYTES, KEY_BYTES, PROTOCOL_VERSION, Tag, digest
+from secagg.crypto import DIGEST_BYTES, KEY_BYTES, PROTOCOL_VERSION, SIGNATURE_BYTES, Tag, digest
 from secagg.errors import RemoteProtocolError
 
 MAX_ID = 2**31 - 2  # the Shamir point of client u is u + 1
@@ -19,6 +19,7 @@ MAX_TASK_BYTES = 2**31
 Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 Key = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+Signature = Annotated[bytes, msgspec.Meta(max_length=SIGNATURE_BYTES)]  # empty where nothing is signed
 
 
 Raw = bytes | bytearray | memoryview

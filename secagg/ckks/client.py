@@ -89,7 +89,7 @@ class AwaitingKeys(NeverPickled):
     c_sk: SecretKey = field(repr=False)
     rng: Rng = field(repr=False)
 
-    def share_key(self, request: ShareCkksKeyRequest) -> tuple[AwaitingCiphertextsRequest, ShareCkksKey]:
+    def make_key(self, request: ShareCkksKeyRequest) -> tuple[AwaitingCiphertextsRequest, ShareCkksKey]:
         """Make a key, if u is one of the makers.
 
         Raises: RemoteProtocolError unless U1 has m_min to n members, u's own key among them, no key twice
@@ -221,7 +221,7 @@ class AwaitingDecryptRequest(NeverPickled):
         residues = unpack_residues(plan.ring, plan.ciphertexts, request.residues)
         slots = np.concatenate([self.key.keys.decrypt(each) for each in residues])[: plan.slots]
         if parameters.ending == "keep":
-            return parameters.aggregate(survivors, plan.decode(slots)), Decrypted(memoryview(b""))
+            return parameters.aggregate(survivors, plan.from_slots(slots)), Decrypted(memoryview(b""))
         return None, Decrypted(memoryview(as_bytes(self._flood(slots, request))))
 
     def _flood(self, slots: NDArray[np.float64], request: DecryptRequest) -> NDArray[np.int64]:
@@ -243,7 +243,7 @@ class CKKSClient(StatefulClient):
             case AwaitingTask():
                 return self._take_task(decode(Task, message))
             case AwaitingKeys():
-                self._state, answer = state.share_key(decode(ShareCkksKeyRequest, message))
+                self._state, answer = state.make_key(decode(ShareCkksKeyRequest, message))
                 return encode(answer)
             case AwaitingCiphertextsRequest():
                 slots = self._take_encoded()
@@ -269,11 +269,11 @@ class CKKSClient(StatefulClient):
         parameters = self._parameters
         if parameters.ending == "keep":
             codes, self.clipping = encode_inputs(parameters, inputs, self._context, self._rounding_seed)
-            return parameters.plan.encode(parameters.centred(codes))
+            return parameters.plan.to_slots(parameters.centred(codes))
         specs = parameters.vectors
         values = checked(parameters, inputs)
         weight, heaviest = weight_of(specs, values)
         for name, spec in specs.items():
             scale = weight / heaviest / spec.bound if isinstance(spec, Bounded) else 1.0
             values[name], self.clipping[name] = real_vector(spec, values[name], scale)
-        return parameters.plan.encode(values)
+        return parameters.plan.to_slots(values)

@@ -8,19 +8,18 @@ from typing import Annotated
 
 import msgspec
 
-from secagg.crypto import AE_OVERHEAD, KEY_BYTES, SIGNATURE_BYTES
-from secagg.wire import Digest, Id, Key, Message, decodes
+from secagg.crypto import AE_OVERHEAD, KEY_BYTES
+from secagg.wire import Digest, Id, Key, Message, Signature, decodes
 
 ADVERTISE_KEYS = "advertise-keys"
 SHARE_KEYS = "share-keys"
 INPUT = "input"
 DECRYPT = "decrypt"
 
-SEALED_BYTES = KEY_BYTES + AE_OVERHEAD
+SEALED_K_BYTES = KEY_BYTES + AE_OVERHEAD
 MAX_SECRET_BYTES = 1 << 20  # of degree 16384, five primes
 
-Signature = Annotated[bytes, msgspec.Meta(max_length=SIGNATURE_BYTES)]
-Sealed = Annotated[bytes, msgspec.Meta(min_length=SEALED_BYTES, max_length=SEALED_BYTES)]
+SealedK = Annotated[bytes, msgspec.Meta(min_length=SEALED_K_BYTES, max_length=SEALED_K_BYTES)]
 Secret = Annotated[bytes, msgspec.Meta(max_length=MAX_SECRET_BYTES)]
 
 
@@ -43,7 +42,7 @@ class ShareCkksKey(Message, frozen=True, tag="share-ckks-key"):
     """
 
     secret: Secret
-    sealed: dict[Id, Sealed]
+    sealed: dict[Id, SealedK]
     signature: Signature
 
 
@@ -54,7 +53,7 @@ class CiphertextsRequest(Message, frozen=True, tag="ciphertexts-request"):
 
     maker: Id
     secret: Secret
-    sealed: dict[Id, Sealed]
+    sealed: dict[Id, SealedK]
     signature: Signature
 
 

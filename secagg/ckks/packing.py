@@ -17,12 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.bits import add_packed, pack, packed_bytes
-from secagg.ckks.ring import Ring, rings, scale_and_capacity
+from secagg.ckks.ring import Residues, Ring, rings, scale_and_capacity
 from secagg.errors import RemoteProtocolError
 from secagg.specs import Bounded, Spec
 from secagg.wire import Raw
-
-Residues = NDArray[np.uint64]
 
 Ending = Literal["keep", "release"]
 
@@ -47,7 +45,7 @@ class Layout:
     def slots(self) -> int:
         return -(-self.length // self.each) * self.limbs
 
-    def encode(self, x: NDArray[Any]) -> NDArray[np.float64]:
+    def to_slots(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """(m,) numbers in [-1, 1], or (m,) int64 -> (slots,) float64."""
         if self.real:
             return np.asarray(x, np.float64) * self.real
@@ -64,7 +62,7 @@ class Layout:
         slots: NDArray[np.float64] = (padded.reshape(-1, self.each) @ powers).astype(np.float64)
         return slots
 
-    def decode(self, slots: NDArray[np.float64]) -> NDArray[Any]:
+    def from_slots(self, slots: NDArray[np.float64]) -> NDArray[Any]:
         """(slots,) of a sum -> (m,) float64, or (m,) int64."""
         if self.real:
             return slots / self.real
@@ -106,15 +104,15 @@ class Plan:
     def upload_bytes(self) -> int:
         return self.ciphertexts * self.ring.ciphertext_bytes
 
-    def encode(self, values: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    def to_slots(self, values: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
         """name -> (m,) -> (slots,), in the order of the names."""
-        return np.concatenate([self.layouts[name].encode(values[name]) for name in sorted(self.layouts)])
+        return np.concatenate([self.layouts[name].to_slots(values[name]) for name in sorted(self.layouts)])
 
-    def decode(self, slots: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    def from_slots(self, slots: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
         values, start = {}, 0
         for name in sorted(self.layouts):
             layout = self.layouts[name]
-            values[name] = layout.decode(slots[start : start + layout.slots])
+            values[name] = layout.from_slots(slots[start : start + layout.slots])
             start += layout.slots
         return values
 

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+import numpy as np
 from flint import fmpz
+from numpy.typing import NDArray
+
+Residues = NDArray[np.uint64]
+"""Of coefficients, modulo each prime in turn: (..., L, N) words, each below its prime."""
 
 SECURITY_BITS: Final = 128
 MAX_MODULUS_BITS: Final = {2048: 54, 4096: 109, 8192: 218, 16384: 438}

@@ -18,11 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.ckks.ring import SPECIAL_BITS, Ring
+from secagg.ckks.ring import SPECIAL_BITS, Residues, Ring
 from secagg.crypto import NeverPickled
 from secagg.errors import LocalProtocolError
-
-Residues = NDArray[np.uint64]
 
 _HEADER: Final = struct.Struct("<HBBBBHQ")  # magic, its own size, version, compression, reserved, whole size
 _UNCOMPRESSED: Final = 0

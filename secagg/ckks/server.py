@@ -31,7 +31,8 @@ from secagg.ckks.messages import (
     ShareCkksKey,
     ShareCkksKeyRequest,
 )
-from secagg.ckks.packing import Residues, add_residues, pack_residues, unpack_residues
+from secagg.ckks.packing import add_residues, pack_residues, unpack_residues
+from secagg.ckks.ring import Residues
 from secagg.crypto import AE_OVERHEAD, KEY_BYTES, Rng, check_public_key, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.identity import Roster, check_signed
@@ -207,7 +208,7 @@ class CKKSServer(RoundServer):
             raise RemoteProtocolError("no majority of the clients that released the sum released the same")
         values, liars = agreed
         self.caught = dict.fromkeys(liars, "released another sum than the others")
-        return self._parameters.aggregate(self._survivors, self._plan.decode(from_grid(values)))
+        return self._parameters.aggregate(self._survivors, self._plan.from_slots(from_grid(values)))
 
 
 class Kept(Mapping[str, Any]):

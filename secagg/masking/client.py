@@ -55,8 +55,7 @@ from secagg.masking.messages import (
 from secagg.prg import add_masks
 from secagg.shamir import SHARE_BYTES, is_share, share
 from secagg.states import AwaitingTask, StatefulClient, Terms
-from secagg.wire import Raw, Task, decode
-from secagg.wire import encode as to_bytes
+from secagg.wire import Raw, Task, decode, encode
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
@@ -414,15 +413,15 @@ class MaskingClient(StatefulClient):
                 return self._take_task(decode(Task, message))
             case AwaitingShareKeys():
                 self._state, shares = state.share_keys(decode(ShareKeysRequest, message))
-                return to_bytes(shares)
+                return encode(shares)
             case AwaitingMaskedInput():
                 x_u, bits = self._take_encoded(), self._parameters.ring_bits()
                 self._state, masked = state.mask_input(decode(MaskedInputRequest, message), x_u, bits)
                 self._leaving()
-                return to_bytes(masked)
+                return encode(masked)
             case AwaitingConsistencyCheck():
                 self._state, checked = state.check(decode(ConsistencyCheckRequest, message))
-                return to_bytes(checked)
+                return encode(checked)
             case AwaitingUnmasking():
                 return self._finish(state.unmask(decode(UnmaskingRequest, message)))
             case AwaitingSignatures():
@@ -437,8 +436,8 @@ class MaskingClient(StatefulClient):
             self._parameters, self._vectors(task.task), self._context, self._rounding_seed
         )
         self._state, keys = advertise_keys(terms, self._rng)
-        return to_bytes(keys)
+        return encode(keys)
 
     def _finish(self, reply: Unmasking) -> bytes:
         self.done = True
-        return to_bytes(reply)
+        return encode(reply)

@@ -21,6 +21,7 @@ from secagg.wire import (
     Join,
     Key,
     Message,
+    Signature,
     Task,
     decodes,
     size_of_bytes,
@@ -39,7 +40,6 @@ SEALED_BYTES = 2 * SHARE_BYTES + AE_OVERHEAD
 
 Share = Annotated[bytes, msgspec.Meta(min_length=SHARE_BYTES, max_length=SHARE_BYTES)]
 Sealed = Annotated[bytes, msgspec.Meta(min_length=SEALED_BYTES, max_length=SEALED_BYTES)]
-Signature = Annotated[bytes, msgspec.Meta(max_length=SIGNATURE_BYTES)]
 
 
 class AdvertiseKeys(Message, frozen=True, tag=ADVERTISE_KEYS):

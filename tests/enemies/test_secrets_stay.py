@@ -176,7 +176,7 @@ def uploads_opened(scene: Scene, colluder: int, c_sk: SecretKey) -> dict[int, di
     for u in scene.said("input"):
         residues = unpack_residues(plan.ring, plan.ciphertexts, scene.message("input", u).residues)
         slots = np.concatenate([opener.decrypt(each) for each in residues])[: plan.slots]
-        opened[u] = {name: x.tolist() for name, x in plan.decode(slots).items()}
+        opened[u] = {name: x.tolist() for name, x in plan.from_slots(slots).items()}
     return opened
 
 
@@ -201,7 +201,8 @@ def test_what_is_recorded_of_an_upload_of_ckks_is_not_the_vector(company: Compan
         residues = unpack_residues(plan.ring, plan.ciphertexts, scene.message("input", u).residues)
         slots = np.concatenate([other.decrypt(each) for each in residues])[: plan.slots]
         assert (
-            not np.isfinite(slots).all() or plan.decode(slots)["counts"].tolist() != vectors_of(u)["counts"]
+            not np.isfinite(slots).all()
+            or plan.from_slots(slots)["counts"].tolist() != vectors_of(u)["counts"]
         )
         first = residues[0, 0].ravel()[: len(vectors_of(u)["counts"])].tolist()
         assert first != vectors_of(u)["counts"]

@@ -89,7 +89,7 @@ def assert_sum_is_right(
             total[:, :, i] = (total[:, :, i] + np.uint64(q) - contributed[:, :, i]) % np.uint64(q)
         keys = sessions.clients[1].state(out.heard[1][:-1]).key.keys
         slots = np.concatenate([keys.decrypt(each) for each in total])
-        values = scheme.plan.decode(slots[: scheme.plan.slots])
+        values = scheme.plan.from_slots(slots[: scheme.plan.slots])
         if scheme.ending == "keep":
             assert_same_codes(values, codes_of(scheme, INPUTS, there))
         else:

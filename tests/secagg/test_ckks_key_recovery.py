@@ -136,7 +136,7 @@ def test_an_active_server_takes_the_key_with_one_crafted_sum(k: int) -> None:
     for u, upload in play.uploads.items():
         c0, c1 = upload[0, :, 0].astype(object)
         m = coefficients_of(ring, ((c0 + c1 * at_s) % play.q).astype(np.uint64)).astype(float)
-        x = play.plan.decode(slots_of(ring, m) / play.plan.scale)["x"]
+        x = play.plan.from_slots(slots_of(ring, m) / play.plan.scale)["x"]
         assert np.abs(x - INPUTS[u]["x"]).max() < 1e-6  # nothing is flooded any more
 
 
@@ -145,7 +145,7 @@ def test_an_active_server_has_one_clients_vector_decrypted_as_the_sum(victim: in
     """In release: a client opens whatever the server says is the sum."""
     play = Attacked(releasing)
     request = changed(DecryptRequest, play.requests[0], play.instead(play.uploads[victim]))
-    x = play.plan.decode(play.released(0, request))["x"]
+    x = play.plan.from_slots(play.released(0, request))["x"]
     assert np.abs(x - INPUTS[victim]["x"]).max() <= play.plan.error("x")
     assert np.corrcoef(x, INPUTS[victim]["x"])[0, 1] > 0.999
 
@@ -170,7 +170,7 @@ def test_where_clients_keep_the_sum_a_server_that_asks_for_another_gets_nothing_
 def assert_opened(play: Any, keys: Any, upload: Any, u: int) -> None:
     """These ciphertexts hold client u's codes, and with them its vector."""
     plan = play.scheme.plan
-    codes = plan.decode(np.concatenate([keys.decrypt(each) for each in upload])[: plan.slots])
+    codes = plan.from_slots(np.concatenate([keys.decrypt(each) for each in upload])[: plan.slots])
     assert_same_codes(codes, codes_of(play.scheme, INPUTS, [u]))
     assert np.abs(codes["x"] / SPEC.levels - INPUTS[u]["x"]).max() <= 1 / SPEC.levels
 
@@ -212,5 +212,5 @@ def test_one_client_with_the_server_opens_every_upload(make: Any) -> None:
         if make is keeping:
             assert_opened(play, keys, play.uploads[u], u)
         else:
-            x = play.plan.decode(keys.decrypt(play.uploads[u][0]))["x"]
+            x = play.plan.from_slots(keys.decrypt(play.uploads[u][0]))["x"]
             assert np.abs(x - INPUTS[u]["x"]).max() < 1e-6

@@ -57,11 +57,11 @@ def extremes(spec: Spec) -> tuple[int, int]:
 
 def assert_exact(plan: Plan, layout: Layout, clients: list[Any], noise: np.ndarray) -> None:
     """Encoded, summed in float64, off by the noise, decoded: the sum."""
-    slots = [layout.encode(x) for x in clients]
+    slots = [layout.to_slots(x) for x in clients]
     total = np.sum(slots, axis=0)
     assert len(total) == layout.slots
     assert np.abs(total).max() <= plan.capacity
-    decoded = layout.decode(total + noise[: len(total)])
+    decoded = layout.from_slots(total + noise[: len(total)])
     assert decoded.dtype == np.int64
     assert decoded.tolist() == [sum(int(x[i]) for x in clients) for i in range(layout.length)]
 
@@ -88,9 +88,9 @@ def test_the_sum_of_all_clients_at_a_bound_is_exact(
     low, high = extremes(spec)
     for pattern in ([low], [high], [low, high], [high, low]):
         x = np.resize(np.array(pattern, np.int64), spec.length)
-        slots = layout.encode(x) * clients
+        slots = layout.to_slots(x) * clients
         assert np.abs(slots).max() <= plan.capacity
-        assert layout.decode(slots + noise).tolist() == [clients * int(value) for value in x]
+        assert layout.from_slots(slots + noise).tolist() == [clients * int(value) for value in x]
 
 
 @given(CLIENTS, specs(st.integers(1, 9)))
@@ -100,8 +100,8 @@ def test_the_smallest_plan_sums_bounds_exactly_with_some_clients_missing(clients
     assert plan is not None
     for value in extremes(spec):
         for there in {1, clients // 2 + 1, clients}:
-            slots = plan.layouts["x"].encode(np.full(spec.length, value, np.int64)) * there
-            assert plan.layouts["x"].decode(slots).tolist() == [there * value] * spec.length
+            slots = plan.layouts["x"].to_slots(np.full(spec.length, value, np.int64)) * there
+            assert plan.layouts["x"].from_slots(slots).tolist() == [there * value] * spec.length
 
 
 def test_negative_integers_share_a_slot() -> None:
@@ -158,11 +158,11 @@ def test_a_released_sum_of_real_numbers_is_as_near_as_is_said(
     plan, layout = planned(ring, clients, spec, "release")
     rng = np.random.default_rng(seed)
     xs = rng.uniform(-1, 1, (clients, length))
-    slots = np.sum([layout.encode(x) for x in xs], axis=0)
+    slots = np.sum([layout.to_slots(x) for x in xs], axis=0)
     assert np.abs(slots).max() <= plan.capacity
     error = plan.error("x")
     # Noise below 0.4, then half a step of the grid.
-    off = layout.decode(slots + rng.uniform(-1, 1, length) * (0.4 + GRID / 2)) - xs.sum(axis=0)
+    off = layout.from_slots(slots + rng.uniform(-1, 1, length) * (0.4 + GRID / 2)) - xs.sum(axis=0)
     assert np.abs(off).max() <= error + clients * 2.0**-45  # and float64
     # The mean is within one level of the vector's bits, as where codes are summed.
     assert error / clients <= 1 / spec.levels
@@ -172,7 +172,7 @@ def test_real_numbers_at_their_bounds_fill_the_capacity() -> None:
     plan = plan_in(Ring(4096, (43,)), 5, (("x", Bounded(length=2, bound=1.0, bits=4)),), "release", 40)
     assert plan is not None
     layout = plan.layouts["x"]
-    assert layout.encode(np.array([1.0, -1.0])) * 5 == pytest.approx([plan.capacity, -plan.capacity])
+    assert layout.to_slots(np.array([1.0, -1.0])) * 5 == pytest.approx([plan.capacity, -plan.capacity])
     assert plan.reals == ["x"]
 
 
@@ -208,12 +208,14 @@ def test_vectors_stand_one_behind_the_other_by_their_names(ending: Any) -> None:
             "large": rng.integers(0, 2**53, 2),
             "counts": rng.integers(0, 1001, 5),
         }
-        slots = plan.encode(values)
-        parts = [plan.layouts[name].encode(values[name]) for name in ("counts", "large", "update", "weight")]
+        slots = plan.to_slots(values)
+        parts = [
+            plan.layouts[name].to_slots(values[name]) for name in ("counts", "large", "update", "weight")
+        ]
         np.testing.assert_array_equal(slots, np.concatenate(parts))
         clients.append(values)
-    total = np.sum([plan.encode(values) for values in clients], axis=0)
-    decoded = plan.decode(total + rng.uniform(-0.4, 0.4, len(total)))
+    total = np.sum([plan.to_slots(values) for values in clients], axis=0)
+    decoded = plan.from_slots(total + rng.uniform(-0.4, 0.4, len(total)))
     assert list(decoded) == ["counts", "large", "update", "weight"]
     for name, x in decoded.items():
         exact = np.sum([values[name] for values in clients], axis=0)
