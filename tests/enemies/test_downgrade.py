@@ -105,6 +105,11 @@ REFUSED: dict[str, tuple[Policy, Masking | CKKS | Plain, str]] = {
     ),
     "batches": (Policy(batch=5), DUE, "sums by batches of 0; this client insists on 5"),
     "other batches": (Policy(batch=5), active(12, batch=4), "by batches of 4; this client insists on 5"),
+    "batches where none are wanted": (
+        Policy(batch=0),
+        active(12, batch=4),
+        r"by batches of 4; this client insists on 0 \(--batch\)",
+    ),
     "batches of a part of the roster": (
         Policy(batch=5),
         active(batch=5),
@@ -113,6 +118,15 @@ REFUSED: dict[str, tuple[Policy, Masking | CKKS | Plain, str]] = {
     "m_min, too high": (Policy(), active(m_min=8), "m_min 8; by this client's policy it is 7"),
     "m_min, that the policy raises": (Policy(m_min=9), DUE, "m_min 7; by this client's policy it is 9"),
     "m_min, less than possible": (Policy(m_min=3), DUE, "no such session is possible: m_min 3 is impossible"),
+    "m_min, where the server is trusted": (LAX, semi_honest(m_min=7), "m_min 7; .* it is 6"),
+    "m_min, more than possible": (Policy(m_min=11), DUE, "no such session is possible: m_min 11 is imposs"),
+    "t, more than possible": (Policy(threshold=11), DUE, "no such session is possible: threshold 11 is imp"),
+    "d, more than possible": (Policy(dropout=0.6), DUE, "no such session is possible: .* and 6 drop out"),
+    "the cipher of the masks": (
+        Policy(prg="aes-128-ctr"),
+        active(prg="chacha20"),
+        "makes masks by chacha20; this client insists on aes-128-ctr",
+    ),
     "another roster": (Policy(), active(roster=OTHER_ROSTER), "another roster than this client holds"),
     "a cohort beyond the roster": (Policy(), active(13), "cohort of 13 from a roster of 12"),
     "a vector's length": (
@@ -160,6 +174,12 @@ REFUSED: dict[str, tuple[Policy, Masking | CKKS | Plain, str]] = {
         active(vectors={"update": VECTORS["update"]}),
         r"'weight' \(not asked for\)$",
     ),
+    "two other vectors": (
+        Policy(vectors=VECTORS),
+        active(vectors={**vector(length=6, bits=8), "labels": Counts(length=10, maximum=9)}),
+        r"of the vectors 'labels' \(not in the policy\), 'update' \(length 6, not 5, bits 8, not 16\)$",
+    ),
+    "a vector, where none is wanted": (Policy(vectors={}), DUE, r"of the vectors 'update' \(not in the pol"),
     "other vectors, in plain": (
         Policy(schemes=frozenset({"plain"}), vectors=VECTORS),
         Plain.for_cohort(10, vector(length=6)),
@@ -239,8 +259,11 @@ TAKEN: dict[str, tuple[Policy, Masking | CKKS | Plain]] = {
     "a fraction of the roster": (Policy(corrupt=0.2), active(corrupt=0.2)),
     "another d": (Policy(dropout=4), active(dropout=4)),
     "batches": (Policy(batch=5), active(12, batch=5)),
+    "no batches": (Policy(batch=0), DUE),
+    "batches of a part of the roster, where the server is trusted": (LAX, semi_honest(batch=5)),
     "batches it does not ask for": (Policy(), active(12, batch=5)),
     "another PRG": (Policy(), active(prg="chacha20")),
+    "the PRG it insists on": (Policy(prg="chacha20"), active(prg="chacha20")),
     "another m_min": (Policy(m_min=9), active(m_min=9)),
     "more protection than it asks for": (LAX, DUE),
     "a trusted server": (LAX, semi_honest()),
@@ -249,6 +272,10 @@ TAKEN: dict[str, tuple[Policy, Masking | CKKS | Plain]] = {
         semi_honest(2, small_cohort=True),
     ),
     "plain, if it says so": (Policy(schemes=frozenset({"plain"})), PLAIN),
+    "plain, from whose numbers nothing follows": (
+        Policy(schemes=frozenset({"plain"}), corrupt=7, threshold=9, m_min=9),
+        PLAIN,
+    ),
     "CKKS, if it says so": (TO_CKKS, KEEP),
     "CKKS, either ending": (TO_CKKS, RELEASE),
     "CKKS, the ending it insists on": (replace(TO_CKKS, ending="release"), RELEASE),
@@ -307,7 +334,9 @@ IMPOSSIBLE = {
     "a batch of one honest client": ({"batch": 2}, "a batch of 2 is impossible"),
     "a batch above n": ({"batch": 11}, "a batch of 11 is impossible"),
     "an unknown PRG": ({"prg": "mt19937"}, "Invalid enum value"),
+    "a field of another scheme": ({"scheme": "plain"}, "unknown field"),
     "an unknown field": ({"groups": 2}, "unknown field"),
+    "a vector of an unknown kind": ({"vectors": {"": {"kind": "median", "maximum": 1}}}, "Invalid"),
     "a number that is text": ({"threshold": "7"}, "Expected `int`"),
     "a number that is a float": ({"threshold": 7.0}, "not canonical|Expected `int`"),
     "a truth that is a number": ({"small_cohort": 1}, "Expected `bool`"),
@@ -396,6 +425,8 @@ def test_an_offer_of_any_other_length_is_refused() -> None:
 def test_an_offer_that_is_too_long_is_not_read() -> None:
     with pytest.raises(RemoteProtocolError, match=f"{MAX_OFFER_BYTES + 1} bytes; at most"):
         read_offer(bytes(MAX_OFFER_BYTES + 1))
+    with pytest.raises(RemoteProtocolError, match="not the parameters"):
+        read_offer(bytes(MAX_OFFER_BYTES))
 
 
 @pytest.mark.parametrize("due", [KEEP, RELEASE], ids=["keep", "release"])
