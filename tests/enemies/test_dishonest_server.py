@@ -412,19 +412,6 @@ def test_a_share_of_another_session_does_not_open(company: Company) -> None:
 # Asked twice
 
 
-@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
-@pytest.mark.parametrize("same", [True, False], ids=["the same", "another set"])
-def test_unmasking_asked_twice_gives_nothing(company: Company, same: bool) -> None:
-    scene = Scene(company).to("unmasking")
-    request = scene.requests[VICTIM]
-    client = scene.clients[VICTIM]
-    assert client.receive(request) is not None
-    assert client.done
-    again = request if same else encode(UnmaskingRequest([1]))
-    with pytest.raises(LocalProtocolError, match="over"):
-        client.receive(again)
-
-
 def test_a_second_set_to_sign_is_refused() -> None:
     """A client that has signed one U3 takes signatures for it and no other request."""
     scene = Scene(ACTIVE).to("consistency-check")
@@ -432,20 +419,6 @@ def test_a_second_set_to_sign_is_refused() -> None:
     assert scene.clients[VICTIM].receive(request) is not None
     with pytest.raises(RemoteProtocolError, match="not a signed-unmasking-request"):
         scene.clients[VICTIM].receive(encode(ConsistencyCheckRequest([0, 1, 2, 3])))
-
-
-@pytest.mark.parametrize("company", BOTH.values(), ids=BOTH)
-def test_a_request_of_any_other_round_is_refused(company: Company) -> None:
-    """Of this session or of one before, the one just answered included."""
-    old = Scene(company).play().server.view.sent
-    rounds = company.scheme.rounds[1:]
-    for round in rounds:
-        for other in rounds:
-            if other == round:
-                continue
-            scene = Scene(company).to(round)
-            with pytest.raises(RemoteProtocolError, match="not a"):
-                scene.clients[VICTIM].receive(next(m for r, u, m in old if (r, u) == (other, VICTIM)))
 
 
 # Replay of a whole request of another session

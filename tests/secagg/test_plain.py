@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,13 +16,12 @@ from secagg import (
     Bounded,
     Clipping,
     Counts,
-    LocalProtocolError,
     Plain,
     RemoteProtocolError,
     run,
 )
 from secagg.plain import Input
-from secagg.wire import MAX_ID, Join, Task, decode, encode
+from secagg.wire import Join, Task, decode, encode
 from tests.play import Play
 from tests.secagg.helpers import MIXED, culprits_named, mixed_inputs, with_another_byte
 
@@ -65,20 +63,6 @@ def test_clipping_is_counted_as_in_masking() -> None:
     assert play.clients[0].clipping == {}
     np.testing.assert_allclose(play.finish().mean["x"], [3.0, -3.5, 0.0])
     assert play.clients[0].clipping == {"n": Clipping(0, 1.0), "x": Clipping(1, 0.1)}
-
-
-def test_a_cohort_with_a_client_twice_or_of_another_size_is_refused() -> None:
-    for cohort in ([0, 1, 2, 3], range(6)):
-        with pytest.raises(LocalProtocolError, match=f"a cohort of {len(cohort)} clients for .* made for 5"):
-            FIVE.server(cohort)
-    with pytest.raises(LocalProtocolError, match="client 3 stands twice in the cohort"):
-        FIVE.server([0, 1, 2, 3, 3])
-
-
-@pytest.mark.parametrize("u", [-1, MAX_ID + 1])
-def test_an_id_out_of_range_is_refused(u: int) -> None:
-    with pytest.raises(LocalProtocolError, match=rf"client id {u} is not in 0\.\.{MAX_ID}"):
-        FIVE.server([0, 1, 2, 3, u])
 
 
 def refuses(round: str, change: Callable[[Any], Any], words: str) -> None:
@@ -135,42 +119,6 @@ def test_a_hostile_upload_is_refused_and_nothing_of_it_is_added(
     change: Callable[[Any], Any], words: str
 ) -> None:
     refuses("input", change, words)
-
-
-def test_a_server_refuses_another_version_or_other_parameters() -> None:
-    refuses("join", lambda m: msgspec.structs.replace(m, version=2), "version 2")
-    refuses("join", lambda m: msgspec.structs.replace(m, parameters=bytes(32)), "other parameters")
-
-
-def test_a_stranger_and_a_latecomer_are_refused() -> None:
-    play = Play(FIVE, INPUTS)
-    late = play.answers.pop(0)
-    with pytest.raises(RemoteProtocolError, match="client 9 is not expected in round join") as caught:
-        play.server.receive(9, late)
-    assert caught.value.culprits == {9}
-    play.close()
-    with pytest.raises(RemoteProtocolError, match="client 0 is not expected in round input"):
-        play.server.receive(0, late)
-    check(play.finish(), {1, 2, 3, 4})
-    with pytest.raises(LocalProtocolError, match="over"):
-        play.server.advance()
-
-
-@pytest.mark.parametrize(
-    "round",
-    ["join", "input"],
-)
-def test_a_client_that_says_two_things_in_a_round_is_out(round: str) -> None:
-    """As in masking, and as `ServerSession.receive` says: only a vector stays in the sum."""
-    play = Play(FIVE, INPUTS).to(round).answer()
-    first = play.answers.pop(0)
-    play.server.receive(0, first)
-    with pytest.raises(RemoteProtocolError, match=f"client 0 is not expected in round {round}") as caught:
-        play.server.receive(0, first)
-    assert caught.value.culprits == {0}
-    play.close()
-    assert 0 not in play.server.waiting_for
-    assert play.finish().survivors == ({1, 2, 3, 4} if round == "join" else INPUTS.keys())
 
 
 @settings(max_examples=60)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,14 @@ from secagg import (
 from secagg.crypto import Tag, digest
 from secagg.record import RecordedClient
 from secagg.session import Aggregate, Scheme
-from secagg.wire import Task, decode, encode
-from tests.play import TASK, Play, identities, learned
+from secagg.wire import MAX_ID, Join, Task, decode, encode
+from tests.play import TASK, Course, Play, identities, learned
 from tests.play import run as run_session
 from tests.secagg.helpers import (
     MIXED,
     ROUNDS,
     SCHEMES,
+    assert_sum_of,
     credentials,
     holds_a_vector,
     kind_of,
@@ -123,6 +125,93 @@ def test_a_session_is_dead_after_a_message_it_refused(scheme: Scheme) -> None:
     is_dead(play.clients[0], play.requests[0])
 
 
+@every_scheme
+def test_a_client_is_asked_nothing_out_of_turn(scheme: Scheme) -> None:
+    """A request that it has answered, or one that it has not come to; it is dead then."""
+    course = Course(Play(scheme, INPUTS))
+    asked = {round: course.at(round).requests[0] for round in scheme.rounds[1:]}
+    for round, other in permutations(asked, 2):
+        client = course.at(round).clients[0]
+        with pytest.raises(RemoteProtocolError, match=r"not a .* message"):
+            client.receive(asked[other])
+        is_dead(client, asked[round])
+    for round, request in asked.items():
+        client = course.at(round, answered=True).clients[0]
+        with pytest.raises((LocalProtocolError, RemoteProtocolError), match=r"over|not a .* message"):
+            client.receive(request)
+
+
+# Whom the server hears
+
+
+def refused(play: Play, u: int, message: bytes, words: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=words) as caught:
+        play.server.receive(u, message)
+    assert caught.value.culprits == {u}
+
+
+def finishes_with(play: Play, survivors: Collection[int]) -> None:
+    assert_sum_of(play.scheme, INPUTS, play.finish(), survivors)
+
+
+@every_scheme
+def test_who_joins_for_something_else_is_refused(scheme: Scheme) -> None:
+    for version, parameters, words in (
+        (2, scheme.digest(), "client 0, join: .*protocol version 2, this is version 1"),
+        (1, bytes(32), "client 0, join: joined with other parameters than this session's"),
+    ):
+        play = Play(scheme, INPUTS)
+        refused(play, 0, encode(Join(version, parameters)), words)
+        refused(play, 0, play.answers.pop(0), "client 0 is not expected in round join")
+        finishes_with(play, {1, 2, 3, 4})
+
+
+@every_scheme
+def test_a_stranger_is_refused_in_any_round_and_everybody_after_the_last(scheme: Scheme) -> None:
+    play, last = Play(scheme, INPUTS), b""
+    for round in scheme.rounds:
+        last = play.to(round).answer().answers[0]
+        refused(play, 9, last, f"client 9 is not expected in round {round}")
+    finishes_with(play, INPUTS)
+    refused(play, 0, last, "client 0 is not expected in round done")
+    with pytest.raises(LocalProtocolError, match="this session is over: make a new one"):
+        play.server.advance()
+
+
+@every_scheme
+def test_who_comes_too_late_is_refused(scheme: Scheme) -> None:
+    course = Course(Play(scheme, INPUTS))
+    for round in scheme.rounds[:-1]:
+        play = course.at(round, answered=True)
+        late = play.answers.pop(0)
+        play.close()
+        refused(play, 0, late, f"client 0 is not expected in round {play.server.round}")
+
+
+@every_scheme
+def test_who_answers_twice_loses_its_place(scheme: Scheme) -> None:
+    """What it said first is dropped; its vector alone stays in the sum, from which it cannot be taken."""
+    course = Course(Play(scheme, INPUTS))
+    for number, round in enumerate(scheme.rounds):
+        play = course.at(round, answered=True)
+        first = play.answers.pop(0)
+        play.server.receive(0, first)
+        assert 0 not in play.server.waiting_for
+        refused(play, 0, first, f"client 0 is not expected in round {round}")
+        play.close()
+        assert 0 not in play.requests
+        summed = number >= scheme.rounds.index(scheme.upload_round)
+        finishes_with(play, INPUTS if summed else {1, 2, 3, 4})
+
+
+@every_scheme
+def test_an_answer_to_another_round_is_refused(scheme: Scheme) -> None:
+    course = Course(Play(scheme, INPUTS))
+    said = {round: course.at(round, answered=True).answers[0] for round in scheme.rounds}
+    for round, other in permutations(said, 2):
+        refused(course.at(round), 0, said[other], f"client 0, {round}: not a .* message")
+
+
 # A record of what has left
 
 
@@ -191,6 +280,8 @@ def test_a_drop_of_an_unknown_client_is_refused(scheme: Scheme) -> None:
 @every_scheme
 def test_the_rounds_are_those_of_the_table(scheme: Scheme) -> None:
     assert scheme.rounds == ROUNDS[kind_of(scheme)]
+    opens = {"plain": None, "ckks-keep": None, "ckks-release": "decrypt"}
+    assert scheme.opening_round == opens.get(kind_of(scheme), "masked-input")
     seen = []
     play = Play(scheme, INPUTS)
     while play.server.round != "done":
@@ -200,16 +291,42 @@ def test_the_rounds_are_those_of_the_table(scheme: Scheme) -> None:
 
 
 @every_scheme
-def test_a_cohort_of_another_size_is_refused(scheme: Scheme) -> None:
-    with pytest.raises(LocalProtocolError, match="a cohort of 4 clients for parameters made for 5"):
-        run(scheme, {u: INPUTS[u] for u in range(4)})
+def test_a_cohort_that_is_none_of_these_parameters_is_refused(scheme: Scheme) -> None:
+    for cohort, words in (
+        (range(4), "a cohort of 4 clients for parameters made for 5"),
+        (range(6), "a cohort of 6 clients for parameters made for 5"),
+        ([0, 1, 2, 3, 3], "client 3 stands twice in the cohort"),
+        ([0, 1, 2, 3, -1], f"client id -1 is not in 0..{MAX_ID}"),
+        ([0, 1, 2, 3, MAX_ID + 1], f"client id {MAX_ID + 1} is not in 0..{MAX_ID}"),
+    ):
+        with pytest.raises(LocalProtocolError, match=words):
+            scheme.server(cohort, roster=identities(range(5))[0])
+
+
+@every_secure
+def test_a_client_that_is_none_of_these_is_not_made(scheme: Scheme) -> None:
+    ours = identities(range(5))[1]
+    for u, more, words in (
+        (-1, {}, f"client id -1 is not in 0..{MAX_ID}"),
+        (MAX_ID + 1, {}, f"client id {MAX_ID + 1} is not in 0..{MAX_ID}"),
+        (0, {"identity": ours[1]}, "the identity of client 1 is not that of client 0"),
+        (0, {"rounding_seed": bytes(31)}, "a rounding seed has at least 32 secret bytes"),
+    ):
+        if "identity" in more and scheme is EACH["semi-honest"]:  # where nothing is signed, it is not used
+            continue
+        with pytest.raises(LocalProtocolError, match=words):
+            scheme.client(u, lambda task: INPUTS[0], **{"identity": ours[0], **more})
+    assert client_of(scheme, rounding_seed=bytes(32))
 
 
 @every_scheme
-def test_a_bad_vector_is_told_to_the_caller(scheme: Scheme) -> None:
-    bad = INPUTS[0] | {"weight": 5}
+def test_a_bad_vector_is_told_to_the_caller_before_anything_is_said_of_it(scheme: Scheme) -> None:
+    request = Play(scheme, INPUTS).to(scheme.rounds[1]).requests[0]
+    client = client_of(scheme, lambda task: INPUTS[0] | {"weight": 5})
+    client.start()
     with pytest.raises(LocalProtocolError, match=r"vector 'weight' holds 5, not in 1\.\.4"):
-        run(scheme, INPUTS | {0: bad})
+        client.receive(request)
+    is_dead(client, request)
 
 
 @every_scheme
