@@ -15,6 +15,7 @@ from transport import RoundReport
 
 SILENCE_SECONDS = 30.0  # after which a line says that it still goes on
 LAST_ROUNDS = 5  # by which the time left is reckoned: the first is often slower
+IN_ONE_PROCESS = "training"  # the round that `fl.federation.simulation` says it is in
 GAP, BAR = "  ", 10  # columns of the bar
 
 Status = Callable[[], tuple[float | None, str]]
@@ -90,7 +91,7 @@ def session_status(in_round: Callable[[], InRound | None]) -> Status:
 
 class TrainingDisplay:
     """A run as it goes: a line a training round, with the time that is left; with --verbose one a protocol
-    round, too. in_round: of the cohort.
+    round, too. in_round: of the cohort. training_round: of the scheme.
     """
 
     def __init__(
@@ -99,8 +100,10 @@ class TrainingDisplay:
         total: int,
         done: int = 0,
         in_round: Callable[[], InRound | None] = lambda: None,
+        training_round: str = IN_ONE_PROCESS,
     ) -> None:
         self._out, self._total, self._done, self._in_round = out, total, done, in_round
+        self._training = training_round, IN_ONE_PROCESS
         self._begun = time.monotonic()
         self._seconds: list[float] = []  # of the last rounds
 
@@ -123,8 +126,10 @@ class TrainingDisplay:
 
     def status(self) -> tuple[float | None, str]:
         at, rest = self._in_round(), ""
-        if at is not None and at[0] in ("join", "advertise-keys", "input", "training"):
-            rest = f"{at[1]} of {counted(at[2], 'client')} trained" if at[0] != "join" else "clients join"
+        if at is not None and at[0] == "join":
+            rest = "clients join"
+        elif at is not None and at[0] in self._training:
+            rest = f"{at[1]} of {counted(at[2], 'client')} trained"
         elif at is not None:
             rest = f"{at[0]}: {at[1]} of {counted(at[2], 'client')}"
         since = duration(time.monotonic() - self._begun)

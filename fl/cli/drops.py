@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from fl.config.run import ConfigError
 from fl.mistyped import nearest
+from secagg import Plain, Scheme
 from transport.client import Progress
 from transport.frames import CHUNK_BYTES
 
 _DROP = re.compile(r"(?P<id>\d+)@(?P<round>[a-z-]+)(:(?P<percent>\d+)%)?(:(?P<training>\d+))?")
-AFTER_THE_VECTOR = ("consistency-check", "unmasking", "decrypt")
 FORM = "ID@ROUND, ID@ROUND:50% (after half its message) or ID@ROUND:TRAINING-ROUND"
 
 
@@ -57,13 +57,16 @@ def parse(texts: Iterable[str], clients: int, rounds: Sequence[str]) -> dict[int
     return drops
 
 
-def in_plain(drop: Drop) -> Drop:
-    """The same loss for the unprotected run, which has one round: the same clients are in each sum."""
+def in_plain(drop: Drop, scheme: Scheme) -> Drop:
+    """The same loss as in a run of this scheme for the unprotected run, which has one round: the same clients
+    are in each sum.
+    """
     if drop.round == "join":
         return drop
-    if drop.round in AFTER_THE_VECTOR:  # it is in this sum, and not there for the next
+    if scheme.rounds.index(drop.round) > scheme.rounds.index(scheme.upload_round):
+        # It is in this sum, and not there for the next.
         return Drop(drop.client, "join", 0.0, drop.training_round + 1)
-    return Drop(drop.client, "input", drop.fraction, drop.training_round)
+    return Drop(drop.client, Plain.upload_round, drop.fraction, drop.training_round)
 
 
 class Killer:

@@ -48,7 +48,6 @@ OUTPUTS = (
 )
 MAY_CHANGE = ("rounds", "device", "data_dir", "baseline")
 """Of a run that goes on: how far it goes, on what machine, and what is done beside it when it has ended."""
-OPENED_FROM = ("masked-input", "decrypt")  # the round that has to open before a server could know the sum
 
 
 def prepare_folder(folder: Path, *, force: bool) -> None:
@@ -134,10 +133,8 @@ def run_training(
     config.write(folder / CONFIG)
     server = Server(cohort, config, known, resume, secret=secret, run=run)
     progress = Progress([], [], settings_of(config))
-    book = Book(
-        sums=config.scheme != "plain" and not config.protection.kept,
-        apart=getattr(server.scheme, "corrupt", 0) + 2,
-    )
+    scheme = server.scheme
+    book = Book(scheme.opening_round, apart=getattr(scheme, "corrupt", 0) + 2)
     if resume is not None:
         progress = progress_of(resume)
         for sets in progress.survivors:
@@ -145,14 +142,13 @@ def run_training(
         write_metrics(folder, progress.records)
         out.say(f"going on after round {resume.round}")
     in_round = getattr(cohort, "in_round", lambda: None)
-    display = TrainingDisplay(out, config.rounds, len(progress.records), in_round)
+    display = TrainingDisplay(out, config.rounds, len(progress.records), in_round, scheme.training_round)
 
     def watch(report: RoundReport) -> None:
         book.watch(report)
         display.protocol_round(report)
         out.record(round_fields(report))
 
-    scheme = server.scheme
     out.detail(scheme.explain())
     out.record({"scheme": scheme.explain().splitlines()})
     parameters = None if resume is None else resume.parameters
@@ -217,7 +213,7 @@ def finish(
     if abandoned := sum(bool(record["abandoned"]) for record in records):
         out.say(f"abandoned {abandoned} of {counted(len(records), 'round')}: the model stayed as it was")
         if abandoned == len(records):
-            lost = server.lost or TooFewClients(0, config.minimum or 1, OPENED_FROM[0])
+            lost = server.lost or TooFewClients(0, config.minimum or 1, server.scheme.upload_round)
             raise TooFewClients(lost.alive, lost.needed, lost.round, lost.of)
     if config.until_accuracy is not None:
         best = max(
@@ -284,15 +280,16 @@ def last_accuracy(records: Sequence[Mapping[str, Any]]) -> float | None:
 class Book:
     """The ledger of one run: what its sums reveal together, also if it ends before its time.
 
-    sums: whether the server has them. apart: clients by which two sets should differ.
+    opening: the scheme's opening round, None where the server has nothing from its sums. apart: clients by
+    which two sets should differ.
     """
 
-    def __init__(self, *, sums: bool, apart: int = 2) -> None:
-        self._ledger, self._sums, self._apart = Ledger(), sums, apart
+    def __init__(self, opening: str | None, *, apart: int = 2) -> None:
+        self._ledger, self._opening, self._apart = Ledger(), opening, apart
         self._asked: list[frozenset[int]] = []  # for sums that have not come yet
 
     def watch(self, report: RoundReport) -> None:
-        if report.round in OPENED_FROM and self._sums and report.up:  # no upload, no sum
+        if report.round == self._opening and report.up:  # nobody has answered: no sum
             self._asked.append(frozenset(report.down))
 
     def opened(self, sets: Iterable[frozenset[int]]) -> None:
@@ -305,7 +302,7 @@ class Book:
 
     def opened_before(self, sets: Iterable[Iterable[int]]) -> None:
         """Those of a run that goes on."""
-        if self._sums:
+        if self._opening is not None:
             for survivors in sets:
                 self._ledger.record(frozenset(survivors))
 

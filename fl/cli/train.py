@@ -142,7 +142,7 @@ def run(
     aside = dataclasses.replace(out, beside=True)
     beside = folder / BASELINE
     rounds.prepare_folder(beside, force=force or resume)
-    in_beside = {u: in_plain(drop) for u, drop in drops.items()}
+    in_beside = {u: in_plain(drop, scheme) for u, drop in drops.items()}
     if code := train(aside, plain, beside, layout, parties, in_beside, None, secrets):
         return code
     summary(out, config, folder, models, beside)

@@ -20,7 +20,7 @@ from fl.config.run import ConfigError, RunConfig
 from fl.config.secret import RUN_ID_BYTES
 from fl.federation.records import Learned, RoundRecord, Trained
 from fl.federation.task import write_instructions
-from fl.federation.vectors import UPDATE, UPLOADS, mean_of, scheme_for
+from fl.federation.vectors import UPDATE, mean_of, scheme_for
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector, to_vector
 from fl.training.checkpoint import Checkpoint
@@ -176,20 +176,18 @@ class Server:
     ) -> Aggregate:
         """Raises: TooFewClients, also if fewer uploads came than the configuration asks for: before the sum
         of a scheme that hides is opened."""
-        needed = self._config.minimum or 0
+        needed, scheme = self._config.minimum or 0, self._scheme_for(len(cohort))
 
         def keep(report: RoundReport) -> None:
             reports.append(report)
             watch(report)
-            if report.round in UPLOADS and len(report.alive) < needed:
+            if report.round == scheme.upload_round and len(report.alive) < needed:
                 raise TooFewClients(len(report.alive), needed, report.round)
 
-        scheme = self._scheme_for(len(cohort))
         limits = dict(deadlines or {})
         if self._config.deadline is not None:
-            training = scheme.rounds[1]
-            limits = {name: self._config.deadline for name in scheme.rounds if name in UPLOADS} | limits
-            limits.setdefault(training, self._config.deadline)
+            limits.setdefault(scheme.upload_round, self._config.deadline)
+            limits.setdefault(scheme.training_round, self._config.deadline)
         return self._cohort.aggregate(scheme, task, clients=cohort, deadlines=limits, watch=keep, alike=alike)
 
     def _evaluated(self) -> tuple[tuple[float, float], float | None]:

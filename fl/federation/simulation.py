@@ -18,7 +18,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import order_key, rounding_seed
 from fl.federation.records import Learned
 from fl.federation.task import Held, Instructions, read_instructions
-from fl.federation.vectors import UPDATE, UPLOADS, contribution, mean_of
+from fl.federation.vectors import UPDATE, contribution, mean_of
 from fl.models.weights import from_vector
 from fl.training.clients import LocalClients, Way
 from fl.training.local import Tap, device, evaluate
@@ -153,10 +153,9 @@ class SimulatedCohort:
         limit = self._config.deadline
         if limit is None:
             return {}
-        upload = next(name for name in scheme.rounds if name in UPLOADS)
         up, down = scheme.upload_bytes, len(task)
         late = {u for u in cohort if client_seconds(self._config, self._serving, u, up, down) > limit}
-        return {upload: late}
+        return {scheme.upload_round: late}
 
 
 class Watched(Around):

@@ -17,8 +17,6 @@ from secagg.specs import Spec
 
 UPDATE, EXAMPLES, LOSS, CORRECT = "update", "examples", "loss", "correct"
 LOSS_BOUND = 16.0  # nats; of ten classes, chance is 2.3
-UPLOADS = ("masked-input", "input")
-"""The protocol rounds in which vectors leave the clients."""
 
 
 def scheme_for(config: RunConfig, clients: int, length: int, examples: int, roster: Roster | None) -> Scheme:

@@ -17,7 +17,7 @@ import fl
 from fl.cli import main
 from fl.cli.drops import Drop, in_plain
 from fl.data.shard import write_shard
-from secagg import RemoteProtocolError
+from secagg import Counts, Masking, RemoteProtocolError
 from secagg.ckks import CKKS, WARNING
 from transport.frames import CHUNK_BYTES
 
@@ -203,20 +203,21 @@ def test_a_kept_model_of_which_nobody_came_to_the_end_is_lost(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("drop", "instead"),
+    ("of", "drop", "instead"),
     [
-        (Drop(1, "join", 0.0, 2), Drop(1, "join", 0.0, 2)),
-        (Drop(1, "share-keys", 0.0, 2), Drop(1, "input", 0.0, 2)),
-        (Drop(1, "input", 0.5, 2), Drop(1, "input", 0.5, 2)),
-        (Drop(1, "masked-input", 0.5, 2), Drop(1, "input", 0.5, 2)),
-        (Drop(1, "consistency-check", 0.0, 2), Drop(1, "join", 0.0, 3)),
-        (Drop(1, "unmasking", 0.0, 2), Drop(1, "join", 0.0, 3)),
-        (Drop(1, "decrypt", 0.0, 2), Drop(1, "join", 0.0, 3)),
+        (Masking, Drop(1, "join", 0.0, 2), Drop(1, "join", 0.0, 2)),
+        (Masking, Drop(1, "share-keys", 0.0, 2), Drop(1, "input", 0.0, 2)),
+        (CKKS, Drop(1, "input", 0.5, 2), Drop(1, "input", 0.5, 2)),
+        (Masking, Drop(1, "masked-input", 0.5, 2), Drop(1, "input", 0.5, 2)),
+        (Masking, Drop(1, "unmasking", 0.0, 2), Drop(1, "join", 0.0, 3)),
+        (CKKS, Drop(1, "decrypt", 0.0, 2), Drop(1, "join", 0.0, 3)),
     ],
     ids=str,
 )
-def test_in_the_plain_run_the_same_clients_are_in_each_sum(drop: Drop, instead: Drop) -> None:
-    assert in_plain(drop) == instead
+def test_in_the_plain_run_the_same_clients_are_in_each_sum(
+    of: type[Masking] | type[CKKS], drop: Drop, instead: Drop
+) -> None:
+    assert in_plain(drop, of.for_cohort(3, Counts(length=1, maximum=1))) == instead
 
 
 # Over a network

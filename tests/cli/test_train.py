@@ -295,7 +295,7 @@ def test_a_long_silence_is_broken_by_a_line(monkeypatch: pytest.MonkeyPatch) -> 
             spoken.set()
         return "advertise-keys", 2, 4
 
-    with TrainingDisplay(Output(beside=True), 5, 1, in_round).running():
+    with TrainingDisplay(Output(beside=True), 5, 1, in_round, "advertise-keys").running():
         assert spoken.wait(PATIENCE)
     assert log.getvalue().startswith("round 2/5  2 of 4 clients trained  ")
 
