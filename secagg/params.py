@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from secagg.bits import packed_bytes
+from secagg.bits import Words, packed_bytes
 from secagg.crypto import Tag, digest
+from secagg.encoding import centred
 from secagg.errors import ClientId, LocalProtocolError, counted
+from secagg.identity import Roster
 from secagg.specs import MAX_LENGTH, Bounded, Spec, Vectors, Weight, set_exactly
 from secagg.wire import MAX_ID
 
@@ -66,9 +70,16 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     def digest(self) -> bytes:
         return digest(Tag.PARAMETERS, self.offer())
 
+    def check_roster(self, roster: Roster | None) -> None:
+        """Raises: LocalProtocolError unless this is the roster that a scheme which signs is bound to."""
+
     def ring_bits(self) -> dict[str, int]:
         """name -> b of its ring."""
         return {name: spec.ring_bits(self.clients) for name, spec in self.vectors.items()}
+
+    def centred(self, codes: Mapping[str, Words]) -> dict[str, NDArray[np.int64]]:
+        """Codes in their rings, by name, as the signed integers they stand for."""
+        return {name: centred(self.vectors[name], x, self.clients) for name, x in codes.items()}
 
     @property
     def names(self) -> list[str]:

@@ -6,7 +6,7 @@ Same interface, same clipping; numbers travel as float32, integers as 64 bits, w
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -41,12 +41,12 @@ decodes(Input)
 class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
     """Parameters of an unprotected session."""
 
-    rounds: ClassVar = ("join", INPUT)
-    training_round: ClassVar = INPUT
-    upload_round: ClassVar = INPUT
-    finishing_rounds: ClassVar[tuple[str, ...]] = ()
-    opening_round: ClassVar[str | None] = None
-    slow_rounds: ClassVar = (INPUT,)
+    rounds = ("join", INPUT)
+    training_round = INPUT
+    upload_round = INPUT
+    finishing_rounds = ()
+    opening_round = None
+    slow_rounds = (INPUT,)
 
     @classmethod
     def for_cohort(cls, clients: int, vectors: Vectors | Spec, *, small_cohort: bool = False) -> Plain:

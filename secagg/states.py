@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from secagg.alike import Alike, Class
+from secagg.bits import Words
 from secagg.crypto import KEY_BYTES, PROTOCOL_VERSION, NeverPickled, Rng, system_rng
 from secagg.encoding import Clipping
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, Roster
+from secagg.inputs import encode_inputs
 from secagg.params import Parameters
 from secagg.session import Aggregate, Contribute, Once
 from secagg.wire import MAX_ID, Join, Raw, Task, context_of, encode
@@ -102,6 +104,8 @@ class StatefulClient(NeverPickled, ABC):
         # Taken out first: whatever is raised below, the session is over and its secrets are gone.
         state, self._state = self._state, None
         try:
+            if state is None:
+                raise LocalProtocolError("this session is over, or was never started")
             return self._step(state, message)
         except BaseException:
             self._state, self._encoded, self._rounding_seed = None, None, b""
@@ -116,6 +120,12 @@ class StatefulClient(NeverPickled, ABC):
         self._context = context_of(task.task)
         like = self._alike.of(task.task) if self._alike is not None else None
         return Terms(self._u, self._parameters, self._context, task.nonce, self._identity, like)
+
+    def _encode_inputs(self, task: bytes) -> dict[str, Words]:
+        """x_u, by name: asked for and encoded once, and never again under the same mask."""
+        inputs = self._vectors(task)
+        x_u, self.clipping = encode_inputs(self._parameters, inputs, self._context, self._rounding_seed)
+        return x_u
 
     def _take_encoded(self) -> Any:
         """The encoded vectors: once."""

@@ -7,13 +7,13 @@ the clients *keep* it, and the server never sees it; or three of them *release* 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.alike import Alike
-from secagg.bits import Words
+from secagg.bits import Words as Words
 from secagg.ckks.client import CKKSClient
 from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS
 from secagg.ckks.packing import Ending, Plan, smallest
@@ -21,7 +21,7 @@ from secagg.ckks.ring import SECURITY_BITS, statistical_security
 from secagg.ckks.seal import tenseal
 from secagg.ckks.server import CKKSServer
 from secagg.crypto import DIGEST_BYTES, Rng, system_rng
-from secagg.encoding import centred
+from secagg.encoding import centred as centred
 from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.identity import Identity, Roster
 from secagg.masking.choice import Adversary
@@ -51,10 +51,10 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
     Security: against a server that follows the protocol, and no client on its side.
     """
 
-    training_round: ClassVar = ADVERTISE_KEYS
-    upload_round: ClassVar = INPUT
-    finishing_rounds: ClassVar[tuple[str, ...]] = ()  # each client decrypts at once, or never
-    slow_rounds: ClassVar = (ADVERTISE_KEYS, INPUT)  # encrypting takes its time, too
+    training_round = ADVERTISE_KEYS
+    upload_round = INPUT
+    finishing_rounds = ()  # each client decrypts at once, or never
+    slow_rounds = (ADVERTISE_KEYS, INPUT)  # encrypting takes its time, too
 
     degree: int
     prime_bits: list[int]
@@ -200,10 +200,6 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
     ) -> CKKSServer:
         used = roster if self.roster else None
         return CKKSServer(self, cohort, task, context_of(task), roster=used, rng=rng)
-
-    def centred(self, codes: Mapping[str, Words]) -> dict[str, NDArray[np.int64]]:
-        """Codes in their rings as the signed integers they stand for."""
-        return {name: centred(self.vectors[name], x, self.clients) for name, x in codes.items()}
 
     def aggregate(self, survivors: frozenset[ClientId], values: Mapping[str, NDArray[Any]]) -> Aggregate:
         """The result, from the decrypted sums by name: of codes, or of real numbers in [-1, 1]."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +50,9 @@ from secagg.crypto import (
     unseal,
 )
 from secagg.encoding import real_vector
-from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
+from secagg.errors import ClientId, RemoteProtocolError
 from secagg.identity import check_signed
-from secagg.inputs import checked, encode_inputs
+from secagg.inputs import checked
 from secagg.session import Aggregate
 from secagg.specs import Bounded, weight_of
 from secagg.states import AwaitingTask, StatefulClient, Terms
@@ -238,7 +238,7 @@ class CKKSClient(StatefulClient):
 
     _parameters: CKKS
 
-    def _step(self, state: _State | None, message: Raw) -> bytes:
+    def _step(self, state: _State, message: Raw) -> bytes:
         match state:
             case AwaitingTask():
                 return self._take_task(decode(Task, message))
@@ -256,22 +256,19 @@ class CKKSClient(StatefulClient):
                 self.result, decrypted = state.decrypt(decode(DecryptRequest, message))
                 self.done = True
                 return encode(decrypted)
-            case _:
-                raise LocalProtocolError("this session is over, or was never started")
 
     def _take_task(self, task: Task) -> bytes:
         terms = self._take(task)
-        self._encoded = self._encode(self._vectors(task.task))
+        self._encoded = self._slots(task.task)
         self._state, key = advertise_key(terms, self._rng)
         return encode(key)
 
-    def _encode(self, inputs: Any) -> NDArray[np.float64]:
+    def _slots(self, task: bytes) -> NDArray[np.float64]:
         parameters = self._parameters
         if parameters.ending == "keep":
-            codes, self.clipping = encode_inputs(parameters, inputs, self._context, self._rounding_seed)
-            return parameters.plan.to_slots(parameters.centred(codes))
+            return parameters.plan.to_slots(parameters.centred(self._encode_inputs(task)))
         specs = parameters.vectors
-        values = checked(parameters, inputs)
+        values = checked(parameters, self._vectors(task))
         weight, heaviest = weight_of(specs, values)
         for name, spec in specs.items():
             scale = weight / heaviest / spec.bound if isinstance(spec, Bounded) else 1.0

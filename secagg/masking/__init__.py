@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import ClassVar, get_args
+from typing import get_args
 
 from secagg.alike import Alike
 from secagg.crypto import DIGEST_BYTES, Rng, system_rng
@@ -55,10 +55,10 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
     right only if all clients are honest.
     """
 
-    training_round: ClassVar = ADVERTISE_KEYS
-    upload_round: ClassVar = MASKED_INPUT
-    opening_round: ClassVar = MASKED_INPUT  # from here on clients upload to a U2 that an unmasking may follow
-    slow_rounds: ClassVar = (ADVERTISE_KEYS,)
+    training_round = ADVERTISE_KEYS
+    upload_round = MASKED_INPUT
+    opening_round = MASKED_INPUT  # from here on clients upload to a U2 that an unmasking may follow
+    slow_rounds = (ADVERTISE_KEYS,)
 
     threshold: int
     m_min: int

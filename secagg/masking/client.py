@@ -21,9 +21,8 @@ from secagg.crypto import (
     seal,
     unseal,
 )
-from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
+from secagg.errors import ClientId, RemoteProtocolError
 from secagg.identity import Identity, check_signed
-from secagg.inputs import encode_inputs
 from secagg.masking.derived import (
     AdvertisedKeys,
     commit_mask,
@@ -407,7 +406,7 @@ class MaskingClient(StatefulClient):
 
     _parameters: Masking
 
-    def _step(self, state: _State | None, message: Raw) -> bytes:
+    def _step(self, state: _State, message: Raw) -> bytes:
         match state:
             case AwaitingTask():
                 return self._take_task(decode(Task, message))
@@ -426,15 +425,10 @@ class MaskingClient(StatefulClient):
                 return self._finish(state.unmask(decode(UnmaskingRequest, message)))
             case AwaitingSignatures():
                 return self._finish(state.unmask(decode(SignedUnmaskingRequest, message)))
-            case _:
-                raise LocalProtocolError("this session is over, or was never started")
 
     def _take_task(self, task: Task) -> bytes:
         terms = self._take(task)
-        # Asked for and encoded once, and never again under the same mask.
-        self._encoded, self.clipping = encode_inputs(
-            self._parameters, self._vectors(task.task), self._context, self._rounding_seed
-        )
+        self._encoded = self._encode_inputs(task.task)
         self._state, keys = advertise_keys(terms, self._rng)
         return encode(keys)
 
