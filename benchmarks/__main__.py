@@ -1,5 +1,6 @@
 """`python -m benchmarks FOLDER [NAME] [--size quick|full] [--seed N]`: measure, show, and write JSON.
-`python -m benchmarks report`: write docs/benchmarks.md from the full results.
+The same command goes on where it was stopped, with the same code on the same machine.
+`python -m benchmarks report`: write docs/benchmarks from the full results.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name in [given.name] if given.name else harness.names(given.folder):
             try:
                 harness.measure(given.folder, name, given.size, given.seed, out)
-            except (ModuleNotFoundError, NotImplementedError) as error:
-                why = str(error) if isinstance(error, NotImplementedError) else explain(error)[1]
+            except (ModuleNotFoundError, NotImplementedError, harness.NoControlError) as error:
+                why = explain(error)[1] if isinstance(error, ModuleNotFoundError) else str(error)
                 if given.name:
                     out.error(f"{name} cannot be measured: {why}")
                     return FAILED
@@ -70,5 +71,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        Output().error("interrupted: nothing of this benchmark was written")
+        Output().error("interrupted: the same command goes on after the last whole case")
         sys.exit(INTERRUPTED)

@@ -1,57 +1,87 @@
-"""What every measurement shares: cases with progress, a table, and JSON that says where it was taken."""
+"""What every measurement shares: cases run and kept as they come, a control, a table, and JSON of it all."""
 
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
-import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import date
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from itertools import compress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
+from benchmarks.begun import Begun, Row, left_out
+from benchmarks.cores import Case, cores, finished
+from benchmarks.provenance import code, commit, machine
+from benchmarks.tables import PAGE_WIDTH, Table, fitted, flow
 from fl.cli.display import shown
 from fl.cli.output import Output
 from fl.cli.report import duration
 from fl.cli.results import check_folder, write_result
+from secagg.errors import counted
+
+__all__ = ["Benchmark", "Case", "Control", "Row", "Table"]
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
 SIZES = ("quick", "full")
-PIPE_WIDTH = 80
-PACKAGES = (
-    *("secagg", "cryptography", "numpy", "python-flint", "msgspec", "pyzmq"),
-    *("torch", "torchvision", "flwr", "ray", "tenseal"),
-)
 
-Row = dict[str, Any]
-Step = Callable[[str], None]
-"""Told what is being measured, when it begins."""
+
+class NoControlError(Exception):
+    """A claim is compared with nothing that was measured."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """The rows beside which a claim is to be read: a peer, no protection, the formula, what was published.
+
+    is_it: whether a row is one. by: where rows that differ in these fields each need one of their own.
+    """
+
+    what: str
+    is_it: Callable[[Row], bool]
+    by: tuple[str, ...] = ()
+
+    def check(self, rows: Sequence[Row], *, measured: bool = False) -> None:
+        """measured: a control that was left out, and says why, does not do.
+
+        Raises: NoControlError where rows have no control among them.
+        """
+        if not rows:
+            raise NoControlError("there are no rows")
+        groups: dict[tuple[Any, ...], list[Row]] = {}
+        for row in rows:
+            groups.setdefault(tuple(row.get(field) for field in self.by), []).append(row)
+        for of, some in groups.items():
+            there = [row for row in some if self.is_it(row) and not (measured and "skipped" in row)]
+            if not there and not left_out(some):
+                where = ", ".join(f"{field} {value}" for field, value in zip(self.by, of, strict=True))
+                raise NoControlError(
+                    f"no row is the control ({self.what})" + (f" of {where}" if where else "")
+                )
 
 
 class Benchmark(Protocol):
     """A module of a folder: what it shows, how it is measured, and how it is read.
 
-    run: size -> rows, one a case. cases: how many there will be.
+    CONTROL: what its claim is compared with. ALONE: whether its cases run one at a time, here, since they
+    measure time or take all cores. Otherwise one runs on each core.
     """
 
     CLAIM: str
+    CONTROL: Control
+    ALONE: bool
 
     # def plot(rows) -> matplotlib's Figure, where a picture tells more than the table.
 
-    def cases(self, size: str) -> int: ...
+    def cases(self, size: str, seed: int) -> Sequence[Case]:
+        """In the order of their rows in the result."""
 
-    def run(self, size: str, seed: int, step: Step) -> Iterable[Row]: ...
-
-    def table(self, rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]: ...
+    def table(self, rows: Sequence[Row]) -> Table: ...
 
 
 def names(folder: str) -> list[str]:
@@ -59,153 +89,105 @@ def names(folder: str) -> list[str]:
 
 
 def load(folder: str, name: str) -> Benchmark:
-    return import_module(f"benchmarks.{folder}.{name}")  # type: ignore[return-value]
-
-
-def machine() -> Row:
-    """Of which a time is worth nothing without it."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": dict(_versions(PACKAGES)),
-    }
-
-
-def _versions(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for name in packages:
-        with suppress(PackageNotFoundError):
-            yield name, version(name)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-
-
-def commit() -> str:
-    """The commit that was measured; with a plus where files, other than results, had changed."""
-    try:
-        head = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--", ":!benchmarks/results", ":!docs")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+" if changed else "")
-
-
-def _git(*arguments: str) -> str:
-    said = subprocess.run(  # noqa: S603
-        ["git", *arguments],  # noqa: S607
-        cwd=ROOT.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return said.stdout.strip()
+    return cast(Benchmark, import_module(f"benchmarks.{folder}.{name}"))
 
 
 def measure(folder: str, name: str, size: str, seed: int, out: Output) -> Path:
-    """Run one benchmark, show its table, and write its JSON. Returns the file.
+    """Run one benchmark, or go on with it, show its table, and write its JSON. Returns the file.
 
-    Raises: ConfigError where it could not be written; ResultError where it cannot any more, and is elsewhere.
+    It goes on where the same command was stopped, with the same code on the same machine, after its last
+    whole case. Raises: ConfigError where nothing could be written; ResultError where it cannot any more, and
+    is elsewhere; NoControlError; NotImplementedError where nothing can be measured here.
     """
     path = file(folder, name, size)
     check_folder(path.parent, force=True)
     benchmark = load(folder, name)
     out.say(f"{folder}/{name}: {benchmark.CLAIM}")
-    begun, measured = time.monotonic(), commit()
-    rows: list[Row] = []
-    doing, total = ["beginning"], benchmark.cases(size)
-
-    def status() -> tuple[float, str]:
-        case = f"case {min(len(rows) + 1, total)} of {total}: {doing[0]}"
-        return len(rows) / max(1, total), f"{case}, {duration(time.monotonic() - begun)} so far"
-
-    def step(what: str) -> None:
-        doing[0] = what
-
-    with shown(out, status):
-        rows += benchmark.run(size, seed, step)
-    show(benchmark, rows, out)
+    cases = benchmark.cases(size, seed)
+    kept = path.with_suffix(".begun.json")
+    begun = _begun(kept, {"of": f"{folder}/{name}", "size": size, "seed": seed}, cases, out)
+    at_once = 1 if benchmark.ALONE else len(cores())
+    rows = run(cases, begun, kept, at_once, out)
+    if left_out(rows):
+        raise NotImplementedError("\n".join(dict.fromkeys(row["skipped"] for row in rows)))
+    benchmark.CONTROL.check(rows)
+    show(benchmark.table(rows), out)
     record = {
         "claim": benchmark.CLAIM,
         "size": size,
         "seed": seed,
-        "commit": measured,
+        "commit": begun.settings["commit"],
         "date": date.today().isoformat(),
-        "machine": machine(),
+        "machine": begun.settings["machine"],
         "load": [round(load, 1) for load in os.getloadavg()],
-        "seconds": round(time.monotonic() - begun, 1),
+        "seconds": round(begun.seconds, 1),
+        "at_once": at_once,
         "rows": rows,
     }
     out.record({"benchmark": f"{folder}/{name}", **record})
-    kept = write_result(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
-    out.say(f"wrote {kept.path}")
-    kept.check()
-    return kept.path
+    result = write_result(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    kept.unlink(missing_ok=True)
+    out.say(f"wrote {result.path}")
+    result.check()
+    return result.path
 
 
-def show(benchmark: Benchmark, rows: Sequence[Row], out: Output) -> None:
-    """A table; where that is wider than the terminal, what all rows share stands before it; where that does
-    not help, each row is a block.
-    """
-    header, cells = benchmark.table(rows)
-    width = out.width if out.terminal else PIPE_WIDTH
-    if _wide(header, cells) > width:
-        same = [len(cells) > 1 and len({row[i] for row in cells}) == 1 for i in range(len(header))]
-        for line in _flow("all: ", named(header, cells[0], same), width) if any(same) else ():
+def _begun(path: Path, command: Row, cases: Sequence[Case], out: Output) -> Begun:
+    """What there is of this, or nothing yet."""
+    settings = {**command, "commit": commit(), "code": code(), "machine": machine()}
+    before = Begun.read(path)
+    if before is None:
+        return Begun(settings)
+    if not before.goes_on(settings):
+        out.say("what was begun is of other settings, other code or another machine: from the beginning")
+        return Begun(settings)
+    done = len(cases) - len(before.missing([case.name for case in cases]))
+    out.say(f"goes on after {done} of {counted(len(cases), 'case')}")
+    return before
+
+
+def run(cases: Sequence[Case], begun: Begun, kept: Path, at_once: int, out: Output) -> list[Row]:
+    """Those that are missing, each kept as it is done. Returns all rows, in the order of the cases."""
+    missing = begun.missing([case.name for case in cases])
+    started, before = time.monotonic(), begun.seconds
+    doing: dict[str, str] = {}
+
+    def status() -> tuple[float, str]:
+        done = len(cases) - len(missing)
+        at = "; ".join(f"{case}, {what}" if what else case for case, what in list(doing.items()))
+        text = f"case {min(done + 1, len(cases))} of {len(cases)}: {at}"
+        return done / max(1, len(cases)), f"{text}, {duration(time.monotonic() - started)} so far"
+
+    todo = [case for case in cases if case.name in missing]
+    with shown(out, status), closing(finished(todo, at_once, doing.__setitem__)) as outcomes:
+        for case, rows in outcomes:
+            begun.seconds = round(before + time.monotonic() - started, 1)
+            begun.add(case.name, rows, kept)
+            del doing[case.name]
+            missing.remove(case.name)
+    return [row for case in cases for row in begun.rows[case.name]]
+
+
+def show(table: Table, out: Output) -> None:
+    """In as many tables as the terminal's width asks for; where a column alone is wider, row by row."""
+    width = out.width if out.terminal else PAGE_WIDTH
+    fit = fitted(table, width)
+    for line in flow("all: ", fit.shared, width) if fit.shared else ():
+        out.say(line)
+    for i, each in enumerate(fit.tables):
+        if i:
+            out.say()
+        out.table(each.rows, each.header)
+    for row in fit.told:
+        for line in flow("", row, width):
             out.say(line)
-        differs = [not each for each in same]
-        header = list(compress(header, differs))
-        cells = [list(compress(row, differs)) for row in cells]
-    if _wide(header, cells) <= width:
-        out.table(cells, header)
-        return
-    for row in cells:
-        for line in _flow("", named(header, row, [True] * len(header)), width):
-            out.say(line)
-
-
-def _wide(header: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
-    """Columns of a terminal, with what is drawn between those of the table."""
-    return sum(3 + max(map(len, column)) for column in zip(header, *cells, strict=True)) + 1
-
-
-def named(header: Sequence[str], row: Sequence[str], wanted: Sequence[bool]) -> list[str]:
-    """Cells with their names; one of a column without a name belongs to the one before."""
-    parts: list[str] = []
-    for name, cell, want in zip(header, row, wanted, strict=True):
-        if want and cell and not name and parts:
-            parts[-1] += f" ({cell})"
-        elif want and cell:
-            parts.append(f"{name} {cell}".strip())
-    return parts
-
-
-def _flow(begin: str, parts: Sequence[str], width: int) -> Iterator[str]:
-    """The parts in lines of this width, broken between them where that can be."""
-    line = begin
-    for i, part in enumerate(parts):
-        part += ", " if i < len(parts) - 1 else ""
-        if len(line) + len(part.rstrip()) > width and line.strip():
-            yield line.rstrip()
-            line = "    "
-        line += part
-    yield from textwrap.wrap(line.rstrip(), width, subsequent_indent="    ")
 
 
 def file(folder: str, name: str, size: str = "full") -> Path:
-    """Full results are committed, and what docs/benchmarks.md is made of; quick ones stand beside them."""
+    """Full results are committed, and what docs/benchmarks is made of; quick ones stand beside them."""
     return RESULTS / folder / (f"{name}.json" if size == "full" else f"{name}.{size}.json")
 
 
 def read(folder: str, name: str) -> Mapping[str, Any]:
     """The committed result."""
-    return msgspec.json.decode(file(folder, name).read_bytes(), type=dict)
+    return cast(Mapping[str, Any], msgspec.json.decode(file(folder, name).read_bytes()))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
+import tracemalloc
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any, TypeVar
+from unittest.mock import patch
 
 from secagg import Aggregate, Identity, Scheme
 from secagg.errors import ClientId
@@ -15,6 +19,41 @@ from secagg.session import Contribute, Drops
 
 T = TypeVar("T")
 PerRound = dict[str, dict[ClientId, T]]
+Calls = Mapping[str, tuple[object, str]]
+"""Step -> the module or class, and the function of it that takes the step."""
+
+
+def timed(seconds: list[float], work: Callable[[], T]) -> T:
+    """What it gives; its processor time is appended."""
+    begun = time.process_time()
+    result = work()
+    seconds.append(time.process_time() - begun)
+    return result
+
+
+def timed_with_peak(seconds: list[float], work: Callable[[], object]) -> int:
+    """Bytes at most allocated meanwhile; its processor time, with what counting them takes, is appended."""
+    tracemalloc.start()
+    try:
+        timed(seconds, work)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@contextmanager
+def watched(calls: Calls) -> Iterator[dict[str, list[float]]]:
+    """Step -> processor seconds of each call that sessions make for it meanwhile."""
+    spent: dict[str, list[float]] = {step: [] for step in calls}
+
+    def timing(right: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
+        return wraps(right)(lambda *args: timed(seconds, lambda: right(*args)))
+
+    with ExitStack() as patches:
+        for step, (owner, function) in calls.items():
+            timing_it = timing(getattr(owner, function), spent[step])
+            patches.enter_context(patch.object(owner, function, timing_it))
+        yield spent
 
 
 class Costs:
@@ -31,15 +70,15 @@ class Costs:
         self.down: PerRound[int] = defaultdict(dict)
 
     def of_client(self, round: str, u: ClientId, work: Callable[[], T]) -> T:
-        begun = time.process_time()
-        result = work()
-        self.client[round][u] = time.process_time() - begun
+        seconds = list[float]()
+        result = timed(seconds, work)
+        self.client[round][u] = sum(seconds)
         return result
 
     def of_server(self, round: str, work: Callable[[], T]) -> T:
-        begun = time.process_time()
-        result = work()
-        self.server[round] += time.process_time() - begun
+        seconds = list[float]()
+        result = timed(seconds, work)
+        self.server[round] += sum(seconds)
         return result
 
     def stayed(self) -> list[ClientId]:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import statistics
-import time
-import tracemalloc
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Row, Step
-from benchmarks.played import Costs, play
+from benchmarks.harness import Case, Control, Row, Table
+from benchmarks.played import Calls, Costs, play, timed, timed_with_peak, watched
 from secagg import CKKS, Bounded, Masking, Plain
 from secagg.ckks import client as ckks_client
 from secagg.ckks import server as ckks_server
 from secagg.ckks.packing import Ending
 from secagg.ckks.seal import Keys
-from secagg.errors import ClientId
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,77 +29,56 @@ CLAIM = (
     "sends 3. Encryption takes more than TenSEAL's alone, which gives its residues out one by one. The "
     "server adds an upload in the same time and memory, however many clients there are."
 )
+US, NVFLARE = "CKKS", "TenSEAL as in NVFlare"
+CONTROL = Control(
+    "TenSEAL as NVFlare sets it up; masking and plain beside it", lambda row: row["who"] == NVFLARE
+)
+ALONE = True
 CLIENTS = 100
 LENGTH = {"quick": 100_000, "full": 1_000_000}
 UPLOADS = {"quick": 4, "full": 10}
 SETS: tuple[tuple[Ending, int], ...] = (("keep", 16), ("keep", 12), ("release", 16), ("release", 12))
 COHORTS = {"quick": (5, 20), "full": (10, 40, 160)}
 COHORT_LENGTH = {"quick": 10_000, "full": 100_000}
-US, NVFLARE = "CKKS", "TenSEAL as in NVFlare"
 NVFLARE_DEGREE, NVFLARE_PRIMES, NVFLARE_SCALE = 8192, [60, 40, 40], 2.0**40
 STEPS = ("encrypt", "serialise", "add", "decrypt")
 
-T = TypeVar("T")
 Spent = Mapping[str, Sequence[float]]
 """Step -> processor seconds, of each upload; decrypt: of each decryption of the sum."""
 
 
-def cases(size: str) -> int:
-    return len(SETS) + 3 + len(COHORTS[size])
-
-
-def inputs(n: int, length: int, seed: int) -> list[NDArray[np.float32]]:
-    return [np.random.default_rng([seed, u]).uniform(-1, 1, length).astype(np.float32) for u in range(n)]
-
-
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+def cases(size: str, seed: int) -> list[Case]:
     """Raises: ModuleNotFoundError without TenSEAL."""
     import tenseal  # noqa: F401
 
-    x = inputs(UPLOADS[size], LENGTH[size], seed)
-    for ending, bits in SETS:
-        step(f"{US}, clients {ending} the sum, {bits} bits")
-        yield ours(ending, bits, x)
-    step(NVFLARE)
-    yield nvflare(x)
-    step("masking")
-    yield masking(x)
-    step("plain")
-    yield plain(x)
-    for n in COHORTS[size]:
-        step(f"the server of {n}")
-        yield cohort(n, COHORT_LENGTH[size], seed)
+    uploads = UPLOADS[size], LENGTH[size], seed
+    return [
+        *(
+            Case(f"{US}, clients {ending} the sum, {bits} bits", partial(ours, ending, bits, *uploads))
+            for ending, bits in SETS
+        ),
+        Case(NVFLARE, partial(nvflare, *uploads)),
+        Case("masking", partial(masking, *uploads)),
+        Case("plain", partial(plain, *uploads)),
+        *(Case(f"the server of {n}", partial(cohort, n, COHORT_LENGTH[size], seed)) for n in COHORTS[size]),
+    ]
+
+
+@lru_cache(maxsize=1)
+def inputs(n: int, length: int, seed: int) -> list[NDArray[np.float32]]:
+    return [np.random.default_rng([seed, u]).uniform(-1, 1, length).astype(np.float32) for u in range(n)]
 
 
 # Sessions
 
 
-@contextmanager
-def watched() -> Iterator[dict[str, list[float]]]:
-    """Step -> processor seconds of each call that sessions make for it."""
-    spent: dict[str, list[float]] = defaultdict(list)
-    calls = (
-        ("encrypt", Keys, "encrypt"),
-        ("pack", ckks_client, "pack_residues"),
-        ("unpack", ckks_server, "unpack_residues"),
-        ("add", ckks_server, "add_residues"),
-        ("decrypt", Keys, "decrypt"),
-    )
-    with ExitStack() as patches:
-        for name, owner, function in calls:
-            right = getattr(owner, function)
-            patches.enter_context(patch.object(owner, function, _timed(right, spent[name])))
-        yield spent
-
-
-def _timed(right: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
-    def timed(*args: Any) -> Any:
-        begun = time.process_time()
-        result = right(*args)
-        seconds.append(time.process_time() - begun)
-        return result
-
-    return timed
+CALLS: Calls = {
+    "encrypt": (Keys, "encrypt"),
+    "pack": (ckks_client, "pack_residues"),
+    "unpack": (ckks_server, "unpack_residues"),
+    "add": (ckks_server, "add_residues"),
+    "decrypt": (Keys, "decrypt"),
+}
 
 
 @contextmanager
@@ -120,11 +96,12 @@ def encrypted_once() -> Iterator[None]:
         yield
 
 
-def ours(ending: Ending, bits: int, x: Sequence[NDArray[np.float32]]) -> Row:
+def ours(ending: Ending, bits: int, uploads: int, length: int, seed: int) -> Row:
     """A session of 100 clients. Where they release the sum, all upload, several the same ciphertexts: what is
     off is flooding. Where they keep it, those of whom each has a vector of its own: what is off is rounding.
     keys: what a client that makes none sends and gets for them.
     """
+    x = inputs(uploads, length, seed)
     n = CLIENTS if ending == "release" else len(x)
     scheme = CKKS.for_cohort(
         CLIENTS,
@@ -132,7 +109,7 @@ def ours(ending: Ending, bits: int, x: Sequence[NDArray[np.float32]]) -> Row:
         ending=ending,
         m_min=min(n, CLIENTS // 2 + 1),
     )
-    with watched() as spent, encrypted_once():
+    with watched(CALLS) as spent, encrypted_once():
         drop = {"share-keys": range(n, CLIENTS)}
         costs, result = play(scheme, lambda u: lambda task: x[u % len(x)], drop=drop)
     each = scheme.plan.ciphertexts
@@ -177,12 +154,13 @@ def measured(taken: Spent, mean: NDArray[np.float64], x: Sequence[NDArray[np.flo
     }
 
 
-def nvflare(x: Sequence[NDArray[np.float32]]) -> Row:
+def nvflare(uploads: int, length: int, seed: int) -> Row:
     """What its HEBuilder sets up, in TenSEAL's own form: a vector for each ciphertext, since TenSEAL warns of
     longer ones, which it cuts up alike. The server's context has no secret key.
     """
     import tenseal as ts
 
+    x = inputs(uploads, length, seed)
     context = ts.context(
         ts.SCHEME_TYPE.CKKS,
         NVFLARE_DEGREE,
@@ -195,24 +173,18 @@ def nvflare(x: Sequence[NDArray[np.float32]]) -> Row:
     taken: dict[str, list[float]] = {name: [] for name in STEPS}
     slots = range(0, len(x[0]), NVFLARE_DEGREE // 2)
 
-    def timed(name: str, work: Callable[[], T]) -> T:
-        begun = time.process_time()
-        result = work()
-        taken[name].append(time.process_time() - begun)
-        return result
-
     total: list[Any] = []
     for each in x:
         parts = [each[i : i + slots.step] for i in slots]
-        vectors = timed("encrypt", lambda: [ts.ckks_vector(context, part.tolist()) for part in parts])  # noqa: B023
-        upload, arrived = timed("serialise", lambda: _there(ts, public, vectors))  # noqa: B023
+        vectors = timed(taken["encrypt"], lambda: [ts.ckks_vector(context, part.tolist()) for part in parts])  # noqa: B023
+        upload, arrived = timed(taken["serialise"], lambda: _there(ts, public, vectors))  # noqa: B023
         if total:
-            total = timed("add", lambda: [a + b for a, b in zip(total, arrived, strict=True)])  # noqa: B023
+            total = timed(taken["add"], lambda: [a + b for a, b in zip(total, arrived, strict=True)])  # noqa: B023
         else:
             total = arrived
     result = [vector.serialize() for vector in total]
     back = [ts.ckks_vector_from(context, part) for part in result]
-    mean = timed("decrypt", lambda: np.concatenate([part.decrypt() for part in back])) / len(x)
+    mean = timed(taken["decrypt"], lambda: np.concatenate([part.decrypt() for part in back])) / len(x)
     return {
         "who": NVFLARE,
         "ending": "keep",
@@ -234,8 +206,9 @@ def _there(ts: Any, public: Any, vectors: Sequence[Any]) -> tuple[int, list[Any]
     return sum(map(len, upload)), [ts.ckks_vector_from(public, part) for part in upload]
 
 
-def masking(x: Sequence[NDArray[np.float32]]) -> Row:
+def masking(uploads: int, length: int, seed: int) -> Row:
     """Of 100 clients. encrypt: mask and pack; decrypt: unmask."""
+    x = inputs(uploads, length, seed)
     scheme = Masking.for_cohort(CLIENTS, Bounded(length=len(x[0]), bound=1.0))
     costs, result = play(scheme, lambda u: lambda task: x[u % len(x)])
     up, down, last = costs.up, costs.down, CLIENTS - 1
@@ -248,7 +221,8 @@ def masking(x: Sequence[NDArray[np.float32]]) -> Row:
     }
 
 
-def plain(x: Sequence[NDArray[np.float32]]) -> Row:
+def plain(uploads: int, length: int, seed: int) -> Row:
+    x = inputs(uploads, length, seed)
     scheme = Plain.for_cohort(len(x), Bounded(length=len(x[0]), bound=1.0), small_cohort=True)
     costs, result = play(scheme, lambda u: lambda task: x[u])
     return _played("plain", costs, "input", result, x) | {"bits": 32, "key_bytes": 0, "sum_bytes": 0}
@@ -290,11 +264,8 @@ def cohort(n: int, length: int, seed: int) -> Row:
             for u, message in outbox.items():
                 server.receive(u, message)
             outbox = {u: clients[u].receive(request) or b"" for u, request in server.advance().items()}
-    seconds, peaks = [], []
-    for u, message in outbox.items():
-        seconds_of, peak = _received(server, u, message)
-        seconds.append(seconds_of)
-        peaks.append(peak)
+    seconds = list[float]()
+    peaks = [timed_with_peak(seconds, partial(server.receive, u, message)) for u, message in outbox.items()]
     plan = scheme.plan
     accumulator = 8 * 2 * len(plan.ring.primes) * plan.ring.degree * plan.ciphertexts
     return {
@@ -308,33 +279,12 @@ def cohort(n: int, length: int, seed: int) -> Row:
     }
 
 
-def _received(server: Any, u: ClientId, message: bytes) -> tuple[float, int]:
-    """Processor seconds, and bytes at most allocated meanwhile."""
-    tracemalloc.start()
-    begun = time.process_time()
-    server.receive(u, message)
-    taken = time.process_time() - begun
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return taken, peak
-
-
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def table(rows: Sequence[Row]) -> Table:
     """B each: bytes a coordinate."""
-    header = (
-        *(
-            "what",
-            "summed",
-            "bits",
-            "ring",
-            "upload, B each",
-            "sum, B each",
-            "keys",
-            *(f"{name}, ms" for name in STEPS),
-        ),
-        *("the mean is off by", "at most", "the server's memory"),
-    )
-    return header, [_cells(row) for row in rows]
+    about = ("what", "summed", "bits", "ring", "upload, B each", "sum, B each", "keys")
+    times = (f"{name}, ms" for name in STEPS)
+    header = (*about, *times, "mean off by", "at most", "the server's memory")
+    return Table.of(header, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -349,17 +299,9 @@ def _cells(row: Row) -> tuple[str, ...]:
     ring = f"{row['degree']}, {' + '.join(map(str, row['primes']))}" if row["primes"] else ""
     bound = f"{row['error_bound']:.1e}" if row["error_bound"] is not None else ""
     sent = (f"{row[f'{what}_bytes'] / row['coordinates']:.2f}" for what in ("upload", "sum"))
-    return (
-        *(
-            name,
-            str(row["uploads"]),
-            str(row["bits"] or ""),
-            ring,
-            *sent,
-            f"{row['key_bytes'] / 1000:,.1f} kB",
-        ),
-        *(*times, f"{row['error']:.1e}", bound, ""),
-    )
+    keys = f"{row['key_bytes'] / 1000:,.1f} kB"
+    about = (name, str(row["uploads"]), str(row["bits"] or ""), ring, *sent, keys)
+    return (*about, *times, f"{row['error']:.1e}", bound, "")
 
 
 def plot(rows: Sequence[Row]) -> Figure:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.played import Costs, play
 from secagg import Bounded, Identity, Masking, throwaway_identities
 from secagg.errors import ClientId
@@ -23,16 +24,29 @@ CLAIM = (
     "server) and 25 s on the complete graph, 0.06 s and 3 s on the sparse one; Bonawitz et al. (2017) "
     "measured 1.7 s and 414 s."
 )
+CONTROL = Control(
+    "the complete graph against a semi-honest server, which Bonawitz et al. measured",
+    lambda row: (row["graph"], row["adversary"]) == ("complete", "semi-honest"),
+    by=("clients",),
+)
+ALONE = True
 LENGTH = 100_000
 LOST = 0.3  # before masked-input, where it costs the server most
 CLIENTS = {"quick": (100,), "full": (1000,)}
 REPETITIONS = {"quick": 1, "full": 3}
 ONCE = 1000  # clients from which all but the cheapest case, which takes half a minute, is measured once
-Case = tuple[int, GraphChoice, Adversary]
+Kind = tuple[GraphChoice, Adversary]
+CHEAPEST: Kind = ("sparse", "semi-honest")
+KINDS: tuple[Kind, ...] = (
+    CHEAPEST,
+    ("sparse", "active"),
+    ("complete", "semi-honest"),
+    ("complete", "active"),
+)
 
 
-def cases(size: str) -> int:
-    return 4 * len(CLIENTS[size])
+def cases(size: str, seed: int) -> list[Case]:
+    return [Case(f"{n} clients", partial(run_case, n, REPETITIONS[size], seed)) for n in CLIENTS[size]]
 
 
 def measure(
@@ -53,38 +67,35 @@ def lost_of(n: int, part: float, seed: int) -> set[ClientId]:
     return set(np.random.default_rng([seed, n]).permutation(n)[: int(part * n)].tolist())
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
-    for n in CLIENTS[size]:
-        roster, identities = throwaway_identities(range(n))
-        schemes: dict[Case, Masking] = {}
-        for graph in ("sparse", "complete"):
-            for adversary in ("semi-honest", "active"):
-                schemes[n, graph, adversary] = Masking.for_cohort(
-                    n,
-                    Bounded(length=LENGTH, bound=1.0),
-                    adversary=adversary,
-                    roster=roster if adversary == "active" else None,
-                    graph=graph,
-                )
-        lost = lost_of(n, LOST, seed)
-        taken: dict[Case, list[Costs]] = {case: [] for case in schemes}
-        for repetition in range(REPETITIONS[size]):  # in turns
-            for case, scheme in schemes.items():
-                _, graph, adversary = case
-                if repetition and n >= ONCE and (graph, adversary) != ("sparse", "semi-honest"):
-                    continue
-                step(f"{n} clients, {graph}, {adversary}, repetition {repetition + 1}")
-                active = identities if adversary == "active" else None
-                taken[case].append(measure(scheme, active, lost, seed))
-        for case, scheme in schemes.items():
-            yield row(case, scheme, len(lost), taken[case])
+def run_case(n: int, repetitions: int, seed: int) -> Iterator[Row | str]:
+    """Repetitions in turns: each kind once, then each again."""
+    roster, identities = throwaway_identities(range(n))
+    schemes = {
+        (graph, adversary): Masking.for_cohort(
+            n,
+            Bounded(length=LENGTH, bound=1.0),
+            adversary=adversary,
+            roster=roster if adversary == "active" else None,
+            graph=graph,
+        )
+        for graph, adversary in KINDS
+    }
+    lost = lost_of(n, LOST, seed)
+    taken: dict[Kind, list[Costs]] = {kind: [] for kind in KINDS}
+    for repetition in range(repetitions):
+        for kind in KINDS if not repetition or n < ONCE else (CHEAPEST,):
+            yield f"{', '.join(kind)}, repetition {repetition + 1}"
+            active = identities if kind[1] == "active" else None
+            taken[kind].append(measure(schemes[kind], active, lost, seed))
+    for kind in KINDS:
+        yield row(kind, schemes[kind], len(lost), taken[kind])
 
 
-def row(case: Case, scheme: Masking, lost: int, taken: Sequence[Costs]) -> Row:
+def row(kind: Kind, scheme: Masking, lost: int, taken: Sequence[Costs]) -> Row:
     """By round: of the last repetition. In all: of each."""
-    n, graph, adversary = case
+    graph, adversary = kind
     return {
-        "clients": n,
+        "clients": scheme.clients,
         "graph": graph,
         "adversary": adversary,
         "degree": scheme.degree,
@@ -96,9 +107,9 @@ def row(case: Case, scheme: Masking, lost: int, taken: Sequence[Costs]) -> Row:
     }
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def table(rows: Sequence[Row]) -> Table:
     header = ("clients", "lost", "graph", "neighbours", "server is", "a client", "the server", "sessions")
-    return header, [
+    cells = [
         (
             str(row["clients"]),
             str(row["lost"]),
@@ -111,6 +122,7 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         )
         for row in rows
     ]
+    return Table.of(header, cells)
 
 
 def plot(rows: Sequence[Row]) -> Figure:

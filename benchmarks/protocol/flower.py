@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.played import Costs
 from benchmarks.protocol import cost
 from secagg import Bounded, Identity, LocalProtocolError, Masking, Roster, throwaway_identities
@@ -37,6 +38,10 @@ REPETITIONS = 3
 REPETITIONS_OF_FLOWER = {20: 3}  # by clients, else one: at 100 it takes minutes
 FLOWERS_CLIP = 8.0  # its default, as are its 22 bits
 US = "this project"
+CONTROL = Control(
+    "Flower's SecAgg or SecAgg+, on the same graph", lambda row: row["who"] != US, by=("clients", "graph")
+)
+ALONE = True
 
 
 @dataclass(frozen=True)
@@ -67,21 +72,20 @@ class Session:
 
 def contestants() -> list[Contestant]:
     """By graph, Flower first: the others' ratios are of it."""
-    flower = f"Flower {version('flwr')}"
+    ours: tuple[tuple[Adversary, int], ...] = (("semi-honest", 22), ("semi-honest", 16), ("active", 16))
+    graphs: tuple[GraphChoice, ...] = ("complete", "sparse")
     return [
-        Contestant(who, graph, adversary, bits)
-        for graph in ("complete", "sparse")
-        for who, adversary, bits in (
-            (flower, "semi-honest", 22),
-            (US, "semi-honest", 22),
-            (US, "semi-honest", 16),
-            (US, "active", 16),
+        each
+        for graph in graphs
+        for each in (
+            Contestant(f"Flower {version('flwr')}", graph, "semi-honest", 22),
+            *(Contestant(US, graph, adversary, bits) for adversary, bits in ours),
         )
     ]
 
 
-def cases(size: str) -> int:
-    return 8 * len(CLIENTS[size])
+def cases(size: str, seed: int) -> list[Case]:
+    return [Case(f"{n} clients", partial(run_case, n, seed)) for n in CLIENTS[size]]
 
 
 class Clients:
@@ -171,7 +175,8 @@ def flower_mean(workflow: Any, grid: Clients) -> NDArray[np.float64]:
     arrays = list(context.state.array_records["parameters"].values())
     if len(arrays) != 1:
         raise RuntimeError("Flower halted its secure aggregation: it has no sum")
-    return bytes_to_ndarray(arrays[0].data)
+    mean: NDArray[np.float64] = bytes_to_ndarray(arrays[0].data)
+    return mean
 
 
 def play_flower(scheme: Masking, lost: set[int], seed: int) -> Session:
@@ -206,36 +211,28 @@ def play_ours(scheme: Masking, identities: Mapping[int, Identity], lost: set[int
     return Session(scheme.degree, costs, sum(up[u] for up in costs.up.values()), costs.up["masked-input"][u])
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
-    """Raises: ModuleNotFoundError without flwr."""
+def run_case(n: int, seed: int) -> Iterator[Row | str]:
+    """Repetitions in turns: each contestant once, then each again.
+
+    Raises: ModuleNotFoundError without flwr.
+    """
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # flwr reads it when it is imported
     import flwr  # noqa: F401
 
     logging.getLogger("flwr").setLevel(logging.CRITICAL)
-    for n in CLIENTS[size]:
-        yield from run_case(n, seed, step)
-
-
-def run_case(n: int, seed: int, step: Step) -> Iterator[Row]:
-    """Repetitions in turns: each contestant once, then each again."""
     lost = set(np.random.default_rng([seed, n]).permutation(n)[: max(1, int(LOST * n))].tolist())
     roster, identities = throwaway_identities(range(n))
-    schemes: dict[Contestant, Masking | LocalProtocolError] = {}
-    for each in contestants():
-        try:
-            schemes[each] = each.scheme(n, roster)
-        except LocalProtocolError as refused:  # no sparse graph will do for so few
-            schemes[each] = refused
+    schemes = {each: scheme_of(each, n, roster) for each in contestants()}
     sessions: dict[Contestant, list[Session]] = {each: [] for each in schemes}
     for repetition in range(REPETITIONS):
         for each, scheme in schemes.items():
             if isinstance(scheme, LocalProtocolError):
                 continue
             if each.who == US:
-                step(f"{n} clients, {US}, {each.graph}, {each.adversary}, {each.bits} bits")
+                yield f"{US}, {each.graph}, {each.adversary}, {each.bits} bits"
                 sessions[each].append(play_ours(scheme, identities, lost, seed))
             elif repetition < REPETITIONS_OF_FLOWER.get(n, 1):
-                step(f"{n} clients, {each.who}, {each.graph}")
+                yield f"{each.who}, {each.graph}"
                 sessions[each].append(play_flower(scheme, lost, seed))
     flower: dict[str, Row] = {}
     for each, taken in sessions.items():
@@ -245,6 +242,14 @@ def run_case(n: int, seed: int, step: Step) -> Iterator[Row]:
             continue
         row |= measured(taken)
         yield row | ratios(flower.setdefault(each.graph, row), row)
+
+
+def scheme_of(each: Contestant, n: int, roster: Roster) -> Masking | LocalProtocolError:
+    """Or why there is none: no sparse graph will do for so few."""
+    try:
+        return each.scheme(n, roster)
+    except LocalProtocolError as refused:
+        return refused
 
 
 def measured(sessions: Sequence[Session]) -> Row:
@@ -269,7 +274,7 @@ def ratios(flower: Row, row: Row) -> Row:
     }
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def table(rows: Sequence[Row]) -> Table:
     header = (
         "clients",
         "who",
@@ -284,10 +289,11 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         "",
         "sessions",
     )
-    return header, [
+    cells = [
         (str(row["clients"]), row["who"], row["graph"], row["adversary"], str(row["bits"]), *_numbers(row))
         for row in rows
     ]
+    return Table.of(header, cells)
 
 
 def _numbers(row: Row) -> tuple[str, ...]:

@@ -6,13 +6,14 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.protocol.cost import lost_of, measure
 from secagg import Bounded, Masking
 from secagg.bits import add_packed, pack
@@ -37,17 +38,19 @@ if TYPE_CHECKING:
 
 CLAIM = (
     "Cost grows as Bonawitz et al. (2017) and Bell et al. (2020) count operations. With k neighbours a "
-    "client makes 2k key agreements, deals two secrets and expands k + 1 masks of m words; the server takes "
-    "off a mask for each survivor and one for each surviving neighbour of each lost client. k is n - 1 on "
-    "the complete graph and grows as log n on the sparse one. Predicted: those counts, times what one "
-    "operation took alone at its best. Left out is all other work: most of it, from thousands of clients on, "
-    "is that a client reads and hashes every key of the cohort, where Bell et al. show it its neighbours' "
-    "alone; and, from 10^7 coordinates on, memory that the processor's caches do not hold."
+    "client makes 2k key agreements, deals two secrets and expands k + 1 masks of m words; the server of n "
+    "takes off a mask for each survivor and one for each surviving neighbour of each lost client. k is "
+    "n - 1 on the complete graph and grows as log n on the sparse one. Predicted: those counts, times what "
+    "one operation took alone at its best. Left out is all other work: most of it, from thousands of "
+    "clients on, is that a client reads and hashes every key of the cohort, where Bell et al. show it "
+    "its neighbours' alone; and, from 10^7 coordinates on, memory that the processor's caches do not hold."
 )
+CONTROL = Control("the papers' formulas, in each row", lambda row: "predicted_client_ms" in row)
+ALONE = True
 LOST = 0.3
-Case = tuple[str, int, int, GraphChoice]  # what grows, clients, coordinates
+Session = tuple[str, int, int, GraphChoice]  # what grows, clients, coordinates
 _SHORT = 10_000
-CASES: dict[str, list[Case]] = {
+CASES: dict[str, list[Session]] = {
     "quick": [
         *(("clients", n, 1000, "complete") for n in (25, 50, 100, 200)),
         *(("clients", n, 1000, "sparse") for n in (50, 100, 200, 400)),
@@ -63,8 +66,11 @@ _LEAST_SECONDS = 1.0  # of sessions of one case, of which there are one at least
 _MOST_ALONE = 10**6  # coordinates on which an operation is timed alone
 
 
-def cases(size: str) -> int:
-    return len(CASES[size])
+def cases(size: str, seed: int) -> list[Case]:
+    return [
+        Case(f"{n} clients, {m:,} coordinates, {graph}", partial(run_case, grows, n, m, graph, seed))
+        for grows, n, m, graph in CASES[size]
+    ]
 
 
 def alone(scheme: Masking) -> dict[str, float]:
@@ -143,32 +149,30 @@ def formula(scheme: Masking, lost: int, one: dict[str, float]) -> tuple[float, f
     return client, n * one["messages"] + checking + left * one["add"] + unmasking
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+def run_case(grows: str, n: int, m: int, graph: GraphChoice, seed: int) -> Row:
     """Semi-honest; the costs of the median of as many sessions as fit in a second."""
-    for grows, n, m, graph in CASES[size]:
-        step(f"{n} clients, {m:,} coordinates, {graph}")
-        scheme = Masking.for_cohort(n, Bounded(length=m, bound=1.0), graph=graph)
-        lost = lost_of(n, LOST, seed)
-        one = alone(scheme)
-        client, server = [], []
-        while sum(server) + n * sum(client) / 1000 < _LEAST_SECONDS:
-            costs = measure(scheme, None, lost, seed)
-            client.append(costs.client_ms_all())
-            server.append(costs.server_s_all())
-        said = formula(scheme, len(lost), one)
-        yield {
-            "grows": grows,
-            "clients": n,
-            "coordinates": m,
-            "graph": graph,
-            "degree": scheme.degree,
-            "lost": len(lost),
-            "client_ms": client,
-            "server_s": server,
-            "operation_us": {name: 1e6 * seconds for name, seconds in one.items()},
-            "predicted_client_ms": 1000 * said[0],
-            "predicted_server_s": said[1],
-        }
+    scheme = Masking.for_cohort(n, Bounded(length=m, bound=1.0), graph=graph)
+    lost = lost_of(n, LOST, seed)
+    one = alone(scheme)
+    client, server = list[float](), list[float]()
+    while sum(server) + n * sum(client) / 1000 < _LEAST_SECONDS:
+        costs = measure(scheme, None, lost, seed)
+        client.append(costs.client_ms_all())
+        server.append(costs.server_s_all())
+    said = formula(scheme, len(lost), one)
+    return {
+        "grows": grows,
+        "clients": n,
+        "coordinates": m,
+        "graph": graph,
+        "degree": scheme.degree,
+        "lost": len(lost),
+        "client_ms": client,
+        "server_s": server,
+        "operation_us": {name: 1e6 * seconds for name, seconds in one.items()},
+        "predicted_client_ms": 1000 * said[0],
+        "predicted_server_s": said[1],
+    }
 
 
 def series(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
@@ -178,6 +182,7 @@ def series(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     return found
 
 
+LETTERS = {"clients": "n", "coordinates": "m"}  # the papers' own
 PARTIES = (("a client", "client_ms", 1000.0), ("the server", "server_s", 1.0))
 
 
@@ -187,32 +192,32 @@ def slope(grows: str, one: Row, other: Row, name: str) -> float:
     return math.log(after / before) / math.log(other[grows] / one[grows])
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def table(rows: Sequence[Row]) -> Table:
     """Slopes from one line to the next; the last line of a series has those from its first to its last."""
-    header = ("grows", "to", "k", "a client", "predicted", "slope", "predicted")
-    cells = []
+    header = ("grows", "to", "k")
+    cells = list[tuple[str, ...]]()
     for (grows, graph), each in series(rows).items():
-        for one, row in pairwise([None, *each]):
-            numbers = []
+        for one, row in zip([None, *each], each, strict=False):
+            numbers = list[str]()
             for _, name, unit in PARTIES:
-                numbers += [ms(1000 / unit * statistics.median(row[name]))]
-                numbers += [ms(1000 / unit * row["predicted_" + name])]
-                numbers += slopes(grows, one, row, name)
-            cells.append((f"{grows}, {graph}", f"{row[grows]:,}", str(row["degree"]), *numbers))
-        ends = [["", "", *slopes(grows, each[0], each[-1], name)] for _, name, _ in PARTIES]
-        cells.append((f"{grows}, {graph}", "in all", "", *ends[0], *ends[1]))
-    return (*header, "the server", *header[4:]), cells
+                took = (1000 / unit * x for x in (statistics.median(row[name]), row["predicted_" + name]))
+                numbers += [" / ".join(map(ms, took)), slopes(grows, one, row, name)]
+            cells.append((f"{LETTERS[grows]}, {graph}", f"{row[grows]:,}", str(row["degree"]), *numbers))
+        ends = [("", slopes(grows, each[0], each[-1], name)) for _, name, _ in PARTIES]
+        cells.append((f"{LETTERS[grows]}, {graph}", "in all", "", *ends[0], *ends[1]))
+    parties = ((f"{who} / predicted", "slope / predicted") for who, *_ in PARTIES)
+    return Table.of((*header, *chain.from_iterable(parties)), cells)
 
 
 def ms(milliseconds: float) -> str:
     return f"{milliseconds:,.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms"
 
 
-def slopes(grows: str, one: Row | None, other: Row, name: str) -> list[str]:
+def slopes(grows: str, one: Row | None, other: Row, name: str) -> str:
     """Measured, and predicted; blank at the beginning of a series."""
     if one is None:
-        return ["", ""]
-    return [f"{slope(grows, one, other, what):.2f}" for what in (name, "predicted_" + name)]
+        return ""
+    return " / ".join(f"{slope(grows, one, other, what):.2f}" for what in (name, "predicted_" + name))
 
 
 def plot(rows: Sequence[Row]) -> Figure:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
 from secagg.prg import BLOCK_BYTES, Prg, add_masks, gcm_is_faster
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ CLAIM = (
     "gives alone, or faster. Where OpenSSL's AES-GCM is faster than its AES-CTR it gives the stream, and the "
     "last column is of that code alone."
 )
+CONTROL = Control("the cipher alone, in each row", lambda row: "alone" in row["gb_s"])
+ALONE = True
 LENGTHS = (100_000, 10_000_000)
 WORDS = ("uint32", "uint64")
 REPETITIONS = {"quick": 7, "full": 25}
@@ -35,8 +37,13 @@ _ALONE: dict[str, Callable[[bytes], Cipher[Any]]] = {
 }
 
 
-def cases(size: str) -> int:
-    return len(get_args(Prg)) * len(WORDS) * len(LENGTHS)
+def cases(size: str, seed: int) -> list[Case]:
+    return [
+        Case(f"{prg}, {word}, {length:,}", partial(run_case, prg, word, length, REPETITIONS[size]))
+        for prg in get_args(Prg)
+        for word in WORDS
+        for length in LENGTHS
+    ]
 
 
 def alone(cipher: str, seeds: Sequence[bytes], size: int) -> None:
@@ -49,48 +56,44 @@ def alone(cipher: str, seeds: Sequence[bytes], size: int) -> None:
             context.update_into(zeros[:count], buffer[:count])
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+def run_case(prg: Prg, word: str, length: int, repetitions: int) -> Row:
     """Medians of repetitions in turn, so that what else the machine does falls on all alike."""
-    for prg in get_args(Prg):
-        used = "aes-128-gcm" if prg == "aes-128-ctr" and gcm_is_faster() else prg
-        for word in WORDS:
-            for length in LENGTHS:
-                step(f"{prg}, {word}, {length}")
-                y = np.zeros(length, word)
-                y += 1  # its pages are there
-                seeds = [os.urandom(32) for _ in range(max(1, BYTES // y.nbytes))]
-                work: dict[str, Callable[[], None]] = {
-                    "alone": partial(alone, prg, seeds, y.nbytes),
-                    "code": partial(alone, used, seeds, y.nbytes),
-                    "masks": partial(add_masks, y, seeds, prg=prg),
-                }
-                times: dict[str, list[float]] = {what: [] for what in work}
-                for _ in range(REPETITIONS[size]):
-                    for what, each in work.items():
-                        begun = time.perf_counter()
-                        each()
-                        times[what].append(time.perf_counter() - begun)
-                total = len(seeds) * y.nbytes / 1e9
-                yield {
-                    "prg": prg,
-                    "word": word,
-                    "length": length,
-                    "masks": len(seeds),
-                    "code": used,
-                    "gb_s": {what: total / statistics.median(taken) for what, taken in times.items()},
-                    "ratio": median_ratio(times["alone"], times["masks"]),
-                    "code_ratio": median_ratio(times["code"], times["masks"]),
-                    "seconds": times,
-                }
+    used = "aes-128-gcm" if prg == "aes-128-ctr" and gcm_is_faster() else prg
+    y = np.zeros(length, word)
+    y += 1  # its pages are there
+    seeds = [os.urandom(32) for _ in range(max(1, BYTES // y.nbytes))]
+    work: dict[str, Callable[[], None]] = {
+        "alone": partial(alone, prg, seeds, y.nbytes),
+        "code": partial(alone, used, seeds, y.nbytes),
+        "masks": partial(add_masks, y, seeds, prg=prg),
+    }
+    times: dict[str, list[float]] = {what: [] for what in work}
+    for _ in range(repetitions):
+        for what, each in work.items():
+            begun = time.perf_counter()
+            each()
+            times[what].append(time.perf_counter() - begun)
+    total = len(seeds) * y.nbytes / 1e9
+    return {
+        "prg": prg,
+        "word": word,
+        "length": length,
+        "masks": len(seeds),
+        "code": used,
+        "gb_s": {what: total / statistics.median(taken) for what, taken in times.items()},
+        "ratio": median_ratio(times["alone"], times["masks"]),
+        "code_ratio": median_ratio(times["code"], times["masks"]),
+        "seconds": times,
+    }
 
 
 def median_ratio(one: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def table(rows: Sequence[Row]) -> Table:
     header = ("PRG", "word", "length", "cipher alone", "expanded and added", "ratio", "of the code used")
-    return header, [
+    cells = [
         (
             row["prg"],
             row["word"],
@@ -102,6 +105,7 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         )
         for row in rows
     ]
+    return Table.of(header, cells)
 
 
 def plot(rows: Sequence[Row]) -> Figure:

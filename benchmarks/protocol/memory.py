@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.protocol.cost import lost_of
 from secagg import Bounded, Identity, Masking, Roster
 from secagg import run as run_session
@@ -22,6 +23,7 @@ from secagg.crypto import SigningKey
 from secagg.errors import ClientId
 from secagg.masking.choice import Adversary, GraphChoice
 from secagg.session import ClientSession, Contribute
+from secagg.wire import Raw
 from transport.processes import LocalProcesses
 
 if TYPE_CHECKING:
@@ -33,9 +35,11 @@ CLAIM = (
     "for each other client; each besides has 1 MB of blocks. What a process takes that has played a session "
     "of three is not counted."
 )
+CONTROL = Control("the accumulator, and the aim, in each row", lambda row: "server_allowed" in row)
+ALONE = True  # a case is three processes
 LOST = 0.3
-Case = tuple[int, int, Adversary, GraphChoice]
-CASES: dict[str, list[Case]] = {
+Session = tuple[int, int, Adversary, GraphChoice]
+CASES: dict[str, list[Session]] = {
     "quick": [
         (5, 10**6, "semi-honest", "complete"),
         (20, 10**6, "active", "complete"),
@@ -58,8 +62,17 @@ CLIENT_BYTES = 4096  # a client's: keys, shares and set entries of another clien
 _CLEAR_PEAK = "5"  # proc(5), clear_refs: the peak begins anew at what is resident now
 
 
-def cases(size: str) -> int:
-    return len(CASES[size])
+def cases(size: str, seed: int) -> list[Case]:
+    """Raises: NotImplementedError where the system does not say what a process had at most."""
+    if not Path("/proc/self/clear_refs").exists():
+        raise NotImplementedError("the most memory a process has had is measured on Linux alone")
+    return [
+        Case(
+            f"{n} clients, {m:,} coordinates, {adversary}, {graph}",
+            partial(run_case, (n, m, adversary, graph), seed),
+        )
+        for n, m, adversary, graph in CASES[size]
+    ]
 
 
 class Peak:
@@ -84,7 +97,7 @@ def _resident(what: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def scheme_of(case: Case, roster: Roster | None) -> Masking:
+def scheme_of(case: Session, roster: Roster | None) -> Masking:
     n, m, adversary, graph = case
     return Masking.for_cohort(
         n, Bounded(length=m, bound=1.0), adversary=adversary, roster=roster, graph=graph
@@ -94,18 +107,18 @@ def scheme_of(case: Case, roster: Roster | None) -> Masking:
 # A message through a pipe: its length first, so that nobody takes more memory than the message for it.
 
 
-def send(pipe: Connection, message: bytes) -> None:
+def send(pipe: Connection, message: Raw) -> None:
     pipe.send(len(message))
     pipe.send_bytes(message)
 
 
-def receive(pipe: Connection) -> bytearray:
+def receive(pipe: Connection) -> Raw:
     message = bytearray(pipe.recv())
     pipe.recv_bytes_into(message)
     return message
 
 
-def server_process(case: Case, pipe: Connection) -> None:
+def server_process(case: Session, pipe: Connection) -> None:
     """The session with all its clients beyond the pipe. At the end the peak, with the mean decoded too."""
     roster = pipe.recv()
     executor = ThreadPoolExecutor(os.cpu_count())  # as `Cohort.aggregate` does
@@ -126,7 +139,7 @@ def server_process(case: Case, pipe: Connection) -> None:
     pipe.send(("done", (taken, bool(VALUE - error <= mean.min() and mean.max() <= VALUE + error))))
 
 
-def client_process(case: Case, pipe: Connection) -> None:
+def client_process(case: Session, pipe: Connection) -> None:
     """Client 0 alone, whose vector is made in here. A key of its own: none crosses the pipe."""
     key = SigningKey(os.urandom(32))
     pipe.send(key.public)
@@ -136,7 +149,7 @@ def client_process(case: Case, pipe: Connection) -> None:
     peak = Peak()
     send(pipe, client.start())
     while not client.done:
-        send(pipe, client.receive(receive(pipe)))
+        send(pipe, client.receive(receive(pipe)) or b"")
     pipe.send(peak.bytes())
 
 
@@ -144,17 +157,7 @@ def vector_of(m: int) -> Contribute:
     return lambda task: np.full(m, VALUE, np.float32)
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
-    """Raises: NotImplementedError where the system does not say what a process had at most."""
-    if not Path("/proc/self/clear_refs").exists():
-        raise NotImplementedError("the most memory a process has had is measured on Linux alone")
-    for case in CASES[size]:
-        n, m, adversary, graph = case
-        step(f"{n} clients, {m:,} coordinates, {adversary}, {graph}")
-        yield run_case(case, seed)
-
-
-def run_case(case: Case, seed: int) -> Row:
+def run_case(case: Session, seed: int) -> Row:
     """Three processes: the server, client 0, and this one, in which all the other clients are."""
     n, m, adversary, graph = case
     (to_server, server_end), (to_client, client_end) = Pipe(), Pipe()
@@ -214,21 +217,23 @@ def relay(
         to_server.send(None)
         round, what = to_server.recv()
         if round == "done":
-            return what
+            peak, right = what
+            return peak, right
         requests = {u: receive(to_server) for u in what}
         for u in what:
+            reply: Raw
             if u == 0:
                 send(to_client, requests.pop(u))
                 reply = receive(to_client)
             elif round == "masked-input" and u - 1 in lost:
                 continue
             else:
-                reply = others[u].receive(requests.pop(u))
+                reply = others[u].receive(requests.pop(u)) or b""
             to_server.send(u)
             send(to_server, reply)
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def table(rows: Sequence[Row]) -> Table:
     header = (
         "clients",
         "coordinates",
@@ -240,7 +245,7 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         "a client",
         "aim",
     )
-    return header, [
+    cells = [
         (
             str(row["clients"]),
             f"{row['coordinates']:,}",
@@ -259,6 +264,7 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         )
         for row in rows
     ]
+    return Table.of(header, cells)
 
 
 def plot(rows: Sequence[Row]) -> Figure:

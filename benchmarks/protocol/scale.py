@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.played import play
 from secagg import Counts, Masking, throwaway_identities
 from secagg.masking.choice import Adversary
 
 CLAIM = "Thousands of clients on a sparse graph, 6 % of those left lost in every round, and the sum is exact."
+CONTROL = Control("the inputs of those that stayed, added up in the clear", lambda row: "exact" in row)
+ALONE = True
 LENGTH = 1000
 LOST = 0.06
 CASES: dict[str, list[tuple[int, Adversary]]] = {
     "quick": [(100, "active"), (200, "active"), (500, "semi-honest")],
     "full": [(1000, "active"), (1000, "semi-honest"), (5000, "semi-honest")],
 }
-
-
-def cases(size: str) -> int:
-    return len(CASES[size])
 
 
 def run_case(n: int, adversary: Adversary, seed: int) -> Row:
@@ -55,13 +54,14 @@ def run_case(n: int, adversary: Adversary, seed: int) -> Row:
     }
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
-    for n, adversary in CASES[size]:
-        step(f"{n} clients, {adversary}")
-        yield run_case(n, adversary, seed)
+def cases(size: str, seed: int) -> list[Case]:
+    return [
+        Case(f"{n} clients, {adversary}", partial(run_case, n, adversary, seed))
+        for n, adversary in CASES[size]
+    ]
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def table(rows: Sequence[Row]) -> Table:
     header = (
         "clients",
         "server",
@@ -75,7 +75,7 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         "up",
         "down",
     )
-    return header, [
+    cells = [
         (
             str(row["clients"]),
             row["adversary"],
@@ -91,3 +91,4 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         )
         for row in rows
     ]
+    return Table.of(header, cells)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.played import play
 from benchmarks.protocol.cost import lost_of
 from secagg import Bounded, Masking, throwaway_identities
@@ -19,18 +20,21 @@ if TYPE_CHECKING:
 
 CLAIM = (
     "Every message is as long as the formula says; shares grow with the neighbours, keys with the cohort, "
-    "and only the masked input with the vector."
+    "and only the masked input with the vector. In bytes that a client sends / receives."
 )
+CONTROL = Control("the formula, in each row", lambda row: "formula_up" in row)
+ALONE = False
+WAYS = ("up", "down")
 TASK = bytes(100)
 ROUNDS = ("join", "advertise-keys", "share-keys", "masked-input", "consistency-check", "unmasking")
-Case = tuple[int, int, float, Adversary, GraphChoice]  # clients, coordinates, lost before their upload
+Session = tuple[int, int, float, Adversary, GraphChoice]  # clients, coordinates, lost before their upload
 _OF: tuple[tuple[Adversary, GraphChoice], ...] = (
     ("semi-honest", "complete"),
     ("semi-honest", "sparse"),
     ("active", "complete"),
     ("active", "sparse"),
 )
-CASES: dict[str, list[Case]] = {
+CASES: dict[str, list[Session]] = {
     "quick": [(n, 1000, 0.1, *of) for n in (50, 100) for of in _OF],
     "full": [
         *((n, 1000, 0.1, *of) for n in (50, 100, 200, 400) for of in _OF),
@@ -40,59 +44,68 @@ CASES: dict[str, list[Case]] = {
 }
 
 
-def cases(size: str) -> int:
-    return len(CASES[size])
+def cases(size: str, seed: int) -> list[Case]:
+    return [
+        Case(
+            f"{n} clients, {m:,} coordinates, {part:.0%} lost, {adversary}, {graph}",
+            partial(run_case, n, m, part, adversary, graph, seed),
+        )
+        for n, m, part, adversary, graph in CASES[size]
+    ]
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+def run_case(n: int, m: int, part: float, adversary: Adversary, graph: GraphChoice, seed: int) -> Row:
     """The client that stayed and has the longest id."""
-    for n, m, part, adversary, graph in CASES[size]:
-        step(f"{n} clients, {m:,} coordinates, {part:.0%} lost, {adversary}, {graph}")
-        roster, identities = throwaway_identities(range(n)) if adversary == "active" else (None, None)
-        scheme = Masking.for_cohort(
-            n, Bounded(length=m, bound=1.0), adversary=adversary, roster=roster, graph=graph
-        )
-        lost = lost_of(n, part, seed)
-        costs, total = play(
-            scheme,
-            lambda u, m=m: lambda task: np.zeros(m, np.float32),  # type: ignore[misc]
-            task=TASK,
-            drop={"masked-input": lost},
-            identities=identities,
-        )
-        u, U3 = max(total.survivors), sorted(total.survivors)
-        # How many neighbours stand around u, which ones hardly matters: ids of one length.
-        holders = None if scheme.complete else range(u - scheme.degree, u)
-        said = traffic(scheme, len(TASK), u, range(n), range(n), U3, U3 if roster else None, holders)
-        yield {
-            "clients": n,
-            "coordinates": m,
-            "lost": len(lost),
-            "adversary": adversary,
-            "graph": graph,
-            "degree": scheme.degree,
-            "up": {round: each[u] for round, each in costs.up.items()},
-            "down": {round: each[u] for round, each in costs.down.items()},
-            "formula_up": {round: up for round, (up, _) in said.items()},
-            "formula_down": {round: down for round, (_, down) in said.items()},
-            "server_received": sum(sum(each.values()) for each in costs.up.values()),
-            "server_sent": sum(sum(each.values()) for each in costs.down.values()),
-        }
+    roster, identities = throwaway_identities(range(n)) if adversary == "active" else (None, None)
+    scheme = Masking.for_cohort(
+        n, Bounded(length=m, bound=1.0), adversary=adversary, roster=roster, graph=graph
+    )
+    lost = lost_of(n, part, seed)
+    costs, total = play(
+        scheme,
+        lambda u: lambda task: np.zeros(m, np.float32),
+        task=TASK,
+        drop={"masked-input": lost},
+        identities=identities,
+    )
+    u, U3 = max(total.survivors), sorted(total.survivors)
+    # How many neighbours stand around u, which ones hardly matters: ids of one length.
+    holders = None if scheme.complete else range(u - scheme.degree, u)
+    said = traffic(scheme, len(TASK), u, range(n), range(n), U3, U3 if roster else None, holders)
+    return {
+        "clients": n,
+        "coordinates": m,
+        "lost": len(lost),
+        "adversary": adversary,
+        "graph": graph,
+        "degree": scheme.degree,
+        "up": {round: each[u] for round, each in costs.up.items()},
+        "down": {round: each[u] for round, each in costs.down.items()},
+        "formula_up": {round: up for round, (up, _) in said.items()},
+        "formula_down": {round: down for round, (_, down) in said.items()},
+        "server_received": sum(sum(each.values()) for each in costs.up.values()),
+        "server_sent": sum(sum(each.values()) for each in costs.down.values()),
+    }
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Two lines a case: what the client sends, what it receives."""
+def table(rows: Sequence[Row]) -> Table:
     rounds = list(dict.fromkeys(round for row in reversed(rows) for round in row["up"]))
     rounds.sort(key=ROUNDS.index)
-    cells = []
+    header = ("clients", "coordinates", "lost", "server is", "graph", "k")
+    cells = list[tuple[str, ...]]()
     for row in rows:
-        for way, server, verb in (("up", "server_received", "sends"), ("down", "server_sent", "receives")):
-            case = (case_of(row), str(row["degree"])) if way == "up" else ("", "")
-            sizes = (f"{row[way][round]:,}" if round in row[way] else "" for round in rounds)
-            total = f"{sum(row[way].values()):,}"
-            off = f"{off_formula(row):.2%}" if way == "up" else ""
-            cells.append((*case, verb, *sizes, total, off, f"{row[server] / 1e6:.1f} MB"))
-    return ("case", "k", "a client", *rounds, "in all", "off formula", "the server's end"), cells
+        case = (str(row["clients"]), f"{row['coordinates']:,}", str(row["lost"]))
+        about = (*case, row["adversary"], row["graph"], str(row["degree"]))
+        sizes = (both(*(row[way].get(round) for way in WAYS)) for round in rounds)
+        total = both(*(sum(row[way].values()) for way in WAYS))
+        server = f"{row['server_received'] / 1e6:.1f} / {row['server_sent'] / 1e6:.1f} MB"
+        cells.append((*about, *sizes, total, f"{off_formula(row):.2%}", server))
+    return Table.of((*header, *rounds, "in all", "off formula", "the server's end"), cells)
+
+
+def both(sent: int | None, received: int | None) -> str:
+    """Nothing of a round that there was not."""
+    return "" if sent is None or received is None else f"{sent:,} / {received:,}"
 
 
 def case_of(row: Row) -> str:
@@ -109,7 +122,7 @@ def off_formula(row: Row) -> float:
     off = sum(
         abs(row[way][round] - said) for way in ("up", "down") for round, said in row["formula_" + way].items()
     )
-    return off / sum(sum(row["formula_" + way].values()) for way in ("up", "down"))
+    return float(off / sum(sum(row["formula_" + way].values()) for way in ("up", "down")))
 
 
 def plot(rows: Sequence[Row]) -> Figure:

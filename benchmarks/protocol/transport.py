@@ -15,28 +15,26 @@ Python) costs as much as if it were done in turn; on more it runs beside CURVE's
 
 from __future__ import annotations
 
-import os
-import socket
 import statistics
-import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from multiprocessing import Pipe, get_context
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zmq
 from numpy.typing import NDArray
 
-from benchmarks.harness import Row, Step
+from benchmarks import bare
+from benchmarks.bare import TIMEOUT, Start, Taken, Uploads, Watch
+from benchmarks.harness import Case, Control, Row, Table
 from secagg import Aggregate, Bounded, Plain, Policy
 from secagg.errors import ClientId
 from secagg.record import Around, RecordedClient
@@ -44,9 +42,6 @@ from secagg.session import ServerSession
 from secagg.wire import Raw
 from transport import RoundReport, join, serve
 from transport.client import Progress
-from transport.exchange import MAX_STAGED
-from transport.frames import CHUNK_BYTES
-from transport.keys import read_private, read_public
 from transport.processes import LocalProcesses, lay_out_keys
 
 if TYPE_CHECKING:
@@ -57,153 +52,9 @@ CLAIM = (
     "and are within 1 % of their messages on the wire."
 )
 KINDS = ("bare", "transport", "plain")
-TIMEOUT = 3600.0  # seconds, of everything that waits: nothing does so long unless something is broken
-GO = b"go"
-
-
-@dataclass(frozen=True)
-class Case:
-    """clients, each with `length` coordinates of 4 bytes, spread evenly over so many processes."""
-
-    clients: int
-    length: int
-    processes: int
-    repetitions: int
-
-
-CASES = {"quick": Case(20, 1_000_000, 2, 3), "full": Case(200, 1_000_000, 4, 7)}
-
-
-@dataclass
-class Taken:
-    """What a server saw. seconds: from letting the clients go to the last message's end. messages: bytes of
-    their messages. frames: bytes of all frames, both ways. tcp: bytes of the TCP connections, both ways, as
-    the kernel counts them; None where it does not tell. scheme: seconds in the session's `receive`.
-    processor: seconds of the server's process, all threads. exact: whether the sum, if there is one, is that
-    of all vectors.
-    """
-
-    seconds: float = 0.0
-    messages: int = 0
-    frames: int = 0
-    tcp: int | None = None
-    scheme: float = 0.0
-    processor: float = 0.0
-    exact: bool = True
-
-
-def tcp_bytes() -> int | None:
-    """Payload of all TCP connections this process has, sent and received. None where it cannot be had.
-
-    ZeroMQ does not show its connections, but they are files of this process.
-    """
-    total = 0
-    try:
-        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
-    except OSError:
-        return None
-    for descriptor in descriptors:
-        with suppress(OSError):  # not a socket
-            with socket.socket(fileno=os.dup(descriptor)) as connection:
-                info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
-            total += sum(struct.unpack_from("=QQ", info, 120))  # tcpi_bytes_acked, tcpi_bytes_received
-    return total
-
-
-class Start:
-    """All processes wait for each other; then the server looks at the clock and lets the clients go."""
-
-    def __init__(self, processes: int) -> None:
-        spawn = get_context("spawn")
-        self._ready, self._go = spawn.Barrier(processes + 1), spawn.Event()
-
-    def wait(self) -> None:
-        """A client's process."""
-        self._ready.wait(TIMEOUT)
-        if not self._go.wait(TIMEOUT):
-            raise TimeoutError("the server never said go")
-
-    def give(self) -> Watch:
-        """The server's."""
-        self._ready.wait(TIMEOUT)
-        watch = Watch()
-        self._go.set()
-        return watch
-
-
-@dataclass
-class Watch:
-    """Clock and counters as they stood when it was made."""
-
-    tcp: int | None = field(default_factory=tcp_bytes)
-    processor: float = field(default_factory=time.process_time)
-    begun: float = field(default_factory=time.monotonic)
-
-    def stop(self, taken: Taken) -> None:
-        taken.seconds = time.monotonic() - self.begun
-        taken.processor = time.process_time() - self.processor
-        after = tcp_bytes()
-        taken.tcp = None if after is None or self.tcp is None else after - self.tcp
-
-
-# With bare sockets
-
-
-def bare_server(case: Case, size: int, folder: Path, start: Start, pipe: Connection) -> None:
-    """size: bytes of a client's message."""
-    key, taken = read_private(folder / "server.key"), Taken()
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
-        router.curve_server, router.linger = True, 1000
-        router.curve_secretkey, router.curve_publickey = key.curve_secret, key.curve_public
-        router.rcvtimeo = int(TIMEOUT * 1000)
-        port = router.bind_to_random_port("tcp://127.0.0.1")
-        pipe.send(f"tcp://127.0.0.1:{port}")
-        waiting = [router.recv_multipart()[0] for _ in range(case.clients)]  # each says that it is there
-        missing, unfinished = dict.fromkeys(waiting, size), case.clients
-        watch = start.give()
-        for _ in range(min(MAX_STAGED, len(waiting))):
-            router.send_multipart([waiting.pop(), GO])
-        while unfinished:
-            route, part = router.recv_multipart(copy=False)
-            taken.messages += len(part)
-            missing[route.bytes] -= len(part)
-            if missing[route.bytes] == 0:
-                unfinished -= 1
-                if waiting:
-                    router.send_multipart([waiting.pop(), GO])
-        watch.stop(taken)
-        for route in missing:
-            router.send_multipart([route, b""])
-    taken.frames = taken.messages
-    pipe.send(taken)
-
-
-def bare_clients(
-    case: Case, size: int, folders: Sequence[Path], ids: Sequence[int], start: Start, endpoint: str
-) -> None:
-    """One thread for all, each with a message of its own; it is sent when asked for, and not copied."""
-    poller, messages = zmq.Poller(), {}
-    with zmq.Context() as context:
-        for u in ids:
-            key = read_private(folders[u] / "client.key")
-            dealer = context.socket(zmq.DEALER)
-            dealer.linger = 0
-            dealer.curve_serverkey = read_public(folders[u] / "server.pub").curve
-            dealer.curve_secretkey, dealer.curve_publickey = key.curve_secret, key.curve_public
-            dealer.connect(endpoint)
-            dealer.send(b"ready")
-            messages[dealer] = os.urandom(size)
-            poller.register(dealer, zmq.POLLIN)
-        start.wait()
-        while messages:
-            for dealer, _ in poller.poll():
-                if dealer.recv() == GO:
-                    for at in range(0, size, CHUNK_BYTES):
-                        dealer.send(memoryview(messages[dealer])[at : at + CHUNK_BYTES], copy=False)
-                else:
-                    poller.unregister(dealer)
-                    del messages[dealer]
-                    dealer.close()
+CONTROL = Control("bare ZeroMQ sockets under CURVE", lambda row: row["kind"] == "bare", by=("clients",))
+ALONE = True
+CASES = {"quick": Uploads(20, 1_000_000, 2, 3), "full": Uploads(200, 1_000_000, 4, 7)}
 
 
 # Through the transport
@@ -214,7 +65,7 @@ def vector(u: int, length: int) -> NDArray[np.float32]:
     return ((np.arange(length) + u) % 1024 / 1024).astype(np.float32)
 
 
-def scheme_of(case: Case) -> Plain:
+def scheme_of(case: Uploads) -> Plain:
     return Plain.for_cohort(case.clients, Bounded(length=case.length, bound=1.0), small_cohort=True)
 
 
@@ -282,7 +133,7 @@ class Instrumented:
         return self._wrap(self._scheme.server(*args, **named))
 
 
-def server(case: Case, adds: bool, folder: Path, start: Start, pipe: Connection) -> None:
+def server(case: Uploads, adds: bool, folder: Path, start: Start, pipe: Connection) -> None:
     """adds: whether the session does its own work."""
     taken, reports = Taken(), {}
 
@@ -296,7 +147,7 @@ def server(case: Case, adds: bool, folder: Path, start: Start, pipe: Connection)
             watch = starter.submit(start.give).result
             wrapped = Timed if adds else NotAdding
             scheme = Instrumented(scheme_of(case), lambda session: wrapped(session, taken, watch))
-            total = cohort.aggregate(scheme, watch=remember)  # type: ignore[arg-type]
+            total = cohort.aggregate(scheme, watch=remember)
     if adds:
         expected = sum((vector(u, case.length) for u in range(case.clients)), np.zeros(case.length))
         taken.exact = bool(np.array_equal(total.sum[""], expected))
@@ -315,7 +166,7 @@ class InTurn(RecordedClient):
             return self._session.receive(message)
 
 
-def clients(case: Case, folders: Sequence[Path], ids: Sequence[int], start: Start, endpoint: str) -> None:
+def clients(case: Uploads, folders: Sequence[Path], ids: Sequence[int], start: Start, endpoint: str) -> None:
     """A thread for each; none announces its vector before all have theirs."""
     ready = threading.Barrier(len(ids), action=start.wait)
     policy = Policy(schemes=frozenset({"plain"}), adversary="semi-honest", smallest_cohort=1)
@@ -341,8 +192,8 @@ def clients(case: Case, folders: Sequence[Path], ids: Sequence[int], start: Star
             raise
 
     def session(u: int) -> None:
-        files = {name: folders[u] / file for name, file in FILES.items()}
-        with join(endpoint, **files, policy=policy, patience=TIMEOUT) as peer:
+        key, known, roster = (folders[u] / name for name in FILES)
+        with join(endpoint, key, known, roster, policy=policy, patience=TIMEOUT) as peer:
             done = peer.contribute(lambda task: vector(u, case.length), progress=hold(), instrument=InTurn)
             if done is None or not done.summed:
                 raise RuntimeError(f"client {u} was not summed: {done and done.reason}")
@@ -351,20 +202,20 @@ def clients(case: Case, folders: Sequence[Path], ids: Sequence[int], start: Star
         list(threads.map(contribute, ids))
 
 
-FILES = {"key": "client.key", "server": "server.pub", "roster": "roster"}
+FILES = ("client.key", "server.pub", "roster")
 
 
 # What is measured
 
 
-def repetition(kind: str, case: Case) -> Taken:
+def repetition(kind: str, case: Uploads) -> Taken:
     """One of one kind, in processes of its own."""
     size = 4 * case.length
     start, (here, there) = Start(case.processes), Pipe()
     with TemporaryDirectory() as folder, LocalProcesses() as processes:
         of_server, of_clients = lay_out_keys(Path(folder), case.clients)
         if kind == "bare":
-            processes.start("server", bare_server, case, size, of_server, start, there)
+            processes.start("server", bare.serve, case, size, of_server, start, there)
         else:
             processes.start("server", server, case, kind == "plain", of_server, start, there)
         there.close()
@@ -372,7 +223,7 @@ def repetition(kind: str, case: Case) -> Taken:
         for i in range(case.processes):
             ids = range(i, case.clients, case.processes)
             if kind == "bare":
-                processes.start(f"{i}", bare_clients, case, size, of_clients, ids, start, endpoint)
+                processes.start(f"{i}", bare.join, case, size, of_clients, ids, start, endpoint)
             else:
                 processes.start(f"{i}", clients, case, of_clients, ids, start, endpoint)
         taken: Taken = _received(here, processes)
@@ -391,17 +242,17 @@ def _received(pipe: Connection, processes: LocalProcesses) -> Any:
     return pipe.recv()
 
 
-def cases(size: str) -> int:
-    return len(KINDS)
-
-
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
-    """A row a kind. of_bare: the median of bare's seconds over this kind's, by repetition."""
+def cases(size: str, seed: int) -> list[Case]:
     case = CASES[size]
+    return [Case(f"{case.clients} clients", partial(run_case, case))]
+
+
+def run_case(case: Uploads) -> Iterator[Row | str]:
+    """A row a kind. of_bare: the median of bare's seconds over this kind's, by repetition."""
     taken: dict[str, list[Taken]] = {kind: [] for kind in KINDS}
     for i in range(case.repetitions):
         for kind in KINDS:
-            step(f"{kind}, {case.clients} clients, {i + 1} of {case.repetitions}")
+            yield f"{kind}, {i + 1} of {case.repetitions}"
             taken[kind].append(repetition(kind, case))
     for kind in KINDS:
         pairs = zip(taken["bare"], taken[kind], strict=True)
@@ -409,21 +260,14 @@ def run(size: str, seed: int, step: Step) -> Iterator[Row]:
             "kind": kind,
             **asdict(case),
             "MB_per_s": statistics.median(each.messages / each.seconds for each in taken[kind]) / 1e6,
-            "of_bare": statistics.median(bare.seconds / each.seconds for bare, each in pairs),
+            "of_bare": statistics.median(one.seconds / each.seconds for one, each in pairs),
             "repetitions": [asdict(each) for each in taken[kind]],
         }
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    header = (
-        "kind",
-        "clients",
-        "moved",
-        "of bare",
-        "TCP above messages",
-        "in the scheme",
-        "server's processor",
-    )
+def table(rows: Sequence[Row]) -> Table:
+    """TCP above: bytes on the wire, above those of messages. in the scheme: of the time."""
+    header = ("kind", "clients", "moved", "of bare", "TCP above", "in the scheme", "server's cores")
 
     def cells(row: Row) -> Sequence[str]:
         each = row["repetitions"]
@@ -437,11 +281,11 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
             f"{row['MB_per_s']:.0f} MB/s",
             f"{row['of_bare']:.0%}",
             f"{max(above):.2%}" if above else "not known",
-            f"{share:.0%} of the time",
-            f"{processor:.2f} cores",
+            f"{share:.0%}",
+            f"{processor:.2f}",
         )
 
-    return header, [cells(row) for row in rows]
+    return Table.of(header, [cells(row) for row in rows])
 
 
 def plot(rows: Sequence[Row]) -> Figure:

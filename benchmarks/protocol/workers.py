@@ -8,11 +8,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.protocol.cost import lost_of
 from secagg import Bounded, Masking
 from secagg.session import ServerSession
@@ -22,6 +23,8 @@ CLAIM = (
     "executor, since masks are summed apart and handed back. Threads gain nothing: `cryptography` (43 to "
     "50) holds Python's lock while a cipher or a key agreement runs."
 )
+CONTROL = Control("no executor", lambda row: row["executor"] == "none", by=("clients", "coordinates"))
+ALONE = True
 LOST = 0.3
 CASES = {"quick": [(100, 100_000), (10, 3_000_000)], "full": [(200, 100_000), (20, 10_000_000)]}
 REPETITIONS = {"quick": 3, "full": 3}
@@ -37,8 +40,11 @@ def worker_counts() -> list[int]:
     return [count for count in (1, 2, 4, 8, 16, 32) if count <= cores]
 
 
-def cases(size: str) -> int:
-    return len(CASES[size])
+def cases(size: str, seed: int) -> list[Case]:
+    return [
+        Case(f"{n} clients, {m:,} coordinates", partial(run_case, n, m, REPETITIONS[size], seed))
+        for n, m in CASES[size]
+    ]
 
 
 class Later:
@@ -71,25 +77,24 @@ def until_unmasking(scheme: Masking, seed: int, executor: Any) -> ServerSession:
         }
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+def run_case(n: int, m: int, repetitions: int, seed: int) -> Iterator[Row | str]:
     """Wall time of the server's last step, and of what it takes without an executor in the same turn."""
-    for n, m in CASES[size]:
-        scheme = Masking.for_cohort(n, Bounded(length=m, bound=1.0), graph="complete")
-        kinds = [("none", 0), *((kind, workers) for kind in POOLS for workers in worker_counts())]
-        seconds: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
-        for repetition in range(REPETITIONS[size]):
-            for kind, workers in kinds:
-                step(f"{n} clients, {m:,} coordinates, {kind} {workers or ''}, repetition {repetition + 1}")
-                seconds[kind, workers].append(unmasking_seconds(scheme, seed, kind, workers))
-        for (kind, workers), taken in seconds.items():
-            yield {
-                "clients": n,
-                "coordinates": m,
-                "executor": kind,
-                "workers": workers,
-                "seconds": taken,
-                "speedup": statistics.median(a / b for a, b in zip(seconds["none", 0], taken, strict=True)),
-            }
+    scheme = Masking.for_cohort(n, Bounded(length=m, bound=1.0), graph="complete")
+    kinds = [("none", 0), *((kind, workers) for kind in POOLS for workers in worker_counts())]
+    seconds: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
+    for repetition in range(repetitions):
+        for kind, workers in kinds:
+            yield f"{kind} {workers or ''}, repetition {repetition + 1}"
+            seconds[kind, workers].append(unmasking_seconds(scheme, seed, kind, workers))
+    for (kind, workers), taken in seconds.items():
+        yield {
+            "clients": n,
+            "coordinates": m,
+            "executor": kind,
+            "workers": workers,
+            "seconds": taken,
+            "speedup": statistics.median(a / b for a, b in zip(seconds["none", 0], taken, strict=True)),
+        }
 
 
 def unmasking_seconds(scheme: Masking, seed: int, kind: str, workers: int) -> float:
@@ -117,8 +122,9 @@ def timed(server: ServerSession) -> float:
     return taken
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    return ("clients", "coordinates", "executor", "workers", "unmasking", "speed-up"), [
+def table(rows: Sequence[Row]) -> Table:
+    header = ("clients", "coordinates", "executor", "workers", "unmasking", "speed-up")
+    cells = [
         (
             str(row["clients"]),
             f"{row['coordinates']:,}",
@@ -129,3 +135,4 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         )
         for row in rows
     ]
+    return Table.of(header, cells)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
+from benchmarks.spread import seeds
 from fl.cohort.layout import lay_out
 from fl.config.plan import LocalPlan
 from fl.config.run import RunConfig
@@ -23,6 +24,7 @@ from fl.federation.task import write_instructions
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector, to_vector
 from fl.training.clients import LocalClients
+from secagg.errors import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +40,8 @@ CLAIM = (
     "out in every case, and so does its input where that is constant: they are alike whenever they are asked "
     "for."
 )
+CONTROL = Control("the same order in both sessions", lambda row: row["order"] == "same", by=("what", "moved"))
+ALONE = False
 CLIENTS = 10
 SEEDS = {"quick": 1, "full": 3}
 HONEST = {"quick": (0,), "full": (0, 3)}  # rounds trained before the attack
@@ -59,7 +63,7 @@ Updates = Mapping[int, Vector]
 
 
 @dataclass(frozen=True)
-class Case:
+class Sessions:
     """moved: how far the second model is from the first, relative to it, or what else it is."""
 
     what: str
@@ -67,15 +71,20 @@ class Case:
     moved: float | str
 
 
-def listed(size: str) -> list[Case]:
+def listed(size: str) -> list[Sessions]:
     first, *others = PLANS
-    moved = [*DELTAS[size], NEXT, DISGUISED]
-    every = [Case(first, order, each) for order in ORDERS for each in moved]
-    return every + [Case(what, order, 0.0) for what in others for order in ORDERS]
+    moved: list[float | str] = [*DELTAS[size], NEXT, DISGUISED]
+    every = [Sessions(first, order, each) for order in ORDERS for each in moved]
+    return every + [Sessions(what, order, 0.0) for what in others for order in ORDERS]
 
 
-def cases(size: str) -> int:
-    return len(listed(size))
+def cases(size: str, seed: int) -> list[Case]:
+    """One for each model that is attacked: its sessions share what its clients do."""
+    return [
+        Case(f"seed {each}, after {counted(honest, 'honest round')}", partial(run_case, size, each, honest))
+        for each in seeds(seed, SEEDS[size])
+        for honest in HONEST[size]
+    ]
 
 
 class Federation:
@@ -109,7 +118,8 @@ class Federation:
 
     def after(self, updates: Updates) -> Vector:
         """The model, moved by the mean."""
-        return self.model + np.sum(list(updates.values()), axis=0) / sum(self.counts.values())
+        moved: Vector = self.model + np.sum(list(updates.values()), axis=0) / sum(self.counts.values())
+        return moved
 
     def renumbered(self) -> NDArray[np.int64]:
         """Of the model's coordinates, so that its channels are others and it computes the same."""
@@ -135,7 +145,7 @@ def first_session(seed: int, honest: int, what: str, order: str) -> Updates:
     return played.updates(played.model, PLANS[what], order, b"the first run id")
 
 
-def correlations(case: Case, seed: int, honest: int) -> list[float]:
+def correlations(case: Sessions, seed: int, honest: int) -> list[float]:
     """Of each client as the victim."""
     played, plan = federation(seed, honest), PLANS[case.what]
     first, back = first_session(seed, honest, case.what, case.order), np.arange(len(played.model))
@@ -155,21 +165,16 @@ def correlations(case: Case, seed: int, honest: int) -> list[float]:
     ]
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
+def run_case(size: str, seed: int, honest: int) -> Iterator[Row | str]:
+    """Raises: NotImplementedError where the data set is not to be had."""
     try:
         for case in listed(size):
-            step(f"{case.what}, {case.order} order, {case.moved}")
-            found = [
-                each
-                for i in range(SEEDS[size])
-                for honest in HONEST[size]
-                for each in correlations(case, seed + i, honest)
-            ]
+            yield f"{case.what}, {case.order} order, {case.moved}"
+            found = correlations(case, seed, honest)
             yield {
-                "what": case.what,
-                "order": case.order,
-                "moved": case.moved,
-                "median": statistics.median(found),
+                **asdict(case),
+                "seed": seed,
+                "honest": honest,
                 "least": min(found),
                 "most": max(found),
                 "correlations": [round(each, 4) for each in found],
@@ -178,16 +183,34 @@ def run(size: str, seed: int, step: Step) -> Iterator[Row]:
         raise NotImplementedError(str(error)) from error
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    header = ("clients do", "second model", "same order", "secret order")
-    lines: dict[tuple[str, Any], dict[str, str]] = {}
+Which = tuple[str, str, float | str]  # what the clients do, their order, the second model
+
+
+def groups(rows: Sequence[Row]) -> dict[Which, list[Row]]:
+    """The seeds and models of each kind of session together."""
+    by: dict[Which, list[Row]] = {}
     for row in rows:
-        said = f"{row['median']:.2f} ({row['least']:.2f} to {row['most']:.2f})"
-        lines.setdefault((row["what"], row["moved"]), {})[row["order"]] = said
-    return header, [
+        by.setdefault((row["what"], row["order"], row["moved"]), []).append(row)
+    return by
+
+
+def median(some: Sequence[Row]) -> float:
+    """Over seeds, models and victims."""
+    return statistics.median(float(each) for row in some for each in row["correlations"])
+
+
+def table(rows: Sequence[Row]) -> Table:
+    header = ("clients do", "second model", "same order", "secret order")
+    lines: dict[tuple[str, float | str], dict[str, str]] = {}
+    for (what, order, moved), some in groups(rows).items():
+        least, most = min(row["least"] for row in some), max(row["most"] for row in some)
+        said = f"{median(some):.2f} ({least:.2f} to {most:.2f})"
+        lines.setdefault((what, moved), {})[order] = said
+    cells = [
         (what, moved if isinstance(moved, str) else f"moved by {moved:g}", *(said[order] for order in ORDERS))
         for (what, moved), said in lines.items()
     ]
+    return Table.of(header, cells)
 
 
 def plot(rows: Sequence[Row]) -> Figure:
@@ -195,9 +218,9 @@ def plot(rows: Sequence[Row]) -> Figure:
 
     series = {
         f"{order} order": [
-            (row["moved"], row["median"])
-            for row in rows
-            if row["order"] == order and not isinstance(row["moved"], str) and row["moved"]
+            (moved, median(some))
+            for (_, of, moved), some in groups(rows).items()
+            if of == order and not isinstance(moved, str) and moved
         ]
         for order in ORDERS
     }

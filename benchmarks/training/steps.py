@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.harness import ROOT, Row, Step
+from benchmarks.harness import ROOT, Case, Control, Row, Table
 from fl.config.plan import LocalPlan
 from fl.config.secret import RunSecrets, order_key
 from fl.models.architectures import build
@@ -39,6 +39,8 @@ CLAIM = (
 )
 REPETITIONS = {"quick": 1, "full": 2}  # in turns: ours, ours, Flower's, and again
 FLOWER = "Flower"
+CONTROL = Control("Flower's simulation of the same round", lambda row: row["who"] == FLOWER, by=("workload",))
+ALONE = True
 WAYS: tuple[Way, ...] = ("batched", "sequential")
 PATIENCE = 3600  # seconds for a run of Flower's
 
@@ -90,8 +92,11 @@ def precisions() -> tuple[str, ...]:
     return ("float32", "bfloat16") if device("auto").type == "cuda" else ("float32",)
 
 
-def cases(size: str) -> int:
-    return len(WORKLOADS[size]) * (len(WAYS) * len(precisions()) + 1)
+def cases(size: str, seed: int) -> list[Case]:
+    return [
+        Case(name, partial(run_case, name, work, REPETITIONS[size], seed))
+        for name, work in WORKLOADS[size].items()
+    ]
 
 
 @lru_cache(maxsize=1)
@@ -134,21 +139,16 @@ def order_of(seed: int, u: int, round: int) -> bytes:
     return order_key(RunSecrets.of_seed(seed).client(u), round.to_bytes(4, "big"))
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
-    for name, work in WORKLOADS[size].items():
-        yield from run_case(name, work, REPETITIONS[size], seed, step)
-
-
-def run_case(name: str, work: Workload, repetitions: int, seed: int, step: Step) -> Iterator[Row]:
+def run_case(name: str, work: Workload, repetitions: int, seed: int) -> Iterator[Row | str]:
     absent = [package for package in ("flwr", "ray") if find_spec(package) is None]
     taken: dict[tuple[str, str], list[Taken]] = {}
     for _ in range(repetitions):
         for way in WAYS:
             for precision in precisions():
-                step(f"{name}, {way}, {precision}")
+                yield f"{way}, {precision}"
                 taken.setdefault((way, precision), []).append(ours(work, way, precision, seed))
         if not absent:
-            step(f"{name}, {FLOWER}")
+            yield FLOWER
             taken.setdefault((FLOWER, "float32"), []).append(flowers(work, seed))
             check_alike(work, seed, taken[WAYS[0], "float32"][-1], taken[FLOWER, "float32"][-1])
     about = {"workload": name, **asdict(work), "device": device("auto").type}
@@ -216,36 +216,11 @@ def main() -> None:
 def simulate(work: Workload, seed: int, folder: Path) -> None:
     """Flower's simulation on Ray as its documents describe it, all clients in every round, no evaluation."""
     from flwr.client import ClientApp
-    from flwr.common import Context, ndarrays_to_parameters, parameters_to_ndarrays
+    from flwr.common import Context, parameters_to_ndarrays
     from flwr.server import ServerApp, ServerAppComponents, ServerConfig
-    from flwr.server.strategy import FedAvg
     from flwr.simulation import run_simulation
 
-    class Timed(FedAvg):
-        """From the first message of a round to its mean."""
-
-        seconds: list[float] = []  # noqa: RUF012
-
-        def configure_fit(self, *args: Any, **kwargs: Any) -> Any:
-            self.begun = time.perf_counter()
-            return super().configure_fit(*args, **kwargs)
-
-        def aggregate_fit(self, *args: Any, **kwargs: Any) -> Any:
-            aggregated = super().aggregate_fit(*args, **kwargs)
-            self.seconds.append(time.perf_counter() - self.begun)
-            if len(self.seconds) == 1:
-                self.mean = aggregated[0]
-            return aggregated
-
-    start = build(work.model, work.shape, work.classes, seed)
-    strategy = Timed(
-        fraction_evaluate=0.0,
-        min_fit_clients=work.clients,
-        min_available_clients=work.clients,
-        accept_failures=False,
-        initial_parameters=ndarrays_to_parameters(arrays_of(start)),
-        on_fit_config_fn=lambda round: {"round": round},
-    )
+    strategy = timed_strategy(work, seed)
     config = ServerConfig(num_rounds=work.rounds + 1)
 
     def client_fn(context: Context) -> Any:
@@ -265,6 +240,38 @@ def simulate(work: Workload, seed: int, folder: Path) -> None:
     np.savez(folder / "taken.npz", seconds=strategy.seconds[1:], model=model)
 
 
+def timed_strategy(work: Workload, seed: int) -> Any:
+    """Flower's FedAvg of all clients, with the seconds of each round and the mean of the first."""
+    from flwr.common import ndarrays_to_parameters
+    from flwr.server.strategy import FedAvg
+
+    class Timed(FedAvg):  # type: ignore[misc]
+        """From the first message of a round to its mean."""
+
+        seconds: list[float] = []  # noqa: RUF012
+
+        def configure_fit(self, *args: Any, **kwargs: Any) -> Any:
+            self.begun = time.perf_counter()
+            return super().configure_fit(*args, **kwargs)
+
+        def aggregate_fit(self, *args: Any, **kwargs: Any) -> Any:
+            aggregated = super().aggregate_fit(*args, **kwargs)
+            self.seconds.append(time.perf_counter() - self.begun)
+            if len(self.seconds) == 1:
+                self.mean = aggregated[0]
+            return aggregated
+
+    start = build(work.model, work.shape, work.classes, seed)
+    return Timed(
+        fraction_evaluate=0.0,
+        min_fit_clients=work.clients,
+        min_available_clients=work.clients,
+        accept_failures=False,
+        initial_parameters=ndarrays_to_parameters(arrays_of(start)),
+        on_fit_config_fn=lambda round: {"round": round},
+    )
+
+
 def arrays_of(model: torch.nn.Module) -> list[NDArray[np.float32]]:
     return [parameter.detach().cpu().numpy() for parameter in model.parameters()]
 
@@ -273,8 +280,8 @@ def trainer(work: Workload, seed: int, u: int) -> Any:
     """Flower's NumPyClient with the examples of client u, in the order that ours takes them in."""
     from flwr.client import NumPyClient
 
-    class Trainer(NumPyClient):
-        def fit(self, parameters: list[NDArray], config: Mapping[str, Any]) -> Any:
+    class Trainer(NumPyClient):  # type: ignore[misc]
+        def fit(self, parameters: list[NDArray[np.float32]], config: Mapping[str, Any]) -> Any:
             torch.set_num_threads(1)
             on, (x, y) = device("auto"), drawn(work, seed)
             own = slice(u * work.examples, (u + 1) * work.examples)
@@ -286,14 +293,14 @@ def trainer(work: Workload, seed: int, u: int) -> Any:
             optimiser = torch.optim.SGD(model.parameters(), lr=work.lr)
             for batch in batches(work.examples, work.plan(), order_of(seed, u, int(config["round"]))):
                 optimiser.zero_grad()
-                torch.nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
+                torch.nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
             return arrays_of(model), work.examples, {}
 
     return Trainer()
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def table(rows: Sequence[Row]) -> Table:
     header = (
         "workload",
         "model",
@@ -306,7 +313,7 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         "client-steps/s",
         "of Flower's",
     )
-    return header, [
+    cells = [
         (
             row["workload"],
             row["model"],
@@ -320,6 +327,7 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         )
         for row in rows
     ]
+    return Table.of(header, cells)
 
 
 def _numbers(row: Row) -> tuple[str, str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
+from benchmarks.spread import seeds
 from fl.cohort.layout import lay_out
 from fl.cohort.links import MODES, Link, compute_seconds, expected_seconds, place, round_seconds, speeds
 from fl.config.run import RunConfig
@@ -30,6 +32,10 @@ CLAIM = (
     "slower, with a channel for each, and much more so with one that they share. Rounds are trained; delays "
     "are of a model of links and devices."
 )
+CONTROL = Control(
+    "plain sums, each user with a channel of its own, in each row", lambda row: "plain, own" in row["round_s"]
+)
+ALONE = False
 GOAL = 0.9  # accuracy on validation data; the test set decides nothing
 MOST_ROUNDS = 60
 LINKS = ("mixed", *MODES)
@@ -47,7 +53,8 @@ class Setting:
     dealt: str
     examples: int
 
-    def configuration(self, users: int, seed: int) -> RunConfig:
+    def configuration(self, users: int, seed: int, *, masked: bool = False) -> RunConfig:
+        """masked: a round of a step, under masking, against an active server."""
         return RunConfig(
             clients=users,
             dataset=self.dataset,
@@ -58,9 +65,10 @@ class Setting:
             batch_size=10,
             lr=0.1,
             momentum=0.0,
-            rounds=MOST_ROUNDS,
+            local_steps=1 if masked else None,
+            rounds=1 if masked else MOST_ROUNDS,
             until_accuracy=GOAL,
-            scheme="plain",
+            scheme="masking" if masked else "plain",
             execution="auto",
             small_cohort=True,
             seed=seed,
@@ -87,32 +95,29 @@ class Bytes:
         return cls(round(record.bytes_up / record.chosen), round(record.bytes_down / record.chosen))
 
 
-def cases(size: str) -> int:
-    return len(SETTINGS[size]) * len(USERS[size]) * SEEDS[size]
+def cases(size: str, seed: int) -> list[Case]:
+    most = max(USERS[size])
+    return [
+        Case(
+            f"{setting.dataset}, {setting.model}, {setting.dealt}, {users} users, seed {each}",
+            partial(run_case, setting, users, most, seed, each),
+        )
+        for setting in SETTINGS[size]
+        for users in USERS[size]
+        for each in seeds(seed, SEEDS[size])
+    ]
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
-    """Raises: NotImplementedError where the data set is not to be had."""
-    try:
-        for setting in SETTINGS[size]:
-            for users in USERS[size]:
-                step(f"{setting.dataset}, {setting.model}, {setting.dealt}, {users} users, masked")
-                masked = masked_bytes(setting, users, seed)
-                for i in range(SEEDS[size]):
-                    step(
-                        f"{setting.dataset}, {setting.model}, {setting.dealt}, {users} users, seed {seed + i}"
-                    )
-                    yield run_case(setting, users, masked, max(USERS[size]), seed + i)
-    except DataError as error:
-        raise NotImplementedError(str(error)) from error
-
-
-def run_case(setting: Setting, users: int, masked: Bytes | None, most: int, seed: int) -> Row:
+def run_case(setting: Setting, users: int, most: int, first: int, seed: int) -> Row:
     """Trained once, and then a delay for each way to send that. rounds: None where the goal was not reached.
-    round_s: mean seconds of a round, by scheme and channel, then by mode of the links.
+    round_s: mean seconds of a round, by scheme and channel, then by mode of the links. first: the benchmark's
+    seed. Raises: NotImplementedError where the data set is not to be had.
     """
     config = setting.configuration(users, seed)
-    records = records_of(config)
+    try:
+        masked, records = masked_bytes(setting, users, first), records_of(config)
+    except DataError as error:
+        raise NotImplementedError(str(error)) from error
     last, sent = records[-1], {"plain": Bytes.of(records[0])}
     if masked is not None:
         sent["masking"] = masked
@@ -146,17 +151,13 @@ def records_of(config: RunConfig) -> list[RoundRecord]:
     return [trained.record for trained in server.rounds(None, lambda report: None)]
 
 
+@lru_cache(maxsize=1)
 def masked_bytes(setting: Setting, users: int, seed: int) -> Bytes | None:
-    """Of a round under masking, against an active server: what is trained in it does not matter."""
+    """Of a round under masking: what is trained in it does not matter."""
     if users < MASKED_FROM:
         return None
-    settings = asdict_of(setting.configuration(users, seed))
-    (record,) = records_of(RunConfig(**settings | {"scheme": "masking", "rounds": 1, "local_steps": 1}))
+    (record,) = records_of(setting.configuration(users, seed, masked=True))
     return Bytes.of(record)
-
-
-def asdict_of(config: RunConfig) -> dict[str, object]:
-    return {name: getattr(config, name) for name in config.__struct_fields__}
 
 
 def mean_delay(
@@ -207,12 +208,12 @@ def mean_total(some: Sequence[Row], way: str, mode: str) -> float | None:
     return statistics.mean(totals) if len(totals) == len(some) else None
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def table(rows: Sequence[Row]) -> Table:
     """Total delays in seconds, by mode."""
     modes = " / ".join(LINKS)
     ways = ("plain, own", "plain, shared", "masking, own", "masking, shared")
     header = ("training", "users", "rounds", "accuracy", *(f"{way}: {modes}" for way in ways))
-    return header, [
+    cells = [
         (
             setting,
             str(users),
@@ -222,6 +223,7 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         )
         for (setting, users), some in groups(rows).items()
     ]
+    return Table.of(header, cells)
 
 
 def _rounds(some: Sequence[Row]) -> str:

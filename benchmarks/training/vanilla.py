@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from benchmarks.harness import Row, Step
+from benchmarks.harness import Case, Control, Row, Table
+from benchmarks.spread import by_seed, paired, seeds, spread
 from fl.cohort.layout import Layout, lay_out
 from fl.config.presets import PRESETS
 from fl.config.run import RunConfig
@@ -32,6 +35,8 @@ CLAIM = (
     "their code deals, and with examples at random. The last model counts, not the best, and nothing was "
     "tuned. Quick: a tenth of the rounds, of 30 steps instead of 100, which says nothing of the claim."
 )
+CONTROL = Control("the accuracies they print, in each row", lambda row: "published" in row)
+ALONE = False
 PUBLISHED = {"mnist": 0.980, "fashion-mnist": 0.861, "cifar-10": 0.674, "lfw": 0.695}
 SHARE_OF_ROUNDS = {"quick": 0.1, "full": 1.0}
 STEPS = {"quick": 30, "full": 100}
@@ -63,15 +68,18 @@ class Cell:
 
 def cells(size: str, seed: int) -> list[Cell]:
     return [
-        Cell(dataset, partition, seed + i)
+        Cell(dataset, partition, each)
         for dataset, ways in DEALT[size].items()
-        for partition, seeds in ways.items()
-        for i in range(seeds)
+        for partition, count in ways.items()
+        for each in seeds(seed, count)
     ]
 
 
-def cases(size: str) -> int:
-    return len(cells(size, 0))
+def cases(size: str, seed: int) -> list[Case]:
+    return [
+        Case(f"{cell.dataset}, {cell.partition}, seed {cell.seed}", partial(run_case, cell, size))
+        for cell in cells(size, seed)
+    ]
 
 
 def configuration(cell: Cell, size: str) -> RunConfig:
@@ -87,22 +95,14 @@ def configuration(cell: Cell, size: str) -> RunConfig:
     return RunConfig(**settings | rest)
 
 
-def run(size: str, seed: int, step: Step) -> Iterator[Row]:
-    """Raises: NotImplementedError where no data set is to be had."""
-    absent: list[str] = []
-    wanted = cells(size, seed)
-    for cell in wanted:
-        config = configuration(cell, size)
-        step(f"{cell.dataset}, {cell.partition}, seed {cell.seed}, {config.rounds} rounds")
-        try:
-            layout = lay_out(config)
-        except DataError as error:
-            absent.append(str(error))
-            yield row(cell, config) | {"skipped": str(error)}
-        else:
-            yield row(cell, config) | trained(config, layout)
-    if len(absent) == len(wanted):
-        raise NotImplementedError("\n".join(dict.fromkeys(absent)))
+def run_case(cell: Cell, size: str) -> Row:
+    """skipped: why, where the data set is not to be had."""
+    config = configuration(cell, size)
+    try:
+        layout = lay_out(config)
+    except DataError as error:
+        return row(cell, config) | {"skipped": str(error)}
+    return row(cell, config) | trained(config, layout)
 
 
 def row(cell: Cell, config: RunConfig) -> Row:
@@ -133,7 +133,7 @@ def trained(config: RunConfig, layout: Layout) -> Row:
     for each in server.rounds(None, lambda report: None):
         records.append(each.record)
         if looked_at(each.record.round, config.rounds):
-            curve.append([each.record.round, accuracy(server.description, each.parameters, *test)])
+            curve.append([each.record.round, accuracy(server.description, each.checkpoint.parameters, *test)])
     return {
         "accuracy": curve[-1][1],
         "accuracy_last": statistics.mean(accuracy for _, accuracy in curve[-LAST:]),
@@ -150,7 +150,9 @@ def looked_at(round: int, rounds: int) -> bool:
     return round > rounds - LAST or round % EVERY == 0
 
 
-def accuracy(description: Description, parameters: NDArray, x: torch.Tensor, y: torch.Tensor) -> float:
+def accuracy(
+    description: Description, parameters: NDArray[np.float64], x: torch.Tensor, y: torch.Tensor
+) -> float:
     model = build(description.model, description.shape, description.classes, seed=0)
     from_vector(model, parameters)
     return evaluate(model, x, y)[0]
@@ -172,21 +174,15 @@ def groups(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     return by
 
 
-def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """last: accuracy after the last round; last 5: its mean over the last five. time: of one run."""
+def table(rows: Sequence[Row]) -> Table:
+    """last: accuracy after the last round; last 5: its mean over the last five; from random: how far that of
+    the same seeds is from what it is with examples at random, ± its standard error. time: of one run.
+    """
     header = (
-        "data",
-        "dealt",
-        "rounds",
-        "steps",
-        "seeds",
-        "last",
-        f"last {LAST}",
-        "published",
-        "time",
-        "steps/s",
-        "way",
+        *("data", "dealt", "rounds", "steps", "seeds", "last", f"last {LAST}", "from random", "published"),
+        *("time", "steps/s", "way"),
     )
+    by = groups(rows)
     cells = [
         (
             dataset,
@@ -196,22 +192,25 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
             str(len(some)),
             spread([each["accuracy"] for each in some]),
             spread([each["accuracy_last"] for each in some]),
+            from_random(some, by.get((dataset, "iid"), [])) if partition != "iid" else "",
             f"{some[0]['published']:.3f}",
             f"{statistics.mean(each['seconds'] for each in some):.0f} s",
             f"{statistics.median(each['client_steps_per_s'] for each in some):.0f}",
             ", ".join(sorted({each["way"] for each in some})),
         )
-        for (dataset, partition), some in groups(rows).items()
+        for (dataset, partition), some in by.items()
     ]
     missing = dict.fromkeys((each["dataset"], each["partition"]) for each in rows if "skipped" in each)
-    return header, cells + [(*which, "no data", *[""] * (len(header) - 3)) for which in missing]
+    return Table.of(header, cells + [(*which, "no data", *[""] * (len(header) - 3)) for which in missing])
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation over seeds; of one seed the value."""
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+def from_random(some: Sequence[Row], at_random: Sequence[Row]) -> str:
+    """Of accuracy over the last rounds; nothing where no examples were dealt at random."""
+
+    def accuracies(rows: Sequence[Row]) -> dict[int, float]:
+        return by_seed(rows, lambda row: float(row["accuracy_last"]))
+
+    return paired(accuracies(some), accuracies(at_random)) if at_random else ""
 
 
 def plot(rows: Sequence[Row]) -> Figure:

@@ -282,7 +282,7 @@ def _bench(
     folder: Annotated[
         str,
         typer.Argument(
-            metavar="[protocol|training|report]", help="What to measure; report: write docs/benchmarks.md."
+            metavar="[protocol|training|report]", help="What to measure; report: write docs/benchmarks."
         ),
     ] = "protocol",
     name: Annotated[str | None, typer.Argument(help="One benchmark of it.", show_default="all")] = None,

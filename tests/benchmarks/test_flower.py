@@ -9,6 +9,7 @@ from benchmarks import harness
 from benchmarks.protocol import cost, flower
 from fl.cli.output import Output
 from secagg import Bounded, Masking
+from tests.benchmarks.cases import rows_of
 
 CLIENTS, LENGTH = 5, 50
 
@@ -28,9 +29,10 @@ def scheme(_with_flower: None) -> Masking:
 @pytest.mark.usefixtures("_with_flower")
 def test_both_sides_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(flower.CLIENTS, "quick", (CLIENTS,))
-    rows = list(flower.run("quick", 0, lambda what: None))
-    assert len(rows) == flower.cases("quick")
-    harness.show(flower, rows, Output(quiet=True))
+    rows = rows_of(flower)
+    assert len(rows) == 8
+    flower.CONTROL.check(rows)
+    harness.show(flower.table(rows), Output(quiet=True))
     taken = [row for row in rows if "skipped" not in row]
     assert [(row["who"] == flower.US, row["adversary"], row["bits"]) for row in taken] == [
         (False, "semi-honest", 22),

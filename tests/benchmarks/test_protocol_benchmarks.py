@@ -11,6 +11,7 @@ import pytest
 from benchmarks import harness
 from benchmarks.protocol import ckks, cost, growth, masks, memory, scale, traffic, upload, workers
 from fl.cli.output import Output
+from tests.benchmarks.cases import rows_of
 
 QUIET = Output(quiet=True)
 
@@ -53,14 +54,12 @@ def test_it_runs_and_its_table_has_a_cell_for_each_column(
             monkeypatch.setattr(benchmark, name, value)
     monkeypatch.setattr(workers, "POOLS", {"threads": workers.POOLS["threads"]})
     monkeypatch.setattr(workers, "warm", abs)
-    steps: list[str] = []
-    rows = list(benchmark.run("quick", 0, steps.append))
-    assert len(rows) >= benchmark.cases("quick")
-    assert steps
-    header, cells = benchmark.table(rows)
-    assert cells
-    assert {len(line) for line in cells} == {len(header)}
-    harness.show(benchmark, rows, QUIET)
+    rows = rows_of(benchmark)
+    assert len(rows) >= len(benchmark.cases("quick", 0))
+    benchmark.CONTROL.check(rows)
+    table = benchmark.table(rows)
+    assert {len(line) for line in table.rows} == {len(table.header)}
+    harness.show(table, QUIET)
     if hasattr(benchmark, "plot"):
         assert benchmark.plot(rows).axes
 
@@ -69,13 +68,14 @@ def test_a_session_with_losses_in_every_round_is_exact() -> None:
     row = scale.run_case(60, "active", seed=0)
     assert row["exact"]
     assert all(row["lost"].values())
-    assert len(scale.table([row])[1][0]) == len(scale.table([row])[0])
+    scale.CONTROL.check([row])
+    harness.show(scale.table([row]), QUIET)
 
 
 def test_measured_bytes_are_those_of_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [(20, 100, 0.2, adversary, "complete") for adversary in ("semi-honest", "active")]
     monkeypatch.setitem(traffic.CASES, "quick", cases)
-    for row in traffic.run("quick", 0, lambda what: None):
+    for row in rows_of(traffic):
         assert row["up"] == row["formula_up"]
         assert row["down"] == row["formula_down"]
 
@@ -85,9 +85,9 @@ def ckks_rows(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
     """Of 6 clients, 2 of whom have vectors of their own."""
     pytest.importorskip("tenseal")
     monkeypatch.setattr(ckks, "CLIENTS", 6)
-    x = ckks.inputs(2, 5000, seed=1)
-    sets = [ckks.ours(ending, bits, x) for ending, bits in ckks.SETS]
-    return [*sets, ckks.nvflare(x), ckks.masking(x), ckks.plain(x)]
+    x = (2, 5000, 1)
+    sets = [ckks.ours(ending, bits, *x) for ending, bits in ckks.SETS]
+    return [*sets, ckks.nvflare(*x), ckks.masking(*x), ckks.plain(*x)]
 
 
 def test_every_step_of_ckks_is_timed_and_its_means_are_within_their_bounds(
@@ -154,7 +154,7 @@ def test_the_committed_sessions_were_exact_and_as_large_as_is_said() -> None:
 
 
 def test_the_committed_uploads_are_those_of_the_formula() -> None:
-    rows = list(upload.run("full", 0, lambda what: None))
+    rows = rows_of(upload, size="full")
     assert committed("upload") == rows
     within = {(r["clients"], r["adversary"], r["dropout"]) for r in rows if r["above"] <= 0.01}
     assert {(100, "active", 0.3), (1000, "semi-honest", 0.3), (1000, "active", 0.1)} <= within

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md says what was measured and nothing else."""
+"""docs/benchmarks says what was measured and nothing else, and can be read at 80 columns."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import harness, report
 from benchmarks.__main__ import main as benchmarks_main
+from benchmarks.harness import Table
+from benchmarks.tables import fitted, markdown
 from fl.cli import FAILED, USAGE, main
 from fl.cli.bench import run
 from fl.cli.output import Output
 from fl.config.run import ConfigError
 
+FOLDERS = report.folders()
+EVERY = [(folder, name) for folder in FOLDERS for name in harness.names(folder)]
 
-def test_the_page_is_what_the_results_give() -> None:
-    assert report.PAGE.read_text(encoding="utf-8") == report.text(), "run `python -m benchmarks report`"
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_page_is_what_the_results_give(folder: str) -> None:
+    page = report.page(folder).read_text(encoding="utf-8")
+    assert page == report.text(folder), "run `python -m benchmarks report`"
 
 
 def test_another_number_in_a_result_gives_another_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,30 +37,34 @@ def test_another_number_in_a_result_gives_another_page(monkeypatch: pytest.Monke
             record["rows"] = [row | {"bits": row["bits"] + 1} for row in record["rows"]]
         return record
 
-    page = report.text()
+    page = report.text("protocol")
     monkeypatch.setattr(harness, "read", other)
-    assert report.text() != page
+    assert report.text("protocol") != page
 
 
-def test_every_benchmark_has_a_full_result_and_its_picture() -> None:
-    have = set(report.measured())
-    for folder in report.folders():
-        for name in harness.names(folder):
-            assert (folder, name) in have
-            record = harness.read(folder, name)
-            assert record["size"] == "full"
-            assert record["machine"]["cores"] >= 1
-            assert record["commit"] != "unknown"
-            if hasattr(harness.load(folder, name), "plot"):
-                assert (report.FIGURES / f"{folder}-{name}.svg").is_file()
+@pytest.mark.parametrize(("folder", "name"), EVERY)
+def test_every_benchmark_has_a_full_result_and_its_picture(folder: str, name: str) -> None:
+    assert name in report.measured(folder)
+    record = harness.read(folder, name)
+    assert record["size"] == "full"
+    assert record["machine"]["cores"] >= 1
+    assert record["commit"] != "unknown"
+    if hasattr(harness.load(folder, name), "plot"):
+        assert (report.FIGURES / f"{folder}-{name}.svg").is_file()
 
 
-def test_pictures_can_be_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_and_pictures_are_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here of one benchmark a folder."""
     monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
-    monkeypatch.setattr(report, "PAGE", tmp_path / "benchmarks.md")
-    written = report.write()
-    assert written[0].read_text(encoding="utf-8") == report.text()
-    assert all(path.stat().st_size > 0 for path in written)
+    monkeypatch.setattr(report, "PAGES", tmp_path / "benchmarks")
+    monkeypatch.setattr(
+        report, "measured", lambda folder: {"protocol": ["cost"], "training": ["users"]}[folder]
+    )
+    for path in report.write():
+        assert path.stat().st_size > 0
+    assert {path.stem for path in report.FIGURES.iterdir()} == {"protocol-cost", "training-users"}
+    for folder in FOLDERS:
+        assert report.page(folder).read_text(encoding="utf-8") == report.text(folder)
 
 
 @pytest.fixture
@@ -71,10 +81,10 @@ def quick_result() -> Iterator[Path]:
 
 def test_a_benchmark_is_measured_by_its_command(quick_result: Path) -> None:
     """Quick results stand beside the committed ones, and change no page."""
-    before = report.text()
+    before = report.text("protocol")
     assert main(["bench", "protocol", "upload"]) == 0
     assert quick_result.is_file()
-    assert report.text() == before
+    assert report.text("protocol") == before
 
 
 @pytest.mark.parametrize(
@@ -96,32 +106,82 @@ def test_a_benchmark_that_is_not_there_is_a_usage_error(
     assert error.startswith(f"error: {words}")
 
 
-@pytest.mark.parametrize(
-    "name", [(folder, name) for folder in report.folders() for name in harness.names(folder)], ids="/".join
-)
+@pytest.mark.parametrize("name", EVERY, ids="/".join)
 def test_the_committed_results_are_readable_at_80_columns(
     name: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    harness.show(harness.load(*name), harness.read(*name)["rows"], Output())
+    """In a pipe, and on the page."""
+    table = harness.load(*name).table(harness.read(*name)["rows"])
+    harness.show(table, Output())
     lines = capsys.readouterr().out.splitlines()
+    drawn = [line for line in report.section(*name).splitlines() if line.startswith(("|", "All: "))]
     assert lines
-    assert max(map(len, lines)) <= 80
+    assert drawn
+    assert max(map(len, [*lines, *drawn])) <= 80
 
 
-def test_a_table_too_wide_is_told_in_blocks_and_what_all_rows_share_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+WIDE = Table.of(
+    ("graph", "clients", "time", "", "memory"),
+    [("sparse", "10", "3 s", "1.5", "2 MB"), ("sparse", "200", "4 s", "", "9 MB")],
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (
+            80,
+            [
+                *("graph   clients  time       memory", "sparse  10       3 s   1.5  2 MB"),
+                "sparse  200      4 s        9 MB",
+            ],
+        ),
+        (
+            34,
+            [
+                *("all: graph sparse", "clients  time       memory", "10       3 s   1.5  2 MB"),
+                "200      4 s        9 MB",
+            ],
+        ),
+        (
+            30,
+            [
+                *("all: graph sparse", "clients  time", "10       3 s   1.5", "200      4 s", ""),
+                *("clients  memory", "10       2 MB", "200      9 MB"),
+            ],
+        ),
+        (
+            20,
+            [
+                *("all: graph sparse", "clients 10,", "    time 3 s (1.5),", "    memory 2 MB"),
+                *("clients 200,", "    time 4 s,", "    memory 9 MB"),
+            ],
+        ),
+    ],
+)
+def test_a_table_too_wide_is_split_and_what_all_rows_share_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, lines: list[str]
 ) -> None:
-    header = ("graph", "clients", "time", "")
-    cells = [("sparse", "10", "3 s", "1.5"), ("sparse", "200", "4 s", "")]
-    benchmark = SimpleNamespace(table=lambda rows: (header, cells))
-    for width, lines in {
-        80: ["graph   clients  time", "sparse  10       3 s   1.5", "sparse  200      4 s"],
-        30: ["all: graph sparse", "clients  time", "10       3 s   1.5", "200      4 s"],
-        20: ["all: graph sparse", "clients 10,", "    time 3 s (1.5)", "clients 200,", "    time 4 s"],
-    }.items():
-        monkeypatch.setattr(harness, "PIPE_WIDTH", width)
-        harness.show(benchmark, [], Output())
-        assert capsys.readouterr().out.splitlines() == lines
+    """Columns without a name stay beside theirs; where no column can stand, the rows are told."""
+    monkeypatch.setattr(harness, "PAGE_WIDTH", width)
+    harness.show(WIDE, Output())
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_rows_that_their_first_columns_do_not_tell_apart_are_numbered() -> None:
+    table = Table.of(("a" * 30, "b" * 30), [("same", "1"), ("same", "2"), ("other", "1")])
+    (one, two) = fitted(table, 50).tables
+    assert (one.header, one.rows) == (("#", "a" * 30), (("1", "same"), ("2", "same"), ("3", "other")))
+    assert (two.header, two.rows) == (("#", "b" * 30), (("1", "1"), ("2", "2"), ("3", "1")))
+
+
+def test_a_page_is_aligned_and_a_bar_in_a_cell_is_no_border() -> None:
+    assert list(markdown(Table.of(("name", "n"), [("a|b", "1"), ("c", "2000")]))) == [
+        "| name | n    |",
+        "| ---- | ---- |",
+        "| a\\|b | 1    |",
+        "| c    | 2000 |",
+    ]
 
 
 def test_outside_a_checkout_it_says_where_they_are(tmp_path: Path) -> None:

@@ -6,20 +6,21 @@ import sys
 
 import pytest
 
-from benchmarks import harness
+from benchmarks import bare, harness
 from benchmarks.protocol import transport
 from fl.cli.output import Output
+from tests.benchmarks.cases import rows_of
 from transport.frames import CHUNK_BYTES
 
 
 @pytest.mark.parametrize("length", [25_000, 100_000], ids=["with the announcement", "in chunks"])
 def test_every_way_moves_every_message(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
-    case = transport.Case(clients=3, length=length, processes=2, repetitions=1)
+    case = bare.Uploads(clients=3, length=length, processes=2, repetitions=1)
     assert (4 * length > CHUNK_BYTES) == (length == 100_000)
     monkeypatch.setitem(transport.CASES, "quick", case)
-    rows = list(transport.run("quick", 0, lambda what: None))
+    rows = rows_of(transport)
     assert [row["kind"] for row in rows] == list(transport.KINDS)
-    assert len(rows) == transport.cases("quick")
+    transport.CONTROL.check(rows)
     for row in rows:
         (taken,) = row["repetitions"]
         assert taken["exact"]
@@ -28,15 +29,15 @@ def test_every_way_moves_every_message(monkeypatch: pytest.MonkeyPatch, length: 
         assert taken["frames"] >= taken["messages"]
         if sys.platform == "linux":
             assert taken["messages"] < taken["tcp"] < 1.02 * taken["messages"]
-    harness.show(transport, rows, Output(quiet=True))  # type: ignore[arg-type]
+    harness.show(transport.table(rows), Output(quiet=True))
 
 
 def test_a_sum_that_is_not_that_of_all_vectors_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "bare_server", wrong_server)
+    monkeypatch.setattr(bare, "serve", wrong_server)
     with pytest.raises(AssertionError, match="not all was summed"):
-        transport.repetition("bare", transport.Case(clients=1, length=1, processes=0, repetitions=1))
+        transport.repetition("bare", bare.Uploads(clients=1, length=1, processes=0, repetitions=1))
 
 
 def wrong_server(case, size, folder, start, pipe) -> None:  # type: ignore[no-untyped-def]
     pipe.send("tcp://127.0.0.1:9")
-    pipe.send(transport.Taken(exact=False))
+    pipe.send(bare.Taken(exact=False))
