@@ -29,13 +29,12 @@ from secagg.masking.derived import (
     commit_shares,
     keys_statement,
     members_statement,
-    pair_mask_key,
-    self_mask_key,
     session_id,
     share_data,
     share_key,
     shares_statement,
 )
+from secagg.masking.masks import put_on
 from secagg.masking.messages import (
     AdvertiseKeys,
     ConsistencyCheck,
@@ -51,7 +50,6 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
-from secagg.prg import add_masks
 from secagg.shamir import SHARE_BYTES, is_share, share
 from secagg.states import AwaitingTask, StatefulClient, Terms
 from secagg.wire import Raw, Task, decode, encode
@@ -218,13 +216,9 @@ class AwaitingMaskedInput(NeverPickled):
         signed = session.terms.identity is not None
         if any((delivery.commitments is not None) != signed for delivery in request.dealt.values()):
             raise RemoteProtocolError("commitments are there against an active server, and only then")
-        # "y_u <- x_u + PRG(b_u) + sum over v in U2 of Delta_uv PRG(s_uv)  (mod R)"; of u's neighbours
-        u, sid = session.u, session.sid
         agreed = {v: self.s_sk.agree(s_pk) for v, s_pk in session.neighbours.items() if v in U2}
         for name, y in x_u.items():
-            seeds = {v: pair_mask_key(s_uv, sid, u, v, name) for v, s_uv in agreed.items()}
-            plus = [self_mask_key(self.b_u, sid, u, name)] + [seeds[v] for v in seeds if u > v]
-            add_masks(y, plus, [seeds[v] for v in seeds if u < v], prg)
+            put_on(y, session.sid, session.u, name, self.b_u, agreed, prg)
         masked = MaskedInput([memoryview(pack(x_u[name], bits[name])) for name in sorted(x_u)])
         holding = Holding(session, U2, holders, self.incoming, request.dealt, self.own_shares)
         if session.terms.identity is None:
@@ -296,12 +290,9 @@ class AwaitingUnmasking(NeverPickled):
         """
         session, U2 = self.holding.session, self.holding.U2
         dropped = frozenset(request.dropped)
-        if session.u in dropped:
-            raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
         if not dropped <= U2:
             raise RemoteProtocolError("the server names a dropped client that had shared no keys")
-        _check_survivors(session, U2 - dropped)
-        _check_like_sums(session, U2 - dropped)
+        _check_U3(session, U2 - dropped)
         return self.holding.reveal(dropped)
 
 
@@ -320,12 +311,9 @@ class AwaitingConsistencyCheck(NeverPickled):
         """
         session, U2 = self.holding.session, self.holding.U2
         U3 = frozenset(request.survivors)
-        if session.u not in U3:
-            raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
         if not U3 <= U2:
             raise RemoteProtocolError("the server names a survivor that had shared no keys")
-        _check_survivors(session, U3)
-        _check_like_sums(session, U3)
+        _check_U3(session, U3)
         terms = session.terms
         statement = members_statement(
             session.sid, terms.parameters.digest(), terms.context, session.U1, U2, U3
@@ -368,27 +356,29 @@ class AwaitingSignatures(NeverPickled):
         return self.holding.reveal(self.holding.U2 - self.U3)
 
 
-def _check_survivors(session: Session, U3: frozenset[ClientId]) -> None:
-    parameters = session.terms.parameters
+def _check_U3(session: Session, U3: frozenset[ClientId]) -> None:
+    """Before u signs U3, or where nothing is signed before it reveals a share.
+
+    Raises: RemoteProtocolError if U3 lacks u, is smaller than m_min, is not made of whole batches, or is too
+    near to sets of like sessions.
+    """
+    terms, parameters = session.terms, session.terms.parameters
+    if session.u not in U3:
+        raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
     if len(U3) < parameters.m_min:
         raise RemoteProtocolError(f"{len(U3)} clients survive, {parameters.m_min} are needed")
     # So et al. (2021): sums of whole batches of one fixed partition tell no less than a batch apart, however
     # many of them a server collects.
-    for batch in parameters.batches(session.terms.roster):
+    batches = parameters.batches(terms.roster)
+    for batch in batches:
         if 0 < len(batch & U3) < len(batch):
             raise RemoteProtocolError(
                 f"the server sums a part of a batch, clients {min(batch)} to {max(batch)}"
             )
-
-
-def _check_like_sums(session: Session, U3: frozenset[ClientId]) -> None:
-    """On record before it is signed, or where nothing is signed before a share leaves: of like sessions this
-    client helps to at most two different sums.
-    """
-    terms = session.terms
+    # Last, since it puts U3 on record: of like sessions u helps to at most two different sums, and a set that
+    # was refused above is none of them.
     if terms.like is not None:
-        batches = terms.parameters.batches(terms.roster)
-        terms.like.sign(U3, terms.parameters.corrupt, batches)
+        terms.like.sign(U3, parameters.corrupt, batches)
 
 
 _State = (

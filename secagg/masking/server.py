@@ -6,11 +6,9 @@ next: U1, U2, U3, as the paper calls them. An uploaded vector is added when it a
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -34,11 +32,10 @@ from secagg.masking.derived import (
     commit_shares,
     keys_statement,
     members_statement,
-    pair_mask_key,
-    self_mask_key,
     session_id,
     shares_statement,
 )
+from secagg.masking.masks import Leftover
 from secagg.masking.messages import (
     MASKED_INPUT,
     UNMASKING,
@@ -57,8 +54,7 @@ from secagg.masking.messages import (
     UnmaskingRequest,
 )
 from secagg.masking.uploads import Uploads
-from secagg.parallel import Executor, add_masks_by, in_order
-from secagg.prg import add_masks
+from secagg.parallel import Executor
 from secagg.rounds import RoundServer
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
@@ -74,18 +70,6 @@ class _Shares:
 
     of_mask: dict[int, bytes] = field(default_factory=dict, repr=False)
     of_key: dict[int, bytes] = field(default_factory=dict, repr=False)
-
-
-def _agree(s_v: bytes, publics: Collection[bytes]) -> list[bytes]:
-    """s_uv of a dropped client v and each of those u whose key it is."""
-    s_sk = SecretKey(s_v)
-    return [s_sk.agree(public) for public in publics]
-
-
-def _pair_mask_keys(
-    sid: bytes, name: str, v: ClientId, others: Collection[ClientId], agreed: Collection[bytes]
-) -> list[bytes]:
-    return [pair_mask_key(s_uv, sid, u, v, name) for u, s_uv in zip(others, agreed, strict=True)]
 
 
 class MaskingServer(RoundServer):
@@ -368,45 +352,16 @@ class MaskingServer(RoundServer):
                 raise RemoteProtocolError(f"returned another share of client {v} than it was dealt")
 
     def _unmask(self) -> Aggregate:
-        """ "z = sum x_u = sum y_u - sum over U3 of PRG(b_u) + sum over u in U3, v in U2 minus U3 of
-        Delta_vu PRG(s_vu)."
-        """
-        # Rebuilt before anything is subtracted: a secret that cannot be had ends the session whole.
-        masks = {u: self._rebuild_mask(u) for u in sorted(self._U3)}
-        keys = {v: self._rebuild_key(v) for v in sorted(self._U2 - self._U3)}
-        pairs = {v: sorted(self._graph.neighbours(v) & masks.keys()) for v in keys}
-        agreed = self._agreed(keys, pairs)
-        add = add_masks if self._executor is None else partial(add_masks_by, self._executor)
+        # All is rebuilt before anything is taken off: a secret that cannot be had ends the session whole.
+        own = {u: self._rebuild_mask(u) for u in sorted(self._U3)}
+        dropped = {v: self._rebuild_key(v) for v in sorted(self._U2 - self._U3)}
+        prg, specs = self._parameters.prg, self._parameters.vectors
+        left = Leftover.of(self._sid, self._graph, self._keys, own, dropped, prg, self._executor)
         for name, total in self._total.items():
-            own = (self_mask_key(b_u, self._sid, u, name) for u, b_u in masks.items())
-            added, subtracted = self._pair_masks(name, pairs, agreed)
-            add(total, subtracted, chain(own, added), self._parameters.prg)
-        n, specs = self._parameters.clients, self._parameters.vectors
+            left.take_off(total, name)
+        n = self._parameters.clients
         codes = {name: centred(specs[name], self._total.pop(name), n) for name in sorted(specs)}
         return Aggregate.of_codes(specs, self._U3, codes)
-
-    def _agreed(
-        self, keys: Mapping[ClientId, SecretKey], pairs: Mapping[ClientId, list[ClientId]]
-    ) -> list[list[bytes]]:
-        """s_uv of each dropped v and its neighbours that survived."""
-        calls = ((s_sk.expose(), [self._keys[u][1] for u in pairs[v]]) for v, s_sk in keys.items())
-        return list(in_order(self._executor, _agree, calls))
-
-    def _pair_masks(
-        self, name: str, pairs: Mapping[ClientId, list[ClientId]], agreed: list[list[bytes]]
-    ) -> tuple[list[bytes], list[bytes]]:
-        """Seeds of the masks of dropped clients that the survivors added, and of those they subtracted."""
-        calls = (
-            (self._sid, name, v, others, s_v) for (v, others), s_v in zip(pairs.items(), agreed, strict=True)
-        )
-        added: list[bytes] = []
-        subtracted: list[bytes] = []
-        seeds_of = in_order(self._executor, _pair_mask_keys, calls)
-        for (v, others), seeds in zip(pairs.items(), seeds_of, strict=True):
-            below = bisect(others, v)  # u added the pair's mask where u > v
-            subtracted += seeds[:below]
-            added += seeds[below:]
-        return added, subtracted
 
     def _rebuild(self, v: ClientId, shares: Mapping[int, bytes]) -> bytes:
         """SS.recon of one secret of v from the t holders with the lowest points that kept their places."""
