@@ -14,15 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.vectors import independent as i
-from tests.vectors.independent_session import (
-    Agreed,
-    Client,
-    Conversation,
-    Terms,
-    added,
-    batches_of,
-    summed,
-)
+from tests.vectors.independent_server import Server
+from tests.vectors.independent_session import Agreed, Client, Conversation, Terms
 
 Json = dict[str, Any]
 
@@ -158,44 +151,15 @@ def _pair(whole: Conversation, agreed: Agreed, u: int, v: int) -> Json:
 
 
 def unmasked(record: Json) -> tuple[list[int], dict[str, list[int]]]:
-    """(U3, name -> sum of codes)."""
-    heard: dict[str, dict[int, list[Any]]] = {}
-    for m in record["messages"]:
-        if m["to"] == "server":
-            fields = i.message(m["round"], bytes.fromhex(m["bytes"]))
-            heard.setdefault(m["round"], {})[m["from"]] = fields
-    opening = next(m for m in record["messages"] if m["from"] == "server")
-    nonce, task = i.message("task", bytes.fromhex(opening["bytes"]))
-    terms = Terms.of(bytes.fromhex(record["offer"]), task, nonce)
-    agreed = Agreed(terms, heard["advertise-keys"])
-    U2 = sorted(heard["share-keys"])
-    U3 = summed(batches_of(record, terms.numbers), sorted(heard["masked-input"]))
-    b = {u: _rebuilt(terms, heard["unmasking"], u, "b") for u in U3}
-    s_sk = {v: _rebuilt(terms, heard["unmasking"], v, "s") for v in U2 if v not in U3}
-    total = {}
-    for number, (name, spec, bits) in enumerate(terms.vectors):
-        m = spec["length"]
-        z = [0] * m
-        for u in U3:
-            z = added(z, i.unpack_bits(heard["masked-input"][u][0][number], m, bits), 1)
-            z = added(z, terms.stream(agreed.self_mask(b[u], u, name), m, bits), -1)
-        for v, secret in s_sk.items():
-            for u in (u for u in U3 if u in agreed.neighbours[v]):
-                s_uv = i.x25519(secret, agreed.keys[u][1])
-                mask = terms.stream(agreed.pair_mask(s_uv, u, v, name), m, bits)
-                z = added(z, mask, -1 if u > v else 1)
-        total[name] = [i.centred(spec, word, bits) for word in z]
-    return U3, total
-
-
-def _rebuilt(terms: Terms, unmasking: Mapping[int, list[Any]], v: int, kind: str) -> bytes:
-    """From the t holders with the lowest ids that returned a share."""
-    given = {}
-    for holder in sorted(unmasking):
-        returned = unmasking[holder][0].get(v)
-        if returned is not None and returned[0] == kind and len(given) < terms.numbers["threshold"]:
-            given[holder + 1] = int.from_bytes(returned[1], "big")
-    return i.recon(given).to_bytes(32, "big")
+    """(U3, name -> sum of codes), as a server has them that hears these messages."""
+    server = Server(record)
+    for message in record["messages"]:
+        if message["round"] != server.round:
+            server.close()
+        if message["to"] == "server":
+            server.receive(message["from"], bytes.fromhex(message["bytes"]))
+    server.close()
+    return server.U3, server.sums
 
 
 if __name__ == "__main__":

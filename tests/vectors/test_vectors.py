@@ -25,6 +25,7 @@ from tests.vectors import independent as i
 from tests.vectors import independent_choice as choice
 from tests.vectors import independent_ckks as ckks
 from tests.vectors.independent_check import differences
+from tests.vectors.independent_server import RefusedError, TooFewError
 from tests.vectors.make import files
 from tests.vectors.makers.chance import Record
 from tests.vectors.makers.choices import roster_of
@@ -156,7 +157,7 @@ def test_the_choice_of_degree_is_googles() -> None:
     for n, corrupt, dropout, adversary, (k, t) in table:
         A, d = choice.floor_of(corrupt, n), choice.floor_of(dropout, n)
         assert sparsest(n, A, d, adversary, sigma=40) == (k, t)
-        if n <= 1000 and k <= 150:
+        if n <= 500 and k <= 150:
             assert choice.threshold(n, A, d, k, adversary == "active", 40) == t
             assert k == 2 or choice.threshold(n, A, d, k - 2, adversary == "active", 40) is None
 
@@ -181,9 +182,8 @@ def test_the_session_is_computed_again_without_the_package(name: str) -> None:
     assert list(differences(load(f"sessions/{name}"))) == []
 
 
-@pytest.mark.parametrize("name", ["complete-active-drop-masked-input", "batches"])
-def test_a_changed_record_is_noticed(name: str) -> None:
-    record = load(f"sessions/{name}")
+def test_a_changed_record_is_noticed() -> None:
+    record = load("sessions/complete-active-drop-masked-input")
     for number, message in enumerate(record["messages"]):
         data = bytearray(unhex(message["bytes"]))
         data[-1] ^= 1
@@ -191,7 +191,7 @@ def test_a_changed_record_is_noticed(name: str) -> None:
         spoilt[number] = {**message, "bytes": data.hex()}
         try:
             found = list(differences({**record, "messages": spoilt}))
-        except (i.MalformedError, InvalidTag, ValueError, OverflowError):
+        except (i.MalformedError, InvalidTag, ValueError, OverflowError, RefusedError, TooFewError):
             continue
         assert found, number
     for what in ("parameters", "context", "sid"):

@@ -60,6 +60,7 @@ class Scene:
         self.K, self.nonces = rng(32), {u: rng(12) for u in IDS}
         self.parts: dict[str, Any] = {}
         self.long: dict[str, bytes] = {}
+        self.layouts = ckks.plan(len(IDS), self.specs(), self.scheme.ending)["layouts"]
         self.slots = {u: self.slot(self.inputs(u)) for u in U3}
         for u in U3:
             self.ciphertext(f"upload-of-{u}", self.ring.encrypted(self.slots[u], self.c_1(u), Z))
@@ -82,7 +83,7 @@ class Scene:
 
     def slot(self, x: Sequence[Any]) -> float:
         """The one that holds all of the vector."""
-        (layout,) = ckks.plan(len(IDS), self.specs(), self.scheme.ending)["layouts"].values()
+        (layout,) = self.layouts.values()
         if "real" in layout:
             return x[0] * layout["real"]
         return sum(value * layout["base"] ** place for place, value in enumerate(x))
