@@ -43,20 +43,7 @@ def choice(n: int, corrupt: float, dropout: float, adversary: str, sigma: float 
     return "-" if chosen is None else f"{chosen.degree}/{chosen.threshold}"
 
 
-# google/federated-compute d159e61, fcp/secagg/server/graph_parameter_finder_test.cc; sigma 40, eta 20.
-GOOGLE = """
-        10    100     1000      10000      100000     1000000
-.05 .05 semi-honest   2/2   12/6    30/17    34/20      36/21      38/22
-.05 .05 active        2/2   16/11   52/37    62/44      68/48      74/52
-.05 .33 semi-honest   4/2   28/6    72/24    86/29      96/32      102/34
-.05 .33 active        8/5   72/39   398/223  746/420    882/496    970/545
-.33 .05 semi-honest   4/4   34/29   78/60    92/70      102/77     110/83
-.33 .05 active        4/4   42/37   132/109  178/146    196/160    212/173
-.33 .33 semi-honest   8/4   68/34   286/150  422/221    480/251    518/270
-.45 .45 semi-honest   -     92/46   822/417  3494/1771  5508/2788  6240/3156
-.30 .30 active        -     92/62   872/584  4822/3230  9388/6286  11136/7454
-"""
-# The same procedure in a port of its own; ? is a value that is not published.
+# Google's procedure in a port of its own, sigma 40 (Google's own table is in vectors/graph.json); ? is a value that is not published.
 MORE = """
                       64     128    256      512      1000     2000     5000     10000    100000
 .05 .05 semi-honest   8/4    14/7   20/12    26/15    30/17    30/18    32/19    34/20    36/21
@@ -87,16 +74,8 @@ def _cells(table: str) -> Iterator[tuple[float, float, str, int, str]]:
                 yield float(corrupt), float(dropout), adversary, int(n), value
 
 
-def test_the_tables_are_whole() -> None:
-    assert len(cells(GOOGLE)) == 54
+def test_the_table_is_whole() -> None:
     assert len(cells(MORE)) == 12 * 9 - 3
-
-
-@pytest.mark.parametrize(("corrupt", "dropout", "adversary", "n", "value"), cells(GOOGLE))
-def test_degree_and_threshold_are_those_of_googles_tests(
-    corrupt: float, dropout: float, adversary: str, n: int, value: str
-) -> None:
-    assert choice(n, corrupt, dropout, adversary) == value
 
 
 @pytest.mark.parametrize(("corrupt", "dropout", "adversary", "n", "value"), cells(MORE))

@@ -157,7 +157,7 @@ def test_the_choice_of_degree_is_googles() -> None:
     for n, corrupt, dropout, adversary, (k, t) in table:
         A, d = choice.floor_of(corrupt, n), choice.floor_of(dropout, n)
         assert sparsest(n, A, d, adversary, sigma=40) == (k, t)
-        if n <= 500 and k <= 150:
+        if n <= 1000 and k <= 150:
             assert choice.threshold(n, A, d, k, adversary == "active", 40) == t
             assert k == 2 or choice.threshold(n, A, d, k - 2, adversary == "active", 40) is None
 
