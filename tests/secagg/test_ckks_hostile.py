@@ -1,5 +1,6 @@
-"""A thousand hostile messages, against real servers and clients. Each is refused and its sender named; or it
-is taken, and changes nothing but what its sender was to contribute. The others finish their sum either way.
+"""Hostile messages of parties that know the protocol, against real servers and clients. Each is refused and
+its sender named; or it is taken, and changes nothing but what its sender was to contribute. The others finish
+their sum either way. (Of those that know nothing of it: enemies/test_malformed.py, and the fuzzer.)
 
 A hostile *maker* can do one thing more, which has a test of its own: shut out those it makes the key for.
 """
@@ -11,7 +12,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -54,10 +55,6 @@ KINDS: dict[str, Callable[[], Any]] = {
     "keep, unsigned": lambda: keeping(IDS, VECTORS, roster=None),
     "release": lambda: releasing(IDS, VECTORS),
 }
-# Of each of three sessions: 134 uploads, 100 key messages, 100 requests for a sum, 30 answers: 1,092.
-UPLOADS, KEYS, SUMS, ANSWERS = 134, 20, 100, 30
-
-HUGE = [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\x7f\xff\xff\xff"]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -121,49 +118,6 @@ def judged(sessions: Sessions, out: Outcome, u: int, contributed: Any = None) ->
     return "refused" if refused else "contained"
 
 
-# Mutations that know nothing of the protocol
-
-
-def mangled(message: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
-    """One of: cut, longer, some bits or bytes changed, noise, another message, a huge count, nothing."""
-    at, raw = int(rng.integers(len(message))), bytearray(message)
-    match int(rng.integers(8)):
-        case 0:
-            return message[:at]
-        case 1:
-            return message + rng.bytes(int(rng.integers(1, 40)))
-        case 2:
-            raw[at] ^= 1 << int(rng.integers(8))
-        case 3:
-            for i in rng.integers(0, len(raw), 5):
-                raw[i] ^= int(rng.integers(1, 256))
-        case 4:
-            return rng.bytes(int(rng.integers(0, 300)))
-        case 5:
-            return others[int(rng.integers(len(others)))]
-        case 6:
-            start = at % 48
-            return message[:start] + HUGE[at % 4] + message[start + 1 :]
-        case _:
-            raw[at : at + 16] = rng.bytes(len(raw[at : at + 16]))
-    return bytes(raw)
-
-
-def all_messages(out: Outcome) -> list[bytes]:
-    return [*out.said.values(), *(message for heard in out.heard.values() for message in heard)]
-
-
-def mixed(clever: Iterable[bytes], message: bytes, sessions: Sessions, count: int, seed: int) -> list[bytes]:
-    """So many hostile messages in the place of this one: the clever ones first, the rest mangled."""
-    rng, others, found = np.random.default_rng(seed), all_messages(sessions.honest), list(clever)
-    while len(found) < count:
-        candidate = mangled(message, others, rng)
-        if candidate != message:
-            found.append(candidate)
-    assert len(found) == count
-    return found
-
-
 # Uploads
 
 
@@ -217,7 +171,7 @@ def clever_uploads(sessions: Sessions, u: int, rng: np.random.Generator) -> Iter
     for v in IDS:
         if v != u:
             yield sessions.honest.said["input", v]  # its digest is another sender's
-    for _ in range(20):
+    for _ in range(3):
         flipped = bytearray(own.residues)
         flipped[int(rng.integers(len(flipped)))] ^= 1 << int(rng.integers(8))
         yield encode(Ciphertexts(memoryview(flipped), own.digest, own.signature))
@@ -227,23 +181,18 @@ def clever_uploads(sessions: Sessions, u: int, rng: np.random.Generator) -> Iter
 
 
 def test_hostile_uploads_are_refused_or_count_for_their_sender_alone(sessions: Sessions) -> None:
-    plan, rng, counts = sessions.scheme.plan, np.random.default_rng(1), Counter[str]()
-    for u, count in ((0, UPLOADS // 2), (4, UPLOADS - UPLOADS // 2)):
-        accepted = list(well_formed(sessions, rng))
-        for packed in accepted:
+    plan, rng = sessions.scheme.plan, np.random.default_rng(1)
+    for u in (0, 4):
+        for packed in well_formed(sessions, rng):
             out = sessions.play(answer=("input", u, forged(sessions, u, packed)))
             contributed = unpack_residues(plan.ring, plan.ciphertexts, packed)
-            verdict = judged(sessions, out, u, contributed)
-            assert verdict == "contained"
+            assert judged(sessions, out, u, contributed) == "contained"
             assert u in out.server.result.survivors
-            counts[verdict] += 1
-        clever = clever_uploads(sessions, u, rng)
-        for message in mixed(clever, sessions.honest.said["input", u], sessions, count - len(accepted), u):
+        for message in clever_uploads(sessions, u, rng):
             out = sessions.play(answer=("input", u, message))
             assert out.named == [{u}]  # all of these can be told
-            counts[judged(sessions, out, u)] += 1
+            assert judged(sessions, out, u) == "refused"
             assert out.server.result.survivors == INPUTS.keys() - {u}
-    assert counts == {"contained": 12, "refused": UPLOADS - 12}
 
 
 # Key messages
@@ -258,7 +207,7 @@ def clever_keys(sessions: Sessions, u: int) -> Iterator[bytes]:
     own = decode(AdvertiseCkksKey, sessions.honest.said["advertise-keys", u])
     other = SecretKey(bytes(range(32))).public
     terms = sessions.scheme.digest(), sessions.scheme.roster, digest(Tag.CONTEXT, TASK), seeded(7)(32)
-    for c_pk in (*SMALL_ORDER, other):
+    for c_pk in (SMALL_ORDER[-1], other):
         yield encode(AdvertiseCkksKey(c_pk, signed(sessions, u, key_statement(*terms, u, c_pk))))
     yield encode(AdvertiseCkksKey(other, own.signature))
     yield encode(AdvertiseCkksKey(own.c_pk, b"" if own.signature else bytes(64)))
@@ -269,14 +218,13 @@ def clever_keys(sessions: Sessions, u: int) -> Iterator[bytes]:
 def test_hostile_keys_are_refused_or_leave_their_sender_alone_out(sessions: Sessions) -> None:
     counts = Counter[str]()
     for u in (0, 4):
-        own = sessions.honest.said["advertise-keys", u]
-        for message in mixed(clever_keys(sessions, u), own, sessions, KEYS, 10 + u):
+        for message in clever_keys(sessions, u):
             out = sessions.play(answer=("advertise-keys", u, message))
             assert judged(sessions, out, u) == "refused"
             counts["by the server" if out.named else "by its sender"] += 1
     # A key that nobody has is as good as any, until its sender looks for its own in the list.
     assert counts["by its sender"] >= 2
-    assert counts.total() == 2 * KEYS
+    assert counts["by the server"] >= 8
 
 
 def shared(sessions: Sessions, u: int, secret: bytes, sealed: dict[int, bytes]) -> bytes:
@@ -302,12 +250,11 @@ def clever_session_keys(sessions: Sessions, u: int) -> Iterator[bytes]:
 def test_hostile_session_keys_are_refused_or_shut_out_whom_they_are_for(sessions: Sessions) -> None:
     """Where nothing is signed a changed key is one that its maker may have made: nobody can open it."""
     for u in (0, 4):
-        own, counts = sessions.honest.said["share-keys", u], Counter[str]()
-        for message in mixed(clever_session_keys(sessions, u), own, sessions, KEYS, 20 + u):
+        counts = Counter[str]()
+        for message in clever_session_keys(sessions, u):
             counts[judged(sessions, sessions.play(answer=("share-keys", u, message)), u)] += 1
-        assert counts.total() == KEYS
         assert counts.keys() <= ({"refused", "shut out"} if u == 0 else {"refused"})
-        assert counts["shut out"] <= (1 if sessions.scheme.roster else KEYS // 2)
+        assert counts["shut out"] <= 1 < counts["refused"]
 
 
 @pytest.mark.parametrize("shut_out", [{4}, {1, 4}, {1, 2, 3, 4}])
@@ -343,16 +290,6 @@ def test_a_secret_of_any_length_that_is_sealed_as_it_should_be_is_refused(
     assert "a session key of another ring" in str(out.refusals[4])
 
 
-def test_hostile_key_requests_stop_their_client_alone(sessions: Sessions) -> None:
-    for round, at, kind in (("share-keys", 1, ShareCkksKeyRequest), ("input", 2, CiphertextsRequest)):
-        told = sessions.honest.heard[4][at]
-        assert decode(kind, told)
-        clever = [sessions.honest.heard[4][0], sessions.honest.heard[4][3 - at]]
-        for message in mixed(clever, told, sessions, KEYS // 2, 30 + at):
-            out = sessions.play(request=(round, 4, message))
-            assert judged(sessions, out, 4) == "refused"
-
-
 # Requests for a sum
 
 
@@ -364,7 +301,7 @@ def clever_sums(sessions: Sessions, u: int, rng: np.random.Generator) -> Iterato
     yield encode(DecryptRequest([0, 1, 4], packed))  # well-formed: another sum's
     yield from (encode(DecryptRequest(request.survivors, memoryview(p))) for p in well_formed(sessions, rng))
     yield from (encode(DecryptRequest(request.survivors, memoryview(p))) for p in ill_formed(sessions, rng))
-    for _ in range(10):
+    for _ in range(3):
         flipped = bytearray(packed) or bytearray(9)
         flipped[int(rng.integers(len(flipped)))] ^= 1 << int(rng.integers(8))
         yield encode(DecryptRequest(request.survivors, memoryview(flipped)))
@@ -374,16 +311,15 @@ def test_hostile_requests_for_a_sum_are_refused_or_mislead_their_client_alone(se
     """Where it is to release the sum it is outvoted, and named; where it keeps it, it has another sum."""
     rng, counts, release = np.random.default_rng(2), Counter[str](), sessions.scheme.ending == "release"
     for u in (0, 4):
-        clever = clever_sums(sessions, u, rng)
-        for message in mixed(clever, sessions.honest.heard[u][-1], sessions, SUMS // 2, 40 + u):
+        for message in clever_sums(sessions, u, rng):
             out = sessions.play(request=("decrypt", u, message))
             counts[judged(sessions, out, u)] += 1
             if out.server.caught:
                 assert release
                 assert u == 0
-    assert counts.total() == SUMS
-    assert counts["refused"] > SUMS // 3
-    assert counts["contained"] > SUMS // (20 if release else 10)
+    assert counts.keys() == {"refused", "contained"}
+    assert counts["refused"] >= 30
+    assert counts["contained"] >= 6
 
 
 def test_hostile_answers_to_it_are_refused_or_outvoted(sessions: Sessions) -> None:
@@ -392,7 +328,7 @@ def test_hostile_answers_to_it_are_refused_or_outvoted(sessions: Sessions) -> No
     extremes = [np.full(size // 8, value, np.int64).tobytes() for value in (-(2**63), 2**63 - 1, 0)]
     numbers = (*extremes, rng.bytes(size), rng.bytes(size + 8))
     clever = [encode(Decrypted(memoryview(data))) for data in numbers]
-    for message in mixed(clever, sessions.honest.said["decrypt", 0], sessions, ANSWERS, 50):
+    for message in clever:
         out = sessions.play(answer=("decrypt", 0, message))
         verdict = judged(sessions, out, 0)
         assert (verdict == "contained") == (out.server.caught.keys() == {0})

@@ -43,7 +43,8 @@ def choice(n: int, corrupt: float, dropout: float, adversary: str, sigma: float 
     return "-" if chosen is None else f"{chosen.degree}/{chosen.threshold}"
 
 
-# Google's procedure in a port of its own, sigma 40 (Google's own table is in vectors/graph.json); ? is a value that is not published.
+# The same procedure in a port of its own, with sigma 40; ? is a value that is not published. For Google's, see
+# vectors/graph.json.
 MORE = """
                       64     128    256      512      1000     2000     5000     10000    100000
 .05 .05 semi-honest   8/4    14/7   20/12    26/15    30/17    30/18    32/19    34/20    36/21
