@@ -43,7 +43,7 @@ def choice(n: int, corrupt: float, dropout: float, adversary: str, sigma: float 
     return "-" if chosen is None else f"{chosen.degree}/{chosen.threshold}"
 
 
-# The same procedure in a port of its own, with sigma 40; ? is a value that is not published. For Google's, see
+# The same procedure in a port of its own, with sigma 40; ? is a value that is not published. For Google's see
 # vectors/graph.json.
 MORE = """
                       64     128    256      512      1000     2000     5000     10000    100000
