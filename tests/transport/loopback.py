@@ -220,10 +220,14 @@ class Cable:
         return None
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):  # cut
+        try:
             while data := source.recv(1 << 16):
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)  # what is on its way arrives
+        except OSError:
+            # Cut; or reset at one end, by who closes with something unread: then the other hears of it.
+            for end in (source, sink):
+                _break(end)
 
     def __enter__(self) -> Cable:
         return self

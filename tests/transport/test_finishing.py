@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -50,12 +50,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lost connection is noticed at the next ping."""
     monkeypatch.setattr("transport.router.PING_SECONDS", 0.01)
     monkeypatch.setattr("transport.server.TICK_SECONDS", 0.01)
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(64) as pool:
-        yield pool
 
 
 class Operator:
@@ -180,6 +174,7 @@ def here(six: Federation, threads: ThreadPoolExecutor) -> Iterator[Callable[[Coh
 
     yield make
     for of in made:
+        wait(of.clients.values())  # the server's last word is still on its way to who was late
         for cable in of.cables.values():
             cable.__exit__()
 
