@@ -155,7 +155,7 @@ def run(cases: Sequence[Case], begun: Begun, kept: Path, at_once: int, out: Outp
     def status() -> tuple[float, str]:
         done = len(cases) - len(missing)
         at = "; ".join(f"{case}, {what}" if what else case for case, what in list(doing.items()))
-        text = f"case {min(done + 1, len(cases))} of {len(cases)}: {at}"
+        text = f"case {min(done + 1, len(cases))} of {len(cases)}: {at or 'beginning'}"
         return done / max(1, len(cases)), f"{text}, {duration(time.monotonic() - started)} so far"
 
     todo = [case for case in cases if case.name in missing]

@@ -160,15 +160,7 @@ def nvflare(uploads: int, length: int, seed: int) -> Row:
     """
     import tenseal as ts
 
-    x = inputs(uploads, length, seed)
-    context = ts.context(
-        ts.SCHEME_TYPE.CKKS,
-        NVFLARE_DEGREE,
-        coeff_mod_bit_sizes=NVFLARE_PRIMES,
-        encryption_type=ts.ENCRYPTION_TYPE.SYMMETRIC,
-        n_threads=1,
-    )
-    context.global_scale = NVFLARE_SCALE
+    x, context = inputs(uploads, length, seed), nvflare_context()
     public = ts.context_from(context.serialize(save_secret_key=False), n_threads=1)
     taken: dict[str, list[float]] = {name: [] for name in STEPS}
     slots = range(0, len(x[0]), NVFLARE_DEGREE // 2)
@@ -198,6 +190,20 @@ def nvflare(uploads: int, length: int, seed: int) -> Row:
         "key_bytes": len(context.serialize(save_secret_key=True)),
         "sum_bytes": sum(map(len, result)),
     }
+
+
+def nvflare_context() -> Any:
+    import tenseal as ts
+
+    context = ts.context(
+        ts.SCHEME_TYPE.CKKS,
+        NVFLARE_DEGREE,
+        coeff_mod_bit_sizes=NVFLARE_PRIMES,
+        encryption_type=ts.ENCRYPTION_TYPE.SYMMETRIC,
+        n_threads=1,
+    )
+    context.global_scale = NVFLARE_SCALE
+    return context
 
 
 def _there(ts: Any, public: Any, vectors: Sequence[Any]) -> tuple[int, list[Any]]:
