@@ -26,12 +26,17 @@ WAYS: tuple[Way, ...] = ("sequential", "batched")
 TRIED_CLIENTS, TRIED_STEPS = 8, 4  # of each way, to see which is faster
 
 
+def usable_cores() -> int:
+    """Of this process, which may be bound to some; all, where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class LocalClients:
     """x: (N, ...), y: (N,), all examples, put on `on` once. shares: client -> which of them are its own,
     (n_u,) int64; clients may share some.
 
     way: how a round is computed; None: the first round measures both ways, and all take the faster one.
-    `sequential` is one client after the other, on a CPU as many side by side as it has cores.
+    `sequential` is one client after the other, on a CPU as many side by side as this process may use cores.
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class LocalClients:
         self._shares = {u: torch.tensor(own) for u, own in shares.items()}
         self.way, self.rates = way, dict[Way, float]()
         self.trained: set[int] = set()  # in this round; where all are computed at once, none before the end
-        cores = (os.cpu_count() or 1) if on.type == "cpu" else 1
+        cores = usable_cores() if on.type == "cpu" else 1
         # One thread each: several for one small step wait for one another, and add up in another order.
         one_thread = (lambda: torch.set_num_threads(1)) if cores > 1 else (lambda: None)
         self._pool = ThreadPoolExecutor(cores, initializer=one_thread)

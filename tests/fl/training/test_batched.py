@@ -389,3 +389,19 @@ def test_what_pads_a_batch_is_the_clients_own() -> None:
         model, orders = build(name, (1, 8, 8), 3, 0), [ORDERS[0], ORDERS[1]]
         for result in batched.train_batched(model, x, y, shares, plan, orders):
             assert np.isfinite(result.upload).all()
+
+
+def test_a_process_that_is_bound_to_some_cores_trains_on_those(monkeypatch: pytest.MonkeyPatch) -> None:
+    side_by_side: list[int] = []
+
+    class Pool(clients.ThreadPoolExecutor):
+        def __init__(self, workers: int, **more: Any) -> None:
+            side_by_side.append(workers)
+            super().__init__(workers, **more)
+
+    monkeypatch.setattr(clients, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {5, 7, 9}, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    x, y, _ = examples("mlp")
+    LocalClients(x, y, shares_of(SIZES), CPU)
+    assert side_by_side == [3]
