@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import date
 from importlib import import_module
@@ -126,7 +126,8 @@ def measure(folder: str, name: str, size: str, seed: int, out: Output) -> Path:
     }
     out.record({"benchmark": f"{folder}/{name}", **record})
     result = write_result(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
-    kept.unlink(missing_ok=True)
+    with suppress(OSError):
+        kept.unlink()
     out.say(f"wrote {result.path}")
     result.check()
     return result.path
@@ -162,7 +163,10 @@ def run(cases: Sequence[Case], begun: Begun, kept: Path, at_once: int, out: Outp
     with shown(out, status), closing(finished(todo, at_once, doing.__setitem__)) as outcomes:
         for case, rows in outcomes:
             begun.seconds = round(before + time.monotonic() - started, 1)
-            begun.add(case.name, rows, kept)
+            try:
+                begun.add(case.name, rows, kept)
+            except OSError as error:  # what is measured goes on, and ends elsewhere if it must
+                out.warn(f"{kept} could not be written ({error.strerror}): stopped now, nothing goes on")
             del doing[case.name]
             missing.remove(case.name)
     return [row for case in cases for row in begun.rows[case.name]]

@@ -141,6 +141,15 @@ def test_a_file_that_cannot_be_read_is_begun_anew(done: list[str]) -> None:
     assert done == ["a", "b", "c"]
 
 
+def test_where_rows_cannot_be_kept_it_measures_all_the_same(
+    done: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    harness.file("folder", "name", "quick").with_suffix(".begun.json").mkdir(parents=True)
+    path = harness.measure("folder", "name", "quick", 0, Output())
+    assert len(msgspec.json.decode(path.read_bytes())["rows"]) == 3
+    assert capsys.readouterr().err.count("could not be written (Is a directory)") == 3
+
+
 def test_the_digest_of_the_code_changes_with_a_module_and_not_with_a_document(tmp_path: Path) -> None:
     from benchmarks.provenance import code
 
