@@ -5,6 +5,7 @@ complete, their numbers and examples right. That bytes follow from the pages is 
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import re
 import struct
@@ -25,7 +26,17 @@ from fl.config.secret import order_key, permutations
 from fl.federation.task import Instructions, read_instructions, write_instructions
 from fl.federation.vectors import LOSS_BOUND
 from fl.models.architectures import Description
-from secagg import CKKS, Bounded, Counts, Masking, Plain, RemoteProtocolError, TooFewClients, Weight
+from secagg import (
+    CKKS,
+    Bounded,
+    Counts,
+    LocalProtocolError,
+    Masking,
+    Plain,
+    RemoteProtocolError,
+    TooFewClients,
+    Weight,
+)
 from secagg.bits import pack
 from secagg.ckks.ring import MAX_MODULUS_BITS
 from secagg.crypto import _SMALL_ORDER_Y, PROTOCOL_VERSION, OwnTag, Tag, transcript
@@ -70,6 +81,46 @@ def test_a_letter_has_one_meaning_on_both_pages() -> None:
 @PAGES
 def test_every_field_and_constant_has_a_meaning(page: Path) -> None:
     assert f"| {generated.NEW} |" not in page.read_text(encoding="utf-8")
+
+
+def number(text: str) -> float:
+    """Of 1,000,000, 1e-30, 2^53 − 1 and the like."""
+    return eval(text.replace(",", "").replace("^", "**").replace("−", "-"))  # noqa: S307
+
+
+GOOD: Mapping[str, Callable[..., Any]] = {
+    "bounded": lambda **one: Bounded(**{"length": 3, "bound": 1.0, **one}),
+    "counts": lambda **one: Counts(**{"length": 3, "maximum": 9, **one}),
+    "weight": Weight,
+    "masking": lambda clients: Masking.for_cohort(clients, Weight(maximum=1), small_cohort=True),
+}
+
+
+def test_a_field_takes_what_its_range_on_the_page_has_and_no_more() -> None:
+    ranged = {key: words for key, words in generated.meanings(main("5.1")).items() if ".." in words}
+    many = ranged.pop(("`masking`", "`vectors`"))
+    assert len(ranged) == 8
+    for (kind, field), words in ranged.items():
+        low, high = map(number, re.findall(r"(\S+)\.\.(\S+(?: − 1)?)\b", words)[0])
+        make, name = GOOD[code(kind)[0]], code(field)[0]
+        for value in (low, high):
+            make(**{name: value})
+        for value in (low - 1, high + 1) if isinstance(low, int) else (low / 2, high * 2):
+            with pytest.raises(LocalProtocolError, match=r" is not (a number )?in \S+\.\."):
+                make(**{name: value})
+    low, high = map(number, re.findall(r"(\d+)\.\.(\d+)", many)[0])
+    for count, fits in {low: True, high: True, low - 1: False, high + 1: False}.items():
+        vectors = {f"{k}": Counts(length=1, maximum=1) for k in range(int(count))}
+        refused = pytest.raises(LocalProtocolError, match=r" has 1\.\.64 vectors")
+        with contextlib.nullcontext() if fits else refused:
+            Masking.for_cohort(3, vectors)
+
+
+def test_powers_in_the_meaning_of_a_constant_are_its_value() -> None:
+    powers = [row for row in rows(main("14"), "constant", "value", "what") if "^" in row[2]]
+    assert len(powers) == 2
+    for _, value, what in powers:
+        assert number(re.findall(r"2\^.*", what)[0]) == int(value.strip("`").replace(",", ""), 0)
 
 
 @pytest.mark.parametrize("ckks", [False, True])
