@@ -13,7 +13,13 @@ from tests.benchmarks.cases import rows_of
 from transport.frames import CHUNK_BYTES
 
 
-@pytest.mark.parametrize("length", [25_000, 100_000], ids=["with the announcement", "in chunks"])
+@pytest.mark.parametrize(
+    "length",
+    [
+        pytest.param(25_000, id="with the announcement", marks=pytest.mark.slow),
+        pytest.param(100_000, id="in chunks"),
+    ],
+)
 def test_every_way_moves_every_message(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     case = bare.Uploads(clients=3, length=length, processes=2, repetitions=1)
     assert (4 * length > CHUNK_BYTES) == (length == 100_000)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Command, Ran, before
 
 from fl.cli import main
+from fl.data import DATASETS, Dataset
 
 HEAVY = ("torch", "torchvision", "sklearn", "matplotlib", "safetensors")
 
@@ -17,6 +21,27 @@ def _no_command_is_left() -> Iterator[None]:
     yield
     for command in list(Command.running):
         command.kill()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long in a small run and tells nothing new, in this process: pictures are files without a
+    picture (test_train looks at those of a whole run, tests/fl draws deals), and text is read once.
+    """
+
+    def without_pixels(figure: Any, to: Any, **how: Any) -> None:
+        to.write(PNG) if isinstance(to, io.BytesIO) else Path(to).write_bytes(PNG)
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", without_pixels)
+    monkeypatch.setitem(DATASETS, "text", lambda root: text())
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@lru_cache(maxsize=1)
+def text(read: Callable[[Path], Dataset] = DATASETS["text"]) -> Dataset:
+    return read(Path())  # which folder does not matter: Python's own is read
 
 
 @pytest.fixture

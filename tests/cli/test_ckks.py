@@ -125,6 +125,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_says_in_one_line_what_ckks_does_not_protect_from(kept_run: tuple[Path, Ran]) -> None:
     _, ran = kept_run
     assert (ran.code, ran.err) == (0, WARNED)
@@ -133,6 +134,7 @@ def test_a_run_says_in_one_line_what_ckks_does_not_protect_from(kept_run: tuple[
     assert "what the sums of this run reveal" not in ran.out  # the server has none
 
 
+@pytest.mark.slow
 def test_the_metrics_of_a_kept_model_are_a_surviving_clients(kept_run: tuple[Path, Ran]) -> None:
     folder, _ = kept_run
     records, own = metrics(folder), metrics(folder / "parties" / "client1")
@@ -147,6 +149,7 @@ def test_the_metrics_of_a_kept_model_are_a_surviving_clients(kept_run: tuple[Pat
     assert records[0]["accuracy"] == pytest.approx(plain[0]["accuracy"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_kept_model_is_at_every_surviving_client_and_not_at_the_server(kept_run: tuple[Path, Ran]) -> None:
     folder, ran = kept_run
     parties = folder / "parties"
@@ -166,6 +169,7 @@ def test_a_kept_model_is_at_every_surviving_client_and_not_at_the_server(kept_ru
     assert f"each client the model: fl.load('{parties / 'client1'}')" in ran.out
 
 
+@pytest.mark.slow
 def test_after_the_first_round_no_kept_weight_is_farther_from_plain_than_the_bound(
     kept_run: tuple[Path, Ran],
 ) -> None:
@@ -178,6 +182,7 @@ def test_after_the_first_round_no_kept_weight_is_farther_from_plain_than_the_bou
     assert f"by more than {difference:.2e} (bound {metrics(folder)[0]['error_bound']:.2e})" in ran.out
 
 
+@pytest.mark.slow
 def test_a_released_model_is_the_servers(here: Here, tmp_path: Path) -> None:
     """The ledger counts its sums; no client has it."""
     flags = ["--scheme", "ckks", "--clients", "4", "--model", "logistic", "--rounds", "1", "--no-baseline"]

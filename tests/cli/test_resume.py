@@ -102,6 +102,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path, here: Here, 
     assert rounds(folder) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_twice_ends_as_one_that_is_killed_once(
     tmp_path: Path, here: Here, killed: Killed
 ) -> None:
@@ -164,6 +165,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
     return to
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_takes_its_processes_with_it(resumed: Resumed) -> None:
     """Which `secagg` has looked for. The line of the second round is written, its checkpoint is not."""
     base, ran = resumed(0)
@@ -172,12 +174,14 @@ def test_a_run_that_is_killed_takes_its_processes_with_it(resumed: Resumed) -> N
     assert read_checkpoint(base / "killed").round == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_can_be_killed_again(resumed: Resumed) -> None:
     _, ran = resumed(1)
     assert (ran.code, ran.err) == (-9, "")
     assert [record["training_round"]["round"] for record in ran.records if "training_round" in record] == [2]
 
 
+@pytest.mark.slow
 def test_clients_that_are_not_chosen_wait_for_a_later_round(resumed: Resumed) -> None:
     """Every round is of three, every client is in one and misses another, and none ends before the run."""
     base, ran = resumed(2)
@@ -193,6 +197,7 @@ def test_clients_that_are_not_chosen_wait_for_a_later_round(resumed: Resumed) ->
     assert any(waited in chosen for chosen in joins[1:])
 
 
+@pytest.mark.slow
 def test_processes_that_are_killed_twice_come_to_the_same_model(resumed: Resumed) -> None:
     resumed(2)
     base, ran = resumed(3)
@@ -203,6 +208,7 @@ def test_processes_that_are_killed_twice_come_to_the_same_model(resumed: Resumed
     assert accuracies[0] == accuracies[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["sequential", "batched"])
 def test_in_one_process_sampled_clients_learn_as_much(
     resumed: Resumed, tmp_path: Path, here: Here, execution: str
@@ -214,6 +220,7 @@ def test_in_one_process_sampled_clients_learn_as_much(
         assert one["accuracy"] == pytest.approx(many["accuracy"], abs=0.06)  # orders differ from round 2 on
 
 
+@pytest.mark.slow
 def test_clusters_of_processes_have_a_sum_each(tmp_path: Path) -> None:
     """At this seed the most common label of three clients of six is the same, and the others go together."""
     line = ["--clients", "6", "--partition", "iid", "--seed", "60", "--cluster", "label", "--corrupt", "1"]
@@ -376,6 +383,7 @@ def test_a_server_goes_on_with_the_run_of_the_folder_alone(here: Here, ended: Pa
 # Over a network
 
 
+@pytest.mark.slow
 def test_a_server_that_was_killed_goes_on_with_the_clients_that_wait(tmp_path: Path, here: Here) -> None:
     """At its old address. The interrupted round is asked for anew, which the clients' journals allow."""
     from concurrent.futures import ThreadPoolExecutor

@@ -244,6 +244,7 @@ def test_the_end_compares_with_plain(run: Run) -> None:
     assert "active server" in run.ran.out
 
 
+@pytest.mark.slow
 def test_a_client_says_once_that_it_was_clipped(here: Here, tmp_path: Path) -> None:
     flags = ["--rounds", "2", "--bound", "0.001", "--no-baseline", "--out", str(tmp_path / "run")]
     ran = here("train", *SMALL, *flags)
@@ -367,6 +368,7 @@ def client_whose_process_ends_early(*args: Any) -> None:
     client_process(*args)
 
 
+@pytest.mark.slow
 def test_a_client_whose_process_has_ended_is_not_waited_for(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,6 +402,7 @@ def test_a_server_that_starts_slowly_is_waited_for_and_that_is_said(
     is_one_line(here("train", *SMALL, "--out", str(folder)), 3, "1 client left in round share-keys")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
     flags = ["--rounds", "100000", "--no-baseline", "--out", str(tmp_path / "run")]
     command = Command("train", *SMALL, *flags)
