@@ -47,6 +47,7 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
     finishing_rounds = ()
     opening_round = None
     slow_rounds = (INPUT,)
+    corrupt = 0
 
     @classmethod
     def for_cohort(cls, clients: int, vectors: Vectors | Spec, *, small_cohort: bool = False) -> Plain:
@@ -77,9 +78,10 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
         roster: Roster | None = None,
         executor: Executor | None = None,
         alike: Alike | None = None,
+        parts: bool = False,
         rng: Rng = system_rng,
     ) -> PlainServer:
-        return PlainServer(self, cohort, task)
+        return PlainServer(self, cohort, task, parts=parts)
 
     def explain(self) -> str:
         return "\n".join(
@@ -122,23 +124,29 @@ class PlainClient:
 
 
 class PlainServer(RoundServer):
+    """parts: keep every client's vectors apart, for `Aggregate.parts`: memory for a cohort, not for a sum."""
+
     _parameters: Plain
 
-    def __init__(self, parameters: Plain, cohort: Collection[ClientId], task: bytes) -> None:
+    def __init__(
+        self, parameters: Plain, cohort: Collection[ClientId], task: bytes, *, parts: bool = False
+    ) -> None:
         super().__init__(parameters, cohort, task, NONCE)
         self._sums: dict[str, NDArray[Any]] = {
             name: np.zeros(spec.length, np.float64 if isinstance(spec, Bounded) else np.int64)
             for name, spec in parameters.vectors.items()
         }
+        self._apart: dict[ClientId, Mapping[str, NDArray[Any]]] | None = {} if parts else None
 
     def _take(self, u: ClientId, message: Raw) -> None:
-        self._add(decode(Input, message))
+        self._add(u, decode(Input, message))
 
     def _open(self, closing: str, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
-        self.result = self._aggregate(alive)
+        parts = tuple(self._aggregate(frozenset({u}), own) for u, own in sorted((self._apart or {}).items()))
+        self.result = self._aggregate(alive, self._sums, parts)
         return {}
 
-    def _add(self, message: Input) -> None:
+    def _add(self, u: ClientId, message: Input) -> None:
         specs = self._parameters.vectors
         sizes = [specs[name].length * np.dtype(_wire_type(specs[name])).itemsize for name in sorted(specs)]
         if [len(raw) for raw in message.vectors] != sizes:
@@ -152,24 +160,36 @@ class PlainServer(RoundServer):
         except LocalProtocolError as error:
             raise RemoteProtocolError(str(error)) from None
         weight, _ = weight_of(specs, values)
-        for name, x in values.items():
-            self._sums[name] += x.astype(np.float64) * weight if isinstance(specs[name], Bounded) else x
+        own = {
+            name: x.astype(np.float64) * weight if isinstance(specs[name], Bounded) else x
+            for name, x in values.items()
+        }
+        for name, x in own.items():
+            self._sums[name] += x
+        if self._apart is not None:
+            self._apart[u] = own
 
-    def _aggregate(self, survivors: frozenset[ClientId]) -> Aggregate:
+    def _aggregate(
+        self,
+        survivors: frozenset[ClientId],
+        sums: Mapping[str, NDArray[Any]],
+        parts: tuple[Aggregate, ...] = (),
+    ) -> Aggregate:
         specs = self._parameters.vectors
-        total_weight, _ = weights(specs, survivors, self._sums)
+        total_weight, _ = weights(specs, survivors, sums)
         bounded: Mapping[str, bool] = {name: isinstance(spec, Bounded) for name, spec in specs.items()}
         return Aggregate(
             survivors,
             {},
-            self._sums,
+            sums,
             {
                 name: total / (total_weight if bounded[name] else len(survivors))
-                for name, total in self._sums.items()
+                for name, total in sums.items()
             },
             # float32 on the wire: half a unit in the last of its 24 bits.
             {
                 name: spec.bound * 2.0**-24 if isinstance(spec, Bounded) else 0.0
                 for name, spec in specs.items()
             },
+            parts,
         )

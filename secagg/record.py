@@ -1,14 +1,16 @@
-"""Instruments: what the server saw, byte for byte, on which leakage is measured; and what a client said."""
+"""Instruments: what the server or a client saw, byte for byte, on which leakage is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from secagg.encoding import Clipping
-from secagg.errors import ClientId
+from secagg.errors import ClientId, RemoteProtocolError
 from secagg.session import Aggregate, ClientSession, ServerSession
-from secagg.wire import Raw
+from secagg.wire import Raw, Task, decode
 
 
 @dataclass
@@ -88,21 +90,32 @@ class Tampered(Around):
         return {u: message for u, message in changed.items() if message is not None}
 
 
+@dataclass
+class ClientView:
+    """received, sent: a client's messages in order. result: the sum, where clients learn it."""
+
+    received: list[bytes] = field(default_factory=list, repr=False)
+    sent: list[bytes] = field(default_factory=list, repr=False)
+    result: Aggregate | None = None
+
+
 class RecordedClient:
-    """A client session that remembers what it said: `said` holds its messages in order."""
+    """A client session that remembers everything said to it and by it."""
 
     def __init__(self, session: ClientSession) -> None:
         self._session = session
-        self.said: list[bytes] = []
+        self.view = ClientView()
 
     def start(self) -> bytes:
-        self.said.append(self._session.start())
-        return self.said[-1]
+        self.view.sent.append(self._session.start())
+        return self.view.sent[-1]
 
     def receive(self, message: Raw) -> bytes | None:
+        self.view.received.append(bytes(message))
         reply = self._session.receive(message)
+        self.view.result = self.result
         if reply is not None:
-            self.said.append(reply)
+            self.view.sent.append(reply)
         return reply
 
     @property
@@ -116,3 +129,57 @@ class RecordedClient:
     @property
     def result(self) -> Aggregate | None:
         return self._session.result
+
+
+class Instrument(Protocol):
+    """What looks on at sessions. Each function returns the session, or one around it.
+
+    task: of the server's session; a client's has none when it begins.
+    """
+
+    def server(self, task: bytes, session: ServerSession) -> ServerSession: ...
+
+    def client(self, u: ClientId, session: ClientSession) -> ClientSession: ...
+
+
+class Recorder:
+    """An instrument that records what some parties of some sessions saw, whatever the scheme.
+
+    parties: ids, and None for the server. wanted: whether the sessions of a task are to be kept.
+    servers, clients: the views, in the order of the sessions, of a client by its id; of a session that is
+    not wanted there is none. Their memory is that of all messages.
+    """
+
+    def __init__(
+        self, parties: Collection[ClientId | None], wanted: Callable[[bytes], bool] = lambda task: True
+    ) -> None:
+        self._parties, self._wanted = frozenset(parties), wanted
+        self.servers: list[ServerView] = []
+        self.clients: dict[ClientId, list[ClientView]] = {u: [] for u in self._parties if u is not None}
+
+    def server(self, task: bytes, session: ServerSession) -> ServerSession:
+        if None not in self._parties or not self._wanted(task):
+            return session
+        recorded = Recorded(session)
+        self.servers.append(recorded.view)
+        return recorded
+
+    def client(self, u: ClientId, session: ClientSession) -> ClientSession:
+        return _Selected(session, self._wanted, self.clients[u]) if u in self._parties else session
+
+
+class _Selected(RecordedClient):
+    """Adds its view to the others once it knows the task, the first thing that a server says."""
+
+    def __init__(
+        self, session: ClientSession, wanted: Callable[[bytes], bool], views: list[ClientView]
+    ) -> None:
+        super().__init__(session)
+        self._wanted, self._views = wanted, views
+
+    def receive(self, message: Raw) -> bytes | None:
+        if not self.view.received:
+            with suppress(RemoteProtocolError):  # the session itself refuses what is no task
+                if self._wanted(decode(Task, message).task):
+                    self._views.append(self.view)
+        return super().receive(message)

@@ -36,7 +36,9 @@ class Aggregate:
     codes: the exact sum in the ring, centred, (m,) int64; empty in `plain`. sum: weighted sum, for integer
     vectors the integers. mean: the weighted mean, for integer vectors the plain one; both are computed from
     the codes at each look. error_bound: no
-    coordinate of `mean` is farther from the mean of the clients' clipped vectors.
+    coordinate of `mean` is farther from the mean of the clients' clipped vectors. parts: what the session
+    learned of disjoint sets of the survivors, where it was asked to keep that (`Scheme.server`); empty where
+    it learned nothing but this sum.
     """
 
     survivors: frozenset[ClientId]
@@ -44,6 +46,7 @@ class Aggregate:
     sum: Mapping[str, NDArray[Any]] = field(repr=False)
     mean: Mapping[str, NDArray[np.float64]] = field(repr=False)
     error_bound: Mapping[str, float]
+    parts: tuple[Aggregate, ...] = field(default=(), repr=False)
 
     @classmethod
     def of_codes(
@@ -167,6 +170,11 @@ class Scheme(Protocol):
     def vectors(self) -> dict[str, Spec]: ...
 
     @property
+    def corrupt(self) -> int:
+        """A, the clients assumed on the server's side; 0 where nothing is assumed of any."""
+        ...
+
+    @property
     def rounds(self) -> tuple[str, ...]:
         """Every round's name, in order, the last before the result included. The first is "join"."""
         ...
@@ -234,8 +242,13 @@ class Scheme(Protocol):
         roster: Roster | None = None,
         executor: Executor | None = None,
         alike: Alike | None = None,
+        parts: bool = False,
         rng: Rng = system_rng,
-    ) -> ServerSession: ...
+    ) -> ServerSession:
+        """parts: keep apart what the session learns apart (`Aggregate.parts`), of plain every client's
+        vectors. A scheme that hides learns one sum, and there is nothing to keep.
+        """
+        ...
 
 
 def run(
@@ -248,8 +261,10 @@ def run(
     identities: Mapping[ClientId, Identity] | None = None,
     alike: Mapping[ClientId | None, Alike] | None = None,
     instrument: Callable[[ServerSession], ServerSession] = lambda server: server,
+    listen: Callable[[ClientId, ClientSession], ClientSession] = lambda u, client: client,
     told: Callable[[ClientId, Mapping[str, Clipping]], None] = lambda u, clipping: None,
     executor: Executor | None = None,
+    parts: bool = False,
     rng: Rng = system_rng,
 ) -> Aggregate:
     """One session with all its clients in this process; its sum: the server's, or where the clients keep it
@@ -258,9 +273,9 @@ def run(
     inputs: id -> vectors, or a function of the task that gives them. drop: round -> ids never heard from
     again from that round on. identities: id -> identity, for an active adversary (the server holds the
     same roster). alike: id -> the rule of that client for sessions that come out alike; None -> the server's.
-    instrument: wraps the server's side (see record.py). told: in the end, of each client, what
-    encoding changed in its vectors. executor: of threads or processes, in
-    which the server unmasks.
+    instrument, listen: wrap the server's side, and each client's (see record.py). told: in the end, of each
+    client, what encoding changed in its vectors. executor: of threads or processes, in which the server
+    unmasks. parts: as in `Scheme.server`.
 
     Raises: TooFewClients, RemoteProtocolError, LocalProtocolError.
     """
@@ -268,16 +283,27 @@ def run(
     rules = alike or {}
     roster = next((identity.roster for identity in (identities or {}).values()), None)
     server = instrument(
-        scheme.server(inputs.keys(), task, roster=roster, executor=executor, alike=rules.get(None), rng=rng)
+        scheme.server(
+            inputs.keys(),
+            task,
+            roster=roster,
+            executor=executor,
+            alike=rules.get(None),
+            parts=parts,
+            rng=rng,
+        )
     )
     clients = {
-        u: scheme.client(
+        u: listen(
             u,
-            value if callable(value) else _constant(value),
-            rounding_seed=(rounding_seeds or {}).get(u),
-            identity=(identities or {}).get(u),
-            alike=rules.get(u),
-            rng=rng,
+            scheme.client(
+                u,
+                value if callable(value) else _constant(value),
+                rounding_seed=(rounding_seeds or {}).get(u),
+                identity=(identities or {}).get(u),
+                alike=rules.get(u),
+                rng=rng,
+            ),
         )
         for u, value in inputs.items()
     }

@@ -222,6 +222,7 @@ class Peer:
         left: Callable[[], None] = lambda: None,
         tell: Tell = lambda text: None,
         largest_task: int | None = None,
+        accepted: Callable[[Scheme], None] = lambda scheme: None,
         instrument: Callable[[ClientSession], ClientSession] = lambda session: session,
     ) -> Contribution | None:
         """Take part in the next session. None once the server says that there are no more.
@@ -234,7 +235,8 @@ class Peer:
         rounding, and nothing else, repeatable. progress: told of every piece before it leaves. left: called
         when the masked vectors have left: from then on the sum may need this client to stay. tell: told when
         its connection is lost or it is interrupted after that. largest_task: bytes of a task, 2^31 if not
-        given; a larger one is refused before it is sent. instrument: wraps the session (see
+        given; a larger one is refused before it is sent. accepted: told the session's
+        parameters once the policy has accepted them, before the task. instrument: wraps the session (see
         secagg/record.py).
 
         Raises: RemoteProtocolError if the server broke the protocol or offers what the policy refuses;
@@ -247,6 +249,7 @@ class Peer:
             scheme = self.policy.accept(
                 offer.parameters, self._identity.roster if self._identity is not None else None
             )
+            accepted(scheme)
             session = instrument(
                 scheme.client(
                     self.id,

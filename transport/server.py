@@ -19,6 +19,7 @@ from secagg import (
     RemoteProtocolError,
     Scheme,
     SecAggError,
+    ServerSession,
     TooFewClients,
 )
 from secagg.alike import Alike, Likeness, Record
@@ -148,6 +149,8 @@ class Cohort:
         executor: Executor | None = None,
         alike: Likeness | None = None,
         new: bool = False,
+        parts: bool = False,
+        instrument: Callable[[ServerSession], ServerSession] = lambda session: session,
     ) -> Aggregate:
         """One session with the whole roster; whoever is not there is dropped from it.
 
@@ -158,6 +161,7 @@ class Cohort:
         threads, in which to unmask; None: here, one thing after the other. alike: what the clients' vectors
         are computed from, where they come out alike whenever that is near: uploads are left out until clients
         that keep to the rule of secagg/alike.py may sign. new: they are unlike all that were summed before.
+        parts: as in `secagg.Scheme.server`. instrument: wraps the session (see secagg/record.py).
 
         Raises: TooFewClients, or Unfinished where the vectors had left; RemoteProtocolError where returned
         shares contradict each other; LocalProtocolError if the scheme is for another number of
@@ -180,7 +184,9 @@ class Cohort:
         rule = None
         if alike is not None:
             rule = Alike(lambda task: alike, self._signed, self._signing, identities, new=new)
-        session = scheme.server(cohort, task, roster=identities, executor=executor, alike=rule)
+        session = instrument(
+            scheme.server(cohort, task, roster=identities, executor=executor, alike=rule, parts=parts)
+        )
         running = self._running = Exchange(
             self._router, scheme, session, frozenset(cohort), self._lives, wire=self._router.traffic
         )

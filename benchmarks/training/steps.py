@@ -21,12 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.harness import ROOT, Case, Control, Row, Table
-from fl.config.plan import LocalPlan
+from fl.config.plan import LocalPlan, Way
 from fl.config.secret import RunSecrets, order_key
 from fl.models.architectures import build
 from fl.models.weights import from_vector, to_vector
 from fl.training.batched import as_shares
-from fl.training.clients import LocalClients, Way
+from fl.training.clients import LocalClients
 from fl.training.local import batches, device
 
 if TYPE_CHECKING:

@@ -203,7 +203,7 @@ def client_process(
 
 def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, shown: bool) -> None:
     """Whom it dealt shares to, and if it is to be shown what it sent instead of its vector, if it did."""
-    said = dict(zip(scheme.rounds, recorder.said, strict=False))
+    said = dict(zip(scheme.rounds, recorder.view.sent, strict=False))
     if isinstance(scheme, Masking) and "share-keys" in said:
         np.save(own / "dealt-to.npy", list(decode(ShareKeys, said["share-keys"]).sealed))
     if isinstance(scheme, CKKS) and shown and "input" in said:

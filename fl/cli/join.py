@@ -94,7 +94,7 @@ def run(
         if x is not None:
             run_sum(out, peer, x, weight, result, new=new)
         elif data is not None:
-            run_training(out, peer, data, device=device, limits=limits)
+            train(out, peer, data, device=device, limits=limits)
 
 
 def policy_of(
@@ -302,7 +302,7 @@ def run_sum(
         kept.check()
 
 
-def run_training(
+def train(
     out: Output,
     peer: Peer,
     folder: Path,
@@ -336,6 +336,7 @@ def run_training(
                 largest_task=limits.task_bytes,
                 progress=killer.progress,
                 tell=out.warn,
+                accepted=trainer.offered,
             )
         ) is not None:
             clipped = clipped or tell_clipping(out, peer.id, contribution, " (said once)")

@@ -20,7 +20,7 @@ from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, round_fields
 from fl.cli.results import ResultError, check_folder, elsewhere
-from fl.cohort.layout import Serving
+from fl.config.plan import Way
 from fl.config.run import ConfigError, RunConfig
 from fl.config.secret import RUN, SERVER
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -30,8 +30,8 @@ from secagg.ledger import Ledger
 from transport import RoundReport
 
 if TYPE_CHECKING:
-    from fl.federation.records import Trained
-    from fl.federation.server import Clients, Server
+    from fl.federation.records import Local, Trained
+    from fl.federation.server import Server
 
 CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
 PARTITION = "partition.png"
@@ -100,7 +100,7 @@ class Progress(msgspec.Struct):
     records: list[dict[str, Any]]
     survivors: list[list[list[int]]]
     settings: dict[str, Any]
-    way: str | None = None
+    way: Way | None = None
 
 
 def progress_of(checkpoint: Checkpoint) -> Progress:
@@ -113,36 +113,32 @@ def progress_of(checkpoint: Checkpoint) -> Progress:
         ) from error
 
 
-def run_training(
+def conduct(
     out: Output,
-    cohort: Clients,
-    config: RunConfig,
+    server: Server,
     folder: Path,
-    deadlines: Mapping[str, float],
-    known: Serving,
     resume: Checkpoint | None = None,
-    *,
-    secret: bytes | None = None,
-    run: bytes | None = None,
-) -> None:
-    """Train with the whole roster; leaves the files of OUTPUTS in `folder`: where the clients keep the model,
-    no more of them than tell nothing of it. secret, run: as `fl.federation.Server`.
+    deadlines: Mapping[str, float] | None = None,
+) -> Local:
+    """All rounds of a run; leaves the files of OUTPUTS in `folder`: where the clients keep the model, no more
+    of them than tell nothing of it. resume: what the server goes on from. Returns what clients in this
+    process say of themselves at the end.
     """
-    from fl.federation.server import Server
+    from fl.federation.records import Local
 
+    config, scheme = server.config, server.scheme
     config.write(folder / CONFIG)
-    server = Server(cohort, config, known, resume, secret=secret, run=run)
     progress = Progress([], [], settings_of(config))
-    scheme = server.scheme
-    book = Book(scheme.opening_round, apart=getattr(scheme, "corrupt", 0) + 2)
+    book = Book(scheme.opening_round, apart=scheme.corrupt + 2)
     if resume is not None:
         progress = progress_of(resume)
         for sets in progress.survivors:
             book.opened_before(sets)
         write_metrics(folder, progress.records)
         out.say(f"going on after round {resume.round}")
-    in_round = getattr(cohort, "in_round", lambda: None)
-    display = TrainingDisplay(out, config.rounds, len(progress.records), in_round, scheme.training_round)
+    display = TrainingDisplay(
+        out, config.rounds, len(progress.records), server.cohort.in_round, scheme.training_round
+    )
 
     def watch(report: RoundReport) -> None:
         book.watch(report)
@@ -152,15 +148,15 @@ def run_training(
     out.detail(scheme.explain())
     out.record({"scheme": scheme.explain().splitlines()})
     parameters = None if resume is None else resume.parameters
-    clipped = False
+    clipped, local = False, Local()
     how = "a" if resume else "w"
     with book.told(out), display.running(), (folder / METRICS).open(how, encoding="utf-8") as metrics:
         for trained in () if accurate(config, progress.records) else server.rounds(deadlines, watch):
             book.opened(trained.survivors)
-            record, parameters = learned(trained, cohort)
+            record, parameters, local = *learned(trained), trained.local
             progress.records.append(record)
             progress.survivors.append([sorted(some) for some in trained.survivors])
-            progress.way = getattr(getattr(cohort, "clients", None), "way", None)
+            progress.way = local.way
             with rescued(config, server, progress.records, parameters):
                 metrics.write(json.dumps(record) + "\n")
                 metrics.flush()
@@ -169,15 +165,18 @@ def run_training(
                 if not config.protection.kept:
                     rest = msgspec.json.encode(progress)
                     write_checkpoint(folder, dataclasses.replace(trained.checkpoint, rest=rest))
-            clipped = clipped or tell_clipping(out, config, cohort)
+            clipped = clipped or tell_clipping(out, config, local.clipped)
             display.training_round(record)
             out.record({"training_round": record})
     finish(out, config, folder, server, progress.records, parameters)
+    return local
 
 
-def tell_clipping(out: Output, config: RunConfig, cohort: Clients) -> bool:
-    """In one process, where no client says it for itself: whether uploads were beyond the bound."""
-    beyond = {u: count for u, count in getattr(cohort, "clipped", {}).items() if count}
+def tell_clipping(out: Output, config: RunConfig, clipped: Mapping[int, int]) -> bool:
+    """In one process, where no client says it for itself: whether uploads were beyond the bound. clipped:
+    id -> how many coordinates.
+    """
+    beyond = {u: count for u, count in clipped.items() if count}
     if beyond:
         out.warn(
             f"up to {counted(max(beyond.values()), 'coordinate')} of the uploads of "
@@ -193,11 +192,11 @@ def accurate(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> bool:
     return reached is not None and config.until_accuracy is not None and reached >= config.until_accuracy
 
 
-def learned(trained: Trained, cohort: Clients) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
+def learned(trained: Trained) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
     """The record of a round and the model after it; in one process also where the clients keep both."""
-    record, held = asdict(trained.record), getattr(cohort, "held", None)
-    if trained.parameters is None and held is not None:
-        return record | asdict(cohort.learned), held.model.parameters  # type: ignore[attr-defined]
+    record, local = asdict(trained.record), trained.local
+    if local.learned is not None:
+        return record | asdict(local.learned), local.parameters
     return record, trained.parameters
 
 

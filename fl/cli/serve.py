@@ -18,7 +18,7 @@ from fl.cli.options import protection_of
 from fl.cli.output import Output
 from fl.cli.report import round_fields, round_line, threat_model, warn, warn_of_training, within
 from fl.cli.results import check_file, check_folder, npy, write_result
-from fl.cli.rounds import METRICS, going_on, last_accuracy, prepare_folder, read_metrics, run_training
+from fl.cli.rounds import METRICS, conduct, going_on, last_accuracy, prepare_folder, read_metrics
 from fl.cohort.layout import Serving
 from fl.config.protection import Protection
 from fl.config.run import ConfigError, RunConfig
@@ -170,8 +170,10 @@ def training_job(
         out.say(f"{config.scheme}: {threat_model(protection)}")
         out.say(f"listening on {cohort.endpoint} for {counted(len(cohort.roster), 'client')}")
         out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
-        known = serving(config)
-        run_training(out, cohort, config, folder, deadlines, known, resume=checkpoint, secret=secret)
+        from fl.federation.server import Server
+
+        server = Server(cohort, config, serving(config), checkpoint, secret=secret)
+        conduct(out, server, folder, checkpoint, deadlines)
         accuracy = last_accuracy(read_metrics(folder))
         if protection.kept:
             out.say(f"wrote {folder}: {METRICS}; the clients keep the model, and how accurate it is")

@@ -253,16 +253,14 @@ def simulate(
     secrets: RunSecrets,
 ) -> None:
     """All clients in this process."""
-    from fl.federation.simulation import SimulatedCohort
+    from fl.federation.simulation import simulated
 
     way = rounds.progress_of(checkpoint).way if checkpoint is not None else None
-    as_it_did = msgspec.structs.replace(config, execution=way or config.execution)  # to the bit
-    cohort = SimulatedCohort(as_it_did, layout, secrets=secrets.clients(config.clients))
-    drawn = {"secret": secrets.server, "run": secrets.run}
-    rounds.run_training(out, cohort, config, folder, {}, layout.serving, checkpoint, **drawn)
-    if rates := cohort.clients.rates:
-        measured = ", ".join(f"{way} {rate:.0f}" for way, rate in rates.items())
-        out.say(f"clients were trained {cohort.clients.way}; client-steps a second, measured: {measured}")
+    server = simulated(config, layout, secrets=secrets, resume=checkpoint, way=way)
+    local = rounds.conduct(out, server, folder, checkpoint)
+    if local.rates:
+        measured = ", ".join(f"{way} {rate:.0f}" for way, rate in local.rates.items())
+        out.say(f"clients were trained {local.way}; client-steps a second, measured: {measured}")
 
 
 def collect(clients: list[Path], folder: Path, total: int) -> Path:
@@ -360,12 +358,13 @@ def server_process(
         import torch
 
         from fl.data import load
+        from fl.federation.server import Server
 
         torch.set_num_threads(1)
         known = read_serving(own, load(config.dataset, config.data_dir))
         checkpoint = rounds.going_on(config, folder) if resume else None
-        drawn = {"secret": kept(own / SERVER), "run": run_id}
-        rounds.run_training(out, cohort, config, folder, {}, known, checkpoint, **drawn)
+        server = Server(cohort, config, known, checkpoint, secret=kept(own / SERVER), run=run_id)
+        rounds.conduct(out, server, folder, checkpoint)
 
 
 def client_process(
@@ -375,7 +374,7 @@ def client_process(
     speaks_up = Output(lines=False, debug=out.debug)
     with join.joined(speaks_up, own, endpoint, serving, config.protection) as peer:
         limits, killer = Limits.of(config.plan), Killer(drop, peer.flush)
-        join.run_training(speaks_up, peer, own, device=config.device, limits=limits, killer=killer)
+        join.train(speaks_up, peer, own, device=config.device, limits=limits, killer=killer)
 
 
 def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: Path | None) -> None:

@@ -12,6 +12,8 @@ from secagg.specs import check_fields
 
 Algorithm = Literal["fedavg", "fedavg-weights", "fedsgd"]
 Precision = Literal["float32", "float64", "bfloat16"]
+Way = Literal["batched", "sequential"]
+"""How clients of one process are computed: see `fl.training.clients`."""
 Optimiser = Literal["average", "momentum", "adam", "yogi"]
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fl.config.alike import likeness
 from fl.config.limits import Limits
 from fl.config.secret import order_key
 from fl.data.shard import Shard
+from fl.federation.sending import Sending, as_trained, contributions
 from fl.federation.task import Held, read_instructions
-from fl.federation.vectors import UPDATE, contribution
+from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
 from fl.models.weights import to_vector
 from fl.training.local import Tap, device, on_device, train
 from fl.training.server import GlobalModel
-from secagg import Aggregate, Policy, RemoteProtocolError
+from secagg import Aggregate, Policy, RemoteProtocolError, Scheme
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
@@ -27,6 +28,7 @@ class LocalTrainer:
     secret: this client's own, 32 bytes, from which it draws the order of its examples; None for a fresh one.
     limits: beyond which it refuses a task.
     on_round: told the training round's number when its task arrives. tap: as `fl.training.local.Tap`.
+    sending: of this client alone.
     """
 
     def __init__(
@@ -39,10 +41,13 @@ class LocalTrainer:
         limits: Limits = Limits(),  # noqa: B008 - frozen
         on_round: Callable[[int], None] = lambda _: None,
         tap: Tap | None = None,
+        sending: Sending = as_trained,
     ) -> None:
         self._secret, self._limits = secret or os.urandom(KEY_BYTES), limits
-        self._u, self._shard, self._on_round, self._tap = u, shard, on_round, tap
+        self._u, self._shard, self._on_round = u, shard, on_round
+        self._tap, self._sending = tap, sending
         self._x, self._y = on_device(device(device_name), shard.x, shard.y)
+        self._names: Collection[str] = (UPDATE, EXAMPLES, LOSS, CORRECT)
         self._held: Held | None = None
         self._asked: tuple[Held, Any] | None = None  # as the round under way began, still without its sum
 
@@ -64,7 +69,13 @@ class LocalTrainer:
         self._asked = Held(instructions.run, instructions.round, description, start), instructions.plan
         order = order_key(self._secret, task)
         result = train(model, self._x, self._y, instructions.plan, order, u=self._u, tap=self._tap)
-        return contribution(result)
+        return contributions(
+            instructions, {self._u: result}, self._names, sending=self._sending, tap=self._tap
+        )[self._u]
+
+    def offered(self, scheme: Scheme) -> None:
+        """To be told the session that was accepted: which vectors it asks for. Without it, all of them."""
+        self._names = scheme.vectors.keys()
 
     def likeness(self, task: bytes, policy: Policy) -> Likeness | None:
         """What the update that this task asks for is computed from. Raises: RemoteProtocolError as a call."""

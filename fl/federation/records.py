@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl.config.plan import Way
 from fl.federation.vectors import CORRECT, LOSS, UPDATE, examples_of, mean_of
 from fl.training.checkpoint import Checkpoint
 from secagg import Aggregate
@@ -22,15 +23,16 @@ class Learned:
 
     accuracy, loss: of the new model on a test set; None without one. validation: its accuracy on what was
     held out of the training data. train_loss, train_accuracy: weighted means over the clients' own examples,
-    of sums that hid them; the loss while they train, the accuracy before, of the model that they received.
+    of sums that hid them, None where the session has none; the loss while they train, the accuracy before,
+    of the model that they received.
     error_bound: no weight of the mean is farther off.
     """
 
     accuracy: float | None
     loss: float | None
     validation: float | None
-    train_loss: float
-    train_accuracy: float
+    train_loss: float | None
+    train_accuracy: float | None
     error_bound: float
 
     @classmethod
@@ -46,8 +48,10 @@ class Learned:
             accuracy,
             loss,
             validation,
-            float(mean_of(totals, LOSS)[0]),
-            float(sum(total.sum[CORRECT][0] for total in totals) / examples_of(totals)),
+            float(mean_of(totals, LOSS)[0]) if LOSS in totals[0].sum else None,
+            float(sum(total.sum[CORRECT][0] for total in totals) / examples_of(totals))
+            if CORRECT in totals[0].sum
+            else None,
             max(total.error_bound[UPDATE] for total in totals),
         )
 
@@ -93,12 +97,30 @@ class RoundRecord:
 
 
 @dataclass(frozen=True)
+class Local:
+    """What clients in this process would say of themselves; over a network each says it where it is.
+
+    way, rates: how they are computed, and client-steps a second of each way that was tried. clipped: how many
+    coordinates of whose upload were beyond the bound. learned, parameters: where they keep the model, what
+    they learned of it and itself, (d,) float64.
+    """
+
+    way: Way | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    clipped: Mapping[ClientId, int] = field(default_factory=dict)
+    learned: Learned | None = None
+    parameters: NDArray[np.float64] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Trained:
     """What a round leaves: its record, who is in each of its sums, the global model as (d,) float64, None
-    where the clients keep it, and what a resumed run goes on from.
+    where the clients keep it, what a resumed run goes on from, and whom the server's rule left out.
     """
 
     record: RoundRecord
     survivors: tuple[frozenset[ClientId], ...]
     parameters: NDArray[np.float64] | None
     checkpoint: Checkpoint
+    left_out: frozenset[ClientId] = frozenset()
+    local: Local = field(default_factory=Local)

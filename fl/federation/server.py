@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fl.cohort.delay import client_seconds
 from fl.cohort.layout import Serving
@@ -18,19 +20,34 @@ from fl.config.alike import likeness
 from fl.config.plan import ServerStep
 from fl.config.run import ConfigError, RunConfig
 from fl.config.secret import RUN_ID_BYTES
-from fl.federation.records import Learned, RoundRecord, Trained
+from fl.federation.records import Learned, Local, RoundRecord, Trained
 from fl.federation.task import write_instructions
-from fl.federation.vectors import UPDATE, mean_of, scheme_for
+from fl.federation.vectors import points_of, scheme_for
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector, to_vector
+from fl.robust import Bench, Rule
+from fl.robust.rules import mean
 from fl.training.checkpoint import Checkpoint
 from fl.training.local import device, evaluate, on_device
 from fl.training.server import GlobalModel
-from secagg import Aggregate, LocalProtocolError, Scheme, TooFewClients
+from secagg import Aggregate, LocalProtocolError, Roster, Scheme, ServerSession, TooFewClients
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId, counted
+from secagg.record import Instrument
 from transport import RoundReport
+
+OF_RULE = "rule."  # before the names of what a rule remembers, in a checkpoint
+
+
+class Members(Protocol):
+    """Who may be asked; and what signs, None where nothing is signed."""
+
+    @property
+    def clients(self) -> Mapping[ClientId, object]: ...
+
+    @property
+    def identities(self) -> Roster | None: ...
 
 
 class Clients(Protocol):
@@ -38,7 +55,9 @@ class Clients(Protocol):
     (`fl.federation.simulation.SimulatedCohort`)."""
 
     @property
-    def roster(self) -> Any: ...
+    def roster(self) -> Members: ...
+
+    def in_round(self) -> tuple[str, int, int] | None: ...
 
     def aggregate(
         self,
@@ -49,6 +68,8 @@ class Clients(Protocol):
         deadlines: Mapping[str, float] | None = None,
         watch: Callable[[RoundReport], None] | None = None,
         alike: Likeness | None = None,
+        parts: bool = False,
+        instrument: Callable[[ServerSession], ServerSession] = lambda session: session,
     ) -> Aggregate: ...
 
 
@@ -56,7 +77,11 @@ class Server:
     """The server's side of a run, round by round.
 
     secret: its own, 32 bytes, from which it draws whom it asks; None for a fresh one. run: the run's id, 16
-    bytes; None for a fresh one, or that of the run that is resumed.
+    bytes; None for a fresh one, or that of the run that is resumed. rule: what it makes of the parts of a
+    round. instrument: put around its sessions. evaluate_every: rounds from one look at the test and
+    validation data to the next; the last round is always looked at. local: what clients in this process say.
+
+    Raises: ConfigError for a checkpoint of another run, or a rule where the clients keep the sum.
     """
 
     def __init__(
@@ -68,8 +93,16 @@ class Server:
         *,
         secret: bytes | None = None,
         run: bytes | None = None,
+        rule: Rule = mean,
+        instrument: Instrument | None = None,
+        evaluate_every: int = 1,
+        local: Callable[[], Local] = Local,
     ) -> None:
-        self._cohort, self._config, self._serving = cohort, config, serving
+        if rule is not mean and config.protection.kept:
+            raise ConfigError("a rule needs sums to combine: with ending = 'keep' the server has none")
+        self.cohort, self.config, self._serving = cohort, config, serving
+        self._rule, self._instrument, self._local = rule, instrument, local
+        self._evaluate_every, self._memory = evaluate_every, dict[str, NDArray[np.float64]]()
         self._secret = secret or os.urandom(KEY_BYTES)
         dataset, on = serving.dataset, device(config.device)
         self.description = Description(config.model, dataset.shape, dataset.classes)
@@ -78,6 +111,7 @@ class Server:
         self.run, self._next = run or os.urandom(RUN_ID_BYTES), 1
         if resume is not None:
             self.model = _resumed(self._model, resume, config.server_step)
+            self._memory = {name: kept for name, kept in resume.memory.items() if name.startswith(OF_RULE)}
             self.run, self._next = resume.run, resume.round + 1
         self._tests = [on_device(on, dataset.test_x, dataset.test_y)]
         if serving.validation is not None:
@@ -88,29 +122,32 @@ class Server:
     @property
     def scheme(self) -> Scheme:
         """Of a session with a whole round's clients."""
-        return self._scheme_for(min(self._config.cohort, len(self._ids)))
+        return self._scheme_for(min(self.config.cohort, len(self._ids)))
 
     def _scheme_for(self, clients: int) -> Scheme:
         # As small as it can be: a client of a tenth of the largest weight has a tenth of the precision.
-        each = self._config.max_examples or self._config.examples_per_client
+        each = self.config.max_examples or self.config.examples_per_client
         most = each or len(self._serving.dataset.train_y)
         length = len(self.model.parameters)
-        return scheme_for(self._config, clients, length, most, self._cohort.roster.identities)
+        return scheme_for(self.config, clients, length, most, self.cohort.roster.identities)
 
     def rounds(
-        self, deadlines: Mapping[str, float] | None, watch: Callable[[RoundReport], None]
+        self,
+        deadlines: Mapping[str, float] | None = None,
+        watch: Callable[[RoundReport], None] = lambda report: None,
     ) -> Iterator[Trained]:
-        for round in range(self._next, self._config.rounds + 1):
+        """Those that are left. deadlines: seconds of protocol rounds, by name. watch: told of each one."""
+        for round in range(self._next, self.config.rounds + 1):
             trained = self._round(round, deadlines, watch)
             yield trained
             reached = trained.record.validation
-            if self._config.until_accuracy and reached and reached >= self._config.until_accuracy:
+            if self.config.until_accuracy and reached and reached >= self.config.until_accuracy:
                 return
 
     def _round(
         self, round: int, deadlines: Mapping[str, float] | None, watch: Callable[[RoundReport], None]
     ) -> Trained:
-        begun, config, kept = time.monotonic(), self._config, self._config.protection.kept
+        begun, config, kept = time.monotonic(), self.config, self.config.protection.kept
         cohorts = self._chosen(round)
         # The first model is public, drawn from the seed; what becomes of it the clients may keep.
         start = self.model.broadcast if round == 1 or not kept else np.empty(0, np.float32)
@@ -125,10 +162,12 @@ class Server:
                     raise  # those who keep the model have none to go on from
                 self.lost = error
                 abandoned = f"{counted(error.alive, 'client')} left in {error.round}, {error.needed} needed"
-        learned = None
+        learned, left_out = None, frozenset[ClientId]()
         if totals and not kept:
-            self.model.apply(mean_of(totals, UPDATE), config.plan)
-            learned = Learned.of(totals, *self._evaluated())
+            update, left_out = self._combined(round, totals)
+            self.model.apply(update, config.plan)
+            looked = round % self._evaluate_every == 0 or round == config.rounds
+            learned = Learned.of(totals, *(self._evaluated() if looked else ()))
         survivors = tuple(total.survivors for total in totals)
         record = RoundRecord.of(
             learned,
@@ -142,12 +181,34 @@ class Server:
             delay=self._delay(reports, survivors),
             abandoned="" if totals else abandoned,
         )
-        checkpoint = Checkpoint(self.run, round, self.model.parameters, self.model.memory)
-        return Trained(record, survivors, None if kept else self.model.parameters, checkpoint)
+        checkpoint = Checkpoint(self.run, round, self.model.parameters, self.model.memory | self._memory)
+        parameters = None if kept else self.model.parameters
+        return Trained(record, survivors, parameters, checkpoint, left_out, self._local())
+
+    def _combined(
+        self, round: int, totals: Sequence[Aggregate]
+    ) -> tuple[NDArray[np.float64], frozenset[ClientId]]:
+        """The update that the rule makes of what the round's sums tell, and whom it left out; what it
+        remembers is kept.
+        """
+        points = points_of(totals)
+        bench = Bench(round, self.model.parameters, self._score if len(self._tests) > 1 else None)
+        memory = {name.removeprefix(OF_RULE): kept for name, kept in self._memory.items()}
+        verdict = self._rule(points, bench, memory)
+        self._memory = {OF_RULE + name: kept for name, kept in verdict.memory.items()}
+        left_out = frozenset[ClientId]().union(*(points.members[row] for row in verdict.left_out))
+        return verdict.update, left_out
+
+    def _score(self, parameters: NDArray[np.float64]) -> float:
+        """Accuracy on the validation data."""
+        from_vector(self._model, parameters.astype(np.float32))
+        accuracy, _ = evaluate(self._model, *self._tests[1])
+        self._model.cpu()
+        return accuracy
 
     def _chosen(self, round: int) -> Sequence[Sequence[ClientId]]:
         """The clients of the round, by cluster. Raises: ConfigError where a declaration is missing."""
-        config, declared = self._config, self._serving.declared or {}
+        config, declared = self.config, self._serving.declared or {}
         candidates = {u: declared.get(u, Declared(1.0)) for u in self._ids}
         try:
             chosen = choose(config.select, candidates, config.cohort, self._secret, round)
@@ -159,7 +220,7 @@ class Server:
 
     def _smallest(self, most: int) -> int:
         """Clients of a cluster: as few as there can be a session of."""
-        for clients in range(1 if self._config.small_cohort else 3, most):
+        for clients in range(1 if self.config.small_cohort else 3, most):
             with suppress(LocalProtocolError):
                 self._scheme_for(clients)
                 return clients
@@ -176,7 +237,7 @@ class Server:
     ) -> Aggregate:
         """Raises: TooFewClients, also if fewer uploads came than the configuration asks for: before the sum
         of a scheme that hides is opened."""
-        needed, scheme = self._config.minimum or 0, self._scheme_for(len(cohort))
+        needed, scheme = self.config.minimum or 0, self._scheme_for(len(cohort))
 
         def keep(report: RoundReport) -> None:
             reports.append(report)
@@ -185,10 +246,22 @@ class Server:
                 raise TooFewClients(len(report.alive), needed, report.round)
 
         limits = dict(deadlines or {})
-        if self._config.deadline is not None:
-            limits.setdefault(scheme.upload_round, self._config.deadline)
-            limits.setdefault(scheme.training_round, self._config.deadline)
-        return self._cohort.aggregate(scheme, task, clients=cohort, deadlines=limits, watch=keep, alike=alike)
+        if self.config.deadline is not None:
+            limits.setdefault(scheme.upload_round, self.config.deadline)
+            limits.setdefault(scheme.training_round, self.config.deadline)
+        return self.cohort.aggregate(
+            scheme,
+            task,
+            clients=cohort,
+            deadlines=limits,
+            watch=keep,
+            alike=alike,
+            parts=self._rule is not mean,
+            instrument=partial(self._observed, task),
+        )
+
+    def _observed(self, task: bytes, session: ServerSession) -> ServerSession:
+        return session if self._instrument is None else self._instrument.server(task, session)
 
     def _evaluated(self) -> tuple[tuple[float, float], float | None]:
         from_vector(self._model, self.model.broadcast)
@@ -200,11 +273,11 @@ class Server:
         self, reports: Sequence[RoundReport], survivors: Sequence[Collection[ClientId]]
     ) -> float | None:
         """Ma et al., figure 5: the slowest client's computation and transmission."""
-        if self._config.links is None or not survivors:
+        if self.config.links is None or not survivors:
             return None
         return max(
             client_seconds(
-                self._config,
+                self.config,
                 self._serving,
                 u,
                 sum(report.up.get(u, 0) for report in reports),
@@ -222,7 +295,7 @@ def _resumed(first: torch.nn.Module, resume: Checkpoint, step: ServerStep) -> Gl
         if resume.parameters.shape != (length,):
             raise ValueError(f"{len(resume.parameters)} parameters, this model has {length}")
         model = GlobalModel.of(first, step, resume.parameters)
-        model.remember(resume.memory)
+        model.remember({name: kept for name, kept in resume.memory.items() if not name.startswith(OF_RULE)})
     except ValueError as error:
         raise ConfigError(
             f"the checkpoint is not one of this run ({error}): begin the run anew, with --force"

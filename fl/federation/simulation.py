@@ -14,20 +14,36 @@ from torch import nn
 
 from fl.cohort.delay import client_seconds
 from fl.cohort.layout import Layout
+from fl.config.plan import Way
 from fl.config.run import RunConfig
-from fl.config.secret import order_key, rounding_seed
-from fl.federation.records import Learned
+from fl.config.secret import RunSecrets, order_key, rounding_seed
+from fl.federation.records import Learned, Local
+from fl.federation.sending import Sending, as_trained, contributions
+from fl.federation.server import Server
 from fl.federation.task import Held, Instructions, read_instructions
-from fl.federation.vectors import UPDATE, contribution, mean_of
+from fl.federation.vectors import UPDATE, mean_of
 from fl.models.weights import from_vector
-from fl.training.clients import LocalClients, Way
+from fl.robust import Rule
+from fl.robust.rules import mean
+from fl.training.checkpoint import Checkpoint
+from fl.training.clients import LocalClients
 from fl.training.local import Tap, device, evaluate
 from fl.training.server import GlobalModel
-from secagg import Aggregate, Clipping, Identity, Roster, Scheme, ServerSession, run, throwaway_identities
+from secagg import (
+    Aggregate,
+    ClientSession,
+    Clipping,
+    Identity,
+    Roster,
+    Scheme,
+    ServerSession,
+    run,
+    throwaway_identities,
+)
 from secagg.alike import Alike, Likeness, Record, in_memory
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
-from secagg.record import Around
+from secagg.record import Around, Instrument
 from secagg.wire import Raw
 from transport import RoundReport
 
@@ -52,8 +68,10 @@ class _Roster:
 class SimulatedCohort:
     """All clients of a run, where `fl.federation.Server` has them over a network.
 
-    tap: as `fl.training.local.Tap`. secrets: of each client, 32 bytes, from which it draws the order of its
-    examples and how it rounds, so that a resumed run does alike; None for fresh ones.
+    secrets: of each client, 32 bytes, from which it draws the order of its examples and how it rounds, so
+    that a resumed run does alike; None for fresh ones. way: how they are computed, None as the configuration
+    says. tap: as `fl.training.local.Tap`. sending: of all
+    clients together. instrument: put around the clients' sessions, as over a network each client's own.
     """
 
     def __init__(
@@ -61,13 +79,17 @@ class SimulatedCohort:
         config: RunConfig,
         layout: Layout,
         *,
-        tap: Tap | None = None,
         secrets: Mapping[ClientId, bytes] | None = None,
+        way: Way | None = None,
+        tap: Tap | None = None,
+        sending: Sending = as_trained,
+        instrument: Instrument | None = None,
     ) -> None:
-        self._config, self._serving, self._tap = config, layout.serving, tap
+        self._config, self._serving = config, layout.serving
+        self._tap, self._sending, self._instrument = tap, sending, instrument
         self._secrets = secrets or {u: os.urandom(KEY_BYTES) for u in range(config.clients)}
         self.clients = LocalClients(
-            layout.x, layout.y, layout.shares, device(config.device), WAYS[config.execution]
+            layout.x, layout.y, layout.shares, device(config.device), way or WAYS[config.execution]
         )
         roster, identities = throwaway_identities(range(config.clients))
         self.roster = _Roster(identities, roster)
@@ -89,10 +111,12 @@ class SimulatedCohort:
         deadlines: Mapping[str, float] | None = None,
         watch: Watch | None = None,
         alike: Likeness | None = None,
+        parts: bool = False,
+        instrument: Callable[[ServerSession], ServerSession] = lambda session: session,
     ) -> Aggregate:
         """One session. deadlines: the configuration's, by the model of links; others mean nothing here.
 
-        Raises: as `secagg.run`; Diverged.
+        Raises: as `secagg.run`; Diverged; LocalProtocolError of the sending.
         """
         cohort = sorted(self.roster.clients if clients is None else clients)
         instructions, model = read_instructions(task, self.held)
@@ -100,14 +124,17 @@ class SimulatedCohort:
         orders = {u: order_key(self._secrets[u], task) for u in there}
         self._training = len(there)
         results = self.clients.train(model, instructions.plan, orders, tap=self._tap)
+        sent = contributions(instructions, results, scheme.vectors, sending=self._sending, tap=self._tap)
         total = run(
             scheme,
-            {u: contribution(results[u]) if u in results else {} for u in cohort},
+            {u: sent.get(u, {}) for u in cohort},
             task=task,
             drop={scheme.rounds[0]: self._without & set(cohort)} | self._late(scheme, task, there),
             rounding_seeds={u: rounding_seed(self._secrets[u]) for u in cohort},
             identities={u: self.roster.clients[u] for u in cohort},
-            instrument=lambda session: Watched(session, watch or (lambda report: None)),
+            instrument=lambda session: Watched(instrument(session), watch or (lambda report: None)),
+            listen=self._listen,
+            parts=parts,
             alike=self._rules(cohort, alike),
             told=self._tell,
         )
@@ -115,6 +142,16 @@ class SimulatedCohort:
             self._keep(instructions, model, total)
             self._without |= set(cohort) - total.survivors
         return total
+
+    def local(self) -> Local:
+        """Of the last round."""
+        return Local(
+            self.clients.way,
+            dict[str, float](self.clients.rates.items()),
+            self.clipped,
+            self.learned,
+            None if self.held is None else self.held.model.parameters,
+        )
 
     def in_round(self) -> tuple[str, int, int]:
         """As `transport.Cohort.in_round`, of training: the sums take little beside it."""
@@ -130,6 +167,9 @@ class SimulatedCohort:
             u: Alike(lambda task: alike, self._signed[u], key, self.roster.identities)
             for u, key in ((None, server), *keys.items())
         }
+
+    def _listen(self, u: ClientId, session: ClientSession) -> ClientSession:
+        return session if self._instrument is None else self._instrument.client(u, session)
 
     def _tell(self, u: ClientId, clipping: Mapping[str, Clipping]) -> None:
         self.clipped[u] = clipping[UPDATE].coordinates if UPDATE in clipping else 0
@@ -156,6 +196,48 @@ class SimulatedCohort:
         up, down = scheme.upload_bytes, len(task)
         late = {u for u in cohort if client_seconds(self._config, self._serving, u, up, down) > limit}
         return {scheme.upload_round: late}
+
+
+def simulated(
+    config: RunConfig,
+    layout: Layout,
+    *,
+    secrets: RunSecrets | None = None,
+    resume: Checkpoint | None = None,
+    way: Way | None = None,
+    tap: Tap | None = None,
+    sending: Sending = as_trained,
+    instrument: Instrument | None = None,
+    rule: Rule = mean,
+    evaluate_every: int = 1,
+) -> Server:
+    """A run with all its clients in this process, for everybody who trains like that: go over its `rounds`.
+
+    secrets: of all parties; None for fresh ones. resume, rule, evaluate_every: as `Server`; way,
+    tap, sending: as `SimulatedCohort`. instrument: put around the sessions of the server and of the clients.
+    """
+    drawn = secrets or RunSecrets.fresh()
+    cohort = SimulatedCohort(
+        config,
+        layout,
+        secrets=drawn.clients(config.clients),
+        way=way,
+        tap=tap,
+        sending=sending,
+        instrument=instrument,
+    )
+    return Server(
+        cohort,
+        config,
+        layout.serving,
+        resume,
+        secret=drawn.server,
+        run=drawn.run,
+        rule=rule,
+        instrument=instrument,
+        evaluate_every=evaluate_every,
+        local=cohort.local,
+    )
 
 
 class Watched(Around):

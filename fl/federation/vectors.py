@@ -4,15 +4,16 @@ named vectors of one session. With a scheme that hides, the server learns their 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl.config.run import RunConfig
+from fl.robust import Points
 from fl.training.local import LocalResult
-from secagg import Aggregate, Bounded, Counts, Roster, Scheme, Weight
+from secagg import Aggregate, Bounded, Counts, RemoteProtocolError, Roster, Scheme, Weight
 from secagg.specs import Spec
 
 UPDATE, EXAMPLES, LOSS, CORRECT = "update", "examples", "loss", "correct"
@@ -30,14 +31,29 @@ def scheme_for(config: RunConfig, clients: int, length: int, examples: int, rost
     return config.protection.for_cohort(clients, vectors, roster)
 
 
-def contribution(result: LocalResult) -> dict[str, Any]:
-    """The named vectors of a client's training."""
-    return {
+def contribution(result: LocalResult, names: Collection[str]) -> dict[str, Any]:
+    """Those of a client's vectors that a session asks for. Raises: RemoteProtocolError for any other."""
+    every = {
         UPDATE: result.upload,
         EXAMPLES: result.examples,
         LOSS: np.array([min(result.loss, LOSS_BOUND)]),
         CORRECT: np.array([result.correct]),
     }
+    if UPDATE not in names or not every.keys() >= set(names):
+        raise RemoteProtocolError(
+            f"the server asks for {', '.join(sorted(names))}; a client has {', '.join(every)}"
+        )
+    return {name: every[name] for name in names}
+
+
+def points_of(totals: Sequence[Aggregate]) -> Points:
+    """What a round's sums tell, as a rule is given it: their parts where they have some."""
+    parts = [part for total in totals for part in total.parts or (total,)]
+    return Points(
+        tuple(part.survivors for part in parts),
+        np.stack([part.mean[UPDATE] for part in parts]),
+        np.array([float(part.sum[EXAMPLES][0]) for part in parts]),
+    )
 
 
 def examples_of(totals: Sequence[Aggregate]) -> float:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -15,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fl.config.plan import LocalPlan
+from fl.config.plan import LocalPlan, Way
 from fl.data.examples import Labels
 from fl.training.batched import train_batched
 from fl.training.local import EVALUATION_BATCH, LocalResult, Tap, inputs, laid_out, prepared, train
 
-Way = Literal["batched", "sequential"]
 WAYS: tuple[Way, ...] = ("sequential", "batched")
 
 TRIED_CLIENTS, TRIED_STEPS = 8, 4  # of each way, to see which is faster

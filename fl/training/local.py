@@ -55,7 +55,7 @@ class Tap(Protocol):
 
     `step` is told, before each step, which of the client's own examples are in it, (B,) int64, and their
     gradients, (B, d) float32, one row each, of the loss alone, in the order of the model's parameters;
-    `upload` what training gave in the end, (d,).
+    `upload` what is sent in the end, (d,): after training, and after whatever changes it on the way.
     """
 
     def step(
@@ -173,10 +173,7 @@ def train(
         upload = torch.cat([gradient, (after - received)[len(gradient) :]])
     else:
         upload = after if plan.algorithm == "fedavg-weights" else after - received
-    result = finished(upload.cpu().numpy(), len(y), total.item() / seen, correct, plan)
-    if tap is not None:
-        tap.upload(u, result.upload)
-    return result
+    return finished(upload.cpu().numpy(), len(y), total.item() / seen, correct, plan)
 
 
 class _SGD:

@@ -55,6 +55,7 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
     upload_round = INPUT
     finishing_rounds = ()  # each client decrypts at once, or never
     slow_rounds = (ADVERTISE_KEYS, INPUT)  # encrypting takes its time, too
+    corrupt = 0  # one client on the server's side opens everything: none is assumed
 
     degree: int
     prime_bits: list[int]
@@ -196,6 +197,7 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         roster: Roster | None = None,
         executor: Executor | None = None,
         alike: Alike | None = None,
+        parts: bool = False,
         rng: Rng = system_rng,
     ) -> CKKSServer:
         used = roster if self.roster else None

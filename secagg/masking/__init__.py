@@ -274,6 +274,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         roster: Roster | None = None,
         executor: Executor | None = None,
         alike: Alike | None = None,
+        parts: bool = False,
         rng: Rng = system_rng,
     ) -> MaskingServer:
         used = roster if self.adversary == "active" else None

@@ -434,13 +434,13 @@ def test_a_recorded_client_is_the_client_and_remembers_what_it_said(scheme: Sche
         heard.append(play.to(round).answer().answers[0])
         assert client.done == (round == scheme.rounds[-1])
     play.finish()
-    assert client.said == heard
+    assert client.view.sent == heard
     assert client.clipping.keys() == MIXED.keys()
 
 
 def test_a_recorded_client_that_says_nothing_has_said_nothing() -> None:
     class Silent:
-        done, clipping = True, types.MappingProxyType({})
+        done, clipping, result = True, types.MappingProxyType({}), None
 
         def start(self) -> bytes:
             return b"hello"
@@ -451,7 +451,7 @@ def test_a_recorded_client_that_says_nothing_has_said_nothing() -> None:
     client = RecordedClient(Silent())
     client.start()
     assert client.receive(b"bye") is None
-    assert (client.said, client.done, client.clipping) == ([b"hello"], True, {})
+    assert (client.view.sent, client.done, client.clipping) == ([b"hello"], True, {})
 
 
 # A server that tampers

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fl.cli.join import run_training
+from fl.cli.join import train
 from fl.cli.output import Output
 from fl.config.limits import Limits
 from fl.config.plan import LocalPlan
@@ -68,7 +68,7 @@ def test_a_task_of_a_model_far_beyond_the_limit_is_not_even_sent(tmp_path: Path)
     x, y = np.zeros((5, 1, 2, 2), np.float32), np.zeros(5, np.int64)
     write_shard(tmp_path, x, y, 3, "tiny")
     peer: Any = Peer()
-    run_training(Output(quiet=True), peer, tmp_path, device="cpu", limits=Limits(parameters=1000))
+    train(Output(quiet=True), peer, tmp_path, device="cpu", limits=Limits(parameters=1000))
     assert asked_for["largest_task"] == 8_000 + 2**16
 
 

@@ -338,27 +338,19 @@ class Heard:
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, int, np.ndarray, np.ndarray]] = []
-        self.uploads: dict[int, np.ndarray] = {}
 
     def step(self, u: int, step: int, examples: np.ndarray, gradients: np.ndarray) -> None:
         self.steps.append((u, step, examples, gradients))
 
-    def upload(self, u: int, upload: np.ndarray) -> None:
-        self.uploads[u] = upload
-
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedavg-weights", "fedsgd"])
-def test_a_tap_hears_every_step_and_the_upload_and_changes_nothing(
-    model: nn.Module, shard: Shard, algorithm: str
-) -> None:
+def test_a_tap_hears_every_step_and_changes_nothing(model: nn.Module, shard: Shard, algorithm: str) -> None:
     heard, plan = Heard(), LocalPlan(algorithm, **SGD)
     result = train(model, *shard, plan, ORDER, u=7, tap=heard)
     assert np.array_equal(result.upload, train(model, *shard, plan, ORDER).upload)
     assert [(u, step) for u, step, _, _ in heard.steps] == [(7, step) for step in range(plan.steps_of(100))]
     taken = [batch.tolist() for batch in batches(100, plan, ORDER)]
     assert [examples.tolist() for _, _, examples, _ in heard.steps] == taken
-    assert heard.uploads.keys() == {7}
-    assert np.array_equal(heard.uploads[7], result.upload)
 
 
 @given(own=st.lists(st.integers(0, 99), min_size=1, max_size=12), seed=st.integers(0, 5))

@@ -1,0 +1,50 @@
+"""The one place between training and encoding: whatever changes what a client sends does it here.
+
+Clipping and noise of the client's own, compression, and an attacker's updates are each a `Sending`. Over
+processes one is asked about one client, in one process about all of them at once: attackers may collude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from fl.federation.task import Instructions
+from fl.federation.vectors import contribution
+from fl.training.local import LocalResult, Tap
+from secagg import LocalProtocolError
+from secagg.errors import ClientId
+
+Sending = Callable[[Instructions, Mapping[ClientId, LocalResult]], Mapping[ClientId, LocalResult]]
+"""(what the server asked for, what each client trained) -> what each sends, the same clients."""
+
+
+def as_trained(
+    instructions: Instructions, results: Mapping[ClientId, LocalResult]
+) -> Mapping[ClientId, LocalResult]:
+    """Clients send what they trained."""
+    return results
+
+
+def contributions(
+    instructions: Instructions,
+    results: Mapping[ClientId, LocalResult],
+    names: Collection[str],
+    *,
+    sending: Sending = as_trained,
+    tap: Tap | None = None,
+) -> dict[ClientId, dict[str, Any]]:
+    """Each client's vectors for a session that asks for those called `names`. tap: told what is sent.
+
+    Raises: LocalProtocolError if the clients are others after sending than before; RemoteProtocolError for
+    a name that there is nothing of.
+    """
+    sent = sending(instructions, results)
+    if sent.keys() != results.keys():
+        raise LocalProtocolError(
+            f"of clients {sorted(results)} the sending gave {sorted(sent)}: who takes part is settled before"
+        )
+    if tap is not None:
+        for u in sorted(sent):
+            tap.upload(u, sent[u].upload)
+    return {u: contribution(sent[u], names) for u in sent}
