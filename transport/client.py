@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from secagg import (
     LocalProtocolError,
     Policy,
     RemoteProtocolError,
+    Roster,
     Scheme,
 )
 from secagg.alike import OWN_INPUT, Alike, Likeness, Record
@@ -30,24 +31,20 @@ from secagg.errors import ClientId
 from secagg.inputs import checked
 from secagg.session import Contribute, Once
 from secagg.specs import Vector
-from secagg.wire import MAX_TASK_BYTES, Raw
+from secagg.wire import Raw
 from transport.address import speaks_ipv6
 from transport.errors import FileError, TransportError
 from transport.frames import (
     MAX_FRAME_BYTES,
     TRANSPORT_VERSION,
     Announce,
-    Chunk,
     Close,
     End,
     Frame,
     Hello,
-    Incoming,
     Leave,
     Offer,
-    Outgoing,
     Ping,
-    Pull,
     Refuse,
     Replaced,
     ServerFrame,
@@ -60,16 +57,11 @@ from transport.keys import PrivateKey, PublicKey, Readers, read_private, read_pu
 from transport.records import base_of
 from transport.roster import read as read_roster
 from transport.roster import remember
+from transport.talk import Progress, SessionOverError, Talk, Tell
 
 PATIENCE_SECONDS = 60.0
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _WRONG_SERVER = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-
-Tell = Callable[[str], None]
-"""Told in a sentence what this client's own user should know now."""
-
-Progress = Callable[[str, int, int], None]
-"""(round, bytes sent, bytes in all), called before each piece of this client's message leaves."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +78,6 @@ class Contribution:
     scheme: Scheme
     clipping: Mapping[str, Clipping]
     result: Aggregate | None = None
-
-
-class _SessionOverError(Exception):
-    """The server, or the network, ended the session; its text says why, and is empty if all is well."""
 
 
 class _DisconnectedError(Exception):
@@ -245,10 +233,8 @@ class Peer:
         offer = self._next_offer()
         if offer is None:
             return None
-        try:
-            scheme = self.policy.accept(
-                offer.parameters, self._identity.roster if self._identity is not None else None
-            )
+        with self._or_leave(offer):
+            scheme = self.policy.accept(offer.parameters, self._roster)
             accepted(scheme)
             session = instrument(
                 scheme.client(
@@ -260,20 +246,17 @@ class Peer:
                     alike=self._alike(vectors, alike, new),
                 )
             )
-            talk = _Talk(
-                self,
-                offer.session,
-                scheme,
-                session,
-                progress or (lambda *_: None),
-                left,
-                tell,
-                self.policy.answer_after,
-                largest_task,
-            )
+            after = self.policy.answer_after
+            talk = Talk(self._send, offer.session, scheme, session, progress, left, tell, after, largest_task)
             why = self._converse(talk, tell)
             summed = not why or session.result is not None
             return Contribution(summed, why, scheme, dict(session.clipping), session.result)
+
+    @contextmanager
+    def _or_leave(self, offer: Offer) -> Iterator[None]:
+        """Where this client cannot go on, the server hears that it takes no part."""
+        try:
+            yield
         except RemoteProtocolError as error:
             self._leave(offer, reason(str(error)))
             raise
@@ -283,17 +266,20 @@ class Peer:
             self._leave(offer, "it could not take part")
             raise
 
+    @property
+    def _roster(self) -> Roster | None:
+        return self._identity.roster if self._identity is not None else None
+
     def _alike(
         self, vectors: Any, alike: Callable[[bytes], Likeness | None] | None, new: bool
     ) -> Alike | None:
         likeness = alike if callable(vectors) else lambda task: OWN_INPUT
         if likeness is None or self.policy.alike == "never":
             return None
-        roster = self._identity.roster if self._identity is not None else None
         memory, difference = self._memory, self.policy.difference
-        return Alike(likeness, memory.signed, memory.signing, roster, difference, new)
+        return Alike(likeness, memory.signed, memory.signing, self._roster, difference, new)
 
-    def _converse(self, talk: _Talk, tell: Tell) -> str:
+    def _converse(self, talk: Talk, tell: Tell) -> str:
         """One session, to its end; why it ended. One whose vectors have left outlives its connection: the
         server may need this client to finish it.
         """
@@ -312,7 +298,8 @@ class Peer:
                         f"the connection was lost, and the vector had left: trying for {self._patience:.0f} "
                         "seconds to go on where it was; keep this running, the sum may need it"
                     )
-        except _SessionOverError as over:
+        except SessionOverError as over:
+            self._offer = talk.next_offer
             return str(over)
         except KeyboardInterrupt:
             if talk.staying:
@@ -440,137 +427,3 @@ class Peer:
 
 def _constant(values: Mapping[str, Vector]) -> Contribute:
     return lambda task: values
-
-
-class _Talk:
-    """One session's messages, in turn: the server's, and this client's answers."""
-
-    def __init__(
-        self,
-        peer: Peer,
-        id: bytes,
-        scheme: Scheme,
-        session: ClientSession,
-        progress: Progress,
-        left: Callable[[], None] = lambda: None,
-        tell: Tell = lambda text: None,
-        answer_after: float | None = None,
-        largest_task: int | None = None,
-    ) -> None:
-        self._peer, self._id, self._scheme, self._session = peer, id, scheme, session
-        self._progress, self._left, self._tell = progress, left, tell
-        self._answer_after, self._held = answer_after, b""
-        self._largest_task = MAX_TASK_BYTES if largest_task is None else largest_task
-        finishing = scheme.finishing_rounds  # without one, nobody is needed whose vectors have left
-        self._stays_after = frozenset({scheme.upload_round, *finishing} if finishing else ())
-        self.due = math.inf  # when the answer that is held is to leave
-        self._said = self._heard = 0
-        self._outgoing: Outgoing | None = None
-        self._incoming: Incoming | None = None
-        self._was_disconnected = False
-
-    @property
-    def staying(self) -> bool:
-        """Whether this client's vectors have left, or some of them: it may be needed to unmask the sum."""
-        return self._said > 0 and self._scheme.rounds[self._said - 1] in self._stays_after
-
-    def begin(self) -> None:
-        self.say(self._session.start())
-
-    def disconnected(self) -> None:
-        """Raises: _SessionOverError unless the session goes on when there is a connection again."""
-        if not self.staying:
-            raise _SessionOverError("the connection was lost")
-        self._incoming, self._was_disconnected = None, True
-
-    def say(self, message: Raw) -> None:
-        self._said += 1
-        self._announce(message)
-
-    def _announce(self, message: Raw) -> None:
-        """This client's newest message: for the second time, if the server has lost it with a connection."""
-        self._outgoing = Outgoing(self._id, self._said - 1, message)
-        announcement = self._outgoing.announce()  # the checksum first: from here on it is the network's time
-        self._tell_progress(0)
-        self._peer._send(*announcement)
-        self._tell_left()
-
-    def step(self, received: tuple[ServerFrame, Raw | None]) -> None:
-        """Raises: RemoteProtocolError; _SessionOverError when the server ends the session."""
-        frame, payload = received
-        if isinstance(frame, Close):
-            raise _SessionOverError("the server has closed")
-        if isinstance(frame, Offer) and self._was_disconnected:
-            self._peer._offer = frame
-            raise _SessionOverError("the connection was lost, and the session is over")
-        if isinstance(frame, Offer | Ping | Refuse | Replaced) or frame.session != self._id:
-            return  # of an earlier session
-        match frame:
-            case End():
-                raise _SessionOverError(frame.reason)
-            case Announce() if (
-                self._outgoing is not None and self.staying and frame.number == self._heard - 1
-            ):
-                # It asks again what was answered: the same bytes, whatever the request says this time.
-                self._announce(self._outgoing.message)
-            case Announce():
-                if frame.number != self._heard or self._incoming is not None or self._session.done:
-                    raise RemoteProtocolError("the server sent a message out of turn")
-                # The first brings the task, and what is around it; no other is longer than what a client may
-                # send, which by then fits its vectors.
-                limit = self._scheme.largest_upload if frame.number else self._largest_task + 4096
-                self._incoming = Incoming.of(frame, payload, limit)
-                self._advance(self._incoming)
-            case Chunk():
-                if self._incoming is None:
-                    raise RemoteProtocolError("the server sent a chunk that nobody asked for")
-                self._incoming.add(frame, payload or b"")
-                self._advance(self._incoming)
-            case Pull():
-                if self._outgoing is None:
-                    raise RemoteProtocolError("the server asked for a message that was not announced")
-                self._tell_progress(self._outgoing.sent)
-                self._peer._send(*self._outgoing.chunk(frame))
-                self._tell_left()
-
-    def _advance(self, incoming: Incoming) -> None:
-        if not incoming.complete:
-            for pull in incoming.pulls():
-                self._peer._send(pull)
-            return
-        self._incoming = None
-        self._heard += 1
-        arrived = time.monotonic()
-        reply = self._session.receive(incoming.message())
-        if reply is not None and self._heard == 1 and self._answer_after is not None:
-            self._hold(reply, arrived, self._answer_after)
-        elif reply is not None:
-            self.say(reply)
-
-    def _hold(self, reply: bytes, arrived: float, seconds: float) -> None:
-        """The answer to the task: how long it took to compute would tell how much there was to compute with.
-        What the later answers take depends on nothing of the client's own.
-        """
-        took = time.monotonic() - arrived
-        if took > seconds:
-            self._tell(
-                f"it took {took:.0f} s to compute the answer, more than answer_after ({seconds:g} s): the "
-                "server sees how long. Set it higher, or have the server train by --local-steps"
-            )
-        self._held, self.due = reply, arrived + seconds
-
-    def answer_now(self) -> None:
-        """What was held is due."""
-        reply, self._held, self.due = self._held, b"", math.inf
-        self.say(reply)
-
-    def _tell_progress(self, sent: int) -> None:
-        assert self._outgoing is not None  # noqa: S101 - both callers have just looked
-        round = self._scheme.rounds[self._outgoing.number]
-        self._progress(round, sent, len(self._outgoing.message))
-
-    def _tell_left(self) -> None:
-        out = self._outgoing
-        whole = out is not None and out.sent == len(out.message)
-        if out and whole and self.staying and self._scheme.rounds[out.number] == self._scheme.upload_round:
-            self._left()

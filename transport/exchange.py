@@ -234,21 +234,21 @@ class Exchange:
         if len(self.requests[u]) <= CHUNK_BYTES:
             del self.outgoing[u]
 
-    def lose(self, u: ClientId, why: str) -> None:
-        """u is out of this session, and leaves nothing behind."""
+    def lose(self, u: ClientId, why: str, *, told: str | None = None) -> None:
+        """u is out of this session, and leaves nothing behind. told: what it hears, where that is not why."""
         if u in self.lost:
             return
         self.lost[u] = why
         self._forget(u)
-        self.end([u], why)
+        self.end([u], why if told is None else told)
 
     def lose_all(self, absent: frozenset[ClientId]) -> None:
         """The round is over without these. After the last, their vectors may be in the sum all the same."""
         late, result = self._there(absent), self.session.result
         for u in absent:
-            if result is not None and u in result.survivors:
-                self.end([u], "")  # what counts for its user; that it was late, for the operator
-            self.lose(u, "late" if u in late else "vanished")
+            # That its vector is in the sum is what counts for its user; that it was late, for the operator.
+            told = "" if result is not None and u in result.survivors else None
+            self.lose(u, "late" if u in late else "vanished", told=told)
 
     def vanish(self, u: ClientId) -> None:
         """u's connection is gone. One that may come back is not waited for."""

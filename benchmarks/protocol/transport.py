@@ -41,8 +41,8 @@ from secagg.record import Around, RecordedClient
 from secagg.session import ServerSession
 from secagg.wire import Raw
 from transport import RoundReport, join, serve
-from transport.client import Progress
 from transport.processes import LocalProcesses, lay_out_keys
+from transport.talk import Progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fl.config.run import ConfigError
 from fl.mistyped import nearest
 from secagg import Plain, Scheme
-from transport.client import Progress
 from transport.frames import CHUNK_BYTES
+from transport.talk import Progress
 
 _DROP = re.compile(r"(?P<id>\d+)@(?P<round>[a-z-]+)(:(?P<percent>\d+)%)?(:(?P<training>\d+))?")
 FORM = "ID@ROUND, ID@ROUND:50% (after half its message) or ID@ROUND:TRAINING-ROUND"

@@ -68,7 +68,7 @@ class Code:
         """All that reaches somebody: errors, what `explain` makes of them, and why a client is lost."""
         found = []
         for call, kind in self.raised():
-            if kind == "_SessionOverError":  # not an error to anybody: the reason in a Contribution
+            if kind == "SessionOverError":  # not an error to anybody: the reason in a Contribution
                 found += [replace(site, kind=REASON) for site in self.said(call, kind)]
             elif not kind.startswith("_"):  # whoever catches a private one says its text
                 found += self.said(call, kind)

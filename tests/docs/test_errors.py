@@ -20,7 +20,7 @@ TEXTS = list(dict.fromkeys(site.text for site in SITES))
 WITHOUT_WORDS = {
     "RemoteProtocolError(str(error))": "of check_vectors, about a vector of a plain session",
     "ConfigError(str(error))": "of fl.cohort.selection, about who can be chosen",
-    "_SessionOverError(frame.reason)": "of the server",
+    "SessionOverError(frame.reason)": "of the server",
     "ValueError": "of transport.journal: a line not its own, which its one handler calls damage",
     "typer.Exit": "no error: --version",
     "_DisconnectedError": "the session goes on, or is over with the words of `disconnected`",

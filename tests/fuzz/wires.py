@@ -10,9 +10,9 @@ from unittest import mock
 
 import msgspec
 
-import transport.client
 import transport.exchange
 import transport.frames
+import transport.talk
 from secagg import RemoteProtocolError
 from tests.fuzz.sessions import ONE, PLAYED, TAKEN, cloned, rounds, sessions
 from transport import frames
@@ -63,7 +63,7 @@ def any_frame(which: int, data: bytes) -> str:
 def small_pieces() -> Iterator[None]:
     """Messages of these small sessions travel in chunks, as long ones do."""
     with ExitStack() as stack:
-        for module in (transport.frames, transport.client, transport.exchange):
+        for module in (transport.frames, transport.talk, transport.exchange):
             for name, value in (("CHUNK_BYTES", 200), ("MAX_TASK_BYTES", 1000)):
                 if hasattr(module, name):
                     stack.enter_context(mock.patch.object(module, name, value))
@@ -173,15 +173,15 @@ def downloads(which: int, data: bytes) -> str:
     first = sessions()[which][0]
     scheme, session = first.play.scheme, cloned(first.client)
     with small_pieces():
-        talk = transport.client._Talk(Wire(), SESSION, scheme, session, lambda *_: None)
+        talk = transport.talk.Talk(Wire()._send, SESSION, scheme, session)
         talk.say(first.play.answers[ONE])
         try:
             for parts in dialogue(data):
                 talk.step(frames.decode_from_server(parts))
                 room = sum(map(len, talk._incoming.pieces)) if talk._incoming else 0
-                assert room <= transport.client.MAX_TASK_BYTES + scheme.largest_upload
+                assert room <= transport.talk.MAX_TASK_BYTES + scheme.largest_upload
         except RemoteProtocolError as refusal:
             return str(refusal)
-        except transport.client._SessionOverError as over:
+        except transport.talk.SessionOverError as over:
             return TAKEN if session.done and not str(over) else "over"
     return "waiting"

@@ -11,19 +11,19 @@ import pytest
 from loopback import ANY_SCHEME, SHORT, Clock, Federation, scheme_of, vector
 
 from transport import RoundReport
-from transport.client import _Talk
 from transport.frames import SESSION_BYTES, Announce, Frame, checksum
+from transport.talk import Talk
 
 ID, TASK = bytes(SESSION_BYTES), b"task"
 
 
 class Said:
-    """A peer that sends nowhere."""
+    """What is sent, and goes nowhere."""
 
     def __init__(self) -> None:
         self.frames = list[Frame]()
 
-    def _send(self, frame: Frame, payload: Any = None) -> None:
+    def send(self, frame: Frame, payload: Any = None) -> None:
         self.frames.append(frame)
 
 
@@ -50,12 +50,12 @@ class Training:
         return b"answer"
 
 
-def answered(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[Said, _Talk, Clock, list[str]]:
+def answered(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[Said, Talk, Clock, list[str]]:
     clock, told, peer = Still(), list[str](), Said()
-    monkeypatch.setattr("transport.client.time", clock)
+    monkeypatch.setattr("transport.talk.time", clock)
     how: Any = {"tell": told.append, "answer_after": 100.0}
     scheme, training = scheme_of("masking", 3, SHORT), Training(clock, seconds)
-    talk = _Talk(peer, ID, scheme, training, lambda *_: None, **how)  # type: ignore[arg-type]
+    talk = Talk(peer.send, ID, scheme, training, **how)  # type: ignore[arg-type]
     talk.begin()
     talk.step((Announce(ID, 0, len(TASK), checksum(TASK)), TASK))
     return peer, talk, clock, told

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,11 @@ from loopback import (
 import transport.server
 from secagg import Counts, Masking, TooFewClients
 from transport import Cohort, Contribution, RoundReport, TransportError
-from transport.client import _Talk
 from transport.errors import Unfinished
+from transport.exchange import Exchange
 from transport.frames import Outgoing
 from transport.processes import LocalProcesses
+from transport.talk import Talk
 
 N = 6
 EVERYBODY = frozenset(range(N))
@@ -239,6 +241,18 @@ def test_at_the_deadline_of_unmasking_nobody_is_given_up_without_whom_there_is_n
     assert reports[-1].lost.keys() < AWAY  # they were late, if the first answers were enough
 
 
+def test_who_is_late_for_the_last_round_hears_once_that_its_vector_is_in_the_sum() -> None:
+    heard: list[tuple[int, str]] = []
+    router = SimpleNamespace(
+        gone=frozenset({2}), send=lambda u, frame, *payload: heard.append((u, frame.reason))
+    )
+    session = SimpleNamespace(result=SimpleNamespace(survivors=frozenset({0, 1})))
+    exchange = Exchange(router, scheme_of("masking", 4, SHORT), session, frozenset(range(4)))  # type: ignore[arg-type]
+    exchange.lose_all(frozenset({1, 2, 3}))
+    assert sorted(heard) == [(1, ""), (2, "vanished"), (3, "late")]
+    assert exchange.lost == {1: "late", 2: "vanished", 3: "late"}
+
+
 def test_a_process_that_was_restarted_says_so_and_the_sum_is_given_up_when_nobody_else_can_come(
     six: Federation, here: Callable[[Cohort], Here]
 ) -> None:
@@ -323,9 +337,8 @@ def test_whatever_a_server_asks_again_the_answer_is_the_first_byte_for_byte() ->
     sent: list[tuple[Any, Any]] = []
     asked: list[bytes] = []
 
-    class Here:
-        def _send(self, frame: Any, payload: Any = None) -> None:
-            sent.append((frame, payload))
+    def send(frame: Any, payload: Any = None) -> None:
+        sent.append((frame, payload))
 
     class Signing:
         done = False
@@ -337,8 +350,8 @@ def test_whatever_a_server_asks_again_the_answer_is_the_first_byte_for_byte() ->
             asked.append(bytes(message))
             return b"answer %d to " % len(asked) + bytes(message)
 
-    peer, session, scheme = Here(), Signing(), Masking.for_cohort(6, Counts(length=1, maximum=1))
-    talk = _Talk(peer, bytes(8), scheme, session, lambda *_: None)  # type: ignore[arg-type]
+    session, scheme = Signing(), Masking.for_cohort(6, Counts(length=1, maximum=1))
+    talk = Talk(send, bytes(8), scheme, session)  # type: ignore[arg-type]
     talk.begin()
     for number, message in enumerate([b"task", b"U1", b"U2", b"U3"]):
         talk.step(Outgoing(bytes(8), number, message).announce())

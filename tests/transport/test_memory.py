@@ -19,10 +19,10 @@ from loopback import PATIENCE, Federation
 
 from secagg import Bounded, Masking
 from transport import Cohort, Contribution
-from transport.client import Progress
 from transport.frames import MAX_FRAME_BYTES, TRANSPORT_VERSION, Hello, encode
 from transport.keys import read_private, read_public
 from transport.processes import LocalProcesses
+from transport.talk import Progress
 
 LENGTH = 1_000_000
 VECTOR = np.linspace(-1, 1, LENGTH, dtype=np.float32)
