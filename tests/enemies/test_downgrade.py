@@ -128,7 +128,7 @@ REFUSED: dict[str, tuple[Policy, Masking | CKKS | Plain, str]] = {
         "makes masks by chacha20; this client insists on aes-128-ctr",
     ),
     "another roster": (Policy(), active(roster=OTHER_ROSTER), "another roster than this client holds"),
-    "a cohort beyond the roster": (Policy(), active(13), "cohort of 13 from a roster of 12"),
+    "a cohort beyond the roster": (Policy(), active(13), "a cohort of 13 from a roster of 12 clients"),
     "a vector's length": (
         Policy(vectors=VECTORS),
         active(vectors=vector(length=6)),
