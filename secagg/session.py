@@ -307,19 +307,30 @@ def run(
         )
         for u, value in inputs.items()
     }
+    total = _drive(server, clients, gone)
+    for u, client in clients.items():
+        told(u, client.clipping)
+    return next((client.result for client in clients.values() if client.result), total)
+
+
+def _drive(
+    server: ServerSession,
+    clients: Mapping[ClientId, ClientSession],
+    gone: Mapping[str, Collection[ClientId]],
+) -> Aggregate:
+    """Every round in turn, to the server's result."""
     outbox = {u: client.start() for u, client in clients.items()}
     lost: set[ClientId] = set()
     while server.result is None:
-        lost |= gone.get(server.round, set())
+        # Before the round's answers, which they do not give; who is lost once is never heard from again.
+        lost |= set(gone.get(server.round, ()))
         for u, message in outbox.items():
             if u not in lost:
                 server.receive(u, message)
         requests = server.advance()
         replies = {u: clients[u].receive(m) for u, m in requests.items() if u not in lost}
         outbox = {u: reply for u, reply in replies.items() if reply is not None}
-    for u, client in clients.items():
-        told(u, client.clipping)
-    return next((client.result for client in clients.values() if client.result), server.result)
+    return server.result
 
 
 def _constant(value: Mapping[str, Vector] | Vector) -> Contribute:

@@ -46,6 +46,7 @@ LIKELY = {
     "masking/messages.py": ["test_malformed"],
     "masking/derived.py": ["test_secrecy"],
     "masking/masks.py": ["test_session", "test_sparse"],
+    "masking/shares.py": ["test_dishonest_server", "test_secrecy"],
     "masking/uploads.py": ["test_alike", "test_sparse"],
     "alike.py": ["test_alike"],
     "masking/__init__.py": ["test_downgrade", "test_params"],

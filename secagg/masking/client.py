@@ -19,7 +19,6 @@ from secagg.crypto import (
     Rng,
     SecretKey,
     seal,
-    unseal,
 )
 from secagg.errors import ClientId, RemoteProtocolError
 from secagg.identity import Identity, check_signed
@@ -50,7 +49,7 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
-from secagg.shamir import SHARE_BYTES, is_share, share
+from secagg.masking.shares import deal, halves, open_dealt
 from secagg.states import AwaitingTask, StatefulClient, Terms
 from secagg.wire import Raw, Task, decode, encode
 
@@ -127,15 +126,8 @@ class AwaitingShareKeys(NeverPickled):
         u, t = terms.u, terms.parameters.threshold
         session = Session.of(terms, keys)
         sid, holders = session.sid, session.held(session.U1)
-        # "sample a random element b_u"; "generate t-out-of-|U1| shares of s_u^SK ... and of b_u"
-        b_u = rng(KEY_BYTES)
-        points = [v + 1 for v in holders]
-        of_key = share(int.from_bytes(self.s_sk.expose(), "big"), t, points, rng)
-        of_mask = share(int.from_bytes(b_u, "big"), t, points, rng)
-        both = {
-            v: of_key[v + 1].to_bytes(SHARE_BYTES, "big") + of_mask[v + 1].to_bytes(SHARE_BYTES, "big")
-            for v in holders
-        }
+        b_u = rng(KEY_BYTES)  # "sample a random element b_u"
+        both = deal(self.s_sk, b_u, t, holders, rng)
         # "e_uv <- AE.enc(KA.agree(c_u^SK, c_v^PK), u || v || shares)", and the key v will use for u.
         agreed = {v: self.c_sk.agree(keys[v][0]) for v in holders if v != u}
         sealed = {
@@ -261,7 +253,7 @@ class Holding(NeverPickled):
         for v in self.holders:
             both = self._open(v)
             if both is not None:
-                of_key, of_mask = both[:SHARE_BYTES], both[SHARE_BYTES:]
+                of_key, of_mask = halves(both)
                 shares[v] = PairKeyShare(of_key) if v in dropped else SelfMaskShare(of_mask)
         return Unmasking(shares)
 
@@ -269,13 +261,8 @@ class Holding(NeverPickled):
         u, sid = self.session.u, self.session.sid
         if v == u:
             return self.own_shares
-        dealt = self.dealt[v]
-        both = unseal(self.incoming[v], dealt.sealed, share_data(sid, v, u))
-        if both is None or not all(is_share(half) for half in (both[:SHARE_BYTES], both[SHARE_BYTES:])):
-            return None
-        if self.session.terms.identity is None:
-            return both
-        return both if commit_shares(sid, v, u, both) == dealt.commitments else None
+        signed = self.session.terms.identity is not None
+        return open_dealt(self.dealt[v], self.incoming[v], sid, v, u, signed=signed)
 
 
 @dataclass(frozen=True, slots=True)
