@@ -69,6 +69,7 @@ def check_packed(packed: bytes | bytearray | memoryview, length: int, bits: int)
     """Raises: RemoteProtocolError unless these are `length` values of `bits` bits and nothing behind."""
     if len(packed) != packed_bytes(length, bits):
         raise RemoteProtocolError(f"a vector of {len(packed)} bytes, not {packed_bytes(length, bits)}")
+    # Else one vector had many forms, and bits would travel that nobody reads.
     if (used := length * bits % 8) and packed[-1] >> used:
         raise RemoteProtocolError("bits behind the last coordinate are set")
 

@@ -139,7 +139,7 @@ def centred(spec: Spec, total: Words, clients: int) -> NDArray[np.int64]:
     for start in range(0, len(total), BLOCK):
         block = signed[start : start + BLOCK]
         block[:] = total[start : start + BLOCK]
-        block &= 2**bits - 1
+        block &= 2**bits - 1  # masks were added in whole words: what they left above the ring is dropped
         if isinstance(spec, Bounded):
             block[block >= 2 ** (bits - 1)] -= 2**bits
     return signed

@@ -134,7 +134,7 @@ class Graph:
         if degree < places - 1:
             blocks = keystream(seed, places, np.uint64)
             words = np.concatenate([block.copy() for block in blocks])
-            order = np.argsort(words, kind="stable").tolist()
+            order = np.argsort(words, kind="stable").tolist()  # equal words in one order on every machine
             self._ring = [self.members[i] if i < len(self.members) else None for i in order]
             self._place = {u: p for p, u in enumerate(self._ring) if u is not None}
 

@@ -36,6 +36,8 @@ def encode_inputs(
     weight = weight_of(specs, values)
     x_u, clipping = {}, {}
     for name, x in values.items():
+        # A stream for each task and vector: rounding is alike where a session is repeated, and where two
+        # vectors are equal it is not.
         key = kdf(Tag.ROUNDING, rounding_seed, context, name)
         x_u[name], clipping[name] = encode_vector(
             specs[name], x, clients=parameters.clients, rounding_key=key, weight=weight

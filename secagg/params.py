@@ -20,6 +20,7 @@ MAX_CLIENTS = 10**6
 MAX_VECTORS = 64
 MAX_NAME = 64
 
+# One form, whatever the order in which the vectors were named: both ends digest it, and compare.
 _canonical = msgspec.msgpack.Encoder(order="sorted")
 
 
@@ -56,7 +57,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         total = sum(spec.length for spec in self.vectors.values())
         self._check(total <= MAX_LENGTH, f"the vectors have {total} coordinates together, more than 2^29")
         for spec in self.vectors.values():
-            spec.ring_bits(self.clients)
+            spec.ring_bits(self.clients)  # for what it raises
 
     @staticmethod
     def _check(condition: bool, message: str) -> None:

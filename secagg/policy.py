@@ -126,6 +126,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise RemoteProtocolError(
                     f"a cohort of {scheme.clients} from a roster of {len(roster.keys)} clients"
                 )
+            # Else two sessions at once could each sum a part of one batch.
             if scheme.batch and scheme.clients != len(roster.keys):
                 raise RemoteProtocolError(
                     f"the server sums by batches a cohort of {scheme.clients} from a roster of "
@@ -166,7 +167,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 graph="complete" if scheme.complete else self.graph,
                 threshold=self.threshold,
                 m_min=self.m_min,
-                small_cohort=scheme.small_cohort,
+                small_cohort=scheme.small_cohort,  # no number follows from it; n was looked at before
             )
         except LocalProtocolError as error:
             raise RemoteProtocolError(
@@ -215,6 +216,7 @@ def read_offer(offer: bytes) -> Offered:
         raise RemoteProtocolError(f"not the parameters of a session: {error}") from None
     except LocalProtocolError as error:
         raise RemoteProtocolError(f"the server offers an impossible session: {error}") from None
+    # What was read is what both ends digest: other bytes for the same numbers are another session.
     if scheme.offer() != offer:
         raise RemoteProtocolError("the parameters are in a form that is not canonical")
     return scheme

@@ -60,12 +60,13 @@ class Recorded(Around):
         self.view = ServerView()
 
     def receive(self, sender: ClientId, message: Raw) -> None:
+        # Before it is received: what is refused was seen all the same.
         self.view.received.append((self.round, sender, bytes(message)))
         super().receive(sender, message)
 
     def advance(self) -> dict[ClientId, bytes]:
         requests = self._session.advance()
-        self.view.sent += [(self.round, u, message) for u, message in requests.items()]
+        self.view.sent += [(self.round, u, message) for u, message in requests.items()]  # the round they open
         self.view.aggregate = self.result
         return requests
 

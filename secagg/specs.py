@@ -195,6 +195,7 @@ def _check_vector(name: str, spec: Spec, value: Vector) -> NDArray[Any]:
     if isinstance(spec, Bounded):
         if x.dtype.kind not in "fiu":
             raise LocalProtocolError(f"{label} holds {x.dtype}, not real numbers")
+        # A NaN would pass every comparison of clipping, and be cast to whatever the processor makes of it.
         for start in range(0, len(x), BLOCK):
             block = x[start : start + BLOCK]
             finite = np.isfinite(_doubles(block) if x.dtype.itemsize > 8 else block)
@@ -202,6 +203,7 @@ def _check_vector(name: str, spec: Spec, value: Vector) -> NDArray[Any]:
                 where = start + int(np.argmin(finite))
                 raise LocalProtocolError(f"{label} holds {x[where]} at coordinate {where}")
         return _doubles(x) if x.dtype.itemsize > 8 else x
+    # Floats are refused even where they are whole: above 2^53 they would be counts that nobody gave.
     if x.dtype.kind not in "iu":
         raise LocalProtocolError(f"{label} holds {x.dtype}, not integers")
     lowest = 1 if isinstance(spec, Weight) else 0

@@ -80,6 +80,7 @@ class StatefulClient(NeverPickled, ABC):
         if rounding_seed is not None and len(rounding_seed) < KEY_BYTES:
             raise LocalProtocolError(f"a rounding seed has at least {KEY_BYTES} secret bytes")
         parameters.check_roster(identity.roster if identity else None)
+        # What u signs names u: under another's key it would be refused by all, after u had trained.
         if identity is not None and identity.u != u:
             raise LocalProtocolError(f"the identity of client {identity.u} is not that of client {u}")
         self._parameters, self._identity = parameters, identity

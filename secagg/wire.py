@@ -81,6 +81,8 @@ def decode(kind: type[M], data: Raw) -> M:
         message: M = _decoders[kind].decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a {kind.__struct_config__.tag} message: {error}") from None
+    # One form a message: none of its bits is free for its sender to choose, and a signature over a message
+    # that is encoded again (`shares_statement`) is over what arrived.
     encoded = _encoder.encode(message)
     # Not `!=`: a long memoryview is compared byte by byte.
     if len(encoded) != len(data) or not encoded.startswith(data):

@@ -99,6 +99,7 @@ class AwaitingKeys(NeverPickled):
         self._check(keys)
         sid = session_id(terms.nonce, terms.parameters.digest(), terms.context, keys)
         makers = makers_of(keys)
+        # A maker seals its key for everybody; the others open what the makers sealed, and no more.
         agreed = {v: self.c_sk.agree(keys[v][0]) for v in (keys if terms.u in makers else makers)}
         own, answer = None, ShareCkksKey(b"", {}, b"")
         if terms.u in makers:
@@ -173,10 +174,11 @@ class AwaitingCiphertextsRequest(NeverPickled):
 
     def _open(self, request: CiphertextsRequest) -> SessionKey:
         u, maker, plan = self.terms.u, request.maker, self.terms.parameters.plan
+        # Whose key it is comes first: nothing of it is opened before.
         statement = partial(secret_statement, self.sid, maker, request.secret)
         _check_signed(self.terms, maker, statement, request.signature, "a session key that is")
         if maker == u and self.own is not None:
-            return self.own
+            return self.own  # sealed for the others alone
         if maker not in self.opens or u not in request.sealed:
             raise RemoteProtocolError(
                 "the server passes on a session key that no client was to make for this one"
@@ -214,6 +216,7 @@ class AwaitingDecryptRequest(NeverPickled):
             raise RemoteProtocolError("the server names a survivor that had advertised no keys")
         if len(survivors) < parameters.m_min:
             raise RemoteProtocolError(f"{len(survivors)} clients survive, {parameters.m_min} are needed")
+        # Who is not to decrypt is sent nothing: it is one decryption less that a server could ask for.
         if parameters.ending == "release" and u not in releasers_of(survivors):
             if len(request.residues):
                 raise RemoteProtocolError("a sum for a client that is not to decrypt it")

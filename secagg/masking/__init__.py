@@ -93,6 +93,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
             self._check_complete(least)
         else:
             self._check_sparse(max(least, n - d))
+        # A + 2, so that with the server's A clients taken away two are left whose sum it is.
         self._check(
             self.batch == 0 or A + 2 <= self.batch <= n,
             f"a batch of {self.batch} is impossible: with {A} of {n} clients corrupt it has {A + 2} to {n}",

@@ -121,6 +121,7 @@ class AwaitingShareKeys(NeverPickled):
         key twice and, active, a signature of every member that verifies under u's own roster.
         """
         keys, terms, rng = request.keys, self.terms, self.rng
+        # All of the list is checked before u's keys meet any key of it.
         self._check_U1(keys)
         self._check_signatures(keys)
         u, t = terms.u, terms.parameters.threshold
@@ -135,6 +136,7 @@ class AwaitingShareKeys(NeverPickled):
             for v, secret in agreed.items()
         }
         incoming = {v: share_key(secret, sid, v, u) for v, secret in agreed.items()}
+        # c_u^SK ends here: what is kept opens what u's dealers sealed for u, and deals nothing more.
         state = AwaitingMaskedInput(session, self.s_sk, b_u, incoming, both.get(u, b""))
         return state, self._signed(sid, sealed, b_u, both)
 
@@ -203,12 +205,15 @@ class AwaitingMaskedInput(NeverPickled):
         session, prg = self.session, self.session.terms.parameters.prg
         U2 = self._check_U2(request)
         holders = session.held(U2)
+        # Of a dealer whose shares are kept back u could return none, and short of t who can the sum is lost.
         if request.dealt.keys() != set(holders) - {session.u}:
             raise RemoteProtocolError("the server passes on shares from others than this client's dealers")
         signed = session.terms.identity is not None
+        # Without its commitment a false share would be returned for a right one, and u be blamed for it.
         if any((delivery.commitments is not None) != signed for delivery in request.dealt.values()):
             raise RemoteProtocolError("commitments are there against an active server, and only then")
         agreed = {v: self.s_sk.agree(s_pk) for v, s_pk in session.neighbours.items() if v in U2}
+        # In place: of what was encoded no copy without a mask is left.
         for name, y in x_u.items():
             put_on(y, session.sid, session.u, name, self.b_u, agreed, prg)
         masked = MaskedInput([memoryview(pack(x_u[name], bits[name])) for name in sorted(x_u)])
@@ -223,6 +228,7 @@ class AwaitingMaskedInput(NeverPickled):
             raise RemoteProtocolError("the server lists a client as having shared that advertised no keys")
         if self.session.u not in U2:
             raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
+        # U3 is within U2: of fewer nothing would ever be unmasked, and an upload would be for nothing.
         if len(U2) < needed:
             raise RemoteProtocolError(f"{len(U2)} clients shared keys, {needed} are needed")
         return U1 if U2 == U1 else U2  # kept once
@@ -391,9 +397,10 @@ class MaskingClient(StatefulClient):
                 self._state, shares = state.share_keys(decode(ShareKeysRequest, message))
                 return encode(shares)
             case AwaitingMaskedInput():
+                # Taken, so that whatever is raised below they are masked once, if at all.
                 x_u, bits = self._take_encoded(), self._parameters.ring_bits()
                 self._state, masked = state.mask_input(decode(MaskedInputRequest, message), x_u, bits)
-                self._leaving()
+                self._leaving()  # after all checks, and before a byte of it is out
                 return encode(masked)
             case AwaitingConsistencyCheck():
                 self._state, checked = state.check(decode(ConsistencyCheckRequest, message))
