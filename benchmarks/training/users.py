@@ -19,8 +19,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
 from fl.data import DataError
 from fl.federation.records import RoundRecord
-from fl.federation.server import Server
-from fl.federation.simulation import SimulatedCohort
+from fl.federation.simulation import simulated
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -144,11 +143,8 @@ def run_case(setting: Setting, users: int, most: int, first: int, seed: int) -> 
 
 
 def records_of(config: RunConfig) -> list[RoundRecord]:
-    layout = lay_out(config)
-    secrets = RunSecrets.of_seed(config.seed)
-    cohort = SimulatedCohort(config, layout, secrets=secrets.clients(config.clients))
-    server = Server(cohort, config, layout.serving, secret=secrets.server, run=secrets.run)
-    return [trained.record for trained in server.rounds(None, lambda report: None)]
+    server = simulated(config, lay_out(config), secrets=RunSecrets.of_seed(config.seed))
+    return [trained.record for trained in server.rounds()]
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
 from fl.data import DataError
 from fl.federation.records import RoundRecord
-from fl.federation.server import Server
-from fl.federation.simulation import SimulatedCohort
+from fl.federation.simulation import simulated
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector
 from fl.training.local import device, evaluate
@@ -118,19 +117,15 @@ def row(cell: Cell, config: RunConfig) -> Row:
 
 
 def trained(config: RunConfig, layout: Layout) -> Row:
-    """One run. curve: [round, accuracy] on the test set. seconds: of all rounds, without those looks."""
-    dataset = layout.serving.dataset
-    unseen = replace(
-        dataset, test_x=dataset.test_x[:1], test_y=dataset.test_y[:1]
-    )  # measured below, less often
+    """One run. curve: [round, accuracy] on the test set. seconds: of all rounds, of these looks with the
+    server's own alone, at the last.
+    """
     secrets = RunSecrets.of_seed(config.seed)
-    cohort = SimulatedCohort(config, layout, secrets=secrets.clients(config.clients))
-    known = replace(layout.serving, dataset=unseen)
-    server = Server(cohort, config, known, secret=secrets.server, run=secrets.run)
-    on = device(config.device)
+    server = simulated(config, layout, secrets=secrets, evaluate_every=config.rounds)
+    dataset, on = layout.serving.dataset, device(config.device)
     test = torch.tensor(dataset.test_x, device=on), torch.tensor(dataset.test_y, device=on)
     records, curve = list[RoundRecord](), list[list[float]]()
-    for each in server.rounds(None, lambda report: None):
+    for each in server.rounds():
         records.append(each.record)
         if looked_at(each.record.round, config.rounds):
             curve.append([each.record.round, accuracy(server.description, each.checkpoint.parameters, *test)])
@@ -139,7 +134,7 @@ def trained(config: RunConfig, layout: Layout) -> Row:
         "accuracy_last": statistics.mean(accuracy for _, accuracy in curve[-LAST:]),
         "curve": curve,
         "seconds": sum(record.seconds for record in records),
-        "way": cohort.clients.way,
+        "way": each.local.way,
         "client_steps_per_s": pace(records, config.local_steps or 0),
         "device": on.type,
     }
