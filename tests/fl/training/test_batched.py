@@ -23,7 +23,7 @@ from fl.config.plan import LocalPlan, Way
 from fl.config.run import ConfigError
 from fl.models.architectures import FOR_TEXT, MODELS, build
 from fl.models.weights import to_vector
-from fl.training import batched, local
+from fl.training import batched, clients, local
 from fl.training.clients import LocalClients
 from fl.training.local import Diverged, LocalResult, batches
 
