@@ -130,17 +130,14 @@ def test_clients_of_this_package_are_summed_by_a_server_of_the_page(tmp_path: Pa
 FINISHING = ("consistency-check-request", "signed-unmasking-request")
 
 
-@pytest.mark.parametrize("breaks", [(), FINISHING], ids=["connected", "reconnecting"])
-def test_clients_of_the_page_are_summed_by_a_server_of_this_package(
-    tmp_path: Path, breaks: tuple[str, ...]
-) -> None:
+def test_clients_of_the_page_are_summed_by_a_server_of_this_package(tmp_path: Path) -> None:
     """Two of three lose their connections when U3 is known, come back, and say then what they had to say."""
     server_folder, clients = lay_out_keys(tmp_path, 3)
     inputs = [{name: [u + j for j in range(640)] for name in SPECS} for u in range(3)]
     files = server_folder / "server.key", server_folder / "roster"
     with transport.serve("tcp://127.0.0.1:*", *files) as cohort, ThreadPoolExecutor(3) as threads:
         port = int(cohort.endpoint.rpartition(":")[2])
-        breaking = [(), breaks, breaks]
+        breaking = [(), FINISHING, FINISHING]
         joined = [
             threads.submit(NetworkClient(clients[u], port, inputs[u], breaking[u]).run) for u in range(3)
         ]
