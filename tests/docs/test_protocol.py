@@ -417,7 +417,11 @@ def test_the_examples_of_codes() -> None:
     """q = 4, r = 2, n = 3: L = 7, b = 6."""
     for x, codes, clipped in rows(main("6"), "x", "codes", "clipped"):
         scheme = Masking.for_cohort(3, {"": Bounded(length=4, bound=2.0, bits=4)})
-        values = [float(Fraction(value)) for value in x.split()]
+        exact = [Fraction(value) for value in x.split()]
+        assert all(
+            (value * 7 / 2).denominator == 1 for value in exact if abs(value) <= 2
+        )  # nothing is rounded
+        values = [float(value) for value in exact]
         encoded, clipping = encode_inputs(scheme, values, b"", bytes(32))
         assert scheme.ring_bits() == {"": 6}
         assert " ".join(map(str, encoded[""])) == codes
