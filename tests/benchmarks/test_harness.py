@@ -183,7 +183,10 @@ def making(sign: Path) -> Iterator[Row | str]:
     yield where()
 
 
-def test_cases_run_side_by_side_on_a_core_each_and_their_rows_stand_in_order(tmp_path: Path) -> None:
+def test_cases_run_side_by_side_on_a_core_each_and_their_rows_stand_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
     sign = tmp_path / "sign"
     cases = [Case("first", partial(after, sign)), Case("second", partial(making, sign))]
     begun = harness.Begun({})
@@ -191,7 +194,7 @@ def test_cases_run_side_by_side_on_a_core_each_and_their_rows_stand_in_order(tmp
     assert list(begun.rows) == ["second", "first"]  # as they were done; neither would be if they took turns
     assert [sorted(row) for row in rows] == [["after"], ["cores", "pid", "threads"]]
     assert rows[1]["pid"] != os.getpid()
-    assert rows[1]["threads"] == "1"
+    assert (rows[1]["threads"], os.environ["OMP_NUM_THREADS"]) == ("1", "4")
     if hasattr(os, "sched_getaffinity"):
         assert rows[1]["cores"] == 1
 

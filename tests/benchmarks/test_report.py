@@ -207,11 +207,12 @@ def test_without_an_extra_it_says_which(tmp_path: Path) -> None:
     assert said.stderr == "error: flower cannot be measured: this needs flwr: pip install 'secagg[flower]'\n"
 
 
+@pytest.mark.parametrize("kind", [NotImplementedError, harness.NoControlError])
 def test_where_a_benchmark_cannot_be_it_says_so_and_fails(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: type[Exception]
 ) -> None:
     def cannot(*args: object) -> None:
-        raise NotImplementedError("not on this system")
+        raise kind("not on this system")
 
     monkeypatch.setattr(harness, "measure", cannot)
     assert benchmarks_main(["protocol", "memory"]) == FAILED
