@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -15,6 +16,10 @@ from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.identity import Roster
 from secagg.specs import MAX_LENGTH, Bounded, Spec, Vectors, Weight, set_exactly
 from secagg.wire import MAX_ID
+
+if TYPE_CHECKING:
+    from secagg.policy import Policy
+
 
 MAX_CLIENTS = 10**6
 MAX_VECTORS = 64
@@ -77,6 +82,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     def ring_bits(self) -> dict[str, int]:
         """name -> b of its ring."""
         return {name: spec.ring_bits(self.clients) for name, spec in self.vectors.items()}
+
+    def check_policy(self, policy: Policy, roster: Roster | None) -> None:
+        """Raises: RemoteProtocolError if a client of this policy takes no part, for the sake of a number that
+        this scheme alone has.
+        """
 
     def centred(self, codes: Mapping[str, Words]) -> dict[str, NDArray[np.int64]]:
         """Codes in their rings, by name, as the signed integers they stand for."""

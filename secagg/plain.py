@@ -39,14 +39,18 @@ decodes(Input)
 
 
 class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
-    """Parameters of an unprotected session."""
+    """The unprotected sum, to compare with: the server sees every client's vector.
 
-    rounds = ("join", INPUT)
+    Source: McMahan et al., AISTATS 2017, algorithm 1.
+    """
+
+    rounds = every_round = ("join", INPUT)
     training_round = INPUT
     upload_round = INPUT
     finishing_rounds = ()
     opening_round = None
     slow_rounds = (INPUT,)
+    against = "NOTHING IS PROTECTED: the server reads every client's vector."
     corrupt = 0
 
     @classmethod

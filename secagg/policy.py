@@ -6,14 +6,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from secagg.ckks import CKKS
 from secagg.ckks.packing import Ending
 from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.identity import Roster
-from secagg.masking import Masking
 from secagg.masking.choice import Adversary, GraphChoice
-from secagg.plain import Plain
 from secagg.prg import Prg
+from secagg.schemes import Offered
 from secagg.specs import Spec, check_fields
 
 MAX_OFFER_BYTES = 1 << 16
@@ -23,7 +21,6 @@ _Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**6)]
 
-Offered = Masking | CKKS | Plain
 Likening = Literal["auto", "always", "never"]
 
 
@@ -89,95 +86,24 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "the server does not ask for what this client's policy says of the vectors "
                 f"{_difference(scheme.vectors, self.vectors)}"
             )
-        if isinstance(scheme, Masking):
-            self._check_masking(scheme, roster)
-        if isinstance(scheme, CKKS):
-            self._check_ckks(scheme, roster)
+        scheme.check_policy(self, roster)
         return scheme
 
-    def _check_ckks(self, scheme: CKKS, roster: Roster | None) -> None:
-        self._check_trust(scheme.adversary)
-        if roster is not None and scheme.roster != roster.digest:
-            raise RemoteProtocolError("the session is bound to another roster than this client holds")
-        if roster is None and scheme.roster:
-            raise RemoteProtocolError(
-                "the server offers a session in which keys are signed; for that a client needs its own copy "
-                "of the roster (--roster)"
-            )
-        if self.ending not in (None, scheme.ending):
-            raise RemoteProtocolError(
-                f"the server offers that clients {scheme.ending} the sum; this client insists that they "
-                f"{self.ending} it (ending, in its policy)"
-            )
-        due = self.m_min if self.m_min is not None else scheme.clients // 2 + 1
-        _check_number("m_min", scheme.m_min, due)
-
-    def _check_masking(self, scheme: Masking, roster: Roster | None) -> None:
-        self._check_trust(scheme.adversary)
-        if scheme.adversary == "active":
-            if roster is None:
-                raise RemoteProtocolError(
-                    "the server offers a session against an active adversary; for that a client needs its "
-                    "own copy of the roster (--roster)"
-                )
-            if scheme.roster != roster.digest:
-                raise RemoteProtocolError("the session is bound to another roster than this client holds")
-            if scheme.clients > len(roster.keys):
-                raise RemoteProtocolError(
-                    f"a cohort of {scheme.clients} from a roster of {len(roster.keys)} clients"
-                )
-            # Else two sessions at once could each sum a part of one batch.
-            if scheme.batch and scheme.clients != len(roster.keys):
-                raise RemoteProtocolError(
-                    f"the server sums by batches a cohort of {scheme.clients} from a roster of "
-                    f"{len(roster.keys)} clients: by batches it is the whole roster"
-                )
-        if self.batch is not None and scheme.batch != self.batch:
-            raise RemoteProtocolError(
-                f"the server sums by batches of {scheme.batch}; this client insists on {self.batch} (--batch)"
-            )
-        if self.prg not in (None, scheme.prg):
-            raise RemoteProtocolError(
-                f"the server makes masks by {scheme.prg}; this client insists on {self.prg} (prg, in its "
-                "policy)"
-            )
-        expected = self._recompute(scheme, roster)
-        # d decides the sparse graph. Of the complete one it decides no more than the default of t, and t is
-        # compared: a client of another d with the same t is protected alike.
-        numbers = ("corrupt", "degree", "threshold", "m_min", *(() if scheme.complete else ("dropout",)))
-        for number in numbers:
-            _check_number(number, getattr(scheme, number), getattr(expected, number))
-
-    def _check_trust(self, adversary: Adversary) -> None:
+    def check_trust(self, adversary: Adversary) -> None:
+        """Raises: RemoteProtocolError if against this adversary the client would not be protected enough."""
         if self.adversary != "semi-honest" and adversary != "active":
             raise RemoteProtocolError(
                 "the server offers a session that trusts it to follow the protocol; this client does not. "
                 "If you mean it: --semi-honest"
             )
 
-    def _recompute(self, scheme: Masking, roster: Roster | None) -> Masking:
-        try:
-            return Masking.for_cohort(
-                scheme.clients,
-                scheme.vectors,
-                adversary=scheme.adversary,
-                roster=roster,
-                corrupt=self.corrupt,
-                dropout=None if scheme.complete and self.threshold is not None else self.dropout,
-                graph="complete" if scheme.complete else self.graph,
-                threshold=self.threshold,
-                m_min=self.m_min,
-                small_cohort=scheme.small_cohort,  # no number follows from it; n was looked at before
-            )
-        except LocalProtocolError as error:
+    @staticmethod
+    def check_number(name: str, offered: int, due: int) -> None:
+        """Raises: RemoteProtocolError unless the number is the one that follows from this policy."""
+        if offered != due:
             raise RemoteProtocolError(
-                f"by this client's policy no such session is possible: {error}"
-            ) from None
-
-
-def _check_number(name: str, offered: int, due: int) -> None:
-    if offered != due:
-        raise RemoteProtocolError(f"the server offers {name} {offered}; by this client's policy it is {due}")
+                f"the server offers {name} {offered}; by this client's policy it is {due}"
+            )
 
 
 def _difference(offered: dict[str, Spec], allowed: dict[str, Spec]) -> str:

@@ -49,7 +49,7 @@ LIKELY = {
     "masking/shares.py": ["test_dishonest_server", "test_secrecy"],
     "masking/uploads.py": ["test_alike", "test_sparse"],
     "alike.py": ["test_alike"],
-    "masking/__init__.py": ["test_downgrade", "test_params"],
+    "masking/__init__.py": ["test_downgrade", "test_params", "test_policy"],
     "masking/choice.py": ["test_params", "test_downgrade"],
     "masking/words.py": ["test_params"],
     "ckks/__init__.py": ["test_params", "test_ckks_session", "test_downgrade"],

@@ -19,7 +19,7 @@ from fl.cli.display import session_status, shown
 from fl.cli.drops import Drop, Killer, parse
 from fl.cli.join import joined
 from fl.cli.output import Output
-from fl.cli.report import round_fields, round_line, size, threat_model, warn
+from fl.cli.report import round_fields, round_line, size, warn
 from fl.config.protection import Protection, check_installed
 from fl.config.run import ConfigError
 from secagg import CKKS, Aggregate, Bounded, Masking, RemoteProtocolError, Roster, Scheme
@@ -318,7 +318,7 @@ def show_bytes(
     sent = sum(report.up[u] for report in reports)
     out.say(
         f"client {u} sent {size(sent)} in all, {8 * sent / demo.length:.2f} bits a coordinate; "
-        f"{threat_model(demo.protection)}"
+        f"{scheme.against}"
     )
     out.record({"client": u, "bytes_up": sent, "bits_per_coordinate": 8 * sent / demo.length})
 

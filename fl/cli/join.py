@@ -20,7 +20,7 @@ from fl.cli.display import shown, since
 from fl.cli.drops import Killer
 from fl.cli.options import check_choices
 from fl.cli.output import Output
-from fl.cli.report import THREAT_MODEL, within
+from fl.cli.report import within
 from fl.cli.results import check_file, npy, try_folder, write_result
 from fl.cli.rounds import FIRST_ROUND, METRICS
 from fl.config.limits import Limits
@@ -31,6 +31,7 @@ from fl.mistyped import nearest
 from secagg import Aggregate, Bounded, LocalProtocolError, Policy
 from secagg.ckks import WARNING
 from secagg.errors import counted
+from secagg.masking.words import AGAINST
 from secagg.specs import check_vectors
 from transport import Contribution, Peer, TransportError
 
@@ -165,7 +166,7 @@ def tell_policy(out: Output, policy: Policy) -> None:
     if "ckks" in policy.schemes:
         out.warn(f"ckks is allowed: {WARNING}")
     if policy.schemes == {"masking"}:
-        out.say(THREAT_MODEL[policy.adversary])
+        out.say(AGAINST[policy.adversary])
 
 
 @contextmanager

@@ -9,23 +9,9 @@ import typer
 
 from fl.cli.output import Output
 from fl.mistyped import nearest
+from secagg.schemes import SCHEMES
 
 Entry = tuple[str, str]  # what it is, its source
-
-SCHEMES: dict[str, Entry] = {
-    "masking": (
-        "Sums under pairwise masks that cancel: exact, whoever drops out; also against an active server.",
-        "Bonawitz et al., CCS 2017; the sparse graph: Bell et al., CCS 2020.",
-    ),
-    "ckks": (
-        "Sums of ciphertexts under a key the clients share: against a server that follows the protocol.",
-        "Cheon, Kim, Kim and Song, ASIACRYPT 2017; what flooding is for: Li and Micciancio, EUROCRYPT 2021.",
-    ),
-    "plain": (
-        "The unprotected sum, to compare with: the server sees every client's vector.",
-        "McMahan et al., AISTATS 2017, algorithm 1.",
-    ),
-}
 
 
 def run(out: Output, what: str) -> None:
@@ -62,7 +48,7 @@ def _presets() -> dict[str, Entry]:
 LISTS: dict[str, Callable[[], dict[str, Entry]]] = {
     "models": _models,
     "data": _data,
-    "schemes": lambda: SCHEMES,
+    "schemes": lambda: _documented(SCHEMES),
     "presets": _presets,
 }
 

@@ -14,28 +14,6 @@ from secagg.ckks import WARNING
 from secagg.errors import counted
 from transport import RoundReport
 
-_MASKING = "Correct for honest clients only: masking gives no integrity."
-_CKKS = "Correct for honest clients only: CKKS gives no integrity."
-THREAT_MODEL = {
-    "active": "active server: whatever it does, it learns sums over a quorum and no single vector. "
-    + _MASKING,
-    "semi-honest": "honest-but-curious server: it learns the sum and no single vector. " + _MASKING,
-    "release": "honest-but-curious server: it learns the sum and no single vector. " + _CKKS,
-    "keep": "honest-but-curious server: it learns no vector and no sum; its clients learn the sum. " + _CKKS,
-    "plain": "NOTHING IS PROTECTED: the server reads every client's vector.",
-}
-
-
-def threat_model(protection: Protection) -> str:
-    """In one line, against whom."""
-    match protection.scheme:
-        case "plain":
-            return THREAT_MODEL["plain"]
-        case "ckks":
-            return THREAT_MODEL["keep" if protection.kept else "release"]
-        case _:
-            return THREAT_MODEL[protection.against]
-
 
 def warn(out: Output, protection: Protection) -> None:
     """What whoever asks for this scheme may not know."""

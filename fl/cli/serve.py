@@ -16,7 +16,7 @@ import transport
 from fl.cli.display import session_status, shown
 from fl.cli.options import protection_of
 from fl.cli.output import Output
-from fl.cli.report import round_fields, round_line, threat_model, warn, warn_of_training, within
+from fl.cli.report import round_fields, round_line, warn, warn_of_training, within
 from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METRICS, conduct, going_on, last_accuracy, prepare_folder, read_metrics
 from fl.cohort.layout import Serving
@@ -27,6 +27,7 @@ from fl.mistyped import nearest
 from secagg import Bounded, Counts, Scheme, Weight
 from secagg.alike import OWN_INPUT, Likeness
 from secagg.errors import counted
+from secagg.schemes import SCHEMES
 from secagg.specs import Spec
 from transport import Cohort, RoundReport
 
@@ -87,10 +88,7 @@ def run(
         job(cohort)
 
 
-ROUNDS = (
-    *("join", "advertise-keys", "share-keys", "masked-input", "consistency-check", "unmasking"),
-    *("input", "decrypt"),
-)
+ROUNDS = tuple(dict.fromkeys(round for scheme in SCHEMES.values() for round in scheme.every_round))
 """Of any scheme."""
 Job = Callable[[Cohort], None]
 ITS_OWN = (
@@ -119,7 +117,7 @@ def sum_job(
     def job(cohort: Cohort) -> None:
         scheme = protection.for_cohort(len(cohort.roster), summing.vectors(), cohort.roster.identities)
         warn(out, protection)
-        out.say(f"{protection.scheme}: {threat_model(protection)}")
+        out.say(f"{protection.scheme}: {scheme.against}")
         likeness = None if protection.alike == "never" else OWN_INPUT
         run_sum(out, cohort, scheme, result, seconds, likeness, new=summing.new)
 
@@ -167,7 +165,7 @@ def training_job(
         else:
             prepare_folder(folder, force=force)
         secret = kept(folder / SERVER)
-        out.say(f"{config.scheme}: {threat_model(protection)}")
+        out.say(f"{config.scheme}: {like.against}")
         out.say(f"listening on {cohort.endpoint} for {counted(len(cohort.roster), 'client')}")
         out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
         from fl.federation.server import Server

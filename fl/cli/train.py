@@ -20,7 +20,7 @@ from fl.cli import exit_code, join, rounds
 from fl.cli.display import shown, since
 from fl.cli.drops import Drop, Killer, in_plain, parse
 from fl.cli.output import Output
-from fl.cli.report import draw_accuracy, size, threat_model, warn_of_training
+from fl.cli.report import draw_accuracy, size, warn_of_training
 from fl.cohort.layout import Layout, lay_out, read_serving, write_serving
 from fl.config.limits import Limits
 from fl.config.presets import PRESETS
@@ -124,7 +124,7 @@ def run(
             shutil.rmtree(folder / earlier, ignore_errors=True)
         draw(folder / rounds.PARTITION, config, layout)
     warn_of_training(out, config)
-    against = threat_model(config.protection)
+    against = scheme.against
     out.say(f"{config.scheme}, {counted(config.clients, 'client')} on {config.dataset}: {against}")
     parties = None
     if config.execution == "processes":

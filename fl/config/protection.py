@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from secagg import CKKS, LocalProtocolError, Masking, Plain, Policy, Roster, Scheme
+from secagg import LocalProtocolError, Policy, Roster, Scheme
 from secagg.ckks.packing import Ending
 from secagg.masking.choice import Adversary, GraphChoice
 from secagg.policy import Likening
 from secagg.prg import Prg
+from secagg.schemes import SCHEMES
 from secagg.specs import Vectors
 
 MASKING_ONLY = ("corrupt", "dropout", "graph", "threshold", "batch", "prg")
@@ -57,30 +60,12 @@ class Protection:
 
     def for_cohort(self, clients: int, vectors: Vectors, roster: Roster | None) -> Scheme:
         """Raises: LocalProtocolError where there is no such session."""
-        if self.scheme == "plain":
-            return Plain.for_cohort(clients, vectors, small_cohort=self.small_cohort)
-        if self.scheme == "ckks":
-            return CKKS.for_cohort(
-                clients,
-                vectors,
-                ending=self.ending or "release",
-                adversary=self.against,
-                roster=roster,
-                small_cohort=self.small_cohort,
-            )
-        return Masking.for_cohort(
-            clients,
-            vectors,
-            adversary=self.against,
-            roster=roster,
-            corrupt=self.corrupt,
-            dropout=self.dropout,
-            graph=self.graph,
-            threshold=self.threshold,
-            batch=self.batch,
-            prg=self.prg,
-            small_cohort=self.small_cohort,
-        )
+        scheme = SCHEMES[self.scheme]
+        filled = {"adversary": self.against, "ending": self.ending or "release", "roster": roster}
+        settings = dataclasses.asdict(self) | filled
+        takes = inspect.signature(scheme.for_cohort).parameters
+        own = {name: value for name, value in settings.items() if name in takes}
+        return scheme.for_cohort(clients, vectors, **own)
 
     def policy(self) -> Policy:
         """Of a client that insists on just this."""

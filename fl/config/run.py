@@ -23,6 +23,7 @@ from fl.data.files import write_atomically
 from fl.mistyped import nearest
 from secagg import Policy
 from secagg.errors import counted
+from secagg.schemes import SCHEMES
 
 MODELS = (
     "cnn",
@@ -51,7 +52,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "server": ("average", "momentum", "adam", "yogi"),
     "precision": ("float32", "float64", "bfloat16"),
     "execution": ("processes", "auto", "batched", "sequential"),
-    "scheme": ("masking", "ckks", "plain"),
+    "scheme": tuple(SCHEMES),
     "adversary": ("active", "semi-honest"),
     "ending": ("release", "keep"),
     "graph": ("auto", "complete", "sparse"),

@@ -7,7 +7,7 @@ the clients *keep* it, and the server never sees it; or three of them *release* 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,7 @@ from secagg.ckks.ring import SECURITY_BITS, statistical_security
 from secagg.ckks.seal import tenseal
 from secagg.ckks.server import CKKSServer
 from secagg.crypto import DIGEST_BYTES, Rng, system_rng
-from secagg.encoding import centred as centred
-from secagg.errors import ClientId, LocalProtocolError, counted
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.identity import Identity, Roster
 from secagg.masking.choice import Adversary
 from secagg.parallel import Executor
@@ -30,6 +29,10 @@ from secagg.params import Parameters, check_clients, named
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.specs import Bounded, Spec, Vectors, integer, set_exactly
 from secagg.wire import context_of
+
+if TYPE_CHECKING:
+    from secagg.policy import Policy
+
 
 FLOOD_BITS = 40
 """s of flooding, before what the number of coefficients takes off it."""
@@ -41,16 +44,20 @@ WARNING = (
 
 
 class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
-    """Parameters of a CKKS session: `for_cohort` finds them, and no others are accepted.
+    """Sums of ciphertexts under a key the clients share: against a server that follows the protocol.
 
-    ending: "keep", each client decrypts the sum and the server does not see it; "release", three clients
-    release it, flooded and rounded. degree, prime_bits: N, and the sizes of the primes of Q. scale: Delta.
-    m_min: the fewest clients whose sum a client decrypts. flood_bits: s; 0 where nothing is released. roster:
-    digest of the roster under which keys are signed; empty: nothing is signed.
+    `for_cohort` finds the parameters, and no others are accepted. ending: "keep", each client decrypts the
+    sum and the server does not see it; "release", three clients release it, flooded and rounded. degree,
+    prime_bits: N, and the sizes of the primes of Q. scale: Delta. m_min: the fewest clients whose sum a
+    client decrypts. flood_bits: s; 0 where nothing is released. roster: digest of the roster under which keys
+    are signed; empty: nothing is signed.
 
     Security: against a server that follows the protocol, and no client on its side.
+
+    Source: Cheon, Kim, Kim and Song, ASIACRYPT 2017; what flooding is for: Li and Micciancio, EUROCRYPT 2021.
     """
 
+    rounds = every_round = ("join", ADVERTISE_KEYS, SHARE_KEYS, INPUT, DECRYPT)
     training_round = ADVERTISE_KEYS
     upload_round = INPUT
     finishing_rounds = ()  # each client decrypts at once, or never
@@ -140,10 +147,6 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         return _plan(self.clients, self.vectors, self.ending, self.flood_bits)
 
     @property
-    def rounds(self) -> tuple[str, ...]:
-        return ("join", ADVERTISE_KEYS, SHARE_KEYS, INPUT, DECRYPT)
-
-    @property
     def opening_round(self) -> str | None:
         return DECRYPT if self.ending == "release" else None
 
@@ -164,6 +167,24 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
             raise LocalProtocolError("keys are signed in this session: a roster of one's own is needed")
         if roster.digest != self.roster:
             raise LocalProtocolError("the session is bound to another roster than this one")
+
+    def check_policy(self, policy: Policy, roster: Roster | None) -> None:
+        """The policy's own numbers lead to those of this session, or it is refused."""
+        policy.check_trust(self.adversary)
+        if roster is not None and self.roster != roster.digest:
+            raise RemoteProtocolError("the session is bound to another roster than this client holds")
+        if roster is None and self.roster:
+            raise RemoteProtocolError(
+                "the server offers a session in which keys are signed; for that a client needs its own copy "
+                "of the roster (--roster)"
+            )
+        if policy.ending not in (None, self.ending):
+            raise RemoteProtocolError(
+                f"the server offers that clients {self.ending} the sum; this client insists that they "
+                f"{policy.ending} it (ending, in its policy)"
+            )
+        due = policy.m_min if policy.m_min is not None else self.clients // 2 + 1
+        policy.check_number("m_min", self.m_min, due)
 
     def client(
         self,
@@ -219,6 +240,17 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
             # The last term covers the float64 arithmetic of both ends.
             error[name] = self.plan.error(name) * step / total_weight + spec.bound * 2.0**-40
         return Aggregate(survivors, {}, total, mean, error)
+
+    @property
+    def against(self) -> str:
+        learns = {
+            "release": "the sum and no single vector",
+            "keep": "no vector and no sum; its clients learn the sum",
+        }
+        return (
+            f"honest-but-curious server: it learns {learns[self.ending]}. Correct for honest clients only: "
+            "CKKS gives no integrity."
+        )
 
     def explain(self) -> str:
         """In words: what is sent, and what it guarantees and what not."""

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from secagg.alike import Alike
 from secagg.crypto import DIGEST_BYTES, Rng, system_rng
-from secagg.errors import ClientId, LocalProtocolError, counted
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
 from secagg.masking.choice import (
@@ -32,7 +32,7 @@ from secagg.masking.messages import (
     UNMASKING,
 )
 from secagg.masking.server import MaskingServer
-from secagg.masking.words import in_words
+from secagg.masking.words import AGAINST, in_words
 from secagg.parallel import Executor
 from secagg.params import Parameters, check_clients, named
 from secagg.prg import Prg
@@ -40,9 +40,12 @@ from secagg.session import Contribute, Once
 from secagg.specs import Spec, Vectors, integer, set_exactly
 from secagg.wire import context_of
 
+if TYPE_CHECKING:
+    from secagg.policy import Policy
+
 
 class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
-    """Parameters of a masking session.
+    """Sums under pairwise masks that cancel: exact, whoever drops out; also against an active server.
 
     adversary: what the server may do. corrupt: A, how many clients may be on its side. dropout: d, how many
     the session can lose by the choice of its numbers. degree: k, neighbours of a client; n - 1 is the
@@ -53,8 +56,11 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
     Security: semi-honest, against a server that follows the protocol and, on the complete graph, fewer than t
     clients with it, on a sparse one A; active, against a server that does not, and A clients. The sum is
     right only if all clients are honest.
+
+    Source: Bonawitz et al., CCS 2017; the sparse graph: Bell et al., CCS 2020.
     """
 
+    every_round = ("join", ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, CONSISTENCY_CHECK, UNMASKING)
     training_round = ADVERTISE_KEYS
     upload_round = MASKED_INPUT
     opening_round = MASKED_INPUT  # from here on clients upload to a U2 that an unmasking may follow
@@ -244,6 +250,67 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
                 f"by batches the cohort is the whole roster, {len(roster.keys)} clients, not {self.clients}"
             )
 
+    def check_policy(self, policy: Policy, roster: Roster | None) -> None:
+        """The policy's own numbers lead to those of this session, or it is refused."""
+        policy.check_trust(self.adversary)
+        if self.adversary == "active":
+            self._check_against(roster)
+        if policy.batch is not None and self.batch != policy.batch:
+            raise RemoteProtocolError(
+                f"the server sums by batches of {self.batch}; this client insists on {policy.batch} (--batch)"
+            )
+        if policy.prg not in (None, self.prg):
+            raise RemoteProtocolError(
+                f"the server makes masks by {self.prg}; this client insists on {policy.prg} (prg, in its "
+                "policy)"
+            )
+        expected = self._by_policy(policy, roster)
+        # d decides the sparse graph. Of the complete one it decides no more than the default of t, and t is
+        # compared: a client of another d with the same t is protected alike.
+        numbers = ("corrupt", "degree", "threshold", "m_min", *(() if self.complete else ("dropout",)))
+        for number in numbers:
+            policy.check_number(number, getattr(self, number), getattr(expected, number))
+
+    def _check_against(self, roster: Roster | None) -> None:
+        """The client's own."""
+        if roster is None:
+            raise RemoteProtocolError(
+                "the server offers a session against an active adversary; for that a client needs its "
+                "own copy of the roster (--roster)"
+            )
+        if self.roster != roster.digest:
+            raise RemoteProtocolError("the session is bound to another roster than this client holds")
+        if self.clients > len(roster.keys):
+            raise RemoteProtocolError(
+                f"a cohort of {self.clients} from a roster of {len(roster.keys)} clients"
+            )
+        # Else two sessions at once could each sum a part of one batch.
+        if self.batch and self.clients != len(roster.keys):
+            raise RemoteProtocolError(
+                f"the server sums by batches a cohort of {self.clients} from a roster of "
+                f"{len(roster.keys)} clients: by batches it is the whole roster"
+            )
+
+    def _by_policy(self, policy: Policy, roster: Roster | None) -> Masking:
+        """This session as its client would have it."""
+        try:
+            return Masking.for_cohort(
+                self.clients,
+                self.vectors,
+                adversary=self.adversary,
+                roster=roster,
+                corrupt=policy.corrupt,
+                dropout=None if self.complete and policy.threshold is not None else policy.dropout,
+                graph="complete" if self.complete else policy.graph,
+                threshold=policy.threshold,
+                m_min=policy.m_min,
+                small_cohort=self.small_cohort,  # no number follows from it; n was looked at before
+            )
+        except LocalProtocolError as error:
+            raise RemoteProtocolError(
+                f"by this client's policy no such session is possible: {error}"
+            ) from None
+
     def client(
         self,
         u: ClientId,
@@ -282,6 +349,10 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         context = context_of(task)
         like = alike.of(task) if alike is not None else None
         return MaskingServer(self, cohort, task, context, roster=used, executor=executor, like=like, rng=rng)
+
+    @property
+    def against(self) -> str:
+        return AGAINST[self.adversary]
 
     def explain(self) -> str:
         """In words: what is sent, and what the choice guarantees and what not."""

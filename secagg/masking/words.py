@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from secagg.errors import counted
 from secagg.graph import ETA, SIGMA
+from secagg.masking.choice import Adversary
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
+
+
+_NO_INTEGRITY = "Correct for honest clients only: masking gives no integrity."
+AGAINST: Mapping[Adversary, str] = {
+    "active": "active server: whatever it does, it learns sums over a quorum and no single vector. "
+    + _NO_INTEGRITY,
+    "semi-honest": "honest-but-curious server: it learns the sum and no single vector. " + _NO_INTEGRITY,
+}
+"""In one line, against whom."""
 
 
 def in_words(scheme: Masking) -> Iterator[str]:

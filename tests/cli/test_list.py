@@ -9,7 +9,7 @@ import sys
 import pytest
 import typer
 
-from fl.cli.lists import LISTS, SCHEMES, run
+from fl.cli.lists import LISTS, run
 from fl.cli.output import Output
 from fl.config.presets import PRESETS
 from fl.config.run import CHOICES
@@ -44,7 +44,7 @@ def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     run(Output(), "schemes")
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["name", "what", "it", "is", "source"]
-    for row, (name, (line, source)) in zip(rows, SCHEMES.items(), strict=True):
+    for row, (name, (line, source)) in zip(rows, LISTS["schemes"]().items(), strict=True):
         assert row.split("  ")[0] == name
         assert line in row
         assert row.endswith(source)
