@@ -11,7 +11,13 @@ import signal
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # read when numpy or torch is imported
 
+from collections.abc import Iterator
+from multiprocessing.context import BaseContext
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+TORCH = ("fl.federation.server", "fl.federation.client")
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
@@ -21,3 +27,19 @@ for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS"):
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _torch_is_imported_once() -> Iterator[None]:
+    """By the clean process that all others are forked from (transport/processes.py). The first LocalProcesses
+    of a process says what that is to import: where it were that of a demo, each client of each later run
+    would import torch anew, two seconds of a core each.
+    """
+    preload = BaseContext.set_forkserver_preload
+
+    def with_torch(context: BaseContext, names: list[str]) -> None:
+        preload(context, [*names, *TORCH])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseContext, "set_forkserver_preload", with_torch)
+        yield
