@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def _nothing_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
         to.write(PNG) if isinstance(to, io.BytesIO) else Path(to).write_bytes(PNG)
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", without_pixels)
-    monkeypatch.setitem(DATASETS, "text", lambda root: text())
+    monkeypatch.setitem(DATASETS, "text", wraps(DATASETS["text"])(lambda root: text()))
 
 
 PNG = b"\x89PNG\r\n\x1a\n"
