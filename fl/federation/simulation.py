@@ -58,7 +58,7 @@ WAYS: dict[str, Way | None] = {
 
 
 @dataclass(frozen=True)
-class _Roster:
+class _Members:
     """Of the clients in this process; their identities end with it."""
 
     clients: Mapping[ClientId, Identity]
@@ -92,7 +92,7 @@ class SimulatedCohort:
             layout.x, layout.y, layout.shares, device(config.device), way or WAYS[config.execution]
         )
         roster, identities = throwaway_identities(range(config.clients))
-        self.roster = _Roster(identities, roster)
+        self.roster = _Members(identities, roster)
         parties = (None, *range(config.clients))
         self._signed: dict[ClientId | None, Record] = {u: in_memory() for u in parties}
         # Where the clients keep the model: it, and what they learned of it.

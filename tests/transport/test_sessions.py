@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from loopback import (
     LONG,
+    MAXIMUM,
     PATIENCE,
     SHORT,
     Clock,
@@ -33,10 +34,11 @@ from loopback import (
 )
 
 import transport.exchange
-from secagg import LocalProtocolError, Policy, Recorded, RemoteProtocolError, TooFewClients, run
+from secagg import Counts, LocalProtocolError, Policy, Recorded, RemoteProtocolError, TooFewClients, run
 from secagg.masking.messages import AdvertiseKeys, MaskedInput, traffic
 from secagg.session import Scheme
 from secagg.wire import Raw, decode
+from tests.secagg.test_new_scheme import Clear
 from transport import Cohort, Contribution, RoundReport, TransportError, join, serve
 from transport.frames import (
     CHUNK_BYTES,
@@ -186,6 +188,20 @@ def on_answer(parts: Callable[[Any, Any], list[list[Raw]]]) -> Deed:
 
 
 # Sessions that go well
+
+
+class OfOnesOwn(Policy, frozen=True):
+    """Of a client that knows a scheme which is not among those of secagg."""
+
+    def accept(self, offer: bytes, roster: object = None) -> Any:
+        return msgspec.msgpack.decode(offer, type=Clear)
+
+
+def test_a_scheme_of_ones_own_travels_as_any_other(session: Session) -> None:
+    session.start(*EVERYBODY, length=LONG, policy=OfOnesOwn())
+    scheme = Clear(clients=N, vectors={"": Counts(length=LONG, maximum=MAXIMUM)})
+    assert session.run(scheme, watch=lambda report: None) == EVERYBODY
+    assert session.contribution(0).summed
 
 
 @every_scheme

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from fl.models.weights import from_vector
 from fl.training import clients
 from fl.training.local import batches, evaluate
 from secagg import Aggregate, Scheme, TooFewClients, run
+from tests.secagg.test_new_scheme import Clear
 from transport import RoundReport
 
 SECRETS = RunSecrets.of_seed(1)
@@ -98,6 +100,21 @@ def plain() -> Run:
 
 
 # Schemes
+
+
+class InTheClear(SimulatedCohort):
+    """Sums by a scheme that is not among those of secagg, whatever the configuration says."""
+
+    def aggregate(self, scheme: Scheme, task: bytes = b"", **how: Any) -> Aggregate:
+        return super().aggregate(Clear(clients=scheme.clients, vectors=scheme.vectors), task, **how)
+
+
+def test_a_scheme_of_ones_own_trains_to_the_same_model() -> None:
+    config = config_of(rounds=1)
+    make = partial(InTheClear, secrets=SECRETS.clients(config.clients))
+    own = go(begun(config, make))
+    assert [report.round for report in own.reports] == ["join", "send"]
+    np.testing.assert_array_equal(own.last.parameters, simulated(rounds=1).last.parameters)
 
 
 @pytest.mark.parametrize("name", SCHEMES)
