@@ -18,6 +18,7 @@ from fl.config.plan import LocalPlan, Way
 from fl.data.examples import Labels
 from fl.training.batched import train_batched
 from fl.training.local import EVALUATION_BATCH, LocalResult, Tap, inputs, laid_out, prepared, train
+from fl.training.step import PerExample
 
 WAYS: tuple[Way, ...] = ("sequential", "batched")
 
@@ -61,40 +62,52 @@ class LocalClients:
         orders: Mapping[int, bytes],
         *,
         tap: Tap | None = None,
+        per_example: PerExample | None = None,
         counting: bool = True,
     ) -> dict[int, LocalResult]:
         """A round of the clients in `orders`: the keys of the orders in which they take their examples.
-        counting: as for `local.train`.
+        per_example, counting: as for `local.train`.
 
         Raises: Diverged, ConfigError as `local.train`.
         """
-        self.way = way = self.way or self._faster(model, plan, orders)
+        self.way = way = self.way or self._faster(model, plan, orders, per_example)
         self.trained = set()
-        results = self._train(way, model, plan, orders, tap)
+        results = self._train(way, model, plan, orders, tap, per_example)
         if not counting:
             return results
         correct = self._correct(model, plan, list(results))
         return {u: replace(result, correct=correct[u]) for u, result in results.items()}
 
     def _train(
-        self, way: Way, model: nn.Module, plan: LocalPlan, orders: Mapping[int, bytes], tap: Tap | None
+        self,
+        way: Way,
+        model: nn.Module,
+        plan: LocalPlan,
+        orders: Mapping[int, bytes],
+        tap: Tap | None,
+        per_example: PerExample | None,
     ) -> dict[int, LocalResult]:
         """Without counting."""
         ids = sorted(orders)
         if way == "batched":
             shares, keys = [self._shares[u] for u in ids], [orders[u] for u in ids]
-            results = train_batched(model, self._x, self._y, shares, plan, keys, ids=ids, tap=tap)
+            results = train_batched(
+                model, self._x, self._y, shares, plan, keys, ids=ids, tap=tap, per_example=per_example
+            )
             return dict(zip(ids, results, strict=True))
+
+        def one(u: int) -> LocalResult:
+            own = self._shares[u].to(self._x.device)
+            x, y = self._x.index_select(0, own), self._y.index_select(0, own)
+            result = train(
+                model, x, y, plan, orders[u], u=u, tap=tap, per_example=per_example, counting=False
+            )
+            self.trained.add(u)
+            return result
+
         # A tap is one listener: it hears one client at a time.
         each = map if tap is not None else self._pool.map
-        return dict(zip(ids, each(lambda u: self._one(model, plan, u, orders[u], tap), ids), strict=True))
-
-    def _one(self, model: nn.Module, plan: LocalPlan, u: int, order: bytes, tap: Tap | None) -> LocalResult:
-        own = self._shares[u].to(self._x.device)
-        x, y = self._x.index_select(0, own), self._y.index_select(0, own)
-        result = train(model, x, y, plan, order, u=u, tap=tap, counting=False)
-        self.trained.add(u)
-        return result
+        return dict(zip(ids, each(one, ids), strict=True))
 
     @torch.no_grad()
     def _correct(self, model: nn.Module, plan: LocalPlan, ids: Sequence[int]) -> dict[int, int]:
@@ -107,19 +120,31 @@ class LocalClients:
         parts = torch.split(torch.cat(right), [len(self._shares[u]) for u in ids])
         return {u: int(part.sum()) for u, part in zip(ids, parts, strict=True)}
 
-    def _faster(self, model: nn.Module, plan: LocalPlan, orders: Mapping[int, bytes]) -> Way:
-        self.rates = self._tried(model, plan, orders)
+    def _faster(
+        self,
+        model: nn.Module,
+        plan: LocalPlan,
+        orders: Mapping[int, bytes],
+        per_example: PerExample | None,
+    ) -> Way:
+        self.rates = self._tried(model, plan, orders, per_example)
         return max(WAYS, key=lambda way: self.rates[way])
 
-    def _tried(self, model: nn.Module, plan: LocalPlan, orders: Mapping[int, bytes]) -> dict[Way, float]:
+    def _tried(
+        self,
+        model: nn.Module,
+        plan: LocalPlan,
+        orders: Mapping[int, bytes],
+        per_example: PerExample | None,
+    ) -> dict[Way, float]:
         """Client-steps a second of both ways, on a few steps of a few clients."""
         some = {u: orders[u] for u in sorted(orders)[:TRIED_CLIENTS]}
         short = msgspec.structs.replace(plan, steps=TRIED_STEPS)
         steps = sum(short.steps_of(len(self._shares[u])) for u in some)
         rates: dict[Way, float] = {}
         for way in WAYS:
-            self._train(way, model, short, some, None)  # the first time much is set up
+            self._train(way, model, short, some, None, per_example)  # the first time much is set up
             begun = time.perf_counter()
-            self._train(way, model, short, some, None)
+            self._train(way, model, short, some, None, per_example)
             rates[way] = steps / (time.perf_counter() - begun)
         return rates

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -14,18 +15,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from fl.config.plan import LocalPlan
 from fl.config.run import ConfigError
 from fl.config.secret import permutations
 from fl.data.examples import Inputs, Labels
-from fl.models.batchnorm import mixes_examples
 from fl.training.dense import flattened, is_written_out, sgd_step
+from fl.training.step import (
+    Gradients,
+    Part,
+    PerExample,
+    Tensors,
+    at_once,
+    check_examples,
+    descend,
+    example_gradients,
+    mean_gradient,
+    released,
+    summed,
+)
 
 EVALUATION_BATCH = 256  # examples: a few times faster than 1024, whose activations leave the caches
-GRADIENT_CHUNK = 64  # examples of a whole shard's gradient that are taken at once
 
 
 class Diverged(ArithmeticError):  # noqa: N818 - reads as what happened
@@ -53,14 +64,15 @@ class LocalResult:
 class Tap(Protocol):
     """What an experiment listens to at a client: more than any server sees.
 
-    `step` is told, before each step, which of the client's own examples are in it, (B,) int64, and their
-    gradients, (B, d) float32, one row each, of the loss alone, in the order of the model's parameters;
-    `upload` what is sent in the end, (d,): after training, and after whatever changes it on the way.
+    `step` is told, before each step is taken, which of the client's own examples are in it, (B,) int64, and
+    what it goes along; `upload` what is sent in the end, (d,): after training, and after whatever changes it
+    on the way.
+
+    It hears what is used; nothing is computed for it. Only the steps of a dense network, which are written
+    out and have no gradient to be heard, are taken another way while it listens: the same but for rounding.
     """
 
-    def step(
-        self, u: int, step: int, examples: NDArray[np.int64], gradients: NDArray[np.float32]
-    ) -> None: ...
+    def step(self, u: int, step: int, examples: NDArray[np.int64], gradients: Gradients) -> None: ...
 
     def upload(self, u: int, upload: NDArray[np.floating]) -> None: ...
 
@@ -145,31 +157,33 @@ def train(
     *,
     u: int = 0,
     tap: Tap | None = None,
+    per_example: PerExample | None = None,
     counting: bool = True,
 ) -> LocalResult:
     """Train a copy of `model` as `plan` says on x: (N, ...), y: (N,), N >= 1, where they are.
 
+    per_example: asks for a gradient of every example, and says what steps make of them.
     counting: whether to look how many examples the received model has right, a pass of its own; else 0.
 
     The order of examples comes from the key `order` alone (`fl.config.secret.order_key`).
     On the CPU, with one thread, the same arguments give the same bits in any process on a like machine.
-    Raises: Diverged; ConfigError for a tap on a model whose examples have no gradients of their own.
+    Raises: Diverged; ConfigError for `per_example` of a model whose examples have no gradients of their own.
     """
+    if per_example is not None:
+        check_examples(model)
     trained, x = laid_out(prepared(model, x, plan), inputs(x, plan))
     received = flat(trained)
     correct = measure(trained, x, y)[0] if counting else 0
-    sgd = _SGD(trained, plan)
+    sgd = _SGD(trained, plan, per_example)
     total, seen = torch.zeros((), device=x.device, dtype=number_type(plan)), 0
     with computing(x.device, plan):
         for step, batch in enumerate(batches(len(y), plan, order)):
-            batch = batch.to(x.device)
-            if tap is not None:
-                tap.step(u, step, batch.cpu().numpy(), per_example(trained, x[batch], y[batch]))
-            total += sgd.step(x, y, batch) * len(batch)
+            hear = None if tap is None else partial(tap.step, u, step, batch.numpy())
+            total += sgd.step(x, y, batch.to(x.device), hear) * len(batch)
             seen += len(batch)
     after = flat(trained)
     if plan.algorithm == "fedsgd":
-        gradient = torch.cat([g.flatten() for g in sgd.gradients])
+        gradient = torch.cat([g.flatten() for g in sgd.along])
         upload = torch.cat([gradient, (after - received)[len(gradient) :]])
     else:
         upload = after if plan.algorithm == "fedavg-weights" else after - received
@@ -178,80 +192,54 @@ def train(
 
 class _SGD:
     """torch.optim.SGD, written out: importing it costs each client process a second. For fedsgd a step only
-    leaves the whole shard's `gradients`.
+    leaves what it would have gone along, of the whole shard.
     """
 
-    def __init__(self, model: nn.Module, plan: LocalPlan) -> None:
-        self._model, self._plan = model, plan
-        self._parameters: list[torch.Tensor] = list(model.parameters())
+    def __init__(self, model: nn.Module, plan: LocalPlan, per_example: PerExample | None) -> None:
+        self._model, self._plan, self._per_example = model, plan, per_example
+        self._parameters: Tensors = list(model.parameters())
         self._velocity = [torch.zeros_like(p) for p in self._parameters] if plan.momentum else []
         self._start = [p.detach().clone() for p in self._parameters] if plan.proximal else []
-        self._written_out = is_written_out(model, plan)
-        self.gradients: list[torch.Tensor] = []
+        self._written_out = is_written_out(model, plan) and per_example is None
+        self.along = Tensors()
 
-    def step(self, x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    def step(
+        self, x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor, hear: Callable[[Gradients], None] | None
+    ) -> torch.Tensor:
         """Take a step on the examples `batch` of x and y. Returns their mean loss before it."""
-        plan, parameters = self._plan, self._parameters
-        if plan.algorithm == "fedsgd":
-            loss, self.gradients = _in_chunks(self._model, parameters, x, y, batch)
-            return loss
-        x, y = x.index_select(0, batch), y.index_select(0, batch)  # several times as fast as x[batch]
-        if self._written_out:
+        if self._written_out and hear is None:
+            x, y = x.index_select(0, batch), y.index_select(0, batch)
             each = x.new_full(y.shape, 1 / len(y))
-            return sgd_step(parameters, self._velocity, flattened(self._model, x), y, each, plan)
-        loss = cross_entropy(self._model(x), y)
-        gradients = list(torch.autograd.grad(loss, parameters))
-        descend(parameters, gradients, self._velocity, self._start, plan)
-        return loss.detach()
+            x = flattened(self._model, x)
+            return sgd_step(self._parameters, self._velocity, x, y, each, self._plan)
+        loss, self.along, each_of = self._gradient(x, y, batch, kept=hear is not None)
+        if hear is not None:
+            hear(Gradients.of(self.along, each_of))
+        if self._plan.algorithm != "fedsgd":
+            descend(self._parameters, self.along, self._velocity, self._start, self._plan)
+        return loss
 
+    def _gradient(
+        self, x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor, *, kept: bool
+    ) -> tuple[torch.Tensor, Tensors, Tensors | None]:
+        """(mean loss, what the step goes along, and of every example if asked for and kept)."""
+        chunks = (
+            (x.index_select(0, some), y.index_select(0, some))  # several times as fast as x[some]
+            for some in torch.split(batch, at_once(self._plan, self._per_example))
+        )
+        if self._per_example is None:
+            parts = (mean_gradient(self._model, self._parameters, *chunk, len(batch)) for chunk in chunks)
+            return *summed(parts), None
+        of = torch.full((1,), len(batch), dtype=number_type(self._plan), device=y.device)
+        loss, along, each = released(self._stacks_of_one(chunks), of, self._per_example, kept=kept)
+        return loss[0], [g[0] for g in along], None if each is None else [g[0] for g in each]
 
-@torch.no_grad()
-def descend(
-    parameters: list[torch.Tensor],
-    gradients: list[torch.Tensor],
-    velocity: list[torch.Tensor],
-    start: list[torch.Tensor],
-    plan: LocalPlan,
-) -> None:
-    """Take the step in place; the gradients are used up. velocity: empty without momentum; start: where
-    training began, empty without a proximal term.
-    """
-    if plan.proximal:
-        torch._foreach_add_(gradients, torch._foreach_sub(parameters, start), alpha=plan.proximal)
-    if plan.momentum:
-        torch._foreach_mul_(velocity, plan.momentum)
-        torch._foreach_add_(velocity, gradients)
-        gradients = velocity
-    torch._foreach_add_(parameters, gradients, alpha=-plan.lr)
-
-
-def _in_chunks(
-    model: nn.Module, parameters: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """(mean loss of the batch, its gradient), some examples at once."""
-    gradients = [torch.zeros_like(p) for p in parameters]
-    total = gradients[0].new_zeros(())
-    for chunk in torch.split(batch, GRADIENT_CHUNK):
-        loss = cross_entropy(model(x[chunk]), y[chunk], reduction="sum") / len(batch)
-        torch._foreach_add_(gradients, torch.autograd.grad(loss, parameters))
-        total += loss.detach()
-    return total, gradients
-
-
-def per_example(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> NDArray[np.float32]:
-    """The gradient of each example's own loss: (B, d) float32, in the order of the model's parameters.
-
-    Raises: ConfigError where examples share statistics, so that none has a gradient of its own.
-    """
-    if mixes_examples(model):
-        raise ConfigError("a model with BatchNorm has no gradient of a single example: tap another model")
-
-    def loss(parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(functional_call(model, parameters, (x[None],)), y[None])
-
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    each = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, x, y)
-    return torch.cat([g.flatten(1) for g in each.values()], dim=1).float().cpu().numpy()
+    def _stacks_of_one(self, chunks: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[Part]:
+        """Every example's gradient, as if there were K = 1 models."""
+        named = {name: parameter.detach()[None] for name, parameter in self._model.named_parameters()}
+        for x, y in chunks:
+            losses, each = example_gradients(self._model, named, x[None], y[None])
+            yield losses, each, torch.ones_like(losses)
 
 
 def flat(model: nn.Module) -> torch.Tensor:

@@ -20,12 +20,11 @@ from torch import nn
 
 from fl import data
 from fl.config.plan import LocalPlan, Way
-from fl.config.run import ConfigError
 from fl.models.architectures import FOR_TEXT, MODELS, build
 from fl.models.weights import to_vector
-from fl.training import batched, clients, local
+from fl.training import batched, clients, local, step
 from fl.training.clients import LocalClients
-from fl.training.local import Diverged, LocalResult, batches
+from fl.training.local import Diverged, LocalResult
 
 CPU = torch.device("cpu")
 WAYS = ("sequential", "batched")
@@ -145,8 +144,7 @@ def test_in_every_kind_of_training_they_agree(name: str, changes: dict[str, Any]
 @pytest.mark.parametrize("name", ["cnn", "tolpegin-fmnist"])
 def test_a_gradient_in_chunks_agrees(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of shards of other sizes: some have a last chunk, some none, and BatchNorm sees chunk by chunk."""
-    for module in (batched, local):
-        monkeypatch.setattr(module, "GRADIENT_CHUNK", 6)
+    monkeypatch.setattr(step, "GRADIENT_CHUNK", 6)
     agree(*both(name, LocalPlan("fedsgd", precision="float64")), 1e-12)
 
 
@@ -191,10 +189,9 @@ def test_groups_change_nothing(most: int, algorithm: str, monkeypatch: pytest.Mo
     agree(sequential, together, 1e-12)
 
 
-def test_groups_are_those_with_the_most_steps_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batched, "MOST_EXAMPLES", {"cpu": 16})
+def test_groups_are_those_with_the_most_steps_first() -> None:
     shares = batched.as_shares((3, 50, 8, 20, 9))
-    assert list(batched._groups(shares, LocalPlan(batch_size=8), CPU)) == [[1, 3], [4, 0], [2]]
+    assert list(batched._groups(shares, LocalPlan(batch_size=8), 16)) == [[1, 3], [4, 0], [2]]
 
 
 def test_clients_may_share_examples_and_have_them_in_any_order() -> None:
@@ -258,7 +255,7 @@ def test_the_first_round_measures_both_ways_and_all_take_the_faster(
     clients, model = LocalClients(x, y, shares_of(SIZES), CPU), build("mlp", (1, 8, 8), classes, 0)
     measured, taken = [], []
 
-    def tried(model: nn.Module, plan: LocalPlan, orders: dict[int, bytes]) -> dict[str, float]:
+    def tried(model: nn.Module, plan: LocalPlan, orders: dict[int, bytes], _: None) -> dict[str, float]:
         measured.append(sorted(orders))
         return {way: 2.0 if way == faster else 1.0 for way in WAYS}
 
@@ -285,10 +282,10 @@ def test_a_way_is_measured_by_the_clock(slow: str, monkeypatch: pytest.MonkeyPat
     clients = LocalClients(x, y, shares_of(SIZES), CPU)
     train, now, steps = clients._train, [0.0], []
 
-    def timed(way: str, model: nn.Module, plan: LocalPlan, orders: dict[int, bytes], tap: None) -> Any:
+    def timed(way: str, model: nn.Module, plan: LocalPlan, orders: dict[int, bytes], *rest: None) -> Any:
         now[0] += 50.0 if way == slow else 1.0
         steps.append((plan.steps, len(orders)))
-        return train(way, model, plan, orders, tap)
+        return train(way, model, plan, orders, *rest)
 
     monkeypatch.setattr("fl.training.clients.TRIED_CLIENTS", 2)
     monkeypatch.setattr(clients, "_train", timed)
@@ -316,55 +313,6 @@ def test_measuring_changes_no_result() -> None:
     first = measured.train(model, plan, ORDERS)
     again = LocalClients(x, y, shares_of(SIZES), CPU, measured.way).train(model, plan, ORDERS)
     assert all(np.array_equal(first[u].upload, again[u].upload) for u in ORDERS)
-
-
-# What an experiment hears
-
-
-class Heard:
-    """A tap that keeps all, by client and step."""
-
-    def __init__(self) -> None:
-        self.steps: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-
-    def step(self, u: int, step: int, examples: np.ndarray, gradients: np.ndarray) -> None:
-        assert (u, step) not in self.steps
-        self.steps[u, step] = examples, gradients
-
-
-@pytest.mark.parametrize("algorithm", ["fedavg", "fedsgd"])
-def test_a_tap_hears_the_same_in_both_ways(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step of every client, in groups too, before the step is taken."""
-    monkeypatch.setattr(batched, "MOST_EXAMPLES", {"cpu": 16})
-    x, y, classes = examples("mlp")
-    model = build("mlp", (1, 8, 8), classes, 0)
-    plan = LocalPlan(algorithm, epochs=2, batch_size=8, lr=0.05, momentum=0.5, precision="float64")
-    shares = {u + 4: own for u, own in shares_of(SIZES).items()}
-    orders, heard = {u + 4: key for u, key in ORDERS.items()}, [Heard(), Heard()]
-    results = [
-        LocalClients(x, y, shares, CPU, way).train(model, plan, orders, tap=tap)
-        for way, tap in zip(WAYS, heard, strict=True)
-    ]
-    one, other = heard
-    assert one.steps.keys() == other.steps.keys()
-    assert one.steps.keys() == {
-        (u, step) for u, own in shares.items() for step in range(plan.steps_of(len(own)))
-    }
-    for (u, step), (own, gradients) in one.steps.items():
-        np.testing.assert_array_equal(own, list(batches(len(shares[u]), plan, orders[u]))[step])
-        np.testing.assert_array_equal(own, other.steps[u, step][0])
-        np.testing.assert_allclose(gradients, other.steps[u, step][1], rtol=1e-5, atol=1e-7)
-    silent = [LocalClients(x, y, shares, CPU, way).train(model, plan, orders) for way in WAYS]
-    for way in range(2):
-        agree(silent[way], results[way], 1e-12)
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_a_model_whose_examples_share_statistics_cannot_be_tapped(way: str) -> None:
-    x, y, classes = examples("tolpegin-fmnist")
-    model = build("tolpegin-fmnist", (1, 8, 8), classes, 0)
-    with pytest.raises(ConfigError, match="BatchNorm has no gradient of a single example: tap another model"):
-        LocalClients(x, y, shares_of(SIZES), CPU, way).train(model, PLAN, ORDERS, tap=Heard())
 
 
 def test_the_names_of_the_ways_are_those_measured() -> None:

@@ -24,9 +24,10 @@ from fl.config.run import ConfigError
 from fl.config.secret import permutations
 from fl.models.architectures import build
 from fl.models.weights import from_vector, to_vector
-from fl.training import local
+from fl.training import local, step
 from fl.training.local import Diverged, LocalResult, batches, device, evaluate, train
 from fl.training.server import GlobalModel
+from fl.training.step import Gradients
 
 CPU = torch.device("cpu")
 SGD = {"epochs": 2, "batch_size": 8, "lr": 0.05, "momentum": 0.8}
@@ -227,7 +228,7 @@ def test_fedsgd_is_fedavg_of_one_step_with_the_whole_shard(
         shards = split((tokens, tokens[:, 0]), 20, 50, 100)
     model = build(name, tuple(shards[0][0].shape[1:]), 40 if name == "gru" else 10, 0)
     if name != "tolpegin-fmnist":
-        monkeypatch.setattr(local, "GRADIENT_CHUNK", 7)  # a sum of chunks is the whole
+        monkeypatch.setattr(step, "GRADIENT_CHUNK", 7)  # a sum of chunks is the whole
     sgd, avg = (
         averaged(model, shards, LocalPlan(**FULL | form, precision="float64"))
         for form in ({"algorithm": "fedsgd"}, {})
@@ -337,9 +338,9 @@ class Heard:
     """A tap that keeps all."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[int, int, np.ndarray, np.ndarray]] = []
+        self.steps: list[tuple[int, int, np.ndarray, Gradients]] = []
 
-    def step(self, u: int, step: int, examples: np.ndarray, gradients: np.ndarray) -> None:
+    def step(self, u: int, step: int, examples: np.ndarray, gradients: Gradients) -> None:
         self.steps.append((u, step, examples, gradients))
 
 
@@ -351,34 +352,6 @@ def test_a_tap_hears_every_step_and_changes_nothing(model: nn.Module, shard: Sha
     assert [(u, step) for u, step, _, _ in heard.steps] == [(7, step) for step in range(plan.steps_of(100))]
     taken = [batch.tolist() for batch in batches(100, plan, ORDER)]
     assert [examples.tolist() for _, _, examples, _ in heard.steps] == taken
-
-
-@given(own=st.lists(st.integers(0, 99), min_size=1, max_size=12), seed=st.integers(0, 5))
-def test_the_gradients_of_the_examples_average_to_that_of_the_batch(
-    shard: Shard, own: list[int], seed: int
-) -> None:
-    model = build("mlp", (1, 8, 8), 10, seed).double()  # of a ReLU at its kink, float32 may take either side
-    x, y = shard[0][own].double(), shard[1][own]
-    loss = cross_entropy(model(x), y)
-    whole = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]).numpy()
-    each = local.per_example(model, x, y)
-    assert each.shape == (len(own), len(whole))
-    assert each.dtype == np.float32
-    np.testing.assert_allclose(each.mean(axis=0), whole, atol=1e-6)
-
-
-def test_a_taps_gradients_are_of_the_loss_alone(model: nn.Module, shard: Shard) -> None:
-    """Without momentum, decay or the proximal term: in fedsgd they average to the upload."""
-    heard = Heard()
-    result = train(model, *shard, LocalPlan("fedsgd", proximal=3.0, precision="float64"), ORDER, tap=heard)
-    ((_, _, _, gradients),) = heard.steps
-    np.testing.assert_allclose(gradients.mean(axis=0), result.upload, atol=1e-6)
-
-
-def test_a_model_whose_examples_share_statistics_cannot_be_tapped(shard: Shard) -> None:
-    model = build("tolpegin-fmnist", (1, 8, 8), 10, 0)
-    with pytest.raises(ConfigError, match="BatchNorm has no gradient of a single example: tap another model"):
-        train(model, *shard, LocalPlan(), ORDER, tap=Heard())
 
 
 # Evaluation and devices
