@@ -165,14 +165,14 @@ class _Stack:
             [tensor[:k] for tensor in of_all]
             for of_all in (self.parameters.values(), self._velocity, self._start)
         )
-        if self._written_out and hear is None:
-            loss = self._written_out_step(parameters, velocity, x, y, batch)
-        else:
+        if hear is not None or not self._written_out:
             loss, self._along, each = self._gradient(x, y, batch, kept=hear is not None)
-            if hear is not None:
-                self._tell(hear, each, own)
-            if self.plan.algorithm != "fedsgd":
-                descend(parameters, self._along, velocity, start, self.plan)
+        if hear is not None:
+            self._tell(hear, each, own)
+        if self._written_out:  # also where it is heard: who listens changes no bit of what is trained
+            loss = self._written_out_step(parameters, velocity, x, y, batch)
+        elif self.plan.algorithm != "fedsgd":
+            descend(parameters, self._along, velocity, start, self.plan)
         self._loss[:k] += loss * batch.sizes
         self._seen[:k] += batch.sizes
 

@@ -68,8 +68,8 @@ class Tap(Protocol):
     what it goes along; `upload` what is sent in the end, (d,): after training, and after whatever changes it
     on the way.
 
-    It hears what is used; nothing is computed for it. Only the steps of a dense network, which are written
-    out and have no gradient to be heard, are taken another way while it listens: the same but for rounding.
+    It hears what is used, and changes nothing of it. Only the written-out steps of a dense network never have
+    their gradient: there it is computed once more for the tap, the same but for rounding.
     """
 
     def step(self, u: int, step: int, examples: NDArray[np.int64], gradients: Gradients) -> None: ...
@@ -207,17 +207,20 @@ class _SGD:
         self, x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor, hear: Callable[[Gradients], None] | None
     ) -> torch.Tensor:
         """Take a step on the examples `batch` of x and y. Returns their mean loss before it."""
-        if self._written_out and hear is None:
-            x, y = x.index_select(0, batch), y.index_select(0, batch)
-            each = x.new_full(y.shape, 1 / len(y))
-            x = flattened(self._model, x)
-            return sgd_step(self._parameters, self._velocity, x, y, each, self._plan)
-        loss, self.along, each_of = self._gradient(x, y, batch, kept=hear is not None)
+        if hear is not None or not self._written_out:
+            loss, self.along, each = self._gradient(x, y, batch, kept=hear is not None)
         if hear is not None:
-            hear(Gradients.of(self.along, each_of))
+            hear(Gradients.of(self.along, each))
+        if self._written_out:  # also where it is heard: who listens changes no bit of what is trained
+            return self._written_out_step(x, y, batch)
         if self._plan.algorithm != "fedsgd":
             descend(self._parameters, self.along, self._velocity, self._start, self._plan)
         return loss
+
+    def _written_out_step(self, x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        x, y = x.index_select(0, batch), y.index_select(0, batch)
+        each = x.new_full(y.shape, 1 / len(y))
+        return sgd_step(self._parameters, self._velocity, flattened(self._model, x), y, each, self._plan)
 
     def _gradient(
         self, x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor, *, kept: bool

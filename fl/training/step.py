@@ -4,7 +4,7 @@ one client after the other, `batched` those of many at once; both have them from
 A gradient is had in one of two ways: as the mean's, by one backward pass over the batch; or, where
 `PerExample` asks for it, as every example's own, of which `PerExample` then makes what the step goes along.
 Neither leaves the device that it was computed on. `dense` takes steps that never have their gradient: where
-somebody asks or listens, they are taken here.
+every example is to have one, they are taken here.
 
 Shapes: K clients of a stack, B examples of a batch, p of a parameter, d of all parameters.
 """
