@@ -12,7 +12,7 @@ from typing import NoReturn
 from benchmarks import harness, report
 from fl.cli import FAILED, INTERRUPTED, exit_code, explain
 from fl.cli.output import Output
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 from fl.mistyped import nearest
 
 

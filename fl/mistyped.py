@@ -6,12 +6,17 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(word: object, known: Iterable[str]) -> str:
-    """What whoever typed `word` may have meant, as the end of an error; nothing where nothing is near."""
+def closest(word: object, known: Iterable[str]) -> str | None:
+    """What whoever typed `word` may have meant; None where nothing is near."""
     words, typed = list(known), str(word)
     close = difflib.get_close_matches(typed, words, n=1)
-    close = close or [each for each in words if typed and each.startswith(typed)]
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return next(iter(close or [each for each in words if typed and each.startswith(typed)]), None)
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """The same as the end of an error; nothing where nothing is near."""
+    close = closest(word, known)
+    return f"; did you mean {close!r}?" if close is not None else ""
 
 
 def choices(known: Iterable[str]) -> str:

@@ -91,7 +91,7 @@ class Federation:
     """Ten clients with digits, the model after some honest rounds, and what clients make of a model."""
 
     def __init__(self, seed: int, honest: int) -> None:
-        self._config = RunConfig(clients=CLIENTS, seed=seed, scheme="plain")
+        self._config = RunConfig.of(clients=CLIENTS, seed=seed, scheme="plain")
         layout = lay_out(self._config)
         dataset = layout.serving.dataset
         self._description = Description("cnn", dataset.shape, dataset.classes)

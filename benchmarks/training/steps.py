@@ -63,7 +63,13 @@ class Workload:
     rounds: int
 
     def plan(self, precision: str = "float32") -> LocalPlan:
-        return LocalPlan(steps=self.steps, batch_size=self.batch_size, lr=self.lr, precision=precision)  # type: ignore[arg-type]
+        return LocalPlan(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            momentum=0.0,
+            precision=precision,  # type: ignore[arg-type]
+        )
 
 
 _MNIST: dict[str, Any] = {"shape": (1, 28, 28), "classes": 10, "clients": 10, "lr": 0.05}

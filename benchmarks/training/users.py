@@ -54,7 +54,7 @@ class Setting:
 
     def configuration(self, users: int, seed: int, *, masked: bool = False) -> RunConfig:
         """masked: a round of a step, under masking, against an active server."""
-        return RunConfig(
+        return RunConfig.of(
             clients=users,
             dataset=self.dataset,
             partition=self.dealt,
@@ -64,7 +64,7 @@ class Setting:
             batch_size=10,
             lr=0.1,
             momentum=0.0,
-            local_steps=1 if masked else None,
+            local_steps=1 if masked else 0,
             rounds=1 if masked else MOST_ROUNDS,
             until_accuracy=GOAL,
             scheme="masking" if masked else "plain",
@@ -121,7 +121,7 @@ def run_case(setting: Setting, users: int, most: int, first: int, seed: int) -> 
     if masked is not None:
         sent["masking"] = masked
     reached = (last.validation or 0.0) >= GOAL
-    seen = config.local_epochs * setting.examples
+    seen = config.training.epochs * setting.examples
     return {
         **asdict(setting),
         "users": users,
@@ -143,7 +143,7 @@ def run_case(setting: Setting, users: int, most: int, first: int, seed: int) -> 
 
 
 def records_of(config: RunConfig) -> list[RoundRecord]:
-    server = simulated(config, lay_out(config), secrets=RunSecrets.of_seed(config.seed))
+    server = simulated(config, lay_out(config), secrets=RunSecrets.of_seed(config.training.seed))
     return [trained.record for trained in server.rounds()]
 
 

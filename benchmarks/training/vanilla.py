@@ -91,7 +91,7 @@ def configuration(cell: Cell, size: str) -> RunConfig:
         "local_steps": STEPS[size],
         "scheme": "plain",
     }
-    return RunConfig(**settings | rest)
+    return RunConfig.of(**settings | rest)
 
 
 def run_case(cell: Cell, size: str) -> Row:
@@ -109,9 +109,9 @@ def row(cell: Cell, config: RunConfig) -> Row:
         "dataset": cell.dataset,
         "partition": cell.partition,
         "seed": cell.seed,
-        "rounds": config.rounds,
+        "rounds": config.training.rounds,
         "rounds_published": PRESETS[f"wei-{cell.dataset}"].settings["rounds"],
-        "local_steps": config.local_steps,
+        "local_steps": config.training.steps,
         "published": PUBLISHED[cell.dataset],
     }
 
@@ -120,14 +120,14 @@ def trained(config: RunConfig, layout: Layout) -> Row:
     """One run. curve: [round, accuracy] on the test set. seconds: of all rounds, of these looks with the
     server's own alone, at the last.
     """
-    secrets = RunSecrets.of_seed(config.seed)
-    server = simulated(config, layout, secrets=secrets, evaluate_every=config.rounds)
-    dataset, on = layout.serving.dataset, device(config.device)
+    secrets = RunSecrets.of_seed(config.training.seed)
+    server = simulated(config, layout, secrets=secrets, evaluate_every=config.training.rounds)
+    dataset, on = layout.serving.dataset, device(config.training.device)
     test = torch.tensor(dataset.test_x, device=on), torch.tensor(dataset.test_y, device=on)
     records, curve = list[RoundRecord](), list[list[float]]()
     for each in server.rounds():
         records.append(each.record)
-        if looked_at(each.record.round, config.rounds):
+        if looked_at(each.record.round, config.training.rounds):
             curve.append([each.record.round, accuracy(server.description, each.checkpoint.parameters, *test)])
     return {
         "accuracy": curve[-1][1],
@@ -135,7 +135,7 @@ def trained(config: RunConfig, layout: Layout) -> Row:
         "curve": curve,
         "seconds": sum(record.seconds for record in records),
         "way": each.local.way,
-        "client_steps_per_s": pace(records, config.local_steps or 0),
+        "client_steps_per_s": pace(records, config.training.steps),
         "device": on.type,
     }
 

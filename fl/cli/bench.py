@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import fl
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 
 CHECKOUT = Path(fl.__file__).parent.parent
 

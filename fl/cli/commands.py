@@ -69,9 +69,8 @@ def _demo(
 ) -> None:
     """Tell the protocol round by round: one secure sum of vectors, in processes of their own."""
     from fl.cli.demo import Demo, run
-    from fl.config.protection import Protection
 
-    protection = protection_of(given(ctx, Protection.__dataclass_fields__))
+    protection = protection_of(given(ctx, (*PROTECTION, "threshold")))
     run(ctx.obj, Demo(clients, length, bits, tuple(drop or ()), seed, show, protection, deadline))
 
 
@@ -92,10 +91,9 @@ def _train(
 ) -> int:
     """Train a model in a federation on this machine: a process for each party, or all clients in one."""
     from fl.cli.train import described, run
-    from fl.config.run import RunConfig
 
-    flags = given(ctx, RunConfig.__struct_fields__)
-    description = described(config, preset, out if resume else None, flags)
+    flags = given(ctx, WHOLE_RUN)
+    description = described(ctx.obj, config, preset, out if resume else None, flags)
     return run(ctx.obj, description, out, force=force, resume=resume, described_in=config)
 
 
@@ -142,7 +140,6 @@ def _serve(
 ) -> None:
     """Serve a federation over a network: sum the clients' vectors, or train with them."""
     from fl.cli.serve import Summing, run
-    from fl.config.protection import Protection
 
     run(
         ctx.obj,
@@ -157,7 +154,7 @@ def _serve(
         deadlines=deadline or [],
         finish=finish,
         out_path=out,
-        flags=given(ctx, Protection.__dataclass_fields__),
+        flags=given(ctx, (*PROTECTION, "threshold")),
         force=force,
         resume=resume,
     )

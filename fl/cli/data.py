@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fl.cli.output import Output
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 from fl.data import DATASETS, DataError, fetch, found, load, search_path
 from fl.data.partition import Partition
 from fl.data.places import FILES, LFW_AUTHORS, LFW_FOLDERS

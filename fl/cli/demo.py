@@ -21,7 +21,7 @@ from fl.cli.join import joined
 from fl.cli.output import Output
 from fl.cli.report import round_fields, round_line, size, warn
 from fl.config.protection import Protection, check_installed
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 from secagg import CKKS, Aggregate, Bounded, Masking, RemoteProtocolError, Roster, Scheme
 from secagg.bits import add_packed, word_type
 from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS, Ciphertexts

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 from fl.mistyped import nearest
 from secagg import Plain, Scheme
 from transport.frames import CHUNK_BYTES

@@ -23,10 +23,12 @@ from fl.cli.output import Output
 from fl.cli.report import within
 from fl.cli.results import check_file, npy, try_folder, write_result
 from fl.cli.rounds import FIRST_ROUND, METRICS
+from fl.config.files import table_in
 from fl.config.limits import Limits
 from fl.config.protection import Protection, check_installed
-from fl.config.run import CHOICES, ConfigError, table_in
+from fl.config.run import CHOICES
 from fl.config.secret import CLIENT, kept, rounding_seed
+from fl.config.section import ConfigError
 from fl.mistyped import nearest
 from secagg import Aggregate, Bounded, LocalProtocolError, Policy
 from secagg.ckks import WARNING

@@ -5,15 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
-import msgspec
 import typer
 from click.core import ParameterSource
 
 from fl.config.protection import Protection
-from fl.config.run import CHOICES, ConfigError, RunConfig
+from fl.config.run import CHOICES, RunConfig
+from fl.config.section import ConfigError, Setting
 from fl.mistyped import choices, nearest
 
 MOST_COLUMNS = 20  # of choices, beside an option's name
@@ -96,18 +95,22 @@ KeyReaders = Annotated[
 
 # Of a run: a flag for every field of its description.
 
-WHOLE_RUN = RunConfig.__struct_fields__
-PROTECTION = tuple(name for name in Protection.__dataclass_fields__ if name in WHOLE_RUN)
+WHOLE_RUN = tuple(RunConfig.settings())
+OF_TRAINING = ("bits", "bound", "clip")
+PROTECTION = tuple(
+    name
+    for name, setting in RunConfig.settings().items()
+    if setting.section == "protection" and name not in OF_TRAINING
+)
+"""Of any sum. A sum of one vector says OF_TRAINING of it in options of its own."""
 
 
-def takes(names: Iterable[str]) -> Callable[[Command], Command]:
-    """The command, with a flag for each of these fields of RunConfig, as the field describes itself. They
+def takes(names: Iterable[str], run: type[RunConfig] = RunConfig) -> Callable[[Command], Command]:
+    """The command, with a flag for each of these settings of a run, as the setting describes itself. They
     stand in the context alone, where `given` finds them.
     """
-    hints = get_type_hints(RunConfig, include_extras=True)
-    flags = [
-        _flag(field, hints[field.name]) for field in msgspec.structs.fields(RunConfig) if field.name in names
-    ]
+    wanted, titles = set(names), run.sections()
+    flags = [_flag(each, titles[each.panel]) for name, each in run.settings().items() if name in wanted]
 
     def with_flags(command: Command) -> Command:
         own = list(inspect.signature(command, eval_str=True).parameters.values())
@@ -125,34 +128,32 @@ def takes(names: Iterable[str]) -> Callable[[Command], Command]:
     return with_flags
 
 
-def _flag(field: msgspec.structs.FieldInfo, hint: Any) -> inspect.Parameter:
-    if field.name == "drop":
-        return inspect.Parameter("drop", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Drops)
-    metas = [meta for part in _parts(hint) for meta in getattr(part, "__metadata__", ())]
-    said = next(meta for meta in metas if meta.description)
-    kinds = {get_args(part)[0] if get_origin(part) is Annotated else part for part in _parts(hint)}
-    kinds -= {NoneType}
-    options: dict[str, Any] = {"help": said.description, "rich_help_panel": said.extra["panel"]}
-    if kinds == {bool}:
-        name = field.name.replace("_", "-")
-        option = typer.Option(f"--{name}/--no-{name}" if field.default else f"--{name}", **options)
-        return inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=Annotated[bool, option],
-        )
-    if kinds == {int, float}:
+def _flag(setting: Setting, panel: str) -> inspect.Parameter:
+    default: Any = None
+    annotation: Any = Drops
+    if setting.name != "drop":
+        default, annotation = _typed(setting, {"help": setting.help, "rich_help_panel": panel})
+    return inspect.Parameter(
+        setting.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _typed(setting: Setting, options: dict[str, Any]) -> tuple[bool | None, Any]:
+    """The flag's default, and what it takes."""
+    if setting.kinds == {bool}:
+        name = setting.name.replace("_", "-")
+        option = typer.Option(f"--{name}/--no-{name}" if setting.default else f"--{name}", **options)
+        return setting.default, Annotated[bool, option]
+    if setting.kinds == {int, float}:
         options |= {"parser": count_or_fraction, "metavar": "N|FRACTION"}
-    if field.name in CHOICES:
-        options |= listed(CHOICES[field.name], options["help"])
-    kind: Any = float if float in kinds else kinds.pop()
-    default = said.extra["unset"] if field.default is None else field.default
-    if default != "":
+    if setting.words:
+        options |= listed(setting.words, options["help"])
+    kind: Any = float if float in setting.kinds else next(iter(setting.kinds))
+    unset = setting.default if setting.unset is None else setting.unset
+    if unset is not None and unset != "":
         options["show_default"] = False
-        options["help"] += f" [dim]\\[default: {default}][/dim]"
-    annotation: Any = Annotated[kind | None, typer.Option(**options)]
-    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        options["help"] += f" [dim]\\[default: {unset}][/dim]"
+    return None, Annotated[kind | None, typer.Option(**options)]
 
 
 def listed(known: Iterable[str], help: str) -> dict[str, str]:
@@ -161,8 +162,3 @@ def listed(known: Iterable[str], help: str) -> dict[str, str]:
     if len(shown) <= MOST_COLUMNS:
         return {"metavar": shown, "help": help}
     return {"metavar": "NAME", "help": f"{help} \\{shown.replace('|', ' | ')}"}
-
-
-def _parts(hint: Any) -> tuple[Any, ...]:
-    """Of a union its members, else itself."""
-    return (hint,) if get_origin(hint) is Annotated or isinstance(hint, type) else get_args(hint)

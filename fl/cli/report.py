@@ -23,7 +23,7 @@ def warn(out: Output, protection: Protection) -> None:
 
 def warn_of_training(out: Output, config: RunConfig) -> None:
     warn(out, config.protection)
-    if config.comes_out_alike and not config.batch:
+    if config.comes_out_alike and not config.protection.batch:
         out.warn(
             "updates of full gradients, one step or large batches come out alike in near models, and a "
             "client helps to two different sums of them at most: once some are lost, others are left out, or "

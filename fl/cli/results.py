@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 from fl.data.files import write_atomically
 
 

@@ -20,9 +20,11 @@ from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, round_fields
 from fl.cli.results import ResultError, check_folder, elsewhere
+from fl.config.files import without_old_nulls
 from fl.config.plan import Way
-from fl.config.run import ConfigError, RunConfig
+from fl.config.run import RunConfig
 from fl.config.secret import RUN, SERVER
+from fl.config.section import ConfigError
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from secagg import TooFewClients
 from secagg.errors import counted
@@ -72,23 +74,24 @@ def going_on(config: RunConfig, folder: Path) -> Checkpoint:
             "--resume: where the clients keep the model the server has none to go on with: begin the run anew"
         )
     checkpoint = read_checkpoint(folder)
-    was, now = progress_of(checkpoint).settings, settings_of(config)
+    was, now = without_old_nulls(progress_of(checkpoint).settings), settings_of(config)
     others = [f"{name} = {was.get(name)} (not {now[name]})" for name in now if was.get(name) != now[name]]
     if others:
         raise ConfigError(
             f"--resume goes on with the run as it was, with {', '.join(others)}: put that back, or begin "
             "another run with another --out"
         )
-    if config.rounds < checkpoint.round:
+    if config.training.rounds < checkpoint.round:
         raise ConfigError(
-            f"--rounds {config.rounds}: the run has trained {checkpoint.round} already: give as many or more"
+            f"--rounds {config.training.rounds}: the run has trained {checkpoint.round} already: "
+            "give as many or more"
         )
     return checkpoint
 
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """All that a run which goes on has to share with what it was."""
-    settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config))
+    settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config.flat()))
     return {name: value for name, value in settings.items() if name not in MAY_CHANGE}
 
 
@@ -137,7 +140,7 @@ def conduct(
         write_metrics(folder, progress.records)
         out.say(f"going on after round {resume.round}")
     display = TrainingDisplay(
-        out, config.rounds, len(progress.records), server.cohort.in_round, scheme.training_round
+        out, config.training.rounds, len(progress.records), server.cohort.in_round, scheme.training_round
     )
 
     def watch(report: RoundReport) -> None:
@@ -181,7 +184,7 @@ def tell_clipping(out: Output, config: RunConfig, clipped: Mapping[int, int]) ->
         out.warn(
             f"up to {counted(max(beyond.values()), 'coordinate')} of the uploads of "
             f"{counted(len(beyond), 'client')} were beyond "
-            f"±{config.bound:g} and were clipped: raise --bound (said once)"
+            f"±{config.protection.bound:g} and were clipped: raise --bound (said once)"
         )
     return bool(beyond)
 
@@ -189,7 +192,11 @@ def tell_clipping(out: Output, config: RunConfig, clipped: Mapping[int, int]) ->
 def accurate(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the last round reached the accuracy at which the run stops."""
     reached = records[-1]["validation"] if records else None
-    return reached is not None and config.until_accuracy is not None and reached >= config.until_accuracy
+    return (
+        reached is not None
+        and config.training.until_accuracy is not None
+        and reached >= config.training.until_accuracy
+    )
 
 
 def learned(trained: Trained) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
@@ -212,13 +219,13 @@ def finish(
     if abandoned := sum(bool(record["abandoned"]) for record in records):
         out.say(f"abandoned {abandoned} of {counted(len(records), 'round')}: the model stayed as it was")
         if abandoned == len(records):
-            lost = server.lost or TooFewClients(0, config.minimum or 1, server.scheme.upload_round)
+            lost = server.lost or TooFewClients(0, config.cohort.minimum or 1, server.scheme.upload_round)
             raise TooFewClients(lost.alive, lost.needed, lost.round, lost.of)
-    if config.until_accuracy is not None:
+    if config.training.until_accuracy is not None:
         best = max(
             (record["validation"] for record in records if record["validation"] is not None), default=0.0
         )
-        reached = f"{config.until_accuracy} was {'' if accurate(config, records) else 'not '}reached"
+        reached = f"{config.training.until_accuracy} was {'' if accurate(config, records) else 'not '}reached"
         out.say(
             f"an accuracy of {reached} on validation data in {counted(len(records), 'round')}; the "
             f"best is {best:.4f}"
@@ -229,8 +236,8 @@ def finish(
         leave_model(server, parameters, folder)
         draw_accuracy(
             folder / PLOT,
-            {config.scheme: [record["accuracy"] for record in records]},
-            f"{config.dataset}, {config.model}, {counted(config.clients, 'client')}",
+            {config.protection.scheme: [record["accuracy"] for record in records]},
+            f"{config.data.dataset}, {config.training.model}, {counted(config.cohort.clients, 'client')}",
         )
 
 

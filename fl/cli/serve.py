@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 import transport
@@ -21,8 +20,9 @@ from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METRICS, conduct, going_on, last_accuracy, prepare_folder, read_metrics
 from fl.cohort.layout import Serving
 from fl.config.protection import Protection
-from fl.config.run import ConfigError, RunConfig
+from fl.config.run import RunConfig
 from fl.config.secret import SERVER, kept
+from fl.config.section import ConfigError
 from fl.mistyped import nearest
 from secagg import Bounded, Counts, Scheme, Weight
 from secagg.alike import OWN_INPUT, Likeness
@@ -128,15 +128,15 @@ def described(out: Output, config: Path, flags: Mapping[str, Any]) -> RunConfig:
     """Raises: ConfigError for what only `secagg train` can do."""
     if "threshold" in flags:
         raise ConfigError("--threshold is for --length; in training it follows from --corrupt and --dropout")
-    description = RunConfig.read(config, **flags)
-    if description.links or description.cluster or description.select != "chance":
+    description = RunConfig.read(config, tell=out.warn, **flags)
+    if description.cohort.links or description.cohort.cluster or description.cohort.select != "chance":
         raise ConfigError(
             "links, cluster, select: only `secagg train` knows what clients declare: leave them out here"
         )
-    usual = {name: getattr(RunConfig(), name) for name in ITS_OWN}
-    if ignored := [name for name, value in usual.items() if getattr(description, name) != value]:
+    asked, usual = description.flat(), {name: RunConfig.settings()[name].default for name in ITS_OWN}
+    if ignored := [name for name, value in usual.items() if asked[name] != value]:
         out.warn(f"not looked at, for clients bring data and processes of their own: {', '.join(ignored)}")
-    return msgspec.structs.replace(description, **usual)
+    return description.with_(**usual)
 
 
 def training_job(
@@ -152,10 +152,10 @@ def training_job(
     check_folder(folder, force=force, filled=resume)
 
     def job(cohort: Cohort) -> None:
-        config = msgspec.structs.replace(description, clients=len(cohort.roster), drop=())
+        config = description.with_(clients=len(cohort.roster), drop=())
         protection = config.protection
         like = protection.for_cohort(
-            config.cohort, {"": Counts(length=1, maximum=1)}, cohort.roster.identities
+            config.cohort.per_round, {"": Counts(length=1, maximum=1)}, cohort.roster.identities
         )
         deadlines = of_rounds(seconds, like.rounds)
         warn_of_training(out, config)
@@ -165,7 +165,7 @@ def training_job(
         else:
             prepare_folder(folder, force=force)
         secret = kept(folder / SERVER)
-        out.say(f"{config.scheme}: {like.against}")
+        out.say(f"{config.protection.scheme}: {like.against}")
         out.say(f"listening on {cohort.endpoint} for {counted(len(cohort.roster), 'client')}")
         out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
         from fl.federation.server import Server
@@ -254,7 +254,9 @@ def serving(config: RunConfig) -> Serving:
     """What a server over a network knows: its own copy of the data set, and no declarations."""
     from fl.data import hold_out, load
 
-    dataset = load(config.dataset, config.data_dir)
+    dataset = load(config.data.dataset, config.data.data_dir)
     if not config.held_out:
         return Serving(dataset)
-    return Serving(dataset, hold_out(dataset, config.held_out, np.random.default_rng(config.seed))[1:])
+    return Serving(
+        dataset, hold_out(dataset, config.held_out, np.random.default_rng(config.training.seed))[1:]
+    )

@@ -12,7 +12,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 import transport
@@ -25,8 +24,9 @@ from fl.cohort.layout import Layout, lay_out, read_serving, write_serving
 from fl.config.limits import Limits
 from fl.config.presets import PRESETS
 from fl.config.protection import check_installed
-from fl.config.run import CHOICES, ConfigError, RunConfig
+from fl.config.run import CHOICES, RunConfig
 from fl.config.secret import CLIENT, RUN, SERVER, RunSecrets, kept, put
+from fl.config.section import ConfigError
 from fl.data.shard import write_shard
 from fl.mistyped import nearest
 from fl.training.checkpoint import Checkpoint
@@ -52,7 +52,7 @@ PRELOAD = ("fl.federation.server", "fl.federation.client")  # with torch: import
 
 
 def described(
-    file: Path | None, preset: str | None, resumed: Path | None, flags: Mapping[str, Any]
+    out: Output, file: Path | None, preset: str | None, resumed: Path | None, flags: Mapping[str, Any]
 ) -> RunConfig:
     """The run that the command line asks for: flags win over a file or a preset. resumed: the folder of a run
     to go on with, which is as it was.
@@ -73,14 +73,15 @@ def described(
     if {"local_epochs", "local_steps"} <= flags.keys():
         raise ConfigError("--local-epochs or --local-steps: give one of them")
     if "local_epochs" in flags:
-        flags = {**flags, "local_steps": None}  # a file's or a preset's
+        flags = {**flags, "local_steps": 0}  # a file's or a preset's
     settings = {} if preset is None else PRESETS[preset].settings
-    config = RunConfig.read(file, **flags) if file else RunConfig(**settings | dict(flags))
+    config = RunConfig.read(file, tell=out.warn, **flags) if file else RunConfig.of(**settings | dict(flags))
+    has = config.flat()
     for name in flags:
         other, words = COUNTS_WITH.get(name, ("", ()))
-        if other and getattr(config, other) not in words:
+        if other and has[other] not in words:
             raise ConfigError(f"--{_typed(name)} counts with --{_typed(other)} {' or '.join(words)} only")
-    if flags.get("select") == "quality" and config.damage is None:
+    if flags.get("select") == "quality" and config.data.damage is None:
         raise ConfigError("--select quality: all declare the same quality: give --damage too")
     return config
 
@@ -104,15 +105,15 @@ def run(
     from fl.federation.vectors import scheme_for
 
     # As it will be, but for the roster, which is made below.
-    stand_in, _ = throwaway_identities(range(config.clients))
-    scheme = scheme_for(config, config.cohort, 1, config.max_examples or 1, stand_in)
-    drops = parse(config.drop, config.clients, scheme.rounds)
-    if late := [drop for drop in drops.values() if drop.training_round > config.rounds]:
+    stand_in, _ = throwaway_identities(range(config.cohort.clients))
+    scheme = scheme_for(config, config.cohort.per_round, 1, config.data.max_examples or 1, stand_in)
+    drops = parse(config.cohort.drop, config.cohort.clients, scheme.rounds)
+    if late := [drop for drop in drops.values() if drop.training_round > config.training.rounds]:
         raise ConfigError(
             f"--drop: client {late[0].client} is dropped in training round {late[0].training_round}, and "
-            f"there are {config.rounds}"
+            f"there are {config.training.rounds}"
         )
-    check_installed({config.scheme})
+    check_installed({config.protection.scheme})
     checkpoint = rounds.going_on(config, folder) if resume else None
     layout = lay_out(config)
     fits(config, layout)
@@ -124,21 +125,21 @@ def run(
             shutil.rmtree(folder / earlier, ignore_errors=True)
         draw(folder / rounds.PARTITION, config, layout)
     warn_of_training(out, config)
-    against = scheme.against
-    out.say(f"{config.scheme}, {counted(config.clients, 'client')} on {config.dataset}: {against}")
+    clients = counted(config.cohort.clients, "client")
+    out.say(f"{config.protection.scheme}, {clients} on {config.data.dataset}: {scheme.against}")
     parties = None
-    if config.execution == "processes":
+    if config.training.execution == "processes":
         parties = lay_out_parties(config, layout, folder, resume, secrets)
     if code := train(out, config, folder, layout, parties, drops, checkpoint, secrets):
         return code
     models = folder
     if parties is not None and config.protection.kept:
-        models = collect(parties[1], folder, config.rounds)
-    if config.scheme == "plain" or not config.baseline:
+        models = collect(parties[1], folder, config.training.rounds)
+    if config.protection.scheme == "plain" or not config.cohort.baseline:
         summary(out, config, folder, models, None)
         return 0
     out.say("the same without protection, to compare with (--no-baseline leaves it out)")
-    plain = msgspec.structs.replace(config, scheme="plain", ending=None, drop=())
+    plain = config.with_(scheme="plain", ending=None, drop=())
     aside = dataclasses.replace(out, beside=True)
     beside = folder / BASELINE
     rounds.prepare_folder(beside, force=force or resume)
@@ -176,13 +177,13 @@ def fits(config: RunConfig, layout: Layout) -> None:
     from fl.models.architectures import build
     from fl.training.local import device
 
-    device(config.device)
+    device(config.training.device)
 
     dataset, largest = layout.serving.dataset, max(map(len, layout.shares.values()))
-    build(config.model, dataset.shape, dataset.classes, config.seed)
-    if config.max_examples is not None and config.max_examples < largest:
+    build(config.training.model, dataset.shape, dataset.classes, config.training.seed)
+    if config.data.max_examples is not None and config.data.max_examples < largest:
         raise ConfigError(
-            f"max_examples = {config.max_examples}: a client holds {largest}: give as many or more"
+            f"max_examples = {config.data.max_examples}: a client holds {largest}: give as many or more"
         )
 
 
@@ -204,7 +205,8 @@ def train(
     if parties is None:
         simulate(out, config, folder, layout, checkpoint, secrets)
         return 0
-    out.say(f"starting {config.clients + 1} processes: a server and {counted(config.clients, 'client')}")
+    clients = config.cohort.clients
+    out.say(f"starting {clients + 1} processes: a server and {counted(clients, 'client')}")
     done = checkpoint.round if checkpoint else 0
     return federation(out, config, folder, *parties, drops, done, secrets.run)
 
@@ -212,8 +214,9 @@ def train(
 def draw(path: Path, config: RunConfig, layout: Layout) -> None:
     from fl.data.picture import draw_partition
 
-    shares = [layout.shares[u] for u in range(config.clients)]
-    title = f"{config.dataset}, {counted(config.clients, 'client')}, {config.partition}, seed {config.seed}"
+    clients, data = config.cohort.clients, config.data
+    shares = [layout.shares[u] for u in range(clients)]
+    title = f"{data.dataset}, {counted(clients, 'client')}, {data.partition}, seed {config.training.seed}"
     draw_partition(path, layout.y, shares, layout.serving.dataset.classes, title)
 
 
@@ -226,13 +229,13 @@ def lay_out_parties(
     """
     parties = folder / PARTIES
     if resume:
-        clients = [parties / f"client{u}" for u in range(config.clients)]
+        clients = [parties / f"client{u}" for u in range(config.cohort.clients)]
         for own in clients:
             (own / "client.key.journal").unlink(missing_ok=True)
         return parties / "server", clients
     if parties.exists():
         shutil.rmtree(parties)
-    server, clients = lay_out_keys(parties, config.clients)
+    server, clients = lay_out_keys(parties, config.cohort.clients)
     dataset = layout.serving.dataset
     write_serving(server, layout.serving)
     put(server / SERVER, secrets.server)
@@ -313,7 +316,7 @@ def federation(
             with suppress(OSError):  # it has just gone
                 gone.send(int(name.removeprefix("client ")))
         code = _code_of_server(processes)
-        processes.wait(config.deadline)  # one that is late in the last round may train for ever
+        processes.wait(config.cohort.deadline)  # one that is late in the last round may train for ever
         return code
 
 
@@ -352,7 +355,7 @@ def server_process(
     as long as the process lives.
     """
     files = own / "server.key", own / "roster"
-    lives = seen(config.clients, ended)
+    lives = seen(config.cohort.clients, ended)
     with exit_code(out), transport.serve("tcp://127.0.0.1:*", *files, lives=lives) as cohort:
         endpoint.send(cohort.endpoint)
         import torch
@@ -361,7 +364,7 @@ def server_process(
         from fl.federation.server import Server
 
         torch.set_num_threads(1)
-        known = read_serving(own, load(config.dataset, config.data_dir))
+        known = read_serving(own, load(config.data.dataset, config.data.data_dir))
         checkpoint = rounds.going_on(config, folder) if resume else None
         server = Server(cohort, config, known, checkpoint, secret=kept(own / SERVER), run=run_id)
         rounds.conduct(out, server, folder, checkpoint)
@@ -373,21 +376,22 @@ def client_process(
     """Body of a client's process: what `secagg join` does. It opens nothing but its own folder."""
     speaks_up = Output(lines=False, debug=out.debug)
     with join.joined(speaks_up, own, endpoint, serving, config.protection) as peer:
-        limits, killer = Limits.of(config.plan), Killer(drop, peer.flush)
-        join.train(speaks_up, peer, own, device=config.device, limits=limits, killer=killer)
+        limits, killer = Limits.of(config.training.plan), Killer(drop, peer.flush)
+        join.train(speaks_up, peer, own, device=config.training.device, limits=limits, killer=killer)
 
 
 def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: Path | None) -> None:
     """Accuracy and bytes of both runs side by side, and how far their weights are apart. models: the folder
     that holds the first one's.
     """
-    runs = {config.scheme: rounds.read_metrics(folder)}
+    runs: dict[str, list[dict[str, Any]]] = {config.protection.scheme: rounds.read_metrics(folder)}
     if beside is not None:
         runs[BASELINE] = rounds.read_metrics(beside)
+    what = f"{config.data.dataset}, {config.training.model}, {counted(config.cohort.clients, 'client')}"
     draw_accuracy(
         folder / rounds.PLOT,
         {name: [record["accuracy"] for record in records] for name, records in runs.items()},
-        f"{config.dataset}, {config.model}, {counted(config.clients, 'client')}, seed {config.seed}",
+        f"{what}, seed {config.training.seed}",
     )
     rows = [_row(name, records) for name, records in runs.items()]
     fields: dict[str, Any] = {"folder": str(folder), "runs": rows}
@@ -406,7 +410,7 @@ def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: 
         "result",
     )
     if beside is not None and not any(records[0]["abandoned"] for records in runs.values()):
-        fields |= _difference(out, config, models, beside, runs[config.scheme][0])
+        fields |= _difference(out, config, models, beside, runs[config.protection.scheme][0])
     there = [f"{name}/" for name in (PARTIES, BASELINE) if (folder / name).is_dir()]
     there += [name for name in rounds.OUTPUTS if (folder / name).exists()]
     whose = "each client the model" if config.protection.kept else "the model"
@@ -427,9 +431,9 @@ def _row(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def bound_after_one(config: RunConfig, of_mean: float) -> float | None:
     """How far the first step can carry the mean's error into a weight; None where the step is not linear."""
-    if config.server not in ("average", "momentum"):
+    if config.server.optimiser not in ("average", "momentum"):
         return None
-    return of_mean * config.server_lr * (config.lr if config.algorithm == "fedsgd" else 1.0)
+    return of_mean * config.server.lr * (config.training.lr if config.training.algorithm == "fedsgd" else 1.0)
 
 
 def _difference(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fl.cohort.layout import Serving
 from fl.cohort.links import compute_seconds, expected_seconds
 from fl.config.plan import LocalPlan
-from fl.config.run import ConfigError, RunConfig
+from fl.config.run import RunConfig
+from fl.config.section import ConfigError
 from secagg.errors import ClientId
 
 
@@ -14,7 +15,7 @@ def client_seconds(config: RunConfig, serving: Serving, u: ClientId, up: int, do
     declared, speeds, held = serving.declared, serving.speeds, serving.examples
     if declared is None or speeds is None or held is None or (link := declared[u].link) is None:
         raise ConfigError("links: only `secagg train` lays out a model of them")
-    return compute_seconds(_seen(config.plan, held[u]), speeds[u]) + expected_seconds(link, up, down)
+    return compute_seconds(_seen(config.training.plan, held[u]), speeds[u]) + expected_seconds(link, up, down)
 
 
 def _seen(plan: LocalPlan, examples: int) -> int:

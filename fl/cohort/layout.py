@@ -57,26 +57,33 @@ class Layout:
 
 def lay_out(config: RunConfig) -> Layout:
     """Raises: DataError where the data set is missing, or does not give every client its part."""
-    dataset, validation = load(config.dataset, config.data_dir), None
+    dataset, validation = load(config.data.dataset, config.data.data_dir), None
     if config.held_out:
-        rng = np.random.default_rng([config.seed, _VALIDATION])
+        rng = np.random.default_rng([config.training.seed, _VALIDATION])
         dataset, held_x, held_y = hold_out(dataset, config.held_out, rng)
         validation = held_x, held_y
     partition = Partition(
-        config.partition, config.alpha, config.classes_per_client, config.examples_per_client
+        config.data.partition,
+        config.data.alpha,
+        config.data.classes_per_client,
+        config.data.examples_per_client,
     )
-    dealt = partition.deal(dataset.train_y, config.clients, np.random.default_rng(config.seed))
+    dealt = partition.deal(
+        dataset.train_y, config.cohort.clients, np.random.default_rng(config.training.seed)
+    )
     shares = dict(enumerate(dealt))
     x, y, shares, damaged = _damaged(config, dataset, shares)
-    links: tuple[Link | None, ...] = (None,) * config.clients
-    if config.links is not None:
-        links = place(config.clients, config.links, np.random.default_rng([config.seed, _LINKS]))
-    quick = speeds(config.clients, np.random.default_rng([config.seed, _SPEEDS]))
+    links: tuple[Link | None, ...] = (None,) * config.cohort.clients
+    if config.cohort.links is not None:
+        links = place(
+            config.cohort.clients, config.cohort.links, np.random.default_rng([config.training.seed, _LINKS])
+        )
+    quick = speeds(config.cohort.clients, np.random.default_rng([config.training.seed, _SPEEDS]))
     serving = Serving(
         dataset,
         validation,
         {
-            u: Declared(1.0 - config.damage_level * (u in damaged), links[u], _interest(y[own]))
+            u: Declared(1.0 - config.data.damage_level * (u in damaged), links[u], _interest(y[own]))
             for u, own in shares.items()
         },
         {u: len(own) for u, own in shares.items()},
@@ -93,18 +100,20 @@ def _interest(labels: Labels) -> int:
 def _damaged(
     config: RunConfig, dataset: Dataset, shares: dict[int, NDArray[np.int64]]
 ) -> tuple[Inputs, Labels, dict[int, NDArray[np.int64]], frozenset[int]]:
-    if config.damage is None:
+    if config.data.damage is None:
         return dataset.train_x, dataset.train_y, shares, frozenset()
-    rng = np.random.default_rng([config.seed, _DAMAGE])
-    chosen = sorted(rng.permutation(config.clients)[: round(config.damaged * config.clients)].tolist())
+    rng = np.random.default_rng([config.training.seed, _DAMAGE])
+    chosen = sorted(
+        rng.permutation(config.cohort.clients)[: round(config.data.damaged * config.cohort.clients)].tolist()
+    )
     every_x: list[NDArray[Any]] = [dataset.train_x]
     every_y, end = [dataset.train_y], len(dataset.train_y)
     for u in chosen:
-        worse_x, worse_y = CORRUPTERS[config.damage](
+        worse_x, worse_y = CORRUPTERS[config.data.damage](
             dataset.train_x[shares[u]],
             dataset.train_y[shares[u]],
             dataset.classes,
-            config.damage_level,
+            config.data.damage_level,
             rng,
         )
         every_x.append(worse_x)

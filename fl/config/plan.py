@@ -1,5 +1,5 @@
-"""What a client does with its data in a round, and the server with the mean: parts of a run's description
-that travel to the clients.
+"""[training] and [server]: what a client does with its data in a round, and the server with the mean. The
+part of each that travels to the clients is a struct of its own, of which the section is made.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fl.config.section import ConfigError, setting, settle
 from secagg.specs import check_fields
 
 Algorithm = Literal["fedavg", "fedavg-weights", "fedsgd"]
@@ -15,11 +16,23 @@ Precision = Literal["float32", "float64", "bfloat16"]
 Way = Literal["batched", "sequential"]
 """How clients of one process are computed: see `fl.training.clients`."""
 Optimiser = Literal["average", "momentum", "adam", "yogi"]
-
-
-_Real = Annotated[float, msgspec.Meta(ge=0, le=100)]
-_Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-_Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+Execution = Literal["processes", "auto", "batched", "sequential"]
+MODELS = (
+    "cnn",
+    "mlp",
+    "logistic",
+    "mlp-200",
+    "mcmahan-cnn",
+    "lenet-zhu",
+    "lenet-4conv",
+    "tolpegin-fmnist",
+    "tolpegin-cifar10",
+    "fed-cdp",
+    "resnet18",
+    "gru",
+    "bag-of-words",
+)  # fl.models.architectures.MODELS, which imports torch
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class LocalPlan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -32,14 +45,23 @@ class LocalPlan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     loss. precision: bfloat16 is of the forward and backward pass; weights stay float32.
     """
 
-    algorithm: Algorithm = "fedavg"
-    epochs: _Count = 1
-    steps: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
-    batch_size: _Count = 8
-    lr: _Real = 0.05
-    momentum: _Share = 0.0
-    proximal: _Real = 0.0
-    precision: Precision = "float32"
+    # The limits are those of the wire, which docs/protocol.md states; what a person types is held to `typed`.
+    algorithm: Annotated[Algorithm, setting("Clients send updates, weights or gradients.")] = "fedavg"
+    epochs: Annotated[
+        int,
+        setting("Epochs a round and client.", name="local_epochs", ge=1, le=100_000, typed={"le": 1_000}),
+    ] = 2
+    steps: Annotated[
+        int,
+        setting("Or so many steps, whatever a client holds.", name="local_steps", unset="", ge=0, le=100_000),
+    ] = 0
+    batch_size: Annotated[int, setting("Examples a step.", ge=1, le=100_000, typed={"le": 65_536})] = 8
+    lr: Annotated[float, setting("Learning rate of SGD.", ge=0, le=100, typed={"gt": 0})] = 0.05
+    momentum: Annotated[float, setting("Of SGD.", ge=0, lt=1)] = 0.8
+    proximal: Annotated[
+        float, setting("FedProx: mu, how hard clients are held near the received model.", ge=0, le=100)
+    ] = 0.0
+    precision: Annotated[Precision, setting("Of the clients' computation.")] = "float32"
 
     def __post_init__(self) -> None:
         check_fields(self, "plan")
@@ -51,14 +73,83 @@ class LocalPlan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
         return self.steps or self.epochs * -(-examples // self.batch_size)
 
 
+class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
+    """What is trained, and the plan of each round.
+
+    Raises: ConfigError for a value of the wrong type, out of its range, or that contradicts another.
+    """
+
+    model: Annotated[str, setting("See `secagg list models`.", words=MODELS)] = "cnn"
+    rounds: Annotated[int, setting("Training rounds.", ge=1, le=100_000)] = 15
+    until_accuracy: (
+        Annotated[float, setting("Stop at this accuracy on the validation data.", gt=0, le=1)] | None
+    ) = None
+    execution: Annotated[
+        Execution,
+        setting("Clients as processes, or all in one process: auto is the faster of the other two."),
+    ] = "processes"
+    device: Annotated[str, setting("Where models are trained; cuda:N for one of several.", words=DEVICES)] = (
+        "auto"
+    )
+    """auto is CUDA where there is one, else cpu."""
+    seed: Annotated[
+        int,
+        setting("Of data and first weights; of no choice, order, key or mask.", ge=0, le=2**63 - 1),
+    ] = 0
+
+    def __post_init__(self) -> None:
+        settle(self)
+        ConfigError.unless(
+            not (self.algorithm == "fedsgd" and self.steps),
+            "local_steps: with fedsgd a client takes one gradient of all it holds",
+        )
+        ConfigError.unless(
+            not (self.algorithm == "fedsgd" and self.proximal),
+            "proximal: with fedsgd nobody moves away from the received model",
+        )
+
+    @property
+    def plan(self) -> LocalPlan:
+        """What a client is told of it."""
+        return LocalPlan(*(getattr(self, name) for name in LocalPlan.__struct_fields__))
+
+    @property
+    def one_process(self) -> bool:
+        return self.execution != "processes"
+
+
 class ServerStep(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """How the mean update moves the model: see `fl.training.server`."""
 
-    optimiser: Optimiser = "average"
-    lr: _Real = 1.0
-    momentum: _Share = 0.9
-    beta2: _Share = 0.99
-    tau: _Real = 1e-3
+    optimiser: Annotated[Optimiser, setting("How the model follows the mean update.", name="server")] = (
+        "average"
+    )
+    lr: Annotated[
+        float,
+        setting("Of the step along the mean update.", name="server_lr", ge=0, le=100, typed={"gt": 0}),
+    ] = 1.0
+    momentum: Annotated[float, setting("beta 1.", name="server_momentum", ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, setting("Of adam and yogi.", name="server_beta2", ge=0, lt=1)] = 0.99
+    tau: Annotated[
+        float,
+        setting(
+            "Of adam and yogi: how adaptive.", name="server_tau", ge=0, le=100, typed={"gt": 0, "le": 10}
+        ),
+    ] = 1e-3
 
     def __post_init__(self) -> None:
         check_fields(self, "plan")
+
+
+class ServerConfig(ServerStep, frozen=True, array_like=False):
+    """The server's step, all of which its clients are told.
+
+    Raises: ConfigError for a value of the wrong type or out of its range.
+    """
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    @property
+    def step(self) -> ServerStep:
+        return ServerStep(*(getattr(self, name) for name in ServerStep.__struct_fields__))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 from fl.data.files import write_atomically
 from secagg.crypto import KEY_BYTES, NeverPickled, Tag, kdf
 from secagg.errors import ClientId

@@ -18,8 +18,9 @@ from fl.cohort.layout import Serving
 from fl.cohort.selection import Declared, choose, clusters
 from fl.config.alike import likeness
 from fl.config.plan import ServerStep
-from fl.config.run import ConfigError, RunConfig
+from fl.config.run import RunConfig
 from fl.config.secret import RUN_ID_BYTES
+from fl.config.section import ConfigError
 from fl.federation.records import Learned, Local, RoundRecord, Trained
 from fl.federation.task import write_instructions
 from fl.federation.vectors import points_of, scheme_for
@@ -104,13 +105,13 @@ class Server:
         self._rule, self._instrument, self._local = rule, instrument, local
         self._evaluate_every, self._memory = evaluate_every, dict[str, NDArray[np.float64]]()
         self._secret = secret or os.urandom(KEY_BYTES)
-        dataset, on = serving.dataset, device(config.device)
-        self.description = Description(config.model, dataset.shape, dataset.classes)
-        self._model = build(config.model, dataset.shape, dataset.classes, config.seed)
-        self.model = GlobalModel.of(self._model, config.server_step)
+        dataset, on = serving.dataset, device(config.training.device)
+        self.description = Description(config.training.model, dataset.shape, dataset.classes)
+        self._model = build(config.training.model, dataset.shape, dataset.classes, config.training.seed)
+        self.model = GlobalModel.of(self._model, config.server.step)
         self.run, self._next = run or os.urandom(RUN_ID_BYTES), 1
         if resume is not None:
-            self.model = _resumed(self._model, resume, config.server_step)
+            self.model = _resumed(self._model, resume, config.server.step)
             self._memory = {name: kept for name, kept in resume.memory.items() if name.startswith(OF_RULE)}
             self.run, self._next = resume.run, resume.round + 1
         self._tests = [on_device(on, dataset.test_x, dataset.test_y)]
@@ -122,11 +123,11 @@ class Server:
     @property
     def scheme(self) -> Scheme:
         """Of a session with a whole round's clients."""
-        return self._scheme_for(min(self.config.cohort, len(self._ids)))
+        return self._scheme_for(min(self.config.cohort.per_round, len(self._ids)))
 
     def _scheme_for(self, clients: int) -> Scheme:
         # As small as it can be: a client of a tenth of the largest weight has a tenth of the precision.
-        each = self.config.max_examples or self.config.examples_per_client
+        each = self.config.data.max_examples or self.config.data.examples_per_client
         most = each or len(self._serving.dataset.train_y)
         length = len(self.model.parameters)
         return scheme_for(self.config, clients, length, most, self.cohort.roster.identities)
@@ -137,11 +138,15 @@ class Server:
         watch: Callable[[RoundReport], None] = lambda report: None,
     ) -> Iterator[Trained]:
         """Those that are left. deadlines: seconds of protocol rounds, by name. watch: told of each one."""
-        for round in range(self._next, self.config.rounds + 1):
+        for round in range(self._next, self.config.training.rounds + 1):
             trained = self._round(round, deadlines, watch)
             yield trained
             reached = trained.record.validation
-            if self.config.until_accuracy and reached and reached >= self.config.until_accuracy:
+            if (
+                self.config.training.until_accuracy
+                and reached
+                and reached >= self.config.training.until_accuracy
+            ):
                 return
 
     def _round(
@@ -152,21 +157,21 @@ class Server:
         # The first model is public, drawn from the seed; what becomes of it the clients may keep.
         start = self.model.broadcast if round == 1 or not kept else np.empty(0, np.float32)
         task = write_instructions(config, self.run, round, self.description, start)
-        alike = None if kept else likeness(config.plan, start, config.protection.policy())
+        alike = None if kept else likeness(config.training.plan, start, config.protection.policy())
         totals, reports, abandoned = list[Aggregate](), list[RoundReport](), ""
         for cohort in cohorts:
             try:
                 totals.append(self._sum(cohort, task, alike, deadlines, reports, watch))
             except TooFewClients as error:
-                if kept or (config.minimum is None and config.deadline is None):
+                if kept or (config.cohort.minimum is None and config.cohort.deadline is None):
                     raise  # those who keep the model have none to go on from
                 self.lost = error
                 abandoned = f"{counted(error.alive, 'client')} left in {error.round}, {error.needed} needed"
         learned, left_out = None, frozenset[ClientId]()
         if totals and not kept:
             update, left_out = self._combined(round, totals)
-            self.model.apply(update, config.plan)
-            looked = round % self._evaluate_every == 0 or round == config.rounds
+            self.model.apply(update, config.training.plan)
+            looked = round % self._evaluate_every == 0 or round == config.training.rounds
             learned = Learned.of(totals, *(self._evaluated() if looked else ()))
         survivors = tuple(total.survivors for total in totals)
         record = RoundRecord.of(
@@ -211,16 +216,16 @@ class Server:
         config, declared = self.config, self._serving.declared or {}
         candidates = {u: declared.get(u, Declared(1.0)) for u in self._ids}
         try:
-            chosen = choose(config.select, candidates, config.cohort, self._secret, round)
-            if config.cluster is None:
+            chosen = choose(config.cohort.select, candidates, config.cohort.per_round, self._secret, round)
+            if config.cohort.cluster is None:
                 return [chosen]
-            return clusters(config.cluster, chosen, candidates, self._smallest(len(chosen)))
+            return clusters(config.cohort.cluster, chosen, candidates, self._smallest(len(chosen)))
         except ValueError as error:
             raise ConfigError(str(error)) from error
 
     def _smallest(self, most: int) -> int:
         """Clients of a cluster: as few as there can be a session of."""
-        for clients in range(1 if self.config.small_cohort else 3, most):
+        for clients in range(1 if self.config.protection.small_cohort else 3, most):
             with suppress(LocalProtocolError):
                 self._scheme_for(clients)
                 return clients
@@ -237,7 +242,7 @@ class Server:
     ) -> Aggregate:
         """Raises: TooFewClients, also if fewer uploads came than the configuration asks for: before the sum
         of a scheme that hides is opened."""
-        needed, scheme = self.config.minimum or 0, self._scheme_for(len(cohort))
+        needed, scheme = self.config.cohort.minimum or 0, self._scheme_for(len(cohort))
 
         def keep(report: RoundReport) -> None:
             reports.append(report)
@@ -246,9 +251,9 @@ class Server:
                 raise TooFewClients(len(report.alive), needed, report.round)
 
         limits = dict(deadlines or {})
-        if self.config.deadline is not None:
-            limits.setdefault(scheme.upload_round, self.config.deadline)
-            limits.setdefault(scheme.training_round, self.config.deadline)
+        if self.config.cohort.deadline is not None:
+            limits.setdefault(scheme.upload_round, self.config.cohort.deadline)
+            limits.setdefault(scheme.training_round, self.config.cohort.deadline)
         return self.cohort.aggregate(
             scheme,
             task,
@@ -273,7 +278,7 @@ class Server:
         self, reports: Sequence[RoundReport], survivors: Sequence[Collection[ClientId]]
     ) -> float | None:
         """Ma et al., figure 5: the slowest client's computation and transmission."""
-        if self.config.links is None or not survivors:
+        if self.config.cohort.links is None or not survivors:
             return None
         return max(
             client_seconds(

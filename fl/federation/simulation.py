@@ -87,13 +87,17 @@ class SimulatedCohort:
     ) -> None:
         self._config, self._serving = config, layout.serving
         self._tap, self._sending, self._instrument = tap, sending, instrument
-        self._secrets = secrets or {u: os.urandom(KEY_BYTES) for u in range(config.clients)}
+        self._secrets = secrets or {u: os.urandom(KEY_BYTES) for u in range(config.cohort.clients)}
         self.clients = LocalClients(
-            layout.x, layout.y, layout.shares, device(config.device), way or WAYS[config.execution]
+            layout.x,
+            layout.y,
+            layout.shares,
+            device(config.training.device),
+            way or WAYS[config.training.execution],
         )
-        roster, identities = throwaway_identities(range(config.clients))
+        roster, identities = throwaway_identities(range(config.cohort.clients))
         self.roster = _Members(identities, roster)
-        parties = (None, *range(config.clients))
+        parties = (None, *range(config.cohort.clients))
         self._signed: dict[ClientId | None, Record] = {u: in_memory() for u in parties}
         # Where the clients keep the model: it, and what they learned of it.
         self.held: Held | None = None
@@ -185,12 +189,12 @@ class SimulatedCohort:
         test = self._serving.dataset
         x, y = torch.tensor(test.test_x), torch.tensor(test.test_y)
         from_vector(model, held.broadcast)
-        on = device(self._config.device)
+        on = device(self._config.training.device)
         self.learned = Learned.of([total], evaluate(model, x.to(on), y.to(on)))
 
     def _late(self, scheme: Scheme, task: bytes, cohort: Collection[ClientId]) -> dict[str, set[ClientId]]:
         """Whose upload comes after the deadline, by the model of links."""
-        limit = self._config.deadline
+        limit = self._config.cohort.deadline
         if limit is None:
             return {}
         up, down = scheme.upload_bytes, len(task)
@@ -220,7 +224,7 @@ def simulated(
     cohort = SimulatedCohort(
         config,
         layout,
-        secrets=drawn.clients(config.clients),
+        secrets=drawn.clients(config.cohort.clients),
         way=way,
         tap=tap,
         sending=sending,

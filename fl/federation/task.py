@@ -56,7 +56,9 @@ def write_instructions(
 ) -> bytes:
     """The task of one training round, with the model to start from; (0,) parameters for the clients' own."""
     sent = parameters.astype("<f4").tobytes()
-    return msgspec.msgpack.encode(Instructions(run, round, model, sent, config.plan, config.server_step))
+    return msgspec.msgpack.encode(
+        Instructions(run, round, model, sent, config.training.plan, config.server.step)
+    )
 
 
 def read_instructions(

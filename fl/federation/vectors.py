@@ -23,7 +23,12 @@ LOSS_BOUND = 16.0  # nats; of ten classes, chance is 2.3
 def scheme_for(config: RunConfig, clients: int, length: int, examples: int, roster: Roster | None) -> Scheme:
     """The session of every training round. length: d of the model; examples: the largest weight."""
     vectors: dict[str, Spec] = {
-        UPDATE: Bounded(length=length, bound=config.bound, bits=config.bits, clip=config.clip),
+        UPDATE: Bounded(
+            length=length,
+            bound=config.protection.bound,
+            bits=config.protection.bits,
+            clip=config.protection.clip,
+        ),
         EXAMPLES: Weight(maximum=examples),
         LOSS: Bounded(length=1, bound=LOSS_BOUND),
         CORRECT: Counts(length=1, maximum=examples),

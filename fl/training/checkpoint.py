@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 from fl.data.files import write_atomically
 
 FILE = "checkpoint.bin"

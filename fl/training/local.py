@@ -18,8 +18,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fl.config.plan import LocalPlan
-from fl.config.run import ConfigError
 from fl.config.secret import permutations
+from fl.config.section import ConfigError
 from fl.data.examples import Inputs, Labels
 from fl.training.dense import flattened, is_written_out, sgd_step
 from fl.training.step import (

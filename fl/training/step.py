@@ -21,7 +21,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 
 from fl.config.plan import LocalPlan
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 from fl.models.batchnorm import mixes_examples, stateful_call
 
 GRADIENT_CHUNK = 64  # examples that are taken at once of a whole shard, or with a gradient each

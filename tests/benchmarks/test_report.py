@@ -16,7 +16,7 @@ from benchmarks.tables import fitted, markdown
 from fl.cli import FAILED, USAGE, main
 from fl.cli.bench import run
 from fl.cli.output import Output
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 
 FOLDERS = report.folders()
 EVERY = [(folder, name) for folder in FOLDERS for name in harness.names(folder)]

@@ -78,9 +78,13 @@ def test_the_full_size_is_what_the_paper_says() -> None:
     for cell in vanilla.cells("full", 0):
         config = vanilla.configuration(cell, "full")
         published = PRESETS[f"wei-{cell.dataset}"].settings
-        assert config.rounds == published["rounds"]
-        assert config.local_steps == published["local_steps"] == 100
-        assert (config.partition, config.seed, config.scheme) == (cell.partition, cell.seed, "plain")
+        assert config.training.rounds == published["rounds"]
+        assert config.training.steps == published["local_steps"] == 100
+        assert (config.data.partition, config.training.seed, config.protection.scheme) == (
+            cell.partition,
+            cell.seed,
+            "plain",
+        )
     assert {cell.dataset for cell in vanilla.cells("full", 0)} == set(vanilla.PUBLISHED)
     assert [cell.seed for cell in vanilla.cells("full", 4) if cell.dataset == "lfw"] == [4, 5, 6]
 

@@ -159,10 +159,10 @@ def test_a_run_that_cannot_be(here: Here, folder: Path, line: str, words: str) -
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("epochs = 3", "run.toml: unknown key 'epochs'; did you mean 'local_epochs'?"),
-        ("round = 3", "run.toml: unknown key 'round'; did you mean 'rounds'?"),
-        ("rounds = 'three'", "run.toml: rounds = 'three': give int"),
-        ("rounds = 0", "run.toml: rounds = 0: give int >= 1"),
+        ("epochs = 3", "run.toml: no setting is called 'epochs': it is epochs in [training]"),
+        ("[training]\nround = 3", "run.toml: [training] has no key 'round'; did you mean 'rounds'"),
+        ("[training]\nrounds = 'three'", "run.toml: [training] rounds = 'three': give int"),
+        ("[training]\nrounds = 0", "run.toml: [training] rounds = 0: give int >= 1"),
         ("rounds =", "run.toml: not TOML"),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_configuration_that_cannot_be(here: Here, folder: Path, text: str, wor
 def test_an_output_folder_that_is_not_empty_is_left_alone(here: Here, folder: Path, keys: Path) -> None:
     (folder / "out").mkdir()
     (folder / "out" / "model.safetensors").write_text("precious")
-    (folder / "run.toml").write_text("rounds = 1")
+    (folder / "run.toml").write_text("[training]\nrounds = 1")
     serve = "serve --config run.toml --bind tcp://127.0.0.1:*"
     for command in ("train", serve):
         refuses(here, folder, f"{command} --out out", 2, "out is not empty", "--force")
@@ -234,7 +234,7 @@ def test_a_server_that_cannot_be(
     refuses(here, folder, f"serve {line} {bind}", code, words)
 
 
-@pytest.mark.parametrize("line", ["links = 'lte'", "cluster = 'label'"])
+@pytest.mark.parametrize("line", ["[cohort]\nlinks = 'lte'", "[cohort]\ncluster = 'label'"])
 def test_a_server_whose_clients_would_have_to_declare_something(
     here: Here, folder: Path, keys: Path, line: str
 ) -> None:
@@ -245,7 +245,7 @@ def test_a_server_whose_clients_would_have_to_declare_something(
 
 @pytest.mark.parametrize("what", ["--length 5", "--config run.toml"])
 def test_a_port_in_use(here: Here, folder: Path, keys: Path, what: str) -> None:
-    (folder / "run.toml").write_text("rounds = 1")
+    (folder / "run.toml").write_text("[training]\nrounds = 1")
     with transport.serve(LOOPBACK, "server.key", "roster") as other:
         words = f"{other.endpoint} is in use", "choose another port with --bind"
         refuses(here, folder, f"serve {what} --bind {other.endpoint}", 1, *words)
@@ -303,6 +303,10 @@ def test_a_client_that_cannot_be(
 def test_a_policy_that_cannot_be(here: Here, folder: Path, keys: Path) -> None:
     Path("p.toml").write_bytes(b"corrupt = 'many'\r\n")
     refuses(here, folder, f"{JOIN} --policy p.toml", 2, "p.toml is not a policy: ")
+    Path("p.toml").write_bytes(b"corupt = 2\n")
+    refuses(
+        here, folder, f"{JOIN} --policy p.toml", 2, "policy: unknown key 'corupt'; did you mean 'corrupt'?"
+    )
 
 
 JOIN = f"join --connect {NOWHERE} --key client0.key --input x.npy --roster roster"

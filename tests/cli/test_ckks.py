@@ -301,7 +301,9 @@ def test_a_served_run_whose_model_the_clients_keep(
     from fl.cli.join import TEST
     from fl.data import load
 
-    (tmp_path / "run.toml").write_text("rounds = 1\nmodel = 'logistic'\nscheme = 'ckks'\nending = 'keep'\n")
+    (tmp_path / "run.toml").write_text(
+        "[training]\nrounds = 1\nmodel = 'logistic'\n[protection]\nscheme = 'ckks'\nending = 'keep'\n"
+    )
     out = tmp_path / "run"
     options = [*server_options(keys), "--config", str(tmp_path / "run.toml"), "--out", str(out)]
     server = Command("serve", *options)
@@ -362,7 +364,7 @@ def test_a_served_run_that_cannot_be_leaves_no_folder(
     here: Here, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(keys)
-    (keys / "run.toml").write_text("scheme = 'ckks'\n")
+    (keys / "run.toml").write_text("[protection]\nscheme = 'ckks'\n")
     line = ["serve", "--config", "run.toml", "--bind", "tcp://127.0.0.1:*", "--out", "out"]
     is_one_line(here(*line, "--adversary", "active"), 2, "CKKS is not for a server that is active")
     is_one_line(here(*line, "--batch", "2"), 2, "--batch is for --scheme masking")

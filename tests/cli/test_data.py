@@ -14,7 +14,7 @@ from sklearn import datasets as sklearn_datasets
 
 from fl.cli import data as command
 from fl.cli.output import Output
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 from fl.data import DATASETS, DataError
 from fl.data.partition import Partition
 from fl.data.places import FILES

@@ -86,7 +86,7 @@ def test_a_run_leaves_what_processes_leave(train: Train, execution: str, flags: 
     kept = "keep" in flags
     assert {path.name for path in folder.iterdir()} == LEFT | (set() if kept else {"checkpoint.bin"})
     asked = {name.removeprefix("--"): value for name, value in zip(flags[::2], flags[1::2], strict=True)}
-    config = RunConfig(clients=4, model="logistic", rounds=2, execution=execution, baseline=False, **asked)
+    config = RunConfig.of(clients=4, model="logistic", rounds=2, execution=execution, baseline=False, **asked)
     assert RunConfig.read(folder / "config.json") == config
     for number, record in enumerate(metrics(folder), 1):
         assert list(record) == [field.name for field in fields(RoundRecord)]
@@ -234,7 +234,7 @@ def test_validation_data_are_held_out_of_the_training_data(tmp_path: Path) -> No
     from fl.cli.train import lay_out_parties
     from fl.cohort.layout import VALIDATION, lay_out
 
-    config = RunConfig(clients=4, until_accuracy=0.9)
+    config = RunConfig.of(clients=4, until_accuracy=0.9)
     layout = lay_out(config)
     server, clients = lay_out_parties(config, layout, tmp_path, False, RunSecrets.fresh())
     held, data = read_shard(server / VALIDATION), load("digits")
@@ -254,7 +254,7 @@ def test_what_clients_declare_stands_in_a_file_that_is_whole(tmp_path: Path, dam
     from fl.cohort.layout import DECLARED, lay_out, read_serving, write_serving
     from fl.data import DataError
 
-    serving = lay_out(RunConfig(clients=4, links="mixed")).serving
+    serving = lay_out(RunConfig.of(clients=4, links="mixed")).serving
     write_serving(tmp_path, serving)
     assert read_serving(tmp_path, serving.dataset) == serving
     (tmp_path / DECLARED).write_text(damage)

@@ -60,17 +60,20 @@ def test_flags_win_over_the_file_and_those_not_given_do_not(
     here: Here, called: list[Any], tmp_path: Path
 ) -> None:
     file = tmp_path / "run.toml"
-    file.write_text("batch = 5\nseed = 7\ncorrupt = 0.2\nrounds = 3\nbits = 12\ndrop = ['0@join']\n")
+    file.write_text(
+        "[cohort]\ndrop = ['0@join']\n[training]\nseed = 7\nrounds = 3\n"
+        "[protection]\nbatch = 5\ncorrupt = 0.2\nbits = 12\n"
+    )
     for args in ([], OF_CKKS, FLAGS, ["--config", str(file)], ["--config", str(file), *FLAGS]):
         assert here("train", *args).code == 0
     flags = {**GIVEN, "seed": 0, "drop": ("1@join", "2@unmasking")}
     of_file = {"batch": 5, "seed": 7, "corrupt": 0.2, "rounds": 3, "bits": 12, "drop": ("0@join",)}
     assert [args[1] for args, _ in called] == [
         RunConfig(),
-        RunConfig(scheme="ckks", ending="keep"),
-        RunConfig(**flags),
-        RunConfig(**of_file),
-        RunConfig(**of_file | flags),
+        RunConfig.of(scheme="ckks", ending="keep"),
+        RunConfig.of(**flags),
+        RunConfig.of(**of_file),
+        RunConfig.of(**of_file | flags),
     ]
 
 

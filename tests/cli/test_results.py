@@ -18,7 +18,7 @@ from test_serve_join import CLIENTS, LENGTH, client_options, keys, listening, se
 import fl
 from fl.cli import main, results
 from fl.cli.results import Kept, ResultError, check_file, check_folder, npy, write_result
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 
 __all__ = ["keys"]
 Here = Callable[..., Ran]
@@ -80,7 +80,7 @@ def test_a_command_whose_result_has_no_place_does_not_begin(
     here: Here, keys: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     monkeypatch.chdir(keys)
-    (keys / "run.toml").write_text("rounds = 1\n")
+    (keys / "run.toml").write_text("[training]\nrounds = 1\n")
     np.save("x.npy", np.zeros(5))
     (keys / "shard.npz").touch()
     left = set(keys.iterdir())

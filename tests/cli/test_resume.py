@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from commands import Command, Ran, before, is_one_line, once, secagg
 
-from fl.cli.rounds import Progress, settings_of
+from fl.cli.rounds import MAY_CHANGE, Progress, going_on, settings_of
 from fl.config.run import RunConfig
 from fl.config.secret import put
+from fl.config.section import ConfigError
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 Here = Callable[..., Ran]
@@ -240,7 +241,7 @@ def ended(tmp_path: Path) -> Path:
     """The folder of a run with a checkpoint."""
     folder = tmp_path / "run"
     folder.mkdir()
-    config = RunConfig(clients=4, model="logistic", rounds=2, execution="sequential")
+    config = RunConfig.of(clients=4, model="logistic", rounds=2, execution="sequential")
     config.write(folder / "config.json")
     rest = msgspec.json.encode(Progress([], [], settings_of(config)))
     memory = {"m": np.zeros(0), "v": np.zeros(0)}
@@ -262,8 +263,20 @@ def test_an_edited_description_is_another_run(here: Here, ended: Path) -> None:
     path = ended / "config.json"
     RunConfig.read(path, clients=5, seed=7, lr=0.01, rounds=3).write(path)
     ran = here("train", "--resume", "--out", str(ended))
-    words = "clients = 4 (not 5), lr = 0.05 (not 0.01), seed = 0 (not 7): put that back, or begin another run"
+    words = "clients = 4 (not 5), seed = 0 (not 7), lr = 0.05 (not 0.01): put that back, or begin another run"
     is_one_line(ran, 2, "--resume goes on with the run as it was, with", words)
+
+
+def test_a_run_of_before_there_were_sections_goes_on(ended: Path) -> None:
+    """Its description and its checkpoint are flat, and steps that nobody asked for are null in both."""
+    flat = RunConfig.read(ended / "config.json").flat() | {"local_steps": None}
+    (ended / "config.json").write_bytes(msgspec.json.encode(flat))
+    settings = {name: value for name, value in flat.items() if name not in MAY_CHANGE}
+    before = replace(read_checkpoint(ended), rest=msgspec.json.encode(Progress([], [], settings)))
+    write_checkpoint(ended, before)
+    assert going_on(RunConfig.read(ended / "config.json", rounds=3), ended).round == 1
+    with pytest.raises(ConfigError, match=r"local_steps = 0 \(not 7\)"):
+        going_on(RunConfig.read(ended / "config.json", local_steps=7), ended)
 
 
 def test_a_run_that_goes_on_has_no_fewer_rounds_than_it_had(here: Here, ended: Path) -> None:
@@ -354,7 +367,7 @@ def test_a_damaged_checkpoint_is_refused(
 
 
 def test_where_the_clients_keep_the_model_nothing_can_be_resumed(here: Here, ended: Path) -> None:
-    RunConfig(clients=4, scheme="ckks", ending="keep").write(ended / "config.json")
+    RunConfig.of(clients=4, scheme="ckks", ending="keep").write(ended / "config.json")
     words = "where the clients keep the model the server has none to go on with: begin the run anew"
     is_one_line(here("train", "--resume", "--out", str(ended)), 2, words)
 
@@ -367,17 +380,15 @@ def test_a_single_sum_has_nothing_to_go_on_from(here: Here) -> None:
 def test_a_server_goes_on_with_the_run_of_the_folder_alone(here: Here, ended: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     assert here("keys", "cohort", "4", "--out", str(keys)).code == 0
-    (tmp_path / "run.toml").write_text("model = 'logistic'\nrounds = 3\nlr = 0.1\n")
+    (tmp_path / "run.toml").write_text("[training]\nmodel = 'logistic'\nrounds = 3\nlr = 0.1\n")
     line = ["serve", "--key", str(keys / "server.key"), "--roster", str(keys / "roster"), "--resume"]
     line += ["--bind", "tcp://127.0.0.1:*", "--config", str(tmp_path / "run.toml"), "--out", str(ended)]
     words = (
-        "--resume goes on with the run as it was, with lr = 0.05 (not 0.1), execution = sequential",
-        "(not processes): put that back, or begin another run",
+        "--resume goes on with the run as it was, with execution = sequential (not processes), lr = 0.05",
+        "(not 0.1): put that back, or begin another run",
     )
     is_one_line(here(*line), 2, *words)
-    is_one_line(
-        here(*line, "--scheme", "plain"), 2, "(not processes), scheme = masking (not plain): put that"
-    )
+    is_one_line(here(*line, "--scheme", "plain"), 2, "(not 0.1), scheme = masking (not plain): put that")
 
 
 # Over a network
@@ -396,7 +407,7 @@ def test_a_server_that_was_killed_goes_on_with_the_clients_that_wait(tmp_path: P
 
     keys, data = tmp_path / "keys", load("digits")
     assert here("keys", "cohort", "3", "--out", str(keys)).code == 0
-    RunConfig(clients=3, rounds=4, model="logistic").write(tmp_path / "run.json")
+    RunConfig.of(clients=3, rounds=4, model="logistic").write(tmp_path / "run.json")
     line = ["serve", "--key", str(keys / "server.key"), "--roster", str(keys / "roster"), "--json"]
     line += ["--config", str(tmp_path / "run.json"), "--out", str(tmp_path / "run"), "--bind"]
     server = Command(*line, "tcp://127.0.0.1:*", env=killing(tmp_path / "killer", 2))

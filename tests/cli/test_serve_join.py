@@ -112,7 +112,7 @@ def test_a_model_is_trained_over_the_network(
     tmp_path: Path, keys: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The server a process of its own, the clients threads of this one, each with a shard in its folder."""
-    description = RunConfig(clients=CLIENTS, rounds=2, model="logistic")
+    description = RunConfig.of(clients=CLIENTS, rounds=2, model="logistic")
     description.write(tmp_path / "run.json")
     options = ["--config", str(tmp_path / "run.json"), "--out", str(tmp_path / "run")]
     server = Command("serve", *server_options(keys), *options)

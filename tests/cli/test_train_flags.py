@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from commands import Ran, is_one_line, secagg
 
 from fl.config.presets import PRESETS
-from fl.config.run import COHORT, DATA, PROTECTION, SERVER, TRAINING, RunConfig
+from fl.config.run import RunConfig
 
 Here = Callable[..., Ran]
 
@@ -78,6 +77,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "server_momentum": {"server": "momentum"},
     "server_beta2": {"server": "adam"},
     "server_tau": {"server": "yogi"},
+    "ending": {"scheme": "ckks"},
 }
 """Field -> what has to be typed beside it."""
 
@@ -94,10 +94,10 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
 
 
 def test_every_field_is_tried() -> None:
-    assert ASKED.keys() == set(RunConfig.__struct_fields__)
+    assert ASKED.keys() == set(RunConfig.settings())
 
 
-@pytest.mark.parametrize("field", RunConfig.__struct_fields__)
+@pytest.mark.parametrize("field", RunConfig.settings())
 def test_every_field_is_a_flag_that_reaches_the_run(
     here: Here, asked_for: list[RunConfig], field: str
 ) -> None:
@@ -106,9 +106,10 @@ def test_every_field_is_a_flag_that_reaches_the_run(
     more = [word for name, word in others.items() for word in (f"--{name}", str(word))]
     assert here("train", *line.split(), *more).code == 0
     (config,) = asked_for
-    assert getattr(config, field) == value != getattr(RunConfig(), field)
-    assert type(getattr(config, field)) is type(value)
-    assert config == RunConfig(**{field: value}, **others)
+    reached = config.flat()[field]
+    assert reached == value != RunConfig().flat()[field]
+    assert type(reached) is type(value)
+    assert config == RunConfig.of(**{field: value}, **others)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_a_count_or_a_fraction(
     here: Here, asked_for: list[RunConfig], field: str, text: str, value: float
 ) -> None:
     assert here("train", f"--{field}", text).code == 0
-    given = getattr(asked_for[0], field)
+    given = asked_for[0].flat()[field]
     assert (given, type(given)) == (value, type(value))
 
 
@@ -141,9 +142,9 @@ def test_neither_a_number_nor_a_fraction_of_clients_to_ask(
 def test_help_has_every_flag_in_its_panel_and_loads_no_torch(without_torch: dict[str, str]) -> None:
     ran = secagg("train", "--help", env=without_torch | {"COLUMNS": "200"})
     assert (ran.code, ran.err) == (0, "")
-    panels = [ran.out.index(f" {panel} ") for panel in (COHORT, DATA, TRAINING, SERVER, PROTECTION)]
+    panels = [ran.out.index(f" {panel} ") for panel in RunConfig.sections().values()]
     assert panels == sorted(panels)
-    for field in RunConfig.__struct_fields__:
+    for field in RunConfig.settings():
         assert f"--{field.replace('_', '-')} " in ran.out, field
     assert "Learning rate of SGD. [default: 0.05]" in ran.out
 
@@ -154,25 +155,25 @@ def test_help_has_every_flag_in_its_panel_and_loads_no_torch(without_torch: dict
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_its_settings_and_nothing_else(here: Here, asked_for: list[RunConfig], name: str) -> None:
     assert here("train", "--preset", name).code == 0
-    assert asked_for == [RunConfig(**PRESETS[name].settings)]
+    assert asked_for == [RunConfig.of(**PRESETS[name].settings)]
 
 
 def test_flags_win_over_a_preset(here: Here, asked_for: list[RunConfig]) -> None:
     assert here("train", "--preset", "mcmahan-mnist", "--rounds", "3", "--dataset", "digits").code == 0
     settings = PRESETS["mcmahan-mnist"].settings
-    assert asked_for == [RunConfig(**settings | {"rounds": 3, "dataset": "digits"})]
+    assert asked_for == [RunConfig.of(**settings | {"rounds": 3, "dataset": "digits"})]
 
 
 def test_epochs_win_over_the_steps_of_a_preset(here: Here, asked_for: list[RunConfig]) -> None:
     assert here("train", "--preset", "wei-lfw", "--local-epochs", "2").code == 0
     (config,) = asked_for
-    assert (config.local_epochs, config.local_steps) == (2, None)
+    assert (config.training.epochs, config.training.steps) == (2, 0)
 
 
 @pytest.mark.parametrize("line", ["--partition quantity --alpha 3", "--partition dirichlet --alpha 3"])
 def test_each_partition_takes_its_own_numbers(here: Here, asked_for: list[RunConfig], line: str) -> None:
     assert here("train", *line.split()).code == 0
-    assert asked_for[0].alpha == 3
+    assert asked_for[0].data.alpha == 3
 
 
 def test_an_unknown_preset_is_named_with_those_there_are(here: Here, asked_for: list[RunConfig]) -> None:
@@ -181,7 +182,7 @@ def test_an_unknown_preset_is_named_with_those_there_are(here: Here, asked_for: 
 
 
 def test_a_preset_does_not_go_with_a_file(here: Here, asked_for: list[RunConfig], tmp_path: Path) -> None:
-    (tmp_path / "run.toml").write_text("rounds = 3\n")
+    (tmp_path / "run.toml").write_text("[training]\nrounds = 3\n")
     line = ["--preset", "ma-mnist", "--config", str(tmp_path / "run.toml")]
     is_one_line(here("train", *line), 2, "--preset or --config: give one of them")
     assert asked_for == []
@@ -190,12 +191,12 @@ def test_a_preset_does_not_go_with_a_file(here: Here, asked_for: list[RunConfig]
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_says_what_it_does(name: str) -> None:
     """Its line has the numbers of its settings."""
-    config, line = RunConfig(**PRESETS[name].settings), PRESETS[name].line
-    assert line.startswith(f"{config.dataset}: {config.clients} clients")
-    if config.sample is not None:
-        assert f"{config.sample} a round" in line
-    if config.local_steps is not None:
-        assert f"{config.local_steps} steps" in line
-    if config.examples_per_client is not None:
-        assert f"{config.examples_per_client} examples" in line
-    assert msgspec.structs.asdict(config).items() >= PRESETS[name].settings.items()
+    config, line = RunConfig.of(**PRESETS[name].settings), PRESETS[name].line
+    assert line.startswith(f"{config.data.dataset}: {config.cohort.clients} clients")
+    if config.cohort.sample is not None:
+        assert f"{config.cohort.sample} a round" in line
+    if config.training.steps:
+        assert f"{config.training.steps} steps" in line
+    if config.data.examples_per_client is not None:
+        assert f"{config.data.examples_per_client} examples" in line
+    assert config.flat().items() >= PRESETS[name].settings.items()

@@ -47,7 +47,7 @@ def test_a_word_that_is_mistyped_is_answered_with_the_nearest(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, meant: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("run.toml").write_text("exection = 'auto'\n", encoding="utf-8")
+    Path("run.toml").write_text("[training]\nexection = 'auto'\n", encoding="utf-8")
     Path("key.toml").write_text("smallest_cohrt = 5\n", encoding="utf-8")
     Path("word.toml").write_text("adversary = 'activ'\n", encoding="utf-8")
     Path("scheme.toml").write_text("schemes = ['maskin']\n", encoding="utf-8")

@@ -19,6 +19,7 @@ import typer
 
 from fl.cli import app
 from fl.cli.join import read_policy
+from fl.config.run import RunConfig
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -65,8 +66,14 @@ def test_the_code_of_the_readme_runs_as_it_stands() -> None:
     assert error <= total.error_bound["update"]  # type: ignore[attr-defined]
 
 
+def test_the_run_of_the_readme_is_one(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(code("toml")[0])
+    config = RunConfig.read(tmp_path / "run.toml", tell=pytest.fail)
+    assert (config.training.epochs, config.server.optimiser, config.protection.corrupt) == (5, "adam", 2)
+
+
 def test_the_policy_of_the_readme_is_one(tmp_path: Path) -> None:
-    (rules,) = code("toml")
+    _, rules = code("toml")
     (tmp_path / "policy.toml").write_text(rules)
     assert read_policy(tmp_path / "policy.toml").batch == 5
 

@@ -642,7 +642,7 @@ def test_words_of_a_training_task_are_those_on_the_page() -> None:
 
 
 def test_a_training_task_put_together_from_the_page_is_taken_to_the_byte() -> None:
-    config = RunConfig(local_steps=7, lr=0.5, momentum=0.25, proximal=1.5, algorithm="fedavg-weights")
+    config = RunConfig.of(local_steps=7, lr=0.5, momentum=0.25, proximal=1.5, algorithm="fedavg-weights")
     parameters = np.arange(15, dtype=np.float32)
     written = write_instructions(config, b"r" * 16, 3, Description("logistic", (1, 2, 2), 3), parameters)
     page = [

@@ -16,7 +16,7 @@ from fl.data import DataError, load
 
 
 def laid_out(**changes: Any) -> Layout:
-    return lay_out(RunConfig(**{"clients": 10} | changes))
+    return lay_out(RunConfig.of(**{"clients": 10} | changes))
 
 
 def rows(x: np.ndarray) -> set[bytes]:

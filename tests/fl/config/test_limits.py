@@ -30,7 +30,7 @@ FLAGS = {"epochs": "local_epochs", "steps": "local_steps", "batch_size": "batch_
 def asked(**settings: Any) -> bytes:
     """A task on the model of 15 parameters."""
     model, parameters = Description("logistic", (1, 2, 2), 3), np.zeros(15, np.float32)
-    return write_instructions(RunConfig(**settings), bytes(16), 1, model, parameters)
+    return write_instructions(RunConfig.of(**settings), bytes(16), 1, model, parameters)
 
 
 def trainer(examples: int = 5, **limits: int) -> LocalTrainer:

@@ -70,11 +70,11 @@ def test_whatever_a_run_can_be_configured_to_can_travel() -> None:
     """The limits of a configuration are within those of the task."""
     for lr in (1e-9, 100.0):
         for config in (
-            RunConfig(lr=lr, local_epochs=1000, batch_size=65_536, server_lr=lr, server_tau=10.0),
-            RunConfig(lr=lr, local_steps=100_000, proximal=100.0, server_tau=1e-9),
+            RunConfig.of(lr=lr, local_epochs=1000, batch_size=65_536, server_lr=lr, server_tau=10.0),
+            RunConfig.of(lr=lr, local_steps=100_000, proximal=100.0, server_tau=1e-9),
         ):
-            assert travelled(config.plan) == config.plan
-            assert travelled(config.server_step) == config.server_step
+            assert travelled(config.training.plan) == config.training.plan
+            assert travelled(config.server.step) == config.server.step
 
 
 @given(n=st.integers(1, 10_000), size=st.integers(1, 100), epochs=st.integers(1, 9), steps=st.integers(0, 99))

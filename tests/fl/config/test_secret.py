@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fl.config.run import ConfigError
 from fl.config.secret import RunSecrets, choice_key, kept, order_key, permutations, put, rounding_seed
+from fl.config.section import ConfigError
 from secagg.crypto import Tag, digest, transcript
 
 SECRET = bytes(range(32))

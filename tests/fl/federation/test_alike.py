@@ -54,7 +54,7 @@ def test_a_plan_that_leaves_the_order_nothing_to_do_is_alike(plan: LocalPlan, al
 
 def two_chosen_sessions(**settings: Any) -> tuple[Any, Any, dict[int, np.ndarray[Any, Any]]]:
     """What the server learns of everybody, of all but the victim, and what each client adds to a sum."""
-    config = RunConfig(**FEDSGD | settings)
+    config = RunConfig.of(**FEDSGD | settings)
     layout = lay_out(config)
     sent: dict[int, np.ndarray[Any, Any]] = {}
 
@@ -66,7 +66,7 @@ def two_chosen_sessions(**settings: Any) -> tuple[Any, Any, dict[int, np.ndarray
 
     cohort = SimulatedCohort(config, layout, tap=Ear(), secrets=SECRETS.clients(N))
     server = Server(cohort, config, layout.serving)
-    alike = likeness(config.plan, server.model.broadcast, config.protection.policy())
+    alike = likeness(config.training.plan, server.model.broadcast, config.protection.policy())
     totals = []
     for run, asked in ((bytes(16), range(N)), (bytes(15) + b"1", sorted({*range(N)} - {VICTIM}))):
         task = write_instructions(config, run, 1, server.description, server.model.broadcast)
@@ -101,9 +101,9 @@ def test_steps_that_are_small_add_up_alike_in_any_order_and_only_a_rule_for_all_
 
 
 def test_a_run_of_full_gradients_sums_the_same_clients_in_every_round() -> None:
-    config = RunConfig(**FEDSGD)
+    config = RunConfig.of(**FEDSGD)
     layout = lay_out(config)
     cohort = SimulatedCohort(config, layout, secrets=SECRETS.clients(N))
     server = Server(cohort, config, layout.serving)
     survivors = [trained.survivors for trained in server.rounds({}, lambda report: None)]
-    assert survivors == [(frozenset(range(N)),)] * config.rounds
+    assert survivors == [(frozenset(range(N)),)] * config.training.rounds

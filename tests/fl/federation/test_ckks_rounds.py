@@ -36,7 +36,7 @@ CLIENTS = 4
 SECRETS = RunSecrets.of_seed(0)
 SHAPE, CLASSES, LENGTH = (1, 2, 2), 3, 15
 SIZES = (5, 9, 21, 14)  # examples of each client, its weight in the mean
-CONFIG = RunConfig(
+CONFIG = RunConfig.of(
     clients=CLIENTS,
     rounds=3,
     local_epochs=1,
@@ -62,7 +62,7 @@ def dataset() -> Dataset:
 
 
 def first_model() -> NDArray[np.float64]:
-    return to_vector(build("logistic", SHAPE, CLASSES, CONFIG.seed)).astype(np.float64)
+    return to_vector(build("logistic", SHAPE, CLASSES, CONFIG.training.seed)).astype(np.float64)
 
 
 def mean_update(parameters: NDArray[np.float64], task: bytes, clients: list[int]) -> NDArray[np.float64]:
@@ -72,7 +72,7 @@ def mean_update(parameters: NDArray[np.float64], task: bytes, clients: list[int]
         received = build("logistic", SHAPE, CLASSES, 0)
         from_vector(received, parameters)
         x, y = torch.tensor(shard(u).x), torch.tensor(shard(u).y)
-        updates.append(train(received, x, y, CONFIG.plan, order_key(SECRETS.client(u), task)).upload)
+        updates.append(train(received, x, y, CONFIG.training.plan, order_key(SECRETS.client(u), task)).upload)
     return np.average(updates, axis=0, weights=[SIZES[u] for u in clients])
 
 
@@ -128,7 +128,7 @@ def take_part(u: int, own: Path, endpoint: str, policy: Policy, client: Client, 
 
 def federate(folder: Path, ending: str, absent: dict[int, int] | None = None) -> Federation:
     server, folders = lay_out_keys(folder, CLIENTS)
-    config = msgspec.structs.replace(CONFIG, ending=ending)
+    config = CONFIG.with_(ending=ending)
     clients, reports = [Client() for _ in range(CLIENTS)], list[RoundReport]()
     with (
         ThreadPoolExecutor(CLIENTS) as threads,
@@ -175,7 +175,7 @@ def test_the_released_model_moves_by_the_weighted_mean_of_the_updates(released: 
 
 def test_clients_have_no_sum_of_what_was_released(released: Federation) -> None:
     for client in released.clients:
-        assert (client.summed, client.sums) == ([True] * CONFIG.rounds, [])
+        assert (client.summed, client.sums) == ([True] * CONFIG.training.rounds, [])
         assert all(len(read_instructions(task)[0].parameters) == 4 * LENGTH for task in client.tasks)
 
 
@@ -184,7 +184,7 @@ def test_clients_have_no_sum_of_what_was_released(released: Federation) -> None:
 
 def test_the_kept_model_moves_at_the_clients_by_the_weighted_mean(kept: Federation) -> None:
     before = first_model()
-    for number in range(1, CONFIG.rounds + 1):
+    for number in range(1, CONFIG.training.rounds + 1):
         there = [0, 1, 2, 3] if number == 1 else [0, 1, 2]
         mean = mean_update(before, kept.clients[0].tasks[number - 1], there)
         (round, after), total = kept.clients[0].held[number - 1], kept.clients[0].sums[number - 1]
@@ -195,7 +195,7 @@ def test_the_kept_model_moves_at_the_clients_by_the_weighted_mean(kept: Federati
 
 
 def test_all_that_have_the_model_have_the_same_bits(kept: Federation) -> None:
-    for number in range(CONFIG.rounds):
+    for number in range(CONFIG.training.rounds):
         first, *others = [c.held[number][1] for c in kept.clients if len(c.held) > number]
         assert len(others) == (3 if number == 0 else 2)
         for other in others:

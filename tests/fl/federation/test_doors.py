@@ -13,8 +13,9 @@ import pytest
 
 import transport
 from fl.cohort.layout import lay_out
-from fl.config.run import ConfigError, RunConfig
+from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
+from fl.config.section import ConfigError
 from fl.data.shard import Shard
 from fl.federation.client import LocalTrainer
 from fl.federation.server import Server
@@ -43,7 +44,7 @@ SCHEMES = [{"scheme": "masking"}, {"scheme": "ckks"}, {"scheme": "plain"}]
 
 
 def run_of(instruments: Mapping[str, Any] = {}, **changes: Any) -> Server:
-    config = RunConfig(**SMALL | changes)
+    config = RunConfig.of(**SMALL | changes)
     return simulated(config, lay_out(config), secrets=SECRETS, **instruments)
 
 
@@ -200,7 +201,7 @@ def test_a_round_is_recorded_as_any_party_saw_it(scheme: dict[str, str]) -> None
 
 
 def test_over_a_network_a_round_is_recorded_as_any_party_saw_it(tmp_path: Path) -> None:
-    config = RunConfig(**SMALL | {"clients": 3, "scheme": "plain", "small_cohort": True})
+    config = RunConfig.of(**SMALL | {"clients": 3, "scheme": "plain", "small_cohort": True})
     layout, recorder, ear = lay_out(config), Recorder([None, 1], second), Ear()
     own, folders = lay_out_keys(tmp_path, 3)
 

@@ -46,7 +46,7 @@ from transport.processes import lay_out_keys
 SHAPE, CLASSES, LENGTH = (1, 2, 2), 3, 15
 SIZES = (5, 9, 21, 8, 13, 6)  # examples of each client; most tests take the first three
 SECRETS = RunSecrets.of_seed(1)
-CONFIG = RunConfig(
+CONFIG = RunConfig.of(
     clients=3,
     rounds=2,
     local_epochs=1,
@@ -72,7 +72,7 @@ def dataset() -> Dataset:
 
 
 def model() -> torch.nn.Module:
-    return build("logistic", SHAPE, CLASSES, CONFIG.seed)
+    return build("logistic", SHAPE, CLASSES, CONFIG.training.seed)
 
 
 def task(**changed: Any) -> bytes:
@@ -90,12 +90,12 @@ def task(**changed: Any) -> bytes:
 
 def plan(**changed: Any) -> list[Any]:
     """How a client is to train, as it travels, with some fields changed."""
-    return list((msgspec.structs.asdict(CONFIG.plan) | changed).values())
+    return list((msgspec.structs.asdict(CONFIG.training.plan) | changed).values())
 
 
 def server(**changed: Any) -> list[Any]:
     """How the server steps, as it travels, with some fields changed."""
-    return list((msgspec.structs.asdict(CONFIG.server_step) | changed).values())
+    return list((msgspec.structs.asdict(CONFIG.server.step) | changed).values())
 
 
 def trained(u: int, parameters: np.ndarray, message: bytes) -> LocalResult:
@@ -103,7 +103,7 @@ def trained(u: int, parameters: np.ndarray, message: bytes) -> LocalResult:
     received = model()
     torch.nn.utils.vector_to_parameters(torch.tensor(parameters), received.parameters())
     x, y = torch.tensor(shard(u).x), torch.tensor(shard(u).y)
-    return train(received, x, y, CONFIG.plan, order_key(SECRETS.client(u), message))
+    return train(received, x, y, CONFIG.training.plan, order_key(SECRETS.client(u), message))
 
 
 class Asked:
@@ -127,7 +127,7 @@ def federate(
     folder: Path, config: RunConfig, declared: dict[int, Declared] | None = None
 ) -> tuple[list[Trained], list[list[bool]]]:
     """A server and its clients on loopback: the rounds; of each client whether it was summed, by session."""
-    keys, folders = lay_out_keys(folder, config.clients)
+    keys, folders = lay_out_keys(folder, config.cohort.clients)
 
     def client(u: int, own: Path, endpoint: str) -> list[bool]:
         summed = []
@@ -139,10 +139,10 @@ def federate(
                 summed.append(contribution.summed)
         return summed
 
-    with ThreadPoolExecutor(config.clients) as threads:
+    with ThreadPoolExecutor(config.cohort.clients) as threads:
         with transport.serve("tcp://127.0.0.1:*", keys / "server.key", keys / "roster") as cohort:
             clients = [threads.submit(client, u, own, cohort.endpoint) for u, own in enumerate(folders)]
-            cohort.wait_for_clients(config.clients, 60)
+            cohort.wait_for_clients(config.cohort.clients, 60)
             known = Serving(dataset(), declared=declared)
             server = Server(cohort, config, known, secret=SECRETS.server, run=SECRETS.run)
             rounds = list(server.rounds(None, lambda report: None))
@@ -153,13 +153,13 @@ def federate(
 def rounds(tmp_path_factory: pytest.TempPathFactory) -> list[Trained]:
     """Of three clients, all in each round."""
     rounds, summed = federate(tmp_path_factory.mktemp("parties"), CONFIG)
-    assert summed == [[True] * CONFIG.rounds] * 3
+    assert summed == [[True] * CONFIG.training.rounds] * 3
     return rounds
 
 
 def test_over_a_network_a_round_is_of_those_who_were_chosen(tmp_path: Path) -> None:
     """The others wait, and are asked when it is their turn."""
-    config = msgspec.structs.replace(CONFIG, clients=6, sample=4, rounds=3)
+    config = CONFIG.with_(clients=6, sample=4, rounds=3)
     rounds, summed = federate(tmp_path, config)
     candidates = {u: Declared(1.0) for u in range(6)}
     chosen = [choose("chance", candidates, 4, SECRETS.server, round) for round in (1, 2, 3)]
@@ -171,9 +171,9 @@ def test_over_a_network_a_round_is_of_those_who_were_chosen(tmp_path: Path) -> N
 
 def test_over_a_network_clusters_are_summed_one_by_one(tmp_path: Path) -> None:
     """Their mean is the mean over all, to the bounds of both."""
-    config = msgspec.structs.replace(CONFIG, clients=6, rounds=1)
+    config = CONFIG.with_(clients=6, rounds=1)
     (whole,), _ = federate(tmp_path / "whole", config)
-    config = msgspec.structs.replace(config, cluster="label")
+    config = config.with_(cluster="label")
     (parts,), summed = federate(tmp_path / "parts", config, {u: Declared(1.0, label=u % 2) for u in range(6)})
     assert parts.survivors == (frozenset({0, 2, 4}), frozenset({1, 3, 5}))
     assert (parts.record.sums, parts.record.alive) == (2, 6)
@@ -213,7 +213,7 @@ def test_a_round_tells_the_clients_means_and_the_test_sets(rounds: list[Trained]
 
 def view_of(scheme: str, rng: Any) -> ServerView:
     """Everything the server saw of the first round."""
-    config = msgspec.structs.replace(CONFIG, scheme=scheme)
+    config = CONFIG.with_(scheme=scheme)
     roster, identities = throwaway_identities(range(3))
     recorders: list[Recorded] = []
 
@@ -290,7 +290,14 @@ def test_a_task_is_read_back() -> None:
     )
     assert instructions.round == 7
     assert instructions.plan == LocalPlan(
-        "fedsgd", CONFIG.local_epochs, 0, CONFIG.batch_size, 0.25, CONFIG.momentum, 1.5, "float32"
+        "fedsgd",
+        CONFIG.training.epochs,
+        0,
+        CONFIG.training.batch_size,
+        0.25,
+        CONFIG.training.momentum,
+        1.5,
+        "float32",
     )
     assert instructions.server == ServerStep("yogi")
     np.testing.assert_array_equal(to_vector(received), to_vector(model()))

@@ -19,8 +19,9 @@ from fl.cohort.layout import Layout, Serving, lay_out
 from fl.cohort.links import compute_seconds, expected_seconds
 from fl.cohort.selection import choose
 from fl.config.plan import LocalPlan
-from fl.config.run import CHOICES, ConfigError, RunConfig
+from fl.config.run import CHOICES, RunConfig
 from fl.config.secret import RunSecrets
+from fl.config.section import ConfigError
 from fl.data.shard import Shard
 from fl.federation.client import LocalTrainer
 from fl.federation.records import Trained
@@ -54,7 +55,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
 
 def config_of(**changes: Any) -> RunConfig:
     """Of five clients with fifty digits each, unless something else is asked for."""
-    return RunConfig(**{"examples_per_client": 50} | SMALL | changes)
+    return RunConfig.of(**{"examples_per_client": 50} | SMALL | changes)
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Run:
 
 
 def cohort_of(config: RunConfig, layout: Layout, **more: Any) -> SimulatedCohort:
-    return SimulatedCohort(config, layout, secrets=SECRETS.clients(config.clients), **more)
+    return SimulatedCohort(config, layout, secrets=SECRETS.clients(config.cohort.clients), **more)
 
 
 def begun(config: RunConfig, make: Callable[[RunConfig, Layout], Any] | None = None) -> Run:
@@ -111,7 +112,7 @@ class InTheClear(SimulatedCohort):
 
 def test_a_scheme_of_ones_own_trains_to_the_same_model() -> None:
     config = config_of(rounds=1)
-    make = partial(InTheClear, secrets=SECRETS.clients(config.clients))
+    make = partial(InTheClear, secrets=SECRETS.clients(config.cohort.clients))
     own = go(begun(config, make))
     assert [report.round for report in own.reports] == ["join", "send"]
     np.testing.assert_array_equal(own.last.parameters, simulated(rounds=1).last.parameters)
@@ -182,10 +183,10 @@ class Trainers:
 
     def __init__(self, config: RunConfig, layout: Layout) -> None:
         name, classes = layout.serving.dataset.name, layout.serving.dataset.classes
-        self.roster = _Roster(dict.fromkeys(range(config.clients)))
+        self.roster = _Roster(dict.fromkeys(range(config.cohort.clients)))
         self.trainers = {
             u: LocalTrainer(u, Shard(*layout.examples(u), classes, name), "cpu", SECRETS.client(u))
-            for u in range(config.clients)
+            for u in range(config.cohort.clients)
         }
 
     def aggregate(self, scheme: Scheme, task: bytes, *, clients: Collection[int], **_: Any) -> Aggregate:
@@ -210,7 +211,7 @@ def test_clients_in_one_process_train_as_those_of_processes_do(
     """In float64, which leaves the models that are sent alike to the bit, and so the orders of examples."""
     config = config_of(**{"scheme": "plain", "execution": execution, "precision": "float64"} | changes)
     here, there = go(begun(config)), go(begun(config, Trainers))
-    assert len(here.rounds) == len(there.rounds) == config.rounds
+    assert len(here.rounds) == len(there.rounds) == config.training.rounds
     for one, other in zip(here.rounds, there.rounds, strict=True):
         np.testing.assert_allclose(one.parameters, other.parameters, atol=1e-5)
         assert one.survivors == other.survivors

@@ -21,7 +21,7 @@ from fl.models.architectures import Description, build
 from fl.models.weights import to_vector
 from secagg import run, throwaway_identities
 
-CONFIG = RunConfig(
+CONFIG = RunConfig.of(
     clients=8,
     partition="iid",
     examples_per_client=60,
@@ -47,7 +47,7 @@ def summed(run_id: bytes, without: set[int], sent: dict[int, np.ndarray]) -> np.
     is told what each client puts in, which no server sees.
     """
     start = to_vector(build("cnn", MODEL.shape, MODEL.classes, 0))
-    roster, identities = throwaway_identities(range(CONFIG.clients))
+    roster, identities = throwaway_identities(range(CONFIG.cohort.clients))
 
     def client(u: int) -> Callable[[bytes], dict[str, Any]]:
         shard = Shard(*layout().examples(u), MODEL.classes, "digits")
@@ -61,13 +61,13 @@ def summed(run_id: bytes, without: set[int], sent: dict[int, np.ndarray]) -> np.
         return contribution
 
     total = run(
-        scheme_for(CONFIG, CONFIG.clients, len(start), 60, roster),
-        {u: client(u) for u in range(CONFIG.clients)},
+        scheme_for(CONFIG, CONFIG.cohort.clients, len(start), 60, roster),
+        {u: client(u) for u in range(CONFIG.cohort.clients)},
         task=write_instructions(CONFIG, run_id, 1, MODEL, start),
         identities=identities,
         drop={"masked-input": without},
     )
-    assert total.survivors == set(range(CONFIG.clients)) - without
+    assert total.survivors == set(range(CONFIG.cohort.clients)) - without
     return total.sum[UPDATE]
 
 

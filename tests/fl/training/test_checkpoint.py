@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fl.cohort.layout import lay_out
-from fl.config.run import CHOICES, ConfigError, RunConfig
+from fl.config.run import CHOICES, RunConfig
 from fl.config.secret import RunSecrets
+from fl.config.section import ConfigError
 from fl.data import files
 from fl.federation.records import Trained
 from fl.federation.server import Server
@@ -198,7 +199,7 @@ def train(config: RunConfig, resume: Checkpoint | None = None, rounds: int | Non
     cohort = SimulatedCohort(config, layout, secrets=SECRETS.clients(6))
     server = Server(cohort, config, layout.serving, resume, secret=SECRETS.server)
     left = server.rounds(None, lambda report: None)
-    return [trained for trained, _ in zip(left, range(rounds or config.rounds), strict=False)]
+    return [trained for trained, _ in zip(left, range(rounds or config.training.rounds), strict=False)]
 
 
 CASES = [("masking", step, "logistic") for step in CHOICES["server"]]
@@ -211,14 +212,16 @@ def test_a_run_that_was_interrupted_after_any_round_ends_with_the_same_bits(
 ) -> None:
     """Who is chosen, what is rounded how, what the optimiser remembers, running statistics."""
     few = {"rounds": 3, "sample": 3} if model != "logistic" else {}
-    config = RunConfig(**RUN | {"scheme": scheme, "server": step, "model": model} | few)
+    config = RunConfig.of(**RUN | {"scheme": scheme, "server": step, "model": model} | few)
     begun = train(config, rounds=1)
     # A run has an id of its own, which decides how clients train: so both go on from one first round.
     whole = begun + train(config, begun[0].checkpoint)
-    for interrupted in range(1, config.rounds):
+    for interrupted in range(1, config.training.rounds):
         write_checkpoint(tmp_path, whole[interrupted - 1].checkpoint)
         resumed = train(config, read_checkpoint(tmp_path))
-        assert [trained.record.round for trained in resumed] == [*range(interrupted + 1, config.rounds + 1)]
+        assert [trained.record.round for trained in resumed] == [
+            *range(interrupted + 1, config.training.rounds + 1)
+        ]
         for one, other in zip(whole[interrupted:], resumed, strict=True):
             assert one.parameters.tobytes() == other.parameters.tobytes()
             assert one.survivors == other.survivors
@@ -228,7 +231,7 @@ def test_a_run_that_was_interrupted_after_any_round_ends_with_the_same_bits(
 
 def test_without_their_secrets_clients_round_and_order_otherwise() -> None:
     """What the test above shows is not so by itself."""
-    config = RunConfig(**RUN | {"rounds": 2})
+    config = RunConfig.of(**RUN | {"rounds": 2})
     (first,) = train(config, rounds=1)
     (one,) = train(config, first.checkpoint)
     layout = lay_out(config)
@@ -240,13 +243,13 @@ def test_without_their_secrets_clients_round_and_order_otherwise() -> None:
 
 
 def test_a_run_that_is_done_has_no_round_left() -> None:
-    config = RunConfig(**RUN | {"rounds": 1, "scheme": "plain"})
+    config = RunConfig.of(**RUN | {"rounds": 1, "scheme": "plain"})
     (only,) = train(config)
     assert train(config, only.checkpoint) == []
 
 
 def test_a_round_that_was_abandoned_can_be_gone_on_from() -> None:
-    config = RunConfig(**RUN | {"scheme": "plain", "rounds": 2, "links": "lte", "deadline": 1e-6})
+    config = RunConfig.of(**RUN | {"scheme": "plain", "rounds": 2, "links": "lte", "deadline": 1e-6})
     first, second = train(config)
     assert first.record.abandoned
     (again,) = train(config, first.checkpoint)
@@ -267,4 +270,4 @@ def test_a_round_that_was_abandoned_can_be_gone_on_from() -> None:
 )
 def test_what_another_run_left_is_refused(foreign: Checkpoint) -> None:
     with pytest.raises(ConfigError, match=r"the checkpoint is not one of this run .*: begin the run anew"):
-        train(RunConfig(**RUN | {"server": "adam"}), foreign)
+        train(RunConfig.of(**RUN | {"server": "adam"}), foreign)

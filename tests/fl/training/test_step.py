@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fl.config.plan import LocalPlan
-from fl.config.run import ConfigError
+from fl.config.section import ConfigError
 from fl.models.architectures import build
 from fl.training import batched, step
 from fl.training.clients import LocalClients

@@ -20,8 +20,8 @@ from torch.nn.functional import cross_entropy
 
 from fl import data
 from fl.config.plan import LocalPlan
-from fl.config.run import ConfigError
 from fl.config.secret import permutations
+from fl.config.section import ConfigError
 from fl.models.architectures import build
 from fl.models.weights import from_vector, to_vector
 from fl.training import local, step
