@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from fl.cohort.selection import Declared
 from fl.config.run import RunConfig
 from fl.data import DataError, Dataset, hold_out, load
 from fl.data.corrupt import CORRUPTERS
-from fl.data.examples import Inputs, Labels
+from fl.data.examples import Inputs, Labels, Poison
 from fl.data.files import write_atomically
 from fl.data.partition import Partition
 from fl.data.shard import read_shard, write_shard
@@ -41,6 +41,10 @@ class Serving:
     speeds: Mapping[int, float] | None = None
 
 
+Parts = tuple[Inputs, Labels, Mapping[int, NDArray[np.int64]]]
+"""(x, y, client -> which of the examples x, y are its own)."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """shares: client -> which of the examples x, y are its own; the damaged ones have copies of their own."""
@@ -57,33 +61,24 @@ class Layout:
 
 def lay_out(config: RunConfig) -> Layout:
     """Raises: DataError where the data set is missing, or does not give every client its part."""
-    dataset, validation = load(config.data.dataset, config.data.data_dir), None
+    data, clients, seed = config.data, config.cohort.clients, config.training.seed
+    dataset, validation = load(data.dataset, data.data_dir), None
     if config.held_out:
-        rng = np.random.default_rng([config.training.seed, _VALIDATION])
+        rng = np.random.default_rng([seed, _VALIDATION])
         dataset, held_x, held_y = hold_out(dataset, config.held_out, rng)
         validation = held_x, held_y
-    partition = Partition(
-        config.data.partition,
-        config.data.alpha,
-        config.data.classes_per_client,
-        config.data.examples_per_client,
-    )
-    dealt = partition.deal(
-        dataset.train_y, config.cohort.clients, np.random.default_rng(config.training.seed)
-    )
-    shares = dict(enumerate(dealt))
-    x, y, shares, damaged = _damaged(config, dataset, shares)
-    links: tuple[Link | None, ...] = (None,) * config.cohort.clients
+    partition = Partition(data.partition, data.alpha, data.classes_per_client, data.examples_per_client)
+    dealt = partition.deal(dataset.train_y, clients, np.random.default_rng(seed))
+    (x, y, shares), damaged = _damaged(config, dataset, dict(enumerate(dealt)))
+    links: tuple[Link | None, ...] = (None,) * clients
     if config.cohort.links is not None:
-        links = place(
-            config.cohort.clients, config.cohort.links, np.random.default_rng([config.training.seed, _LINKS])
-        )
-    quick = speeds(config.cohort.clients, np.random.default_rng([config.training.seed, _SPEEDS]))
+        links = place(clients, config.cohort.links, np.random.default_rng([seed, _LINKS]))
+    quick = speeds(clients, np.random.default_rng([seed, _SPEEDS]))
     serving = Serving(
         dataset,
         validation,
         {
-            u: Declared(1.0 - config.data.damage_level * (u in damaged), links[u], _interest(y[own]))
+            u: Declared(1.0 - data.damage_level * (u in damaged), links[u], _interest(y[own]))
             for u, own in shares.items()
         },
         {u: len(own) for u, own in shares.items()},
@@ -97,30 +92,42 @@ def _interest(labels: Labels) -> int:
     return int(np.bincount(labels).argmax())
 
 
+def altered(
+    parts: Parts,
+    clients: Collection[int],
+    poison: Poison,
+    level: float,
+    classes: int,
+    rng: np.random.Generator,
+) -> Parts:
+    """The examples of these clients, in this order, as `poison` makes them of what each held. They stand
+    after all that are there: whoever shares some of them still has them as they were.
+
+    classes: of the data set. Raises: DataError as `poison`.
+    """
+    x, y, shares = parts
+    every_x: list[NDArray[Any]] = [x]
+    every_y, shares, end = [y], dict(shares), len(y)
+    for u in clients:
+        own_x, own_y = poison(x[shares[u]], y[shares[u]], classes, level, rng)
+        every_x.append(own_x)
+        every_y.append(own_y)
+        shares[u] = np.arange(end, end + len(own_y))
+        end += len(own_y)
+    return np.concatenate(every_x), np.concatenate(every_y), shares
+
+
 def _damaged(
-    config: RunConfig, dataset: Dataset, shares: dict[int, NDArray[np.int64]]
-) -> tuple[Inputs, Labels, dict[int, NDArray[np.int64]], frozenset[int]]:
-    if config.data.damage is None:
-        return dataset.train_x, dataset.train_y, shares, frozenset()
+    config: RunConfig, dataset: Dataset, shares: Mapping[int, NDArray[np.int64]]
+) -> tuple[Parts, frozenset[int]]:
+    """(parts, whose data are damaged)."""
+    data, clients, parts = config.data, config.cohort.clients, (dataset.train_x, dataset.train_y, shares)
+    if data.damage is None:
+        return parts, frozenset()
     rng = np.random.default_rng([config.training.seed, _DAMAGE])
-    chosen = sorted(
-        rng.permutation(config.cohort.clients)[: round(config.data.damaged * config.cohort.clients)].tolist()
-    )
-    every_x: list[NDArray[Any]] = [dataset.train_x]
-    every_y, end = [dataset.train_y], len(dataset.train_y)
-    for u in chosen:
-        worse_x, worse_y = CORRUPTERS[config.data.damage](
-            dataset.train_x[shares[u]],
-            dataset.train_y[shares[u]],
-            dataset.classes,
-            config.data.damage_level,
-            rng,
-        )
-        every_x.append(worse_x)
-        every_y.append(worse_y)
-        shares = shares | {u: np.arange(end, end + len(worse_y))}
-        end += len(worse_y)
-    return np.concatenate(every_x), np.concatenate(every_y), shares, frozenset(chosen)
+    chosen = sorted(rng.permutation(clients)[: round(data.damaged * clients)].tolist())
+    damage = CORRUPTERS[data.damage]
+    return altered(parts, chosen, damage, data.damage_level, dataset.classes, rng), frozenset(chosen)
 
 
 class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from fl.data.examples import DataError, Inputs, Labels
-
-Corrupter = Callable[[Inputs, Labels, int, float, np.random.Generator], tuple[Inputs, Labels]]
+from fl.data.examples import DataError, Inputs, Labels, Poison
 
 
 def noise(
@@ -66,5 +62,4 @@ def _share(level: float) -> None:
         raise DataError(f"a share of {level} cannot be made worse: give one from 0 to 1")
 
 
-CORRUPTERS: dict[str, Corrupter] = {"noise": noise, "missing": missing, "labels": labels}
-"""By name: (x, y, classes, level, rng) -> (x, y). The arrays given are never changed."""
+CORRUPTERS: dict[str, Poison] = {"noise": noise, "missing": missing, "labels": labels}

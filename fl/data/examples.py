@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,15 @@ Tokens = NDArray[np.int64]  # (N, T), words as numbers in 0..classes-1
 Inputs = Images | Tokens
 Labels = NDArray[np.int64]  # (N,), in 0..classes-1
 Shape = tuple[int, ...]  # (C, H, W) of one image, (T,) of one text
+
+Poison = Callable[[Inputs, Labels, int, float, np.random.Generator], tuple[Inputs, Labels]]
+"""What is done to a client's examples before it trains on them, be it its sensor or an attacker who does it:
+(x, y, classes, level, rng) -> (x, y) of the same kind and shape, as many as it likes but one at least. The
+arrays that it is given are never changed, as others may hold the same examples. level: how much of it, in
+whatever each measures it.
+
+Raises: DataError for a level that it does not have, and for data to which it cannot be done.
+"""
 
 _KINDS: tuple[tuple[np.dtype[Any], int], ...] = ((np.dtype(np.float32), 4), (np.dtype(np.int64), 2))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl.cohort.layout import DECLARED, VALIDATION, Layout, lay_out, read_serving, write_serving
+from fl.cohort.layout import DECLARED, VALIDATION, Layout, altered, lay_out, read_serving, write_serving
 from fl.config.run import CHOICES, RunConfig
 from fl.data import DataError, load
 
@@ -66,6 +66,35 @@ def test_damaged_clients_have_worse_copies_and_the_others_what_they_had(
             assert np.array_equal(y, worse_y)
             assert np.mean(x != worse_x) > 0.2
         assert bad.serving.examples[u] == len(worse_y) == len(y)
+
+
+def test_whatever_is_done_to_the_data_of_some_is_done_to_copies() -> None:
+    """Of examples that others hold too, by functions that keep, drop or add some, one after another."""
+    x, y = np.arange(6.0, dtype=np.float32).reshape(6, 1, 1, 1), np.arange(6)
+    parts = x, y, {0: np.array([0, 1, 2]), 1: np.array([1, 2, 3]), 2: np.array([5, 4])}
+    rng, told = np.random.default_rng(0), []
+
+    def negated(x: np.ndarray, y: np.ndarray, *rest: Any) -> tuple[np.ndarray, np.ndarray]:
+        told.append(rest)
+        return -x, y
+
+    def doubled(x: np.ndarray, y: np.ndarray, *_: Any) -> tuple[np.ndarray, np.ndarray]:
+        return np.concatenate([x, x]), np.concatenate([y, y])
+
+    def first(x: np.ndarray, y: np.ndarray, *_: Any) -> tuple[np.ndarray, np.ndarray]:
+        return x[:1], y[:1]
+
+    for poison, clients in ((negated, [1, 2]), (doubled, [2]), (first, [0])):
+        parts = altered(parts, clients, poison, 0.5, 7, rng)
+    held = {u: (parts[0][own].ravel().tolist(), parts[1][own].tolist()) for u, own in parts[2].items()}
+    assert held == {
+        0: ([0], [0]),
+        1: ([-1, -2, -3], [1, 2, 3]),
+        2: ([-5, -4, -5, -4], [5, 4, 5, 4]),
+    }
+    assert told == [(7, 0.5, rng)] * 2
+    assert np.array_equal(parts[0][:6], x)
+    assert np.array_equal(parts[1][:6], y)
 
 
 def test_a_damaged_client_declares_it() -> None:
