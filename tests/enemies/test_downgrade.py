@@ -386,10 +386,9 @@ def test_an_offer_that_is_too_long_is_not_read() -> None:
         read_offer(bytes(MAX_OFFER_BYTES))
 
 
-@pytest.mark.parametrize("due", [KEEP, RELEASE], ids=["keep", "release"])
-def test_whatever_bit_of_an_offer_of_ckks_changes_the_policy_refuses_it(due: CKKS) -> None:
+def test_whatever_bit_of_an_offer_of_ckks_changes_the_policy_refuses_it() -> None:
     """But for `small_cohort`, as below."""
-    offer, policy, taken = due.offer(), replace(TO_CKKS, vectors=VECTORS, smallest_cohort=10), []
+    offer, policy, taken = RELEASE.offer(), replace(TO_CKKS, vectors=VECTORS, smallest_cohort=10), []
     for at, bit in itertools.product(range(len(offer)), range(8)):
         changed = bytearray(offer)
         changed[at] ^= 1 << bit
@@ -397,7 +396,7 @@ def test_whatever_bit_of_an_offer_of_ckks_changes_the_policy_refuses_it(due: CKK
             taken.append(policy.accept(bytes(changed), ROSTER))
         except RemoteProtocolError:
             continue
-    assert taken == [replace(due, small_cohort=True)]
+    assert taken == [replace(RELEASE, small_cohort=True)]
 
 
 def test_whatever_bit_of_an_offer_changes_the_policy_refuses_it() -> None:

@@ -203,8 +203,8 @@ class Clients:
         for w, U3 in views.items():
             identity = self.identities[w]
             terms = Terms(w, parameters, bytes(32), bytes(32), identity)
-            beside = dict.fromkeys(ring.graph.neighbours(w), b"")
-            session = Session(terms, SID, EVERYBODY, beside, ring.graph.holders(w))
+            beside = dict.fromkeys(ring.near[w], b"")
+            session = Session(terms, SID, EVERYBODY, beside, ring.near[w])
             dealers = sorted(ring.near[w])
             holding = Holding(session, EVERYBODY, dealers, dict.fromkeys(dealers, KEY), {}, b"")
             state = AwaitingConsistencyCheck(holding, identity)
