@@ -9,6 +9,7 @@ from secagg.masking import Masking
 from secagg.plain import Plain
 from secagg.policy import Policy
 from secagg.record import Recorded, ServerView, Tampered
+from secagg.schemes import accept
 from secagg.session import Aggregate, ClientSession, Scheme, ServerSession, run
 from secagg.specs import Bounded, Counts, Weight
 
@@ -36,6 +37,7 @@ __all__ = [
     "Tampered",
     "TooFewClients",
     "Weight",
+    "accept",
     "run",
     "throwaway_identities",
 ]

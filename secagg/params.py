@@ -70,7 +70,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
             raise LocalProtocolError(message)
 
     def offer(self) -> bytes:
-        """The canonical bytes, which `policy.Policy.accept` reads."""
+        """The canonical bytes, which `schemes.accept` reads."""
         return _canonical.encode(self)
 
     def digest(self) -> bytes:

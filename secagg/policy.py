@@ -1,4 +1,6 @@
-"""What a client refuses: the server proposes the session, the client's own rules decide."""
+"""What a client insists on: the server proposes the session, the client's own rules decide, in
+`schemes.accept`.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +8,19 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from secagg.ckks.packing import Ending
-from secagg.errors import LocalProtocolError, RemoteProtocolError
-from secagg.identity import Roster
-from secagg.masking.choice import Adversary, GraphChoice
+from secagg.errors import RemoteProtocolError
 from secagg.prg import Prg
-from secagg.schemes import Offered
 from secagg.specs import Spec, check_fields
-
-MAX_OFFER_BYTES = 1 << 16
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 _Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**6)]
 
+# The words of every scheme stand here, below all schemes, since a policy says them.
+Adversary = Literal["semi-honest", "active"]
+GraphChoice = Literal["auto", "complete", "sparse"]
+Ending = Literal["keep", "release"]
 Likening = Literal["auto", "always", "never"]
 
 
@@ -64,31 +64,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         check_fields(self, "policy")
 
-    def accept(self, offer: bytes, roster: Roster | None = None) -> Offered:
-        """The scheme the server offers. roster: the client's own, if it has one.
-
-        Raises: RemoteProtocolError if the offer is malformed, impossible, or against this policy.
-        """
-        scheme = read_offer(offer)
-        name = str(scheme.__struct_config__.tag)
-        if name not in self.schemes:
-            raise RemoteProtocolError(
-                f"the server offers the scheme {name}; this client accepts only "
-                f"{', '.join(sorted(self.schemes))}. If you mean it: --allow {name}"
-            )
-        if scheme.clients < self.smallest_cohort:
-            raise RemoteProtocolError(
-                f"the server offers a cohort of {scheme.clients}; this client takes part from "
-                f"{self.smallest_cohort} on (--smallest-cohort)"
-            )
-        if self.vectors is not None and scheme.vectors != self.vectors:
-            raise RemoteProtocolError(
-                "the server does not ask for what this client's policy says of the vectors "
-                f"{_difference(scheme.vectors, self.vectors)}"
-            )
-        scheme.check_policy(self, roster)
-        return scheme
-
     def check_trust(self, adversary: Adversary) -> None:
         """Raises: RemoteProtocolError if against this adversary the client would not be protected enough."""
         if self.adversary != "semi-honest" and adversary != "active":
@@ -104,45 +79,3 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise RemoteProtocolError(
                 f"the server offers {name} {offered}; by this client's policy it is {due}"
             )
-
-
-def _difference(offered: dict[str, Spec], allowed: dict[str, Spec]) -> str:
-    """The names of vectors that are not as allowed, and in what."""
-    names = sorted(offered.keys() | allowed.keys())
-    return ", ".join(
-        f"{name!r} ({_other(offered.get(name), allowed.get(name))})"
-        for name in names
-        if offered.get(name) != allowed.get(name)
-    )
-
-
-def _other(offered: Spec | None, allowed: Spec | None) -> str:
-    """How the offered specification differs from the one that is allowed."""
-    if offered is None or allowed is None:
-        return "not asked for" if offered is None else "not in the policy"
-    asked, meant = msgspec.to_builtins(offered), msgspec.to_builtins(allowed)
-    if type(offered) is not type(allowed):
-        return f"{asked['kind']}, not {meant['kind']}"
-    return ", ".join(
-        f"{field} {asked[field]}, not {meant[field]}" for field in asked if asked[field] != meant[field]
-    )
-
-
-_offers: msgspec.msgpack.Decoder[Offered] = msgspec.msgpack.Decoder(Offered)
-"""Made here, once: see `wire.decodes`."""
-
-
-def read_offer(offer: bytes) -> Offered:
-    """Raises: RemoteProtocolError unless these are the canonical bytes of possible parameters."""
-    if len(offer) > MAX_OFFER_BYTES:
-        raise RemoteProtocolError(f"an offer of {len(offer)} bytes; at most {MAX_OFFER_BYTES} are read")
-    try:
-        scheme = _offers.decode(offer)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RemoteProtocolError(f"not the parameters of a session: {error}") from None
-    except LocalProtocolError as error:
-        raise RemoteProtocolError(f"the server offers an impossible session: {error}") from None
-    # What was read is what both ends digest: other bytes for the same numbers are another session.
-    if scheme.offer() != offer:
-        raise RemoteProtocolError("the parameters are in a form that is not canonical")
-    return scheme

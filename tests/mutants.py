@@ -68,6 +68,7 @@ LIKELY = {
     "prg.py": ["test_prg"],
     "parallel.py": ["test_parallel"],
     "policy.py": ["test_downgrade", "test_policy"],
+    "schemes.py": ["test_downgrade", "test_policy"],
     "identity.py": ["test_other_terms", "test_dishonest_server", "test_dishonest_client"],
     "params.py": ["test_params", "test_downgrade"],
     "specs.py": ["test_specs", "test_downgrade"],

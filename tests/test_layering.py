@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,22 @@ def forbidden_uses(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("path", FILES)
 def test_imports_point_one_way(path: str) -> None:
     assert violations(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_no_file_imports_in_a_circle() -> None:
+    """Not even for its types: what two files need of each other stands below both. Only a folder's own files
+    may name its face, such as a scheme's client the scheme.
+    """
+    modules = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in FILES}
+    graph = {
+        module: {
+            name if name in modules else name.rpartition(".")[0]
+            for name in imported(path, ast.parse((ROOT / path).read_text(encoding="utf-8")))
+        }
+        & {name for name in modules if not module.startswith(name)}
+        for module, path in modules.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the files
 
 
 def test_the_files_of_the_core_are_among_those_checked() -> None:

@@ -29,6 +29,7 @@ from secagg.alike import OWN_INPUT, Alike, Likeness, Record
 from secagg.crypto import SigningKey
 from secagg.errors import ClientId
 from secagg.inputs import checked
+from secagg.schemes import accept
 from secagg.session import Contribute, Once
 from secagg.specs import Vector
 from secagg.wire import Raw
@@ -234,7 +235,7 @@ class Peer:
         if offer is None:
             return None
         with self._or_leave(offer):
-            scheme = self.policy.accept(offer.parameters, self._roster)
+            scheme = accept(self.policy, offer.parameters, self._roster)
             accepted(scheme)
             session = instrument(
                 scheme.client(

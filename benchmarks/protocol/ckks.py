@@ -17,8 +17,8 @@ from benchmarks.played import Calls, Costs, play, timed, timed_with_peak, watche
 from secagg import CKKS, Bounded, Masking, Plain
 from secagg.ckks import client as ckks_client
 from secagg.ckks import server as ckks_server
-from secagg.ckks.packing import Ending
 from secagg.ckks.seal import Keys
+from secagg.policy import Ending
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.played import Costs, play
 from secagg import Bounded, Identity, Masking, throwaway_identities
 from secagg.errors import ClientId
-from secagg.masking.choice import Adversary, GraphChoice
+from secagg.policy import Adversary, GraphChoice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.played import Costs
 from benchmarks.protocol import cost
 from secagg import Bounded, Identity, LocalProtocolError, Masking, Roster, throwaway_identities
-from secagg.masking.choice import Adversary, GraphChoice
+from secagg.policy import Adversary, GraphChoice
 
 if TYPE_CHECKING:
     from flwr.app import Message

@@ -19,7 +19,6 @@ from secagg import Bounded, Masking
 from secagg.bits import add_packed, pack
 from secagg.crypto import SecretKey, Tag, kdf, seal, unseal
 from secagg.encoding import encode_vector
-from secagg.masking.choice import GraphChoice
 from secagg.masking.messages import (
     Delivery,
     MaskedInputRequest,
@@ -28,6 +27,7 @@ from secagg.masking.messages import (
     ShareKeysRequest,
     Unmasking,
 )
+from secagg.policy import GraphChoice
 from secagg.prg import add_masks
 from secagg.shamir import SHARE_BYTES, _weights_at_zero, recon, share
 from secagg.wire import decode

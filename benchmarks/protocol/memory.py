@@ -21,7 +21,7 @@ from secagg import run as run_session
 from secagg.bits import packed_bytes
 from secagg.crypto import SigningKey
 from secagg.errors import ClientId
-from secagg.masking.choice import Adversary, GraphChoice
+from secagg.policy import Adversary, GraphChoice
 from secagg.session import ClientSession, Contribute
 from secagg.wire import Raw
 from transport.processes import LocalProcesses

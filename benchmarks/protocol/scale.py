@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.played import play
 from secagg import Counts, Masking, throwaway_identities
-from secagg.masking.choice import Adversary
+from secagg.policy import Adversary
 
 CLAIM = "Thousands of clients on a sparse graph, 6 % of those left lost in every round, and the sum is exact."
 CONTROL = Control("the inputs of those that stayed, added up in the clear", lambda row: "exact" in row)

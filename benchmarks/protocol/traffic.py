@@ -12,8 +12,8 @@ from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.played import play
 from benchmarks.protocol.cost import lost_of
 from secagg import Bounded, Masking, throwaway_identities
-from secagg.masking.choice import Adversary, GraphChoice
 from secagg.masking.messages import traffic
+from secagg.policy import Adversary, GraphChoice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,8 +8,8 @@ from functools import partial
 
 from benchmarks.harness import Case, Control, Row, Table
 from secagg import Bounded, Masking, throwaway_identities
-from secagg.masking.choice import Adversary
 from secagg.masking.messages import traffic
+from secagg.policy import Adversary
 
 CLAIM = (
     "A client sends little more than ceil(log2(n (2^16 - 1) + 1)) bits a coordinate, in all rounds together."

@@ -30,8 +30,8 @@ from secagg.crypto import DIGEST_BYTES
 from secagg.errors import counted
 from secagg.inputs import encode_inputs
 from secagg.masking.messages import MaskedInput, ShareKeys, traffic
-from secagg.policy import read_offer
 from secagg.record import RecordedClient
+from secagg.schemes import read_offer
 from secagg.wire import context_of, decode
 from transport import RoundReport
 from transport.processes import LocalProcesses, lay_out_keys

@@ -11,9 +11,7 @@ from msgspec import Meta
 
 from fl.config.section import setting, settle
 from secagg import LocalProtocolError, Policy, Roster, Scheme
-from secagg.ckks.packing import Ending
-from secagg.masking.choice import Adversary, GraphChoice
-from secagg.policy import Likening
+from secagg.policy import Adversary, Ending, GraphChoice, Likening
 from secagg.prg import Prg
 from secagg.schemes import SCHEMES
 from secagg.specs import Vectors

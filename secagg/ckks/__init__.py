@@ -16,16 +16,16 @@ from secagg.alike import Alike
 from secagg.bits import Words as Words
 from secagg.ckks.client import CKKSClient
 from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS
-from secagg.ckks.packing import Ending, Plan, smallest
+from secagg.ckks.packing import Plan, smallest
 from secagg.ckks.ring import SECURITY_BITS, statistical_security
 from secagg.ckks.seal import tenseal
 from secagg.ckks.server import CKKSServer
 from secagg.crypto import DIGEST_BYTES, Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.identity import Identity, Roster
-from secagg.masking.choice import Adversary
 from secagg.parallel import Executor
 from secagg.params import Parameters, check_clients, named
+from secagg.policy import Adversary, Ending
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.specs import Bounded, Spec, Vectors, integer, set_exactly
 from secagg.wire import context_of

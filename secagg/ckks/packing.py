@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from secagg.bits import add_packed, pack, packed_bytes
 from secagg.ckks.ring import Residues, Ring, rings, scale_and_capacity
 from secagg.errors import RemoteProtocolError
+from secagg.policy import Ending
 from secagg.specs import Bounded, Spec
 from secagg.wire import Raw
-
-Ending = Literal["keep", "release"]
 
 GRID: Final = 1 / 128  # of the scale: what is released is rounded to it. Flooding's deviation is 5 of it
 

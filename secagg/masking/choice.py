@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Literal
+from typing import Final
 
 from secagg.errors import LocalProtocolError
 from secagg.graph import Choice, excess, sparsest
 from secagg.identity import Roster
+from secagg.policy import Adversary, GraphChoice
 from secagg.specs import integer
-
-Adversary = Literal["semi-honest", "active"]
-GraphChoice = Literal["auto", "complete", "sparse"]
 
 CORRUPT: Final = 0.1  # fractions of the cohort that are assumed where nothing else is said
 DROPOUT: Final = 0.3

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from secagg.errors import counted
 from secagg.graph import ETA, SIGMA
-from secagg.masking.choice import Adversary
+from secagg.policy import Adversary
 
 if TYPE_CHECKING:
     from secagg.masking import Masking

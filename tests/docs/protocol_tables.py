@@ -422,12 +422,13 @@ def ckks_rounds() -> str:
 CONSTANTS = (
     *("secagg.crypto", "secagg.shamir", "secagg.prg", "secagg.wire", "secagg.params", "secagg.specs"),
     *("secagg.graph", "secagg.masking.choice", "secagg.masking.messages", "secagg.ckks", "secagg.ckks.ring"),
-    *("secagg.ckks.packing", "secagg.ckks.derived", "secagg.ckks.messages", "secagg.policy"),
+    *("secagg.ckks.packing", "secagg.ckks.derived", "secagg.ckks.messages", "secagg.schemes"),
     *("transport.frames", "transport.router", "transport.connections", "transport.exchange"),
     *("transport.server", "transport.client", "transport.roster"),
 )
 NOT_OF_THE_WIRE = {
     "secagg.prg.BLOCK_BYTES",
+    "secagg.schemes.SCHEMES",
     "secagg.specs.BLOCK",
     "transport.server.TICK_SECONDS",
     "transport.connections.SCAN_MS",

@@ -21,7 +21,7 @@ from secagg import (
     Weight,
     throwaway_identities,
 )
-from secagg.policy import MAX_OFFER_BYTES, read_offer
+from secagg.schemes import MAX_OFFER_BYTES, accept, read_offer
 
 VECTORS = {"update": Bounded(length=5, bound=1.0, bits=16, clip=2.0), "weight": Weight(maximum=9)}
 ROSTER, _ = throwaway_identities(range(12))
@@ -236,7 +236,7 @@ REFUSED: dict[str, tuple[Policy, Masking | CKKS | Plain, str]] = {
 @pytest.mark.parametrize(("policy", "offered", "words"), REFUSED.values(), ids=REFUSED)
 def test_a_client_refuses_what_its_policy_does_not_say(policy: Policy, offered: Any, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=words) as refusal:
-        policy.accept(offered.offer(), ROSTER)
+        accept(policy, offered.offer(), ROSTER)
     assert refusal.value.culprits == frozenset()
 
 
@@ -245,7 +245,7 @@ def test_without_a_roster_no_session_against_an_active_server_is_accepted() -> N
         with pytest.raises(
             RemoteProtocolError, match="active adversary; for that a client needs its own copy"
         ):
-            policy.accept(DUE.offer())
+            accept(policy, DUE.offer())
 
 
 TAKEN: dict[str, tuple[Policy, Masking | CKKS | Plain]] = {
@@ -286,13 +286,13 @@ TAKEN: dict[str, tuple[Policy, Masking | CKKS | Plain]] = {
 
 @pytest.mark.parametrize(("policy", "offered"), TAKEN.values(), ids=TAKEN)
 def test_a_client_takes_what_its_policy_says(policy: Policy, offered: Any) -> None:
-    assert policy.accept(offered.offer(), ROSTER) == offered
+    assert accept(policy, offered.offer(), ROSTER) == offered
 
 
 def test_the_smallest_roster_that_holds_the_cohort_is_enough() -> None:
     roster, _ = throwaway_identities(range(10))
     offered = active(roster=roster)
-    assert Policy().accept(offered.offer(), roster) == offered
+    assert accept(Policy(), offered.offer(), roster) == offered
 
 
 # Impossible sessions, that no honest server's parameters can be
@@ -393,7 +393,7 @@ def test_whatever_bit_of_an_offer_of_ckks_changes_the_policy_refuses_it() -> Non
         changed = bytearray(offer)
         changed[at] ^= 1 << bit
         try:
-            taken.append(policy.accept(bytes(changed), ROSTER))
+            taken.append(accept(policy, bytes(changed), ROSTER))
         except RemoteProtocolError:
             continue
     assert taken == [replace(RELEASE, small_cohort=True)]
@@ -409,7 +409,7 @@ def test_whatever_bit_of_an_offer_changes_the_policy_refuses_it() -> None:
         changed = bytearray(offer)
         changed[at] ^= 1 << bit
         try:
-            taken.append(policy.accept(bytes(changed), ROSTER))
+            taken.append(accept(policy, bytes(changed), ROSTER))
         except RemoteProtocolError:
             continue
     harmless = [{"dropout": 1}, {"dropout": 2}, {"small_cohort": True}]
@@ -425,4 +425,4 @@ def test_a_digest_is_of_everything_that_is_offered() -> None:
 def test_a_policy_is_for_the_roster_it_was_given() -> None:
     emptied = Roster(ROSTER.digest, {})
     with pytest.raises(RemoteProtocolError, match="cohort of 10 from a roster of 0"):
-        Policy().accept(DUE.offer(), emptied)
+        accept(Policy(), DUE.offer(), emptied)

@@ -24,6 +24,7 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
+from secagg.schemes import accept
 from secagg.wire import decode, encode
 from tests.enemies.cast import (
     Company,
@@ -287,7 +288,7 @@ def test_a_cohort_that_cuts_a_batch_of_the_roster_is_refused_before_anything_is_
             who.scheme.client(u, lambda task: {}, identity=who.identities[u])
     refused = "a cohort of 11 from a roster of 12 clients: by batches it is the whole"
     with pytest.raises(RemoteProtocolError, match=f"the server sums by batches {refused} roster"):
-        Policy(corrupt=1, dropout=3).accept(who.scheme.offer(), who.roster)
+        accept(Policy(corrupt=1, dropout=3), who.scheme.offer(), who.roster)
 
 
 @pytest.mark.parametrize("graph", ["complete", "sparse"])

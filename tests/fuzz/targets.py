@@ -16,7 +16,7 @@ import numpy as np
 
 from secagg import CKKS, Bounded, Counts, Masking, Plain, Policy, RemoteProtocolError
 from secagg.bits import add_packed, check_packed, pack, packed_bytes, word_type
-from secagg.policy import read_offer
+from secagg.schemes import read_offer
 from secagg.wire import Message, decode, encode
 from tests.fuzz import files, sessions, wires
 from tests.fuzz.edits import edited

@@ -22,7 +22,7 @@ from secagg import RemoteProtocolError
 from secagg.bits import add_packed
 from secagg.ckks import messages as of_ckks
 from secagg.masking import messages
-from secagg.policy import read_offer
+from secagg.schemes import read_offer
 from secagg.wire import Message, decode
 from tests.fuzz import edits, targets, wires
 from tests.fuzz.__main__ import CORPUS, FINDINGS, HERE, corpus, findings, main

@@ -47,7 +47,7 @@ from secagg.ckks.messages import (
 )
 from secagg.ckks.packing import pack_residues
 from secagg.crypto import SecretKey, SigningKey, Tag, digest, kdf, seal, transcript, unseal
-from secagg.policy import read_offer
+from secagg.schemes import read_offer
 from secagg.wire import Message, Task, decode, encode
 from tests.play import TASK, Course, Play, changed, identities, rounding_seed, run
 from tests.secagg.helpers import (

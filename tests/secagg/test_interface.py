@@ -23,7 +23,7 @@ from secagg import (
     Weight,
     throwaway_identities,
 )
-from secagg.policy import read_offer
+from secagg.schemes import accept, read_offer
 from tests.play import identities, learned, run
 from tests.secagg.helpers import SCHEMES, credentials
 
@@ -82,7 +82,7 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
         def recv() -> bytes:
             return outboxes[u].get(timeout=PATIENCE)
 
-        scheme = policy.accept(offered.offer(), roster)
+        scheme = accept(policy, offered.offer(), roster)
         me = scheme.client(
             u, lambda task: {"update": train(u, task), "examples": weights[u]}, identity=keys[u]
         )

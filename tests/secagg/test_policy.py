@@ -20,7 +20,7 @@ from secagg import (
     RemoteProtocolError,
 )
 from secagg.params import MAX_NAME
-from secagg.policy import read_offer
+from secagg.schemes import accept, read_offer
 from secagg.session import Scheme
 from tests.play import identities
 from tests.secagg.helpers import (
@@ -55,12 +55,12 @@ OFFERS = [
 
 
 def accepts(policy: Policy, scheme: Scheme) -> None:
-    assert policy.accept(scheme.offer(), SEVEN) == scheme
+    assert accept(policy, scheme.offer(), SEVEN) == scheme
 
 
 def refuses(policy: Policy, scheme: Scheme, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=words) as caught:
-        policy.accept(scheme.offer(), SEVEN)
+        accept(policy, scheme.offer(), SEVEN)
     assert caught.value.culprits == frozenset()
 
 
@@ -68,15 +68,15 @@ def refuses(policy: Policy, scheme: Scheme, words: str) -> None:
 def test_the_keys_of_ckks_are_signed_under_the_roster_a_client_has_and_under_no_other(make: Any) -> None:
     signed, unsigned = make(range(7), MIXED), make(range(7), MIXED, roster=None)
     accepts(TO_CKKS, signed)
-    assert TO_CKKS.accept(unsigned.offer()) == unsigned
+    assert accept(TO_CKKS, unsigned.offer()) == unsigned
     refuses(TO_CKKS, unsigned, "bound to another roster than this client holds")
     with pytest.raises(RemoteProtocolError, match="another roster than this client holds"):
-        TO_CKKS.accept(signed.offer(), identities(range(8))[0])
+        accept(TO_CKKS, signed.offer(), identities(range(8))[0])
     words = (
         r"a session in which keys are signed; for that a client needs its own copy of the roster \(--roster\)"
     )
     with pytest.raises(RemoteProtocolError, match=words):
-        TO_CKKS.accept(signed.offer())
+        accept(TO_CKKS, signed.offer())
 
 
 # adversary, roster
@@ -87,10 +87,10 @@ def test_an_active_session_needs_the_clients_own_copy_of_the_same_roster(policy:
     offer = active(range(7), MIXED).offer()
     words = r"against an active adversary; for that a client needs its own copy of the roster \(--roster\)"
     with pytest.raises(RemoteProtocolError, match=words):
-        policy.accept(offer)
+        accept(policy, offer)
     with pytest.raises(RemoteProtocolError, match="bound to another roster than this client holds"):
-        policy.accept(offer, identities(range(8))[0])
-    assert policy.accept(offer, SEVEN) == active(range(7), MIXED)
+        accept(policy, offer, identities(range(8))[0])
+    assert accept(policy, offer, SEVEN) == active(range(7), MIXED)
 
 
 # dropout, graph, batch, prg
@@ -104,12 +104,12 @@ def of_sixty(**numbers: Any) -> Masking:
 
 
 def takes(policy: Policy, offered: Masking) -> None:
-    assert policy.accept(offered.offer(), SIXTY) == offered
+    assert accept(policy, offered.offer(), SIXTY) == offered
 
 
 def turns_down(policy: Policy, offered: Masking, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=words) as caught:
-        policy.accept(offered.offer(), SIXTY)
+        accept(policy, offered.offer(), SIXTY)
     assert caught.value.culprits == frozenset()
 
 
@@ -294,7 +294,7 @@ def test_whatever_the_bytes_an_offer_is_read_or_refused(data: bytes) -> None:
     with suppress(RemoteProtocolError):
         assert read_offer(data).offer() == data
     with pytest.raises(RemoteProtocolError):
-        Policy().accept(data, SEVEN)
+        accept(Policy(), data, SEVEN)
 
 
 @given(st.sampled_from(OFFERS), st.data())
@@ -362,10 +362,10 @@ def test_an_offer_with_any_fields_changed_is_accepted_exactly_if_its_numbers_fol
     )
     offer = forged(honest, **changes)
     if offered == expected and possible:
-        insists(Policy().accept(offer, SEVEN))
+        insists(accept(Policy(), offer, SEVEN))
     else:
         with pytest.raises(RemoteProtocolError):
-            Policy().accept(offer, SEVEN)
+            accept(Policy(), offer, SEVEN)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
-from secagg.policy import read_offer
+from secagg.schemes import read_offer
 from secagg.wire import decode, encode
 from tests.play import Course, Play, assert_same_codes, changed, identities, seeded
 from tests.secagg.helpers import (

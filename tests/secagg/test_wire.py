@@ -302,7 +302,7 @@ offer, request = Masking.for_cohort(5, Bounded(length=10, bound=1.0)).offer(), e
 together = threading.Barrier(16)
 def first():
     together.wait()
-    Policy(adversary="semi-honest").accept(offer, None)
+    accept(Policy(adversary="semi-honest"), offer, None)
     decode(UnmaskingRequest, request)
 threads = [threading.Thread(target=first) for _ in range(16)]
 for thread in threads: thread.start()

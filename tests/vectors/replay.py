@@ -10,7 +10,7 @@ from typing import Any
 
 from secagg import Identity, Roster, SecAggError
 from secagg.crypto import SigningKey
-from secagg.policy import read_offer
+from secagg.schemes import read_offer
 from tests.vectors import independent
 from tests.vectors.makers.chance import Record
 from tests.vectors.makers.plans import Json

@@ -19,7 +19,7 @@ from secagg.ckks.flooding import gaussian
 from secagg.crypto import SecretKey, Tag, is_signature, kdf, seal, unseal
 from secagg.errors import LocalProtocolError
 from secagg.graph import sparsest
-from secagg.policy import read_offer
+from secagg.schemes import read_offer
 from secagg.shamir import recon
 from tests.vectors import independent as i
 from tests.vectors import independent_choice as choice

@@ -8,6 +8,7 @@ import pytest
 
 from fl.config.protection import Protection
 from secagg import CKKS, Counts, LocalProtocolError, Masking, Plain, throwaway_identities
+from secagg.schemes import accept
 
 VECTORS = {"": Counts(length=3, maximum=9)}
 
@@ -33,7 +34,7 @@ def test_a_client_of_it_takes_part_in_just_what_it_makes(
     assert (protection.against, protection.kept) == (against, kept)
     scheme = protection.for_cohort(5, VECTORS, roster)
     assert type(scheme) is kind
-    assert protection.policy().accept(scheme.offer(), roster) == scheme
+    assert accept(protection.policy(), scheme.offer(), roster) == scheme
     assert getattr(scheme, "ending", "release") == ("keep" if kept else "release")
     assert getattr(scheme, "prg", "aes-128-ctr") == protection.prg
 

@@ -24,7 +24,7 @@ from secagg.masking.messages import (
     ShareKeys,
     Unmasking,
 )
-from secagg.policy import read_offer
+from secagg.schemes import read_offer
 from secagg.shamir import recon
 from secagg.wire import decode
 from tests.vectors.makers.plans import Json
