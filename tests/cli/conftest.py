@@ -39,13 +39,9 @@ def _nothing_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-text = DATASETS["text"]
-read = lru_cache(maxsize=1)(lambda: text(Path()))  # of Python's own folder, whichever is named
-
-
-@wraps(text)
-def read_once(root: Path) -> Dataset:
-    return read()
+@lru_cache(maxsize=1)
+def text(read: Callable[[Path], Dataset] = DATASETS["text"]) -> Dataset:
+    return read(Path())  # which folder does not matter: Python's own is read
 
 
 @pytest.fixture
