@@ -25,7 +25,7 @@ from tests.fl.training.test_batched import CPU, ORDERS, SIZES, WAYS, agree, shar
 
 examples = cache(of_batched.examples)
 
-PLAN = {"epochs": 1, "batch_size": 8, "lr": 0.05, "precision": "float64"}
+PLAN = {"epochs": 1, "batch_size": 8, "lr": 0.05, "momentum": 0.0, "precision": "float64"}
 CLIP, NOISE, LOT = 0.5, 0.125, 10.0  # noise that is known, so that it can be checked
 
 
