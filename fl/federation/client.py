@@ -16,6 +16,7 @@ from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
 from fl.models.weights import to_vector
 from fl.training.local import Tap, device, on_device, train
 from fl.training.server import GlobalModel
+from fl.training.step import PerExample
 from secagg import Aggregate, Policy, RemoteProtocolError, Scheme
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
@@ -27,8 +28,8 @@ class LocalTrainer:
 
     secret: this client's own, 32 bytes, from which it draws the order of its examples; None for a fresh one.
     limits: beyond which it refuses a task.
-    on_round: told the training round's number when its task arrives. tap: as `fl.training.local.Tap`.
-    sending: of this client alone.
+    on_round: told the training round's number when its task arrives. tap, per_example: as
+    `fl.training.local.train`. sending: of this client alone.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class LocalTrainer:
         limits: Limits = Limits(),  # noqa: B008 - frozen
         on_round: Callable[[int], None] = lambda _: None,
         tap: Tap | None = None,
+        per_example: PerExample | None = None,
         sending: Sending = as_trained,
     ) -> None:
         self._secret, self._limits = secret or os.urandom(KEY_BYTES), limits
         self._u, self._shard, self._on_round = u, shard, on_round
-        self._tap, self._sending = tap, sending
+        self._tap, self._per_example, self._sending = tap, per_example, sending
         self._x, self._y = on_device(device(device_name), shard.x, shard.y)
         self._names: Collection[str] = (UPDATE, EXAMPLES, LOSS, CORRECT)
         self._held: Held | None = None
@@ -68,7 +70,16 @@ class LocalTrainer:
             start = GlobalModel.of(model, instructions.server)
         self._asked = Held(instructions.run, instructions.round, description, start), instructions.plan
         order = order_key(self._secret, task)
-        result = train(model, self._x, self._y, instructions.plan, order, u=self._u, tap=self._tap)
+        result = train(
+            model,
+            self._x,
+            self._y,
+            instructions.plan,
+            order,
+            u=self._u,
+            tap=self._tap,
+            per_example=self._per_example,
+        )
         return contributions(
             instructions, {self._u: result}, self._names, sending=self._sending, tap=self._tap
         )[self._u]

@@ -29,6 +29,7 @@ from fl.training.checkpoint import Checkpoint
 from fl.training.clients import LocalClients
 from fl.training.local import Tap, device, evaluate
 from fl.training.server import GlobalModel
+from fl.training.step import PerExample
 from secagg import (
     Aggregate,
     ClientSession,
@@ -70,8 +71,8 @@ class SimulatedCohort:
 
     secrets: of each client, 32 bytes, from which it draws the order of its examples and how it rounds, so
     that a resumed run does alike; None for fresh ones. way: how they are computed, None as the configuration
-    says. tap: as `fl.training.local.Tap`. sending: of all
-    clients together. instrument: put around the clients' sessions, as over a network each client's own.
+    says. tap, per_example: as `fl.training.local.train`. sending: of all clients together. instrument: put
+    around the clients' sessions, as over a network each client's own.
     """
 
     def __init__(
@@ -82,11 +83,13 @@ class SimulatedCohort:
         secrets: Mapping[ClientId, bytes] | None = None,
         way: Way | None = None,
         tap: Tap | None = None,
+        per_example: PerExample | None = None,
         sending: Sending = as_trained,
         instrument: Instrument | None = None,
     ) -> None:
         self._config, self._serving = config, layout.serving
-        self._tap, self._sending, self._instrument = tap, sending, instrument
+        self._tap, self._per_example = tap, per_example
+        self._sending, self._instrument = sending, instrument
         self._secrets = secrets or {u: os.urandom(KEY_BYTES) for u in range(config.cohort.clients)}
         self.clients = LocalClients(
             layout.x,
@@ -127,7 +130,9 @@ class SimulatedCohort:
         there = [u for u in cohort if u not in self._without]
         orders = {u: order_key(self._secrets[u], task) for u in there}
         self._training = len(there)
-        results = self.clients.train(model, instructions.plan, orders, tap=self._tap)
+        results = self.clients.train(
+            model, instructions.plan, orders, tap=self._tap, per_example=self._per_example
+        )
         sent = contributions(instructions, results, scheme.vectors, sending=self._sending, tap=self._tap)
         total = run(
             scheme,
@@ -210,6 +215,7 @@ def simulated(
     resume: Checkpoint | None = None,
     way: Way | None = None,
     tap: Tap | None = None,
+    per_example: PerExample | None = None,
     sending: Sending = as_trained,
     instrument: Instrument | None = None,
     rule: Rule = mean,
@@ -218,7 +224,8 @@ def simulated(
     """A run with all its clients in this process, for everybody who trains like that: go over its `rounds`.
 
     secrets: of all parties; None for fresh ones. resume, rule, evaluate_every: as `Server`; way,
-    tap, sending: as `SimulatedCohort`. instrument: put around the sessions of the server and of the clients.
+    tap, per_example, sending: as `SimulatedCohort`. instrument: put around the sessions of the server and of
+    the clients.
     """
     drawn = secrets or RunSecrets.fresh()
     cohort = SimulatedCohort(
@@ -227,6 +234,7 @@ def simulated(
         secrets=drawn.clients(config.cohort.clients),
         way=way,
         tap=tap,
+        per_example=per_example,
         sending=sending,
         instrument=instrument,
     )

@@ -25,6 +25,7 @@ from fl.federation.vectors import UPDATE
 from fl.robust import Bench, Memory, Points, Verdict
 from fl.robust.rules import mean
 from fl.training.local import LocalResult
+from fl.training.step import MEAN, PerExample
 from secagg import Counts, LocalProtocolError, Plain, Policy, RemoteProtocolError, Weight
 from secagg.plain import Input
 from secagg.record import Recorder
@@ -77,6 +78,28 @@ class Rule:
 
 def doubled(instructions: Instructions, results: Mapping[int, LocalResult]) -> Mapping[int, LocalResult]:
     return {u: replace(result, upload=2 * result.upload) for u, result in results.items()}
+
+
+# Step
+
+
+def test_every_example_has_a_gradient_where_that_is_asked_for() -> None:
+    """In one process and over a network: halved, they move the models half as far."""
+    halved = PerExample(lambda each: [g / 2 for g in each], MEAN.released)
+    sent = {}
+    for asked in (MEAN, halved):
+        ear = Ear()
+        instruments = {"tap": ear, "per_example": asked}
+        server = run_of(instruments, local_steps=1, precision="float64")
+        layout, start = lay_out(server.config), server.model.broadcast
+        shard = Shard(*layout.examples(2), layout.serving.dataset.classes, "digits")
+        task = write_instructions(server.config, server.run, 1, server.description, start)
+        LocalTrainer(2, shard, "cpu", SECRETS.client(2), **instruments)(task)
+        next(server.rounds())
+        over_a_network, here = ear.sent[2]
+        np.testing.assert_allclose(over_a_network, here, rtol=1e-9, atol=1e-12)
+        sent[asked] = here
+    np.testing.assert_allclose(sent[halved], sent[MEAN] / 2, rtol=1e-9, atol=1e-12)
 
 
 # Upload
