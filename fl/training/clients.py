@@ -17,7 +17,7 @@ from torch import nn
 from fl.config.plan import LocalPlan, Way
 from fl.data.examples import Labels
 from fl.training.batched import train_batched
-from fl.training.local import EVALUATION_BATCH, LocalResult, Tap, inputs, laid_out, prepared, train
+from fl.training.local import EVALUATION_BATCH, LocalResult, Tap, channels_last, inputs, prepared, train
 from fl.training.step import PerExample
 
 WAYS: tuple[Way, ...] = ("sequential", "batched")
@@ -115,7 +115,7 @@ class LocalClients:
         received, right = prepared(model, self._x, plan).eval(), list[torch.Tensor]()
         every = torch.cat([self._shares[u] for u in ids]).to(self._x.device)
         for some in torch.split(every, EVALUATION_BATCH):
-            received, x = laid_out(received, inputs(self._x[some], plan))
+            received, x = channels_last(received, inputs(self._x[some], plan))
             right.append(received(x).argmax(dim=1) == self._y[some])
         parts = torch.split(torch.cat(right), [len(self._shares[u]) for u in ids])
         return {u: int(part.sum()) for u, part in zip(ids, parts, strict=True)}

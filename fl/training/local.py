@@ -116,7 +116,7 @@ def prepared(model: nn.Module, x: torch.Tensor, plan: LocalPlan) -> nn.Module:
     return copy.deepcopy(model).to(x.device, number_type(plan)).train()
 
 
-def laid_out(model: nn.Module, x: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
+def channels_last(model: nn.Module, x: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
     """Both in the layout in which convolutions on images are fastest, by a third and more; as they are where
     there are none. Their numbers are the same. vmap does not take it.
     """
@@ -171,7 +171,7 @@ def train(
     """
     if per_example is not None:
         check_examples(model)
-    trained, x = laid_out(prepared(model, x, plan), inputs(x, plan))
+    trained, x = channels_last(prepared(model, x, plan), inputs(x, plan))
     received = flat(trained)
     correct = measure(trained, x, y)[0] if counting else 0
     sgd = _SGD(trained, plan, per_example)
@@ -277,7 +277,7 @@ def measure(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[int, fl
     was_training = model.training
     model.eval()
     correct, loss = 0, 0.0
-    model, x = laid_out(model, x)
+    model, x = channels_last(model, x)
     parts = (torch.split(each, EVALUATION_BATCH) for each in (x, y))
     for some_x, some_y in zip(*parts, strict=True):
         logits = model(some_x)

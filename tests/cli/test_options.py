@@ -10,6 +10,8 @@ import pytest
 from commands import Ran
 
 from fl.cli.demo import Demo
+from fl.cli.output import Output
+from fl.cli.serve import described
 from fl.config.protection import Protection
 from fl.config.run import RunConfig
 
@@ -75,6 +77,19 @@ def test_flags_win_over_the_file_and_those_not_given_do_not(
         RunConfig.of(**of_file),
         RunConfig.of(**of_file | flags),
     ]
+
+
+def test_a_file_without_sections_is_read_with_one_line_that_says_where_its_keys_stand_now(
+    here: Here, tmp_path: Path, called: list[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("rounds = 3\nlocal_steps = 7\n")
+    told = f"{file} has no sections, and is read as it was before; now it is [training] rounds, steps (was "
+    ran = here("train", "--config", str(file))
+    assert (ran.code, ran.err) == (0, f"warning: {told}local_steps)\n")
+    assert [args[1] for args, _ in called] == [RunConfig.of(rounds=3, local_steps=7)]
+    assert described(Output(), file, {}) == RunConfig.of(rounds=3, local_steps=7)
+    assert capfd.readouterr().err == ran.err
 
 
 def test_a_server_is_told_the_flags_that_were_given(here: Here, called: list[Any]) -> None:
