@@ -92,6 +92,8 @@ class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
         "auto"
     )
     """auto is CUDA where there is one, else cpu."""
+    metrics: Annotated[bool, setting("Sum the clients' own loss and accuracy, too.")] = True
+    """Unnoised sums: whoever promises an epsilon leaves them out."""
     seed: Annotated[
         int,
         setting("Of data and first weights; of no choice, order, key or mask.", ge=0, le=2**63 - 1),

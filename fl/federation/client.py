@@ -79,6 +79,7 @@ class LocalTrainer:
             u=self._u,
             tap=self._tap,
             per_example=self._per_example,
+            counting=CORRECT in self._names,
         )
         return contributions(
             instructions, {self._u: result}, self._names, sending=self._sending, tap=self._tap

@@ -21,7 +21,7 @@ from fl.federation.records import Learned, Local
 from fl.federation.sending import Sending, as_trained, contributions
 from fl.federation.server import Server
 from fl.federation.task import Held, Instructions, read_instructions
-from fl.federation.vectors import UPDATE, mean_of
+from fl.federation.vectors import CORRECT, UPDATE, mean_of
 from fl.models.weights import from_vector
 from fl.robust import Rule
 from fl.robust.rules import mean
@@ -131,7 +131,12 @@ class SimulatedCohort:
         orders = {u: order_key(self._secrets[u], task) for u in there}
         self._training = len(there)
         results = self.clients.train(
-            model, instructions.plan, orders, tap=self._tap, per_example=self._per_example
+            model,
+            instructions.plan,
+            orders,
+            tap=self._tap,
+            per_example=self._per_example,
+            counting=CORRECT in scheme.vectors,
         )
         sent = contributions(instructions, results, scheme.vectors, sending=self._sending, tap=self._tap)
         total = run(

@@ -30,9 +30,10 @@ def scheme_for(config: RunConfig, clients: int, length: int, examples: int, rost
             clip=config.protection.clip,
         ),
         EXAMPLES: Weight(maximum=examples),
-        LOSS: Bounded(length=1, bound=LOSS_BOUND),
-        CORRECT: Counts(length=1, maximum=examples),
     }
+    if config.training.metrics:
+        vectors[LOSS] = Bounded(length=1, bound=LOSS_BOUND)
+        vectors[CORRECT] = Counts(length=1, maximum=examples)
     return config.protection.for_cohort(clients, vectors, roster)
 
 

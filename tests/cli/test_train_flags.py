@@ -50,6 +50,7 @@ ASKED: dict[str, tuple[str, Any]] = {
     "device": ("--device cuda:1", "cuda:1"),
     "seed": ("--seed 7", 7),
     "baseline": ("--no-baseline", False),
+    "metrics": ("--no-metrics", False),
     "server": ("--server yogi", "yogi"),
     "server_lr": ("--server-lr 0.3", 0.3),
     "server_momentum": ("--server-momentum 0.5", 0.5),

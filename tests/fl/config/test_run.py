@@ -80,6 +80,7 @@ of_ckks = st.builds(
     scheme=st.just("ckks"),
     ending=st.none() | st.sampled_from(CHOICES["ending"]),
     baseline=st.booleans(),
+    metrics=st.booleans(),
 )
 samplings = st.builds(
     RunConfig.of,
@@ -124,6 +125,7 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("clients", True, "got bool"),
     ("rounds", 0, "int >= 1"),
     ("baseline", "yes", "got str"),
+    ("metrics", "no", "got str"),
     ("rounds", 2.5, "got float"),
     ("local_epochs", 0, "int >= 1"),
     ("batch_size", 0, "int >= 1"),

@@ -253,6 +253,28 @@ def test_over_a_network_a_round_is_recorded_as_any_party_saw_it(tmp_path: Path) 
 # Rounds
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_metrics_can_be_left_out_and_nobody_sends_or_counts_any(scheme: dict[str, str]) -> None:
+    recorder, ear = Recorder([None]), Ear()
+    server = run_of({"instrument": recorder, "tap": ear}, metrics=False, rounds=1, **scheme)
+    (without,) = server.rounds()
+    (beside,) = run_of(rounds=1, **scheme).rounds()
+    assert server.scheme.vectors.keys() == {UPDATE, "examples"}
+    record = without.record
+    assert (record.train_loss, record.train_accuracy) == (None, None)
+    assert (beside.record.train_loss, beside.record.train_accuracy) != (None, None)
+    assert record.accuracy == beside.record.accuracy
+
+
+def test_over_a_network_a_client_sends_the_vectors_that_the_session_asks_for() -> None:
+    server = run_of(metrics=False)
+    layout = lay_out(server.config)
+    task = write_instructions(server.config, server.run, 1, server.description, server.model.broadcast)
+    trainer = LocalTrainer(0, Shard(*layout.examples(0), layout.serving.dataset.classes, "digits"), "cpu")
+    trainer.offered(server.scheme)
+    assert trainer(task).keys() == {UPDATE, "examples"}
+
+
 def test_the_model_is_looked_at_every_so_often_and_at_the_end() -> None:
     rounds = list(run_of({"evaluate_every": 3}, rounds=5, scheme="plain").rounds())
     assert [each.record.accuracy is not None for each in rounds] == [False, False, True, False, True]
