@@ -80,6 +80,7 @@ def train_batched(
         with computing(x.device, plan):
             for step, column in enumerate(_columns(taken)):
                 hear = None if tap is None else _hearing(tap, step, [ids[k] for k in group], column)
+                # Those who still train are the head of the group: the column may be shorter.
                 own = [shares[k][batch] for k, batch in zip(group, column, strict=False)]
                 stack.step(x, y, own, hear)
         uploads, losses = stack.uploads(received).cpu().numpy(), stack.losses()
@@ -224,6 +225,7 @@ class _Stack:
         k = len(of)
         parameters, buffers = _of_first(k, self.parameters), _of_first(k, self.buffers)
         losses, gradients, buffers = self._mean_gradient(parameters, buffers, x, y, counted, of)
+        # Where all of a client's part is padding, its buffers are as they were: nothing of it was seen.
         for name, tensor in buffers.items():
             trained = counted.any(dim=1).view(-1, *[1] * (tensor.ndim - 1))
             self.buffers[name][:k] = torch.where(trained, tensor, self.buffers[name][:k])

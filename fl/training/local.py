@@ -179,15 +179,24 @@ def train(
     with computing(x.device, plan):
         for step, batch in enumerate(batches(len(y), plan, order)):
             hear = None if tap is None else partial(tap.step, u, step, batch.numpy())
+            # Kept on the device: to read a number there is to wait for all that was asked of it before.
             total += sgd.step(x, y, batch.to(x.device), hear) * len(batch)
             seen += len(batch)
-    after = flat(trained)
-    if plan.algorithm == "fedsgd":
-        gradient = torch.cat([g.flatten() for g in sgd.along])
-        upload = torch.cat([gradient, (after - received)[len(gradient) :]])
-    else:
-        upload = after if plan.algorithm == "fedavg-weights" else after - received
-    return finished(upload.cpu().numpy(), len(y), total.item() / seen, correct, plan)
+    upload = _upload(flat(trained), received, sgd.along, plan).cpu().numpy()
+    return finished(upload, len(y), total.item() / seen, correct, plan)
+
+
+def _upload(after: torch.Tensor, received: torch.Tensor, along: Tensors, plan: LocalPlan) -> torch.Tensor:
+    """As `LocalResult.upload`. along: what fedsgd's one step would have gone along."""
+    if plan.algorithm == "fedavg-weights":
+        return after
+    moved = after - received
+    if (
+        plan.algorithm == "fedsgd"
+    ):  # its parameters have not moved, but BatchNorm's buffers, which follow them
+        gradient = torch.cat([g.flatten() for g in along])
+        return torch.cat([gradient, moved[len(gradient) :]])
+    return moved
 
 
 class _SGD:

@@ -100,6 +100,7 @@ def mean_gradient(
     model: nn.Module, parameters: Tensors, x: torch.Tensor, y: torch.Tensor, of: int
 ) -> tuple[torch.Tensor, Tensors]:
     """(loss, gradients): the part that x: (B, ...), y: (B,) have in the mean over `of` examples."""
+    # A sum over what the batch has, so that its parts add up to the gradient of the whole.
     loss = cross_entropy(model(x), y, reduction="sum") / of
     return loss.detach(), list(torch.autograd.grad(loss, parameters))
 
@@ -193,7 +194,7 @@ def descend(parameters: Tensors, along: Tensors, velocity: Tensors, start: Tenso
     """Take the step in place; `along` is used up. velocity: empty without momentum; start: where training
     began, empty without a proximal term.
     """
-    if plan.proximal:
+    if plan.proximal:  # a part of the loss, so that momentum gathers it, too
         torch._foreach_add_(along, torch._foreach_sub(parameters, start), alpha=plan.proximal)
     if plan.momentum:
         torch._foreach_mul_(velocity, plan.momentum)
