@@ -207,6 +207,9 @@ def test_a_value_that_will_not_do_is_named_with_what_would(key: str, value: Any,
         RunConfig.of(**{key: value})
     assert str(caught.value).startswith(f"{key} = {value!r}: give ")
     assert says in str(caught.value)
+    setting = RunConfig.settings()[key]
+    with pytest.raises(ConfigError, match=f"^{setting.key} = .*: give "):
+        type(getattr(RunConfig(), setting.section))(**{setting.key: value})
 
 
 @pytest.mark.parametrize("key", CHOICES)
