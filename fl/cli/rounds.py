@@ -74,8 +74,9 @@ def going_on(config: RunConfig, folder: Path) -> Checkpoint:
             "--resume: where the clients keep the model the server has none to go on with: begin the run anew"
         )
     checkpoint = read_checkpoint(folder)
-    was, now = without_old_nulls(progress_of(checkpoint).settings), settings_of(config)
-    others = [f"{name} = {was.get(name)} (not {now[name]})" for name in now if was.get(name) != now[name]]
+    now, was = settings_of(config), without_old_nulls(progress_of(checkpoint).settings)
+    was = settings_of(RunConfig()) | was  # a setting that there was not yet was as its default now is
+    others = [f"{name} = {was[name]} (not {now[name]})" for name in now if was[name] != now[name]]
     if others:
         raise ConfigError(
             f"--resume goes on with the run as it was, with {', '.join(others)}: put that back, or begin "
