@@ -172,14 +172,7 @@ class Cohort:
             raise LocalProtocolError(f"client {min(strangers)} is not in the roster")
         if isinstance(scheme, Mapping):
             scheme = Masking.for_cohort(len(cohort), scheme, roster=self.roster.identities)
-        usual = usual_deadlines(scheme)
-        limits = usual if self._lives is None else dict.fromkeys(usual, math.inf)
-        if unknown := (deadlines or {}).keys() - limits.keys():
-            raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
-        for name, seconds in (deadlines or {}).items():
-            if not 0 < seconds <= math.inf:
-                raise LocalProtocolError(f"a deadline of {seconds} seconds for {name}: give more than 0")
-        limits |= deadlines or {}
+        limits = self._limits(scheme, deadlines or {})
         identities = self.roster.identities
         rule = None
         if alike is not None:
@@ -202,6 +195,17 @@ class Cohort:
             self._running = None
         self._end(running, "")
         return session.result
+
+    def _limits(self, scheme: Scheme, deadlines: Mapping[str, float]) -> dict[str, float]:
+        """Round -> seconds. Raises: LocalProtocolError for no such round, or no time at all."""
+        usual = usual_deadlines(scheme)
+        limits = usual if self._lives is None else dict.fromkeys(usual, math.inf)
+        if unknown := deadlines.keys() - limits.keys():
+            raise LocalProtocolError(f"no round {min(unknown)!r}; the rounds are {', '.join(scheme.rounds)}")
+        for name, seconds in deadlines.items():
+            if not 0 < seconds <= math.inf:
+                raise LocalProtocolError(f"a deadline of {seconds} seconds for {name}: give more than 0")
+        return limits | dict(deadlines)
 
     def _end(self, running: Exchange, why: str) -> None:
         """Tell how it ended: at once, or when they come back."""

@@ -23,9 +23,11 @@ from fl.cli.options import (
     Threshold,
     given,
     listed,
+    most,
     protection_of,
     takes,
 )
+from fl.config.limits import Limits
 from fl.config.presets import PRESETS
 from fl.config.run import CHOICES
 from fl.mistyped import choices
@@ -201,21 +203,10 @@ def _join(
         float | None,
         typer.Option(help="Seconds from a task to its answer, however much there is to train on."),
     ] = None,
-    most_epochs: Annotated[
-        int | None,
-        typer.Option(min=1, max=2**31 - 1, help="Refuse to train longer in a round.", show_default="100"),
-    ] = None,
-    most_steps: Annotated[
-        int | None,
-        typer.Option(min=1, max=2**31 - 1, help="So too where steps are counted.", show_default="10000"),
-    ] = None,
-    most_batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, max=2**31 - 1, help="Refuse steps of more examples.", show_default="1024"),
-    ] = None,
-    most_parameters: Annotated[
-        int | None, typer.Option(min=1, max=2**31 - 1, help="Refuse larger models.", show_default="25000000")
-    ] = None,
+    most_epochs: Annotated[int | None, most("epochs", "Refuse to train longer in a round.")] = None,
+    most_steps: Annotated[int | None, most("steps", "So too where steps are counted.")] = None,
+    most_batch_size: Annotated[int | None, most("batch_size", "Refuse steps of more examples.")] = None,
+    most_parameters: Annotated[int | None, most("parameters", "Refuse larger models.")] = None,
     new: Annotated[
         bool, typer.Option("--new", help="The input is another one than those that were summed before.")
     ] = False,
@@ -236,7 +227,6 @@ def _join(
 ) -> None:
     """Take part in a federation over a network, with a vector or with data to train on."""
     from fl.cli.join import limits_of, policy_of, run
-    from fl.config.limits import Limits
 
     flags = given(ctx, [f"most_{name}" for name in Limits.__struct_fields__])
     rules = policy_of(

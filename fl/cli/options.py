@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from click.core import ParameterSource
 
+from fl.config.limits import Limits
 from fl.config.protection import Protection
 from fl.config.run import CHOICES, RunConfig
 from fl.config.section import ConfigError, Setting
@@ -91,6 +92,12 @@ KeyReaders = Annotated[
         help="Who may read the key's file: group or all for a mounted secret, whose mode others decide.",
     ),
 ]
+
+
+def most(name: str, help: str) -> Any:
+    """An option for this field of a client's limits."""
+    default = str(getattr(Limits(), name))
+    return typer.Option(min=1, max=2**31 - 1, help=help, show_default=default)
 
 
 # Of a run: a flag for every field of its description.
