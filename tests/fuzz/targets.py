@@ -16,7 +16,7 @@ import numpy as np
 
 from secagg import CKKS, Bounded, Counts, Masking, Plain, Policy, RemoteProtocolError
 from secagg.bits import add_packed, check_packed, pack, packed_bytes, word_type
-from secagg.schemes import read_offer
+from secagg.schemes import accept, read_offer
 from secagg.wire import Message, decode, encode
 from tests.fuzz import files, sessions, wires
 from tests.fuzz.edits import edited
@@ -114,7 +114,7 @@ def any_offer(which: int, data: bytes) -> str:
     coordinates = sum(spec.length for spec in scheme.vectors.values())
     assert scheme.largest_upload > (scheme.plan.upload_bytes if isinstance(scheme, CKKS) else coordinates)
     for policy in POLICIES:
-        refusal = refused(policy.accept, data, identities(range(4))[0])
+        refusal = refused(accept, policy, data, identities(range(4))[0])
     return f"{TAKEN}; {refusal}" if refusal and data != OFFERED[which].offer() else TAKEN
 
 
