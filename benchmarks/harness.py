@@ -79,7 +79,7 @@ class Benchmark(Protocol):
     # def plot(rows) -> matplotlib's Figure, where a picture tells more than the table.
 
     def cases(self, size: str, seed: int) -> Sequence[Case]:
-        """In the order of their rows in the result."""
+        """What is measured, in the order of the rows in the result."""
 
     def table(self, rows: Sequence[Row]) -> Table: ...
 
@@ -173,7 +173,7 @@ def run(cases: Sequence[Case], begun: Begun, kept: Path, at_once: int, out: Outp
 
 
 def show(table: Table, out: Output) -> None:
-    """In as many tables as the terminal's width asks for; where a column alone is wider, row by row."""
+    """Show it in as many tables as the terminal's width asks for; where a column alone is wider, row by row."""
     width = out.width if out.terminal else PAGE_WIDTH
     fit = fitted(table, width)
     for line in flow("all: ", fit.shared, width) if fit.shared else ():

@@ -93,7 +93,7 @@ class Costs:
         }
 
     def client_ms_all(self) -> float:
-        """Of the median client that stayed, in all its rounds."""
+        """Milliseconds of the median client that stayed, in all its rounds."""
         return 1000 * statistics.median(sum(each[u] for each in self.client.values()) for u in self.stayed())
 
     def server_s_all(self) -> float:

@@ -40,7 +40,7 @@ def page(folder: str) -> Path:
 
 
 def text(folder: str) -> str:
-    """Of the whole page. Raises: NoControlError where a claim is compared with nothing."""
+    """The whole page. Raises: NoControlError where a claim is compared with nothing."""
     what = (import_module(f"benchmarks.{folder}").__doc__ or "").strip()
     head = _HEAD.format(folder=folder, what=what)
     return "\n".join([head, *(section(folder, name) for name in measured(folder))])

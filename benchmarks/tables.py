@@ -55,7 +55,7 @@ class Fitted:
 
 
 def fitted(table: Table, width: int = PAGE_WIDTH) -> Fitted:
-    """In no more columns than these."""
+    """The table in no more columns than these."""
     if table.width <= width:
         return Fitted([], [table], [])
     same = [

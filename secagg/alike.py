@@ -312,7 +312,7 @@ def sketch(model: NDArray[np.floating], key: bytes) -> NDArray[np.float32]:
 
 
 def is_near(a: bytes, b: bytes) -> bool:
-    """Of two sketches; of none, as where there is no model."""
+    """Whether two sketches are near; two empty ones, of no model, are."""
     if not a or not b:
         return not a and not b
     x, y = (np.frombuffer(raw, "<f4").astype(np.float64) for raw in (a, b))

@@ -117,7 +117,7 @@ def kdf(tag: Tag | OwnTag, secret: bytes, salt: bytes, *info: bytes | int | str)
 
 
 class NeverPickled:
-    """For what holds secrets: neither pickled nor copied."""
+    """What holds secrets: it is neither pickled nor copied."""
 
     __slots__ = ()
 

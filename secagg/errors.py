@@ -9,7 +9,7 @@ ClientId = int
 
 
 def counted(count: int, noun: str, nouns: str = "") -> str:
-    """For a text: "1 client", "2 clients"; nouns: the plural that is no more than an s."""
+    """A count in a text: "1 client", "2 clients"; nouns: the plural that is no more than an s."""
     return f"{count} {noun if count == 1 else nouns or noun + 's'}"
 
 

@@ -120,7 +120,7 @@ def _ln_choose(n: int, k: int) -> float:
 
 
 class Graph:
-    """Of one session: the members of U1 on the ring.
+    """The graph of one session: the members of U1 on the ring.
 
     members: ids. places: n, at least as many. degree: k; from n - 1 on the graph is complete. seed: 32 bytes
     that follow from the session id, which is a hash of all keys: the same for all who agree on U1.

@@ -77,7 +77,7 @@ class LedgerReport:
     weights: frozenset[ClientId]
 
     def lines(self) -> list[str]:
-        """For people: updates, one further colluder if there is one that matters, weights."""
+        """The report for people: updates, one further colluder if there is one that matters, weights."""
         if not self.sessions:
             return ["no session is recorded: there is nothing to combine"]
         recent = f"the last {min(self.window, self.sessions)} of {counted(self.sessions, 'sum')}"

@@ -99,7 +99,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
 
     @property
     def upload_bytes(self) -> int:
-        """Of a client's vectors as they are sent, without what goes with them."""
+        """The bytes of a client's vectors as they are sent, without what goes with them."""
         rings = self.ring_bits()
         return sum(packed_bytes(spec.length, rings[name]) for name, spec in self.vectors.items())
 

@@ -218,7 +218,7 @@ class Scheme(Protocol):
 
     @property
     def against(self) -> str:
-        """In one line, for people: against whom it protects, and what it does not promise."""
+        """Say in one line, for people, against whom it protects, and what it does not promise."""
         ...
 
     def offer(self) -> bytes: ...

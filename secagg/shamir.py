@@ -73,7 +73,7 @@ def _product(factors: Sequence[int], prime: int) -> int:
 
 
 def _inverses(values: Sequence[int], prime: int) -> list[int]:
-    """Of each value, none of them 0, modulo the prime; by one inversion (Montgomery's trick)."""
+    """The inverse of each value, none of them 0, modulo the prime; by one inversion (Montgomery's trick)."""
     products = [1]
     for value in values:
         products.append(products[-1] * value % prime)

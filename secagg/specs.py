@@ -126,7 +126,7 @@ def set_exactly(struct: msgspec.Struct, name: str, kind: type[int] | type[float]
 
 
 def check_fields(struct: msgspec.Struct, what: str) -> None:
-    """Of one that was made in Python: the limits by which one from a file or a network is decoded.
+    """Hold one that was made in Python to the limits by which one from a file or a network is decoded.
 
     Raises: LocalProtocolError.
     """
@@ -216,7 +216,7 @@ def _check_vector(name: str, spec: Spec, value: Vector) -> NDArray[Any]:
 
 
 def _doubles(x: NDArray[Any]) -> NDArray[np.float64]:
-    """As float64, in which all else is computed; infinite where a longer type goes beyond it."""
+    """The vector as float64, in which all else is computed; infinite where a longer type goes beyond it."""
     with np.errstate(over="ignore"):
         return x.astype(np.float64)
 

@@ -134,6 +134,6 @@ class StatefulClient(NeverPickled, ABC):
         return encoded
 
     def _leaving(self) -> None:
-        """To be called before a vector leaves."""
+        """Put on record, before a vector leaves, that it does."""
         if self._once is not None:
             self._once(self._context)

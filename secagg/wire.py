@@ -121,7 +121,7 @@ def size_of_bytes(length: int) -> int:
 
 
 def size_of_header(entries: int) -> int:
-    """Of an array or a map."""
+    """The bytes before the items of an array or a map."""
     return 1 if entries < 16 else 3 if entries < 2**16 else 5
 
 

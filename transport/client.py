@@ -255,7 +255,7 @@ class Peer:
 
     @contextmanager
     def _or_leave(self, offer: Offer) -> Iterator[None]:
-        """Where this client cannot go on, the server hears that it takes no part."""
+        """If this client cannot go on, the server hears that it takes no part."""
         try:
             yield
         except RemoteProtocolError as error:

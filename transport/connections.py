@@ -127,7 +127,7 @@ class Connections:
 
 @contextmanager
 def _as_socket(file: int) -> Iterator[socket.socket]:
-    """To ask, or to end, what libzmq has opened and closes itself."""
+    """A socket to ask, or to end, what libzmq has opened and closes itself."""
     end = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, file)
     try:
         yield end

@@ -25,7 +25,7 @@ class Unfinished(TooFewClients):
 
 
 def clients(ids: Collection[ClientId]) -> str:
-    """In words: "client 3", "clients 1, 2", "nobody"."""
+    """Clients in words: "client 3", "clients 1, 2", "nobody"."""
     if not ids:
         return "nobody"
     return f"client{'s' * (len(ids) > 1)} {', '.join(map(str, sorted(ids)))}"

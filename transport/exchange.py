@@ -106,7 +106,7 @@ class Exchange:
         return self.may_return(awaited - self.router.gone)
 
     def may_return(self, awaited: frozenset[ClientId]) -> frozenset[ClientId]:
-        """Without those whose process is seen to have ended."""
+        """All of them but those whose process is seen to have ended."""
         if self.lives is None or awaited <= self.router.connected:
             return awaited
         return awaited & self.router.connected.union(self.lives())

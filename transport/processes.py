@@ -145,7 +145,9 @@ class LocalProcesses:
 
 
 def _start_clean_process() -> None:
-    """Where there is none. It imports nothing from the folder that it happens to stand in."""
+    """Start the clean process where there is none. It imports nothing from the folder that it happens to
+    stand in.
+    """
     _make_room_for_sockets()
     before = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"

@@ -47,7 +47,7 @@ def base_of(key: str | Path, owner: PublicKey, state: str | Path | None) -> Path
 
 
 def _check_kept(base: Path) -> None:
-    """Before anybody is connected to, and before a model is trained in vain."""
+    """Refuse before anybody is connected to, and before a model is trained in vain."""
     for path in (base.parent, *(Path(f"{base}{kind}") for kind in KINDS)):
         if path.exists() and not os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)):
             raise TransportError(

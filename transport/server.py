@@ -130,8 +130,8 @@ class Cohort:
         return self._router.connected
 
     def in_round(self) -> tuple[str, int, int] | None:
-        """Of the session that runs: the open round, how many have answered, and of how many; None without a
-        session. Any thread may ask.
+        """How far the session that runs is: the open round, how many have answered, and of how many; None
+        without a session. Any thread may ask.
         """
         if (running := self._running) is None:
             return None
@@ -259,7 +259,7 @@ class Cohort:
                 return requests
 
     def _wait_for_more(self, running: Exchange, few: TooFewClients, end: float) -> None:
-        """Until one more of those that are missing has answered, or is lost.
+        """Listen until one more of those that are missing has answered, or is lost.
 
         Raises: Unfinished when nobody can come any more, or the time is up.
         """

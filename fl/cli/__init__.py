@@ -160,7 +160,7 @@ def _ended_by_request() -> Iterator[None]:
 
 @contextmanager
 def exit_code(out: Output, who: str = "") -> Iterator[None]:
-    """For the body of a process of its own: an error becomes one line and the exit code."""
+    """Around the body of a process of its own an error becomes one line and the exit code."""
     with bearing():
         try:
             yield

@@ -80,7 +80,7 @@ def since(at: Callable[[], str]) -> Status:
 
 
 def session_status(in_round: Callable[[], InRound | None]) -> Status:
-    """Of one session, as `transport.Cohort.in_round` has it."""
+    """How far one session is, as `transport.Cohort.in_round` has it."""
 
     def at() -> str:
         now = in_round()

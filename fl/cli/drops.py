@@ -81,7 +81,7 @@ class Killer:
         self._drop, self._flush, self.round = drop, flush, round
 
     def training(self, round: int) -> None:
-        """To be told of each task."""
+        """Be told of each task."""
         self.round = round
 
     @property

@@ -175,7 +175,7 @@ def tell_policy(out: Output, policy: Policy) -> None:
 def joined(
     out: Output, own: Path, endpoint: str, serving: Connection, protection: Protection
 ) -> Iterator[Peer]:
-    """For the body of a client's process on this machine: with the keys in its own folder, insisting on just
+    """Connect a client's process on this machine: with the keys in its own folder, insisting on just
     this protection; an error becomes one line and the exit code. serving: a pipe that comes to its end when
     the server does.
     """

@@ -134,12 +134,12 @@ def _pub(path: Path) -> Path:
 
 
 def _quoted(path: Path) -> str:
-    """As a shell takes it."""
+    """The path as a shell takes it."""
     return shlex.quote(str(path))
 
 
 def _check_free(paths: Iterable[Path], force: bool) -> None:
-    """Before anything is written, so that a refusal leaves nothing half done."""
+    """Refuse before anything is written, so that a refusal leaves nothing half done."""
     taken = [str(path) for path in paths if os.path.lexists(path)]
     if taken and not force:
         names = taken[0] if len(taken) == 1 else f"{taken[0]} and {len(taken) - 1} more"

@@ -132,7 +132,7 @@ def _one_line(text: str) -> str:
 
 
 def _json(fields: Mapping[str, Any]) -> str:
-    """In ASCII, which every terminal and every locale has."""
+    """The record as JSON in ASCII, which every terminal and every locale has."""
     try:
         text = msgspec.json.encode(fields, enc_hook=_plain).decode()
     except UnicodeEncodeError:  # the name of a file that is no text

@@ -77,7 +77,7 @@ def round_fields(report: RoundReport) -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    """For people: of days and hours, of minutes, or of seconds."""
+    """A duration for people: of days and hours, of minutes, or of seconds."""
     if seconds < 99.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)

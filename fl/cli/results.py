@@ -28,7 +28,7 @@ class Kept:
     reason: str = ""
 
     def check(self) -> None:
-        """To be called when everything else is said. Raises: ResultError if it stands elsewhere."""
+        """Say it when everything else is said. Raises: ResultError if it stands elsewhere."""
         if self.reason:
             raise ResultError(f"{self.reason}: the result is kept in {self.path}")
 
@@ -74,7 +74,7 @@ def try_folder(folder: Path) -> None:
 
 
 def npy(vector: np.ndarray[Any, Any]) -> bytes:
-    """As a file of numpy."""
+    """The array as a file of numpy."""
     content = io.BytesIO()
     np.save(content, vector)
     return content.getvalue()

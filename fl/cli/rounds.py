@@ -177,7 +177,7 @@ def conduct(
 
 
 def tell_clipping(out: Output, config: RunConfig, clipped: Mapping[int, int]) -> bool:
-    """In one process, where no client says it for itself: whether uploads were beyond the bound. clipped:
+    """Say in one process, where no client does, whether uploads were beyond the bound. clipped:
     id -> how many coordinates.
     """
     beyond = {u: count for u, count in clipped.items() if count}
@@ -279,7 +279,7 @@ def rescued(
 
 
 def last_accuracy(records: Sequence[Mapping[str, Any]]) -> float | None:
-    """On the test set, after the last round that was not abandoned."""
+    """The accuracy on the test set after the last round that was not abandoned."""
     measured = [record["accuracy"] for record in records if record["accuracy"] is not None]
     return measured[-1] if measured else None
 
@@ -308,7 +308,7 @@ class Book:
         self._asked = []
 
     def opened_before(self, sets: Iterable[Iterable[int]]) -> None:
-        """Those of a run that goes on."""
+        """The sums of the rounds before, of a run that goes on."""
         if self._opening is not None:
             for survivors in sets:
                 self._ledger.record(frozenset(survivors))

@@ -151,7 +151,7 @@ def run(
 
 
 def secrets_of(out: Output, folder: Path, resume: bool, described_in: Path | None) -> RunSecrets:
-    """Of the run that goes on in `folder`, or that left the file `described_in`; else fresh ones.
+    """The secrets of the run that goes on in `folder`, or that left the file `described_in`; else fresh ones.
 
     Raises: ConfigError where a run cannot go on without them.
     """
@@ -321,7 +321,7 @@ def federation(
 
 
 def seen(clients: int, ended: Connection) -> Callable[[], set[int]]:
-    """At the server: whose process lives, as the launcher tells."""
+    """Whose process lives, as the launcher tells the server."""
     living = set(range(clients))
 
     def now() -> set[int]:

@@ -137,7 +137,7 @@ class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_serving(folder: Path, serving: Serving) -> None:
-    """Into the server's folder, for `read_serving`: what clients declare, and the validation data."""
+    """Write into the server's folder, for `read_serving`, what clients declare and the validation data."""
     told = _Told(dict(serving.declared or {}), dict(serving.examples or {}), dict(serving.speeds or {}))
     write_atomically(folder / DECLARED, msgspec.json.format(msgspec.json.encode(told), indent=1))
     if serving.validation is not None:

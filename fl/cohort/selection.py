@@ -54,7 +54,7 @@ def _known(by: str, of: Attribute, ids: Collection[ClientId], declared: Candidat
 
 
 def _by_chance(ids: Collection[ClientId], k: int, key: bytes) -> list[ClientId]:
-    """At most k of them, without replacement, in random order."""
+    """Choose at most k of them, without replacement, in random order."""
     if k < 1:
         raise ValueError("nobody to choose: ask for 1 client or more")
     ordered = sorted(ids)  # or the draw would depend on who came first

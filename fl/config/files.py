@@ -100,8 +100,8 @@ def _in_sections(path: Path, given: Mapping[str, Any], there: Mapping[str, Setti
 
 
 def _meant(word: str, section: str, there: Mapping[str, Setting]) -> str:
-    """Where what stands in this section belongs, or what it may have meant, the section's own first: the end
-    of an error.
+    """Say where what stands in this section belongs, or what it may have meant, the section's own first: the
+    end of an error.
     """
     if homes := [setting for setting in there.values() if word in (setting.key, setting.name)]:
         where = " or ".join(f"{home.key} in [{home.section}]" for home in homes)

@@ -27,7 +27,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @classmethod
     def of(cls, plan: LocalPlan) -> Limits:
-        """Of a client that was told what it will be asked, and takes no more."""
+        """The limits of a client that was told what it will be asked, and takes no more."""
         return cls(
             epochs=plan.epochs,
             steps=max(1, plan.steps),

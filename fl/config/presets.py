@@ -8,7 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """line: what it is. source: where its settings stand. settings: fields of `fl.config.run.RunConfig`."""
+    """line: what it is. source: where its settings stand. settings: as `fl.config.run.RunConfig.of` takes
+    them.
+    """
 
     line: str
     source: str

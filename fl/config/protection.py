@@ -123,7 +123,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return scheme.for_cohort(clients, vectors, **own)
 
     def policy(self) -> Policy:
-        """Of a client that insists on just this."""
+        """The policy of a client that insists on just this."""
         return Policy(
             schemes=frozenset({self.scheme}),
             adversary=self.against,

@@ -30,7 +30,7 @@ RUN_ID_BYTES = 16
 
 
 def order_key(secret: bytes, task: bytes) -> bytes:
-    """Of the order in which a client takes its examples in the round of this task: 32 bytes.
+    """The key of the order in which a client takes its examples in the round of this task: 32 bytes.
 
     Security: the whole task is in it. A server that asks for the same model twice, under two run ids or with
     a weight moved by nothing that shows, gets two orders, and learns little from the difference of two sums.
@@ -39,17 +39,17 @@ def order_key(secret: bytes, task: bytes) -> bytes:
 
 
 def rounding_seed(secret: bytes) -> bytes:
-    """Of a client's stochastic rounding, for `secagg`: 32 bytes."""
+    """The seed of a client's stochastic rounding, for `secagg`: 32 bytes."""
     return kdf(Tag.TRAINING, secret, b"", "rounding")
 
 
 def choice_key(secret: bytes, round: int) -> bytes:
-    """Of a server's choice of clients in a training round: 32 bytes."""
+    """The key of a server's choice of clients in a training round: 32 bytes."""
     return kdf(Tag.TRAINING, secret, b"", "choice", round)
 
 
 def permutations(key: bytes, n: int) -> Iterator[NDArray[np.int64]]:
-    """Without end, (n,) each: 0..n-1 in a random order, sorted by 64-bit words of AES-CTR keystreams.
+    """Orders without end, (n,) each: 0..n-1 at random, sorted by 64-bit words of AES-CTR keystreams.
 
     Two words are equal with probability n^2 / 2^65. Security: torch's generator on a CPU takes 32 bits of
     its seed, numpy's is no cipher: whoever sees some orders of theirs can find the others.
@@ -72,14 +72,14 @@ class RunSecrets(NeverPickled):
 
     @classmethod
     def of_seed(cls, seed: int) -> RunSecrets:
-        """For experiments and tests, which say how they can be repeated: seed, 0..2^64-1, is no secret."""
+        """The secrets of experiments and tests, which say how they can be repeated: seed, 0..2^64-1, is none."""
         return cls(kdf(Tag.TRAINING, seed.to_bytes(8, "big"), b"", "experiment"))
 
     def client(self, u: ClientId) -> bytes:
         return kdf(Tag.TRAINING, self.secret, b"", "client", u)
 
     def clients(self, n: int) -> dict[ClientId, bytes]:
-        """Of the clients 0..n-1."""
+        """The secrets of the clients 0..n-1."""
         return {u: self.client(u) for u in range(n)}
 
     @property

@@ -122,7 +122,7 @@ def settings_of(whole: type[msgspec.Struct]) -> Mapping[str, Setting]:
 
 
 def settle(section: msgspec.Struct) -> None:
-    """Of one that was just made: its values within their limits, 1 become 1.0, a list a tuple.
+    """Check a section that was just made, its values against their limits; 1 becomes 1.0, a list a tuple.
 
     Raises: ConfigError.
     """
@@ -149,7 +149,7 @@ def checked(field: Setting, value: Any, label: str) -> Any:
 
 
 def _short(value: Any) -> str:
-    """For a line, however long or deep it is."""
+    """The value as it fits a line, however long or deep it is."""
     short = reprlib.Repr()
     short.maxstring = short.maxlong = short.maxother = 80
     return short.repr(value)

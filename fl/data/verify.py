@@ -29,7 +29,7 @@ def damaged_files(name: str, root: Path) -> list[str]:
 
 
 def require_published(name: str, root: Path) -> None:
-    """Before anything is made of its files, which may be pickles, or noise of the right size.
+    """Check before anything is made of its files, which may be pickles, or noise of the right size.
 
     Raises: DataError where one is not the published one.
     """

@@ -86,7 +86,7 @@ class LocalTrainer:
         )[self._u]
 
     def offered(self, scheme: Scheme) -> None:
-        """To be told the session that was accepted: which vectors it asks for. Without it, all of them."""
+        """Be told the session that was accepted, and which vectors it asks for; untold, it gives all it has."""
         self._names = scheme.vectors.keys()
 
     def likeness(self, task: bytes, policy: Policy) -> Likeness | None:

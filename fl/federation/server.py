@@ -122,7 +122,7 @@ class Server:
 
     @property
     def scheme(self) -> Scheme:
-        """Of a session with a whole round's clients."""
+        """The session with a whole round's clients."""
         return self._scheme_for(min(self.config.cohort.per_round, len(self._ids)))
 
     def _scheme_for(self, clients: int) -> Scheme:

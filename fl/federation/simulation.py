@@ -60,7 +60,7 @@ WAYS: dict[str, Way | None] = {
 
 @dataclass(frozen=True)
 class _Members:
-    """Of the clients in this process; their identities end with it."""
+    """Who may be asked: the clients in this process, whose identities end with it."""
 
     clients: Mapping[ClientId, Identity]
     identities: Roster | None
@@ -158,7 +158,7 @@ class SimulatedCohort:
         return total
 
     def local(self) -> Local:
-        """Of the last round."""
+        """What the clients say of the last round."""
         return Local(
             self.clients.way,
             dict[str, float](self.clients.rates.items()),
@@ -168,11 +168,11 @@ class SimulatedCohort:
         )
 
     def in_round(self) -> tuple[str, int, int]:
-        """As `transport.Cohort.in_round`, of training: the sums take little beside it."""
+        """What `transport.Cohort.in_round` tells, but of training: the sums take little beside it."""
         return "training", len(self.clients.trained), self._training
 
     def _rules(self, cohort: Collection[ClientId], alike: Likeness | None) -> dict[ClientId | None, Alike]:
-        """Of the clients, and of the server."""
+        """The rules for like sums of the clients, and under None of the server."""
         if alike is None:
             return {}
         keys = {u: self.roster.clients[u].key for u in cohort}

@@ -123,8 +123,8 @@ def _columns(taken: Sequence[Iterator[torch.Tensor]]) -> Iterator[list[torch.Ten
 
 @dataclass(frozen=True)
 class _Batch:
-    """Of the first k clients of a stack. examples: (k, B) int64, which of all, a shorter batch padded with
-    one of the client's own; counted: (k, B) of 0 and 1, which of them count; sizes: (k,), how many do.
+    """What the first k clients of a stack take. examples: (k, B) int64, which of all, a shorter batch padded
+    with one of the client's own; counted: (k, B) of 0 and 1, which of them count; sizes: (k,), how many do.
     """
 
     examples: torch.Tensor
@@ -160,7 +160,7 @@ class _Stack:
         self._along = Tensors()
 
     def step(self, x: torch.Tensor, y: torch.Tensor, own: Sequence[torch.Tensor], hear: Hear | None) -> None:
-        """Of the first len(own) clients: own[k] are the examples of client k."""
+        """Take a step of the first len(own) clients: own[k] are the examples of client k."""
         k, batch = len(own), self._padded(own)
         parameters, velocity, start = (
             [tensor[:k] for tensor in of_all]
@@ -184,7 +184,7 @@ class _Stack:
             hear(k, Gradients.of([g[k] for g in self._along], rows))
 
     def _padded(self, own: Sequence[torch.Tensor]) -> _Batch:
-        """On the device."""
+        """The batch as it is computed on, on the device."""
         on = self._loss.device
         sizes = torch.tensor([len(batch) for batch in own])
         examples = nn.utils.rnn.pad_sequence(list(own), batch_first=True)
@@ -195,7 +195,7 @@ class _Stack:
     def _written_out_step(
         self, parameters: Tensors, velocity: Tensors, x: torch.Tensor, y: torch.Tensor, batch: _Batch
     ) -> torch.Tensor:
-        """Taken. Returns the mean losses before it: (k,)."""
+        """Take the step. Returns the mean losses before it: (k,)."""
         some = flattened(self.base, inputs(x.index_select(0, batch.examples.flatten()), self.plan))
         labels = y.index_select(0, batch.examples.flatten()).view_as(batch.examples)
         weight = batch.counted / batch.sizes[:, None]
@@ -250,6 +250,6 @@ def _of_first(clients: int, stacked: Named) -> Named:
 
 
 def as_shares(sizes: Sequence[int]) -> list[torch.Tensor]:
-    """Of clients whose examples lie one after the other: (n_k,) int64 each."""
+    """The shares of clients whose examples lie one after the other: (n_k,) int64 each."""
     ends = np.cumsum(sizes)
     return [torch.arange(end - size, end) for size, end in zip(sizes, ends.tolist(), strict=True)]

@@ -26,7 +26,7 @@ TRIED_CLIENTS, TRIED_STEPS = 8, 4  # of each way, to see which is faster
 
 
 def usable_cores() -> int:
-    """Of this process, which may be bound to some; all, where the system does not tell."""
+    """How many cores this process has, which may be bound to some; all, where the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -87,7 +87,7 @@ class LocalClients:
         tap: Tap | None,
         per_example: PerExample | None,
     ) -> dict[int, LocalResult]:
-        """Without counting."""
+        """The round, with nobody's correct answers counted."""
         ids = sorted(orders)
         if way == "batched":
             shares, keys = [self._shares[u] for u in ids], [orders[u] for u in ids]

@@ -127,7 +127,7 @@ def channels_last(model: nn.Module, x: torch.Tensor) -> tuple[nn.Module, torch.T
 
 
 def number_type(plan: LocalPlan) -> torch.dtype:
-    """Of weights: what bfloat16 computes with is cast as it goes."""
+    """The type of weights: what bfloat16 computes with is cast as it goes."""
     return torch.float64 if plan.precision == "float64" else torch.float32
 
 
@@ -187,7 +187,7 @@ def train(
 
 
 def _upload(after: torch.Tensor, received: torch.Tensor, along: Tensors, plan: LocalPlan) -> torch.Tensor:
-    """As `LocalResult.upload`. along: what fedsgd's one step would have gone along."""
+    """The upload, as `LocalResult` has it. along: what fedsgd's one step would have gone along."""
     if plan.algorithm == "fedavg-weights":
         return after
     moved = after - received
@@ -255,7 +255,7 @@ class _SGD:
 
 
 def flat(model: nn.Module) -> torch.Tensor:
-    """As `fl.models.weights.to_vector`, in the model's own precision, where it is."""
+    """The model as `fl.models.weights.to_vector` has it, in its own precision, where it is."""
     tensors = [*model.parameters(), *model.buffers()]
     return torch.cat([tensor.detach().flatten() for tensor in tensors if tensor.is_floating_point()])
 

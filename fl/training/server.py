@@ -114,7 +114,7 @@ class GlobalModel:
 
 
 def _fits(vector: NDArray[np.floating]) -> bool:
-    """NaN does not."""
+    """Whether float32 holds it; NaN it does not."""
     return bool((np.abs(vector) <= np.finfo(np.float32).max).all())
 
 

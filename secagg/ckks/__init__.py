@@ -253,7 +253,7 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         )
 
     def explain(self) -> str:
-        """In words: what is sent, and what it guarantees and what not."""
+        """Say in words what is sent, and what it guarantees and what not."""
         plan, ring = self.plan, self.plan.ring
         coordinates = sum(spec.length for spec in self.vectors.values())
         primes = ", ".join(map(str, ring.prime_bits))

@@ -28,9 +28,9 @@ GRID: Final = 1 / 128  # of the scale: what is released is rounded to it. Floodi
 
 @dataclass(frozen=True)
 class Layout:
-    """Of one vector. real: amplitude M of a number that is 1; 0 for integers. each: integers in a slot.
-    limbs: slots of an integer. base: of the digits of a slot, or of an integer's limbs. half: what the sum of
-    an integer is above at least, negated.
+    """How one vector lies in slots. real: amplitude M of a number that is 1; 0 for integers. each: integers
+    in a slot. limbs: slots of an integer. base: of the digits of a slot, or of an integer's limbs. half: what
+    the sum of an integer is above at least, negated.
     """
 
     length: int

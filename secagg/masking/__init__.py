@@ -211,7 +211,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         return (CONSISTENCY_CHECK, UNMASKING) if self.adversary == "active" else (UNMASKING,)
 
     def graph(self, sid: bytes, U1: Collection[ClientId]) -> Graph:
-        """Of the session `sid` with these clients."""
+        """The graph of the session `sid` with these clients."""
         return graph_of(tuple(sorted(U1)), self.clients, self.degree, sid)
 
     def batches(self, roster: Roster | None) -> list[frozenset[ClientId]]:
@@ -348,5 +348,5 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         return AGAINST[self.adversary]
 
     def explain(self) -> str:
-        """In words: what is sent, and what the choice guarantees and what not."""
+        """Say in words what is sent, and what the choice guarantees and what not."""
         return "\n".join(in_words(self))

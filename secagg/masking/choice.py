@@ -106,5 +106,5 @@ def _absolute(name: str, value: int | float, n: int, of: int) -> int:
 
 
 def _floor(fraction: float, of: int) -> int:
-    """As Google's code has it: 0.3 of 10 is 3."""
+    """Rounds down as Google's code does: 0.3 of 10 is 3."""
     return math.floor((fraction + 1e-14) * of)

@@ -70,7 +70,9 @@ def commit_mask(sid: bytes, u: ClientId, b_u: bytes) -> bytes:
 
 
 def commit_shares(sid: bytes, dealer: ClientId, holder: ClientId, both: bytes) -> Commitments:
-    """Of the two shares of one holder, as `both` joins them. Hiding: a share is uniform in a large field."""
+    """Commit to the two shares of one holder, as `both` joins them. Hiding: a share is uniform in a large
+    field.
+    """
     return Commitments(
         digest(Tag.COMMIT_KEY_SHARE, sid, dealer, holder, both[:SHARE_BYTES]),
         digest(Tag.COMMIT_MASK_SHARE, sid, dealer, holder, both[SHARE_BYTES:]),

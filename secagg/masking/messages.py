@@ -57,7 +57,7 @@ class ShareKeysRequest(Message, frozen=True, tag="share-keys-request"):
 
 
 class Commitments(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Of one holder's two shares, so that whoever returns or deals a wrong one can be named."""
+    """Commitments to one holder's two shares, so that whoever returns or deals a wrong one can be named."""
 
     of_key: Digest
     of_mask: Digest
@@ -150,7 +150,7 @@ decodes(
 
 
 class _Sizes(NamedTuple):
-    """In bytes, of what the messages of one session are made of."""
+    """The bytes of what the messages of one session are made of."""
 
     ids: Mapping[int, int]
     signature: int
@@ -158,7 +158,7 @@ class _Sizes(NamedTuple):
     commitments: int
 
     def entries(self, members: Collection[int], each: int = 0) -> int:
-        """Of a list of ids, or of a map to what has so many bytes."""
+        """The bytes of a list of ids, or of a map to what has so many bytes."""
         return size_of_header(len(members)) + sum(self.ids[v] + each for v in members)
 
 

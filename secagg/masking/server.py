@@ -218,7 +218,7 @@ class MaskingServer(RoundServer):
             self._sealed[holder][u] = sealed
 
     def _holders(self, u: ClientId) -> frozenset[ClientId]:
-        """Of u's shares; whose shares u holds."""
+        """Who holds u's shares: the same whose shares u holds."""
         return self._graph.holders(u)
 
     # Round 2: MaskedInputCollection
@@ -232,7 +232,7 @@ class MaskingServer(RoundServer):
         return requests
 
     def _dealt_to(self, u: ClientId) -> dict[ClientId, Delivery]:
-        """By each dealer in U2."""
+        """What is dealt to u, by each dealer in U2."""
         sealed = self._sealed[u]
         dealers = sorted(sealed.keys() & self._U2)
         if self._roster is None:
@@ -255,7 +255,7 @@ class MaskingServer(RoundServer):
         self._uploads = Uploads(self._zeros, self._bits, self._batches, ids, spare)
 
     def _may_be_summed(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
-        """Of those whose uploads are here, as many as clients may sign beside earlier sums of like vectors.
+        """Those whose uploads are here, as many as clients may sign beside earlier sums of like vectors.
 
         Raises: LocalProtocolError where they are none, TooFewClients where they are too few.
         """

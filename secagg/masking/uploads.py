@@ -41,7 +41,7 @@ class Uploads:
         self._total = self.zeros()
 
     def add(self, u: ClientId, packed: Mapping[str, Raw]) -> None:
-        """Of vectors that have been checked: half an upload could never be taken out of a sum again."""
+        """Add vectors that have been checked: half an upload could never be taken out of a sum again."""
         if len(self.earlier) == 1 and u in self.earlier[0] and len(self._kept) < self.spare:
             self._kept[u] = {name: bytes(raw) for name, raw in packed.items()}
             return
