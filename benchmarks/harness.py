@@ -173,7 +173,7 @@ def run(cases: Sequence[Case], begun: Begun, kept: Path, at_once: int, out: Outp
 
 
 def show(table: Table, out: Output) -> None:
-    """Show it in as many tables as the terminal's width asks for; where a column alone is wider, row by row."""
+    """Show it in as many tables as the terminal's width asks for; row by row where a column is wider."""
     width = out.width if out.terminal else PAGE_WIDTH
     fit = fitted(table, width)
     for line in flow("all: ", fit.shared, width) if fit.shared else ():

@@ -72,7 +72,7 @@ class RunSecrets(NeverPickled):
 
     @classmethod
     def of_seed(cls, seed: int) -> RunSecrets:
-        """The secrets of experiments and tests, which say how they can be repeated: seed, 0..2^64-1, is none."""
+        """The secrets of experiments and tests, which can be repeated: seed, 0..2^64-1, is no secret."""
         return cls(kdf(Tag.TRAINING, seed.to_bytes(8, "big"), b"", "experiment"))
 
     def client(self, u: ClientId) -> bytes:

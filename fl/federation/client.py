@@ -86,7 +86,7 @@ class LocalTrainer:
         )[self._u]
 
     def offered(self, scheme: Scheme) -> None:
-        """Be told the session that was accepted, and which vectors it asks for; untold, it gives all it has."""
+        """Be told the session that was accepted, and so which vectors it asks for; untold, give all."""
         self._names = scheme.vectors.keys()
 
     def likeness(self, task: bytes, policy: Policy) -> Likeness | None:
