@@ -95,7 +95,7 @@ def run(
         out.say(f"client {peer.id}: connecting to {connect}")
         tell_policy(out, policy)
         if x is not None:
-            run_sum(out, peer, x, weight, result, new=new)
+            contribute(out, peer, x, weight, result, new=new)
         elif data is not None:
             train(out, peer, data, device=device, limits=limits)
 
@@ -252,7 +252,7 @@ def read_vector(path: Path, *, flatten: bool = False) -> np.ndarray[Any, Any]:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def run_sum(
+def contribute(
     out: Output,
     peer: Peer,
     vector: np.ndarray[Any, Any],

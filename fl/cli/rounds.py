@@ -74,8 +74,8 @@ def going_on(config: RunConfig, folder: Path) -> Checkpoint:
             "--resume: where the clients keep the model the server has none to go on with: begin the run anew"
         )
     checkpoint = read_checkpoint(folder)
-    now, was = settings_of(config), without_old_nulls(progress_of(checkpoint).settings)
-    was = settings_of(RunConfig()) | was  # a setting that there was not yet was as its default now is
+    now, was = lasting_settings(config), without_old_nulls(progress_of(checkpoint).settings)
+    was = lasting_settings(RunConfig()) | was  # a setting that there was not yet was as its default now is
     others = [f"{name} = {was[name]} (not {now[name]})" for name in now if was[name] != now[name]]
     if others:
         raise ConfigError(
@@ -90,7 +90,7 @@ def going_on(config: RunConfig, folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def settings_of(config: RunConfig) -> dict[str, Any]:
+def lasting_settings(config: RunConfig) -> dict[str, Any]:
     """All that a run which goes on has to share with what it was."""
     settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config.flat()))
     return {name: value for name, value in settings.items() if name not in MAY_CHANGE}
@@ -132,7 +132,7 @@ def conduct(
 
     config, scheme = server.config, server.scheme
     config.write(folder / CONFIG)
-    progress = Progress([], [], settings_of(config))
+    progress = Progress([], [], lasting_settings(config))
     book = Book(scheme.opening_round, apart=scheme.corrupt + 2)
     if resume is not None:
         progress = progress_of(resume)

@@ -119,7 +119,7 @@ def sum_job(
         warn(out, protection)
         out.say(f"{protection.scheme}: {scheme.against}")
         likeness = None if protection.alike == "never" else OWN_INPUT
-        run_sum(out, cohort, scheme, result, seconds, likeness, new=summing.new)
+        sum_vectors(out, cohort, scheme, result, seconds, likeness, new=summing.new)
 
     return job
 
@@ -209,7 +209,7 @@ def of_rounds(deadlines: Mapping[str, float], rounds: Iterable[str]) -> dict[str
     return dict.fromkeys(rounds, deadlines[""]) | named if "" in deadlines else named
 
 
-def run_sum(
+def sum_vectors(
     out: Output,
     cohort: Cohort,
     scheme: Scheme,

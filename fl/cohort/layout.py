@@ -64,6 +64,7 @@ def lay_out(config: RunConfig) -> Layout:
     data, clients, seed = config.data, config.cohort.clients, config.training.seed
     dataset, validation = load(data.dataset, data.data_dir), None
     if config.held_out:
+        # Before anything is dealt: by these the server decides, and no client may have trained on them.
         rng = np.random.default_rng([seed, _VALIDATION])
         dataset, held_x, held_y = hold_out(dataset, config.held_out, rng)
         validation = held_x, held_y

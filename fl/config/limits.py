@@ -44,6 +44,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """parameters: d of the model that is to be trained. Raises: RemoteProtocolError beyond a limit."""
         asked = {"parameters": parameters}
         if plan.algorithm != "fedsgd":
+            # Of the two the one that counts: a plan of steps has its epochs at whatever they are by default.
             count = {"steps": plan.steps} if plan.steps else {"epochs": plan.epochs}
             asked |= count | {"batch_size": plan.batch_size}
         for name, number in asked.items():

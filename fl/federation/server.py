@@ -225,6 +225,7 @@ class Server:
 
     def _smallest(self, most: int) -> int:
         """Clients of a cluster: as few as there can be a session of."""
+        # Of two clients each has the other's vector: the sum less its own.
         for clients in range(1 if self.config.protection.small_cohort else 3, most):
             with suppress(LocalProtocolError):
                 self._scheme_for(clients)
@@ -247,6 +248,7 @@ class Server:
         def keep(report: RoundReport) -> None:
             reports.append(report)
             watch(report)
+            # Here, since a round is reported before the requests of the next one leave: nothing is opened.
             if report.round == scheme.upload_round and len(report.alive) < needed:
                 raise TooFewClients(len(report.alive), needed, report.round)
 
@@ -261,7 +263,7 @@ class Server:
             deadlines=limits,
             watch=keep,
             alike=alike,
-            parts=self._rule is not mean,
+            parts=self._rule is not mean,  # the mean needs none, and they take the memory of a cohort
             instrument=partial(self._observed, task),
         )
 

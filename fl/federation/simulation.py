@@ -128,6 +128,8 @@ class SimulatedCohort:
         cohort = sorted(self.roster.clients if clients is None else clients)
         instructions, model = read_instructions(task, self.held)
         there = [u for u in cohort if u not in self._without]
+        # Of the whole task: a bit of the model makes other orders, and so other updates of every client. The
+        # difference of two sums that differ by one client is then not that client's update.
         orders = {u: order_key(self._secrets[u], task) for u in there}
         self._training = len(there)
         results = self.clients.train(

@@ -87,6 +87,7 @@ def read_instructions(
         from_vector(model, vector)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RuntimeError, ValueError) as error:
         raise RemoteProtocolError(f"the server's task is not a training round: {error}") from None
+    # Other bytes for the same round would be another context: the client's journal would let it pass again.
     if msgspec.msgpack.encode(instructions) != task:
         raise RemoteProtocolError("the server's task is in a form that is not canonical")
     return instructions, model

@@ -67,6 +67,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             f"{path} is not readable ({error.strerror}): a run leaves one after its first round"
         ) from error
     digest, content = written[:DIGEST_BYTES], written[DIGEST_BYTES:]
+    # Against damage, and nobody's malice: who can write here can write the digest too.
     if sha256(content).digest() != digest:
         raise ConfigError(f"{path} is not as it was written: begin the run anew, with --force")
     try:

@@ -85,6 +85,7 @@ class GlobalModel:
             delta = delta - self.parameters
         elif plan.algorithm == "fedsgd":
             delta[: self._trained] *= -plan.lr
+        # All or nothing: a step that cannot be taken leaves the optimiser as it was, too.
         before, moved = (self._m, self._v), delta.copy()
         moved[: self._trained] = STEPS[self._step.optimiser](self, delta[: self._trained])
         if not _fits(self.parameters + moved):

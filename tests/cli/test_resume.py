@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from commands import Command, Ran, before, is_one_line, once, secagg
 
-from fl.cli.rounds import MAY_CHANGE, Progress, going_on, settings_of
+from fl.cli.rounds import MAY_CHANGE, Progress, going_on, lasting_settings
 from fl.config.run import RunConfig
 from fl.config.secret import put
 from fl.config.section import ConfigError
@@ -243,7 +243,7 @@ def ended(tmp_path: Path) -> Path:
     folder.mkdir()
     config = RunConfig.of(clients=4, model="logistic", rounds=2, execution="sequential")
     config.write(folder / "config.json")
-    rest = msgspec.json.encode(Progress([], [], settings_of(config)))
+    rest = msgspec.json.encode(Progress([], [], lasting_settings(config)))
     memory = {"m": np.zeros(0), "v": np.zeros(0)}
     write_checkpoint(folder, Checkpoint(bytes(16), 1, np.zeros(650), memory, rest))
     put(folder / "run.secret", bytes(32))
