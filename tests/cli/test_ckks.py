@@ -198,7 +198,7 @@ def test_a_released_model_is_the_servers(here: Here, tmp_path: Path) -> None:
 
 
 def test_a_kept_model_of_which_nobody_came_to_the_end_is_lost(tmp_path: Path) -> None:
-    from fl.cli.train import collect
+    from fl.cli.parties import collect
     from transport import TransportError
 
     (tmp_path / "client0").mkdir()

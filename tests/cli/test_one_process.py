@@ -231,7 +231,7 @@ def test_a_run_stops_at_the_accuracy_asked_for(train: Train) -> None:
 
 def test_validation_data_are_held_out_of_the_training_data(tmp_path: Path) -> None:
     """The server's folder has them, and no client's; the test set is as it was."""
-    from fl.cli.train import lay_out_parties
+    from fl.cli.parties import lay_out_parties
     from fl.cohort.layout import VALIDATION, lay_out
 
     config = RunConfig.of(clients=4, until_accuracy=0.9)

@@ -25,8 +25,8 @@ import fl
 from fl.cli import exit_code
 from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
+from fl.cli.parties import client_process
 from fl.cli.report import duration
-from fl.cli.train import client_process
 from fl.config.run import RunConfig
 from fl.data import load
 from fl.data.shard import read_shard
@@ -353,7 +353,7 @@ def server_without_clients(*args: object) -> None:
 def test_the_servers_end_is_the_commands(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Any, code: int, words: str
 ) -> None:
-    monkeypatch.setattr("fl.cli.train.server_process", server)
+    monkeypatch.setattr("fl.cli.parties.server_process", server)
     is_one_line(here("train", *SMALL, "--out", str(tmp_path / "run")), code, words)
 
 
@@ -369,7 +369,7 @@ def test_a_client_whose_process_has_ended_is_not_waited_for(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no deadline: the launcher tells the server."""
-    monkeypatch.setattr("fl.cli.train.client_process", client_whose_process_ends_early)
+    monkeypatch.setattr("fl.cli.parties.client_process", client_whose_process_ends_early)
     flags = ["--rounds", "1", "--no-baseline", "--json", "--out", str(tmp_path / "run")]
     ran = here("train", *SMALL, *flags)
     assert (ran.code, ran.err) == (0, "")
@@ -394,7 +394,7 @@ def test_a_server_that_starts_slowly_is_waited_for_and_that_is_said(
 
     monkeypatch.setattr(Output, "progress_line", progress_line)
     monkeypatch.setattr("fl.cli.display.SILENCE_SECONDS", 0.01)
-    monkeypatch.setattr("fl.cli.train.server_process", server_that_waits_to_be_waited_for)
+    monkeypatch.setattr("fl.cli.parties.server_process", server_that_waits_to_be_waited_for)
     is_one_line(here("train", *SMALL, "--out", str(folder)), 3, "1 client left in round share-keys")
 
 

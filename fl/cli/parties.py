@@ -1,0 +1,172 @@
+"""A run over processes on this machine: a folder and a process for the server, and for each client."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import transport
+from fl.cli import exit_code, join, rounds
+from fl.cli.display import shown, since
+from fl.cli.drops import Drop, Killer
+from fl.cli.output import Output
+from fl.cohort.layout import Layout, read_serving, write_serving
+from fl.config.limits import Limits
+from fl.config.run import RunConfig
+from fl.config.secret import CLIENT, SERVER, RunSecrets, kept, put
+from fl.data.shard import write_shard
+from transport import TransportError
+from transport.processes import LocalProcesses, lay_out_keys
+
+PARTIES = "parties"  # the folder of their folders, in the run's
+LOST = 255  # the exit code of a process that was forked from one that has gone
+PRELOAD = ("fl.federation.server", "fl.federation.client")  # with torch: imported once for all processes
+
+Parties = tuple[Path, list[Path]]
+"""The server's folder, and each client's."""
+
+
+def lay_out_parties(
+    config: RunConfig, layout: Layout, folder: Path, resume: bool, secrets: RunSecrets
+) -> Parties:
+    """Folders with keys, a secret and, for a client, its own examples and no others; and the test set, where
+    clients keep the model and nobody else can evaluate it. Of a run that goes on they are there; its clients
+    forget what they had begun to contribute to, so that they train and round as they did.
+    """
+    parties = folder / PARTIES
+    if resume:
+        clients = [parties / f"client{u}" for u in range(config.cohort.clients)]
+        for own in clients:
+            (own / "client.key.journal").unlink(missing_ok=True)
+        return parties / "server", clients
+    if parties.exists():
+        shutil.rmtree(parties)
+    server, clients = lay_out_keys(parties, config.cohort.clients)
+    dataset = layout.serving.dataset
+    write_serving(server, layout.serving)
+    put(server / SERVER, secrets.server)
+    for u, own in enumerate(clients):
+        write_shard(own, *layout.examples(u), dataset.classes, dataset.name)
+        put(own / CLIENT, secrets.client(u))
+        if config.protection.kept:
+            write_shard(own / join.TEST, dataset.test_x, dataset.test_y, dataset.classes, dataset.name)
+    return server, clients
+
+
+def collect(clients: list[Path], folder: Path, total: int) -> Path:
+    """Put into the run's metrics what its first client that came to the end has written down, round by round.
+    Returns that client's folder, where the model is.
+    """
+    for own in clients:
+        learned = rounds.read_metrics(own) if (own / rounds.METRICS).exists() else []
+        if len(learned) == total:
+            rounds.write_metrics(
+                folder, [a | b for a, b in zip(rounds.read_metrics(folder), learned, strict=True)]
+            )
+            return own
+    raise TransportError("no client came to the end of the run: the model that they keep is lost")
+
+
+def federation(
+    out: Output,
+    config: RunConfig,
+    folder: Path,
+    server: Path,
+    clients: list[Path],
+    drops: Mapping[int, Drop],
+    done: int,
+    run_id: bytes,
+) -> int:
+    """Run one training; done: rounds of it before. Returns the server's exit code.
+
+    Nobody gives up by the clock, as a busy machine would decide: the server learns whose process has ended,
+    and the clients when the server's has.
+    """
+    (here, there), (ended, gone) = Pipe(duplex=False), Pipe(duplex=False)
+    with here, gone, LocalProcesses(PRELOAD) as processes:
+        with there, ended:
+            ends = there, ended
+            processes.start("server", server_process, out, config, folder, server, *ends, done > 0, run_id)
+        try:
+            with shown(out, since(lambda: "the server process is starting")):
+                endpoint = here.recv()
+        except EOFError:
+            return _code_of_server(processes) or 1
+        for u, own in enumerate(clients):
+            if u in drops and drops[u].training_round <= done:
+                gone.send(u)  # lost before the run was stopped
+                continue
+            processes.start(f"client {u}", client_process, out, config, own, endpoint, here, drops.get(u))
+        for name in processes.as_they_end():
+            if name == "server":
+                break
+            with suppress(OSError):  # it has just gone
+                gone.send(int(name.removeprefix("client ")))
+        code = _code_of_server(processes)
+        processes.wait(config.cohort.deadline)  # one that is late in the last round may train for ever
+        return code
+
+
+def seen(clients: int, ended: Connection) -> Callable[[], set[int]]:
+    """Whose process lives, as the launcher tells the server."""
+    living = set(range(clients))
+
+    def now() -> set[int]:
+        while ended.poll():
+            living.discard(ended.recv())
+        return living
+
+    return now
+
+
+def _code_of_server(processes: LocalProcesses) -> int:
+    """Once it has ended. Raises: TransportError if it was killed."""
+    code = processes.wait_for("server") or 0
+    code = -signal.SIGKILL if code == LOST else code
+    if code < 0:
+        raise TransportError(f"the server process was killed (signal {-code}): has this machine memory left?")
+    return code
+
+
+def server_process(
+    out: Output,
+    config: RunConfig,
+    folder: Path,
+    own: Path,
+    endpoint: Connection,
+    ended: Connection,
+    resume: bool,
+    run_id: bytes,
+) -> None:
+    """Body of the server's process: what `secagg serve` does. endpoint: for its address; it stays open for
+    as long as the process lives.
+    """
+    files = own / "server.key", own / "roster"
+    lives = seen(config.cohort.clients, ended)
+    with exit_code(out), transport.serve("tcp://127.0.0.1:*", *files, lives=lives) as cohort:
+        endpoint.send(cohort.endpoint)
+        import torch
+
+        from fl.data import load
+        from fl.federation.server import Server
+
+        torch.set_num_threads(1)
+        known = read_serving(own, load(config.data.dataset, config.data.data_dir))
+        checkpoint = rounds.going_on(config, folder) if resume else None
+        server = Server(cohort, config, known, checkpoint, secret=kept(own / SERVER), run=run_id)
+        rounds.conduct(out, server, folder, checkpoint)
+
+
+def client_process(
+    out: Output, config: RunConfig, own: Path, endpoint: str, serving: Connection, drop: Drop | None
+) -> None:
+    """Body of a client's process: what `secagg join` does. It opens nothing but its own folder."""
+    speaks_up = Output(lines=False, debug=out.debug)
+    with join.joined(speaks_up, own, endpoint, serving, config.protection) as peer:
+        limits, killer = Limits.of(config.training.plan), Killer(drop, peer.flush)
+        join.train(speaks_up, peer, own, device=config.training.device, limits=limits, killer=killer)
