@@ -13,6 +13,7 @@ import pytest
 from secagg import Bounded, LocalProtocolError, Masking
 from transport import join, serve
 from transport.address import speaks_ipv6
+from transport.connections import _peer
 from transport.processes import lay_out_keys
 
 
@@ -91,6 +92,18 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_a_connection_over_ipv6_is_told_from_others_by_its_whole_address() -> None:
+    """Else the server would not know again which one it is to break."""
+    with (
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as server,
+        socket.create_connection(server.getsockname()[:2]),
+    ):
+        accepted, peer = server.accept()
+        with accepted:
+            assert _peer(accepted.fileno()) == peer
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
