@@ -10,7 +10,7 @@ from secagg.errors import LocalProtocolError
 
 _TCP = re.compile(r"tcp://(?P<host>\*|\[[^\]]*\]|[^:\[\]]*):(?P<port>\*|[0-9]+)")
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
-_MAX_PATH = 107  # bytes of a Unix socket's path
+_MAX_PATH = 107  # bytes of a Unix socket's path on Linux, whose sun_path has 108 with a zero byte at the end
 
 
 def speaks_ipv6(address: str, *, listening: bool) -> bool:
@@ -34,7 +34,8 @@ def speaks_ipv6(address: str, *, listening: bool) -> bool:
     host, port = match["host"], match["port"]
     if not listening and "*" in (host, port):
         raise LocalProtocolError(f"{address}: * is for whoever listens: name the server's host and port")
-    if port != "*" and not (not listening) <= int(port) <= 65535:
+    lowest = 0 if listening else 1  # 0 is for the system to choose, as * is
+    if port != "*" and not lowest <= int(port) <= 65535:
         raise LocalProtocolError(f"{address}: a port is 1 to 65535, not {port}")
     if host == "*":
         return False

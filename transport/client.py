@@ -177,7 +177,7 @@ class Peer:
         for option, value in {
             zmq.IPV6: ipv6,
             zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
-            zmq.HEARTBEAT_IVL: 5000,
+            zmq.HEARTBEAT_IVL: 5000,  # from this end alone: router.py says why the server has none
             zmq.HEARTBEAT_TIMEOUT: 20000,
             zmq.LINGER: 1000,
             zmq.RECONNECT_IVL_MAX: 2000,
@@ -261,9 +261,10 @@ class Peer:
         except RemoteProtocolError as error:
             self._leave(offer, reason(str(error)))
             raise
-        except TransportError:
+        except TransportError:  # the server is gone, or sees this client go
             raise
         except Exception:
+            # No word of why: it may name this client's files, or its data.
             self._leave(offer, "it could not take part")
             raise
 
@@ -338,6 +339,7 @@ class Peer:
         while True:
             if (left := until - time.monotonic()) <= 0:
                 return None
+            # Half a second at most: patience and the server's process are looked at in between.
             ready = dict(self._poller.poll(int(min(left, 0.5) * 1000) + 1))
             # What the server said before the connection was lost comes first: its vectors may be in the sum.
             if self._socket in ready or self._socket.poll(0):

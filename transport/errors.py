@@ -19,7 +19,7 @@ class Unfinished(TooFewClients):
     """Vectors have left, masked, and too few clients stayed to unmask their sum. missing: who could have."""
 
     def __init__(self, message: str, few: TooFewClients, missing: Collection[ClientId]) -> None:
-        SecAggError.__init__(self, message)
+        SecAggError.__init__(self, message)  # TooFewClients would make a message of its own
         self.alive, self.needed, self.round, self.of = few.alive, few.needed, few.round, few.of
         self.unusable, self.missing = few.unusable, frozenset(missing)
 

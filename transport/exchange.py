@@ -73,6 +73,8 @@ class Exchange:
     lives: Callable[[], Collection[ClientId]] | None = None  # whose process, where that can be seen
     id: bytes = field(default_factory=lambda: os.urandom(SESSION_BYTES))
     joined: set[ClientId] = field(default_factory=set)
+    # In the order of their loss, from which only the first round takes anybody out again (`invite`): whoever
+    # stands behind `lost_before` was lost in the round that is open.
     lost: dict[ClientId, str] = field(default_factory=dict)
     number: dict[ClientId, int] = field(default_factory=dict)  # of the message to come from u
     sent: dict[ClientId, int] = field(default_factory=dict)  # of the last message sent to u
@@ -94,7 +96,9 @@ class Exchange:
 
     @property
     def waiting_for(self) -> frozenset[ClientId]:
-        """Not for one whose connection is gone, or will never be: its process has ended."""
+        """Whose answers keep the round open: not those whose connection is gone, nor those whose process has
+        ended before it had one.
+        """
         return self._there(self.absent)
 
     @property
@@ -179,7 +183,7 @@ class Exchange:
         message, joining = incoming.message(), self.session.round == "join"
         self.number[u] = incoming.announce.number + 1
         self.session.receive(u, message)
-        self.up[u] = incoming.announce.size
+        self.up[u] = incoming.announce.size  # after it was taken: whoever stands here is reported alive
         if joining:
             self.joined.add(u)
 
@@ -191,6 +195,7 @@ class Exchange:
         """
         now = time.monotonic()
         for u, staged in list(self.staged.items()):
+            # On one machine nobody is given up by the clock: a process that has ended is seen.
             if self.lives is None and now - staged.heard > STALL_SECONDS:
                 self.lose(u, f"its upload stood still for {STALL_SECONDS:.0f} s")
             elif self.queue and now > staged.until:
@@ -244,6 +249,7 @@ class Exchange:
 
     def lose_all(self, absent: frozenset[ClientId]) -> None:
         """The round is over without these. After the last, their vectors may be in the sum all the same."""
+        # Before the first is told: it is by sending that somebody is found gone.
         late, result = self._there(absent), self.session.result
         for u in absent:
             # That its vector is in the sum is what counts for its user; that it was late, for the operator.

@@ -22,10 +22,10 @@ from secagg.wire import Raw, size_of_bytes, size_of_int
 
 TRANSPORT_VERSION = 2
 CHUNK_BYTES = 256 * 1024
-WINDOW = 6  # chunks asked for and not yet here: even
+WINDOW = 6  # chunks asked for and not yet here: even, for half of them is asked for at once
 MAX_FRAME_BYTES = CHUNK_BYTES + (1 << 17)  # an Offer is the longest header
 MAX_MESSAGE_BYTES = 2**32 - 1
-SESSION_BYTES = 8
+SESSION_BYTES = 8  # tells apart what one server's socket has carried; keys and signatures bind the `sid`
 CHECKSUM_BYTES = 16
 
 SessionId = Annotated[bytes, msgspec.Meta(min_length=SESSION_BYTES, max_length=SESSION_BYTES)]
@@ -48,7 +48,7 @@ class Hello(Frame, frozen=True, tag="hello"):
 class Refuse(Frame, frozen=True, tag="refuse"):
     """server: this is the version of the transport that I speak, and it is not yours.
 
-    Hello and Refuse have the same form in every version.
+    Hello and Refuse have the same form in every version, or neither end could say what is wrong.
     """
 
     version: int
@@ -133,6 +133,7 @@ def decode_from_client(parts: Sequence[Raw]) -> tuple[ClientFrame, Raw | None]:
     """Raises: RemoteProtocolError if this is not one frame a client may send."""
     try:
         frame = _from_client.decode(parts[0])
+    # Not MsgspecError alone: of a text that is not UTF-8 msgspec raises Python's own error.
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not a client's frame: {error}") from None
     return frame, _payload(frame, parts)
@@ -149,9 +150,8 @@ def decode_from_server(parts: Sequence[Raw]) -> tuple[ServerFrame, Raw | None]:
 
 def _payload(frame: Frame, parts: Sequence[Raw]) -> Raw | None:
     if isinstance(frame, Leave | End) and not frame.reason.isprintable():
-        raise RemoteProtocolError(
-            "a reason with characters that are not printable"
-        )  # it may reach a terminal
+        # It may reach a terminal, which takes escapes for commands.
+        raise RemoteProtocolError("a reason with characters that are not printable")
     most = 2 if isinstance(frame, Announce | Chunk) else 1
     if len(parts) > most or (isinstance(frame, Chunk) and len(parts) != 2):
         raise RemoteProtocolError(f"{len(parts)} parts in a {frame.__struct_config__.tag} frame")
@@ -173,13 +173,13 @@ class Running:
         self._tag.authenticate_additional_data(piece)
 
     def finish(self) -> bytes:
-        """16 bytes, once."""
+        """The checksum, 16 bytes; it can be asked for once."""
         self._tag.finalize()
         return self._tag.tag
 
 
 def checksum(message: Raw) -> bytes:
-    """16 bytes: `Running` over the whole of it."""
+    """The 16 bytes that `Running` gives for the whole of it."""
     running = Running()
     running.update(message)
     return running.finish()
@@ -253,6 +253,7 @@ class Incoming:
 
     def add(self, chunk: Chunk, payload: Raw) -> None:
         """Raises: RemoteProtocolError unless this is the next chunk that was asked for, whole."""
+        # In order, and never ahead of what was asked for: so what is here has no gaps, and no more is held.
         expected = (self.announce.session, self.announce.number, self.received)
         if (chunk.session, chunk.number, chunk.offset) != expected or chunk.offset >= self.requested:
             raise RemoteProtocolError("a chunk that is not the next one asked for")
@@ -290,6 +291,7 @@ def wire_bytes(size: int, number: int) -> tuple[int, int]:
     """
 
     def header(kind: type[Frame], *fields: int) -> int:
+        # msgpack has one byte before so short an array, and one before so short a text.
         return 1 + 1 + len(str(kind.__struct_config__.tag)) + sum(fields)
 
     session, which = size_of_bytes(SESSION_BYTES), size_of_int(number)

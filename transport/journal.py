@@ -96,7 +96,7 @@ def _add_line(
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX)  # before it is read: two processes of a key decide in turn
             content = file.read()
             at = content.rfind(b"\n") + 1
             # What a crash left of a line: what it would have recorded never happened. With a character more
@@ -106,7 +106,7 @@ def _add_line(
             new = decide(content[:at].splitlines())
             if new is None:
                 return
-            file.truncate(at)
+            file.truncate(at)  # or the rest of a torn line would become the beginning of this one
             file.write(new + b"\n")
             file.flush()
             os.fsync(file.fileno())

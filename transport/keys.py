@@ -82,6 +82,7 @@ class PublicKey:
     def fingerprint(self) -> str:
         """128 bits of SHA-256 over kind, id and both keys, as eight groups to compare by voice."""
         id = "" if self.id is None else str(self.id)
+        # No field but the last can hold a zero byte, so that no other key is joined to the same bytes.
         fields = [self.kind.encode(), id.encode(), self.curve, self.ed25519]
         return in_groups(hashlib.sha256(_FINGERPRINT_TAG + b"\0".join(fields)).digest())
 
@@ -96,7 +97,8 @@ class PrivateKey:
 
     curve_secret, curve_public: 40 bytes of Z85 each, as zmq takes them; empty for a roster key.
 
-    Security: not shown by repr, not pickled, not copied. Another process reads the file itself.
+    Security: its secrets are not shown by repr, and it is not compared by value, pickled or copied. Another
+        process reads the file itself.
     """
 
     kind: Kind
@@ -223,7 +225,7 @@ def read_file(path: str | Path, limit: int, *, forbidden: int = 0) -> bytes:
                     f"`chmod 600 {shlex.quote(str(path))}`, and make a new key if anybody may have read it; "
                     "of a mounted secret say who may: --key-readers group (readers=)"
                 )
-            data = file.read(limit + 1)
+            data = file.read(limit + 1)  # never more than that is held, whatever the file has
     except FileNotFoundError:
         raise FileError(
             f"there is no file {path}: check the path; `secagg keys --help` makes keys and rosters"
@@ -254,7 +256,7 @@ def write_file(path: str | Path, data: bytes, *, mode: int, replace: bool) -> No
         with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # before it gets the name: a crash must not leave the name and no bytes
         if replace:
             os.replace(target, path)
         sync_folder(path.parent)
@@ -266,6 +268,7 @@ def write_file(path: str | Path, data: bytes, *, mode: int, replace: bool) -> No
 
 
 def sync_folder(folder: Path) -> None:
+    """A file's name is its folder's, and outlives a crash only once that has been synced too."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

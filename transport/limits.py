@@ -10,7 +10,7 @@ OTHERS = 40  # files of a process that has neither
 
 
 def open_files(needed: int, what: str) -> int:
-    """How many may be open, from now on as many as the system lets this process have.
+    """How many files may be open: from now on as many as the system lets this process have.
 
     Raises: TransportError if that is not so many as `what` needs.
     """
@@ -22,4 +22,5 @@ def open_files(needed: int, what: str) -> int:
             f"{what} may need {needed + OTHERS} open files, and this process may have {hard}: allow more "
             "(ulimit -n), or take fewer clients"
         )
+    # The router takes half, and infinity has none; 2^20 is what Linux has for it (fs.nr_open).
     return 1 << 20 if hard == resource.RLIM_INFINITY else hard

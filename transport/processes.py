@@ -77,6 +77,7 @@ class LocalProcesses:
         Raises: TransportError where it cannot be started.
         """
         number = len(self._processes) + 1
+        # Two stay open for each, and a few more while one starts.
         open_files(3 * number, f"{number} process{'es' * (number != 1)}")
         # In a thread, which Ctrl-C does not interrupt: no process is left half started, or out of the list.
         self._starter.submit(self._start, name, target, args).result()
@@ -132,7 +133,7 @@ class LocalProcesses:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._starter.shutdown()
+        self._starter.shutdown()  # first: a start that was interrupted is finished, and then in the list
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
@@ -172,7 +173,7 @@ def _make_room_for_sockets() -> None:
 
 @dataclass
 class _Stream:
-    """Of this process; for the one that starts, its number there."""
+    """A stream of this process, which comes out as its number in the one that starts."""
 
     number: int
 
@@ -208,4 +209,4 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)
+        os._exit(1)  # the process: sys.exit would end this thread, and leave the work going on

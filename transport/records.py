@@ -14,7 +14,7 @@ KINDS = (".seen", ".journal", ".signed")
 def of_the_key(record: str | Path) -> Path:
     """`<key>.journal` beside the file that `<key>` stands for, where that is a link."""
     record = Path(record)
-    key = record.with_suffix("")
+    key = record.with_suffix("")  # the last suffix alone, `.journal`: the key's own, `.key`, stays
     return Path(f"{os.path.realpath(key)}{record.suffix}") if key.is_symlink() else record
 
 
@@ -35,7 +35,7 @@ def base_of(key: str | Path, owner: PublicKey, state: str | Path | None) -> Path
                 f"the folder {state} for this key's records is not there: make it, once and for good: a new "
                 "one has forgotten what this client has contributed to"
             )
-    elif os.stat(real).st_nlink > 1:
+    elif os.stat(real).st_nlink > 1:  # a symbolic link leads to the key; of hard links none is it
         raise FileError(
             f"{key} has other names (hard links), and each would have records of its own: delete them, or "
             "name one folder for the records, always the same, with --state (state=)"
@@ -57,6 +57,9 @@ def _check_kept(base: Path) -> None:
 
 
 def _check_left(old: Path, base: Path) -> None:
+    """Refuse where a record lies under the key's old name and none under its new one: a fresh record would be
+    made there without a word, and everything in the old one allowed once more.
+    """
     for kind in KINDS:
         left, now = Path(f"{old}{kind}"), Path(f"{base}{kind}")
         if left.exists() and not now.exists():

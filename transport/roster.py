@@ -117,12 +117,14 @@ def read(path: str | Path, signer: PublicKey) -> Roster:
         raise LocalProtocolError(f"a roster is verified under a roster key, not under a {signer.kind} key")
     data = read_file(path, MAX_FILE)
     check_as_written(path, data)
+    # Decoded before it is verified, so that a fault is told with its line. Nothing of it leaves this function
+    # until the signature fits.
     try:
         body, signature = _split(data)
         roster = _decode(body)
     except _FaultError as fault:
         raise FileError(f"{path}, line {fault.line}: {fault}") from None
-    if roster.signer != signer:
+    if roster.signer != signer:  # from here on, and in `remember`, what the file names is what was pinned
         raise FileError(
             f"{path}, line 3: signed by roster key {roster.signer.fingerprint}, the one trusted here is "
             f"{signer.fingerprint}: compare both with the keeper of the roster before you change either file"
@@ -153,7 +155,7 @@ def remember(state_path: str | Path, roster: Roster) -> None:
         seen = _read_seen(state_path)
         signer = roster.signer.ed25519.hex()
         this = _Seen(roster.version, roster.digest.hex())
-        last = seen.rosters.get(signer)
+        last = seen.rosters.get(signer)  # by signer: a new roster key begins again at any version
         if last == this:
             return
         if last is not None and this.version < last.version:
@@ -218,6 +220,7 @@ def _decode(body: bytes) -> Roster:
         version=int(version[1]),
         clients={key.id: key for key in keys if key.id is not None},
         signer=PublicKey("roster", None, b"", bytes.fromhex(signer[1])),
+        # Of what is signed, not of the file: a signature could be another, and the roster the same.
         digest=hashlib.sha256(_SIGNATURE_TAG + body).digest(),
     )
 
@@ -276,6 +279,7 @@ def _read_seen(state_path: Path) -> _SeenFile:
 @contextmanager
 def _locked(state_path: Path) -> Iterator[None]:
     """One process at a time, so that a slower one cannot write an older version over a newer."""
+    # A file of its own: the record is replaced by another, and a lock on the old one would keep nobody out.
     try:
         lock = os.open(f"{state_path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:

@@ -60,6 +60,8 @@ class Router:
         self._pinged = 0.0
         self.traffic = (0, 0)  # payload bytes of all frames received and sent, pings left out
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # Before there is a socket: where nobody answers for the domain, libzmq 4.3.5 lets in whatever key
+        # comes. (It was tried.)
         self._authenticator = ThreadAuthenticator(self._context)
         self._authenticator.start()
         self._authenticator.configure_curve_callback(
@@ -72,9 +74,9 @@ class Router:
             zmq.ROUTER_MANDATORY: 1,  # a send to one who has gone raises, a full queue waits: no silent drop
             zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
             zmq.RCVHWM: QUEUED,
-            zmq.SNDHWM: WINDOW,
+            zmq.SNDHWM: WINDOW,  # what does not fit waits in `_backlog`, where it can be let go
             zmq.HANDSHAKE_IVL: HANDSHAKE_MS,
-            zmq.BACKLOG: 1024,
+            zmq.BACKLOG: 1024,  # a whole cohort connects at once, and libzmq's own is 100
             # No heartbeats of ZMTP: a connection that breaks while its queue is full ends libzmq 4.3.5 at the
             # next (an assertion in out_event). Clients send theirs; ours are pings, which TCP must deliver.
             zmq.TCP_MAXRT: UNACKNOWLEDGED_MS,
@@ -87,6 +89,8 @@ class Router:
             self._socket.setsockopt(option, value)
         self._socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
         self._socket.curve_secretkey, self._socket.curve_publickey = key.curve_secret, key.curve_public
+        # Before anybody can connect: of a connection that it did not see come, it counts nothing. Half of the
+        # files, so that those who have said hello find one.
         self._connections = Connections(self._socket, min(UNGREETED + 2 * clients, files // 2))
         try:
             self._socket.bind(bind)
@@ -110,7 +114,7 @@ class Router:
         """
         before = self._routes.get(u, route)
         self._routes[u] = route
-        self._backlog[u] = deque()
+        self._backlog[u] = deque()  # what waited for the earlier one would be of another conversation
         self._connections.greeted(self._file, u)
         return before != route and self.turn_away(before, Replaced())
 
@@ -126,6 +130,7 @@ class Router:
             if not frames:
                 continue
             self._file = int(frames[0].get(zmq.SRCFD))
+            # The key of the handshake, which pyzmq's authenticator gives back as the user's name.
             u = self._roster.id_of(str(frames[0].get("User-Id")).encode())
             said_hello = u is not None and self.speaks_for(u, route.bytes)
             self._connections.delivered(self._file, u if said_hello else None)
@@ -164,7 +169,7 @@ class Router:
         if due:
             self._pinged = time.monotonic()
             for u in self.connected:
-                if not self._backlog[u]:
+                if not self._backlog[u]:  # else what waits there is the probe
                     self._try(u, [encode(Ping())])
         return before - self.connected
 
@@ -184,12 +189,13 @@ class Router:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
             del self._routes[u]
-            self._backlog[u].clear()
+            self._backlog[u].clear()  # emptied, not taken away: `gone` tells by it who was here once
             return False
         return True
 
     def close(self) -> None:
         self._routes.clear()
+        # Each needs the next: the watcher asks the socket, and the socket lets nobody in without being told.
         self._connections.close()
         self._socket.close()
         self._authenticator.stop()

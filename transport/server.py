@@ -87,6 +87,8 @@ def serve(
     signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
     listed = read_roster(roster, signer)
     own = read_private(key, "server", readers=readers)
+    # Without a folder, no other names of the key are looked for as `join` does: clients are guarded by their
+    # own records, and this one spares the server sessions that they would refuse.
     base = key if state is None else base_of(key, own.public, state)
     signing = SigningKey(own.signing.private_bytes_raw())
     signed = SignedSets(f"{base}.signed")
@@ -133,7 +135,7 @@ class Cohort:
         """How far the session that runs is: the open round, how many have answered, and of how many; None
         without a session. Any thread may ask.
         """
-        if (running := self._running) is None:
+        if (running := self._running) is None:  # read once: it may be over a moment later
             return None
         joining = running.session.round == "join"
         return running.session.round, len(running.up), len(running.cohort) if joining else len(running.down)
@@ -226,10 +228,10 @@ class Cohort:
             requests = self._close(running)
             for u, why in session.caught.items():
                 running.lose(u, why)
-        finally:
+        finally:  # of a round that fails, too: its report says who was missing
             if watch is not None:
                 watch(running.report(closing))
-        running.open_round(requests)
+        running.open_round(requests)  # after the report, whose counts it clears
         if requests:  # else the session is over
             for u in running.joined - running.lost.keys() - requests.keys():
                 running.lose(
@@ -247,11 +249,11 @@ class Cohort:
             return session.advance()
         end = time.monotonic() + self._finish
         while True:
-            absent = running.absent
+            absent = running.absent  # before the session goes on, and awaits others
             try:
                 requests = session.advance()
             except TooFewClients as few:
-                if session.round != closing:
+                if session.round != closing:  # it has ended: more answers would change nothing
                     raise
                 self._wait_for_more(running, few, end)
             else:
@@ -292,6 +294,8 @@ class Cohort:
         running = self._running
         for u, route, parts in self._router.receive(seconds):
             try:
+                # Before it is asked over which of its connections this came: both have the client's key, and
+                # garbage under that key costs its place.
                 frame, payload = decode_from_client(parts)
                 if isinstance(frame, Hello):
                     self._greet(u, route, frame)
@@ -316,6 +320,7 @@ class Cohort:
                 f"client {u} has connected while its earlier connection still stood; the newer one counts. "
                 "If its network has not just changed, two processes run with its key: one must stop"
             )
+        # Before the next is offered: an offer alone tells a client that nobody knows of its session any more.
         if ended := self._ended.pop(u, None):
             self._router.send(u, ended)
         if self._running is not None:

@@ -82,6 +82,7 @@ class Talk:
         """Raises: SessionOverError unless the session goes on when there is a connection again."""
         if not self.staying:
             raise SessionOverError("the connection was lost")
+        # The server says its message again, whole; the answer is kept, since it must not be another one.
         self._incoming, self._was_disconnected = None, True
 
     def say(self, message: Raw) -> None:
@@ -101,6 +102,7 @@ class Talk:
         frame, payload = received
         if isinstance(frame, Close):
             raise SessionOverError("the server has closed")
+        # While the session runs, a server has no other for this client: it has lost it, or was restarted.
         if isinstance(frame, Offer) and self._was_disconnected:
             self.next_offer = frame
             raise SessionOverError("the connection was lost, and the session is over")
@@ -143,6 +145,7 @@ class Talk:
         self._heard += 1
         arrived = time.monotonic()
         reply = self._session.receive(incoming.message())
+        # The first message brings the task: only here does the client compute with what is its own.
         if reply is not None and self._heard == 1 and self._answer_after is not None:
             self._hold(reply, arrived, self._answer_after)
         elif reply is not None:
@@ -171,6 +174,7 @@ class Talk:
             self._progress(self._scheme.rounds[out.number], sent, len(out.message))
 
     def _tell_left(self) -> None:
+        """Tell `left` once the last piece has been handed over, where it was of the masked vectors."""
         out = self._outgoing
         whole = out is not None and out.sent == len(out.message)
         if out and whole and self.staying and self._scheme.rounds[out.number] == self._scheme.upload_round:
