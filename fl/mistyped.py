@@ -10,6 +10,7 @@ def closest(word: object, known: Iterable[str]) -> str | None:
     """What whoever typed `word` may have meant; None where nothing is near."""
     words, typed = list(known), str(word)
     close = difflib.get_close_matches(typed, words, n=1)
+    # difflib goes by both lengths: to it `fash` is not near `fashion-mnist`.
     return next(iter(close or [each for each in words if typed and each.startswith(typed)]), None)
 
 

@@ -23,7 +23,8 @@ from fl.data.shard import read_shard, write_shard
 
 DECLARED, VALIDATION = "declared.json", "validation"
 
-# Draws of one seed that know nothing of one another; the partition has the seed's own.
+# Draws of one seed that know nothing of one another; the partition has the seed's own. A number that changed
+# would deal other data, links or damage out under every seed.
 _VALIDATION, _LINKS, _SPEEDS, _DAMAGE = range(1, 5)
 
 
@@ -47,7 +48,9 @@ Parts = tuple[Inputs, Labels, Mapping[int, NDArray[np.int64]]]
 
 @dataclass(frozen=True)
 class Layout:
-    """shares: client -> which of the examples x, y are its own; the damaged ones have copies of their own."""
+    """What every party of a run holds. shares: client -> which of the examples x, y are its own; the damaged
+    ones have copies of their own.
+    """
 
     x: Inputs
     y: Labels
@@ -148,7 +151,7 @@ def write_serving(folder: Path, serving: Serving) -> None:
 def read_serving(folder: Path, dataset: Dataset) -> Serving:
     """Raises: DataError for a damaged file."""
     try:
-        told = msgspec.json.decode((folder / DECLARED).read_bytes(), type=_Told, strict=False)
+        told = msgspec.json.decode((folder / DECLARED).read_bytes(), type=_Told)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DataError(f"{folder / DECLARED} is not readable: {error}") from error
     validation = None

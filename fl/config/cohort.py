@@ -12,7 +12,9 @@ from secagg.errors import counted
 
 
 class CohortConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Raises: ConfigError for a value of the wrong type, out of its range, or that contradicts another."""
+    """Who takes part, and how a round chooses, groups and loses them.
+
+    Raises: ConfigError for a value of the wrong type, out of its range, or that contradicts another."""
 
     clients: Annotated[int, setting("Clients, N.", ge=1, le=10_000)] = 8
     sample: (

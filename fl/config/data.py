@@ -11,7 +11,9 @@ from fl.data import DATASETS
 
 
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Raises: ConfigError for a value of the wrong type or out of its range."""
+    """Which data there are, who holds what of them, and what is done to it.
+
+    Raises: ConfigError for a value of the wrong type or out of its range."""
 
     dataset: Annotated[str, setting("See `secagg list data`.", words=tuple(DATASETS))] = "digits"
     data_dir: Annotated[str, setting("Where data sets are looked for.")] | None = None

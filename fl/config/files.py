@@ -25,7 +25,7 @@ def table_in(path: Path) -> dict[str, Any]:
 
     Raises: ConfigError for any other.
     """
-    kind = {".json": "JSON"}.get(path.suffix, "TOML")
+    kind = {".json": "JSON"}.get(path.suffix, "TOML")  # by look-up: docs/errors.md has one line for both
     try:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path} is not a file")
@@ -56,6 +56,7 @@ def said_in(
 
     Raises: ConfigError for a key or a section that is none, or that stands where it does not belong.
     """
+    # No setting is a table: one is enough to tell a file of sections, and to judge the rest of it as such.
     if any(isinstance(value, dict) for value in given.values()):
         return _in_sections(path, given, there)
     said = {}
@@ -107,6 +108,7 @@ def _meant(word: str, section: str, there: Mapping[str, Setting]) -> str:
         where = " or ".join(f"{home.key} in [{home.section}]" for home in homes)
         return f": it is {where}"
     known: dict[str, Setting] = {}
+    # The section's own come last: of a key that several have, such as lr, theirs is the one that stays.
     for setting in sorted(there.values(), key=lambda setting: setting.section == section):
         known |= {setting.name: setting, setting.key: setting}
     close = closest(word, known)

@@ -13,7 +13,9 @@ _Most = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """epochs, steps: the most of a round, whichever of them the plan counts by, and so its time. batch_size:
+    """The most that a client computes for a task.
+
+    epochs, steps: the most of a round, whichever of them the plan counts by, and so its time. batch_size:
     the most examples of a step, and so the memory of its activations. parameters: the most of a model, d.
 
     Security: all are compared with what the task says, and none with what this client holds: a refusal that
@@ -30,7 +32,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """The limits of a client that was told what it will be asked, and takes no more."""
         return cls(
             epochs=plan.epochs,
-            steps=max(1, plan.steps),
+            steps=max(1, plan.steps),  # 0 steps are of a plan that counts epochs, and no limit
             batch_size=plan.batch_size,
             parameters=2**31 - 1,
         )
@@ -43,6 +45,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def check(self, plan: LocalPlan, parameters: int) -> None:
         """parameters: d of the model that is to be trained. Raises: RemoteProtocolError beyond a limit."""
         asked = {"parameters": parameters}
+        # fedsgd is one pass in chunks of a fixed size, whatever its plan says of epochs and batches.
         if plan.algorithm != "fedsgd":
             # Of the two the one that counts: a plan of steps has its epochs at whatever they are by default.
             count = {"steps": plan.steps} if plan.steps else {"epochs": plan.epochs}

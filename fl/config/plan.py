@@ -31,7 +31,7 @@ MODELS = (
     "resnet18",
     "gru",
     "bag-of-words",
-)  # fl.models.architectures.MODELS, which imports torch
+)  # as fl.models.architectures.MODELS, which imports torch; tests/fl/config/test_run.py compares the two
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -45,7 +45,8 @@ class LocalPlan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     loss. precision: bfloat16 is of the forward and backward pass; weights stay float32.
     """
 
-    # The limits are those of the wire, which docs/protocol.md states; what a person types is held to `typed`.
+    # The order of these fields is that of the wire, every one is written: a new one makes every task another.
+    # The limits are the wire's, too, which docs/protocol.md states; what a person types is held to `typed`.
     algorithm: Annotated[Algorithm, setting("Clients send updates, weights or gradients.")] = "fedavg"
     epochs: Annotated[
         int,
@@ -123,6 +124,7 @@ class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
 class ServerStep(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """How the mean update moves the model: see `fl.training.server`."""
 
+    # In the order of the wire, as in LocalPlan.
     optimiser: Annotated[Optimiser, setting("How the model follows the mean update.", name="server")] = (
         "average"
     )

@@ -8,13 +8,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """line: what it is. source: where its settings stand. settings: as `fl.config.run.RunConfig.of` takes
-    them.
+    """A published experiment. line: what it is. source: where its settings stand. settings: as
+    `fl.config.run.RunConfig.of` takes them.
     """
 
     line: str
     source: str
     settings: dict[str, Any]
+
+
+# corrupt is a number wherever a tenth of the roster, the default, would be a whole cohort.
 
 
 def _wei(dataset: str, examples: int, batch_size: int, rounds: int, **rest: Any) -> Preset:

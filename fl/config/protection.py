@@ -22,7 +22,9 @@ _Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
 class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """scheme: masking, ckks or plain. adversary: None for active, and for ckks semi-honest. ending: of ckks,
+    """How sums are protected, and against whom.
+
+    scheme: masking, ckks or plain. adversary: None for active, and for ckks semi-honest. ending: of ckks,
     None for release. threshold: of a single sum alone, so no setting of a run. bits, bound, clip: of the
     coordinates that training sends. The rest is as in `secagg.Masking.for_cohort`, None for its defaults.
 
@@ -118,6 +120,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         scheme = SCHEMES[self.scheme]
         filled = {"adversary": self.against, "ending": self.ending or "release", "roster": roster}
         settings = msgspec.structs.asdict(self) | filled
+        # A scheme gets what its for_cohort names. What ckks would not look at was refused in `__post_init__`.
         takes = inspect.signature(scheme.for_cohort).parameters
         own = {name: value for name, value in settings.items() if name in takes}
         return scheme.for_cohort(clients, vectors, **own)

@@ -151,6 +151,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ConfigError(f"{path}: a configuration's name ends in .toml or .json")
         there = cls.settings()
         said = said_in(path, table_in(path), there, tell)
+        # `of` would find the same faults, and name no file. What is overridden may be anything.
         for name, (label, value) in said.items():
             if name not in overrides:
                 checked(there[name], value, label)
@@ -158,6 +159,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def write(self, path: str | PathLike[str]) -> None:
         """Write as JSON that `read` accepts; a file already there is replaced whole."""
+        # Those at their defaults as well: a later version may have others, and the run stays what it was.
         written: dict[str, dict[str, Any]] = {section: {} for section in self.sections()}
         for name, value in self.flat().items():
             setting = self.settings()[name]

@@ -39,12 +39,13 @@ def order_key(secret: bytes, task: bytes) -> bytes:
 
 
 def rounding_seed(secret: bytes) -> bytes:
-    """The seed of a client's stochastic rounding, for `secagg`: 32 bytes."""
+    """The seed of a client's stochastic rounding, 32 bytes: `secagg` derives a key for each task of it."""
     return kdf(Tag.TRAINING, secret, b"", "rounding")
 
 
 def choice_key(secret: bytes, round: int) -> bytes:
     """The key of a server's choice of clients in a training round: 32 bytes."""
+    # The run's id is not in it: `serve --resume` goes on under a new one, and chooses as it would have.
     return kdf(Tag.TRAINING, secret, b"", "choice", round)
 
 
@@ -56,7 +57,7 @@ def permutations(key: bytes, n: int) -> Iterator[NDArray[np.int64]]:
     """
     for number in count():
         of_pass = kdf(Tag.TRAINING, key, b"", "pass", number)
-        blocks = [block.copy() for block in keystream(of_pass, n, np.uint64)]
+        blocks = [block.copy() for block in keystream(of_pass, n, np.uint64)]  # they share one buffer
         yield np.argsort(np.concatenate(blocks), kind="stable")
 
 

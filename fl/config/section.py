@@ -126,6 +126,7 @@ def settle(section: msgspec.Struct) -> None:
 
     Raises: ConfigError.
     """
+    # A client refuses a task in another form than its own: 1 and 1.0 are two forms of a rate.
     for field in fields_of(type(section)):
         value = checked(field, getattr(section, field.key), field.key)
         msgspec.structs.force_setattr(section, field.key, value)
@@ -139,7 +140,7 @@ def checked(field: Setting, value: Any, label: str) -> Any:
     try:
         msgspec.convert(value, field.typed)
         value = msgspec.convert(value, field.type)
-        msgspec.json.encode(value)
+        msgspec.json.encode(value)  # a byte that is no UTF-8 reaches Python as text that no file can hold
     except UnicodeEncodeError as error:
         raise ConfigError(f"{label} = {value!r}: give text that UTF-8 can hold") from error
     except msgspec.ValidationError as error:

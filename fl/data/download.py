@@ -63,6 +63,7 @@ def _scratch(name: str, root: Path) -> Iterator[Path]:
     """A folder for a while, in the search path or in the first folder above it that there is: what fails
     leaves nothing behind.
     """
+    # Not in /tmp, which may be another disk: there a move is a copy, and half of a file would be seen.
     there = next(path for path in (root, *root.absolute().parents) if path.exists())
     with _writing(name, root):
         made = TemporaryDirectory(prefix=f".{name}.", dir=there)

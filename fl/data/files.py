@@ -18,6 +18,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
             file.write(content)
             file.flush()
+            # Before the name is given away, which after a power cut could else stand for an empty file.
             os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:

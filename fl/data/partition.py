@@ -155,10 +155,12 @@ def _shards(how: Partition, labels: Labels, clients: int, rng: np.random.Generat
     given = np.zeros((clients, len(names)), dtype=bool)
     for own in given:
         order = rng.permutation(len(names))
+        # The labels that the fewest have so far; of equals, chance decides, as the sort is stable.
         own[order[np.argsort(given.sum(axis=0)[order], kind="stable")[:k]]] = True
     sizes = np.array([np.count_nonzero(labels == name) for name in names])
     overlap = n is not None and clients * n > len(labels)
     wanted = _even(given, sizes, n) if n is not None else _share_out(given, sizes)
+    # Where clients overlap, each draws from all of a label.
     wants = wanted.max(axis=0) if overlap else wanted.sum(axis=0)
     if (wanted[given] == 0).any() or (wants > sizes).any():
         worst = int(np.argmax(np.maximum(wants, given.sum(axis=0)) / sizes))
@@ -179,6 +181,7 @@ def _even(given: NDArray[np.bool_], sizes: NDArray[np.int64], n: int) -> NDArray
     wanted = np.where(given, n // k, 0)
     left = sizes - wanted.sum(axis=0)
     for own, has in zip(wanted, given, strict=True):
+        # No label is short of so many: those that the client has not stand last.
         more = np.argsort(np.where(has, -left, len(given) * n), kind="stable")[: n % has.sum()]
         own[more] += 1
         left[more] -= 1
@@ -189,6 +192,7 @@ def _share_out(given: NDArray[np.bool_], sizes: NDArray[np.int64]) -> NDArray[np
     """(clients, labels): all examples of each label, as many for each client that has it, to within one."""
     place = np.cumsum(given, axis=0)
     holders = np.maximum(place[-1:], 1)
+    # `place` counts the holders of a label: the first of them get one of the rest each.
     return np.where(given, sizes // holders + (place <= sizes % holders), 0)
 
 

@@ -18,8 +18,8 @@ FIELDS = {"x", "y", "classes", "dataset"}
 
 @dataclass(frozen=True)
 class Shard:
-    """x: (N, C, H, W) float32, finite, or (N, T) int64 in 0..classes-1;  y: (N,) int64 in 0..classes-1;
-    N >= 1."""
+    """What one client trains on. x: (N, C, H, W) float32, finite, or (N, T) int64 in 0..classes-1;  y: (N,)
+    int64 in 0..classes-1;  N >= 1."""
 
     x: Inputs
     y: Labels

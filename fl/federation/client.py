@@ -54,7 +54,9 @@ class LocalTrainer:
         self._asked: tuple[Held, Any] | None = None  # as the round under way began, still without its sum
 
     def __call__(self, task: bytes) -> dict[str, Any]:
-        """Raises: RemoteProtocolError if the task does not fit this client's data, is beyond its limits, or
+        """Train as the task says, and give those of the vectors that the session asks for.
+
+        Raises: RemoteProtocolError if the task does not fit this client's data, is beyond its limits, or
         starts from a model it does not have; Diverged.
         """
         instructions, model = read_instructions(task, self._held, self._limits)

@@ -157,6 +157,7 @@ class Server:
         # The first model is public, drawn from the seed; what becomes of it the clients may keep.
         start = self.model.broadcast if round == 1 or not kept else np.empty(0, np.float32)
         task = write_instructions(config, self.run, round, self.description, start)
+        # Where the clients keep the model the server has none by whose nearness it could plan.
         alike = None if kept else likeness(config.training.plan, start, config.protection.policy())
         totals, reports, abandoned = list[Aggregate](), list[RoundReport](), ""
         for cohort in cohorts:
@@ -226,6 +227,7 @@ class Server:
     def _smallest(self, most: int) -> int:
         """Clients of a cluster: as few as there can be a session of."""
         # Of two clients each has the other's vector: the sum less its own.
+        # Only making it tells: what a scheme can keep depends on its adversary, corrupt and dropout.
         for clients in range(1 if self.config.protection.small_cohort else 3, most):
             with suppress(LocalProtocolError):
                 self._scheme_for(clients)

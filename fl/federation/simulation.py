@@ -53,7 +53,7 @@ WAYS: dict[str, Way | None] = {
     "auto": None,
     "batched": "batched",
     "sequential": "sequential",
-    "processes": "sequential",
+    "processes": "sequential",  # as each process computes its own client
 }
 """Of `RunConfig.execution`."""
 
@@ -276,7 +276,7 @@ class Watched(Around):
         closing, waited_for, requests = self.round, self.waiting_for, dict[ClientId, bytes]()
         try:
             requests = self._session.advance()
-        finally:
+        finally:  # a round that ends the session is reported, too: it shows who was lost
             up, down = self._up, self._down
             seconds = time.monotonic() - self._begun
             self._up, self._down, self._begun = {}, {u: len(m) for u, m in requests.items()}, time.monotonic()

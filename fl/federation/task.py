@@ -79,7 +79,7 @@ def read_instructions(
             limits.check(instructions.plan, len(vector))
         with torch.device("meta"):  # shapes only: the task decides nothing about memory but by its length
             model = MODELS[description.model](description.shape, description.classes)
-        from_vector(model, vector)
+        from_vector(model, vector)  # only checks it here: what does not fit is refused before memory is had
         # As model.to_empty("cpu"), which imports all of sympy.
         model.load_state_dict(
             {name: torch.empty(t.shape, dtype=t.dtype) for name, t in model.state_dict().items()}, assign=True

@@ -42,6 +42,7 @@ def contribution(result: LocalResult, names: Collection[str]) -> dict[str, Any]:
     every = {
         UPDATE: result.upload,
         EXAMPLES: result.examples,
+        # Cut here: of what encoding clips the client is warned.
         LOSS: np.array([min(result.loss, LOSS_BOUND)]),
         CORRECT: np.array([result.correct]),
     }

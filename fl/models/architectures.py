@@ -38,6 +38,7 @@ class Standardised(nn.Module):
     """Colour images in [0, 1], each channel less ImageNet's mean and divided by ImageNet's deviation."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # Made here: float buffers of a model are sent and averaged with its weights.
         mean = torch.tensor([0.485, 0.456, 0.406], dtype=x.dtype, device=x.device)
         deviation = torch.tensor([0.229, 0.224, 0.225], dtype=x.dtype, device=x.device)
         return (x - mean[:, None, None]) / deviation[:, None, None]
@@ -367,5 +368,6 @@ def build(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
     """
     description = Description(name, shape, classes)
     with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the GPUs' generators as well, and nobody puts those back.
         torch.default_generator.manual_seed(seed)
         return MODELS[description.model](description.shape, description.classes)

@@ -22,6 +22,7 @@ FILE = "model.safetensors"
 
 def _float_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     """Parameters, then buffers, in the order of their registration; integer buffers do not average."""
+    # What a coordinate of every vector, checkpoint and sum is: fl.training.local.flat has the same order.
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.is_floating_point():
             yield tensor.detach()
@@ -72,7 +73,7 @@ def load(folder: str | PathLike[str]) -> nn.Module:
         description = msgspec.json.decode(metadata["description"], type=Description)
         with torch.device("meta"):  # shapes only: the file decides nothing about memory but by its own length
             model = MODELS[description.model](description.shape, description.classes)
-        model.load_state_dict(tensors, assign=True)
+        model.load_state_dict(tensors, assign=True)  # of any type and with NaN: both are looked for below
     except FileNotFoundError:
         raise ModelError(f"{path} is not there: name the folder of a run that finished") from None
     except KeyError:

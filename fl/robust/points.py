@@ -19,10 +19,10 @@ that a resumed run goes on alike."""
 class Points:
     """The parts of a round, disjoint: what the server learned of each, and nothing below it.
 
-    members: who is in each part, at least one. updates: (P, d) float64, the
-    weighted mean of what the members of each sent. weights: (P,) float64, the sum of their examples.
-    One part a client where nothing is hidden, one for each sum that was opened otherwise, so that P is 1
-    where there is a single sum.
+    members: who is in each part, at least one. updates: (P, d) float64, the weighted mean of what the members
+    of each sent. weights: (P,) float64, the sum of their examples. There is one part for each client where
+    nothing is hidden, and otherwise one for each sum that was opened, so that P is 1 where there is a single
+    sum.
     """
 
     members: tuple[frozenset[ClientId], ...]
@@ -50,8 +50,8 @@ class Bench:
 
 @dataclass(frozen=True)
 class Verdict:
-    """update: (d,) float64, what the server takes for the mean. left_out: the rows of the points that had no
-    part in it. memory: for the next round.
+    """What a rule makes of a round. update: (d,) float64, what the server takes for the mean. left_out: the
+    rows of the points that had no part in it. memory: for the next round.
     """
 
     update: NDArray[np.float64] = field(repr=False)

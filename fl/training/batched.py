@@ -189,7 +189,8 @@ class _Stack:
         sizes = torch.tensor([len(batch) for batch in own])
         examples = nn.utils.rnn.pad_sequence(list(own), batch_first=True)
         counted = torch.arange(examples.shape[1]) < sizes[:, None]
-        examples = torch.where(counted, examples, examples[:, :1])  # with an example of one's own
+        # With an example of one's own: it is multiplied by 0, and nobody's model is shown another's data.
+        examples = torch.where(counted, examples, examples[:, :1])
         return _Batch(examples.to(on), counted.to(on, self._loss.dtype), sizes.to(on, self._loss.dtype))
 
     def _written_out_step(

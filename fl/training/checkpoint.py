@@ -22,9 +22,9 @@ DIGEST_BYTES = 32
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """run: as in the tasks. round: the last that was trained. parameters: (d,) float64. memory: of the
-    server's optimiser and of its rule. rest: what belongs to whoever writes it, such as the lines of metrics
-    and the sets of survivors.
+    """Where a run stands after a round. run: as in the tasks. round: the last that was trained. parameters:
+    (d,) float64. memory: of the server's optimiser and of its rule. rest: what belongs to whoever writes it,
+    such as the lines of metrics and the sets of survivors.
     """
 
     run: bytes

@@ -31,7 +31,9 @@ def usable_cores() -> int:
 
 
 class LocalClients:
-    """x: (N, ...), y: (N,), all examples, put on `on` once. shares: client -> which of them are its own,
+    """All clients of a run, to be trained in this process.
+
+    x: (N, ...), y: (N,), all examples, put on `on` once. shares: client -> which of them are its own,
     (n_u,) int64; clients may share some.
 
     way: how a round is computed; None: the first round measures both ways, and all take the faster one.
@@ -138,6 +140,7 @@ class LocalClients:
         per_example: PerExample | None,
     ) -> dict[Way, float]:
         """Client-steps a second of both ways, on a few steps of a few clients."""
+        # With the keys of this round: nothing of what is tried is sent, and no tap hears it.
         some = {u: orders[u] for u in sorted(orders)[:TRIED_CLIENTS]}
         short = msgspec.structs.replace(plan, steps=TRIED_STEPS)
         steps = sum(short.steps_of(len(self._shares[u])) for u in some)

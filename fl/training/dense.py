@@ -18,6 +18,7 @@ def is_written_out(model: nn.Module, plan: LocalPlan) -> bool:
     """Whether `sgd_step` can take the model's steps: it is linear layers with ReLU between them, on inputs
     that are centred, flattened or neither; and steps go along the loss's gradient alone.
     """
+    # Just these types: what is derived from one may compute something else.
     if type(model) is not nn.Sequential or plan.algorithm == "fedsgd":
         return False
     if plan.proximal or plan.precision == "bfloat16":
@@ -37,6 +38,7 @@ def _holds_just_these(model: nn.Sequential) -> bool:
 
 
 def _is_listened_to(module: nn.Module) -> bool:
+    """Whether something is hooked to it, which would not be called: the layers are not."""
     return any(
         getattr(module, f"_{kind}_hooks") for kind in ("forward", "forward_pre", "backward", "backward_pre")
     )
@@ -77,10 +79,11 @@ def sgd_step(
     log, label = torch.log_softmax(inputs.pop(), -1), y.unsqueeze(-1)
     loss = -(log.gather(-1, label).squeeze(-1) * weight).sum(-1)
     # Of the logits: what softmax gives less what is right; then of each layer's inputs, from last to first.
-    slope = log.exp_()
+    slope = log.exp_()  # in place: the loss has been read
     slope.scatter_add_(-1, label, slope.new_full((), -1.0).expand(label.shape))
     slope *= weight.unsqueeze(-1)
     for k in reversed(range(len(layers))):
+        # Before the weights: without momentum `into` are these, and change in the next lines.
         below = (slope @ layers[k][0]).mul_(inputs[k] > 0) if k else slope
         of_weight, of_bias = into[2 * k : 2 * k + 2]
         multiply = of_weight.addmm_ if x.ndim == 2 else of_weight.baddbmm_

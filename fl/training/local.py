@@ -191,9 +191,8 @@ def _upload(after: torch.Tensor, received: torch.Tensor, along: Tensors, plan: L
     if plan.algorithm == "fedavg-weights":
         return after
     moved = after - received
-    if (
-        plan.algorithm == "fedsgd"
-    ):  # its parameters have not moved, but BatchNorm's buffers, which follow them
+    if plan.algorithm == "fedsgd":
+        # The parameters have not moved, but BatchNorm's buffers have, which follow them.
         gradient = torch.cat([g.flatten() for g in along])
         return torch.cat([gradient, moved[len(gradient) :]])
     return moved

@@ -83,7 +83,7 @@ class GlobalModel:
         delta = mean.astype(np.float64)
         if plan.algorithm == "fedavg-weights":
             delta = delta - self.parameters
-        elif plan.algorithm == "fedsgd":
+        elif plan.algorithm == "fedsgd":  # of the buffers it sends what they moved by, as fedavg does
             delta[: self._trained] *= -plan.lr
         # All or nothing: a step that cannot be taken leaves the optimiser as it was, too.
         before, moved = (self._m, self._v), delta.copy()
@@ -109,6 +109,7 @@ class GlobalModel:
         return self._adaptive(delta, self._v - (1 - beta2) * square * np.sign(self._v - square))
 
     def _adaptive(self, delta: Vector, v: Vector) -> Vector:
+        # No correction of the bias of the first rounds: algorithm 2 has none.
         self._m = self._step.momentum * self._m + (1 - self._step.momentum) * delta
         self._v = v
         return self._step.lr * self._m / (np.sqrt(v) + self._step.tau)
