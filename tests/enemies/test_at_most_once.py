@@ -51,8 +51,10 @@ def test_it_is_recorded_before_it_leaves_and_not_before_it_is_asked_for(company:
 
 
 @EACH
-@pytest.mark.parametrize("error", [RemoteProtocolError("again"), OSError("the disk is full")], ids=repr)
-def test_what_cannot_be_recorded_does_not_leave(company: Company, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [RemoteProtocolError("again"), OSError("the disk is full"), KeyboardInterrupt()], ids=repr
+)
+def test_what_cannot_be_recorded_does_not_leave(company: Company, error: BaseException) -> None:
     """And the session is over: what the client holds of the others is not given either."""
 
     def once(context: bytes) -> None:

@@ -17,9 +17,12 @@ from secagg import (
     Ledger,
     LocalProtocolError,
     Masking,
+    Recorded,
     RemoteProtocolError,
     Roster,
     SecAggError,
+    ServerSession,
+    Tampered,
     TooFewClients,
     run,
     throwaway_identities,
@@ -37,6 +40,8 @@ from secagg.alike import (
 )
 from secagg.crypto import SigningKey
 from secagg.errors import ClientId
+from secagg.masking.messages import ConsistencyCheckRequest, UnmaskingRequest
+from secagg.wire import encode
 
 N, VICTIM = 10, 3
 SPEC = Counts(length=4, maximum=1000)
@@ -67,8 +72,9 @@ class Cohort:
     def sum(
         self, task: bytes, without: set[int] = frozenset(), *, plans: bool = False, **more: Any
     ) -> tuple[frozenset[int], np.ndarray[Any, Any]]:
-        """Who is in the sum, and the sum. plans: the server has the rule too."""
+        """Who is in the sum, and the sum. plans: the server has the rule too. server: put around it."""
         new, lost_in = more.pop("new", False), more.pop("lost_in", "masked-input")
+        server = more.pop("server", lambda session: session)
         total = run(
             masking(self.adversary, **more),
             INPUTS,
@@ -76,6 +82,7 @@ class Cohort:
             drop={lost_in: without},
             identities=IDENTITIES,
             alike={u: self.alike(u, new=new) for u in (*range(N), *([None] if plans else []))},
+            instrument=server,
         )
         return total.survivors, total.sum[""]
 
@@ -216,11 +223,19 @@ def test_a_server_with_the_rule_leaves_out_who_was_not_in_the_earlier_sum() -> N
 
 @pytest.mark.parametrize("lost_in", ["share-keys", "masked-input"])
 def test_a_server_that_has_to_leave_out_too_many_says_why(lost_in: str) -> None:
-    cohort = Cohort()
+    """As soon as it is sure, so that nobody uploads in vain."""
+    cohort, seen = Cohort(), list[Recorded]()
+
+    def recorded(session: ServerSession) -> ServerSession:
+        seen.append(Recorded(session))
+        return seen[-1]
+
     cohort.sum(b"1", plans=True, threshold=8)
     words = r"7 clients left in round masked-input \(2 more left out: with .*: --new, .*\), 8 needed"
     with pytest.raises(TooFewClients, match=words):
-        cohort.sum(b"2", {VICTIM}, plans=True, lost_in=lost_in, threshold=8)
+        cohort.sum(b"2", {VICTIM}, plans=True, lost_in=lost_in, threshold=8, server=recorded)
+    uploaded = {u for round, u, _ in seen[0].view.received if round == "masked-input"}
+    assert uploaded == (set() if lost_in == "share-keys" else set(range(N)) - {VICTIM})
 
 
 def test_a_server_whose_clients_have_signed_twice_says_that_no_other_sum_can_be_had() -> None:
@@ -397,6 +412,24 @@ def test_what_is_refused_is_not_on_record_and_what_failed_later_is() -> None:
     with pytest.raises(SecAggError):
         cohort.sum(b"2", {VICTIM})
     assert [len(kept(cohort.records[u])) for u in range(N)] == [1] * N
+
+
+@adversaries
+def test_a_set_that_is_no_whole_batches_is_refused_before_it_is_on_record(adversary: str) -> None:
+    """Else a server could use up the two that a client signs with sets that it would sign in no case."""
+    request = {
+        "consistency-check": encode(ConsistencyCheckRequest(sorted(set(range(N)) - {N - 1}))),
+        "unmasking": encode(UnmaskingRequest([N - 1])),
+    }
+    cohort = Cohort(adversary)
+    with pytest.raises(RemoteProtocolError, match="the server sums a part of a batch"):
+        cohort.sum(
+            b"1",
+            batch=5,
+            dropout=1,
+            server=lambda session: Tampered(session, lambda round, u, said: request.get(round, said)),
+        )
+    assert [kept(cohort.records[u]) for u in range(N)] == [[]] * N
 
 
 def test_equal_sums_however_many_are_recorded_once() -> None:

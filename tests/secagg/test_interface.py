@@ -14,6 +14,7 @@ from secagg import (
     CKKS,
     Bounded,
     Counts,
+    LocalProtocolError,
     Masking,
     Plain,
     Policy,
@@ -24,7 +25,7 @@ from secagg import (
     throwaway_identities,
 )
 from secagg.schemes import accept, read_offer
-from tests.play import identities, learned, run
+from tests.play import Play, identities, learned, run
 from tests.secagg.helpers import SCHEMES, credentials
 
 PATIENCE = 600  # seconds: nothing waits so long unless something is broken
@@ -152,6 +153,26 @@ def test_a_scheme_names_the_rounds_that_do_not_end_for_want_of_answers(make: Any
         with pytest.raises(TooFewClients):
             run(scheme, {u: [1] for u in ids}, drop={round: ids}, instrument=instrument, **more)
         assert (servers[-1].round == round) == (round in scheme.finishing_rounds)
+
+
+@every_scheme
+def test_a_server_that_is_interrupted_in_the_last_round_does_not_go_on(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a sum from which some masks were taken off nobody could tell which are left."""
+    play = Play(make(range(3), Counts(length=1, maximum=1)), {u: [1] for u in range(3)})
+
+    def interrupted(closing: str, alive: frozenset[int]) -> dict[int, bytes]:
+        raise KeyboardInterrupt
+
+    play.to(play.scheme.rounds[-1]).answer()
+    monkeypatch.setattr(play.server, "_open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        play.close()
+    monkeypatch.undo()
+    with pytest.raises(LocalProtocolError, match="this session is over"):
+        play.server.advance()
+    assert play.server.result is None
 
 
 @every_scheme
