@@ -332,25 +332,49 @@ def test_a_client_that_is_interrupted_after_its_vector_has_left_hears_what_that_
     assert re.match("stopped after the vector had left: it may be in the sum", clients.told[0][-1])
 
 
+class Answering:
+    """A client session that answers whatever it is asked."""
+
+    done = False
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+
+    def start(self) -> bytes:
+        return b"join"
+
+    def receive(self, message: Any) -> bytes:
+        self.asked.append(bytes(message))
+        return b"answer %d to " % len(self.asked) + bytes(message)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("masking", True), ("plain", False)])
+def test_who_is_cut_off_after_its_upload_is_needed_only_where_a_sum_has_to_be_finished(
+    name: str, kept: bool
+) -> None:
+    """Both ends say so."""
+    scheme = scheme_of(name, 4, SHORT)
+    talk = Talk(lambda frame, payload: None, bytes(8), scheme, Answering())  # type: ignore[arg-type]
+    talk.begin()
+    for number in range(scheme.rounds.index(scheme.upload_round)):
+        talk.step(Outgoing(bytes(8), number, b"request").announce())
+    assert talk.staying == kept
+
+    router = SimpleNamespace(send=lambda u, frame, *payload: None)
+    session = SimpleNamespace(round=scheme.upload_round, waiting_for=frozenset({0, 2, 3}))
+    exchange = Exchange(router, scheme, session, frozenset(range(4)), joined={1})  # type: ignore[arg-type]
+    exchange.vanish(1)
+    assert exchange.lost == ({} if kept else {1: "vanished"})
+
+
 def test_whatever_a_server_asks_again_the_answer_is_the_first_byte_for_byte() -> None:
     """Another U3 under the number of the one that was answered: nobody looks at it."""
     sent: list[tuple[Any, Any]] = []
-    asked: list[bytes] = []
 
     def send(frame: Any, payload: Any = None) -> None:
         sent.append((frame, payload))
 
-    class Signing:
-        done = False
-
-        def start(self) -> bytes:
-            return b"join"
-
-        def receive(self, message: Any) -> bytes:
-            asked.append(bytes(message))
-            return b"answer %d to " % len(asked) + bytes(message)
-
-    session, scheme = Signing(), Masking.for_cohort(6, Counts(length=1, maximum=1))
+    session, scheme = Answering(), Masking.for_cohort(6, Counts(length=1, maximum=1))
     talk = Talk(send, bytes(8), scheme, session)  # type: ignore[arg-type]
     talk.begin()
     for number, message in enumerate([b"task", b"U1", b"U2", b"U3"]):
@@ -358,4 +382,4 @@ def test_whatever_a_server_asks_again_the_answer_is_the_first_byte_for_byte() ->
     for again in (b"another U3", b"U3"):
         talk.step(Outgoing(bytes(8), 3, again).announce())
     assert [payload for _, payload in sent[-3:]] == [b"answer 4 to U3"] * 3
-    assert asked == [b"task", b"U1", b"U2", b"U3"]
+    assert session.asked == [b"task", b"U1", b"U2", b"U3"]
