@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 2
-TIMEOUT = 600  # seconds a stage of a mutant; one that hangs is killed
+HANGS = 600  # seconds of a stage; more where the tests take long without a mutant, as beside other work
 
 # name -> why no test can, or need, kill it.
 SURVIVORS: dict[str, str] = {
@@ -220,30 +220,31 @@ def in_stages(tests: list[Path], path: str) -> list[list[Path]]:
     return [stage for stage in (likely, others, late) if stage]
 
 
-def survives(mutant: Mutant, folder: Path, stages: list[list[Path]]) -> bool:
-    """Whether every test passes with this module in the place of the package's own."""
+def verdict_on(mutant: Mutant, folder: Path, stages: list[list[Path]], limit: float) -> str:
+    """What the tests make of this module in the place of the package's own: "SURVIVES" where every one
+    passes, "hangs" where a stage has not ended after `limit` seconds, else "killed".
+    """
     module = folder / "secagg" / mutant.path
     original = module.read_text()
     try:
         module.write_text(mutant.source)
-        return all(_passes(folder, stage) for stage in stages)
+        return "SURVIVES" if all(_passes(folder, stage, limit) for stage in stages) else "killed"
+    except subprocess.TimeoutExpired:
+        return "hangs"
     finally:
         module.write_text(original)
 
 
-def _passes(folder: Path, tests: list[Path]) -> bool:
+def _passes(folder: Path, tests: list[Path], limit: float | None = None) -> bool:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
     # Appended to the path, and run outside of it, the checkout does not hide the copy of the package.
     command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "--import-mode=append"]
     command += ["--hypothesis-seed=0", *map(str, tests)]
     path = os.pathsep.join([str(folder), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, timeout=TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return False
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, timeout=limit, check=False
+    )
     if done.returncode == 5:
         raise SystemExit(f"no tests: {done.stdout.decode()}")
     return done.returncode == 0
@@ -253,7 +254,8 @@ class Run:
     """All mutants against the tests, two at a time, each worker in a copy of the package of its own."""
 
     def __init__(self, package: Path, mutants: list[Mutant], tests: list[Path], scratch: Path) -> None:
-        self.mutants, self.tests, self.started, self.done = mutants, tests, time.monotonic(), 0
+        self.mutants, self.tests, self.started = mutants, tests, time.monotonic()
+        self.done, self.hung, self._limit = 0, 0, float(HANGS)
         self._package, self._scratch = package, scratch
         self._local, self._lock = threading.local(), threading.Lock()
 
@@ -273,23 +275,27 @@ class Run:
         """The tests pass as things are, and fail where the copy does not load: it is what they import."""
         if not _passes(self._folder(), self.tests):
             raise SystemExit("the tests fail without any mutant")
-        if survives(Mutant("broken", "__init__.py", "raise ImportError"), self._folder(), [self.tests[:1]]):
+        seconds = time.monotonic() - self.started
+        # Two at a time they take longer, and one that is only slow is not to pass for one that hangs.
+        self._limit = max(HANGS, 3 * seconds)
+        broken = Mutant("broken", "__init__.py", "raise ImportError")
+        if verdict_on(broken, self._folder(), [self.tests[:1]], self._limit) != "killed":
             raise SystemExit("the tests do not import the copy of the package")
-        print(f"the tests pass, in {time.monotonic() - self.started:.0f} s; {len(self.mutants)} mutants")
+        print(f"the tests pass, in {seconds:.0f} s; {len(self.mutants)} mutants")
 
     def _try(self, mutant: Mutant) -> bool:
         start = time.monotonic()
-        survived = survives(mutant, self._folder(), in_stages(self.tests, mutant.path))
+        verdict = verdict_on(mutant, self._folder(), in_stages(self.tests, mutant.path), self._limit)
         now = time.monotonic()
         with self._lock:
             self.done += 1
-            verdict = "SURVIVES" if survived else "killed  "
+            self.hung += verdict == "hangs"
             print(
-                f"[{self.done:3}/{len(self.mutants)} {now - self.started:5.0f} s] {verdict} "
+                f"[{self.done:3}/{len(self.mutants)} {now - self.started:5.0f} s] {verdict:8} "
                 f"{now - start:5.1f} s  {mutant.name}",
                 flush=True,
             )
-        return survived
+        return verdict == "SURVIVES"
 
 
 def main() -> int:
@@ -313,7 +319,8 @@ def main() -> int:
     stale = [name for name in SURVIVORS if name in {m.name for m in mutants} - set(alive)]
     gone = [name for name in SURVIVORS if not given.k and name not in {m.name for m in mutants}]
     minutes = (time.monotonic() - run.started) / 60
-    print(f"{len(mutants) - len(alive)} of {len(mutants)} killed in {minutes:.1f} minutes")
+    hung = f", {run.hung} of them since they hang," if run.hung else ""
+    print(f"{len(mutants) - len(alive)} of {len(mutants)} killed{hung} in {minutes:.1f} minutes")
     for label, names in {
         "survives, and no reason is given": unexplained,
         "is listed as a survivor, and was killed": stale,

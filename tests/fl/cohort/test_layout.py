@@ -15,7 +15,7 @@ from fl.config.run import CHOICES, RunConfig
 from fl.data import DataError, load
 
 
-def laid_out(**changes: Any) -> Layout:
+def layout_of(**changes: Any) -> Layout:
     return lay_out(RunConfig.of(**{"clients": 10} | changes))
 
 
@@ -24,7 +24,7 @@ def rows(x: np.ndarray) -> set[bytes]:
 
 
 def test_without_more_everybody_has_its_own_part_of_the_training_set() -> None:
-    layout, digits = laid_out(), load("digits")
+    layout, digits = layout_of(), load("digits")
     assert np.array_equal(layout.x, digits.train_x)
     assert np.array_equal(layout.y, digits.train_y)
     everything = np.sort(np.concatenate(list(layout.shares.values())))
@@ -47,7 +47,7 @@ def test_damaged_clients_have_worse_copies_and_the_others_what_they_had(
     damage: str, more: dict[str, Any]
 ) -> None:
     """Where shares overlap too: a copy belongs to one client alone."""
-    good, bad = laid_out(**more), laid_out(damage=damage, damaged=0.4, damage_level=0.6, **more)
+    good, bad = layout_of(**more), layout_of(damage=damage, damaged=0.4, damage_level=0.6, **more)
     assert len(bad.damaged) == 4
     whole = len(good.y)
     assert np.array_equal(bad.x[:whole], good.x)
@@ -98,7 +98,7 @@ def test_whatever_is_done_to_the_data_of_some_is_done_to_copies() -> None:
 
 
 def test_a_damaged_client_declares_it() -> None:
-    layout = laid_out(damage="noise", damaged=0.3, damage_level=0.25)
+    layout = layout_of(damage="noise", damaged=0.3, damage_level=0.25)
     qualities = {u: declared.quality for u, declared in layout.serving.declared.items()}
     assert qualities == {u: 0.75 if u in layout.damaged else 1.0 for u in range(10)}
     assert len(layout.damaged) == 3
@@ -106,13 +106,13 @@ def test_a_damaged_client_declares_it() -> None:
 
 @pytest.mark.parametrize(("share", "clients"), [(0.0, 0), (0.04, 0), (0.5, 5), (1.0, 10)])
 def test_so_many_clients_are_damaged(share: float, clients: int) -> None:
-    assert len(laid_out(damage="missing", damaged=share).damaged) == clients
+    assert len(layout_of(damage="missing", damaged=share).damaged) == clients
 
 
 def test_the_test_set_is_never_damaged() -> None:
     digits = load("digits")
     for damage in CHOICES["damage"]:
-        dataset = laid_out(damage=damage, damaged=1.0, damage_level=1.0).serving.dataset
+        dataset = layout_of(damage=damage, damaged=1.0, damage_level=1.0).serving.dataset
         assert np.array_equal(dataset.test_x, digits.test_x)
         assert np.array_equal(dataset.test_y, digits.test_y)
         assert np.array_equal(dataset.train_x, digits.train_x)
@@ -124,7 +124,7 @@ def test_the_test_set_is_never_damaged() -> None:
 @settings(max_examples=20)
 @given(share=st.floats(0.05, 0.5), seed=st.integers(0, 1000))
 def test_validation_data_are_in_nobodys_share_and_not_in_the_test_set(share: float, seed: int) -> None:
-    layout, digits = laid_out(validation=share, seed=seed), load("digits")
+    layout, digits = layout_of(validation=share, seed=seed), load("digits")
     x, y = layout.serving.validation
     held = np.concatenate([layout.x[own] for own in layout.shares.values()])
     assert len(x) == len(y) == round(share * len(digits.train_y))
@@ -137,14 +137,16 @@ def test_validation_data_are_in_nobodys_share_and_not_in_the_test_set(share: flo
 
 
 def test_validation_data_are_held_out_where_something_is_decided_by_them() -> None:
-    assert laid_out().serving.validation is None
-    assert len(laid_out(until_accuracy=0.9).serving.validation[1]) == round(0.1 * len(load("digits").train_y))
-    assert laid_out(validation=0.0).serving.validation is None
+    assert layout_of().serving.validation is None
+    assert len(layout_of(until_accuracy=0.9).serving.validation[1]) == round(
+        0.1 * len(load("digits").train_y)
+    )
+    assert layout_of(validation=0.0).serving.validation is None
 
 
 def test_validation_data_are_as_they_came_whatever_clients_hold() -> None:
     changes = {"validation": 0.2, "damaged": 1.0, "damage_level": 1.0}
-    good, bad = laid_out(**changes), laid_out(**changes, damage="missing")
+    good, bad = layout_of(**changes), layout_of(**changes, damage="missing")
     for one, other in zip(good.serving.validation, bad.serving.validation, strict=True):
         assert np.array_equal(one, other)
     assert not bad.examples(0)[0].any()
@@ -154,7 +156,7 @@ def test_validation_data_are_as_they_came_whatever_clients_hold() -> None:
 
 
 def test_every_client_declares_its_most_common_label() -> None:
-    layout = laid_out(partition="shards", classes_per_client=1)
+    layout = layout_of(partition="shards", classes_per_client=1)
     for u, declared in layout.serving.declared.items():
         assert set(layout.examples(u)[1]) == {declared.label}
     assert layout.serving.examples == {u: len(own) for u, own in layout.shares.items()}
@@ -162,7 +164,7 @@ def test_every_client_declares_its_most_common_label() -> None:
 
 @pytest.mark.parametrize("links", CHOICES["links"])
 def test_every_client_has_a_link_of_the_model(links: str) -> None:
-    modes = {declared.link.mode for declared in laid_out(links=links, clients=30).serving.declared.values()}
+    modes = {declared.link.mode for declared in layout_of(links=links, clients=30).serving.declared.values()}
     assert modes == ({"lte", "wifi", "5g"} if links == "mixed" else {links})
 
 
@@ -182,7 +184,7 @@ ALL: dict[str, Any] = {"links": "mixed", "damage": "noise", "validation": 0.2}
 
 
 def test_one_seed_draws_alike_and_another_does_not() -> None:
-    one, same, other = (drawn(laid_out(seed=seed, **ALL)) for seed in (1, 1, 2))
+    one, same, other = (drawn(layout_of(seed=seed, **ALL)) for seed in (1, 1, 2))
     assert one == same
     for part, value in one.items():
         assert value != other[part]
@@ -198,13 +200,13 @@ def test_one_seed_draws_alike_and_another_does_not() -> None:
     ids=("links", "damage", "validation"),
 )
 def test_what_is_not_asked_for_moves_no_other_draw(without: dict[str, Any], unchanged: set[str]) -> None:
-    whole, less = drawn(laid_out(**ALL)), drawn(laid_out(**ALL | without))
+    whole, less = drawn(layout_of(**ALL)), drawn(layout_of(**ALL | without))
     assert {part for part in whole if whole[part] == less[part]} >= unchanged
 
 
 def test_too_many_clients_for_the_data_are_refused() -> None:
     with pytest.raises(DataError):
-        laid_out(clients=1000)
+        layout_of(clients=1000)
 
 
 # The server's folder
@@ -212,7 +214,7 @@ def test_too_many_clients_for_the_data_are_refused() -> None:
 
 @pytest.mark.parametrize("changes", [{}, ALL, {"links": "lte", "until_accuracy": 0.5}], ids=str)
 def test_what_the_server_is_told_is_read_back(tmp_path: Path, changes: dict[str, Any]) -> None:
-    told = laid_out(**changes).serving
+    told = layout_of(**changes).serving
     write_serving(tmp_path, told)
     read = read_serving(tmp_path, told.dataset)
     assert (read.declared, read.examples, read.speeds) == (told.declared, told.examples, told.speeds)
@@ -233,7 +235,7 @@ def test_what_the_server_is_told_is_read_back(tmp_path: Path, changes: dict[str,
     ],
 )
 def test_a_damaged_file_of_the_server_is_refused(tmp_path: Path, content: bytes) -> None:
-    told = laid_out(**ALL).serving
+    told = layout_of(**ALL).serving
     write_serving(tmp_path, told)
     (tmp_path / DECLARED).write_bytes(content)
     with pytest.raises(DataError, match=r"declared\.json is not readable"):
@@ -241,7 +243,7 @@ def test_a_damaged_file_of_the_server_is_refused(tmp_path: Path, content: bytes)
 
 
 def test_a_damaged_file_of_validation_data_is_refused(tmp_path: Path) -> None:
-    told = laid_out(**ALL).serving
+    told = layout_of(**ALL).serving
     write_serving(tmp_path, told)
     for path in (tmp_path / VALIDATION).iterdir():
         path.write_bytes(path.read_bytes()[:-9])
