@@ -46,5 +46,5 @@ class Begun(msgspec.Struct):
 
 
 def left_out(rows: Sequence[Row]) -> bool:
-    """Whether there is no number among them."""
+    """Whether there is no number among them; so it is of no rows, of a case that was never run."""
     return all("skipped" in row for row in rows)

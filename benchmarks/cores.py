@@ -67,7 +67,7 @@ def finished(cases: Sequence[Case], at_once: int, say: Say) -> Outcomes:
             here, there = Pipe()
             with _one_thread():
                 processes.start(f"worker {number}", work, number, there)
-            there.close()
+            there.close()  # so that the pipe ends with the process, and `_received` hears of it
             busy[here] = waiting.popleft()
             here.send(busy[here])
         while busy:
@@ -108,7 +108,7 @@ def work(number: int, pipe: Connection) -> None:
 
 
 def outcome(case: Case, say: Say) -> list[Row] | Exception:
-    """An error crosses as one that can be pickled."""
+    """A case's rows, or its error as one that can be pickled."""
     try:
         return case.rows(say)
     except (NotImplementedError, ModuleNotFoundError) as error:

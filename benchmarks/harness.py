@@ -100,7 +100,7 @@ def measure(folder: str, name: str, size: str, seed: int, out: Output) -> Path:
     is elsewhere; NoControlError; NotImplementedError where nothing can be measured here.
     """
     path = file(folder, name, size)
-    check_folder(path.parent, force=True)
+    check_folder(path.parent, force=True)  # now, and not after an hour of measuring
     benchmark = load(folder, name)
     out.say(f"{folder}/{name}: {benchmark.CLAIM}")
     cases = benchmark.cases(size, seed)
@@ -127,9 +127,9 @@ def measure(folder: str, name: str, size: str, seed: int, out: Output) -> Path:
     out.record({"benchmark": f"{folder}/{name}", **record})
     result = write_result(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     with suppress(OSError):
-        kept.unlink()
+        kept.unlink()  # after the result stands: a stop in between measures nothing again
     out.say(f"wrote {result.path}")
-    result.check()
+    result.check()  # last, since it may raise: what was measured is shown and kept by now
     return result.path
 
 
@@ -160,6 +160,7 @@ def run(cases: Sequence[Case], begun: Begun, kept: Path, at_once: int, out: Outp
         return done / max(1, len(cases)), f"{text}, {duration(time.monotonic() - started)} so far"
 
     todo = [case for case in cases if case.name in missing]
+    # Closed whatever happens, and its processes with it: else a stop would leave them measuring.
     with shown(out, status), closing(finished(todo, at_once, doing.__setitem__)) as outcomes:
         for case, rows in outcomes:
             begun.seconds = round(before + time.monotonic() - started, 1)

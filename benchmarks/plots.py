@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+# The last two, and no date (`report.write`): the same rows give the same file, and a diff of it can be read.
 matplotlib.rcParams.update(
     {
         "font.size": 8,

@@ -219,7 +219,7 @@ def run_case(n: int, seed: int) -> Iterator[Row | str]:
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"  # flwr reads it when it is imported
     import flwr  # noqa: F401
 
-    logging.getLogger("flwr").setLevel(logging.CRITICAL)
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)  # its lines would be timed, too
     lost = set(np.random.default_rng([seed, n]).permutation(n)[: max(1, int(LOST * n))].tolist())
     roster, identities = throwaway_identities(range(n))
     schemes = {each: scheme_of(each, n, roster) for each in contestants()}

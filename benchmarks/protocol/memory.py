@@ -79,6 +79,7 @@ class Peak:
     """Bytes resident, from now on, above what is resident now. Linux alone says it."""
 
     def __init__(self) -> None:
+        # What is imported or made once, at the first use, is here now: it is no session's.
         run_session(Masking.for_cohort(3, Bounded(length=10, bound=1.0)), {u: np.zeros(10) for u in range(3)})
         gc.collect()
         Path("/proc/self/clear_refs").write_text(_CLEAR_PEAK, encoding="utf-8")
@@ -121,7 +122,7 @@ def receive(pipe: Connection) -> Raw:
 def server_process(case: Session, pipe: Connection) -> None:
     """The session with all its clients beyond the pipe. At the end the peak, with the mean decoded too."""
     roster = pipe.recv()
-    executor = ThreadPoolExecutor(os.cpu_count())  # as `Cohort.aggregate` does
+    executor = ThreadPoolExecutor(os.cpu_count())  # the aim holds with one: what it sums apart counts, too
     server = scheme_of(case, roster).server(range(case[0]), roster=roster, executor=executor)
     peak = Peak()
     while True:

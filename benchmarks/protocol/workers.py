@@ -108,8 +108,8 @@ def unmasking_seconds(scheme: Masking, seed: int, kind: str, workers: int) -> fl
 
 
 def warm(task: int) -> int:
-    """Until a worker has imported what it needs."""
-    time.sleep(0.2)
+    """A task that lets a worker import what it needs, before the clock runs."""
+    time.sleep(0.2)  # or the first worker would take all of them, and the others be started on the clock
     return task
 
 

@@ -48,8 +48,7 @@ PATIENCE = 3600  # seconds for a run of Flower's
 @dataclass(frozen=True)
 class Workload:
     """A round: so many clients, each of whom takes so many steps of plain SGD on its own examples; and the
-    mean. rounds: that are counted in a repetition; one goes before
-    them, in which all is set up.
+    mean. rounds: that are counted in a repetition; one goes before them, in which all is set up.
     """
 
     model: str
@@ -191,7 +190,7 @@ def flowers(work: Workload, seed: int) -> Taken:
         "FLWR_TELEMETRY_ENABLED": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns of what it will do one day
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",  # Ray gives each client one core (`client_resources`)
         "PYTHONPATH": str(ROOT.parent),  # Ray's workers import this file too
     }
     with TemporaryDirectory() as folder:

@@ -149,7 +149,7 @@ def records_of(config: RunConfig) -> list[RoundRecord]:
 
 @lru_cache(maxsize=1)
 def masked_bytes(setting: Setting, users: int, seed: int) -> Bytes | None:
-    """Of a round under masking: what is trained in it does not matter."""
+    """Of a round under masking. What is trained in it does not matter: all seeds share that of the first."""
     if users < MASKED_FROM:
         return None
     (record,) = records_of(setting.configuration(users, seed, masked=True))

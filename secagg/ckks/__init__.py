@@ -156,6 +156,8 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
 
     @property
     def largest_upload(self) -> int:
+        # A bound, not a size, of what either end says: of each client its id with a signed key (106 bytes) or
+        # a sealed K (67), a secret key, and ciphertexts or, of a releaser, 8 bytes a slot.
         plan, key = self.plan, 8 * self.degree * (len(self.prime_bits) + 1)
         return 4096 + 128 * self.clients + key + max(plan.upload_bytes, 8 * plan.slots)
 

@@ -183,6 +183,7 @@ class AwaitingCiphertextsRequest(NeverPickled):
             raise RemoteProtocolError(
                 "the server passes on a session key that no client was to make for this one"
             )
+        # Before it is opened: whoever reads the residues takes their number as given.
         if len(request.secret) != plan.ring.key_bytes + AE_OVERHEAD:
             raise RemoteProtocolError("a session key of another ring")
         data = seal_data(self.sid, maker, u, request.secret)

@@ -141,6 +141,7 @@ def _layout(spec: Spec, clients: int, capacity: int, ending: Ending) -> Layout |
         each, slot = each + 1, slot * base + largest
     if each:
         return Layout(spec.length, each=each, base=base, half=half)
+    # A limb is at most 2^bits - 1, and n of them at most the capacity.
     bits = (capacity // clients + 1).bit_length() - 1
     if bits < 1:
         return None
@@ -228,7 +229,9 @@ def residues_of_key(ring: Ring, data: bytes) -> Residues:
 
 
 def add_residues(ring: Ring, total: Residues, residues: Residues) -> None:
-    """total += residues, in place, modulo each prime: the sum of the ciphertexts, one by one."""
+    """total += residues, in place, modulo each prime; ciphertext by ciphertext, so that what is made beside
+    the sum has the size of one.
+    """
     for each, more in zip(total, residues, strict=True):
         each += more
         for i, q in enumerate(ring.primes):

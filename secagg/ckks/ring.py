@@ -158,5 +158,6 @@ def rings() -> Iterator[Ring]:
         for bits in range(SPECIAL_BITS + 2, min(most - SPECIAL_BITS, 4 * MAX_PRIME_BITS) + 1):
             count = -(-bits // MAX_PRIME_BITS)
             sizes = tuple(bits // count + (i < bits % count) for i in range(count))
+            # None has the special prime's size: SEAL would share the primes of that size out among them.
             if min(sizes) > SPECIAL_BITS + 1:
                 yield Ring(degree, sizes)

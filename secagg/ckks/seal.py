@@ -52,6 +52,7 @@ class Keys(NeverPickled):
         self._ts, self._ring, self._scale = tenseal(), ring, scale
         self._context = self._new()
         zero = self._ts.ckks_vector(self._context, [0.0])
+        # Magic, size, version: as the SEAL that is here writes them, which is the one that is to read them.
         self._prefix = _HEADER.unpack_from(_field(zero.serialize(), 2))[:4]
         self._units = [_square_root_of_minus_one(ring, i) for i in range(len(ring.primes))]
         if secret is not None:
@@ -85,7 +86,7 @@ class Keys(NeverPickled):
             save_public_key=False, save_secret_key=False, save_galois_keys=False, save_relin_keys=False
         )
         parameters = b"".join(_protobuf(number, value) for number, value in _fields(bare) if number in (1, 2))
-        symmetric = bytes([4 << 3, 1])
+        symmetric = bytes([4 << 3, 1])  # field 4, a varint: the type of encryption
         context = self._ts.context_from(parameters + _protobuf(3, key) + symmetric, n_threads=1)
         context.global_scale = float(self._scale)
         return context
@@ -95,6 +96,7 @@ class Keys(NeverPickled):
         half = self._ring.degree // 2
         total = self._encrypt_half(slots[:half])
         if len(slots) > half:
+            # Both are below a prime of 60 bits: their sum is far from 2^64.
             total += self._turned(self._encrypt_half(slots[half:]), 1)
             for i, q in enumerate(self._ring.primes):
                 total[:, i] %= np.uint64(q)
@@ -118,6 +120,7 @@ class Keys(NeverPickled):
             "<4QBQQQdQ", *template.parms_id(), True, 2, self._ring.degree, primes, float(self._scale), 1
         )
         sealed = self._packed(body + self._array(residues))
+        # The number of slots, the ciphertext, and as field 3, in 8 bytes, the scale.
         message = (
             _protobuf(1, _varint(half)) + _protobuf(2, sealed) + b"\x19" + struct.pack("<d", self._scale)
         )
@@ -172,6 +175,7 @@ def _square_root_of_minus_one(ring: Ring, which: int) -> int:
 def _times(x: Residues, factor: int, q: int) -> Residues:
     """x times a constant, modulo q (Shoup's quotient by a precomputed reciprocal)."""
     quotient = _high(x, (factor << 64) // q)
+    # Each product wraps around; their difference is below 2 q, and right.
     product = x * np.uint64(factor) - quotient * np.uint64(q)
     np.subtract(product, np.uint64(q), out=product, where=product >= np.uint64(q))
     return product

@@ -150,7 +150,7 @@ class CKKSServer(RoundServer):
         if not made:
             raise TooFewClients(0, 1, SHARE_KEYS)
         maker = made[0]
-        chosen, self._made = self._made[maker], {}
+        chosen, self._made = self._made[maker], {}  # the other makers' keys are let go: nobody needs them
         ring = self._plan.ring
         self._total = np.zeros((self._plan.ciphertexts, 2, len(ring.primes), ring.degree), np.uint64)
         request = CiphertextsRequest(maker, chosen.secret, chosen.sealed, chosen.signature)
@@ -175,11 +175,11 @@ class CKKSServer(RoundServer):
     def _open_decrypt(self, U3: frozenset[ClientId]) -> dict[ClientId, bytes]:
         self._survivors = U3
         total = pack_residues(self._plan.ring, self._total)
-        self._total = np.empty(0, np.uint64)
+        self._total = np.empty(0, np.uint64)  # let go before the messages are made
         survivors = sorted(U3)
         release = self._parameters.ending == "release"
-        asked = releasers_of(survivors) if release else survivors
-        self._releasers = frozenset(asked if release else ())
+        asked = frozenset(releasers_of(survivors) if release else survivors)
+        self._releasers = asked if release else frozenset()
         whole, nothing = (encode(DecryptRequest(survivors, memoryview(part))) for part in (total, b""))
         return {u: whole if u in asked else nothing for u in survivors}
 
@@ -199,7 +199,9 @@ class CKKSServer(RoundServer):
                 raise TooFewClients(0, 1, DECRYPT)
             nothing = Kept()
             return Aggregate(self._survivors, nothing, nothing, nothing, nothing)
+        # By ascending id: where several have as many on their side, `majority` takes the first.
         released = {u: self._released[u] for u in sorted(self._releasers & alive)}
+        # Of those who were asked, not of those who answered: one that was alone could say anything.
         needed = len(self._releasers) // 2 + 1
         if len(released) < needed:
             raise TooFewClients(len(released), needed, DECRYPT)
