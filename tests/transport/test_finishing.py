@@ -143,16 +143,23 @@ class Here:
         self.told: dict[int, list[str]] = {u: [] for u in EVERYBODY}
         self.left = dict.fromkeys(EVERYBODY, 0)
         self.clients: dict[int, Future[Contribution | None]] = {}
+        self.next: dict[int, Contribution | None] = {}
 
-    def start(self, u: int, before_unmasking: Callable[[], object] = lambda: None) -> None:
+    def start(
+        self, u: int, before_unmasking: Callable[[], object] = lambda: None, *, again: bool = False
+    ) -> None:
+        """again: it takes part in two sessions, if there are two."""
+
         def play() -> Contribution | None:
             with self.federation.join(u, self.cables[u].endpoint) as peer:
-                return peer.contribute(
+                contribution = peer.contribute(
                     lambda task: vector(u, SHORT),
                     progress=once_before_unmasking(before_unmasking),
                     left=lambda: self.left.update({u: self.left[u] + 1}),
                     tell=self.told[u].append,
                 )
+                self.next[u] = peer.contribute(vector(u, SHORT)) if again else None
+                return contribution
 
         self.clients[u] = self.threads.submit(play)
 
@@ -204,10 +211,11 @@ def test_who_is_away_when_the_session_ends_hears_how_when_it_comes_back(
 def test_a_client_gives_its_session_up_when_a_server_that_does_not_know_it_offers_another(
     six: Federation, here: Callable[[Cohort], Here]
 ) -> None:
+    """And takes part in that one, though it heard of it in the middle of the other."""
     with serve(six, Operator(lambda: None)) as cohort:
         clients = here(cohort)
         for u in EVERYBODY:
-            clients.start(u, clients.cables[u].cut if u == 0 else lambda: None)
+            clients.start(u, clients.cables[u].cut if u == 0 else lambda: None, again=u == 0)
         aggregate(cohort, [])
     with serve(six, Operator(lambda: None)) as other:
         clients.cables[0].lead_to(other.endpoint)
@@ -215,7 +223,8 @@ def test_a_client_gives_its_session_up_when_a_server_that_does_not_know_it_offer
         assert other.wait_for_clients(1, PATIENCE) == {0}
         with pytest.raises(TooFewClients):
             aggregate(other, [], deadlines={"join": 0.001})
-        assert clients.contribution(0).reason == "the connection was lost, and the session is over"
+    assert clients.contribution(0).reason == "the connection was lost, and the session is over"
+    assert clients.next[0] is not None
 
 
 def test_at_the_deadline_of_unmasking_nobody_is_given_up_without_whom_there_is_no_sum(
