@@ -179,17 +179,24 @@ def test_who_has_seen_the_sum_is_in_it_whatever_the_server_says(
 def test_a_client_takes_part_only_if_its_policy_names_ckks_and_trusts_the_server(
     federation: Federation, threads: ThreadPoolExecutor, policy: Policy, words: str
 ) -> None:
-    """The only client left would be client 0."""
+    """The only client left would be client 0; nobody else's program hears of the session."""
     refusing: dict[int, Future[Any]] = {}
+    accepted: list[int] = []
     with federation.serve() as cohort:
         vectors = Counts(length=SHORT, maximum=MAXIMUM)
         scheme = CKKS.for_cohort(N, vectors, roster=cohort.roster.identities)
         for u in range(N):
             refusing[u] = threads.submit(
-                federation.contribute, u, cohort.endpoint, SHORT, policy=policy if u else TRUSTING
+                federation.contribute,
+                u,
+                cohort.endpoint,
+                SHORT,
+                policy=policy if u else TRUSTING,
+                accepted=lambda scheme, u=u: accepted.append(u),
             )
         with pytest.raises(TooFewClients, match="1 client left in round join"):
             cohort.aggregate(scheme, os.urandom(16))
     for u in range(1, N):
         with pytest.raises(RemoteProtocolError, match=words):
             refusing[u].result()
+    assert accepted == [0]
