@@ -106,6 +106,7 @@ def main(args: Sequence[str] | None = None) -> int:
     with bearing() as (stdout, _), _ended_by_request():
         code = _main(out, args)
         stdout.flush()
+        # A reader who left has had enough, and that is no failure; a full disk is one.
         if code == OK and stdout.failed is not None and not isinstance(stdout.failed, BrokenPipeError):
             out.error(f"what was printed is not complete: {stdout.failed.strerror}")
             return FAILED
@@ -183,6 +184,7 @@ def explain(error: Exception) -> tuple[int, str]:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
         return error.exit_code, error.format_message() + hint
+    # Of our packages only: others have a ConfigError, too, and theirs are no mistake of who typed.
     for base in type(error).__mro__:
         if base.__name__ in EXIT_CODES and base.__module__.split(".")[0] in ("secagg", "transport", "fl"):
             culprits = sorted(getattr(error, "culprits", ()))

@@ -116,6 +116,7 @@ def run(out: Output, demo: Demo) -> None:
         files = server / "server.key", server / "roster"
         serving, served = Pipe(duplex=False)  # at its end, no client waits for the server any more
         with (
+            # `processes` is there by the time it is looked at: no client is missed before a session begins.
             transport.serve("tcp://127.0.0.1:*", *files, lives=lambda: living(processes)) as cohort,
             serving,
             served,
@@ -180,7 +181,7 @@ def client_process(
         x = own_vector(demo, peer.id)
         np.save(own / "input.npy", x)
         scheme = read_offer(offer)
-        if demo.exact:
+        if demo.exact:  # as the session will encode it: of the same seed, and of its task, which is empty
             words, _ = encode_inputs(scheme, x, context_of(b""), seed)
             np.save(own / "words.npy", words[""])
         recorders: list[RecordedClient] = []
@@ -240,6 +241,7 @@ def verify(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, clients: l
         expected = np.zeros(demo.length, np.uint64)
         for u in survivors:
             expected += np.load(clients[u] / "words.npy")
+        # The sum's codes are centred: in two's complement those below zero are their words of the ring again.
         if not np.array_equal(expected & ring, total.codes[""].view(np.uint64) & ring):
             raise RemoteProtocolError("the sum is not the sum of the survivors' words")
     mean = sum(np.load(clients[u] / "input.npy").astype(np.float64) for u in survivors) / len(survivors)

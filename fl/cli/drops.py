@@ -92,6 +92,8 @@ class Killer:
         drop = self._drop
         if drop is None or round != drop.round or self.round + (round == "join") < drop.training_round:
             return
+        # Told before a piece leaves: with this one it would be more than the share.
         if min(sent + CHUNK_BYTES, size) > drop.fraction * size:
             self._flush()
+            # SIGKILL, as a crash: nothing is said, closed or tidied up.
             os.kill(os.getpid(), signal.SIGKILL)

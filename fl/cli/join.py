@@ -322,6 +322,7 @@ def train(
     from fl.data.shard import FILE, read_shard
     from fl.federation.client import LocalTrainer
 
+    # One thread: several would add up in another order, and the clients of one machine share its cores.
     torch.set_num_threads(1)
     killer = killer or Killer(None)
     secret = kept(folder / CLIENT)

@@ -128,6 +128,7 @@ def takes(names: Iterable[str], run: type[RunConfig] = RunConfig) -> Callable[[C
         keywords = (parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own[1:])
         parameters = [own[0], *keywords, *flags]
         run.__name__, run.__doc__ = command.__name__, command.__doc__
+        # typer takes the parameters from the one, and their types from the other.
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run
@@ -147,6 +148,7 @@ def _flag(setting: Setting, panel: str) -> inspect.Parameter:
 
 def _typed(setting: Setting, options: dict[str, Any]) -> tuple[bool | None, Any]:
     """The flag's default, and what it takes."""
+    # None where it is not given: what the setting then is, is for a file, a preset or the section to say.
     if setting.kinds == {bool}:
         name = setting.name.replace("_", "-")
         option = typer.Option(f"--{name}/--no-{name}" if setting.default else f"--{name}", **options)
@@ -165,7 +167,7 @@ def _typed(setting: Setting, options: dict[str, Any]) -> tuple[bool | None, Any]
 
 def listed(known: Iterable[str], help: str) -> dict[str, str]:
     """What makes an option list what it takes: where a value stands, or if there are many after the help."""
-    shown = choices(known)
+    shown = choices(known)  # its bracket is escaped in the help, where rich would take it for markup
     if len(shown) <= MOST_COLUMNS:
         return {"metavar": shown, "help": help}
     return {"metavar": "NAME", "help": f"{help} \\{shown.replace('|', ' | ')}"}

@@ -38,9 +38,8 @@ class Output:
     @property
     def terminal(self) -> bool:
         """Whether people watch: tables are drawn, long lines broken, otherwise lines are printed."""
-        stream = getattr(
-            sys.stdout, "rich_proxied_file", sys.stdout
-        )  # while rich draws, its own stands before it
+        # While rich draws, a stream of its own stands before ours.
+        stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
         return self.for_people and stream.isatty()
 
     @property
@@ -103,6 +102,7 @@ def _draw(cells: Sequence[Sequence[str]], header: Sequence[str], title: str) -> 
     from rich.table import Table
     from rich.text import Text
 
+    # Text everywhere: rich would take brackets in a plain string, such as a file's name, for markup.
     table = Table(
         title=Text(title) if title else None,
         title_justify="left",

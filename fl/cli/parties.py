@@ -89,6 +89,7 @@ def federation(
     """
     (here, there), (ended, gone) = Pipe(duplex=False), Pipe(duplex=False)
     with here, gone, LocalProcesses(PRELOAD) as processes:
+        # Our copies are closed once the server has its own: when it ends, so does what is read from it.
         with there, ended:
             ends = there, ended
             processes.start("server", server_process, out, config, folder, server, *ends, done > 0, run_id)

@@ -34,7 +34,7 @@ def warn_of_training(out: Output, config: RunConfig) -> None:
 def size(count: float) -> str:
     """Bytes for people, in powers of ten."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5 or unit == "GB":
+        if count < 999.5 or unit == "GB":  # what three digits would make 1000 is 1 of the next unit
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1000
     raise AssertionError

@@ -41,7 +41,7 @@ def check_file(path: Path, *, force: bool) -> None:
         raise ConfigError(f"{path} is no ordinary file: choose another --out")
     if path.exists() and not force:
         raise ConfigError(f"{path} exists: choose another --out, or replace it with --force")
-    folder = Path(os.path.realpath(path)).parent
+    folder = Path(os.path.realpath(path)).parent  # a link stays one: the file that it names is written
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {path.parent}: make it, or choose another --out")
     try_folder(folder)

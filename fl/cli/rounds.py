@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
 PARTITION = "partition.png"
+# All files that a run leaves: one that is not named here a new run with --force would inherit.
 OUTPUTS = (
     CONFIG,
     METRICS,
@@ -166,6 +167,8 @@ def conduct(
                 metrics.flush()
                 if trained.record.round == 1 and parameters is not None:
                     np.save(folder / FIRST_ROUND, parameters)
+                # Last, and with all records: a run that was stopped before trains this round once more, and
+                # writes the metrics anew from here.
                 if not config.protection.kept:
                     rest = msgspec.json.encode(progress)
                     write_checkpoint(folder, dataclasses.replace(trained.checkpoint, rest=rest))

@@ -154,6 +154,8 @@ def training_job(
     def job(cohort: Cohort) -> None:
         config = description.with_(clients=len(cohort.roster), drop=())
         protection = config.protection
+        # The session but for its vectors, whose length is the model's: what cannot be shows before the folder
+        # of an earlier run is emptied.
         like = protection.for_cohort(
             config.cohort.per_round, {"": Counts(length=1, maximum=1)}, cohort.roster.identities
         )
@@ -190,6 +192,7 @@ def parse_deadlines(texts: Iterable[str]) -> dict[str, float]:
     for text in texts:
         name, _, value = text.rpartition("=")
         try:
+            # Of `=30` the name is missing, which is not meant for all rounds.
             deadlines[name] = float(value if name or value == text else "")
         except ValueError:
             raise ConfigError(

@@ -106,6 +106,7 @@ def run(
     checkpoint = rounds.going_on(config, folder) if resume else None
     layout = lay_out(config)
     fits(config, layout)
+    # Before the folder is emptied: it may be the one whose secrets are taken up.
     secrets = secrets_of(out, folder, resume, described_in)
     if checkpoint is None:
         rounds.prepare_folder(folder, force=force)
@@ -128,6 +129,7 @@ def run(
         summary(out, config, folder, models, None)
         return 0
     out.say("the same without protection, to compare with (--no-baseline leaves it out)")
+    # With the same secrets: the first round takes the same orders, and differs by the protection alone.
     plain = config.with_(scheme="plain", ending=None, drop=())
     aside = dataclasses.replace(out, beside=True)
     beside = folder / BASELINE
