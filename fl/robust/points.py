@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from secagg.errors import ClientId
 
 Memory = Mapping[str, NDArray[np.float64]]
-"""What a rule keeps from round to round, by name: (n,) float64 each, finite. It is part of the checkpoint, so
+"""What a rule keeps from round to round, by name: (n,) float64 each. It is part of the checkpoint, so
 that a resumed run goes on alike."""
 
 
