@@ -21,5 +21,5 @@ def nearest(word: object, known: Iterable[str]) -> str:
 
 
 def choices(known: Iterable[str]) -> str:
-    """As a command line shows them: [a|b|c]."""
+    """The words as a command line shows them: [a|b|c]."""
     return f"[{'|'.join(known)}]"

@@ -98,7 +98,10 @@ class Demo:
 
 
 def run(out: Output, demo: Demo) -> None:
-    """Raises: TooFewClients; ConfigError; RemoteProtocolError if the sum is not the survivors'."""
+    """Sum once, tell it, and check it.
+
+    Raises: TooFewClients; ConfigError; RemoteProtocolError if the sum is not the survivors'.
+    """
     scheme = demo.for_cohort(Roster(bytes(DIGEST_BYTES), {}))  # as it will be, but for the roster
     drops = parse(demo.drop, demo.clients, scheme.rounds)
     if any(drop.training_round != 1 for drop in drops.values()):

@@ -137,7 +137,7 @@ class TrainingDisplay:
         return self._done / self._total, GAP.join(part for part in parts if part)
 
     def _left(self) -> list[str]:
-        """Once a round has told."""
+        """The time that is left, once a round has shown how long one takes."""
         rounds = self._total - self._done
         if not self._seconds or not rounds:
             return []

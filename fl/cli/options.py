@@ -38,7 +38,7 @@ def check_choices(flags: Mapping[str, Any]) -> None:
 
 
 def protection_of(flags: Mapping[str, Any]) -> Protection:
-    """Raises: ConfigError, LocalProtocolError for what cannot be."""
+    """The protection that these flags ask for. Raises: ConfigError, LocalProtocolError for what cannot be."""
     check_choices(flags)
     return Protection(**flags)
 
@@ -109,7 +109,7 @@ PROTECTION = tuple(
     for name, setting in RunConfig.settings().items()
     if setting.section == "protection" and name not in OF_TRAINING
 )
-"""Of any sum. A sum of one vector says OF_TRAINING of it in options of its own."""
+"""Settings of any sum. A sum of one vector says OF_TRAINING of it in options of its own."""
 
 
 def takes(names: Iterable[str], run: type[RunConfig] = RunConfig) -> Callable[[Command], Command]:

@@ -126,7 +126,7 @@ def seen(clients: int, ended: Connection) -> Callable[[], set[int]]:
 
 
 def _code_of_server(processes: LocalProcesses) -> int:
-    """Once it has ended. Raises: TransportError if it was killed."""
+    """The server's exit code, once it has ended. Raises: TransportError if it was killed."""
     code = processes.wait_for("server") or 0
     code = -signal.SIGKILL if code == LOST else code
     if code < 0:

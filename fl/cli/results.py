@@ -48,7 +48,8 @@ def check_file(path: Path, *, force: bool) -> None:
 
 
 def check_folder(folder: Path, *, force: bool, filled: bool = False) -> None:
-    """For a folder that is made if it is missing. filled: of a run that goes on, so that it holds something.
+    """Refuse a folder that cannot take a run; one that is missing can be made. filled: of a run that goes on,
+    so that it holds something.
 
     Raises: ConfigError if it is a file, if it holds anything without `force`, or if nothing can be written.
     """

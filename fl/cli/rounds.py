@@ -50,7 +50,8 @@ OUTPUTS = (
     SERVER,
 )
 MAY_CHANGE = ("rounds", "device", "data_dir", "baseline")
-"""Of a run that goes on: how far it goes, on what machine, and what is done beside it when it has ended."""
+"""Settings that may change when a run goes on: how far it goes, on what machine, and what is done beside it
+when it has ended."""
 
 
 def prepare_folder(folder: Path, *, force: bool) -> None:
@@ -109,7 +110,7 @@ class Progress(msgspec.Struct):
 
 
 def progress_of(checkpoint: Checkpoint) -> Progress:
-    """Raises: ConfigError where something else stands in it."""
+    """What this module left in a checkpoint. Raises: ConfigError where something else stands in it."""
     try:
         return msgspec.json.decode(checkpoint.rest, type=Progress)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

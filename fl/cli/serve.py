@@ -89,7 +89,7 @@ def run(
 
 
 ROUNDS = tuple(dict.fromkeys(round for scheme in SCHEMES.values() for round in scheme.every_round))
-"""Of any scheme."""
+"""The names of the rounds of all schemes."""
 Job = Callable[[Cohort], None]
 ITS_OWN = (
     *("execution", "partition", "alpha", "classes_per_client", "examples_per_client"),
@@ -125,7 +125,7 @@ def sum_job(
 
 
 def described(out: Output, config: Path, flags: Mapping[str, Any]) -> RunConfig:
-    """Raises: ConfigError for what only `secagg train` can do."""
+    """The run that file and flags describe. Raises: ConfigError for what only `secagg train` can do."""
     if "threshold" in flags:
         raise ConfigError("--threshold is for --length; in training it follows from --corrupt and --dropout")
     description = RunConfig.read(config, tell=out.warn, **flags)

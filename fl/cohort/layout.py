@@ -63,7 +63,10 @@ class Layout:
 
 
 def lay_out(config: RunConfig) -> Layout:
-    """Raises: DataError where the data set is missing, or does not give every client its part."""
+    """Read the data set and draw who holds what of it, and over which link.
+
+    Raises: DataError where the data set is missing, or does not give every client its part.
+    """
     data, clients, seed = config.data, config.cohort.clients, config.training.seed
     dataset, validation = load(data.dataset, data.data_dir), None
     if config.held_out:
@@ -149,7 +152,7 @@ def write_serving(folder: Path, serving: Serving) -> None:
 
 
 def read_serving(folder: Path, dataset: Dataset) -> Serving:
-    """Raises: DataError for a damaged file."""
+    """What `write_serving` wrote, with the data set. Raises: DataError for a damaged file."""
     try:
         told = msgspec.json.decode((folder / DECLARED).read_bytes(), type=_Told)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -116,7 +116,10 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.ending == "keep"
 
     def for_cohort(self, clients: int, vectors: Vectors, roster: Roster | None) -> Scheme:
-        """Raises: LocalProtocolError where there is no such session."""
+        """The session of so many clients with these vectors, protected so.
+
+        Raises: LocalProtocolError where there is no such session.
+        """
         scheme = SCHEMES[self.scheme]
         filled = {"adversary": self.against, "ending": self.ending or "release", "roster": roster}
         settings = msgspec.structs.asdict(self) | filled

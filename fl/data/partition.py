@@ -218,7 +218,7 @@ def _enough(labels: Labels, clients: int, minimum: int) -> None:
 
 
 def _just(wanted: Indices) -> Callable[[Indices], Indices]:
-    """For `_draw`: so many, however many are left."""
+    """What `_draw` asks of a client that takes so many, however many are left."""
     return lambda _left: wanted
 
 

@@ -243,8 +243,11 @@ class Server:
         reports: list[RoundReport],
         watch: Callable[[RoundReport], None],
     ) -> Aggregate:
-        """Raises: TooFewClients, also if fewer uploads came than the configuration asks for: before the sum
-        of a scheme that hides is opened."""
+        """The sum of one cluster's clients.
+
+        Raises: TooFewClients, also if fewer uploads came than the configuration asks for: before the sum of a
+        scheme that hides is opened.
+        """
         needed, scheme = self.config.cohort.minimum or 0, self._scheme_for(len(cohort))
 
         def keep(report: RoundReport) -> None:
@@ -298,7 +301,10 @@ class Server:
 
 
 def _resumed(first: torch.nn.Module, resume: Checkpoint, step: ServerStep) -> GlobalModel:
-    """Raises: ConfigError for a checkpoint of another model or optimiser, or one that is not finite."""
+    """The model that the checkpoint holds, with the optimiser's memory.
+
+    Raises: ConfigError for a checkpoint of another model or optimiser, or one that is not finite.
+    """
     try:
         length = len(to_vector(first))
         if resume.parameters.shape != (length,):

@@ -55,7 +55,7 @@ WAYS: dict[str, Way | None] = {
     "sequential": "sequential",
     "processes": "sequential",  # as each process computes its own client
 }
-"""Of `RunConfig.execution`."""
+"""How clients are computed in this process, by a run's `execution`; None where both ways are tried first."""
 
 
 @dataclass(frozen=True)

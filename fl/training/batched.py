@@ -44,8 +44,8 @@ MOST_EXAMPLES = {"cpu": 2_048, "cuda": 65_536}
 """Examples in one step of all clients together; more clients are taken one group after the other."""
 
 MOST_NUMBERS = {"cpu": 2**28, "cuda": 2**32}
-"""In the gradients of these examples, where each has its own: 1 and 16 GiB of float32, of which there are two
-or three copies while they are bounded and added up."""
+"""The most numbers in the gradients of these examples, where each has its own: 1 and 16 GiB of float32, of
+which there are two or three copies while they are bounded and added up."""
 
 Named = dict[str, torch.Tensor]
 
@@ -90,7 +90,7 @@ def train_batched(
 
 
 Hear = Callable[[int, Gradients], None]
-"""Of a stack: (place in it, what that client's step goes along)."""
+"""Is told of one client of a stack: (its place there, what its step goes along)."""
 
 
 def _hearing(tap: Tap, step: int, ids: Sequence[int], column: Sequence[torch.Tensor]) -> Hear:

@@ -58,7 +58,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Raises: ConfigError where there is none, or it is damaged."""
+    """The folder's checkpoint. Raises: ConfigError where there is none, or it is damaged."""
     path = folder / FILE
     try:
         written = path.read_bytes()

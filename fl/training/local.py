@@ -262,7 +262,7 @@ def flat(model: nn.Module) -> torch.Tensor:
 def finished(
     upload: NDArray[np.floating], examples: int, loss: float, correct: int, plan: LocalPlan
 ) -> LocalResult:
-    """Raises: Diverged."""
+    """What training gives, if it is finite. Raises: Diverged."""
     if not math.isfinite(loss) or not np.isfinite(upload).all():
         raise Diverged(
             f"training diverged (mean loss {loss}): lower lr ({plan.lr}) or momentum ({plan.momentum})"

@@ -163,7 +163,7 @@ def example_gradients(
 
 
 Part = tuple[torch.Tensor, Tensors, torch.Tensor]
-"""Of a batch: (losses: (K, B), gradients: (K, B, *p) each, counted: (K, B) of 0 and 1)."""
+"""A part of a batch: (losses: (K, B), gradients: (K, B, *p) each, counted: (K, B) of 0 and 1)."""
 
 
 @torch.no_grad()
