@@ -47,7 +47,7 @@ LIKELY = {
     "masking/derived.py": ["test_secrecy"],
     "masking/masks.py": ["test_session", "test_sparse"],
     "masking/shares.py": ["test_dishonest_server", "test_secrecy"],
-    "masking/uploads.py": ["test_alike", "test_sparse"],
+    "masking/uploads.py": ["test_uploads", "test_alike"],
     "alike.py": ["test_alike"],
     "masking/__init__.py": ["test_downgrade", "test_params", "test_policy"],
     "masking/choice.py": ["test_params", "test_downgrade"],

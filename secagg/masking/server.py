@@ -259,14 +259,14 @@ class MaskingServer(RoundServer):
 
         Raises: LocalProtocolError where they are none, TooFewClients where they are too few.
         """
-        if self._like is None or not self._earlier or not alive:
+        needed = self._parameters.m_min
+        if self._like is None or not self._earlier or len(alive) < needed:  # too few by themselves
             return alive
         order = [u for u in self._uploads.arrived if u in alive] or list(alive)
         chosen = self._like.largest(order, self._earlier, self._parameters.corrupt, self._batches)
         if chosen is None:
             self._refuse()
-        needed = self._parameters.m_min
-        if len(chosen) < needed <= len(alive):
+        if len(chosen) < needed:
             raise TooFewClients(len(chosen), needed, MASKED_INPUT, too_near=len(alive - chosen))
         return chosen
 

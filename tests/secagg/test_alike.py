@@ -238,6 +238,13 @@ def test_a_server_that_has_to_leave_out_too_many_says_why(lost_in: str) -> None:
     assert uploaded == (set() if lost_in == "share-keys" else set(range(N)) - {VICTIM})
 
 
+def test_where_too_few_are_there_at_all_that_is_what_is_said() -> None:
+    cohort = Cohort()
+    cohort.sum(b"1", plans=True, threshold=N, dropout=0)
+    with pytest.raises(TooFewClients, match=f"^{N - 1} clients left in round masked-input, {N} needed: no"):
+        cohort.sum(b"2", {VICTIM}, plans=True, threshold=N, dropout=0)
+
+
 def test_a_server_whose_clients_have_signed_twice_says_that_no_other_sum_can_be_had() -> None:
     cohort = Cohort()
     cohort.sum(b"1", plans=True)
