@@ -84,8 +84,9 @@ def decode(kind: type[M], data: Raw) -> M:
     # One form a message: none of its bits is free for its sender to choose, and a signature over a message
     # that is encoded again (`shares_statement`) is over what arrived.
     encoded = _encoder.encode(message)
-    # Not `!=`: a long memoryview is compared byte by byte.
-    if len(encoded) != len(data) or not encoded.startswith(data):
+    # What one encoding begins with and is one itself is the whole of it. Not `!=`: a long memoryview would
+    # be compared byte by byte.
+    if not encoded.startswith(data):
         raise RemoteProtocolError(f"a {kind.__struct_config__.tag} message in a form that is not canonical")
     for name in kind.__struct_fields__:
         _check_ascending(getattr(message, name))
