@@ -294,19 +294,19 @@ def test_every_message_has_its_decoder_from_the_start() -> None:
 
 FIRST = """
 import sys, threading
+from concurrent.futures import ThreadPoolExecutor
 sys.setswitchinterval(1e-6)
-from secagg import Bounded, Masking, Policy
+from secagg import Bounded, Masking, Policy, accept
 from secagg.masking.messages import UnmaskingRequest
 from secagg.wire import decode, encode
 offer, request = Masking.for_cohort(5, Bounded(length=10, bound=1.0)).offer(), encode(UnmaskingRequest([1]))
 together = threading.Barrier(16)
-def first():
+def first(_):
     together.wait()
     accept(Policy(adversary="semi-honest"), offer, None)
     decode(UnmaskingRequest, request)
-threads = [threading.Thread(target=first) for _ in range(16)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
+with ThreadPoolExecutor(16) as threads:
+    list(threads.map(first, range(16)))  # what one raises, this raises
 """
 
 
