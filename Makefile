@@ -28,7 +28,7 @@ test-anywhere: $(INSTALLED)
 	for i in 1 2 3 4; do $(BIN)/python -c 'while True: pass' & busy="$$busy $$!"; done; \
 		$(PYTEST); code=$$?; kill $$busy; exit $$code
 
-# Deletes each check of secagg in turn: a quarter of an hour on two cores.
+# Deletes each check of secagg in turn: half an hour on two cores.
 mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants.py
 
