@@ -21,7 +21,7 @@ from fl.federation.records import Learned, Local
 from fl.federation.sending import Sending, as_trained, contributions
 from fl.federation.server import Server
 from fl.federation.task import Held, Instructions, read_instructions
-from fl.federation.vectors import CORRECT, UPDATE, mean_of
+from fl.federation.vectors import CORRECT, UPDATE
 from fl.models.weights import from_vector
 from fl.robust import Rule
 from fl.robust.rules import mean
@@ -196,7 +196,7 @@ class SimulatedCohort:
             held = GlobalModel.of(model, instructions.server)
         else:
             held = self.held.model
-        held.apply(mean_of([total], UPDATE), instructions.plan)
+        held.apply(total.mean[UPDATE], instructions.plan)
         self.held = Held(instructions.run, instructions.round, instructions.model, held)
         test = self._serving.dataset
         x, y = torch.tensor(test.test_x), torch.tensor(test.test_y)

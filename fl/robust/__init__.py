@@ -6,11 +6,6 @@ and what it kept from the rounds before (`Memory`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from fl.robust.points import Bench, Memory, Points, Rule, Verdict
-from fl.robust.rules import mean
 
-__all__ = ["RULES", "Bench", "Memory", "Points", "Rule", "Verdict"]
-
-RULES: Mapping[str, Rule] = {"mean": mean}
+__all__ = ["Bench", "Memory", "Points", "Rule", "Verdict"]
