@@ -8,13 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 import pytest
+
+from fl.cli import main
+from fl.cli.streams import bearing
 
 SECAGG = str(Path(sys.executable).with_name("secagg"))
 PATIENCE = 600.0  # nothing waits so long unless something is broken
@@ -103,6 +108,17 @@ def before(folder: Path) -> str:
 def secagg(*args: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ran:
     """Run a command to its end."""
     return Command(*args, env=env, cwd=cwd).end()
+
+
+@contextmanager
+def at_once(lines: Iterable[Sequence[str]]) -> Iterator[list[Future[int]]]:
+    """Commands that run side by side, each in a thread of this process: a fraction of the time of processes.
+    They share one pair of streams: Python's print() crashes where another thread puts something else in the
+    place of sys.stdout meanwhile, as each command does for itself.
+    """
+    with bearing() as streams, pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as threads:
+        patch.setattr("fl.cli.bearing", lambda: nullcontext(streams))
+        yield [threads.submit(main, [*line, *WAITS.get(line[0], ())]) for line in lines]
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Ran]) -> tuple[Path, Ran]:

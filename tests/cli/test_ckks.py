@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import Command, Ran, before, is_one_line, secagg
+from commands import Command, Ran, at_once, before, is_one_line, secagg
 
 import fl
-from fl.cli import main
 from fl.cli.drops import Drop, in_plain
 from fl.data.shard import write_shard
 from secagg import Counts, Masking, RemoteProtocolError
@@ -314,14 +312,11 @@ def test_a_served_run_whose_model_the_clients_keep(
     (tmp_path / "0" / "metrics.jsonl").write_text("of an earlier run\n")
     endpoint = listening(server)
     capfd.readouterr()
-    with ThreadPoolExecutor(CLIENTS) as threads:
-        joined = [
-            threads.submit(
-                main, ["join", *client_options(keys, u, endpoint), "--data", str(tmp_path / f"{u}"), "--json"]
-            )
-            for u in range(CLIENTS)
-        ]
-    assert [client.result() for client in joined] == [0] * CLIENTS
+    join = ["join", "--json", "--data"]
+    with at_once(
+        [*join, str(tmp_path / f"{u}"), *client_options(keys, u, endpoint)] for u in range(CLIENTS)
+    ) as joined:
+        assert [client.result() for client in joined] == [0] * CLIENTS
     told = [json.loads(record) for record in re.findall(r"{.*?}", capfd.readouterr().out)]
     for record in sorted(told, key=lambda record: record["client"]):
         (line,) = metrics(tmp_path / f"{record['client']}")

@@ -7,16 +7,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Command, Ran, is_one_line
+from commands import Command, Ran, at_once, is_one_line
 from test_serve_join import CLIENTS, LENGTH, client_options, keys, listening, server_options, vector
 
 import fl
-from fl.cli import main, results
+from fl.cli import results
 from fl.cli.results import Kept, ResultError, check_file, check_folder, npy, write_result
 from fl.config.section import ConfigError
 
@@ -100,13 +99,11 @@ def test_a_sum_whose_place_has_gone_is_kept_in_another(tmp_path: Path, keys: Pat
     out.write_text("in the way")
     for u in range(CLIENTS):
         np.save(tmp_path / f"{u}.npy", vector(u))
-    with ThreadPoolExecutor(CLIENTS) as threads:  # of this process: a fraction of the time of three
-        line = ["join", "--quiet", "--input"]
-        joined = [
-            threads.submit(main, [*line, str(tmp_path / f"{u}.npy"), *client_options(keys, u, endpoint)])
-            for u in range(CLIENTS)
-        ]
-    assert [client.result() for client in joined] == [0] * CLIENTS
+    join = ["join", "--quiet", "--input"]
+    with at_once(
+        [*join, str(tmp_path / f"{u}.npy"), *client_options(keys, u, endpoint)] for u in range(CLIENTS)
+    ) as joined:
+        assert [client.result() for client in joined] == [0] * CLIENTS
     ran = server.end()
     kept = Path(ran.records[-1]["wrote"])
     assert kept.is_relative_to(other)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from commands import Command, Ran, before, is_one_line, once, secagg
+from commands import Command, Ran, at_once, before, is_one_line, once, secagg
 
 from fl.cli.rounds import MAY_CHANGE, Progress, going_on, lasting_settings
 from fl.config.run import RunConfig
@@ -400,11 +400,8 @@ def test_a_server_goes_on_with_the_run_of_the_folder_alone(here: Here, ended: Pa
 @pytest.mark.slow
 def test_a_server_that_was_killed_goes_on_with_the_clients_that_wait(tmp_path: Path, here: Here) -> None:
     """At its old address. The interrupted round is asked for anew, which the clients' journals allow."""
-    from concurrent.futures import ThreadPoolExecutor
-
     from test_serve_join import client_options, listening
 
-    from fl.cli import main
     from fl.data import load
     from fl.data.shard import write_shard
 
@@ -417,13 +414,8 @@ def test_a_server_that_was_killed_goes_on_with_the_clients_that_wait(tmp_path: P
     endpoint = listening(server)
     for u in range(3):
         write_shard(tmp_path / f"{u}", data.train_x[u::10], data.train_y[u::10], data.classes, data.name)
-    with ThreadPoolExecutor(3) as threads:
-        joined = [
-            threads.submit(
-                main, ["join", *client_options(keys, u, endpoint), "--data", str(tmp_path / f"{u}")]
-            )
-            for u in range(3)
-        ]
+    lines = [["join", "--data", str(tmp_path / f"{u}"), *client_options(keys, u, endpoint)] for u in range(3)]
+    with at_once(lines) as joined:
         assert server.end().code == -9
         assert rounds(tmp_path / "run") == [1, 2]
         chooses = (tmp_path / "run" / "server.secret").read_bytes()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Command, Ran, is_one_line
+from commands import Command, Ran, at_once, is_one_line
 
 import fl
-from fl.cli import main
 from fl.config.run import RunConfig
 from fl.data import load
 from fl.data.shard import write_shard
@@ -120,14 +118,11 @@ def test_a_model_is_trained_over_the_network(
     for u in range(CLIENTS):
         write_shard(tmp_path / f"{u}", data.train_x[u::10], data.train_y[u::10], data.classes, data.name)
     endpoint = listening(server)
-    with ThreadPoolExecutor(CLIENTS) as threads:
-        joined = [
-            threads.submit(
-                main, ["join", *client_options(keys, u, endpoint), "--data", str(tmp_path / f"{u}"), "--json"]
-            )
-            for u in range(CLIENTS)
-        ]
-    assert [client.result() for client in joined] == [0] * CLIENTS
+    join = ["join", "--json", "--data"]
+    with at_once(
+        [*join, str(tmp_path / f"{u}"), *client_options(keys, u, endpoint)] for u in range(CLIENTS)
+    ) as joined:
+        assert [client.result() for client in joined] == [0] * CLIENTS
     ran = server.end()
     assert (ran.code, ran.err) == (0, "")
     assert ran.records[-1]["wrote"] == str(tmp_path / "run")
