@@ -25,7 +25,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How sums are protected, and against whom.
 
     scheme: masking, ckks or plain. adversary: None for active, and for ckks semi-honest. ending: of ckks,
-    None for release. threshold: of a single sum alone, so no setting of a run. bits, bound, clip: of the
+    None for release. threshold: of a single sum alone, so no setting of a run. bits, bound: of the
     coordinates that training sends. The rest is as in `secagg.Masking.for_cohort`, None for its defaults.
 
     Raises: ConfigError for a value of the wrong type or out of its range; LocalProtocolError for what the
@@ -89,7 +89,6 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     bits: Annotated[int, setting("Bits of a coordinate as it is sent.", ge=2, le=32)] = 16
     bound: Annotated[float, setting("Range of a coordinate, [-bound, bound].", gt=0, le=1e6)] = 3.0
     """The largest seen in 60 default runs is 0.97."""
-    clip: Annotated[float, setting("L2 norm to which an upload is scaled down.", gt=0, le=1e6)] | None = None
     small_cohort: Annotated[
         bool, setting("Allow 1 or 2 clients, where a sum hides nothing.", panel="cohort")
     ] = False

@@ -15,6 +15,7 @@ from fl.config.cohort import CohortConfig
 from fl.config.data import DataConfig
 from fl.config.files import said_in, table_in
 from fl.config.plan import ServerConfig, TrainingConfig
+from fl.config.privacy import PrivacyConfig
 from fl.config.protection import Protection
 from fl.config.section import ConfigError, Setting, checked, sections_of, settings_of
 from fl.data.files import write_atomically
@@ -34,6 +35,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     training: Annotated[TrainingConfig, Meta(title="Training")] = TrainingConfig()
     server: Annotated[ServerConfig, Meta(title="The server's step")] = ServerConfig()
     protection: Annotated[Protection, Meta(title="Protection")] = Protection()
+    privacy: Annotated[PrivacyConfig, Meta(title="Privacy")] = PrivacyConfig()
 
     def __post_init__(self) -> None:
         self._training_agrees()
@@ -68,7 +70,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             not (protection.batch and some), "batch cuts the whole roster: no sample and no cluster with it"
         )
         ConfigError.unless(
-            not (self.training.algorithm == "fedavg-weights" and protection.clip is not None),
+            not (self.training.algorithm == "fedavg-weights" and self.privacy.clip is not None),
             "clip would scale whole models down: with fedavg-weights leave it out, or take fedavg",
         )
         ConfigError.unless(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fl.config.limits import Limits
 from fl.config.plan import LocalPlan, ServerStep
+from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.models.architectures import MODELS, Description
 from fl.models.weights import from_vector
@@ -27,7 +28,8 @@ class Instructions(msgspec.Struct, frozen=True, array_like=True, tag="train", fo
     run: fresh for each run, so that round 3 of this one is not round 3 of another: a client contributes to
     each once. parameters: (d,) little-endian float32; empty: those that the clients keep, which the server
     does not have, after the round before in the same run. server: how clients that keep the model step along
-    the mean. The order of examples is not in it: that is each client's own.
+    the mean. privacy: what it does itself to what it trains and sends; None for nothing. The order of
+    examples is not in it: that is each client's own.
     """
 
     run: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -36,6 +38,7 @@ class Instructions(msgspec.Struct, frozen=True, array_like=True, tag="train", fo
     parameters: bytes
     plan: LocalPlan
     server: ServerStep
+    privacy: Perturbation | None = None
 
 
 _instructions = msgspec.msgpack.Decoder(Instructions)  # made once: see secagg.wire.decodes

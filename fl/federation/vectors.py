@@ -27,7 +27,7 @@ def scheme_for(config: RunConfig, clients: int, length: int, examples: int, rost
             length=length,
             bound=config.protection.bound,
             bits=config.protection.bits,
-            clip=config.protection.clip,
+            clip=config.privacy.clip,
         ),
         EXAMPLES: Weight(maximum=examples),
     }
