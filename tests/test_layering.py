@@ -28,7 +28,7 @@ NO_INPUT_OR_OUTPUT = {
     *("random", "numpy.random", "torch", "pickle", "zmq", "pathlib", "importlib"),
 }
 TORCH = {"torch", "safetensors.torch", "fl.models", "fl.training.local", "fl.data.vision"}
-GROUND = {"fl.cohort", "fl.training", "fl.robust", "fl.federation", "fl.cli"}
+GROUND = {"fl.cohort", "fl.training", "fl.privacy", "fl.robust", "fl.federation", "fl.cli"}
 """What configuration, data and models know nothing of."""
 NEVER = {
     "secagg/": NO_INPUT_OR_OUTPUT,
@@ -39,6 +39,7 @@ NEVER = {
     "fl/cohort/": {*TORCH, *GROUND - {"fl.cohort"}},
     "fl/training/": GROUND - {"fl.training"},
     "fl/training/checkpoint.py": TORCH,
+    "fl/privacy/": GROUND - {"fl.training", "fl.privacy"},
     "fl/federation/": {"fl.cli"},
     # An attack has what a party saw, and nothing of what it is to find out.
     "fl/leakage/": {"fl.data", "fl.cohort", "fl.federation", "fl.cli", "fl.poisoning", "fl.robust"},
@@ -185,6 +186,7 @@ def test_the_files_of_the_core_are_among_those_checked() -> None:
         ("fl/models/new.py", "from fl.training import local"),
         ("fl/cohort/new.py", "from fl.training.server import GlobalModel"),
         ("fl/training/new.py", "from fl.cohort.layout import Layout"),
+        ("fl/privacy/new.py", "from fl.federation.task import Instructions"),
         ("fl/federation/new.py", "from fl.cli import main"),
         *(
             ("fl/leakage/new.py", source)
