@@ -68,8 +68,20 @@ ASKED: dict[str, tuple[str, Any]] = {
     "bits": ("--bits 12", 12),
     "bound": ("--bound 2", 2.0),
     "clip": ("--clip 1.5", 1.5),
+    "privacy": ("--privacy local", "local"),
+    "noise": ("--noise laplace", "laplace"),
+    "noise_multiplier": ("--noise-multiplier 0.7", 0.7),
+    "epsilon": ("--epsilon 8", 8.0),
+    "delta": ("--delta 1e-6", 1e-6),
+    "adaptive_clip": ("--adaptive-clip", True),
+    "noise_schedule": ("--noise-schedule linear", "linear"),
+    "noise_end": ("--noise-end 0.5", 0.5),
+    "sensitivity": ("--sensitivity l2-max", "l2-max"),
+    "compress": ("--compress 0.1", 0.1),
+    "noise_largest": ("--noise-largest 0.1", 0.1),
 }
 """Field -> what is typed, and what the run then has."""
+LOCAL = {"privacy": "local", "clip": 1.0, "noise_multiplier": 1.0}
 BESIDE: dict[str, dict[str, Any]] = {
     "select": {"sample": 3, "damage": "noise"},
     "classes_per_client": {"partition": "shards"},
@@ -79,6 +91,15 @@ BESIDE: dict[str, dict[str, Any]] = {
     "server_beta2": {"server": "adam"},
     "server_tau": {"server": "yogi"},
     "ending": {"scheme": "ckks"},
+    "privacy": {"clip": 1.0, "noise_multiplier": 1.0},
+    "noise": LOCAL,
+    "noise_multiplier": {"privacy": "central", "clip": 1.0},
+    "epsilon": {"privacy": "central", "clip": 1.0},
+    "adaptive_clip": {"privacy": "central", "clip": 1.0, "noise_multiplier": 1.0},
+    "noise_schedule": LOCAL,
+    "noise_end": LOCAL | {"noise_schedule": "staircase"},
+    "sensitivity": LOCAL,
+    "noise_largest": LOCAL,
 }
 """Field -> what has to be typed beside it."""
 
@@ -104,7 +125,7 @@ def test_every_field_is_a_flag_that_reaches_the_run(
 ) -> None:
     line, value = ASKED[field]
     others = BESIDE.get(field, {})
-    more = [word for name, word in others.items() for word in (f"--{name}", str(word))]
+    more = [word for name, word in others.items() for word in (f"--{name.replace('_', '-')}", str(word))]
     assert here("train", *line.split(), *more).code == 0
     (config,) = asked_for
     reached = config.flat()[field]

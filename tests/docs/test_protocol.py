@@ -21,6 +21,7 @@ import pytest
 
 from fl.config import plan
 from fl.config.plan import LocalPlan, ServerStep
+from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.config.secret import order_key, permutations
 from fl.federation.task import Instructions, read_instructions, write_instructions
@@ -608,6 +609,7 @@ def test_the_training_task_on_the_page_has_the_fields_of_the_code() -> None:
         (Instructions, '"train", '),
         (LocalPlan, "algorithm: "),
         (ServerStep, "optimiser: "),
+        (Perturbation, "mechanism: "),
     ):
         page = [part[0] for part in array_of(first) if part[0] != '"train"']
         assert page == list(kind.__struct_fields__)
@@ -636,7 +638,9 @@ def test_numbers_of_a_training_task_are_refused_outside_the_ranges_on_the_page()
 
 
 def test_words_of_a_training_task_are_those_on_the_page() -> None:
-    for words in (plan.Algorithm, plan.Precision, plan.Optimiser):
+    told = {field.name: field.type for field in msgspec.structs.fields(Perturbation)}
+    of_noise = (told["mechanism"], told["noise"], told["sensitivity"])
+    for words in (plan.Algorithm, plan.Precision, plan.Optimiser, *of_noise):
         *most, last = get_args(words)
         assert f"{', '.join(f'`{word}`' for word in most)} or `{last}`" in PAGE
 
@@ -650,6 +654,7 @@ def test_a_training_task_put_together_from_the_page_is_taken_to_the_byte() -> No
         b"".join(struct.pack("<f", value) for value in range(15)),
         ["fedavg-weights", 2, 7, 8, 0.5, 0.25, 1.5, "float32"],
         ["average", 1.0, 0.9, 0.99, 0.001],
+        None,
     ]
     assert written == i.packed(page)
     read_instructions(written)

@@ -36,7 +36,7 @@ def test_each_key_is_in_its_section(tmp_path: Path) -> None:
     config = RunConfig.of(clients=4, local_epochs=3, lr=0.1, server="adam", server_lr=0.2, small_cohort=True)
     config.write(path)
     written = json.loads(path.read_text(encoding="utf-8"))
-    assert list(written) == ["cohort", "data", "training", "server", "protection"]
+    assert list(written) == ["cohort", "data", "training", "server", "protection", "privacy"]
     assert written["cohort"]["clients"] == 4
     assert (written["training"]["epochs"], written["training"]["lr"]) == (3, 0.1)
     assert (written["server"]["optimiser"], written["server"]["lr"]) == ("adam", 0.2)
@@ -140,41 +140,41 @@ def test_names_of_settings_are_those_of_one_field_each() -> None:
 # A new section
 
 
-class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    noise: Annotated[float, setting("Of the sum.", ge=0, le=10)] = 0.0
-    clip: Annotated[float, setting("Of an example.", name="example_clip", gt=0)] | None = None
+class Weather(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    wind: Annotated[float, setting("Of the air.", ge=0, le=10)] = 0.0
+    gust: Annotated[float, setting("Of the worst of it.", name="storm", gt=0)] | None = None
 
     def __post_init__(self) -> None:
         settle(self)
-        ConfigError.unless(not self.noise or self.clip is not None, "noise: say clip too")
+        ConfigError.unless(not self.wind or self.gust is not None, "wind: say gust too")
 
 
-class WithPrivacy(RunConfig, frozen=True, kw_only=True):
-    privacy: Annotated[Privacy, Meta(title="Privacy")] = Privacy()
+class WithWeather(RunConfig, frozen=True, kw_only=True):
+    weather: Annotated[Weather, Meta(title="Weather")] = Weather()
 
 
 def test_a_section_is_a_struct_and_a_line(tmp_path: Path) -> None:
     """Names, files, errors and flags follow."""
-    config = WithPrivacy.of(noise=1, example_clip=2.0, clip=3.0)
-    assert (config.privacy, config.protection.clip) == (Privacy(noise=1.0, clip=2.0), 3.0)
+    config = WithWeather.of(wind=1, storm=2.0, bits=9)
+    assert (config.weather, config.protection.bits) == (Weather(wind=1.0, gust=2.0), 9)
     config.write(tmp_path / "config.json")
-    assert WithPrivacy.read(tmp_path / "config.json") == config
-    with pytest.raises(ConfigError, match="noise: say clip too"):
-        config.with_(example_clip=None)
+    assert WithWeather.read(tmp_path / "config.json") == config
+    with pytest.raises(ConfigError, match="wind: say gust too"):
+        config.with_(storm=None)
     for text, says in (
-        ("[privacy]\nnoise = 11", r"\[privacy\] noise = 11: give float <= 10.0"),
-        ("[data]\nnoise = 1", r"\[data\] has no key 'noise': it is noise in \[privacy\]"),
+        ("[weather]\nwind = 11", r"\[weather\] wind = 11: give float <= 10.0"),
+        ("[data]\nwind = 1", r"\[data\] has no key 'wind': it is wind in \[weather\]"),
     ):
         with pytest.raises(ConfigError, match=says):
-            WithPrivacy.read(toml(tmp_path, text))
+            WithWeather.read(toml(tmp_path, text))
     app, asked = typer.Typer(), list[dict[str, Any]]()
 
     @app.command()
-    @takes(WithPrivacy.settings(), WithPrivacy)
+    @takes(WithWeather.settings(), WithWeather)
     def train(ctx: typer.Context) -> None:
-        asked.append(given(ctx, WithPrivacy.settings()))
+        asked.append(given(ctx, WithWeather.settings()))
 
-    assert CliRunner().invoke(app, ["--noise", "1", "--example-clip", "2", "--clip", "3"]).exit_code == 0
-    assert asked == [{"noise": 1.0, "example_clip": 2.0, "clip": 3.0}]
+    assert CliRunner().invoke(app, ["--wind", "1", "--storm", "2", "--bits", "9"]).exit_code == 0
+    assert asked == [{"wind": 1.0, "storm": 2.0, "bits": 9}]
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    assert shown.index(" Protection ") < shown.index(" Privacy ") < shown.index("--example-clip")
+    assert shown.index(" Privacy ") < shown.index(" Weather ") < shown.index("--storm")

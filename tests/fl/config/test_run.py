@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fl.cohort.links import MODES
 from fl.cohort.selection import CLUSTERS, SELECTIONS
 from fl.config.plan import Algorithm, LocalPlan, Optimiser, Precision, ServerStep
+from fl.config.privacy import NOISES
 from fl.config.protection import Protection
 from fl.config.run import CHOICES, RunConfig
 from fl.config.section import ConfigError
@@ -118,6 +119,7 @@ def test_toml_is_read_and_overrides_win(tmp_path: Path) -> None:
     assert read.training.rounds == RunConfig().training.rounds
 
 
+LOCAL = {"privacy": "local", "clip": 1.0, "noise_multiplier": 1.0}
 OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("clients", 0, "int >= 1"),
     ("clients", 10_001, "int <= 10000"),
@@ -198,6 +200,19 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("batch", 10_001, "int <= 10000"),
     ("bound", 1e7, "float <= 1000000.0"),
     ("clip", 1e7, "float <= 1000000.0"),
+    ("noise_multiplier", 0.0, "float > 0.0"),
+    ("noise_multiplier", 1e7, "float <= 1000000.0"),
+    ("epsilon", 0.0, "float > 0.0"),
+    ("epsilon", 1e7, "float <= 1000000.0"),
+    ("delta", 0.0, "float > 0.0"),
+    ("delta", 0.02, "float <= 0.01"),
+    ("adaptive_clip", "yes", "got str"),
+    ("noise_end", 0.0, "float > 0.0"),
+    ("noise_end", 1e7, "float <= 1000000.0"),
+    ("compress", -0.1, "float >= 0.0"),
+    ("compress", 1.0, "float < 1.0"),
+    ("noise_largest", 0.0, "float > 0.0"),
+    ("noise_largest", 1.1, "float <= 1.0"),
 ]
 
 
@@ -273,6 +288,19 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
             "with ckks a client helps to one sum of them: take masking",
         ),
         ({"algorithm": "fedsgd", "local_steps": 3}, {"local_steps": 0}, "local_steps: with fedsgd"),
+        (
+            {"noise": "gaussian", "adaptive_clip": True},
+            LOCAL | {"privacy": "central"},
+            "noise, adaptive_clip: nobody adds noise: say who with privacy",
+        ),
+        (
+            LOCAL | {"noise": "skellam"},
+            {"noise": "laplace"},
+            "noise = 'skellam': with privacy = 'local' it is gaussian or laplace",
+        ),
+        (LOCAL | {"clip": None}, {"clip": 1.0}, "privacy = 'local' needs a clip: the largest L2 norm"),
+        (LOCAL | {"epsilon": 1.0}, {"noise_multiplier": None}, "give noise_multiplier, or epsilon, from"),
+        (LOCAL | {"noise_end": 0.5}, {"noise_schedule": "linear"}, "noise_end: with noise_schedule = 'const"),
     ],
     ids=str,
 )
@@ -433,6 +461,8 @@ def test_what_is_written_is_plain_json(tmp_path: Path) -> None:
         ("precision", get_args(Precision)),
         ("execution", WAYS),
         ("prg", get_args(Prg)),
+        ("privacy", NOISES),
+        ("noise", {noise for noises in NOISES.values() for noise in noises}),
     ],
 )
 def test_the_words_of_a_field_are_those_there_are(key: str, there_are: Iterable[str]) -> None:
