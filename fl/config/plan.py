@@ -13,6 +13,7 @@ from secagg.specs import check_fields
 
 Algorithm = Literal["fedavg", "fedavg-weights", "fedsgd"]
 Precision = Literal["float32", "float64", "bfloat16"]
+Sampling = Literal["shuffled", "poisson"]
 Way = Literal["batched", "sequential"]
 """How clients of one process are computed: see `fl.training.clients`."""
 Optimiser = Literal["average", "momentum", "adam", "yogi"]
@@ -42,7 +43,10 @@ class LocalPlan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     gradient of its whole data at w, after no training (McMahan et al. 2017, section 2). epochs: passes over
     its data, unless steps is above 0: then just so many steps, over as many passes as they take. momentum:
     of SGD, begun anew each round. proximal: mu of FedProx (Li et al. 2020): mu/2 |w_k - w|^2 is added to the
-    loss. precision: bfloat16 is of the forward and backward pass; weights stay float32.
+    loss. precision: bfloat16 is of the forward and backward pass; weights stay float32. sampling: which
+    examples a step takes: shuffled cuts passes over all into batches; poisson takes each with probability
+    batch_size in all that the client holds, for itself, in so many steps as shuffled would take: who does not
+    know which were taken learns the less of any one (Abadi et al., CCS 2016).
     """
 
     # The order of these fields is that of the wire, every one is written: a new one makes every task another.
@@ -63,6 +67,12 @@ class LocalPlan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
         float, setting("FedProx: mu, how hard clients are held near the received model.", ge=0, le=100)
     ] = 0.0
     precision: Annotated[Precision, setting("Of the clients' computation.")] = "float32"
+    sampling: Annotated[
+        Sampling,
+        setting(
+            "Examples of a step: passes in random orders, or each by a coin of its own.", name="local_batches"
+        ),
+    ] = "shuffled"
 
     def __post_init__(self) -> None:
         check_fields(self, "plan")
@@ -109,6 +119,10 @@ class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
         ConfigError.unless(
             not (self.algorithm == "fedsgd" and self.proximal),
             "proximal: with fedsgd nobody moves away from the received model",
+        )
+        ConfigError.unless(
+            not (self.algorithm == "fedsgd" and self.sampling == "poisson"),
+            "local_batches: with fedsgd a client takes one gradient of all it holds",
         )
 
     @property

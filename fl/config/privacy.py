@@ -35,6 +35,8 @@ class Perturbation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     noise's standard deviation is multiplier x clip in this round. sensitivity: l2-max takes the largest norm
     there is instead of C (Wei et al., section 3.4). compress: share of an upload's coordinates that are left
     out, the smallest. largest: share of the coordinates, the largest, that noise is added to.
+
+    Raises: LocalProtocolError for a value out of its range; ConfigError for noise without a clip.
     """
 
     # The order of these fields is that of the wire.
@@ -48,6 +50,10 @@ class Perturbation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
     def __post_init__(self) -> None:
         check_fields(self, "perturbation")
+        ConfigError.unless(
+            self.mechanism == "none" or self.clip is not None,
+            f"{self.mechanism} noise is a multiple of the clip: give a clip",
+        )
 
 
 class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

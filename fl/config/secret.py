@@ -61,6 +61,20 @@ def permutations(key: bytes, n: int) -> Iterator[NDArray[np.int64]]:
         yield np.argsort(np.concatenate(blocks), kind="stable")
 
 
+def samples(key: bytes, n: int, expected: int) -> Iterator[NDArray[np.int64]]:
+    """Poisson samples without end of 0..n-1, in ascending order: each number is in each sample with
+    probability expected / n, or in all where that is 1 and more, for itself.
+
+    By 64-bit words of AES-CTR keystreams, of which those below expected / n are in: the probability is at
+    most 2^-64 lower. Security: as `permutations`; who knows the samples has no amplification to fear.
+    """
+    limit = np.uint64(min((expected << 64) // n, 2**64 - 1))
+    for number in count():
+        of_sample = kdf(Tag.TRAINING, key, b"", "sample", number)
+        blocks = [block < limit for block in keystream(of_sample, n, np.uint64)]
+        yield np.flatnonzero(np.concatenate(blocks)) if expected < n else np.arange(n)
+
+
 @dataclass(frozen=True)
 class RunSecrets(NeverPickled):
     """The secrets of all parties of a run on one machine, from one of 32 bytes: who has that has all."""

@@ -14,6 +14,7 @@ from fl.federation.sending import Sending, as_trained, contributions
 from fl.federation.task import Held, read_instructions
 from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
 from fl.models.weights import to_vector
+from fl.privacy.step import asked_for
 from fl.training.local import Tap, device, on_device, train
 from fl.training.server import GlobalModel
 from fl.training.step import PerExample
@@ -29,7 +30,7 @@ class LocalTrainer:
     secret: this client's own, 32 bytes, from which it draws the order of its examples; None for a fresh one.
     limits: beyond which it refuses a task.
     on_round: told the training round's number when its task arrives. tap, per_example: as
-    `fl.training.local.train`. sending: of this client alone.
+    `fl.training.local.train`, the latter in place of what a task asks for. sending: of this client alone.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class LocalTrainer:
             order,
             u=self._u,
             tap=self._tap,
-            per_example=self._per_example,
+            per_example=self._per_example or asked_for(instructions.privacy, instructions.plan),
             counting=CORRECT in self._names,
         )
         return contributions(

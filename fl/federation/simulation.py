@@ -23,6 +23,7 @@ from fl.federation.server import Server
 from fl.federation.task import Held, Instructions, read_instructions
 from fl.federation.vectors import CORRECT, UPDATE
 from fl.models.weights import from_vector
+from fl.privacy.step import asked_for
 from fl.robust import Rule
 from fl.robust.rules import mean
 from fl.training.checkpoint import Checkpoint
@@ -71,8 +72,9 @@ class SimulatedCohort:
 
     secrets: of each client, 32 bytes, from which it draws the order of its examples and how it rounds, so
     that a resumed run does alike; None for fresh ones. way: how they are computed, None as the configuration
-    says. tap, per_example: as `fl.training.local.train`. sending: of all clients together. instrument: put
-    around the clients' sessions, as over a network each client's own.
+    says. tap, per_example: as `fl.training.local.train`, the latter in place of what a task asks for.
+    sending: of all clients together. instrument: put around the clients' sessions, as over a network each
+    client's own.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class SimulatedCohort:
             instructions.plan,
             orders,
             tap=self._tap,
-            per_example=self._per_example,
+            per_example=self._per_example or asked_for(instructions.privacy, instructions.plan),
             counting=CORRECT in scheme.vectors,
         )
         sent = contributions(instructions, results, scheme.vectors, sending=self._sending, tap=self._tap)

@@ -17,6 +17,7 @@ from fl.config.run import RunConfig
 from fl.models.architectures import MODELS, Description
 from fl.models.weights import from_vector
 from fl.training.server import GlobalModel
+from fl.training.step import check_examples
 from secagg import RemoteProtocolError
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
@@ -82,6 +83,8 @@ def read_instructions(
             limits.check(instructions.plan, len(vector))
         with torch.device("meta"):  # shapes only: the task decides nothing about memory but by its length
             model = MODELS[description.model](description.shape, description.classes)
+        if instructions.privacy is not None and instructions.privacy.mechanism == "example":
+            check_examples(model)
         from_vector(model, vector)  # only checks it here: what does not fit is refused before memory is had
         # As model.to_empty("cpu"), which imports all of sympy.
         model.load_state_dict(

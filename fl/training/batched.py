@@ -75,7 +75,7 @@ def train_batched(
     received = flat(base)
     results: dict[int, LocalResult] = {}
     for group in _groups(shares, plan, _most(x.device, per_example, len(received)), per_example):
-        stack = _Stack(base, len(group), plan, per_example)
+        stack = _Stack(base, torch.stack([shares[k][0] for k in group]), plan, per_example)
         taken = [batches(len(shares[k]), plan, orders[k]) for k in group]
         with computing(x.device, plan):
             for step, column in enumerate(_columns(taken)):
@@ -123,8 +123,9 @@ def _columns(taken: Sequence[Iterator[torch.Tensor]]) -> Iterator[list[torch.Ten
 
 @dataclass(frozen=True)
 class _Batch:
-    """What the first k clients of a stack take. examples: (k, B) int64, which of all, a shorter batch padded
-    with one of the client's own; counted: (k, B) of 0 and 1, which of them count; sizes: (k,), how many do.
+    """What the first k clients of a stack take. examples: (k, B) int64, B >= 1, which of all, a shorter batch
+    padded with one of the client's own; counted: (k, B) of 0 and 1, which of them count; sizes: (k,), how
+    many do.
     """
 
     examples: torch.Tensor
@@ -134,10 +135,12 @@ class _Batch:
 
 @dataclass
 class _Stack:
-    """The models of a group of clients: each parameter and buffer with a first dimension of K."""
+    """The models of a group of clients: each parameter and buffer with a first dimension of K. pads: (K,), an
+    example of each.
+    """
 
     base: nn.Module
-    clients: int
+    pads: torch.Tensor
     plan: LocalPlan
     per_example: PerExample | None
     parameters: Named = field(init=False)
@@ -145,7 +148,7 @@ class _Stack:
 
     def __post_init__(self) -> None:
         def stacked(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.detach().expand(self.clients, *tensor.shape).clone()
+            return tensor.detach().expand(len(self.pads), *tensor.shape).clone()
 
         self.parameters = {name: stacked(tensor) for name, tensor in self.base.named_parameters()}
         self.buffers = {name: stacked(tensor) for name, tensor in self.base.named_buffers()}
@@ -154,7 +157,7 @@ class _Stack:
         self._velocity = [torch.zeros_like(tensor) for tensor in each] if self.plan.momentum else []
         self._written_out = is_written_out(self.base, self.plan) and self.per_example is None
         some = next(iter(self.parameters.values()))
-        self._loss = torch.zeros(self.clients, dtype=number_type(self.plan), device=some.device)
+        self._loss = torch.zeros(len(self.pads), dtype=number_type(self.plan), device=some.device)
         self._seen = torch.zeros_like(self._loss)
         self._mean_gradient = stacked_mean_gradient(self.base)
         self._along = Tensors()
@@ -187,10 +190,12 @@ class _Stack:
         """The batch as it is computed on, on the device."""
         on = self._loss.device
         sizes = torch.tensor([len(batch) for batch in own])
-        examples = nn.utils.rnn.pad_sequence(list(own), batch_first=True)
-        counted = torch.arange(examples.shape[1]) < sizes[:, None]
         # With an example of one's own: it is multiplied by 0, and nobody's model is shown another's data.
-        examples = torch.where(counted, examples, examples[:, :1])
+        pads = self.pads[: len(own), None]
+        examples = nn.utils.rnn.pad_sequence(list(own), batch_first=True)
+        examples = examples if examples.shape[1] else pads  # of empty batches alone, of which each is padded
+        counted = torch.arange(examples.shape[1]) < sizes[:, None]
+        examples = torch.where(counted, examples, pads)
         return _Batch(examples.to(on), counted.to(on, self._loss.dtype), sizes.to(on, self._loss.dtype))
 
     def _written_out_step(
@@ -199,7 +204,7 @@ class _Stack:
         """Take the step. Returns the mean losses before it: (k,)."""
         some = flattened(self.base, inputs(x.index_select(0, batch.examples.flatten()), self.plan))
         labels = y.index_select(0, batch.examples.flatten()).view_as(batch.examples)
-        weight = batch.counted / batch.sizes[:, None]
+        weight = batch.counted / batch.sizes[:, None].clamp(min=1)
         return sgd_step(parameters, velocity, some.view(*labels.shape, -1), labels, weight, self.plan)
 
     def _gradient(
@@ -214,7 +219,8 @@ class _Stack:
             for chunk, count in zip(chunks, counts, strict=True)
         )
         if self.per_example is None:
-            return *summed(self._mean_of(*some, batch.sizes) for some in taken), None
+            sizes = batch.sizes.clamp(min=1)
+            return *summed(self._mean_of(*some, sizes) for some in taken), None
         named = _of_first(len(batch.sizes), self.parameters)
         parts = ((*example_gradients(self.base, named, x, y), count) for x, y, count in taken)
         return released(parts, batch.sizes, self.per_example, kept=kept)
@@ -233,7 +239,7 @@ class _Stack:
         return losses, gradients
 
     def losses(self) -> list[float]:
-        return (self._loss / self._seen).tolist()
+        return (self._loss / self._seen.clamp(min=1)).tolist()
 
     def uploads(self, received: torch.Tensor) -> torch.Tensor:
         """(K, d): as `LocalResult.upload`."""

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fl.config.plan import LocalPlan
-from fl.config.secret import permutations
+from fl.config.secret import permutations, samples
 from fl.config.section import ConfigError
 from fl.data.examples import Inputs, Labels
 from fl.training.dense import flattened, is_written_out, sgd_step
@@ -100,13 +100,17 @@ def on_device(on: torch.device, x: Inputs, y: Labels) -> tuple[torch.Tensor, tor
 
 def batches(examples: int, plan: LocalPlan, order: bytes) -> Iterator[torch.Tensor]:
     """Which examples each step takes: passes over all of them in orders drawn from the key `order`, cut into
-    batches, the last of a pass what is left. For fedsgd one step takes all.
+    batches, the last of a pass what is left; by Poisson sampling each example with probability batch_size in
+    `examples`, for itself: a batch may be empty. For fedsgd one step takes all.
 
     A pass is drawn when its first step is taken: how many there are is the server's to say, and takes no
     memory.
     """
     if plan.algorithm == "fedsgd":
         return iter([torch.arange(examples)])
+    if plan.sampling == "poisson":
+        drawn = map(torch.from_numpy, samples(order, examples, plan.batch_size))
+        return islice(drawn, plan.steps_of(examples))
     passes = (torch.split(torch.from_numpy(each), plan.batch_size) for each in permutations(order, examples))
     return islice((batch for each in passes for batch in each), plan.steps_of(examples))
 
@@ -183,7 +187,7 @@ def train(
             total += sgd.step(x, y, batch.to(x.device), hear) * len(batch)
             seen += len(batch)
     upload = _upload(flat(trained), received, sgd.along, plan).cpu().numpy()
-    return finished(upload, len(y), total.item() / seen, correct, plan)
+    return finished(upload, len(y), total.item() / max(seen, 1), correct, plan)
 
 
 def _upload(after: torch.Tensor, received: torch.Tensor, along: Tensors, plan: LocalPlan) -> torch.Tensor:
@@ -227,30 +231,38 @@ class _SGD:
 
     def _written_out_step(self, x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
         x, y = x.index_select(0, batch), y.index_select(0, batch)
-        each = x.new_full(y.shape, 1 / len(y))
+        each = x.new_full(y.shape, 1 / max(len(y), 1))
         return sgd_step(self._parameters, self._velocity, flattened(self._model, x), y, each, self._plan)
 
     def _gradient(
         self, x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor, *, kept: bool
     ) -> tuple[torch.Tensor, Tensors, Tensors | None]:
         """(mean loss, what the step goes along, and of every example if asked for and kept)."""
+        if self._per_example is None and not len(batch):
+            nothing = torch.zeros((), device=y.device, dtype=number_type(self._plan))
+            return nothing, [torch.zeros_like(p) for p in self._parameters], None
+        # Of an empty batch an example goes through the model all the same, and does not count.
+        taken = batch if len(batch) else batch.new_zeros(1)
         chunks = (
             (x.index_select(0, some), y.index_select(0, some))  # several times as fast as x[some]
-            for some in torch.split(batch, at_once(self._plan, self._per_example))
+            for some in torch.split(taken, at_once(self._plan, self._per_example))
         )
         if self._per_example is None:
             parts = (mean_gradient(self._model, self._parameters, *chunk, len(batch)) for chunk in chunks)
             return *summed(parts), None
         of = torch.full((1,), len(batch), dtype=number_type(self._plan), device=y.device)
-        loss, along, each = released(self._stacks_of_one(chunks), of, self._per_example, kept=kept)
-        return loss[0], [g[0] for g in along], None if each is None else [g[0] for g in each]
+        loss, along, each = released(self._stacks_of_one(chunks, of), of, self._per_example, kept=kept)
+        rows = None if each is None else [g[0, : len(batch)] for g in each]
+        return loss[0], [g[0] for g in along], rows
 
-    def _stacks_of_one(self, chunks: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[Part]:
+    def _stacks_of_one(
+        self, chunks: Iterable[tuple[torch.Tensor, torch.Tensor]], of: torch.Tensor
+    ) -> Iterator[Part]:
         """Every example's gradient, as if there were K = 1 models."""
         named = {name: parameter.detach()[None] for name, parameter in self._model.named_parameters()}
         for x, y in chunks:
             losses, each = example_gradients(self._model, named, x[None], y[None])
-            yield losses, each, torch.ones_like(losses)
+            yield losses, each, torch.ones_like(losses) * (of > 0)
 
 
 def flat(model: nn.Module) -> torch.Tensor:

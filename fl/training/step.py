@@ -30,18 +30,18 @@ Tensors = list[torch.Tensor]
 """One for each parameter, in the order of `model.parameters()`."""
 
 
-# This is an argument of training and no field of `LocalPlan`. msgspec writes every field of a struct that is
-# an array, one at its default too, and a client refuses a task that it would write otherwise: one field more
-# would be another task for everybody. It comes with the first plan that says what such gradients are for.
+# This is an argument of training and no field of `LocalPlan`: a task that asks for it does so in its
+# `privacy`, of which `fl.privacy.step` makes one of these; experiments pass their own.
 @dataclass(frozen=True)
 class PerExample:
     """Asks for the gradient of every example, and says what a step makes of them.
 
     bounded: gradients of examples, (K, B, *p) each, to what of them is added up, alike. It does to each
-    example what it would do to it alone: B is as many as fit, and some of them only pad a shorter batch.
-    released: that sum over a client's whole batch, (K, *p) each, and how many examples it is of, (K,), to
-    what the step goes along, (K, *p) each. It is called once a step, into however many parts the batch was
-    cut.
+    example what it would do to it alone: B is as many as fit, and some of them only pad a batch. It may do so
+    in place.
+    released: that sum over a client's whole batch, (K, *p) each, how many examples it is of, (K,), and the
+    largest norm of what `bounded` left of one, (K,), to what the step goes along, (K, *p) each. It is called
+    once a step, into however many parts the batch was cut, also where the batch is empty.
 
     K is 1 where clients are taken one by one: then several at a time, each from a thread of its own.
 
@@ -51,11 +51,11 @@ class PerExample:
     """
 
     bounded: Callable[[Tensors], Tensors]
-    released: Callable[[Tensors, torch.Tensor], Tensors]
+    released: Callable[[Tensors, torch.Tensor, torch.Tensor], Tensors]
 
 
-def _mean(total: Tensors, of: torch.Tensor) -> Tensors:
-    return [g / of.view(-1, *[1] * (g.ndim - 1)) for g in total]
+def _mean(total: Tensors, of: torch.Tensor, largest: torch.Tensor) -> Tensors:
+    return [g / of.clamp(min=1).view(-1, *[1] * (g.ndim - 1)) for g in total]
 
 
 MEAN = PerExample(bounded=lambda each: each, released=_mean)
@@ -162,6 +162,13 @@ def example_gradients(
     return losses, list(gradients.values())
 
 
+def norms(each: Tensors) -> torch.Tensor:
+    """(K, B): the L2 norm of every example's gradient, over all parameters. each: (K, B, *p)."""
+    of_parameters = [torch.linalg.vector_norm(g.flatten(2), dim=2) for g in each]
+    of_all: torch.Tensor = torch.linalg.vector_norm(torch.stack(of_parameters), dim=0)
+    return of_all
+
+
 Part = tuple[torch.Tensor, Tensors, torch.Tensor]
 """A part of a batch: (losses: (K, B), gradients: (K, B, *p) each, counted: (K, B) of 0 and 1)."""
 
@@ -174,15 +181,17 @@ def released(
     left of every example: (K, B, *p) each). of: (K,), how many examples count.
     """
     loss, total, bounded = torch.zeros_like(of), Tensors(), list[Tensors]()
+    largest = torch.zeros_like(of)
     for losses, gradients, counted in parts:
-        loss += (losses * counted).sum(dim=1) / of
+        loss += (losses * counted).sum(dim=1) / of.clamp(min=1)
         each = per_example.bounded(gradients)
+        largest = torch.maximum(largest, (norms(each) * counted).amax(dim=1))
         # After it: whatever it makes of the examples that pad a batch is not in the sum.
         some = [(g * counted.view(*counted.shape, *[1] * (g.ndim - 2))).sum(dim=1) for g in each]
         total = [a + b for a, b in zip(total, some, strict=True)] if total else some
         if kept:
             bounded.append(each)
-    along = per_example.released(total, of)
+    along = per_example.released(total, of, largest)
     return loss, along, [torch.cat(of_one, dim=1) for of_one in zip(*bounded, strict=True)] if kept else None
 
 

@@ -46,6 +46,7 @@ ASKED: dict[str, tuple[str, Any]] = {
     "momentum": ("--momentum 0", 0.0),
     "proximal": ("--proximal 1", 1.0),
     "precision": ("--precision bfloat16", "bfloat16"),
+    "local_batches": ("--local-batches poisson", "poisson"),
     "execution": ("--execution batched", "batched"),
     "device": ("--device cuda:1", "cuda:1"),
     "seed": ("--seed 7", 7),

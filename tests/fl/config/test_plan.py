@@ -22,6 +22,7 @@ ENDS: list[tuple[type[Any], str, Any, Any]] = [
     (LocalPlan, "proximal", (0.0, 100.0), (-0.1, 100.1)),
     (LocalPlan, "algorithm", ("fedavg", "fedavg-weights", "fedsgd"), ("fedprox", "")),
     (LocalPlan, "precision", ("float32", "float64", "bfloat16"), ("float16", "")),
+    (LocalPlan, "sampling", ("shuffled", "poisson"), ("balanced", "")),
     (ServerStep, "optimiser", ("average", "momentum", "adam", "yogi"), ("adagrad", "")),
     (ServerStep, "lr", (0.0, 100.0), (-0.1, 100.1)),
     (ServerStep, "momentum", (0.0, 0.99), (-0.1, 1.0)),

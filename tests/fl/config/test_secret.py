@@ -15,7 +15,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fl.config.secret import RunSecrets, choice_key, kept, order_key, permutations, put, rounding_seed
+from fl.config.secret import (
+    RunSecrets,
+    choice_key,
+    kept,
+    order_key,
+    permutations,
+    put,
+    rounding_seed,
+    samples,
+)
 from fl.config.section import ConfigError
 from secagg.crypto import Tag, digest, transcript
 
@@ -40,6 +49,31 @@ def test_all_permutations_come_alike() -> None:
     chi = sum((n - draws / 24) ** 2 / (draws / 24) for n in times.values())
     assert len(times) == 24
     assert chi < 23 + 5 * math.sqrt(2 * 23)
+
+
+def test_poisson_samples_take_each_by_a_coin_of_its_own() -> None:
+    """Of 40 with probability 0.15: within 5 deviations each number comes as often, each two together, and the
+    sizes spread as a binomial's do.
+    """
+    n, expected, draws = 40, 6, 20_000
+    rate, within = expected / n, lambda p: 5 * math.sqrt(p * (1 - p) / draws)
+    taken = np.zeros((draws, n))
+    for row, sample in zip(taken, samples(SECRET, n, expected), strict=False):
+        row[sample] = 1
+    assert np.abs(taken.mean(axis=0) - rate).max() < within(rate)
+    together = (taken.T @ taken / draws)[~np.eye(n, dtype=bool)]
+    assert np.abs(together - rate**2).max() < within(rate**2)
+    assert taken.sum(axis=1).var() == pytest.approx(n * rate * (1 - rate), rel=5 * math.sqrt(2 / draws))
+    assert np.abs((taken[1:] * taken[:-1]).mean(axis=0) - rate**2).max() < within(rate**2)
+
+
+def test_who_has_another_secret_has_other_samples() -> None:
+    some, others = (
+        [each.tolist() for each in islice(samples(key, 100, 50), 20)] for key in (SECRET, bytes(32))
+    )
+    assert not [one for one in some if one in others]
+    assert some == [each.tolist() for each in islice(samples(SECRET, 100, 50), 20)]
+    assert len({tuple(each) for each in some}) == 20
 
 
 def test_a_key_is_of_one_use_one_secret_and_one_task() -> None:

@@ -8,28 +8,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 import transport
 from fl.cohort.layout import lay_out
+from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
 from fl.data.shard import Shard
 from fl.federation.client import LocalTrainer
 from fl.federation.server import Server
-from fl.federation.simulation import simulated
+from fl.federation.simulation import SimulatedCohort, simulated
 from fl.federation.task import Instructions, read_instructions, write_instructions
 from fl.federation.vectors import UPDATE
 from fl.robust import Bench, Memory, Points, Verdict
 from fl.robust.rules import mean
 from fl.training.local import LocalResult
 from fl.training.step import MEAN, PerExample
-from secagg import Counts, LocalProtocolError, Plain, RemoteProtocolError, Weight
+from secagg import Bounded, Counts, LocalProtocolError, Plain, RemoteProtocolError, Weight
 from secagg.plain import Input
 from secagg.record import Recorder
-from secagg.wire import decode
+from secagg.wire import decode, encode
 from transport.processes import lay_out_keys
 
 SMALL: dict[str, Any] = {
@@ -100,6 +102,27 @@ def test_every_example_has_a_gradient_where_that_is_asked_for() -> None:
         np.testing.assert_allclose(over_a_network, here, rtol=1e-9, atol=1e-12)
         sent[asked] = here
     np.testing.assert_allclose(sent[halved], sent[MEAN] / 2, rtol=1e-9, atol=1e-12)
+
+
+def test_a_task_may_ask_for_clipped_gradients_of_examples_and_an_experiment_has_its_own() -> None:
+    """Over a network and in one process: a step of rate 1 is as long as the clip at most."""
+    config = RunConfig.of(**SMALL | {"local_steps": 1, "lr": 1.0, "precision": "float64"})
+    layout, ear = lay_out(config), Ear()
+    asked = Perturbation(mechanism="example", clip=1e-3)
+    server = simulated(config, layout, secrets=SECRETS)
+    start = server.model.broadcast
+    unasked = write_instructions(config, server.run, 1, server.description, start)
+    task = encode(msgspec.structs.replace(read_instructions(unasked)[0], privacy=asked))
+    scheme = Plain.for_cohort(5, {UPDATE: Bounded(length=len(start), bound=3.0)})
+    shard = Shard(*layout.examples(2), layout.serving.dataset.classes, "digits")
+    for instruments in ({}, {"per_example": MEAN}):
+        LocalTrainer(2, shard, "cpu", SECRETS.client(2), tap=ear, **instruments)(task)
+        cohort = SimulatedCohort(config, layout, secrets=SECRETS.clients(5), tap=ear, **instruments)
+        cohort.aggregate(scheme, task)
+    by_network, here, own_by_network, own = ear.sent[2]
+    np.testing.assert_allclose(by_network, here, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(own_by_network, own, rtol=1e-9, atol=1e-12)
+    assert 0 < np.linalg.norm(here) <= 1e-3 < np.linalg.norm(own)
 
 
 # Upload

@@ -17,6 +17,7 @@ import transport
 from fl.cohort.layout import Serving
 from fl.cohort.selection import Declared, choose
 from fl.config.plan import LocalPlan, ServerStep
+from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, order_key
 from fl.data import Dataset
@@ -84,6 +85,7 @@ def task(**changed: Any) -> bytes:
         "parameters": to_vector(model()).tobytes(),
         "plan": plan(),
         "server": server(),
+        "privacy": None,
     }
     return msgspec.msgpack.encode(["train", *(fields | changed).values()])
 
@@ -91,6 +93,12 @@ def task(**changed: Any) -> bytes:
 def plan(**changed: Any) -> list[Any]:
     """How a client is to train, as it travels, with some fields changed."""
     return list((msgspec.structs.asdict(CONFIG.training.plan) | changed).values())
+
+
+def privacy(**changed: Any) -> list[Any]:
+    """What a client is to do to the gradients of its examples, as it travels, with some fields changed."""
+    asked = Perturbation(mechanism="example", clip=0.5, multiplier=1.0)
+    return list((msgspec.structs.asdict(asked) | changed).values())
 
 
 def server(**changed: Any) -> list[Any]:
@@ -359,6 +367,7 @@ def test_any_model_is_a_task_or_an_error(
         {"plan": plan(proximal=-0.1)},
         {"plan": plan(proximal=float("nan"))},
         {"plan": plan(precision="float16")},
+        {"plan": plan(sampling="balanced")},
         {"plan": plan(more=1)},
         {"plan": {}},
         {"server": server(optimiser="adagrad")},
@@ -369,6 +378,8 @@ def test_any_model_is_a_task_or_an_error(
         {"server": server(beta2=float("nan"))},
         {"server": server(tau=float("inf"))},
         {"server": server(more=1)},
+        {"privacy": privacy(clip=None)},
+        {"privacy": privacy(multiplier=float("inf"))},
         {"parameters": bytes(4 * LENGTH - 1)},
         {"parameters": bytes(4 * LENGTH - 4)},
         {"parameters": bytes(4 * LENGTH + 4)},
@@ -400,6 +411,16 @@ def test_a_model_for_other_data_is_refused() -> None:
     message = task(model=Description("logistic", (1, 3, 3), CLASSES), parameters=to_vector(other).tobytes())
     with pytest.raises(RemoteProtocolError, match=r"for examples of \(1, 3, 3\) in 3 classes, this client's"):
         LocalTrainer(0, shard(0), "cpu")(message)
+
+
+def test_a_model_whose_examples_share_statistics_is_not_trained_by_example() -> None:
+    described = Description("tolpegin-fmnist", (1, 28, 28), 10)
+    parameters = to_vector(build("tolpegin-fmnist", (1, 28, 28), 10, 0)).tobytes()
+    read_instructions(task(model=described, parameters=parameters))
+    with pytest.raises(
+        RemoteProtocolError, match="a model with BatchNorm has no gradient of a single example"
+    ):
+        read_instructions(task(model=described, parameters=parameters, privacy=privacy()))
 
 
 def test_a_client_learns_of_its_round_and_gives_four_vectors() -> None:

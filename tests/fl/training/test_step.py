@@ -34,7 +34,7 @@ def _clipped(each: step.Tensors) -> step.Tensors:
     return [g * (CLIP / norms).clamp(max=1).view(*norms.shape, *[1] * (g.ndim - 2)) for g in each]
 
 
-CLIPPED = PerExample(_clipped, lambda total, of: [(g + NOISE) / LOT for g in total])
+CLIPPED = PerExample(_clipped, lambda total, of, largest: [(g + NOISE) / LOT for g in total])
 """Abadi et al., CCS 2016, algorithm 1: clip the gradient of each, add noise to their sum, divide."""
 
 ASKED = {"the mean": None, "of each": MEAN, "of each, clipped": CLIPPED}
@@ -171,7 +171,7 @@ def test_each_gradient_can_be_clipped_and_their_sum_made_noisy(name: str, way: s
 @pytest.mark.parametrize("way", WAYS)
 def test_what_pads_a_batch_is_in_no_sum_whatever_is_made_of_it(way: str) -> None:
     """A `bounded` that leaves a 1 of everything counts the examples."""
-    counting = PerExample(lambda each: [torch.ones_like(g) for g in each], lambda total, of: total)
+    counting = PerExample(lambda each: [torch.ones_like(g) for g in each], lambda total, of, largest: total)
     heard = Heard()
     trained("mlp", way, counting, heard, lr=0.0)
     assert all((gradients.along == len(batch)).all() for batch, gradients in heard.steps.values())
@@ -192,9 +192,9 @@ def test_a_batch_in_parts_is_released_once(
         bounded.append(each[0].shape[1])
         return CLIPPED.bounded(each)
 
-    def noted_too(total: step.Tensors, of: torch.Tensor) -> step.Tensors:
+    def noted_too(total: step.Tensors, of: torch.Tensor, largest: torch.Tensor) -> step.Tensors:
         released.append(of.tolist())
-        return CLIPPED.released(total, of)
+        return CLIPPED.released(total, of, largest)
 
     whole, parts = Heard(), Heard()
     asked = PerExample(noted, noted_too)
