@@ -13,6 +13,7 @@ import torch
 
 from fl.config.plan import LocalPlan
 from fl.config.privacy import Perturbation
+from fl.config.section import ConfigError
 from fl.privacy.noise import real_noise
 from fl.privacy.step import asked_for, per_example
 from fl.training.local import LocalResult
@@ -209,3 +210,9 @@ def test_only_the_mechanism_of_examples_is_done_in_the_step() -> None:
     assert asked_for(None, LocalPlan()) is None
     assert asked_for(asking(mechanism="local"), LocalPlan()) is None
     assert isinstance(asked_for(asking(), LocalPlan()), PerExample)
+
+
+@pytest.mark.parametrize("mechanism", ["example", "local"])
+def test_noise_needs_a_clip(mechanism: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{mechanism} noise is a multiple of the clip: give a clip$"):
+        Perturbation(mechanism=mechanism)
