@@ -23,6 +23,8 @@ def warn(out: Output, protection: Protection) -> None:
 
 def warn_of_training(out: Output, config: RunConfig) -> None:
     warn(out, config.protection)
+    if config.training.metrics and not config.tells_metrics:
+        out.say("the clients' own loss and accuracy are not summed: beside noise they would have none")
     if config.comes_out_alike and not config.protection.batch:
         out.warn(
             "updates of full gradients, one step or large batches come out alike in near models, and a "

@@ -130,7 +130,7 @@ def run(
         return 0
     out.say("the same without protection, to compare with (--no-baseline leaves it out)")
     # With the same secrets: the first round takes the same orders, and differs by the protection alone.
-    plain = config.with_(scheme="plain", ending=None, drop=())
+    plain = config.with_(scheme="plain", ending=None, drop=(), **without_noise(config))
     aside = dataclasses.replace(out, beside=True)
     beside = folder / BASELINE
     rounds.prepare_folder(beside, force=force or resume)
@@ -139,6 +139,13 @@ def run(
         return code
     summary(out, config, folder, models, beside)
     return 0
+
+
+def without_noise(config: RunConfig) -> dict[str, Any]:
+    """Settings of the run beside one with noise: it has none, and clips nothing."""
+    if config.privacy.mechanism == "none":
+        return {}
+    return {name: each.default for name, each in RunConfig.settings().items() if each.section == "privacy"}
 
 
 def secrets_of(out: Output, folder: Path, resume: bool, described_in: Path | None) -> RunSecrets:
@@ -255,7 +262,8 @@ def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: 
         ("scheme", "test accuracy", "up per client and round", "down", "time"),
         "result",
     )
-    if beside is not None and not any(records[0]["abandoned"] for records in runs.values()):
+    noised = config.privacy.mechanism != "none"  # which no bound of rounding is of
+    if beside is not None and not noised and not any(records[0]["abandoned"] for records in runs.values()):
         fields |= _difference(out, config, models, beside, runs[config.protection.scheme][0])
     there = [f"{name}/" for name in (PARTIES, BASELINE) if (folder / name).is_dir()]
     there += [name for name in rounds.OUTPUTS if (folder / name).exists()]

@@ -33,6 +33,8 @@ MODELS = (
     "gru",
     "bag-of-words",
 )  # as fl.models.architectures.MODELS, which imports torch; tests/fl/config/test_run.py compares the two
+WITH_STATISTICS = ("tolpegin-fmnist", "tolpegin-cifar10")
+"""Whose batch normalisation keeps running statistics, which travel with the weights."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

@@ -149,10 +149,37 @@ class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             (self.noise_multiplier is None) != (self.epsilon is None),
             f"privacy = {self.mechanism!r}: give noise_multiplier, or epsilon, from which it is found",
         )
+        summed = self.mechanism in ("central", "distributed")
+        ConfigError.unless(
+            summed or not self.adaptive_clip,
+            f"adaptive_clip: the count that the clip follows is noised in a sum, as central and distributed "
+            f"noise are: with privacy = {self.mechanism!r} leave it out",
+        )
+        of_data = self.sensitivity == "l2-max" or self.noise_largest is not None
+        ConfigError.unless(
+            not (summed and of_data),
+            f"sensitivity = 'l2-max', noise_largest: with privacy = {self.mechanism!r} no client adds all of "
+            "its noise: leave them out, or take local or example",
+        )
+        ConfigError.unless(
+            self.epsilon is None or not of_data,
+            "epsilon: with sensitivity = 'l2-max' or noise_largest the noise depends on the data, and there "
+            "is none to keep to: give noise_multiplier",
+        )
         ConfigError.unless(
             self.noise_end is None or self.noise_schedule != "constant",
             "noise_end: with noise_schedule = 'constant' the multiplier stays",
         )
+
+    @property
+    def scales_uploads(self) -> bool:
+        """Whether what a client sends is clipped as a whole, or coordinates of it are left out."""
+        return (self.clip is not None and self.mechanism != "example") or self.compress > 0
+
+    @property
+    def has_epsilon(self) -> bool:
+        """Whether what is added bounds what is told. Noise that depends on the data does not."""
+        return self.mechanism != "none" and self.sensitivity == "clip" and self.noise_largest is None
 
     @property
     def kind(self) -> NoiseKind:

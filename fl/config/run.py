@@ -14,7 +14,7 @@ from fl.config.alike import one_gradient
 from fl.config.cohort import CohortConfig
 from fl.config.data import DataConfig
 from fl.config.files import said_in, table_in
-from fl.config.plan import ServerConfig, TrainingConfig
+from fl.config.plan import WITH_STATISTICS, ServerConfig, TrainingConfig
 from fl.config.privacy import PrivacyConfig
 from fl.config.protection import Protection
 from fl.config.section import ConfigError, Setting, checked, sections_of, settings_of
@@ -40,6 +40,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         self._training_agrees()
         self._protection_agrees()
+        self._privacy_agrees()
 
     def _training_agrees(self) -> None:
         cohort, training = self.cohort, self.training
@@ -70,8 +71,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             not (protection.batch and some), "batch cuts the whole roster: no sample and no cluster with it"
         )
         ConfigError.unless(
-            not (self.training.algorithm == "fedavg-weights" and self.privacy.clip is not None),
-            "clip would scale whole models down: with fedavg-weights leave it out, or take fedavg",
+            not (self.training.algorithm == "fedavg-weights" and self.privacy.scales_uploads),
+            "clip, compress would change whole models: with fedavg-weights leave them out, or take fedavg",
         )
         ConfigError.unless(
             not (protection.kept and self.held_out),
@@ -88,6 +89,48 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "fedsgd, one local step or a batch_size above 64: such updates come out alike in near models, "
             "and with ckks a client helps to one sum of them: take masking, or alike = 'never'",
         )
+
+    def _privacy_agrees(self) -> None:
+        privacy, protection, cohort = self.privacy, self.protection, self.cohort
+        if privacy.mechanism == "none":
+            return
+        named = f"privacy = {privacy.mechanism!r}"
+        distributed = privacy.mechanism == "distributed"
+        ConfigError.unless(
+            not distributed or protection.scheme == "masking",
+            f"{named}: its noise is of integers in the ring of the masks: take scheme = 'masking', or local "
+            "or central noise",
+        )
+        ConfigError.unless(
+            not distributed or protection.bound is None,
+            f"bound: with {named} the range of a sum follows from clip, bits and noise: leave it out",
+        )
+        ConfigError.unless(
+            not (privacy.mechanism == "central" and protection.kept),
+            f"{named}: with ending = 'keep' the server has no mean to add noise to: take local",
+        )
+        ConfigError.unless(
+            cohort.select != "quality" and cohort.cluster is None,
+            f"select = 'quality', cluster: what clients declare carries no noise, and with {named} would "
+            "tell beside it: leave them out",
+        )
+        ConfigError.unless(
+            self.training.model not in WITH_STATISTICS,
+            f"model = {self.training.model!r}: its running variances would be noise: with {named} take one "
+            "without batch normalisation",
+        )
+
+    @property
+    def weighted(self) -> bool:
+        """Whether clients count by their examples: a sum of weights has no noise, so that with noise in the
+        updates each counts 1. Noise in the steps of training is of an example, and not of how many there are.
+        """
+        return self.privacy.mechanism in ("none", "example")
+
+    @property
+    def tells_metrics(self) -> bool:
+        """Whether the clients' own loss and accuracy are summed: never beside noise, for these have none."""
+        return self.training.metrics and self.privacy.mechanism == "none"
 
     @property
     def comes_out_alike(self) -> bool:

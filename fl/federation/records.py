@@ -64,7 +64,9 @@ class RoundRecord:
     round was abandoned. bytes_up, bytes_down: of the protocol's messages, all clients together. chosen: how
     many were asked; alive: how many are in the sum, over `sums` sums of `sums_asked`, one for each cluster.
     delay: seconds that the model of links and devices gives the slowest client in the sum; None without
-    links. abandoned: why the model stayed as it was, "" if it did not.
+    links. abandoned: why the model stayed as it was, "" if it did not. clip: the largest L2 norm of an
+    update, of an example's gradient where noise is in the steps; noise: standard deviation of what was added
+    to each coordinate of the mean; None where there is none, or it depends on the data.
     """
 
     round: int
@@ -83,6 +85,8 @@ class RoundRecord:
     delay: float | None
     abandoned: str
     error_bound: float | None
+    clip: float | None = None
+    noise: float | None = None
 
     @classmethod
     def of(cls, learned: Learned | None, reports: Sequence[RoundReport], **rest: Any) -> RoundRecord:

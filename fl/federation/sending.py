@@ -6,13 +6,17 @@ processes one is asked about one client, in one process about all of them at onc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fl.federation.task import Instructions
 from fl.federation.vectors import contribution
+from fl.privacy.mechanisms import perturbed
 from fl.training.local import LocalResult, Tap
 from secagg import LocalProtocolError
+from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
 
 Sending = Callable[[Instructions, Mapping[ClientId, LocalResult]], Mapping[ClientId, LocalResult]]
@@ -26,6 +30,18 @@ def as_trained(
     return results
 
 
+def as_asked(
+    instructions: Instructions, results: Mapping[ClientId, LocalResult]
+) -> Mapping[ClientId, LocalResult]:
+    """Clients clip, leave out and add noise as the task says, each under fresh bytes that nothing keeps."""
+    if instructions.privacy is None:
+        return results
+    return {
+        u: replace(result, upload=perturbed(instructions.privacy, result.upload, os.urandom(KEY_BYTES)))
+        for u, result in results.items()
+    }
+
+
 def contributions(
     instructions: Instructions,
     results: Mapping[ClientId, LocalResult],
@@ -36,10 +52,12 @@ def contributions(
 ) -> dict[ClientId, dict[str, Any]]:
     """Each client's vectors for a session that asks for those called `names`. tap: told what is sent.
 
+    What the server asks of each client comes first: in an attacker's `sending` it has no say.
+
     Raises: LocalProtocolError if the clients are others after sending than before; RemoteProtocolError for
     a name that there is nothing of.
     """
-    sent = sending(instructions, results)
+    sent = sending(instructions, as_asked(instructions, results))
     if sent.keys() != results.keys():
         raise LocalProtocolError(
             f"of clients {sorted(results)} the sending gave {sorted(sent)}: who takes part is settled before"
@@ -47,4 +65,7 @@ def contributions(
     if tap is not None:
         for u in sorted(sent):
             tap.upload(u, sent[u].upload)
-    return {u: contribution(sent[u], names) for u in sent}
+    asked = instructions.privacy
+    # Beside noise of the client's own, what side of a clip it is on would tell without noise.
+    clip = asked.clip if asked is not None and asked.mechanism == "none" else None
+    return {u: contribution(sent[u], names, clip) for u in sent}

@@ -21,6 +21,7 @@ from fl.config.plan import ServerStep
 from fl.config.run import RunConfig
 from fl.config.secret import RUN_ID_BYTES
 from fl.config.section import ConfigError
+from fl.federation.noising import Noising
 from fl.federation.records import Learned, Local, RoundRecord, Trained
 from fl.federation.task import write_instructions
 from fl.federation.vectors import points_of, scheme_for
@@ -101,6 +102,8 @@ class Server:
     ) -> None:
         if rule is not mean and config.protection.kept:
             raise ConfigError("a rule needs sums to combine: with ending = 'keep' the server has none")
+        if rule is not mean and config.privacy.mechanism == "central":
+            raise ConfigError("privacy = 'central': its noise is of the mean: no other rule with it")
         self.cohort, self.config, self._serving = cohort, config, serving
         self._rule, self._instrument, self._local = rule, instrument, local
         self._evaluate_every, self._memory = evaluate_every, dict[str, NDArray[np.float64]]()
@@ -110,9 +113,11 @@ class Server:
         self._model = build(config.training.model, dataset.shape, dataset.classes, config.training.seed)
         self.model = GlobalModel.of(self._model, config.server.step)
         self.run, self._next = run or os.urandom(RUN_ID_BYTES), 1
+        self._noising = Noising(config, {})
         if resume is not None:
             self.model = _resumed(self._model, resume, config.server.step)
             self._memory = {name: kept for name, kept in resume.memory.items() if name.startswith(OF_RULE)}
+            self._noising = Noising(config, resume.memory)
             self.run, self._next = resume.run, resume.round + 1
         self._tests = [on_device(on, dataset.test_x, dataset.test_y)]
         if serving.validation is not None:
@@ -125,12 +130,13 @@ class Server:
         """The session with a whole round's clients."""
         return self._scheme_for(min(self.config.cohort.per_round, len(self._ids)))
 
-    def _scheme_for(self, clients: int) -> Scheme:
+    def _scheme_for(self, clients: int, round: int = 1) -> Scheme:
         # As small as it can be: a client of a tenth of the largest weight has a tenth of the precision.
         each = self.config.data.max_examples or self.config.data.examples_per_client
         most = each or len(self._serving.dataset.train_y)
         length = len(self.model.parameters)
-        return scheme_for(self.config, clients, length, most, self.cohort.roster.identities)
+        roster, level = self.cohort.roster.identities, self._noising.level(round)
+        return scheme_for(self.config, clients, length, most, roster, level)
 
     def rounds(
         self,
@@ -156,24 +162,28 @@ class Server:
         cohorts = self._chosen(round)
         # The first model is public, drawn from the seed; what becomes of it the clients may keep.
         start = self.model.broadcast if round == 1 or not kept else np.empty(0, np.float32)
-        task = write_instructions(config, self.run, round, self.description, start)
+        level = self._noising.level(round)
+        task = write_instructions(config, self.run, round, self.description, start, level)
         # Where the clients keep the model the server has none by whose nearness it could plan.
         alike = None if kept else likeness(config.training.plan, start, config.protection.policy())
         totals, reports, abandoned = list[Aggregate](), list[RoundReport](), ""
         for cohort in cohorts:
             try:
-                totals.append(self._sum(cohort, task, alike, deadlines, reports, watch))
+                totals.append(self._sum(round, cohort, task, alike, deadlines, reports, watch))
             except TooFewClients as error:
                 if kept or (config.cohort.minimum is None and config.cohort.deadline is None):
                     raise  # those who keep the model have none to go on from
                 self.lost = error
                 abandoned = f"{counted(error.alive, 'client')} left in {error.round}, {error.needed} needed"
         learned, left_out = None, frozenset[ClientId]()
+        noise = self._noising.deviation(round, totals) if totals else None
         if totals and not kept:
             update, left_out = self._combined(round, totals)
+            update = self._noising.noised(round, update, sum(len(total.survivors) for total in totals))
             self.model.apply(update, config.training.plan)
             looked = round % self._evaluate_every == 0 or round == config.training.rounds
             learned = Learned.of(totals, *(self._evaluated() if looked else ()))
+            self._noising.adapt(round, totals)
         survivors = tuple(total.survivors for total in totals)
         record = RoundRecord.of(
             learned,
@@ -186,8 +196,11 @@ class Server:
             seconds=time.monotonic() - begun,
             delay=self._delay(reports, survivors),
             abandoned="" if totals else abandoned,
+            clip=level.clip,
+            noise=noise,
         )
-        checkpoint = Checkpoint(self.run, round, self.model.parameters, self.model.memory | self._memory)
+        memory = self.model.memory | self._memory | self._noising.memory
+        checkpoint = Checkpoint(self.run, round, self.model.parameters, memory)
         parameters = None if kept else self.model.parameters
         return Trained(record, survivors, parameters, checkpoint, left_out, self._local())
 
@@ -236,6 +249,7 @@ class Server:
 
     def _sum(
         self,
+        round: int,
         cohort: Sequence[ClientId],
         task: bytes,
         alike: Likeness | None,
@@ -248,7 +262,7 @@ class Server:
         Raises: TooFewClients, also if fewer uploads came than the configuration asks for: before the sum of a
         scheme that hides is opened.
         """
-        needed, scheme = self.config.cohort.minimum or 0, self._scheme_for(len(cohort))
+        needed, scheme = self.config.cohort.minimum or 0, self._scheme_for(len(cohort), round)
 
         def keep(report: RoundReport) -> None:
             reports.append(report)
@@ -310,7 +324,8 @@ def _resumed(first: torch.nn.Module, resume: Checkpoint, step: ServerStep) -> Gl
         if resume.parameters.shape != (length,):
             raise ValueError(f"{len(resume.parameters)} parameters, this model has {length}")
         model = GlobalModel.of(first, step, resume.parameters)
-        model.remember({name: kept for name, kept in resume.memory.items() if not name.startswith(OF_RULE)})
+        # The optimiser's names have no prefix, those of a rule and of noise have one.
+        model.remember({name: kept for name, kept in resume.memory.items() if "." not in name})
     except ValueError as error:
         raise ConfigError(
             f"the checkpoint is not one of this run ({error}): begin the run anew, with --force"

@@ -16,6 +16,7 @@ from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.models.architectures import MODELS, Description
 from fl.models.weights import from_vector
+from fl.privacy.mechanisms import Level, asked_of_clients
 from fl.training.server import GlobalModel
 from fl.training.step import check_examples
 from secagg import RemoteProtocolError
@@ -56,12 +57,20 @@ class Held:
 
 
 def write_instructions(
-    config: RunConfig, run: bytes, round: int, model: Description, parameters: NDArray[np.float32]
+    config: RunConfig,
+    run: bytes,
+    round: int,
+    model: Description,
+    parameters: NDArray[np.float32],
+    level: Level | None = None,
 ) -> bytes:
-    """The task of one training round, with the model to start from; (0,) parameters for the clients' own."""
+    """The task of one training round, with the model to start from; (0,) parameters for the clients' own.
+    level: of its noise, None for that of the first round.
+    """
     sent = parameters.astype("<f4").tobytes()
+    asked = asked_of_clients(config.privacy, level or Level.of(config.privacy))
     return msgspec.msgpack.encode(
-        Instructions(run, round, model, sent, config.training.plan, config.server.step)
+        Instructions(run, round, model, sent, config.training.plan, config.server.step, asked)
     )
 
 

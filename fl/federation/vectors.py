@@ -10,42 +10,75 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fl.config.protection import BOUND
 from fl.config.run import RunConfig
+from fl.privacy.mechanisms import TAILS, Level
 from fl.robust import Points
 from fl.training.local import LocalResult
 from secagg import Aggregate, Bounded, Counts, RemoteProtocolError, Roster, Scheme, Weight
 from secagg.specs import Spec
 
 UPDATE, EXAMPLES, LOSS, CORRECT = "update", "examples", "loss", "correct"
+BELOW = "below"  # +1/2 of a client whose update's norm is within the round's clip, -1/2 of any other
+BELOW_CLIP = 0.5
 LOSS_BOUND = 16.0  # nats; of ten classes, chance is 2.3
 
 
-def scheme_for(config: RunConfig, clients: int, length: int, examples: int, roster: Roster | None) -> Scheme:
-    """The session of every training round. length: d of the model; examples: the largest weight."""
-    vectors: dict[str, Spec] = {
-        UPDATE: Bounded(
-            length=length,
-            bound=config.protection.bound,
-            bits=config.protection.bits,
-            clip=config.privacy.clip,
-        ),
-        EXAMPLES: Weight(maximum=examples),
-    }
-    if config.training.metrics:
+def scheme_for(
+    config: RunConfig,
+    clients: int,
+    length: int,
+    examples: int,
+    roster: Roster | None,
+    level: Level | None = None,
+) -> Scheme:
+    """The session of a training round. length: d of the model; examples: the largest weight; level: of the
+    round, None for that of the first.
+    """
+    level = level or Level.of(config.privacy)
+    vectors: dict[str, Spec] = {UPDATE: update_spec(config, length, level)}
+    if config.privacy.adaptive_clip:
+        vectors[BELOW] = Bounded(length=1, bound=BELOW_CLIP, bits=2)  # both are codes: no rounding
+    if config.weighted:
+        vectors[EXAMPLES] = Weight(maximum=examples)
+    if config.tells_metrics:
         vectors[LOSS] = Bounded(length=1, bound=LOSS_BOUND)
         vectors[CORRECT] = Counts(length=1, maximum=examples)
     return config.protection.for_cohort(clients, vectors, roster)
 
 
-def contribution(result: LocalResult, names: Collection[str]) -> dict[str, Any]:
-    """Those of a client's vectors that a session asks for. Raises: RemoteProtocolError for any other."""
-    every = {
+def update_spec(config: RunConfig, length: int, level: Level) -> Bounded:
+    """Of the update. Where clients add noise they have clipped before, and a second clip would bend it: the
+    range is then so wide that the noise fits. Of a mean that the server noises, it is the ball's own.
+    """
+    privacy, clip = config.privacy, level.clip
+    bound = BOUND
+    if privacy.mechanism == "local" and clip is not None:
+        bound, clip = clip * (1 + TAILS[privacy.kind] * level.multiplier), None
+    elif privacy.mechanism == "central" and clip is not None:
+        bound = clip
+    elif privacy.mechanism == "example":
+        clip = None  # of each example's gradient
+    bits = config.protection.bits
+    return Bounded(length=length, bound=config.protection.bound or bound, bits=bits, clip=clip)
+
+
+def contribution(result: LocalResult, names: Collection[str], clip: float | None = None) -> dict[str, Any]:
+    """Those of a client's vectors that a session asks for. clip: of the task, whether its update is within,
+    which it then says, too; None for no such clip.
+
+    Raises: RemoteProtocolError for any other.
+    """
+    every: dict[str, Any] = {
         UPDATE: result.upload,
         EXAMPLES: result.examples,
         # Cut here: of what encoding clips the client is warned.
         LOSS: np.array([min(result.loss, LOSS_BOUND)]),
         CORRECT: np.array([result.correct]),
     }
+    if clip is not None:
+        within = float(np.linalg.norm(result.upload.astype(np.float64))) <= clip
+        every[BELOW] = np.array([BELOW_CLIP if within else -BELOW_CLIP])
     if UPDATE not in names or not every.keys() >= set(names):
         raise RemoteProtocolError(
             f"the server asks for {', '.join(sorted(names))}; a client has {', '.join(every)}"
@@ -59,18 +92,23 @@ def points_of(totals: Sequence[Aggregate]) -> Points:
     return Points(
         tuple(part.survivors for part in parts),
         np.stack([part.mean[UPDATE] for part in parts]),
-        np.array([float(part.sum[EXAMPLES][0]) for part in parts]),
+        np.array([_weight(part) for part in parts]),
     )
 
 
 def examples_of(totals: Sequence[Aggregate]) -> float:
-    return float(sum(total.sum[EXAMPLES][0] for total in totals)) or 1.0
+    return sum(map(_weight, totals)) or 1.0
+
+
+def _weight(total: Aggregate) -> float:
+    """Of all its clients: their examples; where weights would tell too much, each counts 1."""
+    return float(total.sum[EXAMPLES][0]) if EXAMPLES in total.sum else float(len(total.survivors))
 
 
 def mean_of(totals: Sequence[Aggregate], name: str) -> NDArray[np.float64]:
     """The weighted mean over the clients of all clusters: of the clusters' means, by their examples."""
     if len(totals) == 1:
         return totals[0].mean[name]
-    shares = [float(total.sum[EXAMPLES][0]) / examples_of(totals) for total in totals]
+    shares = [_weight(total) / examples_of(totals) for total in totals]
     parts = [share * total.mean[name] for share, total in zip(shares, totals, strict=True)]
     return np.sum(parts, axis=0)  # type: ignore[no-any-return]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fl.cohort.links import MODES
 from fl.cohort.selection import CLUSTERS, SELECTIONS
-from fl.config.plan import Algorithm, LocalPlan, Optimiser, Precision, Sampling, ServerStep
+from fl.config.plan import WITH_STATISTICS, Algorithm, LocalPlan, Optimiser, Precision, Sampling, ServerStep
 from fl.config.privacy import NOISES
 from fl.config.protection import Protection
 from fl.config.run import CHOICES, RunConfig
@@ -26,6 +26,7 @@ from fl.data.corrupt import CORRUPTERS
 from fl.data.partition import PARTITIONS
 from fl.federation.simulation import WAYS
 from fl.models import architectures
+from fl.models.architectures import build
 from fl.training.server import STEPS
 from secagg.prg import Prg
 
@@ -270,7 +271,8 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
         ({"execution": "batched", "drop": ("3@join",)}, {"execution": "processes"}, "drop kills processes"),
         ({"until_accuracy": 0.9, "validation": 0.0}, {"validation": 0.2}, "measured on validation data"),
         ({"algorithm": "fedsgd", "proximal": 0.1}, {"proximal": 0.0}, "nobody moves away"),
-        ({"algorithm": "fedavg-weights", "clip": 1.0}, {"clip": None}, "clip would scale whole models down"),
+        ({"algorithm": "fedavg-weights", "clip": 1.0}, {"clip": None}, "clip, compress would change whole"),
+        ({"algorithm": "fedavg-weights", "compress": 0.1}, {"compress": 0.0}, "would change whole models: w"),
         (
             {"validation": 0.1, "scheme": "ckks", "ending": "keep"},
             {"ending": None},
@@ -306,6 +308,48 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
         ),
         (LOCAL | {"clip": None}, {"clip": 1.0}, "privacy = 'local' needs a clip: the largest L2 norm"),
         (LOCAL | {"epsilon": 1.0}, {"noise_multiplier": None}, "give noise_multiplier, or epsilon, from"),
+        (
+            LOCAL | {"adaptive_clip": True},
+            {"privacy": "central"},
+            "adaptive_clip: the count that the clip foll",
+        ),
+        (
+            LOCAL | {"privacy": "central", "sensitivity": "l2-max"},
+            {"privacy": "local"},
+            "no client adds all of its noise: leave them out",
+        ),
+        (
+            LOCAL | {"privacy": "distributed", "noise_largest": 0.1},
+            {"privacy": "local"},
+            "no client adds all of its noise: leave them out",
+        ),
+        (
+            LOCAL | {"noise_multiplier": None, "epsilon": 1.0, "noise_largest": 0.1},
+            {"noise_largest": None},
+            "the noise depends on the data, and there is none to keep to",
+        ),
+        (
+            LOCAL | {"privacy": "distributed", "scheme": "ckks"},
+            {"scheme": "masking"},
+            "its noise is of integers in the ring of the masks",
+        ),
+        (
+            LOCAL | {"privacy": "distributed", "bound": 1.0},
+            {"bound": None},
+            "the range of a sum follows from clip, bits and noise",
+        ),
+        (
+            LOCAL | {"privacy": "central", "scheme": "ckks", "ending": "keep"},
+            {"privacy": "local"},
+            "with ending = 'keep' the server has no mean to add noise to",
+        ),
+        (
+            LOCAL | {"select": "quality", "sample": 4},
+            {"select": "chance"},
+            "select = 'quality', cluster: what clients declare carries no noise",
+        ),
+        (LOCAL | {"cluster": "label"}, {"cluster": None}, "cluster: what clients declare carries no noise"),
+        (LOCAL | {"model": "tolpegin-fmnist"}, {"model": "cnn"}, "its running variances would be noise"),
         (LOCAL | {"noise_end": 0.5}, {"noise_schedule": "linear"}, "noise_end: with noise_schedule = 'const"),
     ],
     ids=str,
@@ -316,6 +360,14 @@ def test_what_contradicts_itself_is_refused_with_what_would_do(
     with pytest.raises(ConfigError, match=re.escape(says)):
         RunConfig.of(**together)
     RunConfig.of(**together | remedy)
+
+
+def test_models_with_running_statistics_are_those_that_are_called_so() -> None:
+    shapes = {"gru": (64,), "bag-of-words": (64,)}
+    built = {name: build(name, shapes.get(name, (3, 32, 32)), 10, 0) for name in architectures.MODELS}
+    assert [name for name, model in built.items() if any(True for _ in model.buffers())] == list(
+        WITH_STATISTICS
+    )
 
 
 def test_a_threshold_is_of_a_single_sum() -> None:

@@ -1,0 +1,168 @@
+"""Rounds of training with noise: who adds it, how much of it arrives, and what is not sent beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fl.cohort.layout import lay_out
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets
+from fl.config.section import ConfigError
+from fl.data.shard import Shard
+from fl.federation.client import LocalTrainer
+from fl.federation.server import Server
+from fl.federation.simulation import simulated
+from fl.federation.task import Instructions, write_instructions
+from fl.federation.vectors import BELOW, UPDATE
+from fl.privacy.mechanisms import Level
+from fl.training.local import LocalResult
+
+SECRETS = RunSecrets.of_seed(1)
+NOISY: dict[str, Any] = {"clip": 0.5, "noise_multiplier": 4.0, "local_epochs": 1}
+SCHEMES: dict[str, dict[str, Any]] = {
+    "masking": {},
+    "ckks, release": {"scheme": "ckks"},
+    "plain": {"scheme": "plain"},
+}
+LENGTH = 650
+
+
+class Ear:
+    """The uploads of each client, before they are encoded."""
+
+    def __init__(self) -> None:
+        self.sent: dict[int, list[np.ndarray]] = {}
+
+    def step(self, u: int, step: int, examples: np.ndarray, gradients: object) -> None: ...
+
+    def upload(self, u: int, upload: np.ndarray) -> None:
+        self.sent.setdefault(u, []).append(upload)
+
+
+def run_of(ear: Ear | None = None, sending: Any = None, **changes: Any) -> Server:
+    """Of five clients with fifty digits each and 650 parameters."""
+    settings = {"clients": 5, "rounds": 3, "model": "logistic", "execution": "batched", "partition": "iid"}
+    config = RunConfig.of(**settings | {"examples_per_client": 50} | NOISY | changes)
+    more = {} if sending is None else {"sending": sending}
+    return simulated(config, lay_out(config), secrets=SECRETS, tap=ear, **more)
+
+
+def is_noise(x: np.ndarray, deviation: float) -> bool:
+    """Whether its spread is that of so much normal noise: wrong once in 10^9."""
+    of_squares = float(np.sum(np.square(x / deviation)))
+    return abs(of_squares - len(x)) < 6.2 * math.sqrt(2 * len(x)) + 20
+
+
+# Local
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_each_client_adds_all_its_noise_and_the_range_leaves_it_whole(scheme: str) -> None:
+    ear = Ear()
+    server = run_of(ear, privacy="local", **SCHEMES[scheme])
+    start = server.model.parameters
+    trained = next(server.rounds())
+    for (upload,) in ear.sent.values():
+        assert is_noise(upload, 2.0)  # the update within it has a norm of 1/4 of one coordinate's noise
+    assert not any(trained.local.clipped.values())
+    assert trained.parameters is not None
+    mean = np.mean([upload for (upload,) in ear.sent.values()], axis=0)
+    np.testing.assert_allclose(trained.parameters - start, mean, atol=2e-3)
+    assert trained.record.noise == pytest.approx(2.0 / math.sqrt(5))
+    assert trained.record.clip == 0.5
+
+
+def test_two_clients_and_two_rounds_have_no_noise_in_common() -> None:
+    ear = Ear()
+    again = run_of(ear, privacy="local")
+    first, second = again.rounds(), run_of(ear, privacy="local").rounds()
+    for rounds in (first, first, second):
+        next(rounds)
+    sent = [upload for uploads in ear.sent.values() for upload in uploads]
+    for i, one in enumerate(sent):
+        assert all(is_noise(one - other, 2.0 * math.sqrt(2)) for other in sent[:i])
+
+
+def test_over_a_network_a_client_adds_noise_because_the_task_says_so() -> None:
+    server, ear = run_of(privacy="local", noise="laplace"), Ear()
+    layout, start = lay_out(server.config), server.model.broadcast
+    shard = Shard(*layout.examples(2), layout.serving.dataset.classes, "digits")
+    trainer = LocalTrainer(2, shard, "cpu", SECRETS.client(2), tap=ear)
+    trainer(write_instructions(server.config, server.run, 1, server.description, start, Level(0.5, 4.0)))
+    (upload,) = ear.sent[2]
+    # Of |Laplace| of deviation 1 the mean is sqrt(1/2) and so is the deviation.
+    assert abs(np.abs(upload).mean() / 2 - math.sqrt(0.5)) < 6.2 * math.sqrt(0.5 / LENGTH)
+
+
+def test_what_an_attacker_sends_is_not_noised_for_it() -> None:
+    def nothing(instructions: Instructions, results: Mapping[int, LocalResult]) -> Mapping[int, LocalResult]:
+        assert all(is_noise(result.upload, 2.0) for result in results.values())
+        return {u: _without(result) if u == 3 else result for u, result in results.items()}
+
+    ear = Ear()
+    next(run_of(ear, nothing, privacy="local").rounds())
+    assert not ear.sent[3][0].any()
+
+
+def _without(result: LocalResult) -> LocalResult:
+    return LocalResult(np.zeros_like(result.upload), result.examples, result.loss, result.correct)
+
+
+# Central
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_server_noises_the_mean_of_clipped_updates_once(scheme: str) -> None:
+    ear = Ear()
+    server = run_of(ear, privacy="central", **SCHEMES[scheme])
+    start = server.model.parameters
+    trained = next(server.rounds())
+    assert trained.parameters is not None
+    uploads = [upload.astype(np.float64) for (upload,) in ear.sent.values()]
+    assert all(np.linalg.norm(upload) < 5 for upload in uploads)  # and not noised
+    mean = np.mean([upload * min(1, 0.5 / np.linalg.norm(upload)) for upload in uploads], axis=0)
+    rounding = 0.0 if scheme == "plain" else math.sqrt(LENGTH) * 0.5 / 32767
+    deviation = 4.0 * (0.5 + rounding) / 5
+    assert is_noise(trained.parameters - start - mean, deviation)
+    assert trained.record.noise == pytest.approx(deviation, rel=1e-6)
+
+
+def test_central_noise_is_of_the_mean_and_of_no_other_rule() -> None:
+    config = RunConfig.of(clients=5, privacy="central", clip=0.5, noise_multiplier=1.0, execution="batched")
+    with pytest.raises(ConfigError, match="privacy = 'central': its noise is of the mean"):
+        simulated(config, lay_out(config), rule=lambda points, bench, memory: None)  # type: ignore[arg-type, return-value]
+
+
+# What is not sent
+
+
+@pytest.mark.parametrize("privacy", ["local", "central"])
+def test_beside_noise_neither_weights_nor_loss_nor_counts_are_sent(privacy: str) -> None:
+    server = run_of(privacy=privacy)
+    assert list(server.scheme.vectors) == [UPDATE]
+    record = next(server.rounds()).record
+    assert (record.train_loss, record.train_accuracy) == (None, None)
+    assert record.accuracy is not None
+
+
+# Adaptive clip
+
+
+def test_the_clip_follows_the_median_norm_under_noise_and_is_gone_on_with() -> None:
+    ear = Ear()
+    server = run_of(ear, privacy="central", adaptive_clip=True, clip=100.0, noise_multiplier=1e-4)
+    assert set(server.scheme.vectors) == {UPDATE, BELOW}
+    clips = [trained.record.clip for trained in server.rounds()]
+    assert clips == pytest.approx(
+        [100 * math.exp(-0.2 * 0.5 * k) for k in range(3)], rel=0.08
+    )  # 5.7 deviations
+    server = run_of(ear, privacy="central", adaptive_clip=True, clip=1e-3, noise_multiplier=1e-4)
+    first = next(server.rounds())
+    config, layout = server.config, lay_out(server.config)
+    resumed = simulated(config, layout, secrets=SECRETS, resume=first.checkpoint)
+    assert next(resumed.rounds()).record.clip == pytest.approx(1e-3 * math.exp(0.1), rel=0.065)
