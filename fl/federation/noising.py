@@ -17,6 +17,7 @@ from fl.config.run import RunConfig
 from fl.federation.vectors import BELOW, BELOW_CLIP, UPDATE, update_spec
 from fl.privacy.mechanisms import Level, central_deviation, multipliers
 from fl.privacy.noise import RealNoise, Reals, real_noise
+from fl.privacy.schedules import of_round
 from secagg import Aggregate
 from secagg.crypto import KEY_BYTES
 
@@ -43,7 +44,8 @@ class Noising:
 
     def level(self, round: int) -> Level:
         """How a round is clipped and noised."""
-        return self._level
+        start, rounds = self._level.multiplier, self._config.training.rounds
+        return replace(self._level, multiplier=of_round(self._privacy, start, round, rounds))
 
     def noised(self, round: int, mean: Reals, survivors: int) -> Reals:
         """The mean with the server's own noise, where the server is who adds it."""

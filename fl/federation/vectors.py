@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fl.config.protection import BOUND
 from fl.config.run import RunConfig
 from fl.privacy.mechanisms import TAILS, Level
+from fl.privacy.step import deviation_of_update
 from fl.robust import Points
 from fl.training.local import LocalResult
 from secagg import Aggregate, Bounded, Counts, RemoteProtocolError, Roster, Scheme, Weight
@@ -36,7 +37,7 @@ def scheme_for(
     round, None for that of the first.
     """
     level = level or Level.of(config.privacy)
-    vectors: dict[str, Spec] = {UPDATE: update_spec(config, length, level)}
+    vectors: dict[str, Spec] = {UPDATE: update_spec(config, length, level, examples)}
     if config.privacy.adaptive_clip:
         vectors[BELOW] = Bounded(length=1, bound=BELOW_CLIP, bits=2)  # both are codes: no rounding
     if config.weighted:
@@ -47,9 +48,10 @@ def scheme_for(
     return config.protection.for_cohort(clients, vectors, roster)
 
 
-def update_spec(config: RunConfig, length: int, level: Level) -> Bounded:
+def update_spec(config: RunConfig, length: int, level: Level, examples: int = 1) -> Bounded:
     """Of the update. Where clients add noise they have clipped before, and a second clip would bend it: the
-    range is then so wide that the noise fits. Of a mean that the server noises, it is the ball's own.
+    range is then so wide that the noise fits, also the noise of all steps of a client with so many examples.
+    Of a mean that the server noises, it is the ball's own.
     """
     privacy, clip = config.privacy, level.clip
     bound = BOUND
@@ -57,8 +59,10 @@ def update_spec(config: RunConfig, length: int, level: Level) -> Bounded:
         bound, clip = clip * (1 + TAILS[privacy.kind] * level.multiplier), None
     elif privacy.mechanism == "central" and clip is not None:
         bound = clip
-    elif privacy.mechanism == "example":
-        clip = None  # of each example's gradient
+    elif privacy.mechanism == "example" and clip is not None:
+        plan = config.training.plan
+        spread = deviation_of_update(plan, clip, level.multiplier, examples)
+        bound, clip = BOUND + TAILS[privacy.kind] * spread, None  # the clip is of each example's gradient
     bits = config.protection.bits
     return Bounded(length=length, bound=config.protection.bound or bound, bits=bits, clip=clip)
 

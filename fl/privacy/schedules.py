@@ -15,11 +15,16 @@ STAIRS: Final = 10
 
 
 def multipliers(privacy: PrivacyConfig, start: float, rounds: int) -> tuple[float, ...]:
-    """The multiplier of each round, the first of which is `start`. Where the section names no end, half of
-    it; a constant one stays. An end above the start makes the noise grow.
+    """The multiplier of each round, the first of which is `start`."""
+    return tuple(of_round(privacy, start, t, rounds) for t in range(1, rounds + 1))
+
+
+def of_round(privacy: PrivacyConfig, start: float, round: int, rounds: int) -> float:
+    """The multiplier of a round. Where the section names no end it is half the start; with an end above the
+    start the noise grows.
     """
     end = start / 2 if privacy.noise_end is None else privacy.noise_end
-    return tuple(multiplier(privacy.noise_schedule, start, end, t, rounds) for t in range(1, rounds + 1))
+    return multiplier(privacy.noise_schedule, start, end, round, rounds)
 
 
 def multiplier(schedule: Schedule, start: float, end: float, round: int, rounds: int) -> float:

@@ -5,6 +5,7 @@ Learning with Differential Privacy, CCS 2016).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 
@@ -73,6 +74,16 @@ def per_example(
         return [part.view_as(g) for part, g in zip(parts, total, strict=True)]
 
     return PerExample(bounded, released)
+
+
+def deviation_of_update(plan: LocalPlan, clip: float, multiplier: float, examples: int) -> float:
+    """Standard deviation of what the noise of all steps leaves in a coordinate of an update, at most, where
+    clients hold so many examples at most. Momentum gathers a step's noise to 1 / (1 - momentum) times it.
+    """
+    if plan.algorithm == "fedsgd":  # divided by what the client holds, which may be a single one
+        return multiplier * clip
+    a_step = plan.lr * multiplier * clip / plan.batch_size / (1 - plan.momentum)
+    return a_step * math.sqrt(plan.steps_of(examples))
 
 
 def _over(of_each: torch.Tensor, g: torch.Tensor) -> torch.Tensor:

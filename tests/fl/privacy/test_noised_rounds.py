@@ -18,9 +18,10 @@ from fl.federation.client import LocalTrainer
 from fl.federation.server import Server
 from fl.federation.simulation import simulated
 from fl.federation.task import Instructions, write_instructions
-from fl.federation.vectors import BELOW, UPDATE
+from fl.federation.vectors import BELOW, EXAMPLES, UPDATE
 from fl.privacy.mechanisms import Level
 from fl.training.local import LocalResult
+from fl.training.step import Gradients
 
 SECRETS = RunSecrets.of_seed(1)
 NOISY: dict[str, Any] = {"clip": 0.5, "noise_multiplier": 4.0, "local_epochs": 1}
@@ -136,6 +137,52 @@ def test_central_noise_is_of_the_mean_and_of_no_other_rule() -> None:
     config = RunConfig.of(clients=5, privacy="central", clip=0.5, noise_multiplier=1.0, execution="batched")
     with pytest.raises(ConfigError, match="privacy = 'central': its noise is of the mean"):
         simulated(config, lay_out(config), rule=lambda points, bench, memory: None)  # type: ignore[arg-type, return-value]
+
+
+# Example
+
+
+class Steps(Ear):
+    """And what each step goes along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.along: dict[int, list[np.ndarray]] = {}
+
+    def step(self, u: int, step: int, examples: np.ndarray, gradients: Gradients) -> None:  # type: ignore[override]
+        self.along.setdefault(u, []).append(gradients.along.numpy())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("batches", ["shuffled", "poisson"])
+def test_every_step_is_noised_by_the_rounds_multiplier_and_the_range_leaves_it_whole(
+    batches: str, scheme: str
+) -> None:
+    """From 160 down to 40: beside it gradients are nothing, and it leaves the usual range."""
+    ear = Steps()
+    more = {"noise_multiplier": 160.0, "noise_schedule": "linear", "noise_end": 40.0, "batch_size": 10}
+    server = run_of(ear, privacy="example", local_batches=batches, **SCHEMES[scheme] | more)
+    start = server.model.parameters
+    for round, trained in enumerate(server.rounds()):
+        for steps in ear.along.values():
+            for along in steps[5 * round :]:
+                assert is_noise(along, (160.0, 100.0, 40.0)[round] * 0.5 / 10)
+        assert not any(trained.local.clipped.values())
+        assert trained.parameters is not None
+        mean = np.mean([sent[round] for sent in ear.sent.values()], axis=0)
+        np.testing.assert_allclose(trained.parameters - start, mean, atol=5e-3)
+        start = trained.parameters
+    assert {len(steps) for steps in ear.along.values()} == {15}
+    assert list(server.scheme.vectors) == [UPDATE, EXAMPLES]
+
+
+def test_a_gradients_noise_fits_too() -> None:
+    ear = Ear()
+    more = {"algorithm": "fedsgd", "alike": "never", "noise_multiplier": 1000.0}
+    trained = next(run_of(ear, privacy="example", **more).rounds())
+    for (upload,) in ear.sent.values():
+        assert is_noise(upload, 1000.0 * 0.5 / 50)
+    assert not any(trained.local.clipped.values())
 
 
 # What is not sent
