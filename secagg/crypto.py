@@ -75,6 +75,7 @@ class OwnTag(Enum):
     RECORD = b"record"  # KDF: AE key of the record of the sets that this party has signed
     RECORD_MEMBER = b"record-member"  # digest of one client in that record, and of a partition into batches
     SKETCH = b"sketch"  # KDF: PRG key of its sketches of models
+    NOISE = b"noise"  # KDF: PRG keys of its noise; which block, and which word of every draw that is open
 
 
 def transcript(tag: Tag | OwnTag, *parts: bytes | int | str) -> bytes:

@@ -21,6 +21,7 @@ MAX_LENGTH: Final = 2**29
 BLOCK: Final = 1 << 14  # coordinates looked at at once: the working set stays in the second-level cache
 
 Vector = ArrayLike
+Noise = Literal["skellam", "discrete-gaussian"]
 
 
 class _Codes(Protocol):

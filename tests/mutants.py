@@ -66,6 +66,7 @@ LIKELY = {
     "states.py": ["test_session", "test_ckks_session", "test_at_most_once"],
     "graph.py": ["test_graph", "test_params"],
     "prg.py": ["test_prg"],
+    "noise.py": ["test_noise"],
     "parallel.py": ["test_parallel"],
     "policy.py": ["test_downgrade", "test_policy"],
     "schemes.py": ["test_downgrade", "test_policy"],
