@@ -11,7 +11,7 @@ from secagg.policy import Policy
 from secagg.record import Recorded, ServerView, Tampered
 from secagg.schemes import accept
 from secagg.session import Aggregate, ClientSession, Scheme, ServerSession, run
-from secagg.specs import Bounded, Counts, Weight
+from secagg.specs import Bounded, Counts, Private, Weight
 
 __all__ = [
     "CKKS",
@@ -27,6 +27,7 @@ __all__ = [
     "Masking",
     "Plain",
     "Policy",
+    "Private",
     "Recorded",
     "RemoteProtocolError",
     "Roster",

@@ -50,6 +50,7 @@ class Tag(Enum):
     ROUNDING = b"rounding"  # KDF: PRG key of the stochastic rounding
     TRAINING = b"training"  # KDF: what fl draws from a secret of its own; its first part says what for
     ROSTER = b"roster"  # digest of a roster made in this process
+    ROTATION = b"rotation"  # seed of the rotation of a private vector
     MEMBERS = b"members"  # digest of U1, U2 or U3
     COMMIT_MASK = b"commit-mask"  # commitment of b_u
     COMMIT_KEY_SHARE = b"commit-key-share"  # commitment of one holder's share of s_u^SK
@@ -76,6 +77,7 @@ class OwnTag(Enum):
     RECORD_MEMBER = b"record-member"  # digest of one client in that record, and of a partition into batches
     SKETCH = b"sketch"  # KDF: PRG key of its sketches of models
     NOISE = b"noise"  # KDF: PRG keys of its noise; which block, and which word of every draw that is open
+    PRIVATE_ROUNDING = b"private-rounding"  # KDF: PRG key of one try at rounding it
 
 
 def transcript(tag: Tag | OwnTag, *parts: bytes | int | str) -> bytes:

@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 
 from secagg.bits import Words, word_type
 from secagg.prg import keystream
-from secagg.specs import BLOCK, Bounded, Spec
+from secagg.specs import BLOCK, Bounded, Real, Spec
 
 
 @dataclass(frozen=True)
 class Clipping:
     """What clipping changed, told to its client alone: coordinates out of range; the L2 factor (1: none; 0
-    where float64 has no number so small, though the vector is scaled by it all the same).
+    where float64 has no number so small, though the vector is scaled by it all the same); of a private
+    vector, how many coordinates its own noise took out of the ring.
     """
 
     coordinates: int
     norm_factor: float
+    wrapped: int = 0
 
 
 NO_CLIPPING: Final = Clipping(0, 1.0)
@@ -39,7 +41,7 @@ class Scaling:
     k: int = 0
 
     @classmethod
-    def into_ball(cls, spec: Bounded, x: NDArray[Any]) -> Scaling:
+    def into_ball(cls, spec: Real, x: NDArray[Any]) -> Scaling:
         """min(1, C / ||x||_2), which brings x into the ball of radius C, its specification's clip."""
         if spec.clip is None:
             return cls()
@@ -140,7 +142,7 @@ def centred(spec: Spec, total: Words, clients: int) -> NDArray[np.int64]:
         block = signed[start : start + BLOCK]
         block[:] = total[start : start + BLOCK]
         block &= 2**bits - 1  # masks were added in whole words: what they left above the ring is dropped
-        if isinstance(spec, Bounded):
+        if isinstance(spec, Real):
             block[block >= 2 ** (bits - 1)] -= 2**bits
     return signed
 

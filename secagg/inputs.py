@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
 
 from secagg.bits import Words
-from secagg.crypto import Tag, kdf
+from secagg.crypto import KEY_BYTES, Rng, Tag, kdf, system_rng
 from secagg.encoding import Clipping, encode_vector
 from secagg.params import Parameters
+from secagg.private import Reading, encode_private
 from secagg.specs import Vector, check_vectors, weight_of
 
 
@@ -25,9 +27,16 @@ def checked(parameters: Parameters, inputs: Mapping[str, Vector] | Vector) -> di
 
 
 def encode_inputs(
-    parameters: Parameters, inputs: Mapping[str, Vector] | Vector, context: bytes, rounding_seed: bytes
+    parameters: Parameters,
+    inputs: Mapping[str, Vector] | Vector,
+    context: bytes,
+    rounding_seed: bytes,
+    *,
+    readings: Mapping[str, Reading] = MappingProxyType({}),
+    rng: Rng = system_rng,
 ) -> tuple[dict[str, Words], dict[str, Clipping]]:
-    """x_u, a client's vectors in their rings, by name; and what encoding changed.
+    """x_u, a client's vectors in their rings, by name; and what encoding changed. readings: of the private
+    ones in this session. rng: of their noise, which is drawn anew whatever rounding_seed is.
 
     Raises: LocalProtocolError if a vector is not as its specification says.
     """
@@ -36,6 +45,10 @@ def encode_inputs(
     weight = weight_of(specs, values)
     x_u, clipping = {}, {}
     for name, x in values.items():
+        if name in readings:
+            # Fresh, and kept nowhere: noise that two sessions share is none in their difference.
+            x_u[name], clipping[name] = encode_private(readings[name], x, rng(KEY_BYTES))
+            continue
         # A stream for each task and vector: rounding is alike where a session is repeated, and where two
         # vectors are equal it is not.
         key = kdf(Tag.ROUNDING, rounding_seed, context, name)

@@ -14,11 +14,12 @@ from secagg.crypto import Tag, digest
 from secagg.encoding import centred
 from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.identity import Roster
-from secagg.specs import MAX_LENGTH, Bounded, Spec, Vectors, Weight, set_exactly
+from secagg.specs import MAX_LENGTH, Bounded, Private, Spec, Vectors, Weight, set_exactly
 from secagg.wire import MAX_ID
 
 if TYPE_CHECKING:
     from secagg.policy import Policy
+    from secagg.private import Reading
 
 
 MAX_CLIENTS = 10**6
@@ -37,6 +38,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
 
     Raises: LocalProtocolError for anything out of range.
     """
+
+    adds_noise = False  # whether its clients can add noise to their codes
 
     clients: int
     vectors: dict[str, Spec]
@@ -63,6 +66,18 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         self._check(total <= MAX_LENGTH, f"the vectors have {total} coordinates together, more than 2^29")
         for spec in self.vectors.values():
             spec.ring_bits(self.clients)  # for what it raises
+        private = self.private
+        self._check(
+            not private or self.adds_noise,
+            "a private vector is for masking, in whose ring the clients add their noise: take that scheme, "
+            "or a bounded vector",
+        )
+        # Beside a noised vector, another of the same client would tell without noise what that one hides.
+        self._check(
+            len(private) in (0, len(self.vectors)),
+            "beside a private vector a session has only private ones: weights, counts and bounded vectors "
+            "are summed without noise",
+        )
 
     @staticmethod
     def _check(condition: bool, message: str) -> None:
@@ -88,9 +103,18 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         this scheme alone has.
         """
 
+    def readings(self, context: bytes, nonce: bytes) -> Mapping[str, Reading]:
+        """How its private vectors are written and read, by name, in the session of this task and nonce."""
+        return {}
+
     def centred(self, codes: Mapping[str, Words]) -> dict[str, NDArray[np.int64]]:
         """Codes in their rings, by name, as the signed integers they stand for."""
         return {name: centred(self.vectors[name], x, self.clients) for name, x in codes.items()}
+
+    @property
+    def private(self) -> list[str]:
+        """The names of the vectors that are summed under noise."""
+        return [name for name, spec in self.vectors.items() if isinstance(spec, Private)]
 
     @property
     def names(self) -> list[str]:
@@ -114,7 +138,12 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         for name in self.names:
             spec, label = self.vectors[name], name or "(unnamed)"
             ring = f"; summed in Z_2^{spec.ring_bits(self.clients)}" if in_rings else ""
-            if isinstance(spec, Bounded):
+            if isinstance(spec, Private):
+                lines.append(
+                    f"{label}: {counted(spec.length, 'number')}, L2 clip {spec.clip:g}, in the sum "
+                    f"{spec.noise} noise of {spec.multiplier:g} x that{ring}"
+                )
+            elif isinstance(spec, Bounded):
                 clip = f", L2 clip {spec.clip:g}" if spec.clip else ""
                 lines.append(
                     f"{label}: {counted(spec.length, 'number')} in ±{spec.bound:g}{clip}, {spec.bits} "

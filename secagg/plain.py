@@ -195,5 +195,5 @@ class PlainServer(RoundServer):
                 name: spec.bound * 2.0**-24 if isinstance(spec, Bounded) else 0.0
                 for name, spec in specs.items()
             },
-            parts,
+            parts=parts,
         )

@@ -10,11 +10,13 @@ import msgspec
 
 from secagg.errors import RemoteProtocolError
 from secagg.prg import Prg
-from secagg.specs import Spec, check_fields
+from secagg.specs import Private, Spec, Vectors, check_fields
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 _Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
+_Multiplier = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+_Clip = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**6)]
 
 # The words of every scheme stand here, below all schemes, since a policy says them.
@@ -34,8 +36,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     which it takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph
     and the smallest U3 it unmasks or decrypts, where they are not to be those that follow. batch: the size of
     the batches it insists on being summed by. prg: the cipher it insists on for masks. ending: of ckks. None
-    for either. vectors: exactly what it is willing to send, or None for whatever is asked. alike: of sessions
-    whose vectors come out alike it helps to two different sums at most (secagg/alike.py), and so "auto" where
+    for either. vectors: exactly what it is willing to send, or None for whatever is asked. noise: the least
+    multiplier of the noise in the sum, of all vectors of a session together, so that vectors without noise
+    are refused; None: none is needed. clips: name of a private vector -> (least, largest) clip it takes,
+    since clips may adapt. alike: of sessions whose vectors come out alike it helps to two different sums at
+    most (secagg/alike.py), and so "auto" where
     that is plain, "always" also where models are near, whatever is done with them, or "never"; difference:
     clients by which two such sums differ, if more than A + 2; alike_batch: batches of more examples than
     these count as all of a client's, which come out alike: a client that holds few had better say half of
@@ -56,6 +61,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prg: Prg | None = None
     ending: Ending | None = None
     vectors: dict[str, Spec] | None = None
+    noise: _Multiplier | None = None
+    clips: dict[str, tuple[_Clip, _Clip]] | None = None
     alike: Likening = "auto"
     difference: _Count | None = None
     alike_batch: _Count = 64
@@ -70,6 +77,33 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise RemoteProtocolError(
                 "the server offers a session that trusts it to follow the protocol; this client does not. "
                 "If you mean it: --semi-honest"
+            )
+
+    def check_noise(self, vectors: Vectors) -> None:
+        """Raises: RemoteProtocolError if a sum of these would carry less noise than the client insists on, or
+        be clipped otherwise.
+        """
+        for name, (least, largest) in (self.clips or {}).items():
+            spec = vectors.get(name)
+            if isinstance(spec, Private) and not least <= spec.clip <= largest:
+                raise RemoteProtocolError(
+                    f"the server offers a clip of {spec.clip:g} for the vector {name!r}; this client takes "
+                    f"{least:g} to {largest:g} (clips, in its policy)"
+                )
+        if self.noise is None:
+            return
+        if bare := sorted(name for name, spec in vectors.items() if not isinstance(spec, Private)):
+            raise RemoteProtocolError(
+                f"the server asks for the vector {bare[0]!r} without noise in its sum; this client insists "
+                f"on noise of {self.noise:g} x the clip (noise, in its policy)"
+            )
+        # Vectors that are seen together cost what one would under normal noise of this multiplier, of which
+        # discrete noise falls short by little: a budget (fl/privacy) counts exactly.
+        both = sum(spec.multiplier**-2 for spec in vectors.values() if isinstance(spec, Private)) ** -0.5
+        if both < self.noise * (1 - 1e-9):
+            raise RemoteProtocolError(
+                f"the server offers noise of {both:g} x the clip in the sum; this client insists on "
+                f"{self.noise:g} (noise, in its policy)"
             )
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from secagg.encoding import Clipping, decode_mean, decode_sum, error_bound
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, Roster
 from secagg.parallel import Executor
+from secagg.private import Reading
 from secagg.specs import Spec, Vector, Vectors, Weight
 from secagg.wire import Raw
 
@@ -36,9 +38,11 @@ class Aggregate:
     codes: the exact sum in the ring, centred, (m,) int64; empty in `plain`. sum: weighted sum, for integer
     vectors the integers. mean: the weighted mean, for integer vectors the plain one; both are computed from
     the codes at each look. error_bound: no
-    coordinate of `mean` is farther from the mean of the clients' clipped vectors. parts: what the session
-    learned of disjoint sets of the survivors, where it was asked to keep that (`Scheme.server`); empty where
-    it learned nothing but this sum.
+    coordinate of `mean` is farther from the mean of the clients' clipped vectors; none for a private vector,
+    of which `noise` says the standard deviation in each coordinate of the mean, if all survivors added what
+    they should, and `wraps` how many coordinates of the sum have presumably left the ring. parts: what the
+    session learned of disjoint sets of the survivors, where it was asked to keep that (`Scheme.server`);
+    empty where it learned nothing but this sum.
     """
 
     survivors: frozenset[ClientId]
@@ -46,12 +50,21 @@ class Aggregate:
     sum: Mapping[str, NDArray[Any]] = field(repr=False)
     mean: Mapping[str, NDArray[np.float64]] = field(repr=False)
     error_bound: Mapping[str, float]
+    noise: Mapping[str, float] = field(default_factory=dict)
+    wraps: Mapping[str, float] = field(default_factory=dict)
     parts: tuple[Aggregate, ...] = field(default=(), repr=False)
 
     @classmethod
     def of_codes(
-        cls, specs: Vectors, survivors: frozenset[ClientId], codes: Mapping[str, NDArray[np.int64]]
+        cls,
+        specs: Vectors,
+        survivors: frozenset[ClientId],
+        codes: Mapping[str, NDArray[np.int64]],
+        readings: Mapping[str, Reading] = MappingProxyType({}),
     ) -> Aggregate:
+        """readings: of the private vectors, in whose session all are private."""
+        if readings:
+            return cls._of_private(survivors, codes, readings)
         total_weight, max_weight = weights(specs, survivors, codes)
         number: dict[str, Any] = {
             "survivors": len(survivors),
@@ -66,6 +79,26 @@ class Aggregate:
             ),
             _Decoded(codes, {name: partial(decode_mean, specs[name], **number) for name in specs}),
             {name: error_bound(spec, **number) for name, spec in specs.items()},
+        )
+
+    @classmethod
+    def _of_private(
+        cls,
+        survivors: frozenset[ClientId],
+        codes: Mapping[str, NDArray[np.int64]],
+        readings: Mapping[str, Reading],
+    ) -> Aggregate:
+        number = len(survivors)
+        return cls(
+            survivors,
+            codes,
+            _Decoded(codes, {name: reading.total for name, reading in readings.items()}),
+            _Decoded(
+                codes, {name: partial(reading.mean, survivors=number) for name, reading in readings.items()}
+            ),
+            {},
+            {name: reading.calibration.deviation(number) for name, reading in readings.items()},
+            {name: reading.wraps(codes[name]) for name, reading in readings.items()},
         )
 
 

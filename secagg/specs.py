@@ -22,6 +22,7 @@ BLOCK: Final = 1 << 14  # coordinates looked at at once: the working set stays i
 
 Vector = ArrayLike
 Noise = Literal["skellam", "discrete-gaussian"]
+_NOISES: Final = " and ".join(get_args(Noise))
 
 
 class _Codes(Protocol):
@@ -115,7 +116,49 @@ class Weight(_Spec, frozen=True, kw_only=True, tag="weight"):
         return self.maximum
 
 
-Spec = Bounded | Counts | Weight
+class Private(_Spec, frozen=True, kw_only=True, tag="private"):
+    """Real numbers of which the sum is learned under noise: each client clips, rotates, rounds to a grid and
+    adds its share of discrete noise, all in a ring of `bits` bits (secagg/private.py). The mean is that over
+    the survivors; there are no weights.
+
+    length: coordinates, 1..2^29. clip: C, the largest L2 norm of the vector. bits: b, 4..24: of the ring
+    itself, whatever the number of clients. noise: "skellam", whose shares add up exactly, or
+    "discrete-gaussian". multiplier: z: in the sum, the shares of the m_min - A clients that are honest if as
+    few survive as may, have the standard deviation z C together, in each coordinate.
+
+    Source: Agarwal et al., NeurIPS 2021 (Skellam); Kairouz et al., ICML 2021 (discrete Gaussian).
+    """
+
+    length: int
+    clip: float
+    bits: int = 16
+    noise: Noise = "skellam"
+    multiplier: float = 1.0
+
+    def __post_init__(self) -> None:
+        set_exactly(self, "length", int)
+        set_exactly(self, "bits", int)
+        set_exactly(self, "clip", float)
+        set_exactly(self, "multiplier", float)
+        _check(1 <= self.length <= MAX_LENGTH, f"length {self.length} is not in 1..2^29")
+        _check(1e-30 <= self.clip <= 1e30, f"clip {self.clip} is not a number in 1e-30..1e30")
+        _check(4 <= self.bits <= 24, f"bits {self.bits} of a private vector is not in 4..24")
+        _check(self.noise in get_args(Noise), f"no noise is called {self.noise!r}: there are {_NOISES}")
+        _check(
+            1e-6 <= self.multiplier <= 1e6, f"noise multiplier {self.multiplier} is not a number in 1e-6..1e6"
+        )
+
+    @property
+    def largest_code(self) -> int:
+        return (1 << self.bits) - 1
+
+    def ring_bits(self, clients: int) -> int:
+        return self.bits  # sums may leave the ring: that costs some accuracy, and saves half the bits
+
+
+Spec = Bounded | Counts | Weight | Private
+Real = Bounded | Private
+"""Of numbers that are rounded; the others are integers, and exact."""
 Vectors = Mapping[str, Spec]
 
 
@@ -193,7 +236,7 @@ def _check_vector(name: str, spec: Spec, value: Vector) -> NDArray[Any]:
     x = x.reshape(1) if isinstance(spec, Weight) and x.ndim == 0 else x
     if x.shape != (spec.length,):
         raise LocalProtocolError(f"{label} has shape {x.shape}, the session's is ({spec.length},)")
-    if isinstance(spec, Bounded):
+    if isinstance(spec, Real):
         if x.dtype.kind not in "fiu":
             raise LocalProtocolError(f"{label} holds {x.dtype}, not real numbers")
         # A NaN would pass every comparison of clipping, and be cast to whatever the processor makes of it.

@@ -87,7 +87,7 @@ class StatefulClient(NeverPickled, ABC):
         self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
         self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
         self._alike = alike
-        self._context = b""
+        self._context = self._nonce = b""
         self._encoded: Any = None
         self._state: Any = None
         self._started = self.done = False
@@ -118,14 +118,21 @@ class StatefulClient(NeverPickled, ABC):
 
     def _take(self, task: Task) -> Terms[Any]:
         """Once, before anything else is made of the task."""
-        self._context = context_of(task.task)
+        self._context, self._nonce = context_of(task.task), task.nonce
         like = self._alike.of(task.task) if self._alike is not None else None
         return Terms(self._u, self._parameters, self._context, task.nonce, self._identity, like)
 
     def _encode_inputs(self, task: bytes) -> dict[str, Words]:
         """x_u, by name: asked for and encoded once, and never again under the same mask."""
         inputs = self._vectors(task)
-        x_u, self.clipping = encode_inputs(self._parameters, inputs, self._context, self._rounding_seed)
+        x_u, self.clipping = encode_inputs(
+            self._parameters,
+            inputs,
+            self._context,
+            self._rounding_seed,
+            readings=self._parameters.readings(self._context, self._nonce),
+            rng=self._rng,
+        )
         return x_u
 
     def _take_encoded(self) -> Any:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, get_args
 
 from secagg.alike import Alike
@@ -16,6 +16,7 @@ from secagg.masking.choice import corrupt_clients, dropouts, graph_numbers, leas
 from secagg.masking.client import (
     MaskingClient,
 )
+from secagg.masking.derived import rotation_seed
 from secagg.masking.messages import (
     ADVERTISE_KEYS,
     CONSISTENCY_CHECK,
@@ -29,8 +30,9 @@ from secagg.parallel import Executor
 from secagg.params import Parameters, check_clients, named
 from secagg.policy import Adversary, GraphChoice
 from secagg.prg import Prg
+from secagg.private import Calibration, Reading
 from secagg.session import Contribute, Once
-from secagg.specs import Spec, Vectors, integer, set_exactly
+from secagg.specs import Private, Spec, Vectors, integer, set_exactly
 from secagg.wire import context_of
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
     Source: Bonawitz et al., CCS 2017; the sparse graph: Bell et al., CCS 2020.
     """
 
+    adds_noise = True
     every_round = ("join", ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, CONSISTENCY_CHECK, UNMASKING)
     training_round = ADVERTISE_KEYS
     upload_round = MASKED_INPUT
@@ -102,6 +105,8 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
             len(self.roster) == (DIGEST_BYTES if signed else 0),
             "against an active server a session is bound to a roster, and only then",
         )
+        for name in self.private:
+            self.calibration(name)  # for what it raises
 
     @classmethod
     def _check_adversary(cls, adversary: str) -> None:
@@ -201,6 +206,23 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
     @property
     def complete(self) -> bool:
         return self.degree == self.clients - 1
+
+    def calibration(self, name: str) -> Calibration:
+        """The numbers of a private vector: its noise is enough if only m_min survive, and A of them add none.
+
+        Raises: LocalProtocolError where there can be no such sum.
+        """
+        spec = self.vectors[name]
+        if not isinstance(spec, Private):
+            raise LocalProtocolError(f"the vector {name!r} is not private: it is summed without noise")
+        return Calibration(spec, self.clients, self.m_min - self.corrupt)
+
+    def readings(self, context: bytes, nonce: bytes) -> Mapping[str, Reading]:
+        digest = self.digest() if self.private else b""
+        return {
+            name: Reading(self.calibration(name), rotation_seed(nonce, digest, context, name))
+            for name in self.private
+        }
 
     @property
     def rounds(self) -> tuple[str, ...]:

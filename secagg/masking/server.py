@@ -361,7 +361,8 @@ class MaskingServer(RoundServer):
             left.take_off(total, name)
         n = self._parameters.clients
         codes = {name: centred(specs[name], self._total.pop(name), n) for name in sorted(specs)}
-        return Aggregate.of_codes(specs, self._U3, codes)
+        readings = self._parameters.readings(self._context, self._nonce)
+        return Aggregate.of_codes(specs, self._U3, codes, readings)
 
     def _rebuild(self, v: ClientId, shares: Mapping[int, bytes]) -> bytes:
         """SS.recon of one secret of v from the t holders with the lowest points that kept their places."""
