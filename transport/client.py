@@ -53,7 +53,7 @@ from transport.frames import (
     encode,
     reason,
 )
-from transport.journal import Journal, SignedSets
+from transport.journal import Journal, SignedSets, Spent
 from transport.keys import PrivateKey, PublicKey, Readers, read_private, read_public
 from transport.records import base_of
 from transport.roster import read as read_roster
@@ -104,8 +104,8 @@ def join(
     of the signed roster; roster_key: the public key it must be signed with, `<roster>.pub` unless given.
     The newest version seen is kept in `<key>.seen`, and an older roster refused; without a roster sessions
     are semi-honest. What the client has contributed to is kept in `<key>.journal`, which sums of like vectors
-    it has helped to in `<key>.signed`. policy: what the client
-    takes part in; by default masking, active where it has a roster. patience: seconds without a sign of the
+    it has helped to in `<key>.signed`, and what these cost where it keeps to a budget in `<key>.spent`.
+    policy: what the client takes part in; by default masking, active where it has a roster. patience: seconds without a sign of the
     server before giving up.
 
     These records belong to the key and lie beside it, links followed. state: another folder for them, where
@@ -129,7 +129,12 @@ def join(
         identity = Identity(own.id or 0, listed.identities, signing)
     if policy is None:
         policy = Policy(adversary="active" if identity else "semi-honest")
-    memory = _Memory(Journal(f"{records}.journal").once, SignedSets(f"{records}.signed"), signing)
+    memory = _Memory(
+        Journal(f"{records}.journal").once,
+        SignedSets(f"{records}.signed"),
+        Spent(f"{records}.spent"),
+        signing,
+    )
     return Peer(connect, own, read_public(server, "server"), policy, patience, identity, memory, lives)
 
 
@@ -139,6 +144,7 @@ class _Memory:
 
     once: Once = field(repr=False)
     signed: Record = field(repr=False)
+    spent: Spent = field(repr=False)
     signing: SigningKey = field(repr=False)
 
 
@@ -212,6 +218,7 @@ class Peer:
         tell: Tell = lambda text: None,
         largest_task: int | None = None,
         accepted: Callable[[Scheme], None] = lambda scheme: None,
+        leaving: Callable[[], None] = lambda: None,
         instrument: Callable[[ClientSession], ClientSession] = lambda session: session,
     ) -> Contribution | None:
         """Take part in the next session. None once the server says that there are no more.
@@ -225,7 +232,8 @@ class Peer:
         when the masked vectors have left: from then on the sum may need this client to stay. tell: told when
         its connection is lost or it is interrupted after that. largest_task: bytes of a task, 2^31 if not
         given; a larger one is refused before it is sent. accepted: told the session's
-        parameters once the policy has accepted them, before the task. instrument: wraps the session (see
+        parameters once the policy has accepted them, before the task. leaving: called before the masked
+        vectors leave, when all else is settled; what it raises keeps them here. instrument: wraps the session (see
         secagg/record.py).
 
         Raises: RemoteProtocolError if the server broke the protocol or offers what the policy refuses;
@@ -237,13 +245,19 @@ class Peer:
         with self._or_leave(offer):
             scheme = accept(self.policy, offer.parameters, self._roster)
             accepted(scheme)
+
+            def once(context: bytes) -> None:
+                # First what refuses to do a thing twice: a server that asks again must cost nothing.
+                self._memory.once(context)
+                leaving()
+
             session = instrument(
                 scheme.client(
                     self.id,
                     vectors if callable(vectors) else _constant(checked(scheme, vectors)),
                     rounding_seed=rounding_seed,
                     identity=self._identity,
-                    once=self._memory.once,
+                    once=once,
                     alike=self._alike(vectors, alike, new),
                 )
             )
@@ -267,6 +281,11 @@ class Peer:
             # No word of why: it may name this client's files, or its data.
             self._leave(offer, "it could not take part")
             raise
+
+    @property
+    def spent(self) -> Spent:
+        """What this client's key has told of its vectors so far, for whoever keeps to a budget."""
+        return self._memory.spent
 
     @property
     def _roster(self) -> Roster | None:

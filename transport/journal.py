@@ -1,20 +1,22 @@
 """What a key has already done, kept so that neither a crash nor a server makes its client do it twice.
 
 Two masked inputs under one context, with two sets of survivors, would give away a client by subtraction; so
-would two sums of vectors that come out alike (secagg.alike). Both records are files of lines that are only
-added to, under a lock, synced before anything depends on them.
+would two sums of vectors that come out alike (secagg.alike); and many sums under a little noise each are as
+one under none. These records are files of lines that are only added to, under a lock, synced before anything
+depends on them.
 """
 
 from __future__ import annotations
 
 import base64
 import fcntl
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from secagg import RemoteProtocolError
+from secagg import LocalProtocolError, RemoteProtocolError
 from secagg.crypto import DIGEST_BYTES
 from transport.errors import TransportError
 from transport.keys import sync_folder
@@ -70,6 +72,58 @@ class SignedSets:
             return None if new is None else _sized(base64.b64encode(new))
 
         _add_line(self._path, decide_line, _due)
+
+
+class Spent:
+    """What a client's key has told of its vectors, as Rényi divergences of one order: `<key>.spent`, one a
+    line, with its order, behind its length in eight hex digits; both in hexadecimal, exact.
+
+    Security: as of a `Journal`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = of_the_key(path)
+
+    def check(self, order: float, cost: float, most: float) -> float:
+        """What is left of `most` after this cost, which is not recorded. Raises: as `charge`."""
+        left = [most]
+
+        def decide(lines: Sequence[bytes]) -> None:
+            left[0] = _left(lines, order, cost, most)
+
+        _add_line(self._path, decide, _due)
+        return left[0]
+
+    def charge(self, order: float, cost: float, most: float) -> None:
+        """Record the cost durably, before what it is the cost of leaves.
+
+        Raises: RemoteProtocolError if all costs together would be above `most`; LocalProtocolError if those
+        that stand here are of another order; TransportError if the file cannot be kept.
+        """
+
+        def decide(lines: Sequence[bytes]) -> bytes:
+            _left(lines, order, cost, most)
+            return _sized(f"{order.hex()} {cost.hex()}".encode())
+
+        _add_line(self._path, decide, _due)
+
+
+def _left(lines: Sequence[bytes], order: float, cost: float, most: float) -> float:
+    if any(len(line) != _due(line) for line in lines):
+        raise ValueError
+    before = [tuple(map(float.fromhex, line[_LENGTH:].decode().split())) for line in lines]
+    if others := {at for at, _ in before} - {order}:
+        raise LocalProtocolError(
+            f"this client's budget was begun at order {min(others):g} and is counted at that alone: write "
+            f"order = {min(others):g} into [privacy] of its policy"
+        )
+    spent = math.fsum(of_one for _, of_one in before)
+    if not (cost >= 0 and spent + cost <= most):  # NaN is no cost
+        raise RemoteProtocolError(
+            f"this client's privacy budget allows no more: of {most:.4g} (Rényi divergence of order "
+            f"{order:g}) {spent:.4g} are spent, and this session costs {cost:.4g}"
+        )
+    return most - spent - cost
 
 
 _CONTEXT_CHARACTERS = 2 * DIGEST_BYTES

@@ -8,7 +8,7 @@ from pathlib import Path
 from transport.errors import FileError, TransportError
 from transport.keys import PublicKey
 
-KINDS = (".seen", ".journal", ".signed")
+KINDS = (".seen", ".journal", ".signed", ".spent")
 
 
 def of_the_key(record: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """A client's record of what it has contributed to: written before anything leaves, and never forgotten."""
 
+import math
 import os
 import signal
 import stat
@@ -8,9 +9,9 @@ import sys
 
 import pytest
 
-from secagg import RemoteProtocolError
+from secagg import LocalProtocolError, RemoteProtocolError
 from transport import TransportError
-from transport.journal import Journal, SignedSets
+from transport.journal import Journal, SignedSets, Spent
 
 CONTEXT, OTHER = b"\x01" * 32, b"\x02" * 32
 
@@ -138,3 +139,50 @@ def test_no_character_of_what_was_signed_can_be_altered(signed, at):
     signed.write_bytes(line)
     with pytest.raises(TransportError, match="is damaged"):
         entries(signed)
+
+
+@pytest.fixture
+def spent(tmp_path):
+    return tmp_path / "client.key.spent"
+
+
+def test_costs_add_up_to_the_most_exactly_and_what_is_refused_is_not_kept(spent):
+    for _ in range(10):
+        Spent(spent).charge(8.0, 0.1, most=1.0)
+    whole = spent.read_bytes()
+    assert Spent(spent).check(8.0, 0.0, most=1.0) == 0.0
+    with pytest.raises(
+        RemoteProtocolError, match=r"of 1 \(Rényi divergence of order 8\) 1 are spent, and this"
+    ):
+        Spent(spent).charge(8.0, 5e-324, most=1.0 - 2**-53)
+    for cost in (math.inf, math.nan):
+        with pytest.raises(RemoteProtocolError, match="allows no more"):
+            Spent(spent).charge(8.0, cost, most=2.0)
+    assert spent.read_bytes() == whole
+    Spent(spent).charge(8.0, 1.0, most=2.0)
+    assert stat.S_IMODE(spent.stat().st_mode) == 0o600
+
+
+def test_what_is_only_checked_is_not_charged(spent):
+    assert [Spent(spent).check(8.0, 0.75, most=1.0) for _ in range(3)] == [0.25] * 3
+    with pytest.raises(RemoteProtocolError, match="allows no more"):
+        Spent(spent).check(8.0, 1.25, most=1.0)
+
+
+def test_a_budget_is_counted_at_one_order_for_good(spent):
+    Spent(spent).charge(8.0, 0.1, most=1.0)
+    for use in (Spent(spent).charge, Spent(spent).check):
+        with pytest.raises(LocalProtocolError, match=r"write order = 8 into \[privacy\] of its policy"):
+            use(4.0, 0.1, most=1.0)
+
+
+def test_a_cost_that_a_crash_cut_short_was_not_charged_and_a_damaged_one_lets_nothing_leave(spent):
+    Spent(spent).charge(8.0, 0.5, most=1.0)
+    whole = spent.read_bytes()
+    spent.write_bytes(whole + whole[:-3])
+    Spent(spent).charge(8.0, 0.5, most=1.0)
+    assert spent.read_bytes() == whole * 2
+    for damaged in (whole[1:], whole.replace(b"0x1", b"0y1"), whole.replace(b" ", b"0")):
+        spent.write_bytes(damaged)
+        with pytest.raises(TransportError, match="is damaged"):
+            Spent(spent).check(8.0, 0.0, most=1.0)
