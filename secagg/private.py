@@ -50,7 +50,7 @@ class Calibration:
         n, b = self.clients, self.spec.bits
         if self.honest < 1:
             raise LocalProtocolError(
-                f"m_min - A is {self.honest}: no honest client would be sure to be left, to add noise to the sum"
+                f"m_min - A is {self.honest}: no honest client is sure to be left, who adds noise to the sum"
             )
         if 4**b <= 4 * n * WRAP_DEVIATIONS**2:
             raise LocalProtocolError(

@@ -105,8 +105,8 @@ def join(
     The newest version seen is kept in `<key>.seen`, and an older roster refused; without a roster sessions
     are semi-honest. What the client has contributed to is kept in `<key>.journal`, which sums of like vectors
     it has helped to in `<key>.signed`, and what these cost where it keeps to a budget in `<key>.spent`.
-    policy: what the client takes part in; by default masking, active where it has a roster. patience: seconds without a sign of the
-    server before giving up.
+    policy: what the client takes part in; by default masking, active where it has a roster. patience: seconds
+    without a sign of the server before giving up.
 
     These records belong to the key and lie beside it, links followed. state: another folder for them, where
     they are named after the key's fingerprint: for a key on a read-only mount, and for one under several
@@ -233,8 +233,8 @@ class Peer:
         its connection is lost or it is interrupted after that. largest_task: bytes of a task, 2^31 if not
         given; a larger one is refused before it is sent. accepted: told the session's
         parameters once the policy has accepted them, before the task. leaving: called before the masked
-        vectors leave, when all else is settled; what it raises keeps them here. instrument: wraps the session (see
-        secagg/record.py).
+        vectors leave, when all else is settled; what it raises keeps them here. instrument: wraps the session
+        (see secagg/record.py).
 
         Raises: RemoteProtocolError if the server broke the protocol or offers what the policy refuses;
         TransportError if the server is gone; LocalProtocolError, or whatever `vectors` raises.
