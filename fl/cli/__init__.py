@@ -58,6 +58,7 @@ EXTRA_OF_MODULE = {
     "sklearn": "fl",
     "matplotlib": "fl",
     "safetensors": "fl",
+    "dp_accounting": "fl",
     "tenseal": "ckks",
     "zstandard": "ckks",
     "flwr": "flower",
