@@ -83,6 +83,17 @@ def test_a_table_has_the_leading_bits_of_every_probability(kind: Noise, variance
     assert _thresholds(kind, variance, bits) == expected
 
 
+@every_noise
+@every_variance
+@pytest.mark.parametrize("bits", [10, 100])
+def test_a_probability_of_the_weights_is_as_near_as_is_said(kind: Noise, variance: float, bits: int) -> None:
+    first, *others = noise._WEIGHTS[kind](Fraction(variance), bits)
+    heads = itertools.accumulate((2 * weight for weight in others), initial=first)
+    total = first + 2 * sum(others)
+    for head, probability in zip(heads, itertools.islice(cumulative(kind, variance), 4000), strict=False):
+        assert abs(arb(head) / total - probability) < arb(2) ** -bits
+
+
 @pytest.mark.parametrize(
     ("mu", "k", "value"),
     [
