@@ -14,6 +14,7 @@ from secagg.specs import check_fields
 Algorithm = Literal["fedavg", "fedavg-weights", "fedsgd"]
 Precision = Literal["float32", "float64", "bfloat16"]
 Sampling = Literal["shuffled", "poisson"]
+Balance = Literal["none", "sampling", "loss"]
 Way = Literal["batched", "sequential"]
 """How clients of one process are computed: see `fl.training.clients`."""
 Optimiser = Literal["average", "momentum", "adam", "yogi"]
@@ -48,7 +49,9 @@ class LocalPlan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     loss. precision: bfloat16 is of the forward and backward pass; weights stay float32. sampling: which
     examples a step takes: shuffled cuts passes over all into batches; poisson takes each with probability
     batch_size in all that the client holds, for itself, in so many steps as shuffled would take: who does not
-    know which were taken learns the less of any one (Abadi et al., CCS 2016).
+    know which were taken learns the less of any one (Abadi et al., CCS 2016). balance: every class that a
+    client holds counts alike, with weights n / (its classes x examples of the class): sampling multiplies the
+    probabilities of poisson by them, and means nothing to shuffled; loss multiplies each example's loss.
     """
 
     # The order of these fields is that of the wire, every one is written: a new one makes every task another.
@@ -75,6 +78,10 @@ class LocalPlan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
             "Examples of a step: passes in random orders, or each by a coin of its own.", name="local_batches"
         ),
     ] = "shuffled"
+    balance: Annotated[
+        Balance,
+        setting("Make up for classes that a client has few of: take them more often, or weigh their loss."),
+    ] = "none"
 
     def __post_init__(self) -> None:
         check_fields(self, "plan")
@@ -125,6 +132,10 @@ class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
         ConfigError.unless(
             not (self.algorithm == "fedsgd" and self.sampling == "poisson"),
             "local_batches: with fedsgd a client takes one gradient of all it holds",
+        )
+        ConfigError.unless(
+            self.balance != "sampling" or self.sampling == "poisson",
+            "balance = 'sampling': passes take every example as often: give local_batches = 'poisson' too",
         )
 
     @property

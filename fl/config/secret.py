@@ -61,18 +61,21 @@ def permutations(key: bytes, n: int) -> Iterator[NDArray[np.int64]]:
         yield np.argsort(np.concatenate(blocks), kind="stable")
 
 
-def samples(key: bytes, n: int, expected: int) -> Iterator[NDArray[np.int64]]:
+def samples(
+    key: bytes, n: int, expected: int, weights: NDArray[np.float64] | None = None
+) -> Iterator[NDArray[np.int64]]:
     """Poisson samples without end of 0..n-1, in ascending order: each number is in each sample with
-    probability expected / n, or in all where that is 1 and more, for itself.
+    probability expected / n, times its weight where there are weights, (n,), for itself; in all where that
+    is 1 and more.
 
-    By 64-bit words of AES-CTR keystreams, of which those below expected / n are in: the probability is at
-    most 2^-64 lower. Security: as `permutations`; who knows the samples has no amplification to fear.
+    By 64-bit words of AES-CTR keystreams, of which the upper 53 bits are compared with the probability.
+    Security: as `permutations`; who knows the samples knows what amplification by sampling relies on.
     """
-    limit = np.uint64(min((expected << 64) // n, 2**64 - 1))
+    rates = np.full(n, expected / n) if weights is None else expected / n * weights
     for number in count():
         of_sample = kdf(Tag.TRAINING, key, b"", "sample", number)
-        blocks = [block < limit for block in keystream(of_sample, n, np.uint64)]
-        yield np.flatnonzero(np.concatenate(blocks)) if expected < n else np.arange(n)
+        words = np.concatenate([block >> np.uint64(11) for block in keystream(of_sample, n, np.uint64)])
+        yield np.flatnonzero(words * 2.0**-53 < rates)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from fl.training.step import (
     Tensors,
     at_once,
     check_examples,
+    class_weights,
     descend,
     example_gradients,
     released,
@@ -76,17 +77,30 @@ def train_batched(
     results: dict[int, LocalResult] = {}
     for group in _groups(shares, plan, _most(x.device, per_example, len(received)), per_example):
         stack = _Stack(base, torch.stack([shares[k][0] for k in group]), plan, per_example)
-        taken = [batches(len(shares[k]), plan, orders[k]) for k in group]
+        weights = _weights(plan, y, [shares[k] for k in group])
+        taken = [batches(len(shares[k]), plan, orders[k], w) for k, w in zip(group, weights, strict=True)]
         with computing(x.device, plan):
             for step, column in enumerate(_columns(taken)):
                 hear = None if tap is None else _hearing(tap, step, [ids[k] for k in group], column)
                 # Those who still train are the head of the group: the column may be shorter.
                 own = [shares[k][batch] for k, batch in zip(group, column, strict=False)]
-                stack.step(x, y, own, hear)
+                of_loss = None
+                if plan.balance == "loss":
+                    of_loss = [w[batch] for w, batch in zip(weights, column, strict=False) if w is not None]
+                stack.step(x, y, own, of_loss, hear)
         uploads, losses = stack.uploads(received).cpu().numpy(), stack.losses()
         for k, upload, loss in zip(group, uploads, losses, strict=True):
             results[k] = finished(upload, len(shares[k]), loss, 0, plan)
     return [results[k] for k in range(len(shares))]
+
+
+def _weights(
+    plan: LocalPlan, y: torch.Tensor, shares: Sequence[torch.Tensor]
+) -> Sequence[torch.Tensor | None]:
+    """Of each client's examples, where the plan balances their classes."""
+    if plan.balance == "none":
+        return [None] * len(shares)
+    return [class_weights(y[share].cpu()) for share in shares]
 
 
 Hear = Callable[[int, Gradients], None]
@@ -124,12 +138,13 @@ def _columns(taken: Sequence[Iterator[torch.Tensor]]) -> Iterator[list[torch.Ten
 @dataclass(frozen=True)
 class _Batch:
     """What the first k clients of a stack take. examples: (k, B) int64, B >= 1, which of all, a shorter batch
-    padded with one of the client's own; counted: (k, B) of 0 and 1, which of them count; sizes: (k,), how
-    many do.
+    padded with one of the client's own; counted: (k, B) of 0 and 1, which of them count; weights: (k, B), of
+    their losses; sizes: (k,), how many count.
     """
 
     examples: torch.Tensor
     counted: torch.Tensor
+    weights: torch.Tensor
     sizes: torch.Tensor
 
 
@@ -162,9 +177,18 @@ class _Stack:
         self._mean_gradient = stacked_mean_gradient(self.base)
         self._along = Tensors()
 
-    def step(self, x: torch.Tensor, y: torch.Tensor, own: Sequence[torch.Tensor], hear: Hear | None) -> None:
-        """Take a step of the first len(own) clients: own[k] are the examples of client k."""
-        k, batch = len(own), self._padded(own)
+    def step(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        own: Sequence[torch.Tensor],
+        weights: Sequence[torch.Tensor] | None,
+        hear: Hear | None,
+    ) -> None:
+        """Take a step of the first len(own) clients: own[k] are the examples of client k, weights[k] of their
+        losses; None for 1.
+        """
+        k, batch = len(own), self._padded(own, weights)
         parameters, velocity, start = (
             [tensor[:k] for tensor in of_all]
             for of_all in (self.parameters.values(), self._velocity, self._start)
@@ -186,7 +210,7 @@ class _Stack:
             rows = None if each is None else [g[k, : len(examples)] for g in each]
             hear(k, Gradients.of([g[k] for g in self._along], rows))
 
-    def _padded(self, own: Sequence[torch.Tensor]) -> _Batch:
+    def _padded(self, own: Sequence[torch.Tensor], weights: Sequence[torch.Tensor] | None) -> _Batch:
         """The batch as it is computed on, on the device."""
         on = self._loss.device
         sizes = torch.tensor([len(batch) for batch in own])
@@ -196,7 +220,12 @@ class _Stack:
         examples = examples if examples.shape[1] else pads  # of empty batches alone, of which each is padded
         counted = torch.arange(examples.shape[1]) < sizes[:, None]
         examples = torch.where(counted, examples, pads)
-        return _Batch(examples.to(on), counted.to(on, self._loss.dtype), sizes.to(on, self._loss.dtype))
+        each = torch.ones(examples.shape)
+        if weights is not None:
+            padded = nn.utils.rnn.pad_sequence(list(weights), batch_first=True)
+            each = padded if padded.shape[1] else each
+        numbers = (part.to(on, self._loss.dtype) for part in (counted, each, sizes))
+        return _Batch(examples.to(on), *numbers)
 
     def _written_out_step(
         self, parameters: Tensors, velocity: Tensors, x: torch.Tensor, y: torch.Tensor, batch: _Batch
@@ -204,7 +233,7 @@ class _Stack:
         """Take the step. Returns the mean losses before it: (k,)."""
         some = flattened(self.base, inputs(x.index_select(0, batch.examples.flatten()), self.plan))
         labels = y.index_select(0, batch.examples.flatten()).view_as(batch.examples)
-        weight = batch.counted / batch.sizes[:, None].clamp(min=1)
+        weight = batch.counted * batch.weights / batch.sizes[:, None].clamp(min=1)
         return sgd_step(parameters, velocity, some.view(*labels.shape, -1), labels, weight, self.plan)
 
     def _gradient(
@@ -213,25 +242,30 @@ class _Stack:
         """(mean losses, what the steps go along, and of every example if asked for and kept)."""
         # A batch is taken at once, a whole shard in chunks, as the other path takes it.
         most = at_once(self.plan, self.per_example)
-        chunks, counts = (torch.split(padded, most, dim=1) for padded in (batch.examples, batch.counted))
+        parts = (torch.split(part, most, dim=1) for part in (batch.examples, batch.counted, batch.weights))
         taken = (
-            (inputs(x[chunk], self.plan), y[chunk], count)
-            for chunk, count in zip(chunks, counts, strict=True)
+            (inputs(x[chunk], self.plan), y[chunk], count, weight)
+            for chunk, count, weight in zip(*parts, strict=True)
         )
         if self.per_example is None:
             sizes = batch.sizes.clamp(min=1)
             return *summed(self._mean_of(*some, sizes) for some in taken), None
         named = _of_first(len(batch.sizes), self.parameters)
-        parts = ((*example_gradients(self.base, named, x, y), count) for x, y, count in taken)
-        return released(parts, batch.sizes, self.per_example, kept=kept)
+        each = ((*example_gradients(self.base, named, x, y, w), count) for x, y, count, w in taken)
+        return released(each, batch.sizes, self.per_example, kept=kept)
 
     def _mean_of(
-        self, x: torch.Tensor, y: torch.Tensor, counted: torch.Tensor, of: torch.Tensor
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        counted: torch.Tensor,
+        weights: torch.Tensor,
+        of: torch.Tensor,
     ) -> tuple[torch.Tensor, Tensors]:
         """`fl.training.step.mean_gradient` of the first clients; what it makes of their buffers is kept."""
         k = len(of)
         parameters, buffers = _of_first(k, self.parameters), _of_first(k, self.buffers)
-        losses, gradients, buffers = self._mean_gradient(parameters, buffers, x, y, counted, of)
+        losses, gradients, buffers = self._mean_gradient(parameters, buffers, x, y, counted, weights, of)
         # Where all of a client's part is padding, its buffers are as they were: nothing of it was seen.
         for name, tensor in buffers.items():
             trained = counted.any(dim=1).view(-1, *[1] * (tensor.ndim - 1))

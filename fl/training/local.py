@@ -29,6 +29,7 @@ from fl.training.step import (
     Tensors,
     at_once,
     check_examples,
+    class_weights,
     descend,
     example_gradients,
     mean_gradient,
@@ -98,10 +99,13 @@ def on_device(on: torch.device, x: Inputs, y: Labels) -> tuple[torch.Tensor, tor
     return torch.tensor(x, device=on), torch.tensor(y, device=on)
 
 
-def batches(examples: int, plan: LocalPlan, order: bytes) -> Iterator[torch.Tensor]:
+def batches(
+    examples: int, plan: LocalPlan, order: bytes, weights: torch.Tensor | None = None
+) -> Iterator[torch.Tensor]:
     """Which examples each step takes: passes over all of them in orders drawn from the key `order`, cut into
     batches, the last of a pass what is left; by Poisson sampling each example with probability batch_size in
-    `examples`, for itself: a batch may be empty. For fedsgd one step takes all.
+    `examples`, for itself, by `weights` where classes are balanced so: a batch may be empty. For fedsgd one
+    step takes all.
 
     A pass is drawn when its first step is taken: how many there are is the server's to say, and takes no
     memory.
@@ -109,7 +113,8 @@ def batches(examples: int, plan: LocalPlan, order: bytes) -> Iterator[torch.Tens
     if plan.algorithm == "fedsgd":
         return iter([torch.arange(examples)])
     if plan.sampling == "poisson":
-        drawn = map(torch.from_numpy, samples(order, examples, plan.batch_size))
+        balanced = weights.numpy() if weights is not None and plan.balance == "sampling" else None
+        drawn = map(torch.from_numpy, samples(order, examples, plan.batch_size, balanced))
         return islice(drawn, plan.steps_of(examples))
     passes = (torch.split(torch.from_numpy(each), plan.batch_size) for each in permutations(order, examples))
     return islice((batch for each in passes for batch in each), plan.steps_of(examples))
@@ -178,10 +183,11 @@ def train(
     trained, x = channels_last(prepared(model, x, plan), inputs(x, plan))
     received = flat(trained)
     correct = measure(trained, x, y)[0] if counting else 0
-    sgd = _SGD(trained, plan, per_example)
+    weights = None if plan.balance == "none" else class_weights(y.cpu())
+    sgd = _SGD(trained, plan, per_example, weights)
     total, seen = torch.zeros((), device=x.device, dtype=number_type(plan)), 0
     with computing(x.device, plan):
-        for step, batch in enumerate(batches(len(y), plan, order)):
+        for step, batch in enumerate(batches(len(y), plan, order, weights)):
             hear = None if tap is None else partial(tap.step, u, step, batch.numpy())
             # Kept on the device: to read a number there is to wait for all that was asked of it before.
             total += sgd.step(x, y, batch.to(x.device), hear) * len(batch)
@@ -204,15 +210,24 @@ def _upload(after: torch.Tensor, received: torch.Tensor, along: Tensors, plan: L
 
 class _SGD:
     """torch.optim.SGD, written out: importing it costs each client process a second. For fedsgd a step only
-    leaves what it would have gone along, of the whole shard.
+    leaves what it would have gone along, of the whole shard. weights: (n,), of the client's examples, where
+    the plan balances their classes.
     """
 
-    def __init__(self, model: nn.Module, plan: LocalPlan, per_example: PerExample | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: LocalPlan,
+        per_example: PerExample | None,
+        weights: torch.Tensor | None,
+    ) -> None:
         self._model, self._plan, self._per_example = model, plan, per_example
         self._parameters: Tensors = list(model.parameters())
         self._velocity = [torch.zeros_like(p) for p in self._parameters] if plan.momentum else []
         self._start = [p.detach().clone() for p in self._parameters] if plan.proximal else []
         self._written_out = is_written_out(model, plan) and per_example is None
+        on = self._parameters[0]
+        self._weights = weights.to(on) if weights is not None and plan.balance == "loss" else None
         self.along = Tensors()
 
     def step(
@@ -232,6 +247,8 @@ class _SGD:
     def _written_out_step(self, x: torch.Tensor, y: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
         x, y = x.index_select(0, batch), y.index_select(0, batch)
         each = x.new_full(y.shape, 1 / max(len(y), 1))
+        if self._weights is not None:
+            each *= self._weights.index_select(0, batch)
         return sgd_step(self._parameters, self._velocity, flattened(self._model, x), y, each, self._plan)
 
     def _gradient(
@@ -244,24 +261,29 @@ class _SGD:
         # Of an empty batch an example goes through the model all the same, and does not count.
         taken = batch if len(batch) else batch.new_zeros(1)
         chunks = (
-            (x.index_select(0, some), y.index_select(0, some))  # several times as fast as x[some]
+            # Several times as fast as x[some].
+            (x.index_select(0, some), y.index_select(0, some), self._weights_of(some))
             for some in torch.split(taken, at_once(self._plan, self._per_example))
         )
         if self._per_example is None:
-            parts = (mean_gradient(self._model, self._parameters, *chunk, len(batch)) for chunk in chunks)
-            return *summed(parts), None
+            model, parameters, n = self._model, self._parameters, len(batch)
+            return *summed(mean_gradient(model, parameters, x, y, n, w) for x, y, w in chunks), None
         of = torch.full((1,), len(batch), dtype=number_type(self._plan), device=y.device)
         loss, along, each = released(self._stacks_of_one(chunks, of), of, self._per_example, kept=kept)
         rows = None if each is None else [g[0, : len(batch)] for g in each]
         return loss[0], [g[0] for g in along], rows
 
+    def _weights_of(self, some: torch.Tensor) -> torch.Tensor | None:
+        return None if self._weights is None else self._weights.index_select(0, some)
+
     def _stacks_of_one(
-        self, chunks: Iterable[tuple[torch.Tensor, torch.Tensor]], of: torch.Tensor
+        self, chunks: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]], of: torch.Tensor
     ) -> Iterator[Part]:
         """Every example's gradient, as if there were K = 1 models."""
         named = {name: parameter.detach()[None] for name, parameter in self._model.named_parameters()}
-        for x, y in chunks:
-            losses, each = example_gradients(self._model, named, x[None], y[None])
+        for x, y, w in chunks:
+            weights = of.new_ones(1, len(y)) if w is None else w[None]
+            losses, each = example_gradients(self._model, named, x[None], y[None], weights)
             yield losses, each, torch.ones_like(losses) * (of > 0)
 
 

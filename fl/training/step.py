@@ -93,15 +93,37 @@ def at_once(plan: LocalPlan, per_example: PerExample | None) -> int:
     return plan.batch_size if per_example is None else min(plan.batch_size, GRADIENT_CHUNK)
 
 
+def class_weights(y: torch.Tensor) -> torch.Tensor:
+    """(n,) float64: n / (classes that there are x examples of this one's), of mean 1, with which all classes
+    weigh alike. y: (n,).
+
+    Security: of the client's own counts, which it tells nobody. But they follow its data: who else is in a
+    class decides what an example weighs.
+    """
+    _, of_class, counts = torch.unique(y, return_inverse=True, return_counts=True)
+    weights: torch.Tensor = len(y) / (len(counts) * counts[of_class].double())
+    return weights
+
+
 # The gradient of the mean
 
 
 def mean_gradient(
-    model: nn.Module, parameters: Tensors, x: torch.Tensor, y: torch.Tensor, of: int
+    model: nn.Module,
+    parameters: Tensors,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    of: int,
+    weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, Tensors]:
-    """(loss, gradients): the part that x: (B, ...), y: (B,) have in the mean over `of` examples."""
+    """(loss, gradients): the part that x: (B, ...), y: (B,) have in the mean over `of` examples. weights:
+    (B,), of their losses; None for 1.
+    """
     # A sum over what the batch has, so that its parts add up to the gradient of the whole.
-    loss = cross_entropy(model(x), y, reduction="sum") / of
+    if weights is None:
+        loss = cross_entropy(model(x), y, reduction="sum") / of
+    else:
+        loss = (cross_entropy(model(x), y, reduction="none") * weights).sum() / of
     return loss.detach(), list(torch.autograd.grad(loss, parameters))
 
 
@@ -110,7 +132,7 @@ Stacked = Callable[..., tuple[torch.Tensor, Tensors, dict[str, torch.Tensor]]]
 
 def stacked_mean_gradient(model: nn.Module) -> Stacked:
     """`mean_gradient` of K models at once: (parameters and buffers by name, x: (K, B, ...), y: (K, B),
-    counted: (K, B) of 0 and 1, of: (K,)) -> (losses: (K,), gradients, new buffers).
+    counted: (K, B) of 0 and 1, weights: (K, B), of: (K,)) -> (losses: (K,), gradients, new buffers).
     """
 
     def part(
@@ -119,11 +141,12 @@ def stacked_mean_gradient(model: nn.Module) -> Stacked:
         x: torch.Tensor,
         y: torch.Tensor,
         counted: torch.Tensor,
+        weights: torch.Tensor,
         of: torch.Tensor,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         logits, buffers = stateful_call(model, parameters, buffers, x, counted)
         each = cross_entropy(logits, y, reduction="none")
-        return (each * counted).sum() / of, buffers
+        return (each * weights * counted).sum() / of, buffers
 
     of_all = vmap(grad_and_value(part, has_aux=True))
 
@@ -148,17 +171,23 @@ def summed(parts: Iterable[tuple[torch.Tensor, Tensors]]) -> tuple[torch.Tensor,
 
 
 def example_gradients(
-    model: nn.Module, parameters: Mapping[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor
+    model: nn.Module,
+    parameters: Mapping[str, torch.Tensor],
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weights: torch.Tensor,
 ) -> tuple[torch.Tensor, Tensors]:
     """(losses: (K, B), gradients: (K, B, *p) each) of every example by itself. parameters: (K, *p) by name;
-    x: (K, B, ...), y: (K, B).
+    x: (K, B, ...), y: (K, B), weights: (K, B), of their losses.
     """
 
-    def loss(parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(functional_call(model, parameters, (x[None],)), y[None])
+    def loss(
+        parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor
+    ) -> torch.Tensor:
+        return cross_entropy(functional_call(model, parameters, (x[None],)), y[None]) * weight
 
-    of_one = vmap(grad_and_value(loss), in_dims=(None, 0, 0))
-    gradients, losses = vmap(of_one)(dict(parameters), x, y)
+    of_one = vmap(grad_and_value(loss), in_dims=(None, 0, 0, 0))
+    gradients, losses = vmap(of_one)(dict(parameters), x, y, weights)
     return losses, list(gradients.values())
 
 

@@ -47,6 +47,7 @@ ASKED: dict[str, tuple[str, Any]] = {
     "proximal": ("--proximal 1", 1.0),
     "precision": ("--precision bfloat16", "bfloat16"),
     "local_batches": ("--local-batches poisson", "poisson"),
+    "balance": ("--balance loss", "loss"),
     "execution": ("--execution batched", "batched"),
     "device": ("--device cuda:1", "cuda:1"),
     "seed": ("--seed 7", 7),

@@ -640,7 +640,7 @@ def test_numbers_of_a_training_task_are_refused_outside_the_ranges_on_the_page()
 def test_words_of_a_training_task_are_those_on_the_page() -> None:
     told = {field.name: field.type for field in msgspec.structs.fields(Perturbation)}
     of_noise = (told["mechanism"], told["noise"], told["sensitivity"])
-    for words in (plan.Algorithm, plan.Precision, plan.Sampling, plan.Optimiser, *of_noise):
+    for words in (plan.Algorithm, plan.Precision, plan.Sampling, plan.Balance, plan.Optimiser, *of_noise):
         *most, last = get_args(words)
         assert f"{', '.join(f'`{word}`' for word in most)} or `{last}`" in PAGE
 
@@ -652,7 +652,7 @@ def test_a_training_task_put_together_from_the_page_is_taken_to_the_byte() -> No
     page = [
         *("train", b"r" * 16, 3, {"model": "logistic", "shape": [1, 2, 2], "classes": 3}),
         b"".join(struct.pack("<f", value) for value in range(15)),
-        ["fedavg-weights", 2, 7, 8, 0.5, 0.25, 1.5, "float32", "shuffled"],
+        ["fedavg-weights", 2, 7, 8, 0.5, 0.25, 1.5, "float32", "shuffled", "none"],
         ["average", 1.0, 0.9, 0.99, 0.001],
         None,
     ]
@@ -666,7 +666,7 @@ def test_a_training_task_put_together_from_the_page_is_taken_to_the_byte() -> No
         assert taken.tolist() == sorted(range(9), key=words.__getitem__)
     for k, taken in zip(range(3), samples(order, 9, 4), strict=False):
         words = i.words("aes-128-ctr", i.kdf("training", order, b"", "sample", k), 9, 8)
-        assert taken.tolist() == [example for example, word in enumerate(words) if word < (4 << 64) // 9]
+        assert taken.tolist() == [k for k, word in enumerate(words) if (word >> 11) / 2**53 < 4 / 9]
     assert next(samples(order, 9, 9)).tolist() == next(samples(order, 9, 100)).tolist() == list(range(9))
 
 

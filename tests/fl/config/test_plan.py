@@ -23,6 +23,7 @@ ENDS: list[tuple[type[Any], str, Any, Any]] = [
     (LocalPlan, "algorithm", ("fedavg", "fedavg-weights", "fedsgd"), ("fedprox", "")),
     (LocalPlan, "precision", ("float32", "float64", "bfloat16"), ("float16", "")),
     (LocalPlan, "sampling", ("shuffled", "poisson"), ("balanced", "")),
+    (LocalPlan, "balance", ("none", "sampling", "loss"), ("classes", "")),
     (ServerStep, "optimiser", ("average", "momentum", "adam", "yogi"), ("adagrad", "")),
     (ServerStep, "lr", (0.0, 100.0), (-0.1, 100.1)),
     (ServerStep, "momentum", (0.0, 0.99), (-0.1, 1.0)),

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 
 from fl.cohort.links import MODES
 from fl.cohort.selection import CLUSTERS, SELECTIONS
-from fl.config.plan import WITH_STATISTICS, Algorithm, LocalPlan, Optimiser, Precision, Sampling, ServerStep
+from fl.config.plan import (
+    WITH_STATISTICS,
+    Algorithm,
+    Balance,
+    LocalPlan,
+    Optimiser,
+    Precision,
+    Sampling,
+    ServerStep,
+)
 from fl.config.privacy import NOISES
 from fl.config.protection import Protection
 from fl.config.run import CHOICES, RunConfig
@@ -62,7 +71,8 @@ configs = st.builds(
     local_steps=st.integers(0, 100_000),
     proximal=st.floats(min_value=0, max_value=100),
     precision=st.sampled_from(CHOICES["precision"]),
-    local_batches=st.sampled_from(CHOICES["local_batches"]),
+    local_batches=st.just("poisson"),
+    balance=st.sampled_from(CHOICES["balance"]),
     server=st.sampled_from(CHOICES["server"]),
     server_lr=positive,
     server_momentum=share,
@@ -296,6 +306,7 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
             {"local_batches": "shuffled"},
             "local_batches: with fedsgd",
         ),
+        ({"balance": "sampling"}, {"balance": "loss"}, "balance = 'sampling': passes take every example as"),
         (
             {"noise": "gaussian", "adaptive_clip": True},
             LOCAL | {"privacy": "central"},
@@ -395,13 +406,15 @@ def test_the_numbers_that_follow_from_others() -> None:
         proximal=8.0,
         precision="float64",
         local_batches="poisson",
+        balance="loss",
         server="adam",
         server_lr=0.1,
         server_momentum=0.2,
         server_beta2=0.3,
         server_tau=0.4,
     )
-    assert config.training.plan == LocalPlan("fedavg-weights", 3, 4, 5, 0.6, 0.7, 8.0, "float64", "poisson")
+    plan = LocalPlan("fedavg-weights", 3, 4, 5, 0.6, 0.7, 8.0, "float64", "poisson", "loss")
+    assert config.training.plan == plan
     assert config.server.step == ServerStep("adam", 0.1, 0.2, 0.3, 0.4)
     assert RunConfig.of(local_epochs=3).training.plan.steps_of(17) == 9
     hidden = RunConfig.of(corrupt=2, dropout=0.2, graph="complete", batch=4, small_cohort=True).protection
@@ -519,6 +532,7 @@ def test_what_is_written_is_plain_json(tmp_path: Path) -> None:
         ("server", get_args(Optimiser)),
         ("precision", get_args(Precision)),
         ("local_batches", get_args(Sampling)),
+        ("balance", get_args(Balance)),
         ("execution", WAYS),
         ("prg", get_args(Prg)),
         ("privacy", NOISES),

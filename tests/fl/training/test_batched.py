@@ -134,6 +134,8 @@ def test_of_eleven_million_parameters_too() -> None:
         {"steps": 0, "epochs": 1, "batch_size": 30},
         {"steps": 3, "batch_size": 100},
         {"sampling": "poisson"},
+        {"balance": "loss"},
+        {"balance": "sampling", "sampling": "poisson"},
         {"sampling": "poisson", "batch_size": 1, "steps": 12},  # batches of 0 to 4, and some steps of none
     ],
     ids=str,
@@ -146,7 +148,7 @@ def test_in_every_kind_of_training_they_agree(name: str, changes: dict[str, Any]
 @pytest.mark.parametrize("name", ["cnn", "tolpegin-fmnist", "mlp"])
 def test_where_no_step_has_an_example_nothing_moves(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even BatchNorm's statistics; and nobody has a loss that is no number."""
-    monkeypatch.setattr(local, "samples", lambda key, n, expected: iter([np.arange(0)] * 3))
+    monkeypatch.setattr(local, "samples", lambda *_: iter([np.arange(0)] * 3))
     for results in both(name, local_plan(sampling="poisson", steps=3)):
         for result in results.values():
             assert not result.upload.any()
