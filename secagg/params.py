@@ -19,7 +19,7 @@ from secagg.wire import MAX_ID
 
 if TYPE_CHECKING:
     from secagg.policy import Policy
-    from secagg.private import Reading
+    from secagg.private import Calibration, Reading
 
 
 MAX_CLIENTS = 10**6
@@ -102,6 +102,10 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         """Raises: RemoteProtocolError if a client of this policy takes no part, for the sake of a number that
         this scheme alone has.
         """
+
+    def calibrations(self) -> Mapping[str, Calibration]:
+        """The numbers of its private vectors, by name."""
+        return {}
 
     def readings(self, context: bytes, nonce: bytes) -> Mapping[str, Reading]:
         """How its private vectors are written and read, by name, in the session of this task and nonce."""

@@ -30,6 +30,7 @@ WRAP_DEVIATIONS: Final = 4
 coordinate in 16,000 wraps."""
 TRIES: Final = 100
 """Of a rounding whose norm comes out too long; one in e^(1/2) does at most."""
+MAX_NORM_LOG2: Final = 31  # of a rounded vector, whose square is then exact in 64 bits
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,18 @@ class Calibration:
             raise LocalProtocolError(
                 f"a ring of {b} bits holds no noised sum of {counted(n, 'client')}: use more bits"
             )
-        if not 1e-3 <= (deviation := math.sqrt(self.variance)) <= MAX_DEVIATION:
+        # Compared as `add_noise` does, and not the root, which may be rounded down to the limit.
+        if not 1e-6 <= self.variance <= MAX_DEVIATION**2:
+            deviation = math.sqrt(self.variance)
             raise LocalProtocolError(
                 f"each client's noise would have a standard deviation of {deviation:.3g} steps of its grid, "
                 f"which is not in 0.001..{MAX_DEVIATION}: use other bits, or another multiplier"
+            )
+        # A square of more than 63 bits would come round to a small one, and the vector leave as it is.
+        if self._radius + math.sqrt(self.spec.length) > 2**MAX_NORM_LOG2:
+            raise LocalProtocolError(
+                f"a ring of {b} bits makes a grid of which a vector's clip is {self._radius:.3g} steps, more "
+                f"than 2^{MAX_NORM_LOG2}: use fewer bits, or more noise"
             )
 
     @cached_property
@@ -72,7 +81,8 @@ class Calibration:
         no machine's last bit makes another. Source: Kairouz et al., section 5.3, solved for gamma.
         """
         n, C, k = self.clients, self.spec.clip, WRAP_DEVIATIONS
-        spread = n * n / size_of(self.spec.length) + n * self.spec.multiplier**2 / self.honest
+        z = self.spec.multiplier
+        spread = n * n / size_of(self.spec.length) + n * (z * z) / self.honest
         steps = math.sqrt(4**self.spec.bits - n * k * k)
         mantissa, exponent = math.frexp(C * (2 * k * math.sqrt(spread) / steps))
         return math.ldexp(math.ceil(mantissa * 2**16), exponent - 16)
@@ -80,7 +90,8 @@ class Calibration:
     @cached_property
     def variance(self) -> float:
         """Of one client's share of the noise: (z C / gamma)^2 / honest."""
-        return (self.spec.multiplier * self._radius) ** 2 / self.honest
+        deviation = self.spec.multiplier * self._radius
+        return deviation * deviation / self.honest
 
     @cached_property
     def l2_squared(self) -> int:
@@ -90,12 +101,29 @@ class Calibration:
         rounding with beta = e^(-1/2).
         """
         s, d = self._radius, self.spec.length
-        return math.floor(min(s * s + d / 4 + s + math.sqrt(d) / 2, (s + math.sqrt(d)) ** 2))
+        root = math.sqrt(d)
+        return math.floor(min(s * s + d / 4 + s + root / 2, (s + root) * (s + root)))
 
     @property
     def l1(self) -> float:
         """The largest L1 norm of such a vector: of integers, it is no more than the squared L2 norm."""
         return min(math.sqrt(self.spec.length * self.l2_squared), self.l2_squared)
+
+    @property
+    def multiplier_in_effect(self) -> float:
+        """z of normal noise under which the sum would tell as much, or more, at every order of Rényi
+        divergence from 2 on: less than the specification's z by what rounding adds to a vector's norm, which
+        is all of it where the ring has few bits, and by what discrete noise lacks.
+
+        Source: Agarwal et al., NeurIPS 2021, theorem 3.5; Kairouz et al., ICML 2021, theorem 1, whose tau is
+        at most 10 (honest - 1) e^(-pi^2 sigma^2).
+        """
+        l2, variance = max(1, self.l2_squared), self.honest * self.variance
+        if self.spec.noise == "skellam":
+            second = max(l2, 0.75 * l2 + 1.5 * self.l1) / variance
+            return math.sqrt(variance / (l2 + min(second, 1.5 * self.l1)))
+        tau = 10 * (self.honest - 1) * math.exp(-math.pi * math.pi * self.variance)
+        return 1 / (math.sqrt(l2 / variance) + math.sqrt(self.spec.length) * tau)
 
     def deviation(self, survivors: int) -> float:
         """Of the noise in each coordinate of the mean over so many survivors, in units of the vector."""
@@ -176,5 +204,5 @@ def _rounded(z: NDArray[np.float64], l2_squared: int, secret: bytes) -> NDArray[
 
 
 def _norm_squared(codes: NDArray[np.int64]) -> int:
-    """Exact: the norm is below (2^24 + sqrt(d))^2, far from 2^63."""
+    """Exact: no rounding of z is longer than s + sqrt(d), which a calibration limits."""
     return int(np.dot(codes, codes))

@@ -50,7 +50,7 @@ def accept(policy: Policy, offer: bytes, roster: Roster | None = None) -> Offere
             "the server does not ask for what this client's policy says of the vectors "
             f"{_difference(scheme.vectors, policy.vectors)}"
         )
-    policy.check_noise(scheme.vectors)
+    policy.check_noise(scheme.vectors, scheme.calibrations())
     scheme.check_policy(policy, roster)
     return scheme
 

@@ -105,8 +105,7 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
             len(self.roster) == (DIGEST_BYTES if signed else 0),
             "against an active server a session is bound to a roster, and only then",
         )
-        for name in self.private:
-            self.calibration(name)  # for what it raises
+        self.calibrations()  # for what it raises
 
     @classmethod
     def _check_adversary(cls, adversary: str) -> None:
@@ -217,11 +216,14 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
             raise LocalProtocolError(f"the vector {name!r} is not private: it is summed without noise")
         return Calibration(spec, self.clients, self.m_min - self.corrupt)
 
+    def calibrations(self) -> Mapping[str, Calibration]:
+        return {name: self.calibration(name) for name in self.private}
+
     def readings(self, context: bytes, nonce: bytes) -> Mapping[str, Reading]:
         digest = self.digest() if self.private else b""
         return {
-            name: Reading(self.calibration(name), rotation_seed(nonce, digest, context, name))
-            for name in self.private
+            name: Reading(calibration, rotation_seed(nonce, digest, context, name))
+            for name, calibration in self.calibrations().items()
         }
 
     @property

@@ -316,6 +316,8 @@ def recon(given: Mapping[int, int], prime: int = P) -> int:
 
 
 def ring_bits(spec: Mapping[str, Any], clients: int) -> int:
+    if spec["kind"] == "private":
+        return int(spec["bits"])
     largest = 2 ** spec["bits"] - 1 if spec["kind"] == "bounded" else spec["maximum"]
     return int(clients * largest).bit_length()
 
@@ -352,7 +354,7 @@ def norm_factor(clip: float | None, x: Sequence[float]) -> float:
 
 def centred(spec: Mapping[str, Any], word: int, bits: int) -> int:
     low = word % 2**bits
-    return low - 2**bits if spec["kind"] == "bounded" and low >= 2 ** (bits - 1) else low
+    return low - 2**bits if spec["kind"] in ("bounded", "private") and low >= 2 ** (bits - 1) else low
 
 
 def decode(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.vectors import independent as i
+from tests.vectors import independent_private as private
 from tests.vectors.independent_server import Server
 from tests.vectors.independent_session import Agreed, Client, Conversation, Terms
 
@@ -91,8 +92,15 @@ def _result(record: Json, whole: Conversation) -> dict[str, tuple[Any, Any]]:
         ]
         if spec["kind"] == "weight":
             weight, most = max(codes[name][0], 1), spec["maximum"]  # 0 only where a client lies
+    noise = {}
     for name, spec, _ in whole.terms.vectors:
-        made[name] = i.decode(spec, codes[name], len(U3), weight, most)
+        if spec["kind"] != "private":
+            made[name] = i.decode(spec, codes[name], len(U3), weight, most)
+            continue
+        terms = whole.terms.numbers
+        numbers = private.Numbers.of(spec, terms["clients"], terms["m_min"] - terms["corrupt"])
+        total = private.total(codes[name], numbers.granularity, whole.terms.rotation(name))
+        made[name], noise[name] = (total, [x / len(U3) for x in total], None), numbers.noise(len(U3))
     sets = [
         sorted(m["from"] for m in record["messages"] if m["to"] == "server" and m["round"] == round)
         for round in ("share-keys", "consistency-check")
@@ -106,7 +114,11 @@ def _result(record: Json, whole: Conversation) -> dict[str, tuple[Any, Any]]:
         "the codes, summed": (plain, result["codes"]),
         "sum": ({name: value[0] for name, value in made.items()}, result["sum"]),
         "mean": ({name: value[1] for name, value in made.items()}, result["mean"]),
-        "error bound": ({name: value[2] for name, value in made.items()}, result["error_bound"]),
+        "error bound": (
+            {name: value[2] for name, value in made.items() if name not in noise},
+            result["error_bound"],
+        ),
+        "noise": (noise, result.get("noise", {})),
     }
 
 

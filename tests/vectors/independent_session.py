@@ -63,6 +63,9 @@ class Terms:
             spec = {"length": 1, **spec}
             yield name, spec, i.ring_bits(spec, self.numbers["clients"])
 
+    def rotation(self, name: str) -> bytes:
+        return i.digest("rotation", self.nonce, self.parameters, self.context, name)
+
     def keys_statement(self, u: int, c_pk: bytes, s_pk: bytes) -> bytes:
         bound = self.parameters, self.roster, self.context, self.nonce
         return i.transcript("sign-keys", *bound, u, c_pk, s_pk)
@@ -115,6 +118,7 @@ class Client:
     def __init__(self, terms: Terms, u: int, record: Json, signing: bytes | None) -> None:
         drawn = {name: unhex(record[name]) for name in record if name not in ("inputs", "codes", "clipping")}
         self.terms, self.u, self.inputs, self.drawn, self.signing = terms, u, record["inputs"], drawn, signing
+        self.noised = record.get("codes", {})
 
     def sign(self, statement: bytes) -> bytes:
         return i.sign(self.signing, statement) if self.signing is not None else b""
@@ -126,6 +130,9 @@ class Client:
                 weight = Fraction(self.inputs[name][0], spec["maximum"])
         encoded = {}
         for name, spec, bits in self.terms.vectors:
+            if spec["kind"] == "private":  # of which rounding and noise are the client's own affair
+                encoded[name] = self.noised[name], 0, i.norm_factor(spec["clip"], self.inputs[name])
+                continue
             key = i.kdf("rounding", self.drawn["rounding_seed"], self.terms.context, name)
             encoded[name] = i.encode(spec, self.inputs[name], bits, key, weight)
         return encoded

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.vectors.makers import choices, coding, primitives
+from tests.vectors.makers import choices, coding, primitives, private
 from tests.vectors.makers.bad import bad
 from tests.vectors.makers.ckks import sessions_of_ckks
 from tests.vectors.makers.framing import framing
@@ -39,6 +39,7 @@ def files() -> Iterator[tuple[str, str]]:
     made = {
         **primitives.FILES,
         **coding.FILES,
+        **private.FILES,
         **choices.FILES,
         "signatures": signatures,
         "messages": messages,

@@ -39,7 +39,8 @@ def drawn_by(client: Mapping[str, Any]) -> list[bytes]:
     named = [client[name] for name in ("c_sk", "s_sk", "b_u") if name in client]
     coefficients = client.get("key_coefficients", []) + client.get("mask_coefficients", [])
     longer = [c.rjust(2 * COEFFICIENT_BYTES, "0") for c in coefficients]
-    return [bytes.fromhex(x) for x in (*named, *longer, *client.get("nonces", {}).values())]
+    noise = client.get("noise", {}).values()
+    return [bytes.fromhex(x) for x in (*noise, *named, *longer, *client.get("nonces", {}).values())]
 
 
 class Session:

@@ -24,6 +24,7 @@ from secagg.shamir import recon
 from tests.vectors import independent as i
 from tests.vectors import independent_choice as choice
 from tests.vectors import independent_ckks as ckks
+from tests.vectors import independent_private as private
 from tests.vectors.independent_check import differences
 from tests.vectors.independent_server import RefusedError, TooFewError
 from tests.vectors.make import files
@@ -330,6 +331,38 @@ def test_encoding() -> None:
             assert [code * step for code in case["codes"]] == total
     for spec, clients, bits in vectors["ring_bits"]:
         assert i.ring_bits(spec, clients) == bits
+
+
+def test_private_vectors() -> None:
+    vectors = load("private")
+    for case in vectors["rotations"]:
+        rotation = private.Rotation(unhex(case["seed"]), len(case["x"]))
+        assert rotation.forward(case["x"]) == case["forward"]
+        assert rotation.back(case["x"]) == case["back"]
+    for case in vectors["numbers"]:
+        numbers = private.Numbers.of(case["spec"], case["clients"], case["honest"])
+        assert vars(numbers).items() <= case.items()
+        assert case["l1"] == min(math.sqrt(case["spec"]["length"] * numbers.l2_squared), numbers.l2_squared)
+    for case in vectors["scaled"]:
+        numbers = private.Numbers.of(case["spec"], case["clients"], case["honest"])
+        factor = i.norm_factor(case["spec"]["clip"], case["x"])
+        rotated = private.Rotation(unhex(case["rotation"]), len(case["x"])).forward(
+            [value * factor for value in case["x"]]
+        )
+        assert (factor, [y / numbers.granularity for y in rotated]) == (case["factor"], case["z"])
+    for case in vectors["rounded"]:
+        tries = [[int(word, 16) for word in words] for words in case["tries"]]
+        assert private.rounded(case["z"], case["l2_squared"], tries) == case["codes"]
+        within = sum(code * code for code in case["codes"]) <= case["l2_squared"]
+        assert within == (len(tries) < 100)
+    assert {len(case["tries"]) for case in vectors["rounded"]} >= {1, 100}
+    for case in vectors["sums"]:
+        spec, survivors = case["spec"], case["survivors"]
+        numbers = private.Numbers.of(spec, case["clients"], case["honest"])
+        assert [i.centred(spec, int(word, 16), spec["bits"]) for word in case["words"]] == case["codes"]
+        total = private.total(case["codes"], numbers.granularity, unhex(case["rotation"]))
+        assert (total, [x / survivors for x in total]) == (case["sum"], case["mean"])
+        assert numbers.noise(survivors) == case["noise"]
 
 
 @each_session

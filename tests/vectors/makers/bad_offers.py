@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from secagg import CKKS, Counts, Masking, Plain
+from secagg import CKKS, Counts, Masking, Plain, Private
 from secagg.specs import Spec
 from tests.vectors import independent as i
 from tests.vectors.makers.bad_encodings import Pairs, Raw, wider, written
@@ -167,6 +167,59 @@ def against_policy() -> Iterator[Json]:
     yield case("no such session by its own numbers", assumed, good, "no such session is possible", never)
 
 
+def of_private() -> Iterator[Json]:
+    one = Private(length=100, clip=1.0)
+    good = offer_of(vectors={"": one})
+
+    def spoilt(what: str, words: str, vectors: Json | None = None, **change: Any) -> Json:
+        vectors = vectors or {"": good["vectors"][""] | change}
+        return case(f"private: {what}", good, good | {"vectors": vectors}, words, TRUSTING)
+
+    private = good["vectors"][""]
+    yield spoilt("no length", f"{IMPOSSIBLE}: length 0", length=0)
+    yield spoilt("no clip", f"{IMPOSSIBLE}: clip 0.0", clip=0.0)
+    yield spoilt("a clip that is no number", f"{IMPOSSIBLE}: clip nan", clip=float("nan"))
+    for bits in (3, 25):
+        yield spoilt(f"{bits} bits", f"{IMPOSSIBLE}: bits {bits} of a private vector", bits=bits)
+    yield spoilt("no noise", f"{IMPOSSIBLE}: noise multiplier 0.0 is not", multiplier=0.0)
+    yield spoilt("noise without end", f"{IMPOSSIBLE}: noise multiplier inf is not", multiplier=float("inf"))
+    yield spoilt("another noise", MALFORMED, noise="laplace")
+    yield spoilt("a multiplier that is an integer", FORM, multiplier=1)
+    others: Json = {
+        "bounded": {"bits": 16, "bound": 1.0, "clip": 1.0, "kind": "bounded", "length": 1},
+        "counts": {"kind": "counts", "length": 1, "maximum": 1},
+        "weight": {"kind": "weight", "maximum": 2},
+    }
+    for kind, other in others.items():
+        words = "beside a private vector a session has only private ones"
+        yield spoilt(f"{kind} beside it", words, {"": private, kind: other})
+    for scheme in (Plain, CKKS):
+        offered = i.unpack(scheme.for_cohort(10, ONE).offer())
+        policy = {**TRUSTING, "schemes": [offered["scheme"]]}
+        bad = offered | {"vectors": {"": private}}
+        what = f"private: in the scheme {offered['scheme']}"
+        yield case(what, offered, bad, "a private vector is for masking", policy)
+    large = offer_of(100, vectors={"": one})
+    few = large | {"vectors": {"": private | {"bits": 6}}}
+    yield case("private: a ring too small", large, few, "a ring of 6 bits holds no noised sum", TRUSTING)
+    fine = "which is not in 0.001..131072"
+    yield spoilt("noise below its grid", fine, bits=8, multiplier=1e-5)
+    yield spoilt("noise above what is drawn", fine, bits=24)
+    words = "a ring of 24 bits makes a grid"
+    yield spoilt("a grid too fine", words, bits=24, length=2**29, multiplier=1e-5)
+    policy = {**TRUSTING, "noise": 0.99}
+    yield case("private: a vector without noise", good, offer_of(), "without noise in its sum", policy)
+    less = offer_of(vectors={"": Private(length=100, clip=1.0, multiplier=0.9)})
+    yield case("private: less noise", good, less, "offers noise of 0.9 x the clip in the sum", policy)
+    twice = offer_of(vectors={"a": one, "b": one})
+    yield case("private: two at once", good, twice, "offers noise of 0.707107 x the clip", policy)
+    coarse = offer_of(vectors={"": Private(length=10_000, clip=1.0, bits=8)})
+    yield case("private: a grid too coarse", good, coarse, "rounding leaves noise of 0.", policy)
+    smaller = offer_of(vectors={"": Private(length=100, clip=0.5)})
+    clips = {**TRUSTING, "clips": {"": [0.75, 1.0]}}
+    yield case("private: a smaller clip", good, smaller, "offers a clip of 0.5 for the vector ''", clips)
+
+
 TO_CKKS = {**TRUSTING, "schemes": ["ckks"]}
 
 
@@ -218,4 +271,5 @@ def offers() -> Iterator[Json]:
     yield from forms()
     yield from impossible()
     yield from against_policy()
+    yield from of_private()
     yield from of_ckks()

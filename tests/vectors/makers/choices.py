@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from secagg import CKKS, Bounded, Counts, Masking, Plain, Roster, Weight
+from secagg import CKKS, Bounded, Counts, Masking, Plain, Private, Roster, Weight
 from secagg.ckks.packing import Layout
 from secagg.graph import graph_of, sparsest
 from secagg.specs import Spec
@@ -113,6 +113,11 @@ SEVERAL: Mapping[str, Spec] = {
     "weight": Weight(maximum=255),
 }
 
+NOISED: Mapping[str, Spec] = {
+    "": Private(length=2**20, clip=0.5),
+    "count": Private(length=1, clip=1.0, bits=12, noise="discrete-gaussian", multiplier=10.0),
+}
+
 
 def roster_of(clients: int) -> Roster:
     """One whose keys play no part; key and digest by SHA-256."""
@@ -133,6 +138,8 @@ def parameters() -> Json:
         ("counts given", 20, {"": ONE}, {"corrupt": 3, "dropout": 2}, None),
         ("fractions given", 20, {"": ONE}, {"corrupt": 0.25, "dropout": 0.1}, None),
         ("threshold and m_min given", 10, {"": ONE}, {"threshold": 7, "m_min": 8}, None),
+        ("private vectors", 20, NOISED, {}, None),
+        ("private vectors, on a sparse graph", 100, NOISED, {"corrupt": 5}, None),
         ("batches", 20, {"": ONE}, {"adversary": "active", "batch": 5}, 20),
         ("sparse although small", 10, {"": ONE}, {"graph": "sparse", "corrupt": 1, "dropout": 3}, None),
         ("sparse, active", 10, {"": ONE}, {"graph": "sparse", "adversary": "active", "dropout": 3}, 10),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from secagg import Bounded, Counts, Weight
+from secagg import Bounded, Counts, Private, Weight
 from secagg.specs import Spec
 
 MIXED: dict[str, Spec] = {
@@ -58,7 +58,9 @@ def some_input(specs: Mapping[str, Spec], i: int) -> Json:
         return mixed_input(i)
     made: Json = {}
     for name, spec in specs.items():
-        if isinstance(spec, Bounded):
+        if isinstance(spec, Private):
+            made[name] = [3.0 * 2.0 ** (i % 3 - 1), -4.0 * 2.0 ** (i % 3 - 1), *[0.0] * (spec.length - 2)]
+        elif isinstance(spec, Bounded):
             made[name] = [((5 * i + 3 * j) % 64 - 32) * spec.bound / 32 for j in range(spec.length)]
         elif spec.maximum > 2**40 or isinstance(spec, Weight):
             made[name] = [spec.maximum - i - j for j in range(spec.length)]
@@ -99,6 +101,20 @@ def plans() -> Iterator[Plan]:
             "34": Bounded(length=3, bound=1.0, bits=32),
             "55": Counts(length=9, maximum=2**53 - 1),
             "weight": Weight(maximum=2**31 - 1),
+        },
+        {"masked-input": [300]},
+        FOUR,
+    )
+    yield Plan(
+        "private",
+        "complete graph, active server, private vectors: the noise is drawn first of all, 32 bytes of each "
+        "vector, and is the client's own affair, so that `codes` is where to begin; client 300 drops out in "
+        "masked-input",
+        FOUR,
+        {"graph": "complete", "adversary": "active", "corrupt": 1, "dropout": 1},
+        {
+            "gaussian": Private(length=2, clip=8.0, bits=20, noise="discrete-gaussian", multiplier=0.5),
+            "skellam": Private(length=5, clip=5.0, bits=12),
         },
         {"masked-input": [300]},
         FOUR,

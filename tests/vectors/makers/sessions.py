@@ -10,9 +10,7 @@ import msgspec
 
 from secagg import Masking, throwaway_identities
 from secagg.crypto import SecretKey, Tag, digest
-from secagg.inputs import (
-    encode_inputs,
-)
+from secagg.inputs import encode_inputs
 from secagg.masking.derived import (
     pair_mask_key,
     self_mask_key,
@@ -90,12 +88,14 @@ def conversation(
 
 
 def result_of(result: Aggregate) -> Json:
+    noise = {"noise": dict(sorted(result.noise.items()))} if result.noise else {}
     return {
         "survivors": sorted(result.survivors),
         "codes": {name: codes.tolist() for name, codes in sorted(result.codes.items())},
         "sum": {name: total.tolist() for name, total in sorted(result.sum.items())},
         "mean": {name: mean.tolist() for name, mean in sorted(result.mean.items())},
         "error_bound": dict(sorted(result.error_bound.items())),
+        **noise,
     }
 
 
@@ -176,8 +176,16 @@ def _client(
     made: Json = {"rounding_seed": rounding_seed.hex(), "inputs": inputs}
     if not drawn:
         return made
-    context, sid = bytes.fromhex(record["context"]), bytes.fromhex(record["sid"])
-    codes, clipping = encode_inputs(scheme, inputs, context, rounding_seed)
+    context, nonce, sid = (bytes.fromhex(record[name]) for name in ("context", "nonce", "sid"))
+    of_noise, drawn = drawn[: len(scheme.private)], drawn[len(scheme.private) :]
+    if of_noise:
+        made["noise"] = {
+            name: secret.hex() for name, secret in zip(sorted(scheme.private), of_noise, strict=True)
+        }
+    readings = scheme.readings(context, nonce)
+    codes, clipping = encode_inputs(
+        scheme, inputs, context, rounding_seed, readings=readings, rng=Record(of_noise)
+    )
     made["codes"] = {name: codes[name].tolist() for name in scheme.names}
     told = {name: clipping[name] for name in scheme.names}
     made["clipping"] = {name: [c.coordinates, c.norm_factor] for name, c in told.items()}
