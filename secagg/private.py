@@ -156,11 +156,16 @@ class Reading:
 
     def wraps(self, codes: NDArray[np.int64]) -> float:
         """How many coordinates of the sum have left the ring and come in at its other end, by what is seen of
-        it: were they all drawn from the normal distribution that their spread tells. Nobody can count them.
+        it: were they all drawn from one normal distribution about zero. Nobody can count them.
+
+        Wrapped around a circle it has the mean cosine e^(-sigma^2 / 2), sigma in radians, whatever has
+        wrapped; their spread would be too small by just those that have.
         """
-        half = 2 ** (self.calibration.spec.bits - 1)
-        spread = math.sqrt(float(np.mean(np.square(codes, dtype=np.float64))))
-        return len(codes) * math.erfc(half / spread / math.sqrt(2)) if spread else 0.0
+        angles = codes * (2 * math.pi / 2**self.calibration.spec.bits)
+        cosine = float(np.cos(angles, out=angles).mean())
+        if not 0 < cosine < 1:
+            return float(len(codes)) if cosine <= 0 else 0.0
+        return len(codes) * math.erfc(math.pi / (2 * math.sqrt(-math.log(cosine))))
 
 
 def encode_private(reading: Reading, x: NDArray[Any], secret: bytes) -> tuple[Words, Clipping]:
