@@ -23,7 +23,18 @@ import zmq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from zmq.utils import z85
 
-from secagg import CKKS, Bounded, Counts, Masking, Plain, Recorded, Roster, Weight, throwaway_identities
+from secagg import (
+    CKKS,
+    Bounded,
+    Counts,
+    Masking,
+    Plain,
+    Private,
+    Recorded,
+    Roster,
+    Weight,
+    throwaway_identities,
+)
 from secagg.ckks import client as ckks_client
 from secagg.ckks.flooding import gaussian
 from secagg.ckks.ring import Ring
@@ -166,7 +177,7 @@ def meanings(text: str) -> dict[tuple[str, str], str]:
 
 
 def parameters() -> str:
-    return _objects(PAGE, Masking, Plain, Bounded, Counts, Weight)
+    return _objects(PAGE, Masking, Plain, Bounded, Counts, Private, Weight)
 
 
 def ckks_parameters() -> str:
@@ -421,6 +432,7 @@ def ckks_rounds() -> str:
 
 CONSTANTS = (
     *("secagg.crypto", "secagg.shamir", "secagg.prg", "secagg.wire", "secagg.params", "secagg.specs"),
+    *("secagg.noise", "secagg.private", "secagg.policy"),
     *("secagg.graph", "secagg.masking.choice", "secagg.masking.messages", "secagg.ckks", "secagg.ckks.ring"),
     *("secagg.ckks.packing", "secagg.ckks.derived", "secagg.ckks.messages", "secagg.schemes"),
     *("transport.frames", "transport.router", "transport.connections", "transport.exchange"),

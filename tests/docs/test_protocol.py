@@ -34,6 +34,7 @@ from secagg import (
     LocalProtocolError,
     Masking,
     Plain,
+    Private,
     RemoteProtocolError,
     TooFewClients,
     Weight,
@@ -91,6 +92,7 @@ def number(text: str) -> float:
 
 GOOD: Mapping[str, Callable[..., Any]] = {
     "bounded": lambda **one: Bounded(**{"length": 3, "bound": 1.0, **one}),
+    "private": lambda **one: Private(**{"length": 3, "clip": 1.0, **one}),
     "counts": lambda **one: Counts(**{"length": 3, "maximum": 9, **one}),
     "weight": Weight,
     "masking": lambda clients: Masking.for_cohort(clients, Weight(maximum=1), small_cohort=True),
@@ -100,7 +102,7 @@ GOOD: Mapping[str, Callable[..., Any]] = {
 def test_a_field_takes_what_its_range_on_the_page_has_and_no_more() -> None:
     ranged = {key: words for key, words in generated.meanings(main("5.1")).items() if ".." in words}
     many = ranged.pop(("`masking`", "`vectors`"))
-    assert len(ranged) == 8
+    assert len(ranged) == 12
     for (kind, field), words in ranged.items():
         low, high = map(number, re.findall(r"(\S+)\.\.(\S+(?: − 1)?)\b", words)[0])
         make, name = GOOD[code(kind)[0]], code(field)[0]
@@ -157,7 +159,7 @@ def test_the_table_of_tags_has_every_tag_once_and_no_other() -> None:
 
 
 def test_the_tags_of_one_machine_are_named_and_are_no_others() -> None:
-    (named,) = re.findall(r"has four more, (.*?), for what stays on one machine", main("2.4"))
+    (named,) = re.findall(r"has five more, (.*?), for what stays on one machine", main("2.4"))
     assert sorted(code(named)) == sorted(tag.value.decode() for tag in OwnTag)
     assert not set(code(named)) & tag_rows().keys()
 

@@ -17,6 +17,7 @@ from secagg import (
     LocalProtocolError,
     Masking,
     Policy,
+    Private,
     RemoteProtocolError,
 )
 from secagg.params import MAX_NAME
@@ -48,6 +49,7 @@ OFFERS = [
     semi_honest(range(12), ONE, dropout=2, graph="sparse", batch=4),
     plain(range(5), MIXED),
     plain(range(5), Bounded(length=3, bound=0.5, clip=2.0)),
+    semi_honest(range(10), {"a": Private(length=100, clip=0.5), "b": Private(length=1, clip=1.0, bits=8)}),
     keeping(range(7), MIXED),
     releasing(range(7), ONE, m_min=7),
     releasing(range(5), MIXED, roster=None),
@@ -62,6 +64,84 @@ def refuses(policy: Policy, scheme: Scheme, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=words) as caught:
         accept(policy, scheme.offer(), SEVEN)
     assert caught.value.culprits == frozenset()
+
+
+UPDATE = Private(length=100, clip=0.5, multiplier=1.2)
+NOISY = semi_honest(range(10), UPDATE)
+
+
+def noised(**vectors: Private) -> Scheme:
+    return semi_honest(range(10), vectors)
+
+
+def test_a_client_takes_the_least_noise_it_insists_on_and_no_less() -> None:
+    insisting = msgspec.structs.replace(LAX, noise=1.2)
+    accepts(insisting, NOISY)
+    accepts(insisting, noised(a=UPDATE))
+    refuses(
+        msgspec.structs.replace(LAX, noise=1.21), NOISY, "offers noise of 1.2 x the clip in the sum; this"
+    )
+    for scheme in (plain(range(5), MIXED), semi_honest(range(5), MIXED), keeping(range(7), MIXED)):
+        refuses(
+            insisting,
+            scheme,
+            "the vector 'counts' without noise in its sum; this client insists on noise of 1.2",
+        )
+
+
+def test_two_vectors_that_are_seen_together_need_more_noise_each() -> None:
+    """What z and z tell together is what z / sqrt(2) would."""
+    both = noised(a=UPDATE, b=Private(length=3, clip=9.0, multiplier=1.2))
+    accepts(msgspec.structs.replace(LAX, noise=1.2 / 2**0.5), both)
+    refuses(msgspec.structs.replace(LAX, noise=0.86), both, "offers noise of 0.848528 x the clip")
+    one = noised(a=UPDATE, b=Private(length=3, clip=9.0, multiplier=100.0))
+    accepts(msgspec.structs.replace(LAX, noise=1.199), one)
+
+
+@pytest.mark.parametrize("noise", ["skellam", "discrete-gaussian"])
+def test_a_ring_of_few_bits_does_not_take_the_noise_away(noise: Any) -> None:
+    """The multiplier is as large as is asked for, and beside what rounding adds there is nothing of it."""
+    insisting = msgspec.structs.replace(LAX, noise=1.0)
+
+    def offered(bits: int) -> Scheme:
+        spec = Private(length=2**16, clip=1.0, bits=bits, noise=noise, multiplier=1.0)
+        return semi_honest(range(20), {"a": spec})
+
+    accepts(insisting, offered(14))
+    refuses(
+        insisting,
+        offered(9),
+        r"so few bits that rounding leaves noise of 0\.\d+ x the clip; this client insi",
+    )
+    accepts(LAX, offered(9))
+    loud = Private(length=2**16, clip=1.0, bits=8, noise=noise, multiplier=1e6)
+    refuses(insisting, semi_honest(range(20), loud), "rounding leaves noise of 0")
+
+
+def test_a_clip_may_adapt_within_the_limits_of_a_policy() -> None:
+    def with_clips(least: float, largest: float, name: str = "") -> Policy:
+        return msgspec.structs.replace(LAX, clips={name: (least, largest)})
+
+    for least, largest in ((0.5, 0.5), (0.1, 1.0)):
+        accepts(with_clips(least, largest), NOISY)
+    accepts(with_clips(1.0, 2.0, "other"), NOISY)
+    for least, largest in ((0.51, 1.0), (0.1, 0.49)):
+        refuses(
+            with_clips(least, largest),
+            NOISY,
+            f"clip of 0.5 for the vector ''; this client takes {least:g} to",
+        )
+    accepts(with_clips(1.0, 2.0), semi_honest(range(5), Bounded(length=1, bound=1.0, clip=0.5)))
+
+
+def test_the_share_of_noise_is_by_the_clients_own_numbers() -> None:
+    """A server that says that more survive would have each add less."""
+    offered = semi_honest(range(10), UPDATE, m_min=9)
+    assert offered.calibration("").variance < NOISY.calibration("").variance
+    refuses(LAX, offered, "offers m_min 9; by this client's policy it is 6")
+    trusting = semi_honest(range(10), UPDATE, corrupt=0)
+    assert trusting.calibration("").variance < NOISY.calibration("").variance
+    refuses(LAX, trusting, "offers corrupt 0; by this client's policy it is 1")
 
 
 @pytest.mark.parametrize("make", ENDINGS.values(), ids=ENDINGS)

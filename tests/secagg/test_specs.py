@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import Bounded, Counts, LocalProtocolError, Weight
+from secagg import Bounded, Counts, LocalProtocolError, Private, Weight
 from secagg.specs import MAX_LENGTH, Spec, check_vectors, weight_of
 
 BOUNDED = Bounded(length=2, bound=1.0)
@@ -49,6 +49,24 @@ WEIGHT = Weight(maximum=9)
             "clip 1.01e\\+30 is not a number in 1e-30..1e30",
         ),
         (lambda: Bounded(length=1, bound=1.0, clip=1j), "clip 1j is not a number"),
+        (lambda: Private(length=0, clip=1.0), r"length 0 is not in 1\.\.2\^29"),
+        (lambda: Private(length=MAX_LENGTH + 1, clip=1.0), f"length {MAX_LENGTH + 1} is not in"),
+        (lambda: Private(length=1.0, clip=1.0), "length 1.0 is not an integer"),
+        (lambda: Private(length=1, clip=0.0), "clip 0.0 is not a number in 1e-30..1e30"),
+        (lambda: Private(length=1, clip=math.inf), "clip inf is not a number in 1e-30..1e30"),
+        (lambda: Private(length=1, clip=math.nan), "clip nan is not a number in 1e-30..1e30"),
+        (lambda: Private(length=1, clip=None), "clip None is not a number"),
+        (lambda: Private(length=1, clip=1.0, bits=3), "bits 3 of a private vector is not in 4..24"),
+        (lambda: Private(length=1, clip=1.0, bits=25), "bits 25 of a private vector is not in 4..24"),
+        (lambda: Private(length=1, clip=1.0, bits=8.0), "bits 8.0 is not an integer"),
+        (
+            lambda: Private(length=1, clip=1.0, noise="gaussian"),
+            "no noise is called 'gaussian': there are skellam and discrete-gaussian",
+        ),
+        (lambda: Private(length=1, clip=1.0, multiplier=0.0), "noise multiplier 0.0 is not a number in 1e-6"),
+        (lambda: Private(length=1, clip=1.0, multiplier=2e6), "noise multiplier 2000000.0 is not a number"),
+        (lambda: Private(length=1, clip=1.0, multiplier=math.nan), "noise multiplier nan is not a number"),
+        (lambda: Private(length=1, clip=1.0, multiplier="z"), "multiplier 'z' is not a number"),
         (lambda: Counts(length=1.5, maximum=1), "length 1.5 is not an integer"),
         (lambda: Counts(length=1, maximum=1.5), "maximum 1.5 is not an integer"),
         (lambda: Weight(maximum=9.0), "maximum 9.0 is not an integer"),

@@ -1,4 +1,5 @@
 """Private vectors of docs/protocol.md, section 6.1, from the page alone: no numpy, one coordinate by one."""
+
 from __future__ import annotations
 
 import math
