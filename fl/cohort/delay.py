@@ -19,8 +19,12 @@ def client_seconds(config: RunConfig, serving: Serving, u: ClientId, up: int, do
 
 
 def _seen(plan: LocalPlan, examples: int) -> int:
-    """How many examples all steps of a round take: whole passes, and some batches of another."""
+    """How many examples all steps of a round take: whole passes, and some batches of another; by Poisson
+    sampling, how many on average.
+    """
     if plan.algorithm == "fedsgd":
         return examples
+    if plan.sampling == "poisson":
+        return plan.steps_of(examples) * min(plan.batch_size, examples)
     passes, batches = divmod(plan.steps_of(examples), -(-examples // plan.batch_size))
     return passes * examples + batches * plan.batch_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -386,6 +387,13 @@ def test_a_device_computes_on_the_examples_of_all_its_steps(
 ) -> None:
     plan = LocalPlan(algorithm, epochs, steps, size)
     assert _seen(plan, examples) == sum(map(len, batches(examples, plan, bytes(32))))
+
+
+@pytest.mark.parametrize("examples", [5, 100])
+def test_by_poisson_sampling_it_computes_on_as_many_on_average(examples: int) -> None:
+    plan = LocalPlan(steps=2_000, batch_size=8, sampling="poisson")
+    taken = sum(map(len, batches(examples, plan, bytes(32))))
+    assert _seen(plan, examples) == pytest.approx(taken, abs=5 * math.sqrt(taken))
 
 
 def test_the_delay_of_a_round_is_that_of_the_slowest_client_in_the_sum() -> None:
