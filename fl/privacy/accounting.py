@@ -294,12 +294,14 @@ def epsilon(releases: Sequence[Release], delta: float) -> float:
             from dp_accounting.gaussian_mechanism import get_epsilon_gaussian
 
             return float(get_epsilon_gaussian(one.multiplier, delta))
-    bounds = [by_rdp(releases, delta)]
-    if all(isinstance(one, Gaussian | Laplace) for one, _ in kinds):
-        bounds.append(_by_losses(kinds, delta))
     if all(isinstance(one, Laplace) for one, _ in kinds):
-        bounds.append(math.fsum(steps * _most_lost(one) for one, steps in kinds))
-    return min(bounds)
+        pure = math.fsum(steps * _most_lost(one) for one, steps in kinds)
+        return min(pure, _by_losses(kinds, delta))
+    if all(isinstance(one, Gaussian | Laplace) for one, _ in kinds):
+        best = _by_losses(kinds, delta)
+        if best < math.inf:  # a delta below about 1e-14 is lost among what was rounded up
+            return best
+    return by_rdp(releases, delta)
 
 
 def by_rdp(
@@ -347,7 +349,7 @@ def _by_losses(kinds: tuple[tuple[Release, int], ...], delta: float) -> float:
         return math.inf
     # What is lost is rounded up to an interval: with these the vectors of the tests are right to four digits.
     # A power of two, so that what was composed for one round can be used in the next.
-    fine = min(min(_most_lost(one) / 5000, _usually_lost(one) / 16) for one, _ in kinds)
+    fine = min(min(_most_lost(one) / 2500, _usually_lost(one) / 16) for one, _ in kinds)
     interval = 2.0 ** math.floor(math.log2(max(fine, most / 100_000)))
     return float(_composed(kinds, interval).get_epsilon_for_delta(delta))
 

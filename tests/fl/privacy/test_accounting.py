@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -249,7 +251,9 @@ def test_steps_are_releases_alike(release: Release, parts: int) -> None:
 @given(some_releases())
 @settings(max_examples=8, deadline=None)
 def test_what_is_best_is_at_most_what_renyi_divergence_gives(release: Release) -> None:
-    assert epsilon([release], DELTA) <= by_rdp([release], DELTA) <= by_rdp([release], DELTA, old=True)
+    renyi = by_rdp([release], DELTA)
+    assert epsilon([release], DELTA) <= renyi <= by_rdp([release], DELTA, old=True)
+    assert epsilon([release], 1e-18) < math.inf
 
 
 @given(some_releases())
@@ -262,12 +266,12 @@ def test_divergence_grows_with_the_order(release: Release) -> None:
 def test_rounds_each_with_a_noise_of_its_own_compose_in_any_number() -> None:
     releases: list[Release] = []
     spent = [0.0]
-    for n in range(12):
+    for n in range(9):
         releases.append(Gaussian(4 - n / 10, 0.1, 10))
         spent.append(epsilon(releases, DELTA))
         assert spent[-1] > spent[-2]
     assert spent[-1] == pytest.approx(epsilon(releases[::-1], DELTA), rel=1e-3)
-    less, more = (epsilon([Gaussian(z, 0.1, 120)], DELTA) for z in (4, 2.9))
+    less, more = (epsilon([Gaussian(z, 0.1, 90)], DELTA) for z in (4, 3.2))
     assert less < spent[-1] < more
 
 
@@ -421,7 +425,7 @@ def test_bad_numbers_are_refused(made: Callable[[], Any], words: str) -> None:
 RUNS: list[Callable[[float], Sequence[Release]]] = [
     lambda z: [Gaussian(z, steps=30)],
     lambda z: [Gaussian(z, 0.1, 100)],
-    lambda z: [Gaussian(z * (1 + n / 4), 0.1, 10) for n in range(4)],
+    lambda z: [Gaussian(z, 0.1, 10), Gaussian(2 * z, 0.1, 10)],
     lambda z: [Laplace(z, 30)],
     lambda z: [ring(20, 30_000, 16, z)[0]] * 15,
     lambda z: [ring(20, 30_000, 16, z)[1]] * 15,
@@ -497,3 +501,12 @@ def test_no_other_order_allows_more(release: Release, budget: float) -> None:
     for order in (1.5, 4, 12, 64, chosen * 0.9, chosen * 1.1):
         with suppress(ConfigError):  # nothing at all can be spent
             assert RenyiFilter(budget, DELTA, order=order).left / rdp(release, order) <= many * (1 + 1e-3)
+
+
+def test_nothing_slow_is_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys, fl.privacy.accounting as a; a.RenyiFilter(8, 1e-5).spend(a.Skellam(100, 100, 500));"
+        "print({'torch', 'scipy', 'dp_accounting'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
