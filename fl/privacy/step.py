@@ -92,7 +92,7 @@ def _over(of_each: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
 
 
 def _on_largest(noise: torch.Tensor, summed: torch.Tensor, share: float) -> torch.Tensor:
-    """(K, d): the noise of the share of coordinates that are the largest, at least one; 0 of the others."""
-    kept = max(1, round(share * summed.shape[1]))
+    """(K, d): the noise of the share of coordinates that are the largest; 0 of the others."""
+    kept = math.ceil(share * summed.shape[1])
     places = summed.abs().topk(kept, dim=1).indices
     return torch.zeros_like(noise).scatter(1, places, noise.gather(1, places))
