@@ -269,7 +269,8 @@ def _bench(
     folder: Annotated[
         str,
         typer.Argument(
-            metavar="[protocol|training|report]", help="What to measure; report: write docs/benchmarks."
+            metavar="[protocol|training|privacy|report]",
+            help="What to measure; report: write docs/benchmarks.",
         ),
     ] = "protocol",
     name: Annotated[str | None, typer.Argument(help="One benchmark of it.", show_default="all")] = None,

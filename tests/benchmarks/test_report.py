@@ -58,7 +58,9 @@ def test_pages_and_pictures_are_written_again(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(report, "PAGES", tmp_path / "benchmarks")
     monkeypatch.setattr(
-        report, "measured", lambda folder: {"protocol": ["cost"], "training": ["users"]}[folder]
+        report,
+        "measured",
+        lambda folder: {"privacy": ["cost"], "protocol": ["cost"], "training": ["users"]}[folder],
     )
     for path in report.write():
         assert path.stat().st_size > 0
@@ -94,7 +96,8 @@ def test_a_benchmark_is_measured_by_its_command(quick_result: Path) -> None:
         ("protocol cost --size fll", "no size 'fll': there are quick, full; did you mean 'full'?"),
         (
             "protocl",
-            "no benchmarks 'protocl': there are protocol, training, report; did you mean 'protocol'?",
+            "no benchmarks 'protocl': there are privacy, protocol, training, report; "
+            "did you mean 'protocol'?",
         ),
     ],
 )
