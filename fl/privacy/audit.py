@@ -53,23 +53,23 @@ def audit(play: Play, *, runs: int, delta: float, confidence: float = 0.99) -> L
         1 - delta - FNR <= e^epsilon FPR    and    1 - delta - FPR <= e^epsilon FNR.
 
     Both rates are taken at their upper bounds of Clopper and Pearson, each at half of what the confidence
-    leaves (as Jagielski, Ullman, Oprea, 2006.07709). The test is whether a score reaches a
-    threshold. One half of the runs chooses it; the bound is of the other half, which had no say in it.
+    leaves (as Jagielski, Ullman, Oprea, 2006.07709). The test is whether a score reaches a threshold. The
+    first quarter of the runs chooses it; the bound is of the others, which had no say in it.
 
-    runs: with the canary, and as many without; 4 or more. A delta near the one at which the test is best,
-    1e-2, takes thousands; at 1e-5 the scores that matter are rare, and it takes hundreds of thousands.
+    runs: with the canary, and as many without; 4 or more. Some thousands for a delta of 0.01 or more; at 1e-5
+    the scores that tell most are rare, and it takes hundreds of thousands.
 
     Raises: ConfigError.
     """
     _check(delta, confidence)
-    ConfigError.unless(runs >= 4, f"runs = {runs}: give 4 or more, half of which choose the threshold")
+    ConfigError.unless(runs >= 4, f"runs = {runs}: give 4 or more, a quarter of which choose the threshold")
     absent, present = play(False, runs), play(True, runs)
-    half = runs // 2
-    threshold = _threshold(absent[:half], present[:half], delta, confidence)
+    first = runs // 4
+    threshold = _threshold(absent[:first], present[:first], delta, confidence)
     found = _by_rates(
-        np.count_nonzero(absent[half:] >= threshold),
-        np.count_nonzero(present[half:] < threshold),
-        runs - half,
+        np.count_nonzero(absent[first:] >= threshold),
+        np.count_nonzero(present[first:] < threshold),
+        runs - first,
         delta,
         confidence,
     )
