@@ -15,6 +15,7 @@ from fl.cli import exit_code, join, rounds
 from fl.cli.display import shown, since
 from fl.cli.drops import Drop, Killer
 from fl.cli.output import Output
+from fl.cli.spent import spending_of
 from fl.cohort.layout import Layout, read_serving, write_serving
 from fl.config.limits import Limits
 from fl.config.run import RunConfig
@@ -159,7 +160,8 @@ def server_process(
         torch.set_num_threads(1)
         known = read_serving(own, load(config.data.dataset, config.data.data_dir))
         checkpoint = rounds.going_on(config, folder) if resume else None
-        server = Server(cohort, config, known, checkpoint, secret=kept(own / SERVER), run=run_id)
+        spending, secret = spending_of(config, folder, checkpoint), kept(own / SERVER)
+        server = Server(cohort, config, known, checkpoint, secret=secret, run=run_id, spending=spending)
         rounds.conduct(out, server, folder, checkpoint)
 
 

@@ -99,6 +99,8 @@ def training_cells(record: Mapping[str, Any], total: int) -> list[str]:
         cells.append("the clients keep the model")
     else:
         cells.append(f"accuracy {record['accuracy']:.4f}")
+    if record["epsilon"] is not None:
+        cells.append(f"epsilon {record['epsilon']:.4g}")
     if record["validation"] is not None:
         cells.append(f"validation {record['validation']:.4f}")
     cells.append(counted(alive, "client") if alive == chosen else f"{alive} of {counted(chosen, 'client')}")
@@ -109,8 +111,15 @@ def training_cells(record: Mapping[str, Any], total: int) -> list[str]:
     return [*cells, f"{size(record['bytes_up'])} up", duration(record["seconds"])]
 
 
-def draw_accuracy(path: Path, curves: Mapping[str, Sequence[float | None]], title: str) -> None:
-    """accuracy.png: one curve a scheme over training rounds."""
+def draw_accuracy(
+    path: Path,
+    curves: Mapping[str, Sequence[float | None]],
+    title: str,
+    epsilon: Sequence[float | None] = (),
+) -> None:
+    """accuracy.png: one curve a scheme over training rounds; beside them, on an axis of its own, what the
+    noise of the first has spent.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -123,6 +132,11 @@ def draw_accuracy(path: Path, curves: Mapping[str, Sequence[float | None]], titl
     axes.set(xlabel="training round", ylabel="test accuracy", title=title, ylim=(None, 1.0))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
+    if spent := [(round, value) for round, value in enumerate(epsilon, 1) if value is not None]:
+        beside = axes.twinx()
+        beside.plot(*zip(*spent, strict=True), "s:", color="tab:red", markersize=3)
+        beside.set_ylabel("epsilon spent", color="tab:red")
+        beside.set_ylim(bottom=0)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

@@ -20,6 +20,7 @@ from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, round_fields
 from fl.cli.results import ResultError, check_folder, elsewhere
+from fl.cli.spent import SPENT, tell_noise, tell_spending
 from fl.config.files import without_old_nulls
 from fl.config.plan import Way
 from fl.config.run import RunConfig
@@ -48,6 +49,7 @@ OUTPUTS = (
     "checkpoint.bin",
     RUN,
     SERVER,
+    SPENT,
 )
 MAY_CHANGE = ("rounds", "device", "data_dir", "baseline")
 """Settings that may change when a run goes on: how far it goes, on what machine, and what is done beside it
@@ -153,6 +155,7 @@ def conduct(
 
     out.detail(scheme.explain())
     out.record({"scheme": scheme.explain().splitlines()})
+    tell_noise(out, server)
     parameters = None if resume is None else resume.parameters
     clipped, local = False, Local()
     how = "a" if resume else "w"
@@ -176,6 +179,7 @@ def conduct(
             clipped = clipped or tell_clipping(out, config, local.clipped)
             display.training_round(record)
             out.record({"training_round": record})
+    tell_spending(out, server, progress.records)
     finish(out, config, folder, server, progress.records, parameters)
     return local
 
@@ -243,6 +247,7 @@ def finish(
             folder / PLOT,
             {config.protection.scheme: [record["accuracy"] for record in records]},
             f"{config.data.dataset}, {config.training.model}, {counted(config.cohort.clients, 'client')}",
+            [record.get("epsilon") for record in records],
         )
 
 

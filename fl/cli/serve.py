@@ -18,6 +18,7 @@ from fl.cli.output import Output
 from fl.cli.report import round_fields, round_line, warn, warn_of_training, within
 from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METRICS, conduct, going_on, last_accuracy, prepare_folder, read_metrics
+from fl.cli.spent import spending_of
 from fl.cohort.layout import Serving
 from fl.config.protection import Protection
 from fl.config.run import RunConfig
@@ -172,7 +173,8 @@ def training_job(
         out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
         from fl.federation.server import Server
 
-        server = Server(cohort, config, serving(config), checkpoint, secret=secret)
+        spending = spending_of(config, folder, checkpoint)
+        server = Server(cohort, config, serving(config), checkpoint, secret=secret, spending=spending)
         conduct(out, server, folder, checkpoint, deadlines)
         accuracy = last_accuracy(read_metrics(folder))
         if protection.kept:

@@ -15,6 +15,7 @@ from fl.cli.drops import Drop, in_plain, parse
 from fl.cli.output import Output
 from fl.cli.parties import PARTIES, Parties, collect, federation, lay_out_parties
 from fl.cli.report import draw_accuracy, size, warn_of_training
+from fl.cli.spent import spending_of
 from fl.cohort.layout import Layout, lay_out
 from fl.config.presets import PRESETS
 from fl.config.protection import check_installed
@@ -226,7 +227,8 @@ def simulate(
     from fl.federation.simulation import simulated
 
     way = rounds.progress_of(checkpoint).way if checkpoint is not None else None
-    server = simulated(config, layout, secrets=secrets, resume=checkpoint, way=way)
+    spending = spending_of(config, folder, checkpoint)
+    server = simulated(config, layout, secrets=secrets, resume=checkpoint, way=way, spending=spending)
     local = rounds.conduct(out, server, folder, checkpoint)
     if local.rates:
         measured = ", ".join(f"{way} {rate:.0f}" for way, rate in local.rates.items())
@@ -245,24 +247,31 @@ def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: 
         folder / rounds.PLOT,
         {name: [record["accuracy"] for record in records] for name, records in runs.items()},
         f"{what}, seed {config.training.seed}",
+        [record.get("epsilon") for record in runs[config.protection.scheme]],
     )
     rows = [_row(name, records) for name, records in runs.items()]
     fields: dict[str, Any] = {"folder": str(folder), "runs": rows}
+    noised = config.privacy.mechanism != "none"
     out.table(
         [
             (
                 row["scheme"],
                 "none" if row["accuracy"] is None else f"{row['accuracy']:.4f}",
+                *(["none" if row["epsilon"] is None else f"{row['epsilon']:.4g}"] if noised else []),
                 size(row["bytes_up_per_client_round"]),
                 size(row["bytes_down_per_client_round"]),
                 f"{row['seconds']:.1f} s",
             )
             for row in rows
         ],
-        ("scheme", "test accuracy", "up per client and round", "down", "time"),
+        (
+            *("scheme", "test accuracy"),
+            *([f"epsilon at delta {config.privacy.delta:g}"] if noised else []),
+            *("up per client and round", "down", "time"),
+        ),
         "result",
     )
-    noised = config.privacy.mechanism != "none"  # which no bound of rounding is of
+    # No bound of rounding is of noise.
     if beside is not None and not noised and not any(records[0]["abandoned"] for records in runs.values()):
         fields |= _difference(out, config, models, beside, runs[config.protection.scheme][0])
     there = [f"{name}/" for name in (PARTIES, BASELINE) if (folder / name).is_dir()]
@@ -277,6 +286,8 @@ def _row(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "scheme": name,
         "accuracy": rounds.last_accuracy(records),
+        "epsilon": records[-1].get("epsilon"),
+        "delta": records[-1].get("delta"),
         "bytes_up_per_client_round": sum(record["bytes_up"] for record in records) / each,
         "bytes_down_per_client_round": sum(record["bytes_down"] for record in records) / each,
         "seconds": sum(record["seconds"] for record in records),

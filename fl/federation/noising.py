@@ -1,5 +1,5 @@
-"""The server's part in the noise of a run: how each round is clipped and noised, its own noise on a mean, and
-the clip that follows what it learns under noise.
+"""The server's part in the noise of a run: how each round is clipped and noised and what that spends, its own
+noise on a mean, and the clip that follows what it learns under noise.
 """
 
 from __future__ import annotations
@@ -8,16 +8,19 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl.config.run import RunConfig
-from fl.federation.vectors import BELOW, BELOW_CLIP, UPDATE, update_spec
-from fl.privacy.mechanisms import Level, central_deviation, multipliers
+from fl.config.section import ConfigError
+from fl.federation.vectors import BELOW, BELOW_CLIP, update_spec
+from fl.privacy.accounting import Release, multiplier_for
+from fl.privacy.mechanisms import Level, central_deviation, update_and_count
 from fl.privacy.noise import RealNoise, Reals, real_noise
-from fl.privacy.schedules import of_round
+from fl.privacy.schedules import multipliers
+from fl.privacy.spending import AGAINST, Spending, real_releases, why_none
 from secagg import Aggregate
 from secagg.crypto import KEY_BYTES
 
@@ -28,30 +31,105 @@ CLIP = "privacy.clip"  # in a checkpoint
 
 
 class Noising:
-    """Of one run, round by round. memory: what the checkpoint of a run that goes on has kept of it."""
+    """Of one run, round by round.
 
-    def __init__(self, config: RunConfig, memory: Mapping[str, NDArray[np.float64]]) -> None:
-        self._config, self._privacy = config, config.privacy
-        self._level = Level.of(config.privacy)
-        if CLIP in memory:
-            self._level = replace(self._level, clip=float(memory[CLIP][0]))
+    length: d of the model. spending: of this run, with what it has spent before. memory: what the checkpoint
+    of a run that goes on has kept.
+
+    Raises: ConfigError for an epsilon that nothing keeps to.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        length: int,
+        spending: Spending,
+        memory: Mapping[str, NDArray[np.float64]],
+    ) -> None:
+        self._config, self._privacy, self._length = config, config.privacy, length
+        self.spending = spending
+        self._clip = float(memory[CLIP][0]) if CLIP in memory else config.privacy.clip
+        self.why_none = why_none(config)
+        if self._privacy.epsilon is not None and self.why_none:
+            raise ConfigError(f"epsilon: there is none to keep to: {self.why_none}")
+        self.multipliers = self._multipliers()
+
+    def _multipliers(self) -> tuple[float, ...]:
+        """Of every round: as it is given, or as small as the epsilon of all of them together allows."""
+        privacy, rounds = self._privacy, self._config.training.rounds
+        if privacy.mechanism == "none":
+            return (0.0,) * rounds
+        start = privacy.noise_multiplier
+        if privacy.epsilon is not None:
+            start = multiplier_for(
+                privacy.epsilon,
+                privacy.delta - rounds * self._failure,
+                lambda start: [
+                    release
+                    for each in multipliers(privacy, start, rounds)
+                    for release in self._releases(Level(privacy.clip, each))
+                ],
+            )
+        assert start is not None  # noqa: S101 - PrivacyConfig has one of the two
+        return multipliers(privacy, start, rounds)
 
     @property
     def memory(self) -> dict[str, NDArray[np.float64]]:
         """What has to be kept to go on from here."""
-        clip = self._level.clip
-        return {CLIP: np.array([clip])} if self._privacy.adaptive_clip and clip is not None else {}
+        if not self._privacy.adaptive_clip or self._clip is None:
+            return {}
+        return {CLIP: np.array([self._clip])}
 
     def level(self, round: int) -> Level:
         """How a round is clipped and noised."""
-        start, rounds = self._level.multiplier, self._config.training.rounds
-        return replace(self._level, multiplier=of_round(self._privacy, start, round, rounds))
+        return Level(self._clip, self.multipliers[round - 1])
+
+    # What it spends
+
+    def _releases(self, level: Level) -> tuple[Release, ...]:
+        return real_releases(self._config, level, self._length)
+
+    @property
+    def _failure(self) -> float:
+        """The chance with which the noise of a round is not what it is taken for."""
+        return 0.0
+
+    def passes(self, round: int) -> float | None:
+        """The epsilon that this round would bring, where that is more than the run may spend."""
+        if self._privacy.epsilon is None:
+            return None
+        then = self.spending.epsilon(self._releases(self.level(round)), self._failure)
+        return then if then > self._privacy.epsilon else None
+
+    def begin(self, round: int) -> None:
+        """Put the round on record, before its task leaves."""
+        if self._privacy.mechanism != "none":
+            self.spending.charge(round, () if self.why_none else self._releases(self.level(round)))
+
+    def told(self, round: int, totals: Sequence[Aggregate]) -> dict[str, Any]:
+        """What a round's record says of noise: the fields of `RoundRecord`."""
+        level, none = self.level(round), self.why_none
+        spent = math.inf
+        if self._privacy.mechanism != "none" and not none:
+            spent = self.spending.epsilon(failure=self._failure)
+            none = "" if spent < math.inf else "so little noise, in so many rounds, keeps to no finite one"
+        has = spent < math.inf
+        return {
+            "clip": level.clip,
+            "noise": self.deviation(round, totals) if totals else None,
+            "epsilon": spent if has else None,
+            "delta": self._privacy.delta if has else None,
+            "against": AGAINST[self._privacy.mechanism] if has else None,
+            "no_epsilon": none or None,
+        }
+
+    # What it adds
 
     def noised(self, round: int, mean: Reals, survivors: int) -> Reals:
         """The mean with the server's own noise, where the server is who adds it."""
         if self._privacy.mechanism != "central":
             return mean
-        return mean + self._drawn(self._central(round, len(mean), survivors), len(mean))
+        return mean + self._drawn(self._central(round, survivors), len(mean))
 
     def deviation(self, round: int, totals: Sequence[Aggregate]) -> float | None:
         """Of the noise in each coordinate of the round's mean; None where there is none, or it depends on the
@@ -60,7 +138,7 @@ class Noising:
         survivors = sum(len(total.survivors) for total in totals)
         match self._privacy.mechanism:
             case "central":
-                return self._central(round, len(totals[0].mean[UPDATE]), survivors)
+                return self._central(round, survivors)
             case "local" if self._privacy.has_epsilon:
                 level = self.level(round)
                 return level.multiplier * (level.clip or 0.0) / math.sqrt(survivors)
@@ -75,16 +153,15 @@ class Noising:
         # Each said +1/2 or -1/2: without one of them the sum is 1/2 another, and not 1.
         centred = sum(float(total.sum[BELOW][0]) for total in totals) / survivors
         if self._privacy.mechanism == "central":
-            _, of_count = multipliers(self._privacy, level, self._config.cohort.per_round)
+            _, of_count = update_and_count(self._privacy, level, self._config.cohort.per_round)
             centred += float(self._drawn(of_count * BELOW_CLIP / survivors, 1)[0])
         low, high = CLIPS
-        moved = level.clip * math.exp(-RATE * (centred + 0.5 - QUANTILE))
-        self._level = replace(self._level, clip=min(max(moved, low), high))
+        self._clip = min(max(level.clip * math.exp(-RATE * (centred + 0.5 - QUANTILE)), low), high)
 
-    def _central(self, round: int, length: int, survivors: int) -> float:
+    def _central(self, round: int, survivors: int) -> float:
         level = self.level(round)
-        spec = update_spec(self._config, length, level)
-        of_update, _ = multipliers(self._privacy, level, self._config.cohort.per_round)
+        spec = update_spec(self._config, self._length, level)
+        of_update, _ = update_and_count(self._privacy, level, self._config.cohort.per_round)
         as_float = self._config.protection.scheme == "plain"
         return central_deviation(spec, replace(level, multiplier=of_update), survivors, as_float=as_float)
 

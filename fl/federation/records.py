@@ -66,7 +66,10 @@ class RoundRecord:
     delay: seconds that the model of links and devices gives the slowest client in the sum; None without
     links. abandoned: why the model stayed as it was, "" if it did not. clip: the largest L2 norm of an
     update, of an example's gradient where noise is in the steps; noise: standard deviation of what was added
-    to each coordinate of the mean; None where there is none, or it depends on the data.
+    to each coordinate of the mean; None where there is none, or it depends on the data. epsilon: of all
+    rounds begun until now, this one too, at `delta`; against: whom it holds against, if at least `honest`
+    clients of each sum are honest, None where it needs none. no_epsilon: why there is none, though noise is
+    added.
     """
 
     round: int
@@ -87,6 +90,11 @@ class RoundRecord:
     error_bound: float | None
     clip: float | None = None
     noise: float | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+    against: str | None = None
+    honest: int | None = None
+    no_epsilon: str | None = None
 
     @classmethod
     def of(cls, learned: Learned | None, reports: Sequence[RoundReport], **rest: Any) -> RoundRecord:

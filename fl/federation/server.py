@@ -27,6 +27,7 @@ from fl.federation.task import write_instructions
 from fl.federation.vectors import points_of, scheme_for
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector, to_vector
+from fl.privacy.spending import Spending
 from fl.robust import Bench, Rule
 from fl.robust.rules import mean
 from fl.training.checkpoint import Checkpoint
@@ -82,6 +83,7 @@ class Server:
     bytes; None for a fresh one, or that of the run that is resumed. rule: what it makes of the parts of a
     round. instrument: put around its sessions. evaluate_every: rounds from one look at the test and
     validation data to the next; the last round is always looked at. local: what clients in this process say.
+    spending: of this run, before it goes on; None for one that keeps no record.
 
     Raises: ConfigError for a checkpoint of another run, or a rule where the clients keep the sum.
     """
@@ -99,6 +101,7 @@ class Server:
         instrument: Instrument | None = None,
         evaluate_every: int = 1,
         local: Callable[[], Local] = Local,
+        spending: Spending | None = None,
     ) -> None:
         if rule is not mean and config.protection.kept:
             raise ConfigError("a rule needs sums to combine: with ending = 'keep' the server has none")
@@ -113,12 +116,13 @@ class Server:
         self._model = build(config.training.model, dataset.shape, dataset.classes, config.training.seed)
         self.model = GlobalModel.of(self._model, config.server.step)
         self.run, self._next = run or os.urandom(RUN_ID_BYTES), 1
-        self._noising = Noising(config, {})
         if resume is not None:
             self.model = _resumed(self._model, resume, config.server.step)
             self._memory = {name: kept for name, kept in resume.memory.items() if name.startswith(OF_RULE)}
-            self._noising = Noising(config, resume.memory)
             self.run, self._next = resume.run, resume.round + 1
+        length, spending = len(self.model.parameters), spending or Spending(config.privacy.delta)
+        self.noising = Noising(config, length, spending, resume.memory if resume else {})
+        self.stopped = ""  # why there are no more rounds, before the last
         self._tests = [on_device(on, dataset.test_x, dataset.test_y)]
         if serving.validation is not None:
             self._tests.append(on_device(on, *serving.validation))
@@ -135,7 +139,7 @@ class Server:
         each = self.config.data.max_examples or self.config.data.examples_per_client
         most = each or len(self._serving.dataset.train_y)
         length = len(self.model.parameters)
-        roster, level = self.cohort.roster.identities, self._noising.level(round)
+        roster, level = self.cohort.roster.identities, self.noising.level(round)
         return scheme_for(self.config, clients, length, most, roster, level)
 
     def rounds(
@@ -145,6 +149,9 @@ class Server:
     ) -> Iterator[Trained]:
         """Those that are left. deadlines: seconds of protocol rounds, by name. watch: told of each one."""
         for round in range(self._next, self.config.training.rounds + 1):
+            if (then := self.noising.passes(round)) is not None:
+                self.stopped = f"round {round} would bring epsilon to {then:.4g}: stopped before it"
+                return
             trained = self._round(round, deadlines, watch)
             yield trained
             reached = trained.record.validation
@@ -162,10 +169,11 @@ class Server:
         cohorts = self._chosen(round)
         # The first model is public, drawn from the seed; what becomes of it the clients may keep.
         start = self.model.broadcast if round == 1 or not kept else np.empty(0, np.float32)
-        level = self._noising.level(round)
+        level = self.noising.level(round)
         task = write_instructions(config, self.run, round, self.description, start, level)
         # Where the clients keep the model the server has none by whose nearness it could plan.
         alike = None if kept else likeness(config.training.plan, start, config.protection.policy())
+        self.noising.begin(round)
         totals, reports, abandoned = list[Aggregate](), list[RoundReport](), ""
         for cohort in cohorts:
             try:
@@ -176,14 +184,15 @@ class Server:
                 self.lost = error
                 abandoned = f"{counted(error.alive, 'client')} left in {error.round}, {error.needed} needed"
         learned, left_out = None, frozenset[ClientId]()
-        noise = self._noising.deviation(round, totals) if totals else None
         if totals and not kept:
             update, left_out = self._combined(round, totals)
-            update = self._noising.noised(round, update, sum(len(total.survivors) for total in totals))
+            update = self.noising.noised(round, update, sum(len(total.survivors) for total in totals))
             self.model.apply(update, config.training.plan)
             looked = round % self._evaluate_every == 0 or round == config.training.rounds
             learned = Learned.of(totals, *(self._evaluated() if looked else ()))
-            self._noising.adapt(round, totals)
+        noise = self.noising.told(round, totals)  # with the clip that it had
+        if learned is not None:
+            self.noising.adapt(round, totals)
         survivors = tuple(total.survivors for total in totals)
         record = RoundRecord.of(
             learned,
@@ -196,10 +205,9 @@ class Server:
             seconds=time.monotonic() - begun,
             delay=self._delay(reports, survivors),
             abandoned="" if totals else abandoned,
-            clip=level.clip,
-            noise=noise,
+            **noise,
         )
-        memory = self.model.memory | self._memory | self._noising.memory
+        memory = self.model.memory | self._memory | self.noising.memory
         checkpoint = Checkpoint(self.run, round, self.model.parameters, memory)
         parameters = None if kept else self.model.parameters
         return Trained(record, survivors, parameters, checkpoint, left_out, self._local())

@@ -23,6 +23,7 @@ from fl.federation.server import Server
 from fl.federation.task import Held, Instructions, read_instructions
 from fl.federation.vectors import CORRECT, UPDATE
 from fl.models.weights import from_vector
+from fl.privacy.spending import Spending
 from fl.privacy.step import asked_for
 from fl.robust import Rule
 from fl.robust.rules import mean
@@ -229,10 +230,11 @@ def simulated(
     instrument: Instrument | None = None,
     rule: Rule = mean,
     evaluate_every: int = 1,
+    spending: Spending | None = None,
 ) -> Server:
     """A run with all its clients in this process, for everybody who trains like that: go over its `rounds`.
 
-    secrets: of all parties; None for fresh ones. resume, rule, evaluate_every: as `Server`; way,
+    secrets: of all parties; None for fresh ones. resume, rule, evaluate_every, spending: as `Server`; way,
     tap, per_example, sending: as `SimulatedCohort`. instrument: put around the sessions of the server and of
     the clients.
     """
@@ -258,6 +260,7 @@ def simulated(
         instrument=instrument,
         evaluate_every=evaluate_every,
         local=cohort.local,
+        spending=spending,
     )
 
 

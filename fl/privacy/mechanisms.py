@@ -43,7 +43,7 @@ class Level:
         return cls(privacy.clip, privacy.noise_multiplier or 1.0)
 
 
-def multipliers(privacy: PrivacyConfig, level: Level, clients: int) -> tuple[float, float]:
+def update_and_count(privacy: PrivacyConfig, level: Level, clients: int) -> tuple[float, float]:
     """Of the update, and of the count of clients whose norm is below an adaptive clip: together they cost
     what one Gaussian release of the level's multiplier z costs, 1/z^2 = 1/z_update^2 + 1/z_count^2 (Andrew et
     al., 1905.03871, theorem 1). clients: of a round.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fl.config.privacy import Perturbation, PrivacyConfig
-from fl.privacy.mechanisms import Level, asked_of_clients, central_deviation, multipliers, perturbed
+from fl.privacy.mechanisms import Level, asked_of_clients, central_deviation, perturbed, update_and_count
 from fl.privacy.noise import real_noise
 from secagg import Bounded
 
@@ -86,11 +86,11 @@ def test_the_servers_noise_covers_what_rounding_adds_to_a_norm() -> None:
 @pytest.mark.parametrize(("clients", "of_count"), [(1000, 100.0), (20, 4.0)])
 def test_update_and_count_together_cost_what_the_multiplier_says(clients: int, of_count: float) -> None:
     privacy = PrivacyConfig(mechanism="central", clip=1.0, noise_multiplier=2.0, adaptive_clip=True)
-    update, count = multipliers(privacy, Level(1.0, 2.0), clients)
+    update, count = update_and_count(privacy, Level(1.0, 2.0), clients)
     assert count == of_count
     assert update**-2 + count**-2 == pytest.approx(2.0**-2)
     fixed = msgspec.structs.replace(privacy, adaptive_clip=False)
-    assert multipliers(fixed, Level(1.0, 2.0), 20) == (2.0, 0.0)
+    assert update_and_count(fixed, Level(1.0, 2.0), 20) == (2.0, 0.0)
 
 
 def replace_(asked: Perturbation, **changes: Any) -> Perturbation:

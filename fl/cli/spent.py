@@ -1,0 +1,70 @@
+"""What a run says of its noise, and the record of what that has spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fl.cli.output import Output
+from fl.config.run import RunConfig
+from fl.privacy.spending import Spending
+from fl.training.checkpoint import Checkpoint
+from secagg.errors import counted
+
+if TYPE_CHECKING:
+    from fl.federation.server import Server
+
+SPENT = "privacy.jsonl"  # in the folder of a run: a line a round that was begun
+
+
+def spending_of(config: RunConfig, folder: Path, resume: Checkpoint | None) -> Spending | None:
+    """What the run in `folder` has spent, on record there. Raises: ConfigError where that is not known."""
+    if config.privacy.mechanism == "none":
+        return None
+    return Spending.on_record(folder / SPENT, config.privacy.delta, resume.round if resume else 0)
+
+
+ADDS = {
+    "local": "each client adds {kind} noise to its update",
+    "distributed": "each client adds its share of {kind} noise",
+    "central": "the server adds {kind} noise to the mean",
+    "example": "each client adds {kind} noise in every step",
+}
+
+
+def tell_noise(out: Output, server: Server) -> None:
+    """Say before the first round what noise there will be."""
+    privacy, noising = server.config.privacy, server.noising
+    if privacy.mechanism == "none":
+        return
+    first, last = noising.multipliers[0], noising.multipliers[-1]
+    goes = "" if first == last else f" at first, {last:.4g} x at last ({privacy.noise_schedule})"
+    found = "" if privacy.epsilon is None else f"; found for epsilon {privacy.epsilon:g} in all rounds"
+    who = ADDS[privacy.mechanism].format(kind=privacy.kind)
+    out.say(f"{who}: its deviation is {first:.4g} x the clip of {privacy.clip:g}{goes}{found}")
+    if privacy.kind == "laplace":
+        length = len(server.model.parameters)
+        out.say(
+            f"Laplace noise is reckoned by the L1 norm, which is up to sqrt({length}) x the clip: "
+            f"{math.sqrt(length) * (privacy.clip or 0.0):.4g}"
+        )
+    if noising.why_none:
+        out.say(f"no epsilon: {noising.why_none}")
+    out.record({"multipliers": noising.multipliers, "no_epsilon": noising.why_none or None})
+
+
+def tell_spending(out: Output, server: Server, records: Sequence[Mapping[str, Any]]) -> None:
+    """Say at the end what the rounds have spent, and why there are no more."""
+    if server.stopped:
+        out.say(server.stopped)
+    last = records[-1] if records else {}
+    if last.get("epsilon") is None:
+        return
+    begun = len(server.noising.spending.charges)
+    unfinished = f", {begun - len(records)} of them not finished" if begun > len(records) else ""
+    honest = f", if {counted(last['honest'], 'client')} of each sum are honest" if last["honest"] else ""
+    spent = f"epsilon {last['epsilon']:.4g} at delta {last['delta']:g}"
+    out.say(f"{spent} for {counted(begun, 'round')}{unfinished}: holds against {last['against']}{honest}")
+    out.record({"spent": {name: last[name] for name in ("epsilon", "delta", "against", "honest")}})

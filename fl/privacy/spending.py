@@ -1,0 +1,169 @@
+"""What the rounds of a run have told by the noise they carry: what each releases, a record of those that were
+begun, and the epsilon of all of them together.
+
+Every round is charged to every client, as if each were in all of them: whom the epsilon holds against is
+taken to know who was. So a sample of the clients makes it no smaller.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+
+from fl.config.privacy import Mechanism
+from fl.config.run import RunConfig
+from fl.config.section import ConfigError
+from fl.privacy.accounting import Gaussian, Laplace, Release, epsilon
+from fl.privacy.mechanisms import Level, update_and_count
+
+AGAINST: Final[dict[Mechanism, str]] = {
+    "local": "everybody",
+    "distributed": "the server and the corrupt clients",
+    "central": "who sees the model, not the server",
+    "example": "who sees what a client sends, for each of its examples",
+}
+"""Whom the epsilon of a mechanism holds against."""
+
+
+def why_none(config: RunConfig) -> str:
+    """Why there is no epsilon, though noise is added; "" where there is one."""
+    if config.privacy.mechanism == "none":
+        return ""
+    if not config.privacy.has_epsilon:
+        return "the noise depends on the data"
+    if config.privacy.mechanism == "example" and _of_example(config) is None:
+        return "how often an example is taken follows from how many a client holds: say examples_per_client"
+    return ""
+
+
+def real_releases(config: RunConfig, level: Level, length: int) -> tuple[Release, ...]:
+    """What a round at this level tells, where noise is in the real numbers. length: d of the model."""
+    privacy = config.privacy
+    if privacy.mechanism == "example":
+        rate, steps = _of_example(config) or (1.0, 0)
+        return (_release(privacy.kind, level.multiplier, length, rate, steps),)
+    update, count = update_and_count(privacy, level, config.cohort.per_round)
+    of_update = _release(privacy.kind, update, length)
+    return (of_update, _release(privacy.kind, count, 1)) if privacy.adaptive_clip else (of_update,)
+
+
+def _release(kind: str, multiplier: float, length: int, rate: float = 1.0, steps: int = 1) -> Release:
+    """Laplace noise of the same power has the scale z C / sqrt(2) in each coordinate; a vector of norm C has
+    the L1 norm sqrt(d) C at most.
+    """
+    if kind == "laplace":
+        return Laplace(multiplier / math.sqrt(2 * length), steps)
+    return Gaussian(multiplier, rate, steps)
+
+
+def _of_example(config: RunConfig) -> tuple[float, int] | None:
+    """(rate, steps) in which an example is in a round; None where it follows from what a client holds, which
+    nobody says. In passes over all, it is once in each: in the steps without it nothing is told of it.
+    """
+    plan, holds = config.training.plan, config.data.examples_per_client
+    if plan.algorithm == "fedsgd":
+        return 1.0, 1
+    if plan.sampling == "shuffled" and not plan.steps:
+        return 1.0, plan.epochs
+    if holds is None or (plan.sampling == "poisson" and config.privacy.kind == "laplace"):
+        return None
+    if plan.sampling == "shuffled":
+        return 1.0, -(-plan.steps // -(-holds // plan.batch_size))
+    return min(1.0, plan.batch_size / holds), plan.steps_of(holds)
+
+
+@dataclass(frozen=True)
+class Charge:
+    """A round that was begun, and what it tells at most: everything that it asks for."""
+
+    round: int
+    releases: tuple[Release, ...]
+
+    def line(self) -> bytes:
+        releases = [{"kind": type(each).__name__} | msgspec.to_builtins(each) for each in self.releases]
+        return msgspec.json.encode({"round": self.round, "releases": releases}) + b"\n"
+
+    @classmethod
+    def of(cls, line: bytes) -> Charge:
+        """Raises: ConfigError for a line that is none."""
+        try:
+            said: dict[str, Any] = msgspec.json.decode(line)
+            releases = [_KINDS[each.pop("kind")](**each) for each in said["releases"]]
+            return cls(int(said["round"]), tuple(releases))
+        except (msgspec.MsgspecError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"what the run has spent is damaged on record ({error!r}): begin it anew, with --force"
+            ) from error
+
+
+_KINDS: Final = {kind.__name__: kind for kind in get_args(Release)}
+
+
+def _append(path: Path, charge: Charge) -> None:
+    with path.open("ab") as file:
+        file.write(charge.line())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class Spending:
+    """Of one run. delta: of every epsilon. charges: of the rounds begun before, whether they came to an end
+    or not. keep: puts a charge on record, durably, before anything of its round leaves.
+    """
+
+    def __init__(
+        self,
+        delta: float,
+        charges: Iterable[Charge] = (),
+        keep: Callable[[Charge], None] = lambda charge: None,
+    ) -> None:
+        self.delta, self._charges, self._keep = delta, list(charges), keep
+
+    @classmethod
+    def on_record(cls, path: Path, delta: float, done: int) -> Spending:
+        """Of the run whose record is at `path`, a line a round that was begun; of a run that begins, the
+        record is begun. done: rounds that came to an end before.
+
+        Raises: ConfigError where the record is damaged, or rounds are missing in it.
+        """
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        charges = [Charge.of(line) for line in whole.splitlines()]
+        if missing := sorted(set(range(1, done + 1)) - {charge.round for charge in charges}):
+            raise ConfigError(
+                f"{path} does not have round {missing[0]}: what the run has spent is not known: begin it "
+                "anew, with --force"
+            )
+        # A line that was cut off was not yet on record, and its round had not begun.
+        with path.open("r+b" if content else "wb") as file:
+            file.truncate(len(whole))
+        return cls(delta, charges, partial(_append, path))
+
+    @property
+    def charges(self) -> Sequence[Charge]:
+        return tuple(self._charges)
+
+    def charge(self, round: int, releases: Iterable[Release]) -> None:
+        """Before the task of the round leaves: what was asked for may have been answered, whatever comes
+        between. Raises: OSError where it cannot be kept.
+        """
+        charge = Charge(round, tuple(releases))
+        self._keep(charge)
+        self._charges.append(charge)
+
+    def epsilon(self, more: Iterable[Release] = (), failure: float = 0.0) -> float:
+        """Of all that was charged, and of `more`. failure: the chance with which each round's noise is none,
+        taken off the delta.
+        """
+        further = tuple(more)
+        rounds = len(self._charges) + bool(further)
+        releases = [each for charge in self._charges for each in charge.releases]
+        delta = self.delta - rounds * failure
+        return epsilon([*releases, *further], delta) if delta > 0 else math.inf
