@@ -111,8 +111,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         )
         ConfigError.unless(
             cohort.select != "quality" and cohort.cluster is None,
-            f"select = 'quality', cluster: what clients declare carries no noise, and with {named} would "
-            "tell beside it: leave them out",
+            "select = 'quality', cluster: what clients declare has no noise, and would tell beside it: leave "
+            "them out, or take privacy = 'none'",
         )
         ConfigError.unless(
             self.training.model not in WITH_STATISTICS,

@@ -357,9 +357,9 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
         (
             LOCAL | {"select": "quality", "sample": 4},
             {"select": "chance"},
-            "select = 'quality', cluster: what clients declare carries no noise",
+            "select = 'quality', cluster: what clients declare has no noise",
         ),
-        (LOCAL | {"cluster": "label"}, {"cluster": None}, "cluster: what clients declare carries no noise"),
+        (LOCAL | {"cluster": "label"}, {"cluster": None}, "cluster: what clients declare has no noise"),
         (LOCAL | {"model": "tolpegin-fmnist"}, {"model": "cnn"}, "its running variances would be noise"),
         (LOCAL | {"noise_end": 0.5}, {"noise_schedule": "linear"}, "noise_end: with noise_schedule = 'const"),
     ],

@@ -1,0 +1,105 @@
+"""`secagg train --privacy ...`: what it says of its noise, what it leaves, and when it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Ran, is_one_line, secagg
+
+from fl.privacy.accounting import Gaussian, epsilon
+from fl.privacy.spending import Charge
+
+Here = Callable[..., Ran]
+
+SMALL = ["--clients", "5", "--model", "logistic", "--local-epochs", "1", "--clip", "0.5", "--rounds", "3"]
+ONE = [*SMALL, "--execution", "sequential", "--no-baseline"]
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_multiplier_is_shown_and_what_is_spent_after_each_round_and_in_the_end(
+    here: Here, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    ran = here("train", *ONE, "--privacy", "central", "--epsilon", "3", "--out", str(folder))
+    assert (ran.code, ran.err) == (0, "")
+    assert "the clients' own loss and accuracy are not summed" in ran.out
+    records = lines(folder / "metrics.jsonl")
+    (charge, *_), (multiplier, *_) = lines(folder / "privacy.jsonl"), [lines(folder / "privacy.jsonl")]
+    found = charge["releases"][0]["multiplier"]
+    assert f"its deviation is {found:.4g} x the clip of 0.5; found for epsilon 3 in all rounds" in ran.out
+    assert [record["epsilon"] for record in records] == [
+        epsilon([Gaussian(found)] * n, 1e-5) for n in (1, 2, 3)
+    ]
+    for record in records:
+        assert f"epsilon {record['epsilon']:.4g}  5 clients" in ran.out
+    assert "at delta 1e-05 for 3 rounds: holds against who sees the model, not the server" in ran.out
+    assert "epsilon at delta 1e-05" in ran.out  # a column of the result
+
+
+def test_what_is_spent_is_json_too(here: Here, tmp_path: Path) -> None:
+    line = [*ONE, "--privacy", "local", "--noise-multiplier", "2", "--json", "--out", str(tmp_path / "run")]
+    records = here("train", *line).records
+    (spent,) = [record["spent"] for record in records if "spent" in record]
+    assert spent["epsilon"] == epsilon([Gaussian(2.0)] * 3, 1e-5)
+    assert (spent["delta"], spent["against"], spent["honest"]) == (1e-5, "everybody", None)
+    (row,) = records[-1]["summary"]["runs"]
+    assert (row["epsilon"], row["delta"]) == (spent["epsilon"], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--sensitivity", "l2-max"], "no epsilon: the noise depends on the data"),
+        (["--noise-largest", "0.1"], "no epsilon: the noise depends on the data"),
+        (["--noise", "laplace"], "by the L1 norm, which is up to sqrt(650) x the clip: 12.75"),
+        (["--noise-schedule", "linear"], "of 3 x the clip of 0.5 at first, 1.5 x at last (linear)"),
+    ],
+)
+def test_what_one_has_to_know_of_the_noise_is_said(
+    here: Here, tmp_path: Path, flags: list[str], says: str
+) -> None:
+    line = [*ONE, "--privacy", "local", "--noise-multiplier", "3", *flags, "--out", str(tmp_path / "run")]
+    ran = here("train", *line)
+    assert (ran.code, ran.err) == (0, "")
+    assert says in ran.out.replace("its deviation is ", "of ")
+    assert ("holds against" in ran.out) != ("no epsilon" in says)
+
+
+def test_a_round_that_was_begun_and_not_finished_is_charged(here: Here, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    line = [*ONE, "--privacy", "local", "--epsilon", "30", "--out", str(folder)]
+    assert here("train", *line).code == 0
+    record = folder / "privacy.jsonl"
+    charge = Charge.of(record.read_bytes().splitlines()[0])
+    with record.open("ab") as file:
+        file.write(Charge(4, charge.releases).line())
+    ran = here("train", "--resume", "--rounds", "4", "--out", str(folder))
+    assert (ran.code, ran.err) == (0, "")
+    assert "round 4 would bring epsilon to " in ran.out
+    record.unlink()
+    ran = here("train", "--resume", "--rounds", "4", "--out", str(folder))
+    is_one_line(ran, 2, "privacy.jsonl does not have round 1: what the run has spent is not known")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("privacy", ["local", "central"])
+def test_over_processes_there_is_the_same_noise(tmp_path: Path, privacy: str) -> None:
+    folder = tmp_path / "run"
+    flags = ["--privacy", privacy, "--noise-multiplier", "0.01", "--out", str(folder)]
+    ran = secagg("train", *SMALL, *flags)
+    assert (ran.code, ran.err) == (0, "")
+    records = lines(folder / "metrics.jsonl")
+    assert [record["epsilon"] for record in records] == [
+        epsilon([Gaussian(0.01)] * n, 1e-5) for n in (1, 2, 3)
+    ]
+    assert records[-1]["train_loss"] is None
+    assert [charge["round"] for charge in lines(folder / "privacy.jsonl")] == [1, 2, 3]
+    assert lines(folder / "plain" / "metrics.jsonl")[-1]["epsilon"] is None
+    assert "none" in ran.out
