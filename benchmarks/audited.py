@@ -26,12 +26,13 @@ from fl.federation.noising import RATE, Noising
 from fl.federation.vectors import BELOW, BELOW_CLIP, UPDATE, mean_of, scheme_for
 from fl.privacy.accounting import DiscreteGaussians, Gaussian, Laplace, Release, Skellam
 from fl.privacy.audit import Play, Scores
-from fl.privacy.mechanisms import multipliers, perturbed
+from fl.privacy.mechanisms import perturbed, update_and_count
 from fl.privacy.noise import RealNoise
+from fl.privacy.spending import Spending
 from fl.privacy.step import per_example
 from fl.training.batched import train_batched
 from fl.training.step import Gradients
-from secagg import Aggregate, Masking, Private, run
+from secagg import Aggregate, Counts, Masking, Private, run
 from secagg.bits import Words
 from secagg.crypto import KEY_BYTES, Rng
 from secagg.private import Calibration, Reading, encode_private
@@ -97,7 +98,7 @@ def central(
         rounds=2,
         adversary="semi-honest",
     )
-    of_update, of_count = multipliers(config.privacy, noising_of(config).level(1), clients)
+    of_update, of_count = update_and_count(config.privacy, noising_of(config).level(1), clients)
 
     def play(present: bool, runs: int) -> Scores:
         total = summed(config, [int(present)] + [0] * (clients - 1))
@@ -118,7 +119,8 @@ def central(
 
 
 def noising_of(config: RunConfig) -> Noising:
-    return Noising(config, {})
+    sessions = config.protection.for_cohort(config.cohort.clients, {"": Counts(length=1, maximum=1)}, None)
+    return Noising(config, 1, sessions, Spending(config.privacy.delta), {})
 
 
 def summed(config: RunConfig, there: list[int]) -> Aggregate:

@@ -108,7 +108,7 @@ def run(
     layout = lay_out(config)
     fits(config, layout)
     # Before the folder is emptied: it may be the one whose secrets are taken up.
-    secrets = secrets_of(out, folder, resume, described_in)
+    secrets = secrets_of(out, config, folder, resume, described_in)
     if checkpoint is None:
         rounds.prepare_folder(folder, force=force)
         put(folder / RUN, secrets.secret)
@@ -149,7 +149,9 @@ def without_noise(config: RunConfig) -> dict[str, Any]:
     return {name: each.default for name, each in RunConfig.settings().items() if each.section == "privacy"}
 
 
-def secrets_of(out: Output, folder: Path, resume: bool, described_in: Path | None) -> RunSecrets:
+def secrets_of(
+    out: Output, config: RunConfig, folder: Path, resume: bool, described_in: Path | None
+) -> RunSecrets:
     """The secrets of the run that goes on in `folder`, or that left the file `described_in`; else fresh ones.
 
     Raises: ConfigError where a run cannot go on without them.
@@ -165,7 +167,8 @@ def secrets_of(out: Output, folder: Path, resume: bool, described_in: Path | Non
     left = described_in.parent / RUN
     if not left.exists():
         return RunSecrets.fresh()
-    out.say(f"with the secrets of the run in {left.parent}: unchanged, it is repeated to the bit")
+    but = "to the bit" if config.privacy.mechanism == "none" else "but for its noise"
+    out.say(f"with the secrets of the run in {left.parent}: unchanged, it is repeated {but}")
     return RunSecrets(kept(left))
 
 

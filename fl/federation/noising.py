@@ -15,26 +15,31 @@ from numpy.typing import NDArray
 
 from fl.config.run import RunConfig
 from fl.config.section import ConfigError
-from fl.federation.vectors import BELOW, BELOW_CLIP, update_spec
+from fl.federation.vectors import BELOW, BELOW_CLIP, UPDATE, bounded_spec, private_specs
 from fl.privacy.accounting import Release, multiplier_for
 from fl.privacy.mechanisms import Level, central_deviation, update_and_count
 from fl.privacy.noise import RealNoise, Reals, real_noise
 from fl.privacy.schedules import multipliers
-from fl.privacy.spending import AGAINST, Spending, real_releases, why_none
-from secagg import Aggregate
+from fl.privacy.spending import AGAINST, Spending, discrete_release, real_releases, why_none
+from secagg import Aggregate, Masking, Scheme
 from secagg.crypto import KEY_BYTES
+from secagg.graph import SIGMA
+from secagg.private import Calibration
 
 QUANTILE, RATE = 0.5, 0.2  # gamma and eta of Andrew et al., 1905.03871, section 3
 CLIPS: Final = (1e-6, 1e6)
 """Between which a clip adapts: those that a task can hold."""
+GRID: Final = 2.0**-13
+"""By which share a private vector's numbers can differ for two clips, and more: its grid is rounded by up to
+2^-15 of itself."""
 CLIP = "privacy.clip"  # in a checkpoint
 
 
 class Noising:
     """Of one run, round by round.
 
-    length: d of the model. spending: of this run, with what it has spent before. memory: what the checkpoint
-    of a run that goes on has kept.
+    length: d of the model. sessions: one like those of its rounds, but for the vectors. spending: of this
+    run, with what it has spent before. memory: what the checkpoint of a run that goes on has kept.
 
     Raises: ConfigError for an epsilon that nothing keeps to.
     """
@@ -43,11 +48,12 @@ class Noising:
         self,
         config: RunConfig,
         length: int,
+        sessions: Scheme,
         spending: Spending,
         memory: Mapping[str, NDArray[np.float64]],
     ) -> None:
         self._config, self._privacy, self._length = config, config.privacy, length
-        self.spending = spending
+        self.spending, self._sessions = spending, sessions
         self._clip = float(memory[CLIP][0]) if CLIP in memory else config.privacy.clip
         self.why_none = why_none(config)
         if self._privacy.epsilon is not None and self.why_none:
@@ -86,13 +92,35 @@ class Noising:
 
     # What it spends
 
+    @property
+    def honest(self) -> int | None:
+        """Of how many clients the noise is in every sum, whoever vanishes and whoever is corrupt; None where
+        that makes no difference.
+        """
+        if self._privacy.mechanism != "distributed" or not isinstance(self._sessions, Masking):
+            return None
+        return self._sessions.m_min - self._sessions.corrupt
+
     def _releases(self, level: Level) -> tuple[Release, ...]:
-        return real_releases(self._config, level, self._length)
+        if self.honest is None:
+            return real_releases(self._config, level, self._length)
+        if not self._privacy.adaptive_clip:
+            specs, margin = private_specs(self._config, self._length, level), 0.0
+        else:
+            # The clip is what earlier rounds gave, and a release must not depend on it: by that of the first,
+            # whose numbers are all others' but for the grid, which is rounded up to 16 bits.
+            first = replace(level, clip=self._privacy.clip)
+            specs, margin = private_specs(self._config, self._length, first), GRID
+        n, honest = self._sessions.clients, self.honest
+        return tuple(discrete_release(Calibration(spec, n, honest), margin) for spec in specs.values())
 
     @property
     def _failure(self) -> float:
-        """The chance with which the noise of a round is not what it is taken for."""
-        return 0.0
+        """The chance with which a session of a sparse graph is not what it is taken for: see `explain`."""
+        if self.honest is None or not isinstance(self._sessions, Masking) or self._sessions.complete:
+            return 0.0
+        tries = 80 if self._sessions.adversary == "active" else 0
+        return 2.0 ** -(SIGMA[self._sessions.adversary] - tries)
 
     def passes(self, round: int) -> float | None:
         """The epsilon that this round would bring, where that is more than the run may spend."""
@@ -120,6 +148,8 @@ class Noising:
             "epsilon": spent if has else None,
             "delta": self._privacy.delta if has else None,
             "against": AGAINST[self._privacy.mechanism] if has else None,
+            "honest": self.honest if has else None,
+            "wraps": sum(total.wraps.get(UPDATE, 0.0) for total in totals) if self.honest else None,
             "no_epsilon": none or None,
         }
 
@@ -139,6 +169,8 @@ class Noising:
         match self._privacy.mechanism:
             case "central":
                 return self._central(round, survivors)
+            case "distributed":
+                return totals[0].noise[UPDATE]
             case "local" if self._privacy.has_epsilon:
                 level = self.level(round)
                 return level.multiplier * (level.clip or 0.0) / math.sqrt(survivors)
@@ -160,7 +192,7 @@ class Noising:
 
     def _central(self, round: int, survivors: int) -> float:
         level = self.level(round)
-        spec = update_spec(self._config, self._length, level)
+        spec = bounded_spec(self._config, self._length, level)
         of_update, _ = update_and_count(self._privacy, level, self._config.cohort.per_round)
         as_float = self._config.protection.scheme == "plain"
         return central_deviation(spec, replace(level, multiplier=of_update), survivors, as_float=as_float)

@@ -25,7 +25,7 @@ class Learned:
     held out of the training data. train_loss, train_accuracy: weighted means over the clients' own examples,
     of sums that hid them, None where the session has none; the loss while they train, the accuracy before,
     of the model that they received.
-    error_bound: no weight of the mean is farther off.
+    error_bound: no weight of the mean is farther off; None of a sum that carries noise of its own.
     """
 
     accuracy: float | None
@@ -33,7 +33,7 @@ class Learned:
     validation: float | None
     train_loss: float | None
     train_accuracy: float | None
-    error_bound: float
+    error_bound: float | None
 
     @classmethod
     def of(
@@ -52,7 +52,7 @@ class Learned:
             float(sum(total.sum[CORRECT][0] for total in totals) / examples_of(totals))
             if CORRECT in totals[0].sum
             else None,
-            max(total.error_bound[UPDATE] for total in totals),
+            max((total.error_bound[UPDATE] for total in totals if total.error_bound), default=None),
         )
 
 
@@ -69,7 +69,7 @@ class RoundRecord:
     to each coordinate of the mean; None where there is none, or it depends on the data. epsilon: of all
     rounds begun until now, this one too, at `delta`; against: whom it holds against, if at least `honest`
     clients of each sum are honest, None where it needs none. no_epsilon: why there is none, though noise is
-    added.
+    added. wraps: how many coordinates of the sum have presumably left the ring, with noise in it.
     """
 
     round: int
@@ -95,6 +95,7 @@ class RoundRecord:
     against: str | None = None
     honest: int | None = None
     no_epsilon: str | None = None
+    wraps: float | None = None
 
     @classmethod
     def of(cls, learned: Learned | None, reports: Sequence[RoundReport], **rest: Any) -> RoundRecord:

@@ -33,7 +33,7 @@ from fl.robust.rules import mean
 from fl.training.checkpoint import Checkpoint
 from fl.training.local import device, evaluate, on_device
 from fl.training.server import GlobalModel
-from secagg import Aggregate, LocalProtocolError, Roster, Scheme, ServerSession, TooFewClients
+from secagg import Aggregate, Counts, LocalProtocolError, Roster, Scheme, ServerSession, TooFewClients
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId, counted
@@ -120,19 +120,29 @@ class Server:
             self.model = _resumed(self._model, resume, config.server.step)
             self._memory = {name: kept for name, kept in resume.memory.items() if name.startswith(OF_RULE)}
             self.run, self._next = resume.run, resume.round + 1
-        length, spending = len(self.model.parameters), spending or Spending(config.privacy.delta)
-        self.noising = Noising(config, length, spending, resume.memory if resume else {})
+        self._ids = sorted(cohort.roster.clients.keys())
+        self.noising = Noising(
+            config,
+            len(self.model.parameters),
+            self._like(min(config.cohort.per_round, len(self._ids))),
+            spending or Spending(config.privacy.delta),
+            resume.memory if resume else {},
+        )
         self.stopped = ""  # why there are no more rounds, before the last
         self._tests = [on_device(on, dataset.test_x, dataset.test_y)]
         if serving.validation is not None:
             self._tests.append(on_device(on, *serving.validation))
         self.lost: TooFewClients | None = None  # why a sum was last abandoned
-        self._ids = sorted(cohort.roster.clients.keys())
 
     @property
     def scheme(self) -> Scheme:
         """The session with a whole round's clients."""
         return self._scheme_for(min(self.config.cohort.per_round, len(self._ids)))
+
+    def _like(self, clients: int) -> Scheme:
+        """A session with so many clients, but for its vectors."""
+        nothing = {"": Counts(length=1, maximum=1)}
+        return self.config.protection.for_cohort(clients, nothing, self.cohort.roster.identities)
 
     def _scheme_for(self, clients: int, round: int = 1) -> Scheme:
         # As small as it can be: a client of a tenth of the largest weight has a tenth of the precision.

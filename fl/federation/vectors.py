@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from fl.config.protection import BOUND
 from fl.config.run import RunConfig
-from fl.privacy.mechanisms import TAILS, Level
+from fl.privacy.mechanisms import TAILS, Level, update_and_count
 from fl.privacy.step import deviation_of_update
 from fl.robust import Points
 from fl.training.local import LocalResult
-from secagg import Aggregate, Bounded, Counts, RemoteProtocolError, Roster, Scheme, Weight
-from secagg.specs import Spec
+from secagg import Aggregate, Bounded, Counts, Private, RemoteProtocolError, Roster, Scheme, Weight
+from secagg.specs import Noise, Spec
 
 UPDATE, EXAMPLES, LOSS, CORRECT = "update", "examples", "loss", "correct"
 BELOW = "below"  # +1/2 of a client whose update's norm is within the round's clip, -1/2 of any other
@@ -37,7 +37,9 @@ def scheme_for(
     round, None for that of the first.
     """
     level = level or Level.of(config.privacy)
-    vectors: dict[str, Spec] = {UPDATE: update_spec(config, length, level, examples)}
+    if config.privacy.mechanism == "distributed":
+        return config.protection.for_cohort(clients, private_specs(config, length, level), roster)
+    vectors: dict[str, Spec] = {UPDATE: bounded_spec(config, length, level, examples)}
     if config.privacy.adaptive_clip:
         vectors[BELOW] = Bounded(length=1, bound=BELOW_CLIP, bits=2)  # both are codes: no rounding
     if config.weighted:
@@ -48,7 +50,20 @@ def scheme_for(
     return config.protection.for_cohort(clients, vectors, roster)
 
 
-def update_spec(config: RunConfig, length: int, level: Level, examples: int = 1) -> Bounded:
+def private_specs(config: RunConfig, length: int, level: Level) -> dict[str, Private]:
+    """Of the vectors of a session whose clients add their noise in the ring."""
+    of_update, of_count = update_and_count(config.privacy, level, config.cohort.per_round)
+    assert level.clip is not None  # noqa: S101 - noise is a multiple of it, as PrivacyConfig has seen to
+    noise: Noise = "discrete-gaussian" if config.privacy.kind == "discrete-gaussian" else "skellam"
+    bits, clip = config.protection.bits, level.clip
+    update = Private(length=length, clip=clip, bits=bits, noise=noise, multiplier=of_update)
+    if not config.privacy.adaptive_clip:
+        return {UPDATE: update}
+    count = Private(length=1, clip=BELOW_CLIP, bits=bits, noise=noise, multiplier=of_count)
+    return {UPDATE: update, BELOW: count}
+
+
+def bounded_spec(config: RunConfig, length: int, level: Level, examples: int = 1) -> Bounded:
     """Of the update. Where clients add noise they have clipped before, and a second clip would bend it: the
     range is then so wide that the noise fits, also the noise of all steps of a client with so many examples.
     Of a mean that the server noises, it is the ball's own.

@@ -20,8 +20,10 @@ import msgspec
 from fl.config.privacy import Mechanism
 from fl.config.run import RunConfig
 from fl.config.section import ConfigError
-from fl.privacy.accounting import Gaussian, Laplace, Release, epsilon
+from fl.privacy.accounting import DiscreteGaussians, Gaussian, Laplace, Release, Skellam, epsilon
+from fl.privacy.exposure import Exposure, exposure
 from fl.privacy.mechanisms import Level, update_and_count
+from secagg.private import Calibration
 
 AGAINST: Final[dict[Mechanism, str]] = {
     "local": "everybody",
@@ -38,7 +40,10 @@ def why_none(config: RunConfig) -> str:
         return ""
     if not config.privacy.has_epsilon:
         return "the noise depends on the data"
-    if config.privacy.mechanism == "example" and _of_example(config) is None:
+    if (
+        config.privacy.mechanism == "example"
+        and exposure(config.training.plan, config.data.examples_per_client) is None
+    ):
         return "how often an example is taken follows from how many a client holds: say examples_per_client"
     return ""
 
@@ -47,36 +52,32 @@ def real_releases(config: RunConfig, level: Level, length: int) -> tuple[Release
     """What a round at this level tells, where noise is in the real numbers. length: d of the model."""
     privacy = config.privacy
     if privacy.mechanism == "example":
-        rate, steps = _of_example(config) or (1.0, 0)
-        return (_release(privacy.kind, level.multiplier, length, rate, steps),)
+        taken = exposure(config.training.plan, config.data.examples_per_client)
+        assert taken is not None  # noqa: S101 - `why_none` is asked before
+        return (_release(privacy.kind, level.multiplier, length, taken),)
     update, count = update_and_count(privacy, level, config.cohort.per_round)
     of_update = _release(privacy.kind, update, length)
     return (of_update, _release(privacy.kind, count, 1)) if privacy.adaptive_clip else (of_update,)
 
 
-def _release(kind: str, multiplier: float, length: int, rate: float = 1.0, steps: int = 1) -> Release:
+def discrete_release(vector: Calibration, margin: float = 0.0) -> Release:
+    """What a private vector's sum tells, with the noise of those alone who surely survive and are honest.
+    margin: by which share norms are taken for larger, and the noise for less.
+    """
+    l2_squared, l1 = vector.l2_squared * (1 + margin), vector.l1 * (1 + margin)
+    variance = vector.variance * (1 - margin)
+    if vector.spec.noise == "skellam":  # whose shares add up to one of the same kind
+        return Skellam(l2_squared, l1, variance * vector.honest)
+    return DiscreteGaussians(l2_squared, l1, vector.spec.length, variance, vector.honest)
+
+
+def _release(kind: str, multiplier: float, length: int, taken: Exposure = Exposure(1.0, 1)) -> Release:  # noqa: B008
     """Laplace noise of the same power has the scale z C / sqrt(2) in each coordinate; a vector of norm C has
     the L1 norm sqrt(d) C at most.
     """
     if kind == "laplace":
-        return Laplace(multiplier / math.sqrt(2 * length), steps)
-    return Gaussian(multiplier, rate, steps)
-
-
-def _of_example(config: RunConfig) -> tuple[float, int] | None:
-    """(rate, steps) in which an example is in a round; None where it follows from what a client holds, which
-    nobody says. In passes over all, it is once in each: in the steps without it nothing is told of it.
-    """
-    plan, holds = config.training.plan, config.data.examples_per_client
-    if plan.algorithm == "fedsgd":
-        return 1.0, 1
-    if plan.sampling == "shuffled" and not plan.steps:
-        return 1.0, plan.epochs
-    if holds is None or (plan.sampling == "poisson" and config.privacy.kind == "laplace"):
-        return None
-    if plan.sampling == "shuffled":
-        return 1.0, -(-plan.steps // -(-holds // plan.batch_size))
-    return min(1.0, plan.batch_size / holds), plan.steps_of(holds)
+        return Laplace(multiplier / math.sqrt(2 * length), taken.steps)  # as if it were in all of them
+    return Gaussian(multiplier, taken.rate, taken.steps)
 
 
 @dataclass(frozen=True)

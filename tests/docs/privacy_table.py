@@ -39,7 +39,7 @@ CELLS = list(itertools.product(SCHEMES, get_args(Mechanism), (None, *get_args(No
 
 @functools.cache
 def cell(scheme: str, mechanism: str, noise: str | None, selection: str) -> str:
-    """RUNS, if there is a description of such a run and a session of it; else the sentence that refuses it."""
+    """RUNS, if such a run can be described and has a session; else the sentence that refuses it."""
     noised = {} if mechanism == "none" else {"clip": 0.5, "noise_multiplier": 1.0}
     settings = SCHEMES[scheme] | SELECTIONS[selection] | noised
     try:

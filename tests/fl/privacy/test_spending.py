@@ -14,9 +14,12 @@ from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
 from fl.federation.server import Server
 from fl.federation.simulation import simulated
-from fl.privacy.accounting import DiscreteGaussians, Gaussian, Laplace, Skellam, epsilon
+from fl.federation.vectors import UPDATE, private_specs
+from fl.privacy.accounting import DiscreteGaussians, Gaussian, Laplace, Skellam, epsilon, rdp
 from fl.privacy.mechanisms import Level
 from fl.privacy.spending import Charge, Spending, real_releases, why_none
+from secagg import Masking
+from secagg.private import Calibration
 
 NOISY: dict[str, Any] = {"clip": 0.5, "noise_multiplier": 2.0}
 ALL = (
@@ -73,14 +76,8 @@ def test_of_an_example_the_steps_count_that_it_can_be_in(settings: dict[str, Any
     assert releases(privacy="example", **settings) == (told,)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"local_steps": 3}, {"local_batches": "poisson"}, {"local_batches": "poisson", "local_steps": 3}],
-)
-def test_where_only_clients_know_how_often_an_example_is_taken_there_is_no_epsilon(
-    settings: dict[str, Any],
-) -> None:
-    config = RunConfig.of(privacy="example", **NOISY | settings)
+def test_where_only_clients_know_how_often_an_example_is_taken_there_is_no_epsilon() -> None:
+    config = RunConfig.of(privacy="example", local_batches="poisson", **NOISY)
     assert why_none(config).endswith("say examples_per_client")
     assert why_none(config.with_(examples_per_client=40)) == ""
 
@@ -161,7 +158,7 @@ def test_without_noise_or_with_noise_that_follows_the_data_no_epsilon_is_told() 
         loud = next(run_of(privacy="local", **settings).rounds()).record
         assert (loud.epsilon, loud.noise, loud.no_epsilon) == (None, None, "the noise depends on the data")
     with pytest.raises(ConfigError, match="epsilon: there is none to keep to: how often an example is taken"):
-        run_of(privacy="example", epsilon=3.0, noise_multiplier=None, local_steps=3)
+        run_of(privacy="example", epsilon=3.0, noise_multiplier=None, local_batches="poisson")
 
 
 @pytest.mark.parametrize(("schedule", "shape"), [("constant", (1, 1, 1)), ("linear", (1, 0.75, 0.5))])
@@ -182,3 +179,57 @@ def test_the_multiplier_is_found_for_all_rounds_and_no_round_passes_the_epsilon(
     assert [trained.record.round for trained in resumed.rounds()] == [2]
     assert resumed.stopped.startswith("round 3 would bring epsilon to 3.")
     assert resumed.stopped.endswith(": stopped before it")
+
+
+# Noise in the ring
+
+
+def test_noise_in_the_ring_counts_for_those_alone_who_are_sure_to_add_theirs() -> None:
+    server = run_of(privacy="distributed", clients=10, corrupt=2)
+    records = [trained.record for trained in server.rounds()]
+    scheme = server.scheme
+    assert isinstance(scheme, Masking)
+    one = scheme.calibration(UPDATE)
+    assert one.honest == scheme.m_min - 2 < 8
+    told = Skellam(one.l2_squared, one.l1, one.variance * one.honest)
+    assert [charge.releases for charge in server.noising.spending.charges] == [(told,)] * 3
+    assert [record.epsilon for record in records] == [epsilon([told] * n, 1e-5) for n in (1, 2, 3)]
+    assert {(record.honest, record.against) for record in records} == {
+        (one.honest, "the server and the corrupt clients")
+    }
+    # More than are sure to be there came: more noise, which is told, and not counted.
+    assert records[0].noise == pytest.approx(2.0 * 0.5 / 10 * math.sqrt(10 / one.honest))
+    assert epsilon([Gaussian(2.0)], 1e-5) < (records[0].epsilon or 0)
+
+
+def test_shares_of_discrete_gaussians_are_counted_as_such() -> None:
+    server = run_of(privacy="distributed", noise="discrete-gaussian")
+    next(server.rounds())
+    scheme = server.scheme
+    assert isinstance(scheme, Masking)
+    one = scheme.calibration(UPDATE)
+    ((told,),) = [charge.releases for charge in server.noising.spending.charges]
+    assert told == DiscreteGaussians(one.l2_squared, one.l1, 650, one.variance, one.honest)
+
+
+def test_what_a_round_costs_does_not_follow_from_the_clip_that_adapts() -> None:
+    server = run_of(privacy="distributed", adaptive_clip=True, clip=1e-4, noise_multiplier=0.5)
+    clips = [trained.record.clip for trained in server.rounds()]
+    assert len(set(clips)) == 3
+    first, *others = [charge.releases for charge in server.noising.spending.charges]
+    assert others == [first, first]
+    for clip in clips:
+        specs = private_specs(server.config, 650, Level(clip, 0.5)).values()
+        for told, spec in zip(first, specs, strict=True):
+            one = Calibration(spec, 5, server.noising.honest or 0)
+            true = Skellam(one.l2_squared, one.l1, one.variance * one.honest)
+            assert 1 <= rdp(told, 2.0) / rdp(true, 2.0) < 1.001
+
+
+def test_a_sparse_graph_takes_its_chance_off_the_delta() -> None:
+    more = {"clients": 200, "examples_per_client": 5, "graph": "sparse", "adversary": "semi-honest"}
+    dense, sparse = (
+        run_of(privacy="distributed", **more | each).noising for each in ({"graph": "complete"}, {})
+    )
+    assert (dense._failure, sparse._failure) == (0.0, 2.0**-40)
+    assert run_of(privacy="distributed", **more | {"adversary": "active"}).noising._failure == 2.0**-48
