@@ -111,9 +111,9 @@ class Calibration:
 
     @property
     def multiplier_in_effect(self) -> float:
-        """z of normal noise under which the sum would tell as much, or more, at every order of Rényi
-        divergence from 2 on: less than the specification's z by what rounding adds to a vector's norm, which
-        is all of it where the ring has few bits, and by what discrete noise lacks.
+        """z of normal noise under which the sum would tell as much, or more, at every integer order of Rényi
+        divergence: less than the specification's z by what rounding adds to a vector's norm, which is nearly
+        all of it where the ring has few bits, and by what discrete noise lacks.
 
         Source: Agarwal et al., NeurIPS 2021, theorem 3.5; Kairouz et al., ICML 2021, theorem 1, whose tau is
         at most 10 (honest - 1) e^(-pi^2 sigma^2).

@@ -34,7 +34,17 @@ from loopback import (
 )
 
 import transport.exchange
-from secagg import Counts, LocalProtocolError, Policy, Recorded, RemoteProtocolError, TooFewClients, run
+from secagg import (
+    Counts,
+    LocalProtocolError,
+    Masking,
+    Policy,
+    Private,
+    Recorded,
+    RemoteProtocolError,
+    TooFewClients,
+    run,
+)
 from secagg.masking.messages import AdvertiseKeys, MaskedInput, traffic
 from secagg.session import Scheme
 from secagg.wire import Raw, decode
@@ -245,6 +255,26 @@ def test_sessions_follow_each_other_and_nobody_waits_for_one_who_is_gone(session
     session.cohort.close()
     for client in stays:
         assert [contribution.summed for contribution in client.result()] == [True] * 3
+
+
+def test_a_private_vector_is_summed_under_the_noise_its_clients_insist_on(session: Session) -> None:
+    spec = Private(length=LONG, clip=2.0, bits=14, multiplier=0.1)
+    policy = Policy(adversary="semi-honest", noise=0.1, clips={"": (1.0, 2.0)})
+
+    def client(u: int) -> Contribution | None:
+        with session.federation.join(u, session.cohort.endpoint, policy) as peer:
+            return peer.contribute(np.full(LONG, u / 1000))
+
+    clients = {u: session.threads.submit(client, u) for u in EVERYBODY}
+    scheme = Masking.for_cohort(N, spec)
+    total = session.cohort.aggregate(scheme, os.urandom(16))
+    assert total.survivors == EVERYBODY
+    assert total.noise[""] == scheme.calibration("").deviation(N)
+    assert float(np.std(total.mean[""])) == pytest.approx(total.noise[""], rel=0.05)
+    assert float(np.mean(total.mean[""])) == pytest.approx(0.002, abs=6 * total.noise[""] / LONG**0.5)
+    told = {u: clients[u].result() for u in EVERYBODY}
+    assert all(contribution is not None and contribution.summed for contribution in told.values())
+    assert all(told[u].clipping[""].norm_factor == 1.0 for u in EVERYBODY)
 
 
 def test_a_long_task_reaches_every_client(session: Session) -> None:
