@@ -28,7 +28,7 @@ def spending_of(config: RunConfig, folder: Path, resume: Checkpoint | None) -> S
 
 ADDS = {
     "local": "each client adds {kind} noise to its update",
-    "distributed": "each client adds its share of {kind} noise",
+    "distributed": "each client adds its share of {kind} noise, of which {honest} together are enough",
     "central": "the server adds {kind} noise to the mean",
     "example": "each client adds {kind} noise in every step",
 }
@@ -42,7 +42,7 @@ def tell_noise(out: Output, server: Server) -> None:
     first, last = noising.multipliers[0], noising.multipliers[-1]
     goes = "" if first == last else f" at first, {last:.4g} x at last ({privacy.noise_schedule})"
     found = "" if privacy.epsilon is None else f"; found for epsilon {privacy.epsilon:g} in all rounds"
-    who = ADDS[privacy.mechanism].format(kind=privacy.kind)
+    who = ADDS[privacy.mechanism].format(kind=privacy.kind, honest=noising.honest)
     out.say(f"{who}: its deviation is {first:.4g} x the clip of {privacy.clip:g}{goes}{found}")
     if privacy.kind == "laplace":
         length = len(server.model.parameters)
@@ -67,4 +67,19 @@ def tell_spending(out: Output, server: Server, records: Sequence[Mapping[str, An
     honest = f", if {counted(last['honest'], 'client')} of each sum are honest" if last["honest"] else ""
     spent = f"epsilon {last['epsilon']:.4g} at delta {last['delta']:g}"
     out.say(f"{spent} for {counted(begun, 'round')}{unfinished}: holds against {last['against']}{honest}")
+    if last["honest"] is not None:
+        tell_surplus(out, last["honest"], records)
     out.record({"spent": {name: last[name] for name in ("epsilon", "delta", "against", "honest")}})
+
+
+def tell_surplus(out: Output, honest: int, records: Sequence[Mapping[str, Any]]) -> None:
+    """Say by how much more noise than was counted the sums carried, for more clients than are sure to have
+    added theirs; and how many coordinates have left the ring.
+    """
+    there = [record["alive"] for record in records if record["alive"]]
+    if there:
+        low, high = (math.sqrt(number / honest) for number in (min(there), max(there)))
+        times = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+        out.say(f"the sums carried up to {times} times the noise that is counted, if all added their shares")
+    wraps = sum(record["wraps"] or 0.0 for record in records)
+    out.say(f"about {wraps:.3g} coordinates of all sums left the ring, by what is seen of them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from commands import Ran, is_one_line, secagg
 
+from fl.cli.report import draw_accuracy
 from fl.privacy.accounting import Gaussian, epsilon
 from fl.privacy.spending import Charge
 
@@ -87,18 +89,45 @@ def test_a_round_that_was_begun_and_not_finished_is_charged(here: Here, tmp_path
     is_one_line(ran, 2, "privacy.jsonl does not have round 1: what the run has spent is not known")
 
 
+def test_how_many_add_enough_and_how_much_more_there_was_is_said(here: Here, tmp_path: Path) -> None:
+    line = [*ONE, "--privacy", "distributed", "--noise-multiplier", "3", "--out", str(tmp_path / "run")]
+    ran = here("train", *line)
+    assert (ran.code, ran.err) == (0, "")
+    (record, *_) = lines(tmp_path / "run" / "metrics.jsonl")
+    honest = record["honest"]
+    assert f"each client adds its share of skellam noise, of which {honest} together are enough" in ran.out
+    assert f"holds against the server and the corrupt clients, if {honest} clients of each sum" in ran.out
+    assert f"the sums carried up to {math.sqrt(5 / honest):.2f} times the noise that is counted" in ran.out
+    assert "coordinates of all sums left the ring" in ran.out
+
+
+def test_what_is_spent_is_drawn_beside_the_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib import pyplot
+
+    drawn: list[Any] = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    for spent in ([None, None], [1.0, 2.0]):
+        draw_accuracy(tmp_path / "accuracy.png", {"masking": [0.5, 0.6]}, "a run", spent)
+    plain, noised = drawn
+    assert [axes.get_ylabel() for axes in plain.axes] == ["test accuracy"]
+    assert [axes.get_ylabel() for axes in noised.axes] == ["test accuracy", "epsilon spent"]
+    assert noised.axes[1].lines[0].get_ydata().tolist() == [1.0, 2.0]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("privacy", ["local", "central"])
+@pytest.mark.parametrize("privacy", ["local", "central", "distributed"])
 def test_over_processes_there_is_the_same_noise(tmp_path: Path, privacy: str) -> None:
     folder = tmp_path / "run"
     flags = ["--privacy", privacy, "--noise-multiplier", "0.01", "--out", str(folder)]
     ran = secagg("train", *SMALL, *flags)
     assert (ran.code, ran.err) == (0, "")
     records = lines(folder / "metrics.jsonl")
+    charges = [Charge.of(line) for line in (folder / "privacy.jsonl").read_bytes().splitlines()]
+    assert [charge.round for charge in charges] == [1, 2, 3]
+    assert charges[0].releases == (Gaussian(0.01),) or privacy == "distributed"
     assert [record["epsilon"] for record in records] == [
-        epsilon([Gaussian(0.01)] * n, 1e-5) for n in (1, 2, 3)
+        epsilon(charges[0].releases * n, 1e-5) for n in (1, 2, 3)
     ]
     assert records[-1]["train_loss"] is None
-    assert [charge["round"] for charge in lines(folder / "privacy.jsonl")] == [1, 2, 3]
     assert lines(folder / "plain" / "metrics.jsonl")[-1]["epsilon"] is None
     assert "none" in ran.out
