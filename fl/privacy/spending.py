@@ -40,10 +40,12 @@ def why_none(config: RunConfig) -> str:
         return ""
     if not config.privacy.has_epsilon:
         return "the noise depends on the data"
-    if (
-        config.privacy.mechanism == "example"
-        and exposure(config.training.plan, config.data.examples_per_client) is None
-    ):
+    if config.privacy.mechanism != "example":
+        return ""
+    if config.training.balance != "none":
+        # One example less in a class, and every other in it weighs more: no clip bounds that.
+        return "balance: what an example weighs follows from how many others are in its class"
+    if exposure(config.training.plan, config.data.examples_per_client) is None:
         return "how often an example is taken follows from how many a client holds: say examples_per_client"
     return ""
 

@@ -52,7 +52,8 @@ class LocalResult:
     fedavg trained minus received model, for fedavg-weights the trained model, for fedsgd the gradient of the
     mean loss, followed by what it changed in the buffers.
     examples: the client's number of examples, its weight in the mean.
-    loss: mean cross-entropy in nats per example over all steps, each batch measured before its own step.
+    loss: mean cross-entropy in nats per example over all steps, each batch measured before its own step; with
+    the weights of a plan that balances the loss.
     correct: how many of the client's own examples the *received* model classifies correctly, before training.
     """
 

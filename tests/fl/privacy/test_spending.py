@@ -82,6 +82,16 @@ def test_where_only_clients_know_how_often_an_example_is_taken_there_is_no_epsil
     assert why_none(config.with_(examples_per_client=40)) == ""
 
 
+@pytest.mark.parametrize(
+    "balance", [{"balance": "loss"}, {"balance": "sampling", "local_batches": "poisson"}]
+)
+def test_where_examples_weigh_by_their_class_there_is_no_epsilon_of_one(balance: dict[str, Any]) -> None:
+    """Of a client's whole update there is."""
+    example = RunConfig.of(privacy="example", examples_per_client=40, **NOISY | balance)
+    assert why_none(example).startswith("balance: what an example weighs follows from how many others are in")
+    assert why_none(example.with_(privacy="local")) == ""
+
+
 # The record
 
 
