@@ -84,6 +84,17 @@ class Spent:
     def __init__(self, path: str | Path) -> None:
         self._path = of_the_key(path)
 
+    @property
+    def order(self) -> float | None:
+        """That of what is spent; None where nothing is. Raises: TransportError as `charge`."""
+        found = list[float]()
+
+        def look(lines: Sequence[bytes]) -> None:
+            found.extend(order for order, _ in _costs(lines))
+
+        _add_line(self._path, look, _due)
+        return found[0] if found else None
+
     def check(self, order: float, cost: float, most: float) -> float:
         """What is left of `most` after this cost, which is not recorded. Raises: as `charge`."""
         left = [most]
@@ -103,15 +114,24 @@ class Spent:
 
         def decide(lines: Sequence[bytes]) -> bytes:
             _left(lines, order, cost, most)
-            return _sized(f"{order.hex()} {cost.hex()}".encode())
+            return _sized(f"{float(order).hex()} {float(cost).hex()}".encode())
 
         _add_line(self._path, decide, _due)
 
 
-def _left(lines: Sequence[bytes], order: float, cost: float, most: float) -> float:
+def _costs(lines: Sequence[bytes]) -> list[tuple[float, float]]:
+    """(order, cost) of each line."""
     if any(len(line) != _due(line) for line in lines):
         raise ValueError
-    before = [tuple(map(float.fromhex, line[_LENGTH:].decode().split())) for line in lines]
+    costs = []
+    for line in lines:
+        order, cost = line[_LENGTH:].decode().split()
+        costs.append((float.fromhex(order), float.fromhex(cost)))
+    return costs
+
+
+def _left(lines: Sequence[bytes], order: float, cost: float, most: float) -> float:
+    before = _costs(lines)
     if others := {at for at, _ in before} - {order}:
         raise LocalProtocolError(
             f"this client's budget was begun at order {min(others):g} and is counted at that alone: write "

@@ -226,7 +226,7 @@ def _join(
     force: Force = False,
 ) -> None:
     """Take part in a federation over a network, with a vector or with data to train on."""
-    from fl.cli.join import limits_of, policy_of, run
+    from fl.cli.join import budget_of, limits_of, policy_of, run
 
     flags = given(ctx, [f"most_{name}" for name in Limits.__struct_fields__])
     rules = policy_of(
@@ -253,6 +253,7 @@ def _join(
         roster_key=roster_key,
         policy=rules,
         limits=limits_of(policy, flags, trains=data is not None),
+        budget=budget_of(policy),
         patience=patience,
         state=state,
         readers=key_readers,

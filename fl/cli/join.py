@@ -30,7 +30,8 @@ from fl.config.run import CHOICES
 from fl.config.secret import CLIENT, kept, rounding_seed
 from fl.config.section import ConfigError
 from fl.mistyped import nearest
-from secagg import Aggregate, Bounded, LocalProtocolError, Policy
+from fl.privacy.budget import Account, Budget, Charged
+from secagg import Aggregate, Bounded, LocalProtocolError, Policy, Scheme
 from secagg.ckks import WARNING
 from secagg.errors import counted
 from secagg.masking.words import AGAINST
@@ -39,9 +40,11 @@ from transport import Contribution, Peer, TransportError
 
 if TYPE_CHECKING:
     from fl.data.shard import Shard
-    from fl.federation.task import Held
+    from fl.federation.task import Held, Instructions
+    from fl.privacy.accounting import Release
 
 TRAINING = "training"  # table of a policy file: what a client computes at most
+PRIVACY = "privacy"  # and what all its sessions may cost
 TEST = "test"  # folder of a test set, beside a client's own examples
 NPY = b"\x93NUMPY"  # what such a file begins with
 PATIENCE = 10.0  # on this machine, once the server has gone: what it said last is here by then
@@ -61,6 +64,7 @@ def run(
     roster_key: Path | None,
     policy: Policy,
     limits: Limits,
+    budget: Budget | None,
     patience: float,
     state: Path | None,
     readers: str,
@@ -94,10 +98,14 @@ def run(
     with transport.join(connect, key, server, roster, roster_key, **options) as peer:
         out.say(f"client {peer.id}: connecting to {connect}")
         tell_policy(out, policy)
+        charged = None
+        if budget is not None:
+            charged = Charged(Account(budget, peer.spent), trains=x is None)
+            tell_budget(out, charged.account)
         if x is not None:
-            contribute(out, peer, x, weight, result, new=new)
+            contribute(out, peer, x, weight, result, new=new, charged=charged)
         elif data is not None:
-            train(out, peer, data, device=device, limits=limits)
+            train(out, peer, data, device=device, limits=limits, charged=charged)
 
 
 def policy_of(
@@ -162,6 +170,23 @@ def limits_of(file: Path | None, flags: Mapping[str, int], *, trains: bool) -> L
         raise ConfigError(f"{file}, {TRAINING}: {error}") from error
 
 
+def budget_of(file: Path | None) -> Budget | None:
+    """What this client's sessions may cost together, by its rules in the file; None where nothing is said.
+
+    Raises: ConfigError for what is no budget.
+    """
+    if file is None or (given := table_in(file).get(PRIVACY)) is None:
+        return None
+    if isinstance(given, dict):
+        check_keys(given, Budget.__struct_fields__, f"{file}, {PRIVACY}: ")
+    try:
+        budget = msgspec.convert(given, Budget)
+        _ = budget.best_order  # for what it raises, before anybody is connected to
+    except (msgspec.ValidationError, ConfigError) as error:
+        raise ConfigError(f"{file}, {PRIVACY}: {error}") from error
+    return budget
+
+
 def tell_policy(out: Output, policy: Policy) -> None:
     if "plain" in policy.schemes:
         out.warn("plain is allowed: if the server offers that, it reads every vector of this client")
@@ -169,6 +194,14 @@ def tell_policy(out: Output, policy: Policy) -> None:
         out.warn(f"ckks is allowed: {WARNING}")
     if policy.schemes == {"masking"}:
         out.say(AGAINST[policy.adversary])
+
+
+def tell_budget(out: Output, account: Account) -> None:
+    budget, left = account.budget, account.left
+    out.say(
+        f"{left:.0%} of this client's privacy budget are left: epsilon {budget.epsilon:g} at delta "
+        f"{budget.delta:g}, counted at order {account.order:g}"
+    )
 
 
 @contextmanager
@@ -187,14 +220,16 @@ def joined(
 
 
 def read_policy(path: Path) -> Policy:
-    """The client's own rules, a .toml of the fields of `secagg.Policy`, and a table of `Limits`.
+    """The client's own rules, a .toml of the fields of `secagg.Policy`, and tables of `Limits` and of a
+    `Budget`.
 
     Raises: ConfigError for any other.
     """
     try:
         rules = table_in(path)
         check_words(rules, f"{path} is not a policy: ")
-        rules.pop(TRAINING, None)
+        for table in (TRAINING, PRIVACY):
+            rules.pop(table, None)
         return msgspec.convert(rules, Policy)
     except (msgspec.ValidationError, LocalProtocolError) as error:
         raise ConfigError(f"{path} is not a policy: {error}") from error
@@ -202,7 +237,7 @@ def read_policy(path: Path) -> Policy:
 
 def check_words(rules: Mapping[str, Any], where: str) -> None:
     """Raises: ConfigError for a key or a word that no policy has, with the nearest that it could be."""
-    check_keys(rules, (*Policy.__struct_fields__, TRAINING), where)
+    check_keys(rules, (*Policy.__struct_fields__, TRAINING, PRIVACY), where)
     schemes = rules.get("schemes", ())
     said = [*rules.items(), *(("scheme", word) for word in schemes if isinstance(schemes, list))]
     for key, word in said:
@@ -260,9 +295,10 @@ def contribute(
     result: Path | None,
     *,
     new: bool,
+    charged: Charged | None = None,
 ) -> None:
     """Contribute one vector to one session. result: where the mean goes if the clients keep it. new: the
-    vector is another one than before.
+    vector is another one than before. charged: the account that it is charged to, if there is one.
     """
     values: dict[str, Any] = {"": vector} if weight is None else {"": vector, "weight": weight}
     at = ["waiting for the server"]
@@ -277,7 +313,12 @@ def contribute(
         )
 
     with shown(out, since(lambda: f"client {peer.id}: {at[0]}")):
-        contribution = peer.contribute(values, new=new, progress=progress, left=left, tell=out.warn)
+        on_account: Any = (
+            {} if charged is None else {"accepted": charged.accepted, "leaving": charged.leaving}
+        )
+        contribution = peer.contribute(
+            values, new=new, progress=progress, left=left, tell=out.warn, **on_account
+        )
     if contribution is None or not contribution.summed:
         nothing = "the server closed without a session"
         if peer.turned_away:
@@ -313,9 +354,11 @@ def train(
     device: str,
     limits: Limits,
     killer: Killer | None = None,
+    charged: Charged | None = None,
 ) -> None:
     """Train on the shard in `folder` whenever the server asks, until it closes. Where the clients keep the
-    model it is left in `folder`, beside what each round made of it.
+    model it is left in `folder`, beside what each round made of it. charged: the account that each round is
+    charged to, if there is one.
     """
     import torch
 
@@ -326,8 +369,18 @@ def train(
     torch.set_num_threads(1)
     killer = killer or Killer(None)
     secret = kept(folder / CLIENT)
-    own: Any = {"limits": limits, "on_round": killer.training}
-    trainer = LocalTrainer(peer.id, read_shard(folder), device, secret, **own)
+
+    def asked(instructions: Instructions, releases: Sequence[Release]) -> None:
+        killer.training(instructions.round)
+        if charged is not None:
+            charged.asked(releases)
+
+    def accepted(scheme: Scheme) -> None:
+        trainer.offered(scheme)
+        if charged is not None:
+            charged.accepted(scheme)
+
+    trainer = LocalTrainer(peer.id, read_shard(folder), device, secret, limits=limits, asked=asked)
     test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
     seed = rounding_seed(secret)
     clipped = False
@@ -340,7 +393,8 @@ def train(
                 largest_task=limits.task_bytes,
                 progress=killer.progress,
                 tell=out.warn,
-                accepted=trainer.offered,
+                accepted=accepted,
+                leaving=charged.leaving if charged is not None else lambda: None,
             )
         ) is not None:
             clipped = clipped or tell_clipping(out, peer.id, contribution, " (said once)")

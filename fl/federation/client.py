@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from fl.config.alike import likeness
@@ -11,9 +11,11 @@ from fl.config.limits import Limits
 from fl.config.secret import order_key
 from fl.data.shard import Shard
 from fl.federation.sending import Sending, as_trained, contributions
-from fl.federation.task import Held, read_instructions
+from fl.federation.task import Held, Instructions, read_instructions
 from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
 from fl.models.weights import to_vector
+from fl.privacy.accounting import Release
+from fl.privacy.spending import own_releases
 from fl.privacy.step import asked_for
 from fl.training.local import Tap, device, on_device, train
 from fl.training.server import GlobalModel
@@ -29,7 +31,8 @@ class LocalTrainer:
 
     secret: this client's own, 32 bytes, from which it draws the order of its examples; None for a fresh one.
     limits: beyond which it refuses a task.
-    on_round: told the training round's number when its task arrives. tap, per_example: as
+    asked: told what a task asks for, and what its session's vectors will tell by the noise that this client
+    adds itself, before anything is trained; what it raises keeps the client out. tap, per_example: as
     `fl.training.local.train`, the latter in place of what a task asks for. sending: of this client alone.
     """
 
@@ -41,13 +44,13 @@ class LocalTrainer:
         secret: bytes | None = None,
         *,
         limits: Limits = Limits(),  # noqa: B008 - frozen
-        on_round: Callable[[int], None] = lambda _: None,
+        asked: Callable[[Instructions, Sequence[Release]], None] = lambda instructions, releases: None,
         tap: Tap | None = None,
         per_example: PerExample | None = None,
         sending: Sending = as_trained,
     ) -> None:
         self._secret, self._limits = secret or os.urandom(KEY_BYTES), limits
-        self._u, self._shard, self._on_round = u, shard, on_round
+        self._u, self._shard, self._told = u, shard, asked
         self._tap, self._per_example, self._sending = tap, per_example, sending
         self._x, self._y = on_device(device(device_name), shard.x, shard.y)
         self._names: Collection[str] = (UPDATE, EXAMPLES, LOSS, CORRECT)
@@ -61,7 +64,7 @@ class LocalTrainer:
         starts from a model it does not have; Diverged.
         """
         instructions, model = read_instructions(task, self._held, self._limits)
-        self._on_round(instructions.round)
+        self._told(instructions, self._releases(instructions, len(to_vector(model))))
         shard, description = self._shard, instructions.model
         if (description.shape, description.classes) != (shard.shape, shard.classes):
             raise RemoteProtocolError(
@@ -87,6 +90,17 @@ class LocalTrainer:
         return contributions(
             instructions, {self._u: result}, self._names, sending=self._sending, tap=self._tap
         )[self._u]
+
+    def _releases(self, instructions: Instructions, length: int) -> tuple[Release, ...]:
+        """What is told of this client by noise of its own, which it adds whatever the others do: none where
+        it is asked for more than its update, since nothing else has noise.
+        """
+        asked = instructions.privacy
+        # How many examples there are is not what noise on each of them hides.
+        of_examples = asked is not None and asked.mechanism == "example"
+        if not {UPDATE, *([EXAMPLES] if of_examples else [])} >= set(self._names):
+            return ()
+        return own_releases(asked, instructions.plan, length, len(self._shard.y))
 
     def offered(self, scheme: Scheme) -> None:
         """Be told the session that was accepted, and so which vectors it asks for; untold, give all."""

@@ -17,7 +17,8 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from fl.config.privacy import Mechanism
+from fl.config.plan import LocalPlan
+from fl.config.privacy import Mechanism, Perturbation
 from fl.config.run import RunConfig
 from fl.config.section import ConfigError
 from fl.privacy.accounting import DiscreteGaussians, Gaussian, Laplace, Release, Skellam, epsilon
@@ -60,6 +61,28 @@ def real_releases(config: RunConfig, level: Level, length: int) -> tuple[Release
     update, count = update_and_count(privacy, level, config.cohort.per_round)
     of_update = _release(privacy.kind, update, length)
     return (of_update, _release(privacy.kind, count, 1)) if privacy.adaptive_clip else (of_update,)
+
+
+def own_releases(
+    asked: Perturbation | None, plan: LocalPlan, length: int, examples: int
+) -> tuple[Release, ...]:
+    """What a client's update tells by the noise that a task has the client add itself; empty where nothing
+    bounds it. length: d of the model. examples: that the client holds.
+    """
+    if asked is None or asked.mechanism == "none" or asked.sensitivity != "clip" or asked.largest < 1:
+        return ()
+    if asked.mechanism == "local":
+        return (_release(asked.noise, asked.multiplier, length),)
+    # Of their number the three leading bits: the server, which sees when a client's budget is at its end,
+    # learns no more of it. Whatever the others are, it is in as many sums at most, and as rarely.
+    rest = 1 << max(0, examples.bit_length() - 3)
+    least, most = (
+        exposure(plan, number) for number in (examples // rest * rest, (examples // rest + 1) * rest)
+    )
+    if least is None or most is None:
+        return ()
+    taken = Exposure(least.rate, max(least.steps, most.steps))
+    return (_release(asked.noise, asked.multiplier, length, taken),)
 
 
 def discrete_release(vector: Calibration, margin: float = 0.0) -> Release:

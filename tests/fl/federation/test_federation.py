@@ -425,7 +425,7 @@ def test_a_model_whose_examples_share_statistics_is_not_trained_by_example() -> 
 
 def test_a_client_learns_of_its_round_and_gives_four_vectors() -> None:
     told: list[int] = []
-    vectors = LocalTrainer(1, shard(1), "cpu", on_round=told.append)(task(round=3))
+    vectors = LocalTrainer(1, shard(1), "cpu", asked=lambda asked, _: told.append(asked.round))(task(round=3))
     assert told == [3]
     assert vectors.keys() == {"update", "examples", "loss", "correct"}
     assert vectors["examples"] == SIZES[1]

@@ -1,0 +1,129 @@
+"""What a client lets the sums that it is in tell of its vectors, whatever servers say: its own account, over
+all sessions of its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
+
+import msgspec
+
+from fl.privacy.accounting import Release, RenyiFilter, order_for, rdp
+from fl.privacy.spending import discrete_release
+from secagg import Masking, RemoteProtocolError, Scheme
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table [privacy] of a client's policy file: epsilon at delta, the most that all sessions may cost.
+
+    order: of the Rényi divergence in which it is counted, fixed with the first session; None for the one at
+    which the most sessions under normal noise fit.
+    """
+
+    epsilon: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+    delta: Annotated[float, msgspec.Meta(gt=0, le=0.01)] = 1e-5
+    order: Annotated[float, msgspec.Meta(gt=1, le=1024)] | None = None
+
+    @property
+    def best_order(self) -> float:
+        """Raises: ConfigError where nothing could be spent."""
+        order = self.order or order_for(self.epsilon, self.delta)
+        return RenyiFilter(self.epsilon, self.delta, order=order).order
+
+
+class Record(Protocol):
+    """What a key has spent, on disk: `transport.journal.Spent`."""
+
+    @property
+    def order(self) -> float | None: ...
+
+    def check(self, order: float, cost: float, most: float) -> float: ...
+
+    def charge(self, order: float, cost: float, most: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Account:
+    """A budget, and what is spent of it.
+
+    A server chooses what it asks for by what it has learned, so that the costs of all sessions make no
+    epsilon by themselves: a Rényi filter allows what fits in at one order (Feldman, Zrnic, 2008.11193).
+    """
+
+    budget: Budget
+    spent: Record = field(repr=False)
+
+    @property
+    def order(self) -> float:
+        return self.budget.order or self.spent.order or self.budget.best_order
+
+    @property
+    def left(self) -> float:
+        """The share that is left, in 0..1. Raises: as `check`."""
+        most = self._most(order := self.order)
+        return self.spent.check(order, 0.0, most) / most
+
+    def check(self, releases: Sequence[Release]) -> None:
+        """Before anything is computed for a session that would tell this.
+
+        Raises: RemoteProtocolError if it would be more than what is left; LocalProtocolError where the record
+        is of another order than the budget's; ConfigError for a budget that allows nothing.
+        """
+        self.spent.check(*self._cost(releases))
+
+    def charge(self, releases: Sequence[Release]) -> None:
+        """Put it on record, durably, before the vectors leave. An input that never arrives is charged, too.
+
+        Raises: as `check`, and TransportError if the record cannot be kept.
+        """
+        self.spent.charge(*self._cost(releases))
+
+    def _cost(self, releases: Sequence[Release]) -> tuple[float, float, float]:
+        """(order, what the releases cost, all that there is), in Rényi divergence."""
+        if not releases:
+            raise RemoteProtocolError(
+                "the server asks for vectors without noise, which no budget allows; this client keeps to one "
+                "([privacy], in its policy)"
+            )
+        order = self.order
+        return order, sum(rdp(release, order) for release in releases), self._most(order)
+
+    def _most(self, order: float) -> float:
+        return RenyiFilter(self.budget.epsilon, self.budget.delta, order=order).left
+
+
+@dataclass
+class Charged:
+    """The sessions of one client on its account: `accepted` and `leaving` as `transport.Peer.contribute`
+    calls them. Of vectors that are not private, `asked` hears what they tell once the client knows its task.
+    """
+
+    account: Account
+    trains: bool
+    _releases: tuple[Release, ...] = ()
+
+    def accepted(self, scheme: Scheme) -> None:
+        """Raises: as `Account.check`."""
+        self._releases = of_private(scheme)
+        if self._releases or not self.trains:  # else it depends on the task, which is still to come
+            self.account.check(self._releases)
+
+    def asked(self, releases: Sequence[Release]) -> None:
+        """What the task has the client noise itself. Raises: as `Account.check`."""
+        self._releases = (*self._releases, *releases)
+        self.account.check(self._releases)
+
+    def leaving(self) -> None:
+        """Raises: as `Account.charge`."""
+        self.account.charge(self._releases)
+
+
+def of_private(scheme: Scheme) -> tuple[Release, ...]:
+    """What the private vectors of a session tell: under no more noise than the honest who are sure to be left
+    add, whoever else does. Empty where it has none.
+    """
+    if not isinstance(scheme, Masking):
+        return ()
+    return tuple(discrete_release(scheme.calibration(name)) for name in scheme.private)
