@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,11 +107,14 @@ def test_plain_must_be_asked_for_at_both_ends(tmp_path: Path, keys: Path) -> Non
     np.testing.assert_allclose(np.load(tmp_path / "mean.npy"), (vector(0) + vector(1)) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "noise", [{}, {"privacy": "distributed", "clip": 0.5, "noise_multiplier": 0.1, "adaptive_clip": True}]
+)
 def test_a_model_is_trained_over_the_network(
-    tmp_path: Path, keys: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, keys: Path, capfd: pytest.CaptureFixture[str], noise: dict[str, Any]
 ) -> None:
     """The server a process of its own, the clients threads of this one, each with a shard in its folder."""
-    description = RunConfig.of(clients=CLIENTS, rounds=2, model="logistic")
+    description = RunConfig.of(clients=CLIENTS, rounds=2, model="logistic", **noise)
     description.write(tmp_path / "run.json")
     options = ["--config", str(tmp_path / "run.json"), "--out", str(tmp_path / "run")]
     server = Command("serve", *server_options(keys), *options)
@@ -134,6 +138,7 @@ def test_a_model_is_trained_over_the_network(
     assert sum(parameter.numel() for parameter in fl.load(tmp_path / "run").parameters()) == 650
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["alive"] for line in lines] == [CLIENTS] * 2
+    assert [json.loads(line)["epsilon"] is not None for line in lines] == [bool(noise)] * 2
     for u in range(CLIENTS):
         assert (tmp_path / f"{u}" / "client.secret").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "run" / "server.secret").stat().st_mode & 0o777 == 0o600
