@@ -99,7 +99,7 @@ def training_cells(record: Mapping[str, Any], total: int) -> list[str]:
         cells.append("the clients keep the model")
     else:
         cells.append(f"accuracy {record['accuracy']:.4f}")
-    if record["epsilon"] is not None:
+    if record.get("epsilon") is not None:
         cells.append(f"epsilon {record['epsilon']:.4g}")
     if record["validation"] is not None:
         cells.append(f"validation {record['validation']:.4f}")
