@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import harness
-from benchmarks.privacy import accountants, cost
+from benchmarks.privacy import accountants, audit, cost
 from fl.cli.output import Output
 from tests.benchmarks.cases import rows_of
 
@@ -71,3 +71,19 @@ def test_a_bounded_vector_in_the_same_ring_takes_as_many_bytes(bits: int) -> Non
     )
     assert bounded.ring_bits() == private.ring_bits() == {"": bits}
     assert cost.upload(private) == cost.upload(bounded)
+
+
+# Audit
+
+
+def test_what_has_to_be_caught_is_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one mechanism of each kind."""
+    for name in ("WITH_EPSILON", "AT_ONCE", "WITHOUT_EPSILON"):
+        first, *_ = getattr(audit, name).items()
+        monkeypatch.setattr(audit, name, dict([first]))
+    rows = rows_of(audit)
+    assert [row["noise"] for row in rows] == ["all", "1/2", "all", "1/5", "by the data"]
+    for row in rows:
+        assert (row["at_least"] > row["claim"]) == (row["noise"] != "all")
+    assert [line[-1] for line in audit.table(rows).rows] == ["", "caught", "", "caught", "caught"]
+    shown(audit, rows)

@@ -14,10 +14,10 @@ import pytest
 from benchmarks import audited
 from benchmarks.audited import AT_ONCE, WITH_EPSILON, WITHOUT_EPSILON
 from fl.config.section import ConfigError
-from fl.federation.vectors import UPDATE
+from fl.federation.vectors import UPDATE, scheme_for
 from fl.privacy.accounting import Gaussian, epsilon
 from fl.privacy.audit import Scores, audit, audit_at_once, chance
-from secagg import Masking, Private, inputs, run
+from secagg import Masking, inputs, run
 from secagg.bits import Words
 
 DELTA, RUNS = 0.1, 2000  # at which so few runs surely tell noise of one sensitivity from half of it
@@ -72,7 +72,7 @@ def test_nothing_is_found_where_there_is_nothing_and_a_score_the_wrong_way_round
 
 def test_it_comes_near_the_exact_epsilon_of_a_gaussian() -> None:
     """Of the mechanism `local`, with as much noise as a clip."""
-    found = audit(audited.local("gaussian", 1.0, rng_of(1)), runs=10_000, delta=0.03)
+    found = audit(WITH_EPSILON["local, gaussian"].play(1.0, rng_of(1)), runs=10_000, delta=0.03)
     exact = epsilon([Gaussian(1.0)], 0.03)
     assert 0.6 * exact <= found.epsilon <= exact
 
@@ -126,7 +126,7 @@ def test_what_is_no_audit_is_refused(settings: dict[str, float], text: str) -> N
 def test_no_mechanism_tells_more_than_it_claims_and_half_its_noise_is_caught(name: str) -> None:
     mechanism = WITH_EPSILON[name]
     z = mechanism.multiplier
-    claim = epsilon(mechanism.releases(z), DELTA)
+    claim = epsilon(mechanism.releases(), DELTA)
     assert audit(mechanism.play(z, rng_of(2)), runs=RUNS, delta=DELTA).epsilon <= claim
     assert audit(mechanism.play(z / 2, rng_of(2)), runs=RUNS, delta=DELTA).epsilon > claim
 
@@ -135,7 +135,7 @@ def test_no_mechanism_tells_more_than_it_claims_and_half_its_noise_is_caught(nam
 def test_a_single_run_tells_no_more_and_catches_a_fifth_of_the_noise(name: str) -> None:
     mechanism = AT_ONCE[name]
     z = mechanism.multiplier
-    claim = epsilon(mechanism.releases(z, CANARIES), 1e-5)
+    claim = epsilon(mechanism.releases(CANARIES), 1e-5)
 
     def found(multiplier: float) -> float:
         included, scores = mechanism.play(multiplier, CANARIES, rng_of(3))
@@ -147,16 +147,17 @@ def test_a_single_run_tells_no_more_and_catches_a_fifth_of_the_noise(name: str) 
 @pytest.mark.parametrize("name", WITHOUT_EPSILON)
 def test_noise_that_follows_the_data_tells_more_than_its_multiplier_says(name: str) -> None:
     mechanism = WITHOUT_EPSILON[name]
-    naive = epsilon(mechanism.releases(mechanism.multiplier), 1e-5)
+    naive = epsilon(mechanism.releases(), 1e-5)
     found = audit(mechanism.play(mechanism.multiplier, rng_of(4)), runs=200, delta=1e-5)
     assert found.epsilon > 2 * naive
 
 
 def test_a_real_session_leaves_the_server_and_the_corrupt_the_sum_that_is_audited() -> None:
     """One of four clients is lost, and one of those who are left is corrupt: it takes off what it sent."""
-    spec = Private(length=16, clip=audited.CLIP)
-    scheme = Masking.for_cohort(4, {UPDATE: spec}, corrupt=1)
-    assert scheme.calibration(UPDATE) == audited.shares("skellam", 1.0, length=16)
+    mechanism = WITH_EPSILON["distributed, discrete-gaussian"]
+    scheme = scheme_for(mechanism.config(1.0), 4, mechanism.length, 1, None)
+    assert isinstance(scheme, Masking)
+    zeros = {UPDATE: np.zeros(mechanism.length)}
     sent: list[Words] = []
 
     def heard(*given: object) -> object:
@@ -166,7 +167,7 @@ def test_a_real_session_leaves_the_server_and_the_corrupt_the_sum_that_is_audite
 
     right = inputs.encode_private
     with patch.object(inputs, "encode_private", heard):
-        total = run(scheme, {u: {UPDATE: np.zeros(16)} for u in range(4)}, drop={"masked-input": {3}})
+        total = run(scheme, dict.fromkeys(range(4), zeros), drop={"masked-input": {3}})
     assert len(total.survivors) == scheme.m_min == 3
     honest, corrupt = sent[:2], sent[2]
     left = total.codes[UPDATE].astype(np.uint64) - corrupt.astype(np.uint64)
