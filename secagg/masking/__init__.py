@@ -168,7 +168,8 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         corrupt: A, a number, or a fraction: of the roster if there is one, for the server chooses who of it
         is asked; one client at least. dropout: d, a number or a fraction of the cohort; where it is not given
         and more than can be, fewer. graph: "auto" is sparse where that is worthwhile.
-        threshold: t of the complete graph; with it, "auto" means complete.
+        threshold: t of the complete graph; with it, "auto" means complete. m_min: if it is not given t; on a
+        sparse graph, and with private vectors, whose noise it shares out, n - d.
 
         Raises: LocalProtocolError where no such session is possible, with the number that fails.
         """
@@ -186,10 +187,13 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
         least = least_quorum(n, adversary, A) if threshold is None else integer("threshold", threshold)
         d = dropouts(n, A, dropout, adversary, least)
         k, t = graph_numbers(n, A, d, adversary, graph, threshold)
-        quorum = t if k == n - 1 else max(least, n - d)
+        specified = named(vectors)
+        # Where noise is shared out, to as many as are left of whom none need be lost: each of them adds less.
+        noised = any(isinstance(spec, Private) for spec in specified.values())
+        quorum = t if k == n - 1 and not noised else max(least, n - d)
         return cls(
             clients=n,
-            vectors=named(vectors),
+            vectors=specified,
             small_cohort=small_cohort,
             threshold=t,
             m_min=m_min if m_min is not None else quorum,

@@ -138,7 +138,7 @@ def test_the_share_of_noise_is_by_the_clients_own_numbers() -> None:
     """A server that says that more survive would have each add less."""
     offered = semi_honest(range(10), UPDATE, m_min=9)
     assert offered.calibration("").variance < NOISY.calibration("").variance
-    refuses(LAX, offered, "offers m_min 9; by this client's policy it is 6")
+    refuses(LAX, offered, "offers m_min 9; by this client's policy it is 7")
     trusting = semi_honest(range(10), UPDATE, corrupt=0)
     assert trusting.calibration("").variance < NOISY.calibration("").variance
     refuses(LAX, trusting, "offers corrupt 0; by this client's policy it is 1")

@@ -55,13 +55,15 @@ def norm_squared(codes: NDArray[np.int64]) -> int:
     ("scheme", "honest"),
     [
         (semi_honest(range(3), ZERO), 3 - 1),
-        (semi_honest(range(10), ZERO), 6 - 1),
-        (semi_honest(range(10), ZERO, corrupt=0), 6),
+        (semi_honest(range(10), ZERO), 7 - 1),
+        (semi_honest(range(10), ZERO, corrupt=0), 7),
+        (semi_honest(range(10), ZERO, dropout=1), 9 - 1),
+        (semi_honest(range(10), ZERO, m_min=6), 6 - 1),
         (semi_honest(range(10), ZERO, corrupt=3, m_min=8), 8 - 3),
         (semi_honest(range(50), ZERO), 35 - 5),
         (semi_honest(range(100), ZERO), 70 - 10),
         (active(range(10), ZERO), 7 - 1),
-        (active(range(50), ZERO), 34 - 5),
+        (active(range(50), ZERO), 35 - 5),
         (active(range(10), ZERO, graph="sparse", corrupt=1, dropout=3), 7 - 1),
         (semi_honest(range(12), ZERO, dropout=2, graph="sparse", batch=4), 10 - 1),
         (active(range(12), ZERO, corrupt=2, batch=4), 9 - 2),
@@ -295,7 +297,7 @@ def test_each_survivor_adds_its_share_whoever_vanishes(noise: Any, adversary: st
     made = scheme.calibration("")
     assert len(total.survivors) == survivors
     assert measured(total.codes[""]) == pytest.approx(survivors * made.variance, rel=NEAR)
-    assert measured(total.sum[""]) == pytest.approx((1.5 * 2.0) ** 2 * survivors / 3, rel=NEAR)
+    assert measured(total.sum[""]) == pytest.approx((1.5 * 2.0) ** 2 * survivors / 4, rel=NEAR)
     assert math.sqrt(measured(total.mean[""])) == pytest.approx(total.noise[""], rel=NEAR)
     assert total.noise == {"": made.deviation(survivors)}
     assert total.error_bound == {}

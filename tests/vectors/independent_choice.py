@@ -51,8 +51,10 @@ def floor_of(fraction: float, n: int) -> int:
     return math.floor(Fraction(str(fraction)) * n)
 
 
-def numbers(arguments: dict[str, Any]) -> dict[str, int]:
-    """A, d, k, t and m_min. arguments: those that are given; roster: how many clients it lists."""
+def numbers(arguments: dict[str, Any], noised: bool = False) -> dict[str, int]:
+    """A, d, k, t and m_min. arguments: those that are given; roster: how many clients it lists. noised: the
+    vectors are private.
+    """
     n, adversary = arguments["clients"], arguments.get("adversary", "semi-honest")
     active, given = adversary == "active", arguments.get("threshold")
     A = arguments.get("corrupt", 0.1 if n > 2 else 0)
@@ -70,7 +72,7 @@ def numbers(arguments: dict[str, Any]) -> dict[str, int]:
     else:
         often = 2 * n // 3 + 1 if active and 2 * n // 3 + 1 <= n - d else 0
         k, t = n - 1, given if given is not None else max(Q, often)
-        quorum = t
+        quorum = n - d if noised else t
     m_min = arguments.get("m_min", quorum)
     return {"corrupt": A, "dropout": d, "degree": k, "threshold": t, "m_min": m_min}
 
