@@ -23,7 +23,7 @@ from secagg.params import MAX_VECTORS, Parameters, named
 from secagg.rounds import RoundServer
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.specs import Bounded, Spec, Vectors, check_vectors, weight_of
-from secagg.wire import Join, Message, Raw, Task, decode, decodes, encode
+from secagg.wire import Join, Message, Raw, Task, context_of, decode, decodes, encode
 
 INPUT = "input"
 NONCE = bytes(32)  # nothing is bound to it: there are no keys
@@ -72,7 +72,7 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
         alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> PlainClient:
-        return PlainClient(self, vectors)
+        return PlainClient(self, vectors, once)
 
     def server(
         self,
@@ -102,8 +102,10 @@ def _wire_type(spec: Spec) -> str:
 
 
 class PlainClient:
-    def __init__(self, parameters: Plain, vectors: Contribute) -> None:
-        self._parameters, self._vectors = parameters, vectors
+    """once: as of a client of any scheme, for who counts what leaves; the vectors need no such protection."""
+
+    def __init__(self, parameters: Plain, vectors: Contribute, once: Once | None = None) -> None:
+        self._parameters, self._vectors, self._once = parameters, vectors, once
         self._started = self.done = False
         self.clipping: dict[str, Clipping] = {}
         self.result: Aggregate | None = None
@@ -124,6 +126,8 @@ class PlainClient:
         for name, value in checked(self._parameters, self._vectors(task.task)).items():
             x, self.clipping[name] = real_vector(specs[name], value, 1.0)  # the server applies the weight
             sent.append(x.astype(_wire_type(specs[name])))
+        if self._once is not None:
+            self._once(context_of(task.task))
         return encode(Input([x.view(np.uint8).data for x in sent]))
 
 

@@ -25,8 +25,8 @@ Contribute = Callable[[bytes], Mapping[str, Vector] | Vector]
 """task -> the client's vectors; a bare array is the one unnamed vector. Called once a session."""
 
 Once = Callable[[bytes], None]
-"""A durable record of this client's: told the context before its masked input leaves, it raises if one has
-left under the same context before."""
+"""A durable record of this client's: told the context before its vectors leave, in whatever scheme, it raises
+where they may not, as if masked ones have left under the same context before."""
 
 Drops = Mapping[str, Collection[ClientId]]
 

@@ -20,6 +20,7 @@ from secagg import (
     Clipping,
     Identity,
     LocalProtocolError,
+    Plain,
     Policy,
     RemoteProtocolError,
     Roster,
@@ -232,8 +233,8 @@ class Peer:
         when the masked vectors have left: from then on the sum may need this client to stay. tell: told when
         its connection is lost or it is interrupted after that. largest_task: bytes of a task, 2^31 if not
         given; a larger one is refused before it is sent. accepted: told the session's
-        parameters once the policy has accepted them, before the task. leaving: called before the masked
-        vectors leave, when all else is settled; what it raises keeps them here. instrument: wraps the session
+        parameters once the policy has accepted them, before the task. leaving: called before the vectors
+        leave, masked or not, when all else is settled; what it raises keeps them here. instrument: wraps the session
         (see secagg/record.py).
 
         Raises: RemoteProtocolError if the server broke the protocol or offers what the policy refuses;
@@ -247,8 +248,10 @@ class Peer:
             accepted(scheme)
 
             def once(context: bytes) -> None:
-                # First what refuses to do a thing twice: a server that asks again must cost nothing.
-                self._memory.once(context)
+                # First what refuses to do a thing twice: a server that asks again must cost nothing. Of plain
+                # vectors there is no mask that a second sum would take off.
+                if not isinstance(scheme, Plain):
+                    self._memory.once(context)
                 leaving()
 
             session = instrument(

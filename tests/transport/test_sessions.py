@@ -785,6 +785,20 @@ def test_a_vector_the_client_cannot_give_is_told_to_it_alone(session: Session) -
     assert session.lost == {0: "left: it could not take part"}
 
 
+@every_scheme
+def test_before_a_vector_leaves_who_keeps_to_a_budget_is_asked(session: Session, name: str) -> None:
+    """Of a scheme without masks as well: what it may tell has been counted, or it stays here."""
+
+    def spent() -> None:
+        raise LocalProtocolError("the budget is spent")
+
+    session.start(*OTHERS)
+    session.start(0, leaving=spent)
+    assert session.run(scheme_of(name, N, SHORT)) == OTHERS
+    with pytest.raises(LocalProtocolError, match="the budget is spent"):
+        session.clients[0].result()
+
+
 def test_a_vector_known_beforehand_is_held_against_the_offer_before_it_is_answered(session: Session) -> None:
     def contribute(length: int) -> None:
         with session.federation.join(0, session.cohort.endpoint) as peer:
