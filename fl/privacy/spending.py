@@ -73,6 +73,8 @@ def own_releases(
         return ()
     if asked.mechanism == "local":
         return (_release(asked.noise, asked.multiplier, length),)
+    if plan.balance != "none":  # as in `why_none`; and samples, which it has follow the classes, hide less
+        return ()
     # Of their number the three leading bits: the server, which sees when a client's budget is at its end,
     # learns no more of it. Whatever the others are, it is in as many sums at most, and as rarely.
     rest = 1 << max(0, examples.bit_length() - 3)

@@ -138,6 +138,9 @@ EXAMPLE = replace(LOCAL, mechanism="example")
         (Perturbation(compress=0.5), PLAN, ()),
         (replace(LOCAL, sensitivity="l2-max"), PLAN, ()),
         (replace(LOCAL, largest=0.5), PLAN, ()),
+        (EXAMPLE, replace(PLAN, balance="loss"), ()),
+        (EXAMPLE, replace(PLAN, sampling="poisson", balance="sampling"), ()),
+        (LOCAL, replace(PLAN, balance="loss"), (Gaussian(4.0),)),  # whatever it trained on, all is noised
     ],
 )
 def test_what_a_task_has_a_client_noise(
