@@ -380,7 +380,9 @@ def train(
         if charged is not None:
             charged.accepted(scheme)
 
-    trainer = LocalTrainer(peer.id, read_shard(folder), device, secret, limits=limits, asked=asked)
+    trainer = LocalTrainer(
+        peer.id, read_shard(folder), device, secret, limits=limits, asked=asked, tell=out.warn
+    )
     test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
     seed = rounding_seed(secret)
     clipped = False

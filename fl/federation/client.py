@@ -6,6 +6,9 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import numpy as np
+from torch import nn
+
 from fl.config.alike import likeness
 from fl.config.limits import Limits
 from fl.config.secret import order_key
@@ -17,10 +20,10 @@ from fl.models.weights import to_vector
 from fl.privacy.accounting import Release
 from fl.privacy.spending import own_releases
 from fl.privacy.step import asked_for
-from fl.training.local import Tap, device, on_device, train
+from fl.training.local import Diverged, LocalResult, Tap, device, on_device, train
 from fl.training.server import GlobalModel
 from fl.training.step import PerExample
-from secagg import Aggregate, Policy, RemoteProtocolError, Scheme
+from secagg import Aggregate, Policy, Private, RemoteProtocolError, Scheme
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
@@ -32,8 +35,9 @@ class LocalTrainer:
     secret: this client's own, 32 bytes, from which it draws the order of its examples; None for a fresh one.
     limits: beyond which it refuses a task.
     asked: told what a task asks for, and what its session's vectors will tell by the noise that this client
-    adds itself, before anything is trained; what it raises keeps the client out. tap, per_example: as
-    `fl.training.local.train`, the latter in place of what a task asks for. sending: of this client alone.
+    adds itself, before anything is trained; what it raises keeps the client out. tell: told, for whoever runs
+    this client, what the server is not. tap, per_example: as `fl.training.local.train`, the latter in place
+    of what a task asks for. sending: of this client alone.
     """
 
     def __init__(
@@ -45,15 +49,17 @@ class LocalTrainer:
         *,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         asked: Callable[[Instructions, Sequence[Release]], None] = lambda instructions, releases: None,
+        tell: Callable[[str], None] = lambda text: None,
         tap: Tap | None = None,
         per_example: PerExample | None = None,
         sending: Sending = as_trained,
     ) -> None:
         self._secret, self._limits = secret or os.urandom(KEY_BYTES), limits
-        self._u, self._shard, self._told = u, shard, asked
+        self._u, self._shard, self._told, self._tell = u, shard, asked, tell
         self._tap, self._per_example, self._sending = tap, per_example, sending
         self._x, self._y = on_device(device(device_name), shard.x, shard.y)
         self._names: Collection[str] = (UPDATE, EXAMPLES, LOSS, CORRECT)
+        self._private = False  # whether all that the session asks for is summed under noise
         self._held: Held | None = None
         self._asked: tuple[Held, Any] | None = None  # as the round under way began, still without its sum
 
@@ -61,10 +67,11 @@ class LocalTrainer:
         """Train as the task says, and give those of the vectors that the session asks for.
 
         Raises: RemoteProtocolError if the task does not fit this client's data, is beyond its limits, or
-        starts from a model it does not have; Diverged.
+        starts from a model it does not have; Diverged, where no noise bounds what is told.
         """
         instructions, model = read_instructions(task, self._held, self._limits)
-        self._told(instructions, self._releases(instructions, len(to_vector(model))))
+        releases = self._releases(instructions, len(to_vector(model)))
+        self._told(instructions, releases)
         shard, description = self._shard, instructions.model
         if (description.shape, description.classes) != (shard.shape, shard.classes):
             raise RemoteProtocolError(
@@ -75,8 +82,21 @@ class LocalTrainer:
         if start is None:
             start = GlobalModel.of(model, instructions.server)
         self._asked = Held(instructions.run, instructions.round, description, start), instructions.plan
-        order = order_key(self._secret, task)
-        result = train(
+        try:
+            result = self._trained(instructions, model, order_key(self._secret, task))
+        except Diverged as error:
+            if not (releases or self._private):
+                raise
+            # To stay away would tell without noise, and without a charge, on what side of the finite numbers
+            # the data of this client are: a server can make a model that overflows on some data alone.
+            self._tell(f"{error}; that would tell of this client's data: it contributes zeros instead")
+            result = LocalResult(np.zeros_like(to_vector(model)), len(shard.y), 0.0, 0)
+        return contributions(
+            instructions, {self._u: result}, self._names, sending=self._sending, tap=self._tap
+        )[self._u]
+
+    def _trained(self, instructions: Instructions, model: nn.Module, order: bytes) -> LocalResult:
+        return train(
             model,
             self._x,
             self._y,
@@ -87,9 +107,6 @@ class LocalTrainer:
             per_example=self._per_example or asked_for(instructions.privacy, instructions.plan),
             counting=CORRECT in self._names,
         )
-        return contributions(
-            instructions, {self._u: result}, self._names, sending=self._sending, tap=self._tap
-        )[self._u]
 
     def _releases(self, instructions: Instructions, length: int) -> tuple[Release, ...]:
         """What is told of this client by noise of its own, which it adds whatever the others do: none where
@@ -105,6 +122,7 @@ class LocalTrainer:
     def offered(self, scheme: Scheme) -> None:
         """Be told the session that was accepted, and so which vectors it asks for; untold, give all."""
         self._names = scheme.vectors.keys()
+        self._private = all(isinstance(spec, Private) for spec in scheme.vectors.values())
 
     def likeness(self, task: bytes, policy: Policy) -> Likeness | None:
         """What the update that this task asks for is computed from. Raises: RemoteProtocolError as a call."""

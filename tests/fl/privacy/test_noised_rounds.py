@@ -20,7 +20,7 @@ from fl.federation.simulation import simulated
 from fl.federation.task import Instructions, write_instructions
 from fl.federation.vectors import BELOW, EXAMPLES, UPDATE
 from fl.privacy.mechanisms import Level
-from fl.training.local import LocalResult
+from fl.training.local import Diverged, LocalResult
 from fl.training.step import Gradients
 
 SECRETS = RunSecrets.of_seed(1)
@@ -98,6 +98,31 @@ def test_over_a_network_a_client_adds_noise_because_the_task_says_so() -> None:
     (upload,) = ear.sent[2]
     # Of |Laplace| of deviation 1 the mean is sqrt(1/2) and so is the deviation.
     assert abs(np.abs(upload).mean() / 2 - math.sqrt(0.5)) < 6.2 * math.sqrt(0.5 / LENGTH)
+
+
+@pytest.mark.parametrize("mechanism", ["none", "local", "example", "distributed"])
+def test_training_that_diverges_is_told_without_noise_where_all_is(mechanism: str) -> None:
+    """A server can send a model that overflows on some data and not on other: who stayed away would tell."""
+    wild = {"lr": 100.0, "momentum": 0.99, "proximal": 100.0, "local_epochs": 10}
+    noise = {} if mechanism == "none" else {"clip": 0.5, "noise_multiplier": 4.0}
+    settings = {"clients": 5, "model": "logistic", "examples_per_client": 50, "execution": "batched"}
+    config = RunConfig.of(privacy=mechanism, **settings | wild | noise)
+    layout, told = lay_out(config), list[str]()
+    server = simulated(config, layout)
+    shard = Shard(*layout.examples(2), layout.serving.dataset.classes, "digits")
+    trainer = LocalTrainer(2, shard, "cpu", tell=told.append)
+    trainer.offered(server.scheme)
+    task = write_instructions(config, server.run, 1, server.description, server.model.broadcast)
+    if mechanism == "none":
+        with pytest.raises(Diverged):
+            trainer(task)
+        return
+    sent = trainer(task)[UPDATE]
+    assert "training diverged" in told[0]
+    if mechanism == "local":
+        assert is_noise(sent, 2.0)
+    else:  # its share is added in the ring, or was in the steps
+        assert not sent.any()
 
 
 def test_what_an_attacker_sends_is_not_noised_for_it() -> None:
