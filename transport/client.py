@@ -232,10 +232,10 @@ class Peer:
         rounding, and nothing else, repeatable. progress: told of every piece before it leaves. left: called
         when the masked vectors have left: from then on the sum may need this client to stay. tell: told when
         its connection is lost or it is interrupted after that. largest_task: bytes of a task, 2^31 if not
-        given; a larger one is refused before it is sent. accepted: told the session's
-        parameters once the policy has accepted them, before the task. leaving: called before the vectors
-        leave, masked or not, when all else is settled; what it raises keeps them here. instrument: wraps the session
-        (see secagg/record.py).
+        given; a larger one is refused before it is sent. accepted: told the session's parameters once the
+        policy has accepted them, before the task. leaving: called before the vectors leave, masked or not,
+        when all else is settled; what it raises keeps them here. instrument: wraps the session (see
+        secagg/record.py).
 
         Raises: RemoteProtocolError if the server broke the protocol or offers what the policy refuses;
         TransportError if the server is gone; LocalProtocolError, or whatever `vectors` raises.

@@ -11,10 +11,9 @@ from torch import nn
 
 from fl.config.alike import likeness
 from fl.config.limits import Limits
-from fl.config.secret import order_key
 from fl.data.shard import Shard
 from fl.federation.sending import Sending, as_trained, contributions
-from fl.federation.task import Held, Instructions, read_instructions
+from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
 from fl.models.weights import to_vector
 from fl.privacy.accounting import Release
@@ -83,7 +82,7 @@ class LocalTrainer:
             start = GlobalModel.of(model, instructions.server)
         self._asked = Held(instructions.run, instructions.round, description, start), instructions.plan
         try:
-            result = self._trained(instructions, model, order_key(self._secret, task))
+            result = self._trained(instructions, model, order_of(instructions, self._secret, task))
         except Diverged as error:
             if not (releases or self._private):
                 raise

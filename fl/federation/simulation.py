@@ -16,11 +16,11 @@ from fl.cohort.delay import client_seconds
 from fl.cohort.layout import Layout
 from fl.config.plan import Way
 from fl.config.run import RunConfig
-from fl.config.secret import RunSecrets, order_key, rounding_seed
+from fl.config.secret import RunSecrets, rounding_seed
 from fl.federation.records import Learned, Local
 from fl.federation.sending import Sending, as_trained, contributions
 from fl.federation.server import Server
-from fl.federation.task import Held, Instructions, read_instructions
+from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, UPDATE
 from fl.models.weights import from_vector
 from fl.privacy.spending import Spending
@@ -133,7 +133,7 @@ class SimulatedCohort:
         there = [u for u in cohort if u not in self._without]
         # Of the whole task: a bit of the model makes other orders, and so other updates of every client. The
         # difference of two sums that differ by one client is then not that client's update.
-        orders = {u: order_key(self._secrets[u], task) for u in there}
+        orders = {u: order_of(instructions, self._secrets[u], task) for u in there}
         self._training = len(there)
         results = self.clients.train(
             model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -14,12 +15,14 @@ from fl.config.limits import Limits
 from fl.config.plan import LocalPlan, ServerStep
 from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
+from fl.config.secret import order_key
 from fl.models.architectures import MODELS, Description
 from fl.models.weights import from_vector
 from fl.privacy.mechanisms import Level, asked_of_clients
 from fl.training.server import GlobalModel
 from fl.training.step import check_examples
 from secagg import RemoteProtocolError
+from secagg.crypto import KEY_BYTES
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 
@@ -106,6 +109,19 @@ def read_instructions(
     if msgspec.msgpack.encode(instructions) != task:
         raise RemoteProtocolError("the server's task is in a form that is not canonical")
     return instructions, model
+
+
+def order_of(instructions: Instructions, secret: bytes, task: bytes) -> bytes:
+    """The key of the order in which a client takes its examples in the round of this task: 32 bytes.
+
+    Security: fresh where there is noise on the examples of Poisson samples, of which each step is counted
+    with a coin of its own. Of a round that is begun twice, as by a run that goes on, both sums would be of
+    the same samples, and two releases under one coin tell more than under a coin each.
+    """
+    asked = instructions.privacy
+    if asked is not None and asked.mechanism == "example" and instructions.plan.sampling == "poisson":
+        return os.urandom(KEY_BYTES)
+    return order_key(secret, task)
 
 
 def _held_before(instructions: Instructions, held: Held | None) -> NDArray[np.float32]:

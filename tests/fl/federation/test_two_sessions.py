@@ -84,5 +84,5 @@ def test_in_a_secret_order_the_difference_is_not_the_victims_update() -> None:
 
 def test_in_the_same_order_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the order came from what two tasks share."""
-    monkeypatch.setattr("fl.federation.client.order_key", lambda secret, task: secret)
+    monkeypatch.setattr("fl.federation.task.order_key", lambda secret, task: secret)
     assert correlation() > 0.99

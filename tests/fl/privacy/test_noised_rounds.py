@@ -201,6 +201,28 @@ def test_every_step_is_noised_by_the_rounds_multiplier_and_the_range_leaves_it_w
     assert list(server.scheme.vectors) == [UPDATE, EXAMPLES]
 
 
+@pytest.mark.parametrize("where", ["in one process", "over a network"])
+def test_a_round_that_is_begun_twice_takes_other_samples(where: str) -> None:
+    """With the same secrets and the same task: what two rounds cost is reckoned with a coin for each."""
+    taken = list[tuple[int, ...]]()
+
+    class Samples(Ear):
+        def step(self, u: int, step: int, examples: np.ndarray, gradients: object) -> None:
+            if u == 2:
+                taken.append(tuple(examples.tolist()))
+
+    more: dict[str, Any] = {"privacy": "example", "local_batches": "poisson", "local_steps": 3}
+    for _ in range(2):
+        server = run_of(Samples(), **more)
+        if where == "in one process":
+            next(server.rounds())
+            continue
+        shard = Shard(*lay_out(server.config).examples(2), 10, "digits")
+        trainer = LocalTrainer(2, shard, "cpu", SECRETS.client(2), tap=Samples())
+        trainer(write_instructions(server.config, bytes(16), 1, server.description, server.model.broadcast))
+    assert len(taken) == len(set(taken)) == 6
+
+
 def test_a_gradients_noise_fits_too() -> None:
     ear = Ear()
     more = {"algorithm": "fedsgd", "alike": "never", "noise_multiplier": 1000.0}
