@@ -76,8 +76,10 @@ class LedgerReport:
     near: tuple[tuple[int, int], ...]
     weights: frozenset[ClientId]
 
-    def lines(self) -> list[str]:
-        """The report for people: updates, one further colluder if there is one that matters, weights."""
+    def lines(self, *, weighed: bool = True) -> list[str]:
+        """The report for people: updates, one further colluder if there is one that matters, and where the
+        sums are weighed the weights.
+        """
         if not self.sessions:
             return ["no session is recorded: there is nothing to combine"]
         recent = f"the last {min(self.window, self.sessions)} of {counted(self.sessions, 'sum')}"
@@ -118,7 +120,7 @@ class LedgerReport:
             "claimed within one "
             "session only"
         )
-        return [updates, *near, *helper, weights]
+        return [updates, *near, *helper, *([weights] if weighed else [])]
 
 
 def _pairs(pairs: Sequence[tuple[int, int]], shown: int = 4) -> str:

@@ -447,4 +447,10 @@ def tell_clipping(out: Output, u: int, contribution: Contribution, note: str = "
             f"client {u}: {counted(clipping.coordinates, 'coordinate')} of {name or 'the vector'} {were} "
             f"beyond ±{getattr(spec, 'bound', 0):g} and {were} clipped{note}"
         )
+    for name, clipping in contribution.clipping.items():
+        if clipping.wrapped:
+            out.detail(
+                f"client {u}: its own noise took {counted(clipping.wrapped, 'coordinate')} of "
+                f"{name or 'the vector'} out of the ring"
+            )
     return bool(changed)

@@ -27,7 +27,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import RUN, SERVER
 from fl.config.section import ConfigError
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from secagg import TooFewClients
+from secagg import TooFewClients, Weight
 from secagg.errors import counted
 from secagg.ledger import Ledger
 from transport import RoundReport
@@ -137,7 +137,8 @@ def conduct(
     config, scheme = server.config, server.scheme
     config.write(folder / CONFIG)
     progress = Progress([], [], lasting_settings(config))
-    book = Book(scheme.opening_round, apart=scheme.corrupt + 2)
+    weighed = any(isinstance(spec, Weight) for spec in scheme.vectors.values())
+    book = Book(scheme.opening_round, apart=scheme.corrupt + 2, weighed=weighed)
     if resume is not None:
         progress = progress_of(resume)
         for sets in progress.survivors:
@@ -297,11 +298,12 @@ class Book:
     """The ledger of one run: what its sums reveal together, also if it ends before its time.
 
     opening: the scheme's opening round, None where the server has nothing from its sums. apart: clients by
-    which two sets should differ.
+    which two sets should differ. weighed: whether weights are summed beside the updates.
     """
 
-    def __init__(self, opening: str | None, *, apart: int = 2) -> None:
+    def __init__(self, opening: str | None, *, apart: int = 2, weighed: bool = True) -> None:
         self._ledger, self._opening, self._apart = Ledger(), opening, apart
+        self._weighed = weighed
         self._asked: list[frozenset[int]] = []  # for sums that have not come yet
 
     def watch(self, report: RoundReport) -> None:
@@ -332,7 +334,7 @@ class Book:
             if self._ledger.sessions:
                 report = self._ledger.report(apart=self._apart)
                 out.say("what the sums of this run reveal together to the server alone:")
-                for line in report.lines():
+                for line in report.lines(weighed=self._weighed):
                     out.say(f"  {line}")
                 out.record({"ledger": asdict(report)})
 

@@ -15,10 +15,12 @@ from commands import Command, Ran, at_once, is_one_line
 from test_serve_join import CLIENTS, client_options, keys, listening, server_options
 
 import transport
+from fl.cli.join import tell_clipping
+from fl.cli.output import Output
 from fl.config.run import RunConfig
 from fl.data import load
 from fl.data.shard import write_shard
-from secagg import Aggregate, Bounded, Masking, Policy, Private
+from secagg import Aggregate, Bounded, Clipping, Masking, Policy, Private
 from secagg.specs import Spec
 
 __all__ = ["keys"]  # the fixture
@@ -102,6 +104,15 @@ def test_who_trains_is_charged_round_by_round(tmp_path: Path, keys: Path, here: 
     rounds = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [each["round"] for each in rounds] == [1, 2]
     assert re.search("everybody", rounds[1]["against"])
+
+
+def test_a_client_is_told_how_many_coordinates_its_noise_took_out_of_the_ring(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scheme = Masking.for_cohort(CLIENTS, {"update": Private(length=5, clip=1.0)})
+    wrapped = transport.Contribution(True, "", scheme, {"update": Clipping(0, 1.0, 3)})
+    tell_clipping(Output(verbose=True), 1, wrapped)
+    assert capsys.readouterr().out == "client 1: its own noise took 3 coordinates of update out of the ring\n"
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def test_the_multiplier_is_shown_and_what_is_spent_after_each_round_and_in_the_e
         assert f"epsilon {record['epsilon']:.4g}  5 clients" in ran.out
     assert "at delta 1e-05 for 3 rounds: holds against who sees the model, not the server" in ran.out
     assert "epsilon at delta 1e-05" in ran.out  # a column of the result
+    assert "weights: constant" not in ran.out  # none are sent
 
 
 def test_what_is_spent_is_json_too(here: Here, tmp_path: Path) -> None:

@@ -509,13 +509,15 @@ def test_colluders_that_are_no_ids_are_refused() -> None:
 
 
 def test_the_lines_say_what_is_isolated_and_what_is_claimed() -> None:
-    updates, weights = report([{1, 2, 3}, {1, 2, 3, 4}, {1, 2, 3, 4}], window=2, corrupt={2}).lines()
+    told = report([{1, 2, 3}, {1, 2, 3, 4}, {1, 2, 3, 4}], window=2, corrupt={2})
+    updates, weights = told.lines()
     assert updates == (
         "updates: no combination of the last 2 of 3 sums isolates one of 3 clients, "
         "even if updates stayed alike"
     )
     assert "follow those of 1 (4) of 3 clients" in weights
     assert "hidden is claimed within one session only" in weights
+    assert told.lines(weighed=False) == [updates]
 
 
 def test_the_lines_give_the_norm_the_difference_and_the_helper() -> None:
