@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import harness
-from benchmarks.privacy import accountants, audit, cost
+from benchmarks import harness, noised
+from benchmarks.privacy import accountants, audit, cost, rounds, skew
 from fl.cli.output import Output
+from fl.config.run import RunConfig
+from fl.data import DataError, Dataset
+from fl.privacy.accounting import Gaussian, epsilon
+from fl.training.local import Diverged
 from tests.benchmarks.cases import rows_of
 
 QUIET = Output(quiet=True)
+
+
+@pytest.fixture
+def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Noise in the form of a data set, a few examples for each of a few clients."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((600, 1, 8, 8), dtype=np.float32), np.arange(600) % 10
+
+    def load(name: str, data_dir: object = None) -> Dataset:
+        return Dataset(name, x, y, x[:60], y[:60], classes=10)
+
+    monkeypatch.setattr("fl.cohort.layout.load", load)
+    for benchmark in (rounds, skew):
+        right = benchmark.configuration
+
+        def smaller(*given: Any, right: Any = right) -> RunConfig:
+            settings = {"clients": 12, "sample": 6, "model": "mlp", "examples_per_client": 20}
+            few = {"local_steps": 2, "batch_size": 4, "corrupt": 1, "execution": "sequential"}
+            return right(*given).with_(**settings | few)
+
+        monkeypatch.setattr(benchmark, "configuration", smaller)
+    noised.layout_of.cache_clear()
+    yield
+    noised.layout_of.cache_clear()
 
 
 def shown(benchmark: Any, rows: list[harness.Row]) -> None:
@@ -87,3 +118,64 @@ def test_what_has_to_be_caught_is_and_nothing_else(monkeypatch: pytest.MonkeyPat
         assert (row["at_least"] > row["claim"]) == (row["noise"] != "all")
     assert [line[-1] for line in audit.table(rows).rows] == ["", "caught", "", "caught", "caught"]
     shown(audit, rows)
+
+
+# Training under noise
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_mean_that_is_not_finite_leaves_the_model_as_it_was() -> None:
+    training = noised.Training(rounds.configuration(0, 2))
+    before = training.parameters.copy()
+    with pytest.raises(Diverged, match="the mean of round 1 is not finite"):
+        next(training.rounds(lambda updates: np.full(len(before), np.inf)))
+    assert np.array_equal(training.parameters, before)
+
+
+# Rounds, and skew
+
+
+@pytest.mark.usefixtures("_small")
+def test_rounds_stop_at_the_goal_or_are_said_not_to_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(rounds.MOST, "quick", 2)
+    monkeypatch.setattr(rounds, "GOAL", 0.0)
+    assert [row["rounds"] for row in rows_of(rounds)] == [1, 1]
+    monkeypatch.setattr(rounds, "GOAL", 1.1)
+    rows = rows_of(rounds)
+    assert [row["rounds"] for row in rows] == [None, None]
+    assert rows[1]["epsilon"] == epsilon([Gaussian(1.0, steps=2)], 1e-5)
+    assert rounds.table(rows).rows[1][1] == "> 2"
+    shown(rounds, rows)
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_class_is_made_rare_and_balanced() -> None:
+    rows = rows_of(skew)
+    assert len(rows) == 6
+    assert [row["epsilon"] is not None for row in rows] == [False, False, False, True, False, False]
+    assert all(len(row["accuracies"]) == 10 for row in rows)
+    shown(skew, rows)
+    layout = noised.layout_of(skew.configuration("none", 0, 1))
+    some = skew.skewed(layout, 0)
+    before, after = (
+        sum(int((each.y[own] == skew.RARE).sum()) for own in each.shares.values()) for each in (layout, some)
+    )
+    assert after < before / 4
+    assert sum(map(len, layout.shares.values())) - sum(map(len, some.shares.values())) == before - after
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        partial(rounds.run_case, 0.0, 0, 1),
+        partial(skew.run_case, skew.Cell(0.0, "none"), 0, 1),
+    ],
+)
+def test_where_data_are_absent_it_is_said(monkeypatch: pytest.MonkeyPatch, case: Any) -> None:
+    def load(name: str, data_dir: object = None) -> Dataset:
+        raise DataError(f"no {name} here")
+
+    noised.layout_of.cache_clear()
+    monkeypatch.setattr("fl.cohort.layout.load", load)
+    with pytest.raises(NotImplementedError, match="no mnist here"):
+        case()
