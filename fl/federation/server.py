@@ -33,7 +33,16 @@ from fl.robust.rules import mean
 from fl.training.checkpoint import Checkpoint
 from fl.training.local import device, evaluate, on_device
 from fl.training.server import GlobalModel
-from secagg import Aggregate, Counts, LocalProtocolError, Roster, Scheme, ServerSession, TooFewClients
+from secagg import (
+    Aggregate,
+    Counts,
+    LocalProtocolError,
+    Private,
+    Roster,
+    Scheme,
+    ServerSession,
+    TooFewClients,
+)
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId, counted
@@ -140,9 +149,10 @@ class Server:
         return self._scheme_for(min(self.config.cohort.per_round, len(self._ids)))
 
     def _like(self, clients: int) -> Scheme:
-        """A session with so many clients, but for its vectors."""
-        nothing = {"": Counts(length=1, maximum=1)}
-        return self.config.protection.for_cohort(clients, nothing, self.cohort.roster.identities)
+        """A session with so many clients, but for its vectors: of their kind, from which m_min follows."""
+        distributed = self.config.privacy.mechanism == "distributed"
+        one = Private(length=1, clip=1.0, multiplier=1e3) if distributed else Counts(length=1, maximum=1)
+        return self.config.protection.for_cohort(clients, {"": one}, self.cohort.roster.identities)
 
     def _scheme_for(self, clients: int, round: int = 1) -> Scheme:
         # As small as it can be: a client of a tenth of the largest weight has a tenth of the precision.

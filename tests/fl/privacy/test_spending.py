@@ -194,8 +194,9 @@ def test_the_multiplier_is_found_for_all_rounds_and_no_round_passes_the_epsilon(
 # Noise in the ring
 
 
-def test_noise_in_the_ring_counts_for_those_alone_who_are_sure_to_add_theirs() -> None:
-    server = run_of(privacy="distributed", clients=10, corrupt=2)
+@pytest.mark.parametrize("dropout", [None, 1])
+def test_noise_in_the_ring_counts_for_those_alone_who_are_sure_to_add_theirs(dropout: int | None) -> None:
+    server = run_of(privacy="distributed", clients=10, corrupt=2, dropout=dropout)
     records = [trained.record for trained in server.rounds()]
     scheme = server.scheme
     assert isinstance(scheme, Masking)
