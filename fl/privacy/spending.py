@@ -92,6 +92,9 @@ def discrete_release(vector: Calibration, margin: float = 0.0) -> Release:
     margin: by which share norms are taken for larger, and the noise for less.
     """
     l2_squared, l1 = vector.l2_squared * (1 + margin), vector.l1 * (1 + margin)
+    if margin:  # and by one step: the bound is a whole number, and what is just below the next may pass it
+        l2_squared += 1
+        l1 = min(math.sqrt(vector.spec.length * l2_squared), l2_squared)
     variance = vector.variance * (1 - margin)
     if vector.spec.noise == "skellam":  # whose shares add up to one of the same kind
         return Skellam(l2_squared, l1, variance * vector.honest)

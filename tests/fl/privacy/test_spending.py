@@ -12,13 +12,14 @@ from fl.cohort.layout import lay_out
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
+from fl.federation.noising import GRID
 from fl.federation.server import Server
 from fl.federation.simulation import simulated
 from fl.federation.vectors import UPDATE, private_specs
 from fl.privacy.accounting import DiscreteGaussians, Gaussian, Laplace, Skellam, epsilon, rdp
 from fl.privacy.mechanisms import Level
-from fl.privacy.spending import Charge, Spending, real_releases, why_none
-from secagg import Masking
+from fl.privacy.spending import Charge, Spending, discrete_release, real_releases, why_none
+from secagg import Masking, Private
 from secagg.private import Calibration
 
 NOISY: dict[str, Any] = {"clip": 0.5, "noise_multiplier": 2.0}
@@ -235,6 +236,15 @@ def test_what_a_round_costs_does_not_follow_from_the_clip_that_adapts() -> None:
             one = Calibration(spec, 5, server.noising.honest or 0)
             true = Skellam(one.l2_squared, one.l1, one.variance * one.honest)
             assert 1 <= rdp(told, 2.0) / rdp(true, 2.0) < 1.001
+
+
+def test_a_clip_that_makes_the_next_whole_number_of_the_norms_bound_costs_no_more() -> None:
+    """A short vector on a coarse grid: of the first clip the bound is 45 steps^2, of the other 46."""
+    (first, other) = (
+        Calibration(Private(length=30, clip=clip, bits=8, multiplier=2.2813), 20, 12) for clip in (0.5, 0.7)
+    )
+    assert (first.l2_squared, other.l2_squared) == (45, 46)
+    assert rdp(discrete_release(first, GRID), 2.0) > rdp(discrete_release(other), 2.0)
 
 
 def test_a_sparse_graph_takes_its_chance_off_the_delta() -> None:
