@@ -200,7 +200,7 @@ def tell_budget(out: Output, account: Account) -> None:
     budget, left = account.budget, account.left
     out.say(
         f"{left:.0%} of this client's privacy budget are left: epsilon {budget.epsilon:g} at delta "
-        f"{budget.delta:g}, counted at order {account.order:g}"
+        f"{budget.delta:g} of one {budget.protects}, counted at order {account.order:g}"
     )
 
 
@@ -373,7 +373,8 @@ def train(
     def asked(instructions: Instructions, releases: Sequence[Release]) -> None:
         killer.training(instructions.round)
         if charged is not None:
-            charged.asked(releases)
+            own = instructions.privacy
+            charged.asked(releases, of_examples=own is not None and own.mechanism == "example")
 
     def accepted(scheme: Scheme) -> None:
         trainer.offered(scheme)

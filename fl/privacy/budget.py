@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -19,12 +19,15 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The table [privacy] of a client's policy file: epsilon at delta, the most that all sessions may cost.
 
     order: of the Rényi divergence in which it is counted, fixed with the first session; None for the one at
-    which the most sessions under normal noise fit.
+    which the most sessions under normal noise fit. protects: what may be replaced by zero, all that this
+    client contributes, or one of its examples. Noise for the one says nothing of the other: that on examples
+    leaves their sum to be read, and that on a client's sum is half of what an example in it needs.
     """
 
     epsilon: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
     delta: Annotated[float, msgspec.Meta(gt=0, le=0.01)] = 1e-5
     order: Annotated[float, msgspec.Meta(gt=1, le=1024)] | None = None
+    protects: Literal["client", "example"] = "client"
 
     @property
     def best_order(self) -> float:
@@ -105,15 +108,28 @@ class Charged:
     _releases: tuple[Release, ...] = ()
 
     def accepted(self, scheme: Scheme) -> None:
-        """Raises: as `Account.check`."""
+        """Raises: as `Account.check`; RemoteProtocolError for noise that protects something else."""
         self._releases = of_private(scheme)
+        if self._releases:
+            self._protects("client")
         if self._releases or not self.trains:  # else it depends on the task, which is still to come
             self.account.check(self._releases)
 
-    def asked(self, releases: Sequence[Release]) -> None:
-        """What the task has the client noise itself. Raises: as `Account.check`."""
+    def asked(self, releases: Sequence[Release], *, of_examples: bool = False) -> None:
+        """What the task has the client noise itself: its update, or each of its examples. Raises: as
+        `accepted`.
+        """
+        if releases:
+            self._protects("example" if of_examples else "client")
         self._releases = (*self._releases, *releases)
         self.account.check(self._releases)
+
+    def _protects(self, noise: str) -> None:
+        if noise != (protects := self.account.budget.protects):
+            raise RemoteProtocolError(
+                f"the server asks for noise that protects one {noise}, and this client's budget is of one "
+                f"{protects} (protects, under [privacy] in its policy)"
+            )
 
     def leaving(self) -> None:
         """Raises: as `Account.charge`."""

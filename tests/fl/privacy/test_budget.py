@@ -108,6 +108,31 @@ def test_who_trains_may_noise_itself_and_is_charged_for_what_the_task_asks_for(p
     assert charged.account.left < 1.0
 
 
+def test_noise_on_examples_is_no_noise_on_a_client_nor_the_other_way_round(path: Path) -> None:
+    """A server could else have all of a client's examples together for the price of one of them."""
+    offered = Masking.for_cohort(10, Bounded(length=5, bound=1.0))
+    charged = Charged(account(path, epsilon=4.0), trains=True)
+    charged.accepted(offered)
+    with pytest.raises(
+        RemoteProtocolError, match=r"noise that protects one example, and .* is of one client"
+    ):
+        charged.asked(ROUND, of_examples=True)
+    charged = Charged(Account(Budget(epsilon=4.0, protects="example"), Spent(path)), trains=True)
+    with pytest.raises(
+        RemoteProtocolError, match=r"noise that protects one client, and .* is of one example"
+    ):
+        charged.accepted(Masking.for_cohort(10, PRIVATE))
+    charged.accepted(offered)
+    with pytest.raises(
+        RemoteProtocolError, match=r"noise that protects one client, and .* is of one example"
+    ):
+        charged.asked(ROUND)
+    charged.accepted(offered)
+    charged.asked(ROUND, of_examples=True)
+    charged.leaving()
+    assert 0 < charged.account.left < 1
+
+
 def test_the_shares_of_those_who_may_be_missing_or_corrupt_are_not_counted() -> None:
     """A client that did would take a session for cheaper than it is."""
     few, many = (Masking.for_cohort(10, PRIVATE, m_min=m, corrupt=1) for m in (10, 6))
