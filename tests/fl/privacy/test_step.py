@@ -196,6 +196,13 @@ def test_an_example_whose_gradient_is_not_finite_adds_nothing() -> None:
     assert not more.any()
 
 
+def test_many_equal_numbers_in_float32_are_clipped_as_far_as_others() -> None:
+    """Added up one after the other their squares give a norm that is 1 % too small."""
+    gradients = [torch.full((1, 1, 20_000_000), 0.1)]
+    (clipped,) = per_example(asking(), LocalPlan()).bounded(gradients)
+    assert float(clipped.double().norm()) == pytest.approx(CLIP, rel=1e-4)
+
+
 def test_the_norm_is_over_all_parameters() -> None:
     left = per_example(asking(), LocalPlan()).bounded(
         [torch.full((1, 1, 2), 3.0), torch.full((1, 1, 1, 2), 3.0)]
