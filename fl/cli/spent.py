@@ -65,11 +65,21 @@ def tell_spending(out: Output, server: Server, records: Sequence[Mapping[str, An
     begun = len(server.noising.spending.charges)
     unfinished = f", {begun - len(records)} of them not finished" if begun > len(records) else ""
     honest = f", if {counted(last['honest'], 'client')} of each sum are honest" if last["honest"] else ""
-    spent = f"epsilon {last['epsilon']:.4g} at delta {last['delta']:g}"
+    # Not the last record's: a round that was begun after it has left none.
+    epsilon = server.noising.spent
+    spent = f"epsilon {epsilon:.4g} at delta {last['delta']:g}"
     out.say(f"{spent} for {counted(begun, 'round')}{unfinished}: holds against {last['against']}{honest}")
+    promised = epsilon
+    if server.config.training.until_accuracy is not None and len(records) < server.config.training.rounds:
+        promised = server.noising.promised(len(records))
+        out.say(
+            f"that it ended here followed from what it had learned: promised is no less than epsilon "
+            f"{promised:.4g}, of all {server.config.training.rounds} rounds"
+        )
     if last["honest"] is not None:
         tell_surplus(out, last["honest"], records)
-    out.record({"spent": {name: last[name] for name in ("epsilon", "delta", "against", "honest")}})
+    rest = {name: last[name] for name in ("delta", "against", "honest")}
+    out.record({"spent": {"epsilon": epsilon, "promised": promised} | rest})
 
 
 def tell_surplus(out: Output, honest: int, records: Sequence[Mapping[str, Any]]) -> None:

@@ -134,12 +134,41 @@ class Noising:
         if self._privacy.mechanism != "none":
             self.spending.charge(round, () if self.why_none else self._releases(self.level(round)))
 
+    @property
+    def spent(self) -> float:
+        """Epsilon of all rounds that were begun, whether they came to an end or not."""
+        return self.spending.epsilon(failure=self._failure)
+
+    def promised(self, after: int) -> float:
+        """Epsilon of a run that would have gone on to its last round, but ended after this one because of
+        what it had learned: a smaller one holds of no run whose end follows from what is released.
+        """
+        privacy, rounds = self._privacy, self._config.training.rounds
+        missing = range(after + 1, rounds + 1)
+        further = [each for round in missing for each in self._releases(self.level(round))]
+        in_all = self.spending.epsilon(further, self._failure * (1 + len(missing)))
+        return in_all if privacy.epsilon is None else min(in_all, privacy.epsilon)
+
+    @property
+    def _against(self) -> str:
+        """Whom the epsilon holds against. In a sparse graph, a client and some of its neighbours that are cut
+        off from all others are a sum of their own, with fewer shares of noise than are counted. A ring joined
+        to the k nearest comes apart for k that are missing, or on the server's side, and no fewer.
+        """
+        whom, sessions = AGAINST[self._privacy.mechanism], self._sessions
+        if self.honest is None or not isinstance(sessions, Masking) or sessions.complete:
+            return whom
+        gone = sessions.clients - sessions.m_min + sessions.corrupt
+        if sessions.adversary == "semi-honest" or gone < sessions.degree:
+            return whom
+        return f"{whom}, unless it is them who choose who is lost"
+
     def told(self, round: int, totals: Sequence[Aggregate]) -> dict[str, Any]:
         """What a round's record says of noise: the fields of `RoundRecord`."""
         level, none = self.level(round), self.why_none
         spent = math.inf
         if self._privacy.mechanism != "none" and not none:
-            spent = self.spending.epsilon(failure=self._failure)
+            spent = self.spent
             none = "" if spent < math.inf else "so little noise, in so many rounds, keeps to no finite one"
         has = spent < math.inf
         return {
@@ -147,7 +176,7 @@ class Noising:
             "noise": self.deviation(round, totals) if totals else None,
             "epsilon": spent if has else None,
             "delta": self._privacy.delta if has else None,
-            "against": AGAINST[self._privacy.mechanism] if has else None,
+            "against": self._against if has else None,
             "honest": self.honest if has else None,
             "wraps": sum(total.wraps.get(UPDATE, 0.0) for total in totals) if self.honest else None,
             "no_epsilon": none or None,

@@ -196,7 +196,7 @@ def norms(each: Tensors) -> torch.Tensor:
     """(K, B): the L2 norm of every example's gradient, over all parameters. each: (K, B, *p)."""
     # In parts: the squares of 20 million equal numbers, added up in float32 one after the other, give a norm
     # that is 1 % too small, and what is clipped by it is as much too long. So it is right to 1e-5.
-    parts = [part for g in each for part in g.flatten(2).split(NORM_PART, dim=2)]
+    parts = [part for g in each for part in torch.split(g.flatten(2), NORM_PART, dim=2)]
     of_all: torch.Tensor = torch.linalg.vector_norm(
         torch.stack([torch.linalg.vector_norm(part, dim=2) for part in parts]), dim=0
     )

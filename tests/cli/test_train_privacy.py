@@ -45,6 +45,28 @@ def test_the_multiplier_is_shown_and_what_is_spent_after_each_round_and_in_the_e
     assert "weights: constant" not in ran.out  # none are sent
 
 
+def test_a_round_that_was_begun_and_has_left_no_record_counts_in_the_end(here: Here, tmp_path: Path) -> None:
+    folder, spent = tmp_path / "run", tmp_path / "run" / "privacy.jsonl"
+    here("train", *ONE, "--privacy", "central", "--noise-multiplier", "2", "--out", str(folder))
+    first, *_ = lines(spent)
+    with spent.open("a") as file:
+        file.write(json.dumps(first | {"round": 4}) + "\n")
+    ran = here("train", "--resume", "--out", str(folder))
+    four = epsilon([Gaussian(2.0)] * 4, 1e-5)
+    assert f"epsilon {four:.4g} at delta 1e-05 for 4 rounds, 1 of them not finished" in ran.out
+
+
+def test_a_run_that_ends_by_what_it_learned_promises_what_all_its_rounds_would_have_cost(
+    here: Here, tmp_path: Path
+) -> None:
+    """Else it could go on until it has told more than usual, and say what is spent on average."""
+    noise = ["--privacy", "central", "--noise-multiplier", "2", "--until-accuracy", "0.01"]
+    ran = here("train", *ONE, *noise, "--out", str(tmp_path / "run"))
+    one, three = (epsilon([Gaussian(2.0)] * rounds, 1e-5) for rounds in (1, 3))
+    assert f"epsilon {one:.4g} at delta 1e-05 for 1 round: holds" in ran.out
+    assert f"promised is no less than epsilon {three:.4g}, of all 3 rounds" in ran.out
+
+
 def test_what_is_spent_is_json_too(here: Here, tmp_path: Path) -> None:
     line = [*ONE, "--privacy", "local", "--noise-multiplier", "2", "--json", "--out", str(tmp_path / "run")]
     records = here("train", *line).records

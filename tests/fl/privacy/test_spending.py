@@ -238,6 +238,24 @@ def test_what_a_round_costs_does_not_follow_from_the_clip_that_adapts() -> None:
             assert 1 <= rdp(told, 2.0) / rdp(true, 2.0) < 1.001
 
 
+@pytest.mark.parametrize(
+    ("adversary", "share", "may_choose"),
+    [
+        ("active", None, True),  # 300 that may be lost and 100 that lie take apart no ring of 470 neighbours
+        ("active", 0.05, False),  # 50 and 50 one of 78
+        ("semi-honest", 0.05, True),  # who follows the protocol chooses nobody
+    ],
+)
+def test_whom_a_sparse_graph_holds_against(adversary: str, share: float | None, may_choose: bool) -> None:
+    more: dict[str, Any] = {"clients": 1000, "examples_per_client": 1, "corrupt": share, "dropout": share}
+    server = run_of(privacy="distributed", adversary=adversary, **more)
+    assert isinstance(server.scheme, Masking)
+    assert not server.scheme.complete
+    assert server.noising._against == "the server and the corrupt clients" + (
+        "" if may_choose else ", unless it is them who choose who is lost"
+    )
+
+
 def test_a_clip_that_makes_the_next_whole_number_of_the_norms_bound_costs_no_more() -> None:
     """A short vector on a coarse grid: of the first clip the bound is 45 steps^2, of the other 46."""
     (first, other) = (
