@@ -120,13 +120,15 @@ class Spent:
 
 
 def _costs(lines: Sequence[bytes]) -> list[tuple[float, float]]:
-    """(order, cost) of each line."""
+    """(order, cost) of each line. Raises: ValueError for what `charge` never wrote."""
     if any(len(line) != _due(line) for line in lines):
         raise ValueError
     costs = []
     for line in lines:
-        order, cost = line[_LENGTH:].decode().split()
-        costs.append((float.fromhex(order), float.fromhex(cost)))
+        order, cost = map(float.fromhex, line[_LENGTH:].decode().split())
+        if not (order > 1 and 0 <= cost < math.inf):  # a cost below 0 would give back what was spent
+            raise ValueError
+        costs.append((order, cost))
     return costs
 
 
@@ -186,7 +188,7 @@ def _add_line(
             os.fsync(file.fileno())
             # Always: whoever made the file may have crashed before its name was on the disk.
             sync_folder(path.parent)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of a float beyond all floats
         raise TransportError(
             f"{path} is damaged: what this key has contributed to is not known any more; "
             "make a new key (secagg keys client) and have the roster changed"

@@ -182,7 +182,8 @@ def test_a_cost_that_a_crash_cut_short_was_not_charged_and_a_damaged_one_lets_no
     spent.write_bytes(whole + whole[:-3])
     Spent(spent).charge(8.0, 0.5, most=1.0)
     assert spent.read_bytes() == whole * 2
-    for damaged in (whole[1:], whole.replace(b"0x1", b"0y1"), whole.replace(b" ", b"0")):
+    sized = [b"%08x%b\n" % (len(line), line) for line in (b"0x1p3 -0x1p9", b"0x1p3 nan", b"0x1p3 0x1p9999")]
+    for damaged in (whole[1:], whole.replace(b"0x1", b"0y1"), whole.replace(b" ", b"0"), *sized):
         spent.write_bytes(damaged)
         with pytest.raises(TransportError, match="is damaged"):
             Spent(spent).check(8.0, 0.0, most=1.0)
