@@ -130,6 +130,10 @@ def run(
         summary(out, config, folder, models, None)
         return 0
     out.say("the same without protection, to compare with (--no-baseline leaves it out)")
+    if config.privacy.mechanism != "none":
+        out.say(
+            f"it has no noise: no epsilon is of what {folder / BASELINE} and the picture tell of the data"
+        )
     # With the same secrets: the first round takes the same orders, and differs by the protection alone.
     plain = config.with_(scheme="plain", ending=None, drop=(), **without_noise(config))
     aside = dataclasses.replace(out, beside=True)

@@ -153,4 +153,5 @@ def test_over_processes_there_is_the_same_noise(tmp_path: Path, privacy: str) ->
     ]
     assert records[-1]["train_loss"] is None
     assert lines(folder / "plain" / "metrics.jsonl")[-1]["epsilon"] is None
+    assert "it has no noise: no epsilon is of what" in ran.out
     assert "none" in ran.out
