@@ -9,50 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import harness, noised
+from benchmarks import noised
 from benchmarks.privacy import accountants, audit, cost, rounds, skew
-from fl.cli.output import Output
-from fl.config.run import RunConfig
-from fl.data import DataError, Dataset
 from fl.privacy.accounting import Gaussian, epsilon
 from fl.training.local import Diverged
-from tests.benchmarks.cases import rows_of
-
-QUIET = Output(quiet=True)
+from tests.benchmarks.cases import few_examples, no_data, rows_of, shown
 
 
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Noise in the form of a data set, a few examples for each of a few clients."""
-    rng = np.random.default_rng(0)
-    x, y = rng.random((600, 1, 8, 8), dtype=np.float32), np.arange(600) % 10
-
-    def load(name: str, data_dir: object = None) -> Dataset:
-        return Dataset(name, x, y, x[:60], y[:60], classes=10)
-
-    monkeypatch.setattr("fl.cohort.layout.load", load)
-    for benchmark in (rounds, skew):
-        right = benchmark.configuration
-
-        def smaller(*given: Any, right: Any = right) -> RunConfig:
-            settings = {"clients": 12, "sample": 6, "model": "mlp", "examples_per_client": 20}
-            few = {"local_steps": 2, "batch_size": 4, "corrupt": 1, "execution": "sequential"}
-            return right(*given).with_(**settings | few)
-
-        monkeypatch.setattr(benchmark, "configuration", smaller)
-    noised.layout_of.cache_clear()
-    yield
-    noised.layout_of.cache_clear()
-
-
-def shown(benchmark: Any, rows: list[harness.Row]) -> None:
-    """The table has a cell for each column, and a picture, where there is one, can be drawn."""
-    benchmark.CONTROL.check(rows)
-    table = benchmark.table(rows)
-    assert {len(line) for line in table.rows} == {len(table.header)}
-    harness.show(table, QUIET)
-    if hasattr(benchmark, "plot"):
-        assert benchmark.plot(rows).axes
+    yield from few_examples(monkeypatch, rounds, skew)
 
 
 # Accountants
@@ -172,10 +138,4 @@ def test_a_class_is_made_rare_and_balanced() -> None:
     ],
 )
 def test_where_data_are_absent_it_is_said(monkeypatch: pytest.MonkeyPatch, case: Any) -> None:
-    def load(name: str, data_dir: object = None) -> Dataset:
-        raise DataError(f"no {name} here")
-
-    noised.layout_of.cache_clear()
-    monkeypatch.setattr("fl.cohort.layout.load", load)
-    with pytest.raises(NotImplementedError, match="no mnist here"):
-        case()
+    no_data(monkeypatch, case)
