@@ -16,12 +16,13 @@ from secagg import (
     Bounded,
     Clipping,
     Counts,
+    LocalProtocolError,
     Plain,
     RemoteProtocolError,
     run,
 )
 from secagg.plain import Input
-from secagg.wire import Join, Task, decode, encode
+from secagg.wire import Join, Task, context_of, decode, encode
 from tests.play import Play
 from tests.secagg.helpers import MIXED, culprits_named, mixed_inputs, with_another_byte
 
@@ -55,6 +56,18 @@ def test_the_mean_is_within_half_a_last_place_of_float32(
         exact = float(x) * min(1, clip / abs(float(x))) if clip and x else float(x)
         true = min(max(exact, -bound), bound)
         assert abs(total.mean[""][0] - true) <= total.error_bound[""] == bound * 2.0**-24
+
+
+def test_vectors_are_on_record_before_they_leave_or_stay_here() -> None:
+    """Nothing is hidden that a second input would uncover; but who keeps to a budget counts what leaves."""
+
+    def refused(context: bytes) -> None:
+        raise LocalProtocolError(context.hex())
+
+    client = FIVE.client(0, lambda task: INPUTS[0], once=refused)
+    client.start()
+    with pytest.raises(LocalProtocolError, match=context_of(b"task").hex()):
+        client.receive(encode(Task(bytes(32), b"task")))
 
 
 def test_clipping_is_counted_as_in_masking() -> None:
