@@ -141,9 +141,10 @@ def _left(lines: Sequence[bytes], order: float, cost: float, most: float) -> flo
         )
     spent = math.fsum(of_one for _, of_one in before)
     if not (cost >= 0 and spent + cost <= most):  # NaN is no cost
+        # The server hears this. It knows what its session costs, and not what others have cost.
         raise RemoteProtocolError(
-            f"this client's privacy budget allows no more: of {most:.4g} (Rényi divergence of order "
-            f"{order:g}) {spent:.4g} are spent, and this session costs {cost:.4g}"
+            f"this client's privacy budget allows no more: the session costs {cost:.4g} of Rényi divergence "
+            f"of order {order:g}, and less is left"
         )
     return most - spent - cost
 

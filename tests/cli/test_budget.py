@@ -73,7 +73,7 @@ def test_sums_under_noise_are_joined_until_the_budget_is_spent(
     assert total.noise[""] > 0
     ran, _ = joins(asked)
     assert (ran.code, spent(keys)) == (4, 1)
-    assert "this client's privacy budget allows no more: of " in ran.err
+    assert "this client's privacy budget allows no more: the session costs " in ran.err
 
 
 def test_a_sum_without_noise_is_not_joined(
