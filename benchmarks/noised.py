@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from fl.cohort.layout import Layout, lay_out
+from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, order_key
 from fl.federation.simulation import WAYS
 from fl.models.architectures import build
 from fl.models.weights import from_vector, to_vector
-from fl.privacy.mechanisms import Level, central_deviation, into_ball
-from fl.privacy.noise import real_noise
+from fl.privacy.mechanisms import Level, central_deviation, into_ball, perturbed
+from fl.privacy.noise import RealNoise, real_noise
 from fl.training.clients import LocalClients
 from fl.training.local import Diverged, evaluate
 from fl.training.step import PerExample
@@ -117,3 +118,9 @@ def central(clip: float, z: float, updates: Updates) -> Vector:
     ball = Bounded(length=len(mean), bound=clip, clip=clip)
     deviation = central_deviation(ball, Level(clip, z), len(updates), as_float=True)
     return mean + real_noise("gaussian", deviation, len(mean), os.urandom(KEY_BYTES))
+
+
+def local(clip: float, z: float, updates: Updates, *, noise: RealNoise = "gaussian") -> Vector:
+    """Each client's whole noise on its own update."""
+    asked = Perturbation("local", noise, clip, z)
+    return mean_of({u: perturbed(asked, x, os.urandom(KEY_BYTES)) for u, x in updates.items()})
