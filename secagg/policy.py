@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
-from secagg.errors import RemoteProtocolError
+from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.prg import Prg
 from secagg.specs import Spec, Vectors, check_fields
 
@@ -79,6 +79,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         check_fields(self, "policy")
+        for name, (least, largest) in (self.clips or {}).items():
+            if least > largest:
+                raise LocalProtocolError(
+                    f"clips of the vector {name!r} go from {least:g} to {largest:g}: turn them round"
+                )
 
     def check_trust(self, adversary: Adversary) -> None:
         """Raises: RemoteProtocolError if against this adversary the client would not be protected enough."""

@@ -199,7 +199,7 @@ def tell_policy(out: Output, policy: Policy) -> None:
 def tell_budget(out: Output, account: Account) -> None:
     budget, left = account.budget, account.left
     out.say(
-        f"{left:.0%} of this client's privacy budget are left: epsilon {budget.epsilon:g} at delta "
+        f"{left:.0%} of this client's privacy budget is left: epsilon {budget.epsilon:g} at delta "
         f"{budget.delta:g} of one {budget.protects}, counted at order {account.order:g}"
     )
 

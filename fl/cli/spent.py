@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl.cli.output import Output
+from fl.config.privacy import Mechanism
 from fl.config.run import RunConfig
-from fl.privacy.spending import Spending
+from fl.privacy.spending import AGAINST, Spending
 from fl.training.checkpoint import Checkpoint
 from secagg.errors import counted
 
@@ -43,7 +44,9 @@ def tell_noise(out: Output, server: Server) -> None:
     goes = "" if first == last else f" at first, {last:.4g} x at last ({privacy.noise_schedule})"
     found = "" if privacy.epsilon is None else f"; found for epsilon {privacy.epsilon:g} in all rounds"
     who = ADDS[privacy.mechanism].format(kind=privacy.kind, honest=noising.honest)
-    out.say(f"{who}: its deviation is {first:.4g} x the clip of {privacy.clip:g}{goes}{found}")
+    of = "the largest norm there is, at most " if privacy.sensitivity == "l2-max" else ""
+    clip = f"{of}the clip of {privacy.clip:g}{', which adapts' if privacy.adaptive_clip else ''}"
+    out.say(f"{who}: its deviation is {first:.4g} x {clip}{goes}{found}")
     if privacy.kind == "laplace":
         length = len(server.model.parameters)
         out.say(
@@ -52,7 +55,15 @@ def tell_noise(out: Output, server: Server) -> None:
         )
     if noising.why_none:
         out.say(f"no epsilon: {noising.why_none}")
+    else:
+        out.say(f"epsilon is at delta {privacy.delta:g}, and {holds(privacy.mechanism, noising.honest)}")
     out.record({"multipliers": noising.multipliers, "no_epsilon": noising.why_none or None})
+
+
+def holds(mechanism: Mechanism, honest: int | None) -> str:
+    """Against whom an epsilon is one, and what that takes. honest: clients of each sum; None: whoever is."""
+    many = f", if {counted(honest, 'client')} of each sum are honest" if honest else ""
+    return f"holds against {AGAINST[mechanism]}{many}"
 
 
 def tell_spending(out: Output, server: Server, records: Sequence[Mapping[str, Any]]) -> None:
@@ -64,11 +75,11 @@ def tell_spending(out: Output, server: Server, records: Sequence[Mapping[str, An
         return
     begun = len(server.noising.spending.charges)
     unfinished = f", {begun - len(records)} of them not finished" if begun > len(records) else ""
-    honest = f", if {counted(last['honest'], 'client')} of each sum are honest" if last["honest"] else ""
     # Not the last record's: a round that was begun after it has left none.
     epsilon = server.noising.spent
     spent = f"epsilon {epsilon:.4g} at delta {last['delta']:g}"
-    out.say(f"{spent} for {counted(begun, 'round')}{unfinished}: holds against {last['against']}{honest}")
+    against = holds(server.config.privacy.mechanism, last["honest"])
+    out.say(f"{spent} for {counted(begun, 'round')}{unfinished}: {against}")
     promised = epsilon
     if server.config.training.until_accuracy is not None and len(records) < server.config.training.rounds:
         promised = server.noising.promised(len(records))

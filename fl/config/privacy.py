@@ -147,7 +147,8 @@ class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         )
         ConfigError.unless(
             (self.noise_multiplier is None) != (self.epsilon is None),
-            f"privacy = {self.mechanism!r}: give noise_multiplier, or epsilon, from which it is found",
+            f"privacy = {self.mechanism!r}: give noise_multiplier, or epsilon, from which it is found, "
+            "not both",
         )
         summed = self.mechanism in ("central", "distributed")
         ConfigError.unless(

@@ -68,7 +68,7 @@ def test_sums_under_noise_are_joined_until_the_budget_is_spent(
     asked = Private(length=5, clip=1.0, multiplier=1.5)
     ran, total = joins(asked)
     assert (ran.code, ran.err, spent(keys)) == (0, "", 1)
-    assert "100% of this client's privacy budget are left: epsilon 4 at delta 1e-05 of one client" in ran.out
+    assert "100% of this client's privacy budget is left: epsilon 4 at delta 1e-05 of one client" in ran.out
     assert total is not None
     assert total.noise[""] > 0
     ran, _ = joins(asked)

@@ -32,6 +32,8 @@ def test_the_multiplier_is_shown_and_what_is_spent_after_each_round_and_in_the_e
     ran = here("train", *ONE, "--privacy", "central", "--epsilon", "3", "--out", str(folder))
     assert (ran.code, ran.err) == (0, "")
     assert "the clients' own loss and accuracy are not summed" in ran.out
+    before, *_ = ran.out.split("round 1/3")
+    assert "epsilon is at delta 1e-05, and holds against who sees the model, not the server" in before
     records = lines(folder / "metrics.jsonl")
     found = lines(folder / "privacy.jsonl")[0]["releases"][0]["multiplier"]
     assert f"its deviation is {found:.4g} x the clip of 0.5; found for epsilon 3 in all rounds" in ran.out
@@ -81,6 +83,7 @@ def test_what_is_spent_is_json_too(here: Here, tmp_path: Path) -> None:
     ("flags", "says"),
     [
         (["--sensitivity", "l2-max"], "no epsilon: the noise depends on the data"),
+        (["--sensitivity", "l2-max"], "of 3 x the largest norm there is, at most the clip of 0.5"),
         (["--noise-largest", "0.1"], "no epsilon: the noise depends on the data"),
         (["--noise", "laplace"], "by the L1 norm, which is up to sqrt(650) x the clip: 12.75"),
         (["--noise-schedule", "linear"], "of 3 x the clip of 0.5 at first, 1.5 x at last (linear)"),
@@ -93,7 +96,7 @@ def test_what_one_has_to_know_of_the_noise_is_said(
     ran = here("train", *line)
     assert (ran.code, ran.err) == (0, "")
     assert says in ran.out.replace("its deviation is ", "of ")
-    assert ("holds against" in ran.out) != ("no epsilon" in says)
+    assert ("holds against" in ran.out) != ("no epsilon" in ran.out)
 
 
 def test_a_round_that_was_begun_and_not_finished_is_charged(here: Here, tmp_path: Path) -> None:

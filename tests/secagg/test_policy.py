@@ -125,6 +125,8 @@ def test_a_clip_may_adapt_within_the_limits_of_a_policy() -> None:
     for least, largest in ((0.5, 0.5), (0.1, 1.0)):
         accepts(with_clips(least, largest), NOISY)
     accepts(with_clips(1.0, 2.0, "other"), NOISY)
+    with pytest.raises(LocalProtocolError, match="clips of the vector '' go from 2 to 1: turn them round"):
+        Policy(clips={"": (2.0, 1.0)})
     for least, largest in ((0.51, 1.0), (0.1, 0.49)):
         refuses(
             with_clips(least, largest),

@@ -318,7 +318,11 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
             "noise = 'skellam': with privacy = 'local' it is gaussian or laplace",
         ),
         (LOCAL | {"clip": None}, {"clip": 1.0}, "privacy = 'local' needs a clip: the largest L2 norm"),
-        (LOCAL | {"epsilon": 1.0}, {"noise_multiplier": None}, "give noise_multiplier, or epsilon, from"),
+        (
+            LOCAL | {"epsilon": 1.0},
+            {"noise_multiplier": None},
+            "epsilon, from which it is found, not both",
+        ),
         (
             LOCAL | {"adaptive_clip": True},
             {"privacy": "central"},
