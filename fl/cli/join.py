@@ -106,6 +106,8 @@ def run(
             contribute(out, peer, x, weight, result, new=new, charged=charged)
         elif data is not None:
             train(out, peer, data, device=device, limits=limits, charged=charged)
+        if charged is not None:
+            tell_budget(out, charged.account)
 
 
 def policy_of(
@@ -202,6 +204,7 @@ def tell_budget(out: Output, account: Account) -> None:
         f"{left:.0%} of this client's privacy budget is left: epsilon {budget.epsilon:g} at delta "
         f"{budget.delta:g} of one {budget.protects}, counted at order {account.order:g}"
     )
+    out.record({"budget_left": left})
 
 
 @contextmanager

@@ -103,4 +103,5 @@ def tell_surplus(out: Output, honest: int, records: Sequence[Mapping[str, Any]])
         times = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
         out.say(f"the sums carried up to {times} times the noise that is counted, if all added their shares")
     wraps = sum(record["wraps"] or 0.0 for record in records)
-    out.say(f"about {wraps:.3g} coordinates of all sums left the ring, by what is seen of them")
+    left = f"about {counted(round(wraps), 'coordinate')}" if wraps >= 1 else "less than one coordinate"
+    out.say(f"{left} of all sums left the ring, by what is seen of them")

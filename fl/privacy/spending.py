@@ -47,7 +47,10 @@ def why_none(config: RunConfig) -> str:
         # One example less in a class, and every other in it weighs more: no clip bounds that.
         return "balance: what an example weighs follows from how many others are in its class"
     if exposure(config.training.plan, config.data.examples_per_client) is None:
-        return "how often an example is taken follows from how many a client holds: say examples_per_client"
+        return (
+            "how often an example is taken follows from how many a client holds: say examples_per_client, "
+            "where they are dealt here; over a network each client counts for itself"
+        )
     return ""
 
 

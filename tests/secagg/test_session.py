@@ -250,16 +250,6 @@ def test_no_input_leaves_under_a_context_on_record_and_the_session_is_over(schem
     assert play.finish().survivors == {1, 2, 3, 4}
 
 
-def test_plain_masks_nothing_and_asks_no_record() -> None:
-    def fail(context: bytes) -> None:
-        raise AssertionError("asked")
-
-    play = Play(EACH["plain"], INPUTS)
-    play.clients[0] = client_of(EACH["plain"], once=fail)
-    play.answers[0] = play.clients[0].start()
-    assert play.finish().survivors == INPUTS.keys()
-
-
 # run
 
 
