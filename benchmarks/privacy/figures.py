@@ -124,7 +124,7 @@ def points(some: Sequence[Row]) -> dict[int, float]:
 
 def table(rows: Sequence[Row]) -> Table:
     """accuracy: the mean of the last five looks. costs: beside no noise; of Gaussian: Laplace's beside
-    Gaussian noise of the same power. By pairs of seeds, in percentage points, ± standard error.
+    Gaussian noise of the same power. By pairs of seeds, in percentage points, ± standard error. fails: at chance; diverges: there after numbers that were not finite.
     """
     by, cells = groups(rows), []
     for curve, some in by.items():
@@ -139,11 +139,17 @@ def table(rows: Sequence[Row]) -> Table:
                 spread(list(points(some).values()), ".1f"),
                 paired(points(some), points(without), "+.1f") if curve.power else "",
                 paired(points(some), points(twin), "+.1f") if curve.noise == "laplace" else "",
-                "fails" if statistics.mean(row["accuracy"] for row in some) <= CHANCE else "",
+                _failed(some),
             )
         )
     header = ("model", "noise", "lambda", "seeds", "accuracy", "costs", "of Gaussian", "")
     return Table.of(header, cells)
+
+
+def _failed(some: Sequence[Row]) -> str:
+    if statistics.mean(row["accuracy"] for row in some) > CHANCE:
+        return ""
+    return "diverges" if any(row["diverged"] for row in some) else "fails"
 
 
 def plot(rows: Sequence[Row]) -> Figure:
