@@ -124,7 +124,8 @@ def points(some: Sequence[Row]) -> dict[int, float]:
 
 def table(rows: Sequence[Row]) -> Table:
     """accuracy: the mean of the last five looks. costs: beside no noise; of Gaussian: Laplace's beside
-    Gaussian noise of the same power. By pairs of seeds, in percentage points, ± standard error. fails: at chance; diverges: there after numbers that were not finite.
+    Gaussian noise of the same power. By pairs of seeds, in percentage points, ± standard error. fails: at
+    chance; diverges: there after numbers that were not finite.
     """
     by, cells = groups(rows), []
     for curve, some in by.items():

@@ -264,7 +264,7 @@ def plot(rows: Sequence[Row]) -> Figure:
 
     def steady(row: Row) -> bool:
         """Whether its loss is on one scale with that without noise."""
-        return row["z"] != SIGMA and row["noise"] != "Fed-SDP"
+        return bool(row["z"] != SIGMA and row["noise"] != "Fed-SDP")
 
     def named(row: Row) -> str:
         return f"{row['noise']} {row['z']:g}" if row["z"] else "none"
