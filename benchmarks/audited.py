@@ -1,7 +1,7 @@
 """The mechanisms of noise as a run plays them, each with its worst canary, to be audited: what the adversary
 sees of it, and how much that speaks for the canary; and what a run is charged with for it.
 
-Neighbours are as in `fl.privacy.accounting`: the canary's whole contribution, or zero in its place. Every
+Neighbours are as in `fl.privacy.releases`: the canary's whole contribution, or zero in its place. Every
 score is the logarithm of the likelihood ratio of what is seen, or grows with it: no test does better.
 """
 
@@ -23,9 +23,9 @@ from fl.config.privacy import Mechanism, NoiseKind, Perturbation
 from fl.config.run import RunConfig
 from fl.federation.noising import RATE, Noising
 from fl.federation.vectors import BELOW, BELOW_CLIP, UPDATE, mean_of, scheme_for
-from fl.privacy.accounting import Gaussian, Release
 from fl.privacy.audit import Play, Scores
 from fl.privacy.mechanisms import Level, asked_of_clients, perturbed, update_and_count
+from fl.privacy.releases import Gaussian, Release
 from fl.privacy.spending import Spending, discrete_release
 from fl.privacy.step import per_example
 from fl.training.batched import train_batched

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from benchmarks.noised import DELTA, Updates, Vector
 from fl.config.section import ConfigError
-from fl.privacy.accounting import Release, Skellam, multiplier_for
+from fl.privacy.accounting import multiplier_for
+from fl.privacy.releases import Release, Skellam
 from secagg import Masking, inputs, run, throwaway_identities
 from secagg.bits import Words
 from secagg.crypto import KEY_BYTES

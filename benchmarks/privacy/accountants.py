@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from benchmarks.harness import Case, Control, Row, Table
-from fl.privacy.accounting import DiscreteGaussians, Gaussian, Release, Skellam, by_rdp, epsilon
+from fl.privacy.accounting import by_rdp, epsilon
+from fl.privacy.releases import DiscreteGaussians, Gaussian, Release, Skellam
 from secagg.private import WRAP_DEVIATIONS, Calibration
 from secagg.specs import Private
 

@@ -13,7 +13,8 @@ from benchmarks.ring import Sessions, in_ring, ring_multiplier
 from benchmarks.spread import by_seed, difference, paired, seeds, spread
 from fl.config.run import RunConfig
 from fl.data import DataError
-from fl.privacy.accounting import ORDERS, Gaussian, by_rdp, epsilon, multiplier_for
+from fl.privacy.accounting import ORDERS, by_rdp, epsilon, multiplier_for
+from fl.privacy.releases import Gaussian
 from secagg import Masking, throwaway_identities
 from secagg.private import Calibration
 from secagg.specs import Private

@@ -12,7 +12,8 @@ from benchmarks.noised import DELTA, Training, central, clipped, mean_of
 from benchmarks.spread import seeds
 from fl.config.run import RunConfig
 from fl.data import DataError
-from fl.privacy.accounting import Gaussian, epsilon
+from fl.privacy.accounting import epsilon
+from fl.privacy.releases import Gaussian
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

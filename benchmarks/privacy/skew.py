@@ -17,8 +17,9 @@ from fl.cohort.layout import Layout
 from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.data import DataError
-from fl.privacy.accounting import Gaussian, epsilon
+from fl.privacy.accounting import epsilon
 from fl.privacy.exposure import exposure
+from fl.privacy.releases import Gaussian
 from fl.privacy.step import per_example
 
 CLAIM = (

@@ -16,8 +16,9 @@ from fl.config.presets import PRESETS
 from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.data import DataError
-from fl.privacy.accounting import Gaussian, by_rdp, epsilon
+from fl.privacy.accounting import by_rdp, epsilon
 from fl.privacy.exposure import exposure
+from fl.privacy.releases import Gaussian
 from fl.privacy.schedules import multiplier
 from fl.privacy.step import per_example
 from fl.training.local import Diverged

@@ -41,7 +41,7 @@ from transport import Contribution, Peer, TransportError
 if TYPE_CHECKING:
     from fl.data.shard import Shard
     from fl.federation.task import Held, Instructions
-    from fl.privacy.accounting import Release
+    from fl.privacy.releases import Release
 
 TRAINING = "training"  # table of a policy file: what a client computes at most
 PRIVACY = "privacy"  # and what all its sessions may cost

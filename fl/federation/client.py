@@ -16,7 +16,7 @@ from fl.federation.sending import Sending, as_trained, contributions
 from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
 from fl.models.weights import to_vector
-from fl.privacy.accounting import Release
+from fl.privacy.releases import Release
 from fl.privacy.spending import own_releases
 from fl.privacy.step import asked_for
 from fl.training.local import Diverged, LocalResult, Tap, device, on_device, train

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from fl.config.run import RunConfig
 from fl.config.section import ConfigError
 from fl.federation.vectors import BELOW, BELOW_CLIP, UPDATE, bounded_spec, private_specs
-from fl.privacy.accounting import Release, multiplier_for
+from fl.privacy.accounting import multiplier_for
 from fl.privacy.mechanisms import Level, central_deviation, update_and_count
 from fl.privacy.noise import RealNoise, Reals, real_noise
+from fl.privacy.releases import Release
 from fl.privacy.schedules import multipliers
 from fl.privacy.spending import AGAINST, Spending, discrete_release, real_releases, why_none
 from secagg import Aggregate, Masking, Scheme

@@ -10,7 +10,8 @@ from typing import Annotated, Literal, Protocol
 
 import msgspec
 
-from fl.privacy.accounting import Release, RenyiFilter, order_for, rdp
+from fl.privacy.accounting import RenyiFilter, order_for
+from fl.privacy.releases import Release, rdp
 from fl.privacy.spending import discrete_release
 from secagg import Masking, RemoteProtocolError, Scheme
 

@@ -21,9 +21,10 @@ from fl.config.plan import LocalPlan
 from fl.config.privacy import Mechanism, Perturbation
 from fl.config.run import RunConfig
 from fl.config.section import ConfigError
-from fl.privacy.accounting import DiscreteGaussians, Gaussian, Laplace, Release, Skellam, epsilon
+from fl.privacy.accounting import epsilon
 from fl.privacy.exposure import Exposure, exposure
 from fl.privacy.mechanisms import Level, update_and_count
+from fl.privacy.releases import DiscreteGaussians, Gaussian, Laplace, Release, Skellam
 from secagg.private import Calibration
 
 AGAINST: Final[dict[Mechanism, str]] = {

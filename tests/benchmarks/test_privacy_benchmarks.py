@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks import noised
 from benchmarks.privacy import accountants, audit, cost, rounds, skew
-from fl.privacy.accounting import Gaussian, epsilon
+from fl.privacy.accounting import epsilon
+from fl.privacy.releases import Gaussian
 from fl.training.local import Diverged
 from tests.benchmarks.cases import few_examples, no_data, rows_of, shown
 

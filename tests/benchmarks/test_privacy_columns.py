@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import harness, ring
 from benchmarks.privacy import columns
-from fl.privacy.accounting import Gaussian, by_rdp, epsilon
+from fl.privacy.accounting import by_rdp, epsilon
+from fl.privacy.releases import Gaussian
 from tests.benchmarks.cases import few_examples, no_data, rows_of, shown
 
 

@@ -12,7 +12,8 @@ import pytest
 from commands import Ran, is_one_line, secagg
 
 from fl.cli.report import draw_accuracy
-from fl.privacy.accounting import Gaussian, epsilon
+from fl.privacy.accounting import epsilon
+from fl.privacy.releases import Gaussian
 from fl.privacy.spending import Charge
 
 Here = Callable[..., Ran]

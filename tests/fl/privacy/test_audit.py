@@ -15,8 +15,9 @@ from benchmarks import audited
 from benchmarks.audited import AT_ONCE, WITH_EPSILON, WITHOUT_EPSILON
 from fl.config.section import ConfigError
 from fl.federation.vectors import UPDATE, scheme_for
-from fl.privacy.accounting import Gaussian, epsilon
+from fl.privacy.accounting import epsilon
 from fl.privacy.audit import Scores, audit, audit_at_once, chance
+from fl.privacy.releases import Gaussian
 from secagg import Masking, inputs, run
 from secagg.bits import Words
 

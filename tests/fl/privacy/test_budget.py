@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from fl.config.plan import LocalPlan
 from fl.config.privacy import Perturbation
 from fl.config.section import ConfigError
-from fl.privacy.accounting import Gaussian, Laplace, Release, epsilon, rdp
+from fl.privacy.accounting import epsilon
 from fl.privacy.budget import Account, Budget, Charged, of_private
+from fl.privacy.releases import Gaussian, Laplace, Release, rdp
 from fl.privacy.spending import own_releases
 from secagg import CKKS, Bounded, LocalProtocolError, Masking, Plain, Private, RemoteProtocolError
 from transport.journal import Spent

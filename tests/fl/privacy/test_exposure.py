@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl.config.plan import LocalPlan
-from fl.privacy.accounting import Gaussian, epsilon
+from fl.privacy.accounting import epsilon
 from fl.privacy.exposure import Exposure, exposure
+from fl.privacy.releases import Gaussian
 from fl.training.local import batches
 
 KEY = bytes(range(32))

@@ -16,8 +16,9 @@ from fl.federation.noising import GRID
 from fl.federation.server import Server
 from fl.federation.simulation import simulated
 from fl.federation.vectors import UPDATE, private_specs
-from fl.privacy.accounting import DiscreteGaussians, Gaussian, Laplace, Skellam, epsilon, rdp
+from fl.privacy.accounting import epsilon
 from fl.privacy.mechanisms import Level
+from fl.privacy.releases import DiscreteGaussians, Gaussian, Laplace, Skellam, rdp
 from fl.privacy.spending import Charge, Spending, discrete_release, real_releases, why_none
 from secagg import Masking, Private
 from secagg.private import Calibration
