@@ -21,10 +21,17 @@ from fl.privacy.mechanisms import Level, central_deviation, update_and_count
 from fl.privacy.noise import RealNoise, Reals, real_noise
 from fl.privacy.releases import Release
 from fl.privacy.schedules import multipliers
-from fl.privacy.spending import AGAINST, Spending, discrete_release, real_releases, why_none
+from fl.privacy.spending import (
+    AGAINST,
+    Spending,
+    comes_apart,
+    discrete_release,
+    failure,
+    real_releases,
+    why_none,
+)
 from secagg import Aggregate, Masking, Scheme
 from secagg.crypto import KEY_BYTES
-from secagg.graph import SIGMA
 from secagg.private import Calibration
 
 QUANTILE, RATE = 0.5, 0.2  # gamma and eta of Andrew et al., 1905.03871, section 3
@@ -117,11 +124,8 @@ class Noising:
 
     @property
     def _failure(self) -> float:
-        """The chance with which a session of a sparse graph is not what it is taken for: see `explain`."""
-        if self.honest is None or not isinstance(self._sessions, Masking) or self._sessions.complete:
-            return 0.0
-        tries = 80 if self._sessions.adversary == "active" else 0
-        return 2.0 ** -(SIGMA[self._sessions.adversary] - tries)
+        """The chance with which a round's noise is none, where it lies with the graph."""
+        return 0.0 if self.honest is None else failure(self._sessions)
 
     def passes(self, round: int) -> float | None:
         """The epsilon that this round would bring, where that is more than the run may spend."""
@@ -152,15 +156,9 @@ class Noising:
 
     @property
     def _against(self) -> str:
-        """Whom the epsilon holds against. In a sparse graph, a client and some of its neighbours that are cut
-        off from all others are a sum of their own, with fewer shares of noise than are counted. A ring joined
-        to the k nearest comes apart for k that are missing, or on the server's side, and no fewer.
-        """
+        """Whom the epsilon holds against."""
         whom, sessions = AGAINST[self._privacy.mechanism], self._sessions
-        if self.honest is None or not isinstance(sessions, Masking) or sessions.complete:
-            return whom
-        gone = sessions.clients - sessions.m_min + sessions.corrupt
-        if sessions.adversary == "semi-honest" or gone < sessions.degree:
+        if self.honest is None or not isinstance(sessions, Masking) or not comes_apart(sessions):
             return whom
         return f"{whom}, unless it is them who choose who is lost"
 

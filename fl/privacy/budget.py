@@ -6,14 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
 
 from fl.privacy.accounting import RenyiFilter, order_for
 from fl.privacy.releases import Release, rdp
-from fl.privacy.spending import discrete_release
+from fl.privacy.spending import comes_apart, discrete_release, failure
 from secagg import Masking, RemoteProtocolError, Scheme
+
+FAILURES: Final = 0.01
+"""Of a budget's delta, what is kept for the chance that the draw of sparse graphs fails in any session."""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +37,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def best_order(self) -> float:
         """Raises: ConfigError where nothing could be spent."""
         order = self.order or order_for(self.epsilon, self.delta)
-        return RenyiFilter(self.epsilon, self.delta, order=order).order
+        return RenyiFilter(self.epsilon, self.delta * (1 - FAILURES), order=order).order
 
 
 class Record(Protocol):
@@ -69,22 +72,22 @@ class Account:
         most = self._most(order := self.order)
         return self.spent.check(order, 0.0, most) / most
 
-    def check(self, releases: Sequence[Release]) -> None:
-        """Before anything is computed for a session that would tell this.
+    def check(self, releases: Sequence[Release], failure: float = 0.0) -> None:
+        """Before anything is computed for a session that would tell this, but for a chance of failure.
 
         Raises: RemoteProtocolError if it would be more than what is left; LocalProtocolError where the record
         is of another order than the budget's; ConfigError for a budget that allows nothing.
         """
-        self.spent.check(*self._cost(releases))
+        self.spent.check(*self._cost(releases, failure))
 
-    def charge(self, releases: Sequence[Release]) -> None:
+    def charge(self, releases: Sequence[Release], failure: float = 0.0) -> None:
         """Put it on record, durably, before the vectors leave. An input that never arrives is charged, too.
 
         Raises: as `check`, and TransportError if the record cannot be kept.
         """
-        self.spent.charge(*self._cost(releases))
+        self.spent.charge(*self._cost(releases, failure))
 
-    def _cost(self, releases: Sequence[Release]) -> tuple[float, float, float]:
+    def _cost(self, releases: Sequence[Release], failure: float) -> tuple[float, float, float]:
         """(order, what the releases cost, all that there is), in Rényi divergence."""
         if not releases:
             raise RemoteProtocolError(
@@ -92,10 +95,15 @@ class Account:
                 "([privacy], in its policy)"
             )
         order = self.order
-        return order, sum(rdp(release, order) for release in releases), self._most(order)
+        most = self._most(order)
+        # A failure spends as large a share of all there is as it has in what is kept for failures: while the
+        # first sum stays within the budget, so does that of the failures.
+        of_failure = most * failure / (FAILURES * self.budget.delta)
+        return order, sum(rdp(release, order) for release in releases) + of_failure, most
 
     def _most(self, order: float) -> float:
-        return RenyiFilter(self.budget.epsilon, self.budget.delta, order=order).left
+        delta = self.budget.delta * (1 - FAILURES)
+        return RenyiFilter(self.budget.epsilon, delta, order=order).left
 
 
 @dataclass
@@ -107,14 +115,16 @@ class Charged:
     account: Account
     trains: bool
     _releases: tuple[Release, ...] = ()
+    _failure: float = 0.0
 
     def accepted(self, scheme: Scheme) -> None:
         """Raises: as `Account.check`; RemoteProtocolError for noise that protects something else."""
         self._releases = of_private(scheme)
+        self._failure = failure(scheme) if self._releases else 0.0
         if self._releases:
             self._protects("client")
         if self._releases or not self.trains:  # else it depends on the task, which is still to come
-            self.account.check(self._releases)
+            self.account.check(self._releases, self._failure)
 
     def asked(self, releases: Sequence[Release], *, of_examples: bool = False) -> None:
         """What the task has the client noise itself: its update, or each of its examples. Raises: as
@@ -123,7 +133,7 @@ class Charged:
         if releases:
             self._protects("example" if of_examples else "client")
         self._releases = (*self._releases, *releases)
-        self.account.check(self._releases)
+        self.account.check(self._releases, self._failure)
 
     def _protects(self, noise: str) -> None:
         if noise != (protects := self.account.budget.protects):
@@ -134,13 +144,15 @@ class Charged:
 
     def leaving(self) -> None:
         """Raises: as `Account.charge`."""
-        self.account.charge(self._releases)
+        self.account.charge(self._releases, self._failure)
 
 
 def of_private(scheme: Scheme) -> tuple[Release, ...]:
     """What the private vectors of a session tell: under no more noise than the honest who are sure to be left
-    add, whoever else does. Empty where it has none.
+    add, whoever else does; where an active server can cut this client off from them, under its own share
+    alone. Empty where the session has none.
     """
     if not isinstance(scheme, Masking):
         return ()
-    return tuple(discrete_release(scheme.calibration(name)) for name in scheme.private)
+    shares = 1 if comes_apart(scheme) else scheme.m_min - scheme.corrupt
+    return tuple(discrete_release(scheme.calibration(name), shares=shares) for name in scheme.private)

@@ -25,6 +25,8 @@ from fl.privacy.accounting import epsilon
 from fl.privacy.exposure import Exposure, exposure
 from fl.privacy.mechanisms import Level, update_and_count
 from fl.privacy.releases import DiscreteGaussians, Gaussian, Laplace, Release, Skellam
+from secagg import Masking, Scheme
+from secagg.graph import SIGMA
 from secagg.private import Calibration
 
 AGAINST: Final[dict[Mechanism, str]] = {
@@ -91,18 +93,38 @@ def own_releases(
     return (_release(asked.noise, asked.multiplier, length, taken),)
 
 
-def discrete_release(vector: Calibration, margin: float = 0.0) -> Release:
-    """What a private vector's sum tells, with the noise of those alone who surely survive and are honest.
-    margin: by which share norms are taken for larger, and the noise for less.
+def failure(sessions: Scheme) -> float:
+    """The chance with which one of these sessions, on a sparse graph, is not what it is taken for: see
+    `explain`.
     """
+    if not isinstance(sessions, Masking) or sessions.complete:
+        return 0.0
+    tries = 80 if sessions.adversary == "active" else 0
+    return 2.0 ** -(SIGMA[sessions.adversary] - tries)
+
+
+def comes_apart(sessions: Masking) -> bool:
+    """Whether an active server that picks who is lost can cut a client off with some of its neighbours: they
+    are a sum of their own then, with fewer shares of noise than are counted. A ring joined to the k nearest
+    comes apart for k that are missing, or on the server's side, and no fewer.
+    """
+    gone = sessions.clients - sessions.m_min + sessions.corrupt
+    return not sessions.complete and sessions.adversary == "active" and gone >= sessions.degree
+
+
+def discrete_release(vector: Calibration, margin: float = 0.0, shares: int | None = None) -> Release:
+    """What a private vector's sum tells, with the noise of those alone who surely survive and are honest.
+    margin: by which share norms are taken for larger, and the noise for less. shares: of so many instead.
+    """
+    shares = vector.honest if shares is None else shares
     l2_squared, l1 = vector.l2_squared * (1 + margin), vector.l1 * (1 + margin)
     if margin:  # and by one step: the bound is a whole number, and what is just below the next may pass it
         l2_squared += 1
         l1 = min(math.sqrt(vector.spec.length * l2_squared), l2_squared)
     variance = vector.variance * (1 - margin)
     if vector.spec.noise == "skellam":  # whose shares add up to one of the same kind
-        return Skellam(l2_squared, l1, variance * vector.honest)
-    return DiscreteGaussians(l2_squared, l1, vector.spec.length, variance, vector.honest)
+        return Skellam(l2_squared, l1, variance * shares)
+    return DiscreteGaussians(l2_squared, l1, vector.spec.length, variance, shares)
 
 
 def _release(kind: str, multiplier: float, length: int, taken: Exposure = Exposure(1.0, 1)) -> Release:  # noqa: B008

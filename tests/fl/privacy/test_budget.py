@@ -10,11 +10,13 @@ from msgspec.structs import replace
 from fl.config.plan import LocalPlan
 from fl.config.privacy import Perturbation
 from fl.config.section import ConfigError
-from fl.privacy.accounting import epsilon
-from fl.privacy.budget import Account, Budget, Charged, of_private
+from fl.privacy.accounting import RenyiFilter, epsilon
+from fl.privacy.budget import FAILURES, Account, Budget, Charged, of_private
 from fl.privacy.releases import Gaussian, Laplace, Release, rdp
 from fl.privacy.spending import own_releases
 from secagg import CKKS, Bounded, LocalProtocolError, Masking, Plain, Private, RemoteProtocolError
+from secagg.policy import Adversary
+from tests.play import identities
 from transport.journal import Spent
 
 ROUND = [Gaussian(4.0)]
@@ -142,6 +144,52 @@ def test_the_shares_of_those_who_may_be_missing_or_corrupt_are_not_counted() -> 
     for release in (as_promised, with_fewer):
         assert rdp(release, 8.0) == pytest.approx(rdp(Gaussian(4.0), 8.0), rel=0.01)
         assert rdp(release, 8.0) >= rdp(Gaussian(4.0), 8.0)
+
+
+@pytest.mark.parametrize(
+    ("adversary", "share", "whole"),
+    [
+        ("active", 0.05, False),  # 50 that are lost and 50 that lie cut a client off: it has 78 neighbours
+        ("active", None, True),  # 300 and 100 cut off none of 470 neighbours
+        ("semi-honest", 0.05, True),  # who follows the protocol chooses nobody
+    ],
+)
+def test_where_a_client_can_be_cut_off_its_own_noise_alone_is_counted(
+    adversary: Adversary, share: float | None, whole: bool
+) -> None:
+    roster = identities(range(1000))[0] if adversary == "active" else None
+    scheme = Masking.for_cohort(
+        1000, PRIVATE, adversary=adversary, roster=roster, corrupt=share, dropout=share, graph="sparse"
+    )
+    assert not scheme.complete
+    (release,) = of_private(scheme)
+    alone = 1 if whole else scheme.m_min - scheme.corrupt  # of whose shares one is left
+    assert rdp(release, 2.0) == pytest.approx(alone * rdp(Gaussian(4.0), 2.0), rel=0.05)
+
+
+def test_the_chance_that_a_sparse_graph_fails_is_taken_off_the_delta(path: Path) -> None:
+    """So that failures and what is told come to no more than delta, in whatever sessions are allowed."""
+    small = {"epsilon": 4.0, "delta": 1e-8}
+    complete, sparse = (
+        Masking.for_cohort(200, PRIVATE, adversary="semi-honest", graph=graph)
+        for graph in ("complete", "sparse")
+    )
+    spent = []
+    for scheme in (complete, sparse):
+        before = account(path, **small).left
+        charged = Charged(account(path, **small), trains=False)
+        charged.accepted(scheme)
+        charged.leaving()
+        spent.append(before - charged.account.left)
+    assert spent[1] - spent[0] == pytest.approx(2.0**-40 / (FAILURES * 1e-8), rel=0.02)
+    # What is kept for them is not there to be spent.
+    order = account(path, **small).order
+    most = RenyiFilter(4.0, 1e-8 * (1 - FAILURES), order=order).left
+    just = (order / (2 * most)) ** 0.5
+    fresh = path.with_name("another.spent")
+    account(fresh, **small, order=order).check([Gaussian(just * (1 + 1e-9))])
+    with pytest.raises(RemoteProtocolError, match="allows no more"):
+        account(fresh, **small, order=order).check([Gaussian(just * (1 - 1e-9))])
 
 
 # What a client that trains tells by its own noise
