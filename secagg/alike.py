@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.crypto import NeverPickled, OwnTag, SigningKey, digest, seal, unseal
+from secagg.crypto import NeverPickled, OwnTag, Rng, SigningKey, digest, seal, system_rng, unseal
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Roster
 from secagg.prg import keystream
@@ -34,6 +34,9 @@ here on what two sessions' difference has in common with the victim's update fal
 SKETCH: Final = 1024
 """Numbers kept of a model: its distances to others come out within a few percent."""
 NAME_BYTES: Final = 20
+TAG_BYTES: Final = 16
+MAX_TAGS: Final = 4
+"""Classes of like sessions that one may be near to at once, where models have moved from one to the other."""
 _ID, _KEY = slice(4), slice(4, NAME_BYTES)
 
 
@@ -77,10 +80,14 @@ def in_memory() -> Record:
 Name = Annotated[bytes, msgspec.Meta(min_length=NAME_BYTES, max_length=NAME_BYTES)]
 
 
+LikeTag = Annotated[bytes, msgspec.Meta(min_length=TAG_BYTES, max_length=TAG_BYTES)]
+
+
 class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A set that was signed. sketch: SKETCH little-endian float32, or empty. members: empty where the client
-    decrypts alone, whatever the set. partition: of sums by whole batches, which. anew: what was recorded of
-    this kind before is unlike what comes.
+    decrypts alone, whatever the set, and where relays see to the sets. partition: of sums by whole batches,
+    which. anew: what was recorded of this kind before is unlike what comes. tags: what relays were told, by
+    which they know what is alike.
     """
 
     kind: str
@@ -88,6 +95,7 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     members: frozenset[Name]
     partition: bytes
     anew: bool = False
+    tags: tuple[LikeTag, ...] = ()
 
 
 _entries = msgspec.msgpack.Decoder(_Entry)
@@ -157,6 +165,26 @@ class Class(NeverPickled):
         new = _Entry(self.kind, self.sketch, frozenset(), b"")
         self._keep(lambda near: _checked(new, near, 0))
 
+    def tags(self, rng: Rng = system_rng) -> tuple[bytes, ...]:
+        """What tells relays which sessions this one is alike, and nothing else: random when the first of them
+        comes. Recorded; to be called before they are told.
+
+        Raises: RemoteProtocolError if this client has seen to the set, or decrypted, in a session alike.
+        """
+        found: list[bytes] = []
+
+        def decide(near: Sequence[_Entry]) -> _Entry | None:
+            found.extend(dict.fromkeys(tag for entry in near for tag in entry.tags))
+            if any(not entry.tags for entry in near) or len(found) > MAX_TAGS:
+                raise RemoteProtocolError(TOO_NEAR)
+            if not found:
+                found.append(rng(TAG_BYTES))
+            new = _Entry(self.kind, self.sketch, frozenset(), b"", tags=tuple(found))
+            return None if new in near else new
+
+        self._keep(decide)
+        return tuple(found)
+
     def earlier(self, batches: Sequence[frozenset[ClientId]]) -> list[frozenset[bytes]]:
         """The different sets that were signed, as names; none where all are of this same partition."""
         found: list[frozenset[bytes]] = []
@@ -185,11 +213,7 @@ class Class(NeverPickled):
         return None if chosen is None else frozenset(ids[name] for name in chosen)
 
     def name(self, u: ClientId) -> bytes:
-        """Its id, and its identity key where there is a roster: either may be another's one day."""
-        roster = self.rule.roster
-        listed = roster.keys.get(u) if roster is not None else None
-        key = digest(OwnTag.RECORD_MEMBER, u if listed is None else listed)
-        return (u.to_bytes(4, "big") + key)[:NAME_BYTES]
+        return _name(u, self.rule.roster)
 
     def apart(self, corrupt: int) -> int:
         """Clients by which two different sets have to differ."""
@@ -202,23 +226,87 @@ class Class(NeverPickled):
     def _keep(self, decide: Callable[[Sequence[_Entry]], _Entry | None]) -> None:
         key = self.rule.identity.derive(OwnTag.RECORD)
 
-        def opened(sealed: bytes) -> _Entry:
-            raw = unseal(key, sealed, b"")
-            if raw is None:
-                raise LocalProtocolError(
-                    "the record of what this key has signed is damaged, or another key's: what may still be "
-                    "signed is not known; make a new key and have the roster changed"
-                )
-            return _entries.decode(raw)
-
         def decided(kept: Sequence[bytes]) -> bytes | None:
-            of_kind = [entry for entry in map(opened, kept) if entry.kind == self.kind]
+            entries = [_entries.decode(_opened(key, sealed)) for sealed in kept]
+            of_kind = [entry for entry in entries if entry.kind == self.kind]
             last = max((i for i, entry in enumerate(of_kind) if entry.anew), default=-1)
             near = [entry for entry in of_kind[last + 1 :] if is_near(entry.sketch, self.sketch)]
             new = decide(near)
             return None if new is None else seal(key, msgspec.msgpack.encode(new), b"")
 
         self.rule.record(decided)
+
+
+def _name(u: ClientId, roster: Roster | None) -> bytes:
+    """A client's id, and its identity key where there is a roster: either may be another's one day."""
+    listed = roster.keys.get(u) if roster is not None else None
+    key = digest(OwnTag.RECORD_MEMBER, u if listed is None else listed)
+    return (u.to_bytes(4, "big") + key)[:NAME_BYTES]
+
+
+def _opened(key: bytes, sealed: bytes) -> bytes:
+    """Raises: LocalProtocolError for what was not sealed under this key."""
+    raw = unseal(key, sealed, b"")
+    if raw is None:
+        raise LocalProtocolError(
+            "the record of what this key has signed is damaged, or another key's: what may still be "
+            "signed is not known; make a new key and have the roster changed"
+        )
+    return raw
+
+
+class _Summed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A set that a relay has summed. tags: what members said their sessions are alike."""
+
+    members: frozenset[Name]
+    tags: frozenset[LikeTag]
+
+
+_summed = msgspec.msgpack.Decoder(_Summed)
+
+
+@dataclass(frozen=True)
+class Tagged(NeverPickled):
+    """A relay's rule: what a client would see to itself, if it saw the sets. Of the sessions that a client
+    says are alike, by tags that are its own, the relay helps to two different sets at most, and two that
+    differ by enough.
+
+    record, identity, roster, difference: as `Alike` has them.
+    """
+
+    record: Record = field(repr=False)
+    identity: SigningKey = field(repr=False)
+    roster: Roster | None = None
+    difference: int | None = None
+
+    def sum(self, U3: Collection[ClientId], tags: Collection[bytes], corrupt: int) -> None:
+        """Record that this relay adds the shares of U3, of whom some have these tags; before it does.
+
+        Raises: RemoteProtocolError if U3 may not be summed beside what was.
+        """
+        if not tags:
+            return
+        new = _Summed(frozenset(_name(u, self.roster) for u in U3), frozenset(tags))
+        apart, key = max(corrupt + 2, self.difference or 0), self.identity.derive(OwnTag.RECORD)
+
+        def decide(kept: Sequence[bytes]) -> bytes | None:
+            before = [_summed.decode(_opened(key, sealed)) for sealed in kept]
+            if new in before:
+                return None
+            for tag in new.tags:
+                earlier = {entry.members for entry in before if tag in entry.tags}
+                if not may_be_signed(earlier, new.members, apart, differ):
+                    raise RemoteProtocolError(TOO_NEAR)
+            return seal(key, msgspec.msgpack.encode(new), b"")
+
+        self.record(decide)
+
+
+TOO_NEAR: Final = (
+    # Constant: it tells nothing about the vectors, nor about what was signed.
+    "the server asks for a sum too near to earlier ones of like vectors, of which a client signs two "
+    "different sets at most. If this input is new: --new"
+)
 
 
 def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | None:
@@ -233,11 +321,7 @@ def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | N
     if (near and alone) or not may_be_signed(
         {entry.members for entry in near}, new.members, difference, differ
     ):
-        raise RemoteProtocolError(
-            # Constant: it tells nothing about the vectors, nor about what was signed.
-            "the server asks for a sum too near to earlier ones of like vectors, of which a client signs two "
-            "different sets at most. If this input is new: --new"
-        )
+        raise RemoteProtocolError(TOO_NEAR)
     return new
 
 

@@ -69,3 +69,22 @@ class TooFewClients(SecAggError):  # noqa: N818 - the name the interface promise
     def __reduce__(self) -> tuple[type[TooFewClients], tuple[Any, ...]]:
         given = self.alive, self.needed, self.round, self.of, tuple(self.unusable), self.too_near
         return TooFewClients, given
+
+
+class RelayLost(TooFewClients):
+    """A relay is gone, without whose column no sum can be read: the session ends, its inputs stay hidden.
+
+    relays: which, from 0 on. alive, needed: relays that are left, and that there are.
+    """
+
+    def __init__(self, relays: Iterable[int], needed: int, round: str) -> None:
+        self.relays = frozenset(relays)
+        super().__init__(needed - len(self.relays), needed, round)
+        which = f"relay{'s' * (len(self.relays) > 1)} {', '.join(map(str, sorted(self.relays)))}"
+        is_gone = "are gone" if len(self.relays) > 1 else "is gone"
+        self.args = (
+            f"{which} {is_gone} in round {round}, and a sum takes all {needed}: no sum, nothing revealed",
+        )
+
+    def __reduce__(self) -> tuple[type[RelayLost], tuple[Any, ...]]:
+        return RelayLost, (tuple(self.relays), self.needed, self.round)

@@ -21,14 +21,18 @@ from secagg.crypto import (
     verifies_anything,
 )
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
+from secagg.wire import relay_of, relay_party
 
 
 @dataclass(frozen=True)
 class Roster:
-    """digest: 32 bytes that name this roster. keys: id -> Ed25519 public key, 32 bytes."""
+    """digest: 32 bytes that name this roster. keys: id -> Ed25519 public key, 32 bytes. relays: j -> that of
+    relay j.
+    """
 
     digest: bytes
     keys: Mapping[ClientId, bytes]
+    relays: Mapping[int, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.digest) != DIGEST_BYTES:
@@ -37,15 +41,25 @@ class Roster:
             raise LocalProtocolError(
                 f"the roster lists client {weak[0]} with a key of small order, under which anybody can sign"
             )
+        if weak := [j for j, key in self.relays.items() if verifies_anything(key)]:
+            raise LocalProtocolError(
+                f"the roster lists relay {weak[0]} with a key of small order, under which anybody can sign"
+            )
+
+    def key_of(self, u: ClientId) -> bytes | None:
+        """That of a client, or of a relay by the id under which it takes part; None of who is not listed."""
+        j = relay_of(u)
+        return self.keys.get(u) if j is None else self.relays.get(j)
 
     def signed_by(self, u: ClientId, message: bytes, signature: bytes) -> bool:
         """Whether u is in this roster and this is its signature."""
-        return u in self.keys and is_signature(self.keys[u], message, signature)
+        key = self.key_of(u)
+        return key is not None and is_signature(key, message, signature)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Client u's roster and its own signing key.
+    """The roster of client u, or of a relay by the id under which it takes part, and its own signing key.
 
     Raises: LocalProtocolError if the roster does not bind u to this key.
     """
@@ -55,8 +69,14 @@ class Identity:
     key: SigningKey = field(repr=False)
 
     def __post_init__(self) -> None:
-        if self.roster.keys.get(self.u) != self.key.public:
-            raise LocalProtocolError(f"the roster does not list client {self.u} with this key")
+        if self.roster.key_of(self.u) != self.key.public:
+            raise LocalProtocolError(f"the roster does not list {party(self.u)} with this key")
+
+
+def party(u: ClientId) -> str:
+    """A client or a relay, in a text."""
+    j = relay_of(u)
+    return f"client {u}" if j is None else f"relay {j}"
 
 
 def check_signed(
@@ -83,10 +103,17 @@ def check_signed(
 
 
 def throwaway_identities(
-    cohort: Collection[ClientId], rng: Rng = system_rng
+    cohort: Collection[ClientId], rng: Rng = system_rng, *, relays: int = 0
 ) -> tuple[Roster, dict[ClientId, Identity]]:
-    """A roster with new keys for a session within one process: for `run`, tests and experiments."""
-    keys = {u: SigningKey(rng(KEY_BYTES)) for u in sorted(cohort)}
+    """A roster with new keys for a session within one process: for `run`, tests and experiments. relays: so
+    many of them, too, by the ids under which they take part.
+    """
+    parties = [*sorted(cohort), *map(relay_party, range(relays))]
+    keys = {u: SigningKey(rng(KEY_BYTES)) for u in parties}
     listed = b"".join(u.to_bytes(4, "big") + key.public for u, key in keys.items())
-    roster = Roster(digest(Tag.ROSTER, listed), {u: key.public for u, key in keys.items()})
+    roster = Roster(
+        digest(Tag.ROSTER, listed),
+        {u: key.public for u, key in keys.items() if relay_of(u) is None},
+        {j: keys[relay_party(j)].public for j in range(relays)},
+    )
     return roster, {u: Identity(u, roster, key) for u, key in keys.items()}

@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.bits import Words, packed_bytes
-from secagg.crypto import Tag, digest
+from secagg.crypto import Rng, Tag, digest, system_rng
 from secagg.encoding import centred
 from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.identity import Roster
+from secagg.private import Calibration, Reading
 from secagg.specs import MAX_LENGTH, Bounded, Private, Spec, Vectors, Weight, set_exactly
 from secagg.wire import MAX_ID
 
 if TYPE_CHECKING:
+    from secagg.alike import Tagged
+    from secagg.identity import Identity
     from secagg.policy import Policy
-    from secagg.private import Calibration, Reading
+    from secagg.session import ClientSession, Once
 
 
 MAX_CLIENTS = 10**6
@@ -40,6 +43,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     """
 
     adds_noise = False  # whether its clients can add noise to their codes
+    relays = 0  # parties beside server and clients
 
     clients: int
     vectors: dict[str, Spec]
@@ -136,6 +140,18 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         """No message is longer, in bytes, but the task: what need be staged, whatever is announced."""
         return 4096 + 256 * self.clients + 8 * sum(spec.length for spec in self.vectors.values())
 
+    def relay(
+        self,
+        j: int,
+        *,
+        identity: Identity | None = None,
+        once: Once | None = None,
+        tagged: Tagged | None = None,
+        rng: Rng = system_rng,
+    ) -> ClientSession:
+        """Relay j's side of a session, in a scheme that has relays (`session.Scheme.relay`)."""
+        raise LocalProtocolError(f"no relay takes part in a session of {self.__struct_config__.tag}")
+
     def describe_vectors(self, *, in_rings: bool = True) -> list[str]:
         """A line for each. in_rings: say in which ring Z_{2^b} its codes are summed."""
         lines = []
@@ -156,6 +172,40 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
             else:
                 lines.append(f"{label}: {counted(spec.length, 'integer')} up to {spec.maximum}, exact{ring}")
         return lines
+
+
+class NoisedParameters(Parameters, frozen=True, kw_only=True):
+    """Of a scheme whose clients add noise to their codes, so that the sum has enough of it whoever vanishes.
+
+    m_min: the smallest number of clients that are summed. corrupt: A, how many clients may be on the server's
+    side.
+    """
+
+    adds_noise = True
+
+    m_min: int
+    corrupt: int = 0
+
+    def calibration(self, name: str) -> Calibration:
+        """The numbers of a private vector: its noise is enough if only m_min survive, and A of them add none.
+
+        Raises: LocalProtocolError where there can be no such sum.
+        """
+        spec = self.vectors[name]
+        if not isinstance(spec, Private):
+            raise LocalProtocolError(f"the vector {name!r} is not private: it is summed without noise")
+        return Calibration(spec, self.clients, self.m_min - self.corrupt)
+
+    def calibrations(self) -> Mapping[str, Calibration]:
+        return {name: self.calibration(name) for name in self.private}
+
+    def readings(self, context: bytes, nonce: bytes) -> Mapping[str, Reading]:
+        """Its rotation is public, and another in each session. It is needed before there are any keys."""
+        digest_of = self.digest() if self.private else b""
+        return {
+            name: Reading(calibration, digest(Tag.ROTATION, nonce, digest_of, context, name))
+            for name, calibration in self.calibrations().items()
+        }
 
 
 def check_clients(clients: int) -> None:

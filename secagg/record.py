@@ -10,7 +10,7 @@ from typing import Protocol
 from secagg.encoding import Clipping
 from secagg.errors import ClientId, RemoteProtocolError
 from secagg.session import Aggregate, ClientSession, ServerSession
-from secagg.wire import Raw, Task, decode
+from secagg.wire import Raw, decode_task
 
 
 @dataclass
@@ -38,6 +38,10 @@ class Around:
     @property
     def waiting_for(self) -> frozenset[ClientId]:
         return self._session.waiting_for
+
+    @property
+    def members(self) -> frozenset[ClientId]:
+        return self._session.members
 
     @property
     def result(self) -> Aggregate | None:
@@ -181,6 +185,6 @@ class _Selected(RecordedClient):
     def receive(self, message: Raw) -> bytes | None:
         if not self.view.received:
             with suppress(RemoteProtocolError):  # the session itself refuses what is no task
-                if self._wanted(decode(Task, message).task):
+                if self._wanted(decode_task(message).task):
                     self._views.append(self.view)
         return super().receive(message)

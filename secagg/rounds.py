@@ -32,7 +32,7 @@ class RoundServer(NeverPickled, ABC):
         self._parameters, self._digest = parameters, parameters.digest()
         self._task, self._nonce = task, nonce
         self.round = JOIN
-        self.waiting_for = frozenset(cohort)
+        self.waiting_for = self.members = frozenset(cohort)
         self.result: Aggregate | None = None
         self.unopened: frozenset[tuple[ClientId, ClientId]] = frozenset()
         self.caught: dict[ClientId, str] = {}
@@ -75,11 +75,12 @@ class RoundServer(NeverPickled, ABC):
         if self.result is not None:
             return {}
         self.round = rounds[rounds.index(closing) + 1]
-        self.waiting_for = alive - self._lost
+        self.members = alive - self._lost
+        self.waiting_for = self._asked() & self.members
         return {u: request for u, request in requests.items() if u in self.waiting_for}
 
     def _close(self) -> None:
-        self.round, self.waiting_for, self._answered = DONE, frozenset(), set()
+        self.round, self.waiting_for, self.members, self._answered = DONE, frozenset(), frozenset(), set()
 
     def _tasks(self, joined: frozenset[ClientId]) -> dict[ClientId, bytes]:
         return dict.fromkeys(sorted(joined), encode(Task(self._nonce, self._task)))
@@ -95,6 +96,10 @@ class RoundServer(NeverPickled, ABC):
         if not alive:
             raise TooFewClients(0, 1, closing)
         return alive
+
+    def _asked(self) -> frozenset[ClientId]:
+        """Of whose members the round that has just been opened awaits an answer."""
+        return self.members
 
     @abstractmethod
     def _open(self, closing: str, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:

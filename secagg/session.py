@@ -11,15 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.alike import Alike
+from secagg.alike import Alike, Tagged
 from secagg.crypto import Rng, system_rng
 from secagg.encoding import Clipping, decode_mean, decode_sum, error_bound
 from secagg.errors import ClientId, LocalProtocolError
-from secagg.identity import Identity, Roster
+from secagg.identity import Identity, Roster, party
 from secagg.parallel import Executor
 from secagg.private import Reading
 from secagg.specs import Spec, Vector, Vectors, Weight
-from secagg.wire import Raw
+from secagg.wire import Raw, relay_party
 
 Contribute = Callable[[bytes], Mapping[str, Vector] | Vector]
 """task -> the client's vectors; a bare array is the one unnamed vector. Called once a session."""
@@ -167,7 +167,16 @@ class ServerSession(Protocol):
     def round(self) -> str: ...
 
     @property
-    def waiting_for(self) -> frozenset[ClientId]: ...
+    def waiting_for(self) -> frozenset[ClientId]:
+        """Of clients, and of relays by the ids under which they take part."""
+        ...
+
+    @property
+    def members(self) -> frozenset[ClientId]:
+        """Who is in the session, whether or not the open round asks it for anything: of those that had joined
+        and are not lost, all others were left out.
+        """
+        ...
 
     def advance(self) -> dict[ClientId, bytes]:
         """Close the round; the messages that open the next. The caller owns the clock.
@@ -194,7 +203,7 @@ class ServerSession(Protocol):
 
 
 class Scheme(Protocol):
-    """Parameters and two factories."""
+    """Parameters and two factories, or three where relays take part."""
 
     @property
     def clients(self) -> int: ...
@@ -205,6 +214,11 @@ class Scheme(Protocol):
     @property
     def corrupt(self) -> int:
         """A, the clients assumed on the server's side; 0 where nothing is assumed of any."""
+        ...
+
+    @property
+    def relays(self) -> int:
+        """M, the parties beside server and clients that a session takes, all of them."""
         ...
 
     @property
@@ -288,6 +302,20 @@ class Scheme(Protocol):
         """
         ...
 
+    def relay(
+        self,
+        j: int,
+        *,
+        identity: Identity | None = None,
+        once: Once | None = None,
+        tagged: Tagged | None = None,
+        rng: Rng = system_rng,
+    ) -> ClientSession:
+        """Relay j's side, as a client's: messages in, messages out. once: told the context before its column
+        leaves. tagged: its rule for sums of like vectors.
+        """
+        ...
+
 
 def run(
     scheme: Scheme,
@@ -298,6 +326,7 @@ def run(
     rounding_seeds: Mapping[ClientId, bytes] | None = None,
     identities: Mapping[ClientId, Identity] | None = None,
     alike: Mapping[ClientId | None, Alike] | None = None,
+    tagged: Mapping[int, Tagged] | None = None,
     instrument: Callable[[ServerSession], ServerSession] = lambda server: server,
     listen: Callable[[ClientId, ClientSession], ClientSession] = lambda u, client: client,
     told: Callable[[ClientId, Mapping[str, Clipping]], None] = lambda u, clipping: None,
@@ -305,12 +334,13 @@ def run(
     parts: bool = False,
     rng: Rng = system_rng,
 ) -> Aggregate:
-    """One session with all its clients in this process; its sum: the server's, or where the clients keep it
-    one client's.
+    """One session with all its clients, and relays, in this process; its sum: the server's, or where the
+    clients keep it one client's.
 
     inputs: id -> vectors, or a function of the task that gives them. drop: round -> ids never heard from
-    again from that round on. identities: id -> identity, for an active adversary (the server holds the
-    same roster). alike: id -> the rule of that client for sessions that come out alike; None -> the server's.
+    again from that round on, relays by those under which they take part (`wire.relay_party`). identities:
+    id -> identity, for an active adversary (the server holds the same roster). alike: id -> the rule of that
+    client for sessions that come out alike; None -> the server's. tagged: j -> that of relay j.
     instrument, listen: wrap the server's side, and each client's (see record.py). told: in the end, of each
     client, what encoding changed in its vectors. executor: of threads or processes, in which the server
     unmasks. parts: as in `Scheme.server`.
@@ -345,7 +375,13 @@ def run(
         )
         for u, value in inputs.items()
     }
-    total = _drive(server, clients, gone)
+    relays = {
+        r: listen(
+            r, scheme.relay(j, identity=(identities or {}).get(r), tagged=(tagged or {}).get(j), rng=rng)
+        )
+        for j, r in enumerate(relays_of(scheme))
+    }
+    total = _drive(server, clients | relays, gone)
     for u, client in clients.items():
         told(u, client.clipping)
     return next((client.result for client in clients.values() if client.result), total)
@@ -371,6 +407,11 @@ def _drive(
     return server.result
 
 
+def relays_of(scheme: Scheme) -> list[ClientId]:
+    """The ids under which its relays take part, in their order."""
+    return [relay_party(j) for j in range(scheme.relays)]
+
+
 def _constant(value: Mapping[str, Vector] | Vector) -> Contribute:
     return lambda task: value
 
@@ -379,6 +420,6 @@ def _check_drops(scheme: Scheme, cohort: Collection[ClientId], drop: Drops) -> d
     for name, ids in drop.items():
         if name not in scheme.rounds:
             raise LocalProtocolError(f"no round {name!r}; the rounds are {', '.join(scheme.rounds)}")
-        if unknown := set(ids) - set(cohort):
-            raise LocalProtocolError(f"client {min(unknown)} cannot be dropped: it is not in the cohort")
+        if unknown := set(ids) - set(cohort) - set(relays_of(scheme)):
+            raise LocalProtocolError(f"{party(min(unknown))} cannot be dropped: it is not in the cohort")
     return {name: set(ids) for name, ids in drop.items()}

@@ -6,6 +6,7 @@ Two messages every scheme shares stand here: a client's Join, and the Task that 
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -15,6 +16,8 @@ from secagg.errors import RemoteProtocolError
 
 MAX_ID = 2**31 - 2  # the Shamir point of client u is u + 1
 MAX_TASK_BYTES = 2**31
+MAX_RELAYS = 16
+FIRST_RELAY = 2**31  # relay j takes part as this + j: no client has such an id
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
@@ -57,6 +60,16 @@ class Task(Message, frozen=True, tag="task"):
 decodes(Join, Task)
 
 
+def relay_party(j: int) -> int:
+    """The id under which relay j takes part in sessions, beside clients."""
+    return FIRST_RELAY + j
+
+
+def relay_of(party: int) -> int | None:
+    """j of a relay's id; None of a client's."""
+    return party - FIRST_RELAY if party >= FIRST_RELAY else None
+
+
 def context_of(task: bytes) -> bytes:
     """What every key and every signature of a session binds of its task."""
     return digest(Tag.CONTEXT, task)
@@ -91,6 +104,15 @@ def decode(kind: type[M], data: Raw) -> M:
     for name in kind.__struct_fields__:
         _check_ascending(getattr(message, name))
     return message
+
+
+def decode_task(data: Raw) -> Task:
+    """The task, in whatever message a scheme sends it. Raises: RemoteProtocolError as `decode`."""
+    kinds = [kind for kind in _decoders if issubclass(kind, Task) and kind is not Task]
+    for kind in kinds:
+        with suppress(RemoteProtocolError):
+            return decode(kind, data)
+    return decode(Task, data)
 
 
 def _check_ascending(field: object) -> None:

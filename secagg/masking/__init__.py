@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, get_args
 
 from secagg.alike import Alike
@@ -16,7 +16,6 @@ from secagg.masking.choice import corrupt_clients, dropouts, graph_numbers, leas
 from secagg.masking.client import (
     MaskingClient,
 )
-from secagg.masking.derived import rotation_seed
 from secagg.masking.messages import (
     ADVERTISE_KEYS,
     CONSISTENCY_CHECK,
@@ -27,10 +26,9 @@ from secagg.masking.messages import (
 from secagg.masking.server import MaskingServer
 from secagg.masking.words import AGAINST, in_words
 from secagg.parallel import Executor
-from secagg.params import Parameters, check_clients, named
+from secagg.params import NoisedParameters, check_clients, named
 from secagg.policy import Adversary, GraphChoice
 from secagg.prg import Prg
-from secagg.private import Calibration, Reading
 from secagg.session import Contribute, Once
 from secagg.specs import Private, Spec, Vectors, integer, set_exactly
 from secagg.wire import context_of
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from secagg.policy import Policy
 
 
-class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
+class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
     """Sums under pairwise masks that cancel: exact, whoever drops out; also against an active server.
 
     adversary: what the server may do. corrupt: A, how many clients may be on its side. dropout: d, how many
@@ -55,7 +53,6 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
     Source: Bonawitz et al., CCS 2017; the sparse graph: Bell et al., CCS 2020.
     """
 
-    adds_noise = True
     every_round = ("join", ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, CONSISTENCY_CHECK, UNMASKING)
     training_round = ADVERTISE_KEYS
     upload_round = MASKED_INPUT
@@ -63,10 +60,8 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
     slow_rounds = (ADVERTISE_KEYS,)
 
     threshold: int
-    m_min: int
     degree: int
     adversary: Adversary = "semi-honest"
-    corrupt: int = 0
     dropout: int = 0
     batch: int = 0
     prg: Prg = "aes-128-ctr"
@@ -209,26 +204,6 @@ class Masking(Parameters, frozen=True, kw_only=True, tag="masking"):
     @property
     def complete(self) -> bool:
         return self.degree == self.clients - 1
-
-    def calibration(self, name: str) -> Calibration:
-        """The numbers of a private vector: its noise is enough if only m_min survive, and A of them add none.
-
-        Raises: LocalProtocolError where there can be no such sum.
-        """
-        spec = self.vectors[name]
-        if not isinstance(spec, Private):
-            raise LocalProtocolError(f"the vector {name!r} is not private: it is summed without noise")
-        return Calibration(spec, self.clients, self.m_min - self.corrupt)
-
-    def calibrations(self) -> Mapping[str, Calibration]:
-        return {name: self.calibration(name) for name in self.private}
-
-    def readings(self, context: bytes, nonce: bytes) -> Mapping[str, Reading]:
-        digest = self.digest() if self.private else b""
-        return {
-            name: Reading(calibration, rotation_seed(nonce, digest, context, name))
-            for name, calibration in self.calibrations().items()
-        }
 
     @property
     def rounds(self) -> tuple[str, ...]:

@@ -21,11 +21,6 @@ def session_id(nonce: bytes, parameters: bytes, context: bytes, keys: Advertised
     return digest(Tag.SESSION, nonce, parameters, context, listed)
 
 
-def rotation_seed(nonce: bytes, parameters: bytes, context: bytes, name: str) -> bytes:
-    """Of a private vector: public, and another in each session. It is needed before there are any keys."""
-    return digest(Tag.ROTATION, nonce, parameters, context, name)
-
-
 def share_key(secret: bytes, sid: bytes, dealer: ClientId, holder: ClientId) -> bytes:
     """KA.agree(c_dealer^SK, c_holder^PK) as the AE key of one direction."""
     return kdf(Tag.SHARE_KEY, secret, sid, dealer, holder)
