@@ -226,37 +226,18 @@ def _join(
     force: Force = False,
 ) -> None:
     """Take part in a federation over a network, with a vector or with data to train on."""
-    from fl.cli.join import budget_of, limits_of, policy_of, run
+    from fl.cli.join import Door, run
+    from fl.cli.rules import MOST, OF_POLICY, rules_of
 
-    flags = given(ctx, [f"most_{name}" for name in Limits.__struct_fields__])
-    rules = policy_of(
-        policy,
-        roster,
-        allow=allow or [],
-        semi_honest=semi_honest,
-        smallest_cohort=smallest_cohort,
-        batch=batch,
-        ending=ending,
-        alike=alike,
-        answer_after=answer_after,
-    )
+    said = given(ctx, (*OF_POLICY, *(f"{MOST}{name}" for name in Limits.__struct_fields__)))
     run(
         ctx.obj,
-        connect,
-        key,
+        Door(connect, key, server, roster, roster_key, state, key_readers, patience),
+        rules_of(policy, roster, said, trains=data is not None),
         data=data,
         vector=input,
         flatten=flatten,
         weight=weight,
-        server=server,
-        roster=roster,
-        roster_key=roster_key,
-        policy=rules,
-        limits=limits_of(policy, flags, trains=data is not None),
-        budget=budget_of(policy),
-        patience=patience,
-        state=state,
-        readers=key_readers,
         new=new,
         device=device,
         out_path=out,

@@ -11,9 +11,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import transport
-from fl.cli import exit_code, join, rounds
+from fl.cli import exit_code, learn, rounds
 from fl.cli.display import shown, since
 from fl.cli.drops import Drop, Killer
+from fl.cli.join import joined
 from fl.cli.output import Output
 from fl.cli.spent import spending_of
 from fl.cohort.layout import Layout, read_serving, write_serving
@@ -55,7 +56,7 @@ def lay_out_parties(
         write_shard(own, *layout.examples(u), dataset.classes, dataset.name)
         put(own / CLIENT, secrets.client(u))
         if config.protection.kept:
-            write_shard(own / join.TEST, dataset.test_x, dataset.test_y, dataset.classes, dataset.name)
+            write_shard(own / learn.TEST, dataset.test_x, dataset.test_y, dataset.classes, dataset.name)
     return server, clients
 
 
@@ -170,6 +171,6 @@ def client_process(
 ) -> None:
     """Body of a client's process: what `secagg join` does. It opens nothing but its own folder."""
     speaks_up = Output(lines=False, debug=out.debug)
-    with join.joined(speaks_up, own, endpoint, serving, config.protection) as peer:
+    with joined(speaks_up, own, endpoint, serving, config.protection) as peer:
         limits, killer = Limits.of(config.training.plan), Killer(drop, peer.flush)
-        join.train(speaks_up, peer, own, device=config.training.device, limits=limits, killer=killer)
+        learn.train(speaks_up, peer, own, device=config.training.device, limits=limits, killer=killer)

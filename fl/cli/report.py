@@ -12,7 +12,7 @@ from fl.config.run import RunConfig
 from secagg import Scheme
 from secagg.ckks import WARNING
 from secagg.errors import counted
-from transport import RoundReport
+from transport import Contribution, RoundReport
 
 
 def warn(out: Output, protection: Protection) -> None:
@@ -147,3 +147,22 @@ def within(scheme: Scheme) -> str:
     clip = getattr(spec, "clip", None)
     to = f", scaled to a norm of {clip:g} at most" if clip else ""
     return f"their vectors in ±{getattr(spec, 'bound', 0):g}{to}"
+
+
+def tell_clipping(out: Output, u: int, contribution: Contribution, note: str = "") -> bool:
+    """What encoding changed in this client's vectors, if anything; the server does not learn it."""
+    changed = {name: clipping for name, clipping in contribution.clipping.items() if clipping.coordinates}
+    for name, clipping in changed.items():
+        spec = contribution.scheme.vectors[name]
+        were = "was" if clipping.coordinates == 1 else "were"
+        out.warn(
+            f"client {u}: {counted(clipping.coordinates, 'coordinate')} of {name or 'the vector'} {were} "
+            f"beyond ±{getattr(spec, 'bound', 0):g} and {were} clipped{note}"
+        )
+    for name, clipping in contribution.clipping.items():
+        if clipping.wrapped:
+            out.detail(
+                f"client {u}: its own noise took {counted(clipping.wrapped, 'coordinate')} of "
+                f"{name or 'the vector'} out of the ring"
+            )
+    return bool(changed)

@@ -13,7 +13,7 @@ import pytest
 from commands import Ran, before, is_one_line, secagg
 
 import transport
-from fl.cli.join import read_vector
+from fl.cli.contribute import read_vector
 from secagg import Bounded, Masking, Policy, Weight
 from transport import Contribution
 from transport.keys import generate, read_public, write_private, write_public
@@ -321,7 +321,7 @@ def test_a_key_that_others_can_read(here: Here, folder: Path, keys: Path) -> Non
 
 
 def test_limits_of_training_are_counts_and_stand_in_one_place(here: Here, folder: Path, keys: Path) -> None:
-    from fl.cli.join import limits_of, read_policy
+    from fl.cli.rules import limits_of, read_policy
 
     Path("p.toml").write_text("smallest_cohort = 4\n[training]\nsteps = 7\n", encoding="utf-8")
     assert read_policy(Path("p.toml")).smallest_cohort == 4

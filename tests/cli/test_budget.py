@@ -15,8 +15,8 @@ from commands import Command, Ran, at_once, is_one_line
 from test_serve_join import CLIENTS, client_options, keys, listening, server_options
 
 import transport
-from fl.cli.join import tell_clipping
 from fl.cli.output import Output
+from fl.cli.report import tell_clipping
 from fl.config.run import RunConfig
 from fl.data import load
 from fl.data.shard import write_shard

@@ -296,7 +296,7 @@ def test_a_served_run_whose_model_the_clients_keep(
     tmp_path: Path, keys: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Client 0 has a test set beside its own examples, the others none. Each is a thread of this process."""
-    from fl.cli.join import TEST
+    from fl.cli.learn import TEST
     from fl.data import load
 
     (tmp_path / "run.toml").write_text(

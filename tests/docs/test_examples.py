@@ -18,7 +18,7 @@ import pytest
 import typer
 
 from fl.cli import app
-from fl.cli.join import read_policy
+from fl.cli.rules import read_policy
 from fl.config.run import RunConfig
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fl.cli.join import train
+from fl.cli.learn import train
 from fl.cli.output import Output
 from fl.config.limits import Limits
 from fl.config.plan import LocalPlan

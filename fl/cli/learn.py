@@ -1,0 +1,120 @@
+"""The rounds of a training at one client, and what it leaves of them in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fl.cli.display import shown, since
+from fl.cli.drops import Killer
+from fl.cli.output import Output
+from fl.cli.report import tell_clipping
+from fl.cli.rounds import FIRST_ROUND, METRICS
+from fl.config.limits import Limits
+from fl.config.secret import CLIENT, kept, rounding_seed
+from fl.privacy.budget import Charged
+from secagg import Aggregate, Scheme
+from transport import Peer
+
+if TYPE_CHECKING:
+    from fl.data.shard import Shard
+    from fl.federation.task import Held, Instructions
+    from fl.privacy.releases import Release
+
+TEST = "test"  # folder of a test set, beside a client's own examples
+
+
+def train(
+    out: Output,
+    peer: Peer,
+    folder: Path,
+    *,
+    device: str,
+    limits: Limits,
+    killer: Killer | None = None,
+    charged: Charged | None = None,
+) -> None:
+    """Train on the shard in `folder` whenever the server asks, until it closes. Where the clients keep the
+    model it is left in `folder`, beside what each round made of it. charged: the account that each round is
+    charged to, if there is one.
+    """
+    import torch
+
+    from fl.data.shard import FILE, read_shard
+    from fl.federation.client import LocalTrainer
+
+    # One thread: several would add up in another order, and the clients of one machine share its cores.
+    torch.set_num_threads(1)
+    killer = killer or Killer(None)
+    secret = kept(folder / CLIENT)
+
+    def asked(instructions: Instructions, releases: Sequence[Release]) -> None:
+        killer.training(instructions.round)
+        if charged is not None:
+            own = instructions.privacy
+            charged.asked(releases, of_examples=own is not None and own.mechanism == "example")
+
+    def accepted(scheme: Scheme) -> None:
+        trainer.offered(scheme)
+        if charged is not None:
+            charged.accepted(scheme)
+
+    shard = read_shard(folder)
+    trainer = LocalTrainer(peer.id, shard, device, secret, limits=limits, asked=asked, tell=out.warn)
+    test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
+    take_part = partial(
+        peer.contribute,
+        trainer,
+        alike=partial(trainer.likeness, policy=peer.policy),
+        rounding_seed=rounding_seed(secret),
+        largest_task=limits.task_bytes,
+        progress=killer.progress,
+        tell=out.warn,
+        accepted=accepted,
+        leaving=charged.leaving if charged is not None else lambda: None,
+    )
+    clipped = False
+    with shown(out, since(lambda: f"client {peer.id}: {_at(killer.round)}")):
+        while (contribution := take_part()) is not None:
+            clipped = clipped or tell_clipping(out, peer.id, contribution, " (said once)")
+            outcome = "in the sum" if contribution.summed else f"not in the sum: {contribution.reason}"
+            out.say(f"client {peer.id}: round {killer.round}: {outcome}")
+            fields = {"client": peer.id, "session": killer.round, "summed": contribution.summed}
+            if contribution.result is not None:
+                fields |= keep(trainer.keep(contribution.result), contribution.result, folder, test, device)
+            out.record(fields)
+
+
+def _at(round: int) -> str:
+    return f"round {round} was the last that the server began" if round else "waiting for the server"
+
+
+def keep(held: Held, total: Aggregate, folder: Path, test: Shard | None, device_name: str) -> dict[str, Any]:
+    """Leave the model in a client's folder, and what it has learned of the round, which is returned."""
+    import torch
+
+    from fl.federation.records import Learned
+    from fl.models.architectures import build
+    from fl.models.weights import from_vector, save
+    from fl.training.local import device, evaluate
+
+    description, on = held.description, device(device_name)
+    model = build(description.model, description.shape, description.classes, 0)
+    from_vector(model, held.model.parameters)
+    save(model, description, folder)
+    evaluated = None
+    if test is not None:
+        evaluated = evaluate(model, torch.tensor(test.x, device=on), torch.tensor(test.y, device=on))
+    record = {"round": held.round, **asdict(Learned.of([total], evaluated)), "alive": len(total.survivors)}
+    first = held.round == 1
+    if first:
+        np.save(folder / FIRST_ROUND, held.model.parameters)
+    with (folder / METRICS).open("w" if first else "a", encoding="utf-8") as metrics:
+        metrics.write(json.dumps(record) + "\n")
+    return record
