@@ -14,6 +14,7 @@ from fl.cli import exit_code
 from fl.cli.contribute import contribute, read_vector
 from fl.cli.learn import train
 from fl.cli.output import Output
+from fl.cli.report import reckoned
 from fl.cli.results import check_file, try_folder
 from fl.cli.rules import Rules
 from fl.config.protection import Protection, check_installed
@@ -143,7 +144,7 @@ def tell_policy(out: Output, policy: Policy) -> None:
 def tell_budget(out: Output, account: Account) -> None:
     budget, left = account.budget, account.left
     out.say(
-        f"{left:.0%} of this client's privacy budget is left: epsilon {budget.epsilon:g} at delta "
+        f"{left:.0%} of this client's privacy budget is left: epsilon {reckoned(budget.epsilon)} at delta "
         f"{budget.delta:g} of one {budget.protects}, counted at order {account.order:g}"
     )
     out.record({"budget_left": left})

@@ -89,6 +89,16 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
+NOTHING = 20.0
+"""An epsilon above this promises nothing: it lets what is told multiply the odds of a guess by e^20, which
+makes one in 4.8e8 an even bet. Ponomareva et al. (2303.00654) call more than 10 weak to none."""
+
+
+def reckoned(epsilon: float) -> str:
+    """An epsilon as it is printed."""
+    return f"{epsilon:.4g}{' (promises nothing)' if epsilon > NOTHING else ''}"
+
+
 def training_cells(record: Mapping[str, Any], total: int) -> list[str]:
     """One training round, what matters most first: at most 80 columns with the time that is left."""
     alive, chosen = record["alive"], record["chosen"]
@@ -100,7 +110,7 @@ def training_cells(record: Mapping[str, Any], total: int) -> list[str]:
     else:
         cells.append(f"accuracy {record['accuracy']:.4f}")
     if record.get("epsilon") is not None:
-        cells.append(f"epsilon {record['epsilon']:.4g}")
+        cells.append(f"epsilon {reckoned(record['epsilon'])}")
     if record["validation"] is not None:
         cells.append(f"validation {record['validation']:.4f}")
     cells.append(counted(alive, "client") if alive == chosen else f"{alive} of {counted(chosen, 'client')}")

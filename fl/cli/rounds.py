@@ -79,7 +79,7 @@ def going_on(config: RunConfig, folder: Path) -> Checkpoint:
         )
     checkpoint = read_checkpoint(folder)
     now, was = lasting_settings(config), without_old_nulls(progress_of(checkpoint).settings)
-    was = lasting_settings(RunConfig()) | was  # a setting that there was not yet was as its default now is
+    was = _settings(RunConfig()) | was  # a setting that there was not yet was as its default now is
     others = [f"{name} = {was[name]} (not {now[name]})" for name in now if was[name] != now[name]]
     if others:
         raise ConfigError(
@@ -95,9 +95,17 @@ def going_on(config: RunConfig, folder: Path) -> Checkpoint:
 
 
 def lasting_settings(config: RunConfig) -> dict[str, Any]:
-    """All that a run which goes on has to share with what it was."""
+    """All that a run which goes on has to share with what it was. Under an epsilon its rounds, too: the noise
+    was found for so many, and what is found anew once a model was seen follows from what that told.
+    """
+    kept = {"rounds"} if config.privacy.epsilon is not None else set()
+    changes = set(MAY_CHANGE) - kept
+    return {name: value for name, value in _settings(config).items() if name not in changes}
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
     settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config.flat()))
-    return {name: value for name, value in settings.items() if name not in MAY_CHANGE}
+    return settings
 
 
 class Progress(msgspec.Struct):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl.cli.output import Output
+from fl.cli.report import reckoned
 from fl.config.privacy import Mechanism
 from fl.config.run import RunConfig
 from fl.privacy.spending import AGAINST, Spending
@@ -42,7 +43,9 @@ def tell_noise(out: Output, server: Server) -> None:
         return
     first, last = noising.multipliers[0], noising.multipliers[-1]
     goes = "" if first == last else f" at first, {last:.4g} x at last ({privacy.noise_schedule})"
-    found = "" if privacy.epsilon is None else f"; found for epsilon {privacy.epsilon:g} in all rounds"
+    found = (
+        "" if privacy.epsilon is None else f"; found for epsilon {reckoned(privacy.epsilon)} in all rounds"
+    )
     who = ADDS[privacy.mechanism].format(kind=privacy.kind, honest=noising.honest)
     of = "the largest norm there is, at most " if privacy.sensitivity == "l2-max" else ""
     clip = f"{of}the clip of {privacy.clip:g}{', which adapts' if privacy.adaptive_clip else ''}"
@@ -77,7 +80,7 @@ def tell_spending(out: Output, server: Server, records: Sequence[Mapping[str, An
     unfinished = f", {begun - len(records)} of them not finished" if begun > len(records) else ""
     # Not the last record's: a round that was begun after it has left none.
     epsilon = server.noising.spent
-    spent = f"epsilon {epsilon:.4g} at delta {last['delta']:g}"
+    spent = f"epsilon {reckoned(epsilon)} at delta {last['delta']:g}"
     against = holds(server.config.privacy.mechanism, last["honest"])
     out.say(f"{spent} for {counted(begun, 'round')}{unfinished}: {against}")
     promised = epsilon
@@ -85,7 +88,7 @@ def tell_spending(out: Output, server: Server, records: Sequence[Mapping[str, An
         promised = server.noising.promised(len(records))
         out.say(
             f"that it ended here followed from what it had learned: promised is no less than epsilon "
-            f"{promised:.4g}, of all {server.config.training.rounds} rounds"
+            f"{reckoned(promised)}, of all {server.config.training.rounds} rounds"
         )
     if last["honest"] is not None:
         tell_surplus(out, last["honest"], records)

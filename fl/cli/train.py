@@ -14,7 +14,7 @@ from fl.cli import rounds
 from fl.cli.drops import Drop, in_plain, parse
 from fl.cli.output import Output
 from fl.cli.parties import PARTIES, Parties, collect, federation, lay_out_parties
-from fl.cli.report import draw_accuracy, size, warn_of_training
+from fl.cli.report import draw_accuracy, reckoned, size, warn_of_training
 from fl.cli.spent import spending_of
 from fl.cohort.layout import Layout, lay_out
 from fl.config.presets import PRESETS
@@ -264,7 +264,7 @@ def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: 
             (
                 row["scheme"],
                 "none" if row["accuracy"] is None else f"{row['accuracy']:.4f}",
-                *(["none" if row["epsilon"] is None else f"{row['epsilon']:.4g}"] if noised else []),
+                *(["none" if row["epsilon"] is None else reckoned(row["epsilon"])] if noised else []),
                 size(row["bytes_up_per_client_round"]),
                 size(row["bytes_down_per_client_round"]),
                 f"{row['seconds']:.1f} s",

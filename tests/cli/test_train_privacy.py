@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from commands import Ran, is_one_line, secagg
 
-from fl.cli.report import draw_accuracy
+from fl.cli.report import draw_accuracy, reckoned
 from fl.privacy.accounting import epsilon
 from fl.privacy.releases import Gaussian
 from fl.privacy.spending import Charge
+from fl.training.checkpoint import Checkpoint, write_checkpoint
 
 Here = Callable[..., Ran]
 
@@ -100,20 +101,51 @@ def test_what_one_has_to_know_of_the_noise_is_said(
     assert ("holds against" in ran.out) != ("no epsilon" in ran.out)
 
 
-def test_a_round_that_was_begun_and_not_finished_is_charged(here: Here, tmp_path: Path) -> None:
+def test_a_round_that_was_begun_and_not_finished_is_charged(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_at_the_third(folder: Path, checkpoint: Checkpoint) -> None:
+        if checkpoint.round == 3:
+            raise OSError("no space left")
+        write_checkpoint(folder, checkpoint)
+
     folder = tmp_path / "run"
-    line = [*ONE, "--privacy", "local", "--epsilon", "30", "--out", str(folder)]
-    assert here("train", *line).code == 0
-    record = folder / "privacy.jsonl"
-    charge = Charge.of(record.read_bytes().splitlines()[0])
-    with record.open("ab") as file:
-        file.write(Charge(4, charge.releases).line())
+    line = [*ONE, "--privacy", "local", "--epsilon", "18", "--out", str(folder)]
+    with monkeypatch.context() as patched:
+        patched.setattr("fl.cli.rounds.write_checkpoint", full_at_the_third)
+        assert here("train", *line).code == 1
+    ran = here("train", "--resume", "--out", str(folder))
+    assert (ran.code, ran.err) == (0, "")
+    assert "round 3 would bring epsilon to " in ran.out
+    (folder / "privacy.jsonl").unlink()
+    ran = here("train", "--resume", "--out", str(folder))
+    is_one_line(ran, 2, "privacy.jsonl does not have round 1: what the run has spent is not known")
+
+
+def test_noise_that_was_found_for_an_epsilon_is_not_found_anew(here: Here, tmp_path: Path) -> None:
+    """For more rounds, or for fewer: whoever asks for that may have seen what the model has become."""
+    folder = tmp_path / "run"
+    line = [*ONE, "--privacy", "central", "--out", str(folder)]
+    assert here("train", *line, "--epsilon", "3").code == 0
+    ran = here("train", "--resume", "--rounds", "4", "--out", str(folder))
+    is_one_line(ran, 2, "--resume goes on with the run as it was, with rounds = 3 (not 4)")
+    assert here("train", *line, "--noise-multiplier", "2", "--force").code == 0
     ran = here("train", "--resume", "--rounds", "4", "--out", str(folder))
     assert (ran.code, ran.err) == (0, "")
-    assert "round 4 would bring epsilon to " in ran.out
-    record.unlink()
-    ran = here("train", "--resume", "--rounds", "4", "--out", str(folder))
-    is_one_line(ran, 2, "privacy.jsonl does not have round 1: what the run has spent is not known")
+
+
+def test_of_an_epsilon_that_promises_nothing_that_is_said(here: Here, tmp_path: Path) -> None:
+    """Up to e^20 times the odds are left without a word. What is beyond is said wherever it is printed."""
+    assert (reckoned(20.0), reckoned(20.01)) == ("20", "20.01 (promises nothing)")
+    noise = ["--privacy", "central", "--noise-multiplier", "0.05", "--until-accuracy", "0.01"]
+    ran = here("train", *ONE, *noise, "--out", str(tmp_path / "run"))
+    one, three = (f"{epsilon([Gaussian(0.05)] * n, 1e-5):.4g} (promises nothing)" for n in (1, 3))
+    assert f"epsilon {one}  " in ran.out  # of a round
+    assert f"epsilon {one} at delta 1e-05 for 1 round" in ran.out
+    assert f"promised is no less than epsilon {three}, of all 3 rounds" in ran.out
+    assert ran.out.count(one) == 3  # and in the result
+    ran = here("train", *ONE, "--privacy", "local", "--epsilon", "50", "--out", str(tmp_path / "other"))
+    assert "found for epsilon 50 (promises nothing) in all rounds" in ran.out
 
 
 def test_how_many_add_enough_and_how_much_more_there_was_is_said(here: Here, tmp_path: Path) -> None:
