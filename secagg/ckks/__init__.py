@@ -17,8 +17,8 @@ from secagg.bits import Words as Words
 from secagg.ckks.client import CKKSClient
 from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS
 from secagg.ckks.packing import Plan, smallest
-from secagg.ckks.ring import SECURITY_BITS, statistical_security
-from secagg.ckks.seal import tenseal
+from secagg.ckks.ring import SECURITY_BITS, Residues, statistical_security
+from secagg.ckks.seal import Keys, tenseal
 from secagg.ckks.server import CKKSServer
 from secagg.crypto import DIGEST_BYTES, Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
@@ -145,6 +145,10 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
     def plan(self) -> Plan:
         """All numbers that follow."""
         return _plan(self.clients, self.vectors, self.ending, self.flood_bits)
+
+    def keys(self, secret: Residues | None = None) -> Keys:
+        """Of a secret key's residues; None: fresh ones."""
+        return Keys(self.plan.ring, self.plan.scale, secret)
 
     @property
     def opening_round(self) -> str | None:

@@ -393,9 +393,9 @@ def states(scheme: str = "masking") -> str:
     """The client's state machine: every step of these sessions, and the page fails if a state has none."""
     sessions = [session for name, session in played().items() if name.startswith(scheme)]
     steps = list(dict.fromkeys(step for session in sessions for step in session.steps))
-    order = ["", *awaited(scheme)]
-    if {state for state, *_ in steps} != set(order):
-        raise LookupError(f"no session goes through {set(order) - {state for state, *_ in steps}}")
+    order = list(dict.fromkeys(state for state, *_ in steps))
+    if set(order) != {"", *awaited(scheme)}:
+        raise LookupError(f"no session goes through {set(awaited(scheme)) - set(order)}")
     lines = ["```mermaid", "stateDiagram-v2"]
     for state, message, following, reply in sorted(steps, key=lambda step: order.index(step[0])):
         label = f"{message} / {reply}" if message else f"/ {reply}"
