@@ -2,7 +2,7 @@
 
 from secagg.ckks import CKKS
 from secagg.encoding import Clipping
-from secagg.errors import LocalProtocolError, RemoteProtocolError, SecAggError, TooFewClients
+from secagg.errors import LocalProtocolError, RelayLost, RemoteProtocolError, SecAggError, TooFewClients
 from secagg.identity import Identity, Roster, throwaway_identities
 from secagg.ledger import Ledger, LedgerReport
 from secagg.masking import Masking
@@ -12,6 +12,7 @@ from secagg.record import Recorded, ServerView, Tampered
 from secagg.schemes import accept
 from secagg.session import Aggregate, ClientSession, Scheme, ServerSession, run
 from secagg.specs import Bounded, Counts, Private, Weight
+from secagg.split import Split
 
 __all__ = [
     "CKKS",
@@ -29,12 +30,14 @@ __all__ = [
     "Policy",
     "Private",
     "Recorded",
+    "RelayLost",
     "RemoteProtocolError",
     "Roster",
     "Scheme",
     "SecAggError",
     "ServerSession",
     "ServerView",
+    "Split",
     "Tampered",
     "TooFewClients",
     "Weight",

@@ -68,6 +68,16 @@ class Tag(Enum):
     SIGN_CKKS_KEY = b"sign-ckks-key"  # SIG: AdvertiseCkksKey
     SIGN_CKKS_SECRET = b"sign-ckks-secret"  # SIG: ShareCkksKey
     SIGN_CKKS_UPLOAD = b"sign-ckks-upload"  # SIG: Ciphertexts
+    SPLIT_SESSION = b"split-session"  # session id of split
+    SPLIT_SEAL_KEY = b"split-seal-key"  # KDF: AE key of one client's share for one relay
+    SPLIT_SEAL_DATA = b"split-seal-data"  # AE: associated data of that
+    SPLIT_DUMMY = b"split-dummy"  # KDF: PRG key of one dummy
+    SPLIT_SHARE = b"split-share"  # digest of one sealed share
+    SPLIT_MEMBERS = b"split-members"  # digest of whose shares are added, and of these
+    SPLIT_COLUMN = b"split-column"  # digest of a column
+    SIGN_RELAY_KEY = b"sign-relay-key"  # SIG: RelayKey
+    SIGN_SPLIT_SHARES = b"sign-split-shares"  # SIG: Shares
+    SIGN_COLUMN = b"sign-column"  # SIG: Column
 
 
 class OwnTag(Enum):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ from secagg.encoding import centred
 from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.identity import Roster
 from secagg.private import Calibration, Reading
-from secagg.specs import MAX_LENGTH, Bounded, Private, Spec, Vectors, Weight, set_exactly
+from secagg.specs import MAX_LENGTH, Bounded, Private, Spec, Vectors, Weight, integer, set_exactly
 from secagg.wire import MAX_ID
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 
 MAX_CLIENTS = 10**6
+CORRUPT: Final = 0.1  # fractions of the cohort that are assumed where nothing else is said
+DROPOUT: Final = 0.3
 MAX_VECTORS = 64
 MAX_NAME = 64
 
@@ -152,6 +155,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         """Relay j's side of a session, in a scheme that has relays (`session.Scheme.relay`)."""
         raise LocalProtocolError(f"no relay takes part in a session of {self.__struct_config__.tag}")
 
+    @property
+    def largest_request(self) -> int:
+        """No message to a client or relay is longer, in bytes, but the one that brings the task."""
+        return self.largest_upload
+
     def describe_vectors(self, *, in_rings: bool = True) -> list[str]:
         """A line for each. in_rings: say in which ring Z_{2^b} its codes are summed."""
         lines = []
@@ -206,6 +214,35 @@ class NoisedParameters(Parameters, frozen=True, kw_only=True):
             name: Reading(calibration, digest(Tag.ROTATION, nonce, digest_of, context, name))
             for name, calibration in self.calibrations().items()
         }
+
+
+def corrupt_clients(n: int, corrupt: int | float | None, roster: Roster | None) -> int:
+    """A, absolute. A fraction is of the roster, from which the server chooses the cohort; one at least."""
+    if corrupt is None:
+        corrupt = CORRUPT if n > 2 else 0
+    A = absolute("corrupt", corrupt, n, max(n, len(roster.keys)) if roster is not None else n)
+    return max(1, A) if isinstance(corrupt, float) else A
+
+
+def absolute(name: str, value: int | float, n: int, of: int) -> int:
+    """A number of the n clients; a fraction is of so many. Raises: LocalProtocolError if it is neither."""
+    if isinstance(value, bool):
+        raise LocalProtocolError(f"{name} is a number of clients or a fraction, not {value}")
+    if not isinstance(value, float):
+        value = integer(name, value)
+        if not 0 <= value < n:
+            raise LocalProtocolError(f"{name} {value}: of {n} clients it is 0 to {n - 1}")
+        return value
+    if not 0 <= value < 1:
+        raise LocalProtocolError(
+            f"{name} {value}: a fraction is at least 0 and below 1, a count is a whole number"
+        )
+    return share_of(value, of)
+
+
+def share_of(fraction: float, of: int) -> int:
+    """Rounds down as Google's code does: 0.3 of 10 is 3."""
+    return math.floor((fraction + 1e-14) * of)
 
 
 def check_clients(clients: int) -> None:

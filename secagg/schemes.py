@@ -16,10 +16,11 @@ from secagg.masking import Masking
 from secagg.plain import Plain
 from secagg.policy import Policy
 from secagg.specs import Spec
+from secagg.split import Split
 
 MAX_OFFER_BYTES = 1 << 16
 
-Offered = Masking | CKKS | Plain
+Offered = Masking | Split | CKKS | Plain
 """What a server's offer is decoded as."""
 
 SCHEMES: Mapping[str, type[Offered]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Offered)}

@@ -264,6 +264,9 @@ class Scheme(Protocol):
     def largest_upload(self) -> int: ...
 
     @property
+    def largest_request(self) -> int: ...
+
+    @property
     def against(self) -> str:
         """Say in one line, for people, against whom it protects, and what it does not promise."""
         ...

@@ -12,7 +12,7 @@ from secagg.crypto import DIGEST_BYTES, Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
-from secagg.masking.choice import corrupt_clients, dropouts, graph_numbers, least_quorum, neighbourhood
+from secagg.masking.choice import dropouts, graph_numbers, least_quorum, neighbourhood
 from secagg.masking.client import (
     MaskingClient,
 )
@@ -26,7 +26,7 @@ from secagg.masking.messages import (
 from secagg.masking.server import MaskingServer
 from secagg.masking.words import AGAINST, in_words
 from secagg.parallel import Executor
-from secagg.params import NoisedParameters, check_clients, named
+from secagg.params import NoisedParameters, check_clients, corrupt_clients, named
 from secagg.policy import Adversary, GraphChoice
 from secagg.prg import Prg
 from secagg.session import Contribute, Once

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from secagg.errors import LocalProtocolError
 from secagg.graph import Choice, excess, sparsest
-from secagg.identity import Roster
+from secagg.params import DROPOUT, absolute, share_of
 from secagg.policy import Adversary, GraphChoice
-from secagg.specs import integer
 
-CORRUPT: Final = 0.1  # fractions of the cohort that are assumed where nothing else is said
-DROPOUT: Final = 0.3
 SMALLEST_SPARSE: Final = 50
 
 
@@ -69,42 +65,13 @@ def graph_numbers(
     )
 
 
-def corrupt_clients(n: int, corrupt: int | float | None, roster: Roster | None) -> int:
-    """A, absolute. A fraction is of the roster, from which the server chooses the cohort; one at least."""
-    if corrupt is None:
-        corrupt = CORRUPT if n > 2 else 0
-    A = _absolute("corrupt", corrupt, n, max(n, len(roster.keys)) if roster is not None else n)
-    return max(1, A) if isinstance(corrupt, float) else A
-
-
 def dropouts(n: int, A: int, dropout: int | float | None, adversary: Adversary, left: int) -> int:
     """d, absolute. left: clients that have to be left; where no d is given, as many at most as leave them,
     and as the sparse graph is made for.
     """
     if dropout is not None:
-        return _absolute("dropout", dropout, n, n)
-    d = max(0, min(_floor(DROPOUT, n), n - left))
+        return absolute("dropout", dropout, n, n)
+    d = max(0, min(share_of(DROPOUT, n), n - left))
     while d and excess(n, A, d, adversary) is not None:
         d -= 1
     return d
-
-
-def _absolute(name: str, value: int | float, n: int, of: int) -> int:
-    """A number of the n clients; a fraction is of so many. Raises: LocalProtocolError if it is neither."""
-    if isinstance(value, bool):
-        raise LocalProtocolError(f"{name} is a number of clients or a fraction, not {value}")
-    if not isinstance(value, float):
-        value = integer(name, value)
-        if not 0 <= value < n:
-            raise LocalProtocolError(f"{name} {value}: of {n} clients it is 0 to {n - 1}")
-        return value
-    if not 0 <= value < 1:
-        raise LocalProtocolError(
-            f"{name} {value}: a fraction is at least 0 and below 1, a count is a whole number"
-        )
-    return _floor(value, of)
-
-
-def _floor(fraction: float, of: int) -> int:
-    """Rounds down as Google's code does: 0.3 of 10 is 3."""
-    return math.floor((fraction + 1e-14) * of)

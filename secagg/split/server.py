@@ -1,0 +1,243 @@
+"""The server of split aggregation: it passes sealed shares on, and adds the relays' columns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from secagg.alike import Class
+from secagg.bits import Words, add_packed, check_packed, word_type
+from secagg.crypto import KEY_BYTES, Rng, check_public_key, system_rng
+from secagg.errors import ClientId, LocalProtocolError, RelayLost, RemoteProtocolError, TooFewClients
+from secagg.identity import Roster, check_signed
+from secagg.rounds import RoundServer
+from secagg.session import Aggregate, relays_of
+from secagg.split.derived import (
+    column_statement,
+    relay_key_statement,
+    session_id,
+    share_digest,
+    shares_statement,
+)
+from secagg.split.messages import (
+    SHARES,
+    Column,
+    ColumnRequest,
+    DeliverRequest,
+    Delivery,
+    Received,
+    RelayKey,
+    RelayKeyRequest,
+    RelayKeys,
+    Shares,
+    SplitTask,
+    sizes_of_shares,
+)
+from secagg.wire import Raw, decode, encode, relay_of, relay_party
+
+if TYPE_CHECKING:
+    from secagg.split import Split
+
+
+class SplitServer(RoundServer):
+    """One session. unopened: (relay, client) of each share that its relay could not use.
+
+    Memory: the sealed vectors of the whole cohort, until they are passed on.
+    """
+
+    _parameters: Split
+
+    def __init__(
+        self,
+        parameters: Split,
+        cohort: Collection[ClientId],
+        task: bytes,
+        context: bytes,
+        *,
+        roster: Roster | None = None,
+        like: Class | None = None,
+        rng: Rng = system_rng,
+    ) -> None:
+        super().__init__(parameters, cohort, task, rng(KEY_BYTES))
+        parameters.check_roster(roster)
+        self._roster, self._context, self._like = roster, context, like
+        self._relays = frozenset(relays_of(parameters))
+        self.waiting_for = self.members = self.members | self._relays
+        self._bits = parameters.ring_bits()
+        self._keys: RelayKeys = {}
+        self._sid = b""
+        self._shares: dict[ClientId, Shares] = {}  # in the order in which they came
+        self._digests: dict[ClientId, list[bytes]] = {}
+        self._chosen: frozenset[ClientId] = frozenset()  # whose shares are passed on, then who is summed
+        self._total: dict[str, Words] = {
+            name: np.zeros(spec.length, word_type(self._bits[name]))
+            for name, spec in parameters.vectors.items()
+        }
+
+    def _take(self, u: ClientId, message: Raw) -> None:
+        match self.round:
+            case "relay-keys":
+                self._keyed(u, decode(RelayKey, message))
+            case "shares":
+                self._shared(u, decode(Shares, message))
+            case "deliver":
+                self._received(u, decode(Received, message))
+            case _:
+                self._added(u, decode(Column, message))
+
+    def _asked(self) -> frozenset[ClientId]:
+        return self.members - self._relays if self.round == SHARES else self.members & self._relays
+
+    def _going_on(self, closing: str, alive: frozenset[ClientId]) -> frozenset[ClientId]:
+        """Those who answered, and those who were not asked: clients before and after they share, relays while
+        clients do. Without all the relays there is no sum, nor without m_min clients.
+        """
+        relays = (self.members - self._lost if closing == SHARES else alive) & self._relays
+        if missing := self._relays - relays:
+            raise RelayLost([relay_of(r) or 0 for r in missing], len(self._relays), closing)
+        match closing:
+            case "relay-keys":
+                clients = self.members - self._relays - self._lost
+            case "join":
+                clients = alive - self._relays
+            case "shares":
+                clients = self._chosen = self._may_be_summed(alive - self._relays)
+            case "deliver":
+                unusable = {u for _, u in self.unopened}
+                clients = self._chosen = self._may_be_summed(self._chosen - unusable)
+            case _:
+                clients = self._chosen
+        if len(clients) < self._parameters.m_min:
+            raise TooFewClients(len(clients), self._parameters.m_min, closing)
+        return clients | relays
+
+    def _open(self, closing: str, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        match closing:
+            case "relay-keys":
+                return self._open_shares(alive)
+            case "shares":
+                return {relay_party(j): encode(self._deliver(j)) for j in self._keys}
+            case "deliver":
+                return self._open_columns()
+            case _:
+                self.result = self._add_columns()
+                return {}
+
+    # The relays' keys
+
+    def _tasks(self, joined: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        request = encode(RelayKeyRequest(self._nonce, self._context))
+        return dict.fromkeys(sorted(self._relays), request)
+
+    def _keyed(self, r: ClientId, message: RelayKey) -> None:
+        check_public_key(message.pk)  # else every client would fail on it
+        j, listed = relay_of(r) or 0, b"" if self._roster is None else self._roster.digest
+        of_keys = self._digest, listed, self._context, self._nonce
+        statement = partial(relay_key_statement, *of_keys, j, message.pk)
+        check_signed(
+            self._roster,
+            r,
+            statement,
+            message.signature,
+            "showed a key",
+            "showed a key not signed by it",
+        )
+        if any(message.pk == pk for pk, _ in self._keys.values()):
+            raise RemoteProtocolError("showed a key that is already in use")
+        self._keys[j] = (message.pk, message.signature)
+
+    # The clients' shares
+
+    def _open_shares(self, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
+        self._keys = dict(sorted(self._keys.items()))
+        self._sid = session_id(self._nonce, self._digest, self._context, self._keys)
+        request = encode(SplitTask(self._nonce, self._task, self._keys))
+        return dict.fromkeys(sorted(alive - self._relays), request)
+
+    def _shared(self, u: ClientId, message: Shares) -> None:
+        check_public_key(message.c_pk)
+        due = sizes_of_shares(self._parameters, self._parameters.relays, u)
+        if len(message.sealed) != len(due) or any(
+            len(sealed) not in sizes for sealed, sizes in zip(message.sealed, due, strict=True)
+        ):
+            raise RemoteProtocolError("shares of other sizes than the session's")
+        digests = [share_digest(sealed) for sealed in message.sealed]
+        statement = partial(
+            shares_statement, self._sid, self._digest, self._context, u, message.c_pk, digests
+        )
+        check_signed(self._roster, u, statement, message.signature, "shares", "shares not signed by it")
+        self._shares[u], self._digests[u] = message, digests
+
+    def _may_be_summed(self, clients: frozenset[ClientId]) -> frozenset[ClientId]:
+        """As many of those whose shares are here as relays may add beside earlier sums of like vectors."""
+        needed = self._parameters.m_min
+        if self._like is None or len(clients) < needed:
+            return clients
+        earlier = self._like.earlier([])
+        order = [u for u in self._shares if u in clients]
+        chosen = self._like.largest(order, earlier, self._parameters.corrupt) if earlier else clients
+        if chosen is None:
+            raise LocalProtocolError(
+                "relays have added other sums of like vectors, and would add none that those who are left "
+                "can give. If all inputs are new: --new, at the server and at each client"
+            )
+        if len(chosen) < needed:
+            raise TooFewClients(len(chosen), needed, self.round, too_near=len(clients - chosen))
+        return chosen
+
+    # What the relays make of them
+
+    def _deliver(self, j: int) -> DeliverRequest:
+        return DeliverRequest(
+            self._keys,
+            {
+                u: Delivery(
+                    self._shares[u].c_pk,
+                    self._digests[u],
+                    self._shares[u].sealed[j],
+                    self._shares[u].signature,
+                )
+                for u in sorted(self._chosen)
+            },
+        )
+
+    def _received(self, r: ClientId, message: Received) -> None:
+        if not self._chosen >= set(message.unusable):
+            raise RemoteProtocolError("could not use a share that it was not sent")
+        self.unopened |= {(r, u) for u in message.unusable}
+
+    def _open_columns(self) -> dict[ClientId, bytes]:
+        self._shares = {}  # passed on
+        if self._like is not None:  # as every relay does
+            self._like.sign(self._chosen, self._parameters.corrupt, [])
+        request = encode(ColumnRequest(sorted(self._chosen)))
+        return dict.fromkeys(sorted(self._relays), request)
+
+    def _added(self, r: ClientId, message: Column) -> None:
+        names = self._parameters.names
+        if len(message.packed) != len(names):
+            raise RemoteProtocolError(f"{len(message.packed)} vectors, the session has {len(names)}")
+        vectors = dict(zip(names, message.packed, strict=True))
+        # All are checked before any is added.
+        for name, packed in vectors.items():
+            check_packed(packed, self._parameters.vectors[name].length, self._bits[name])
+        added = {u: self._digests[u] for u in self._chosen}
+        statement = partial(column_statement, self._sid, relay_of(r) or 0, added, message.packed)
+        check_signed(
+            self._roster,
+            r,
+            statement,
+            message.signature,
+            "a column that is",
+            "a column not signed by it",
+        )
+        for name, packed in vectors.items():
+            add_packed(self._total[name], packed, self._bits[name])
+
+    def _add_columns(self) -> Aggregate:
+        codes = self._parameters.centred(self._total)
+        readings = self._parameters.readings(self._context, self._nonce)
+        return Aggregate.of_codes(self._parameters.vectors, self._chosen, codes, readings)
