@@ -1,8 +1,8 @@
 """Long-term identity keys and their files.
 
-A server and each client own two pairs made on their own machine: CURVE (RFC 7748 X25519, the channel's
-identity, in ZeroMQ's Z85 text) and Ed25519 (RFC 8032, signatures). The roster key is Ed25519 alone and
-stays offline; roster.py signs with it.
+A server, each client and each relay own two pairs made on their own machine: CURVE (RFC 7748 X25519, the
+channel's identity, in ZeroMQ's Z85 text) and Ed25519 (RFC 8032, signatures). The roster key is Ed25519 alone
+and stays offline; roster.py signs with it.
 
 Files are small TOML documents with one spelling each: whatever differs from that spelling by a byte is
 refused, so a file read is exactly the file written.
@@ -29,14 +29,15 @@ from zmq.utils import z85
 
 from secagg.crypto import verifies_anything
 from secagg.errors import LocalProtocolError
-from secagg.wire import MAX_ID
+from secagg.wire import MAX_ID, MAX_RELAYS
 from transport.errors import FileError, TransportError
 
-Kind = Literal["server", "client", "roster"]
+Kind = Literal["server", "client", "roster", "relay"]
 FileType = Literal["private key", "public key", "roster"]
 Readers = Literal["owner", "group", "all"]
 """Who may read the file of a private key, at most; nobody but its owner ever writes or executes it."""
 
+_LARGEST_ID: dict[Kind, int] = {"client": MAX_ID, "relay": MAX_RELAYS - 1}  # of those that have ids
 _FORBIDDEN: dict[Readers, int] = {"owner": 0o077, "group": 0o037, "all": 0o033}
 _MAX_FILE = 4096  # bytes of a key file; the longest has about 600
 _FINGERPRINT_TAG = b"secagg/1/key-fingerprint\0"
@@ -53,8 +54,8 @@ _FIRST_BYTES: dict[bytes, FileType] = {
 class PublicKey:
     """What others may know of an identity.
 
-    kind: "server", "client", or "roster" for the offline key that signs rosters.
-    id: 0..2^31-2 of a client, else None.
+    kind: "server", "client", "relay", or "roster" for the offline key that signs rosters.
+    id: 0..2^31-2 of a client, 0..15 of a relay, else None.
     curve: 40 bytes of Z85, the CURVE public key; empty for a roster key.
     ed25519: 32 bytes.
 
@@ -125,7 +126,8 @@ class PrivateKey:
 def generate(kind: Kind, id: int | None = None, *, rng: Callable[[int], bytes] = os.urandom) -> PrivateKey:
     """Make a new identity.
 
-    Raises: LocalProtocolError if id is missing for a client, given for another kind, or out of range.
+    Raises: LocalProtocolError if id is missing for a client or a relay, given for another kind, or out of
+        range.
 
     Security: `rng` is the operating system's outside of tests.
     """
@@ -338,10 +340,10 @@ def _kind_and_id(fields: dict[str, str]) -> tuple[Kind, int | None]:
 def _check_kind_and_id(kind: Kind, id: int | None) -> None:
     if kind not in get_args(Kind):
         raise LocalProtocolError(f"a key is of kind {', '.join(get_args(Kind))}; not {kind!r}")
-    if (kind == "client") != (id is not None):
-        raise LocalProtocolError("a client's key has an id; a server's or roster's key has none")
-    if id is not None and not 0 <= id <= MAX_ID:
-        raise LocalProtocolError(f"a client's id is 0 to {MAX_ID}, not {id}")
+    if (kind in _LARGEST_ID) != (id is not None):
+        raise LocalProtocolError("a client's or relay's key has an id; a server's or roster's key has none")
+    if id is not None and not 0 <= id <= _LARGEST_ID[kind]:
+        raise LocalProtocolError(f"a {kind}'s id is 0 to {_LARGEST_ID[kind]}, not {id}")
 
 
 def _is_z85_key(text: bytes) -> bool:

@@ -31,23 +31,24 @@ _STOP_SECONDS = 5.0
 _SOCKET_PATH, _SOCKET_NAME = 107, 40  # bytes
 
 
-def lay_out_keys(folder: Path, clients: int) -> tuple[Path, list[Path]]:
-    """(the server's folder, each client's folder), under `folder`: every party with its keys and the roster.
+def lay_out_keys(folder: Path, clients: int, relays: int = 0) -> tuple[Path, list[Path]]:
+    """(the server's folder, each client's and then each relay's), under `folder`: every party with its keys
+    and the roster.
 
     The roster key is made, used once and forgotten. For a cohort on one machine: where parties are apart,
     each makes its own key.
     """
     server, roster_key = generate("server"), generate("roster")
-    keys = [generate("client", u) for u in range(clients)]
+    keys = [generate("client", u) for u in range(clients)] + [generate("relay", j) for j in range(relays)]
     roster = sign((key.public for key in keys), 1, roster_key)
-    folders = [folder / "server", *(folder / f"client{u}" for u in range(clients))]
+    folders = [folder / "server", *(folder / f"{key.kind}{key.id}" for key in keys)]
     for party in folders:
         party.mkdir(mode=0o700, parents=True)
         (party / "roster").write_bytes(roster)
         write_public(party / "roster.pub", roster_key.public)
     write_private(folders[0] / "server.key", server)
     for party, key in zip(folders[1:], keys, strict=True):
-        write_private(party / "client.key", key)
+        write_private(party / f"{key.kind}.key", key)
         write_public(party / "server.pub", server.public)
     return folders[0], folders[1:]
 

@@ -5,10 +5,12 @@
     signer <ed25519, 64 hex>
     client 0 <curve, 40 Z85> <ed25519, 64 hex>
     client 7 ...
+    relay 0 <curve, 40 Z85> <ed25519, 64 hex>
     signature <128 hex>
 
-The signature is Ed25519 over a tag and the exact bytes of all lines above it. It is checked under the key
-that the reader pinned, never under the one the file names, which serves the message alone.
+Relays stand in it where there are any. The signature is Ed25519 over a tag and the exact bytes of all lines
+above it. It is checked under the key that the reader pinned, never under the one the file names, which serves
+the message alone.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -29,27 +31,29 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 import secagg
 from secagg.errors import LocalProtocolError
+from secagg.wire import relay_party
 from transport.errors import FileError, TransportError
-from transport.keys import PrivateKey, PublicKey, check_as_written, read_file, write_file
+from transport.keys import Kind, PrivateKey, PublicKey, check_as_written, read_file, write_file
 from transport.records import of_the_key
 
 MAX_VERSION = 10**18 - 1
 MAX_FILE = 64 * 2**20  # bytes: half a million clients
 _SIGNATURE_TAG = b"secagg/1/roster-signature\0"
 _HEADER = "secagg-roster 1"
+_KINDS: tuple[Kind, ...] = ("client", "relay")  # of the parties that stand in a roster, in this order
 _ASK = "ask the keeper of the roster for the file again"
 
 _VERSION = re.compile(r"version ([1-9][0-9]{0,17})")
 _SIGNER = re.compile(r"signer ([0-9a-f]{64})")
-_CLIENT = re.compile(r"client (0|[1-9][0-9]{0,9}) (\S{40}) ([0-9a-f]{64})")
+_PARTY = re.compile(r"(client|relay) (0|[1-9][0-9]{0,9}) (\S{40}) ([0-9a-f]{64})")
 _SIGNATURE = re.compile(r"signature ([0-9a-f]{128})")
 
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """The clients of a federation, as the roster key signed them.
+    """The clients of a federation and its relays, as the roster key signed them. Its length is the clients'.
 
-    clients: id -> key, ids ascending.
+    clients: id -> key, ids ascending. relays: the same, from 0 on without a gap; often there are none.
     digest: SHA-256 of the signed bytes; goes into every signature of a session.
     """
 
@@ -57,46 +61,57 @@ class Roster:
     clients: Mapping[int, PublicKey]
     signer: PublicKey
     digest: bytes
+    relays: Mapping[int, PublicKey] = field(default_factory=dict)
     _ids: Mapping[bytes, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_ids", {key.curve: id for id, key in self.clients.items()})
+        ids = {key.curve: id for id, key in self.clients.items()}
+        ids |= {key.curve: relay_party(j) for j, key in self.relays.items()}
+        object.__setattr__(self, "_ids", ids)
 
     def id_of(self, curve_public: bytes) -> int | None:
-        """The client whose CURVE key this is (40 bytes of Z85), None for a stranger."""
+        """The party of a session whose CURVE key this is (40 bytes of Z85): a client's id, or what stands for
+        a relay (`secagg.wire.relay_party`); None for a stranger.
+        """
         return self._ids.get(curve_public)
 
     @property
     def identities(self) -> secagg.Roster:
-        """This roster as a session uses it: its digest and the clients' signing keys."""
-        return secagg.Roster(self.digest, {id: key.ed25519 for id, key in self.clients.items()})
+        """This roster as a session uses it: its digest and the signing keys of clients and relays."""
+        return secagg.Roster(
+            self.digest,
+            {id: key.ed25519 for id, key in self.clients.items()},
+            {j: key.ed25519 for j, key in self.relays.items()},
+        )
 
     def __len__(self) -> int:
         return len(self.clients)
 
 
-def sign(clients: Iterable[PublicKey], version: int, roster_key: PrivateKey) -> bytes:
+def sign(parties: Iterable[PublicKey], version: int, roster_key: PrivateKey) -> bytes:
     """The text of a signed roster.
 
+    parties: the keys of clients, and of relays where there are any, in any order.
     version: 1..10^18-1; each new roster of one roster key has a higher one, or clients refuse it.
 
-    Raises: LocalProtocolError if no client is given, one is given twice, or a key is of the wrong kind.
+    Raises: LocalProtocolError if no client is given, a party is given twice, a relay is missing below
+        another, or a key is of the wrong kind.
     """
     if roster_key.kind != "roster":
         raise LocalProtocolError(f"a roster is signed with a roster key, not with a {roster_key.kind} key")
     if not 1 <= version <= MAX_VERSION:
         raise LocalProtocolError(f"a roster's version is 1 to {MAX_VERSION}, not {version}")
-    keys = list(clients)
+    keys = list(parties)
     for key in keys:
-        if key.kind != "client":
-            raise LocalProtocolError(f"a roster lists clients, not a {key}")
-    keys.sort(key=lambda key: key.id or 0)
-    if not keys:
+        if key.kind not in _KINDS:
+            raise LocalProtocolError(f"a roster lists clients and relays, not a {key}")
+    keys.sort(key=_place)
+    if not any(key.kind == "client" for key in keys):
         raise LocalProtocolError("a roster needs at least one client")
-    if fault := _repeated(keys):
-        raise LocalProtocolError(f"{fault[1]}: give each client's public key once")
+    if fault := _disorder(keys):
+        raise LocalProtocolError(f"{fault[1]}: give each party's public key once")
     lines = [_HEADER, f"version {version}", f"signer {roster_key.public.ed25519.hex()}"]
-    lines += [f"client {key.id} {key.curve.decode()} {key.ed25519.hex()}" for key in keys]
+    lines += [f"{key.kind} {key.id} {key.curve.decode()} {key.ed25519.hex()}" for key in keys]
     body = "".join(line + "\n" for line in lines).encode("ascii")
     signature = roster_key.signing.sign(_SIGNATURE_TAG + body)
     return body + f"signature {signature.hex()}\n".encode("ascii")
@@ -211,46 +226,58 @@ def _decode(body: bytes) -> Roster:
     signer = _SIGNER.fullmatch(lines[2] if len(lines) > 2 else "")
     if signer is None:
         raise _FaultError(3, f"expected 'signer' and 64 hex digits; {_ASK}")
-    keys = [_decode_client(line, number) for number, line in enumerate(lines[3:], start=4)]
-    if not keys:
+    keys = [_decode_party(line, number) for number, line in enumerate(lines[3:], start=4)]
+    if not any(key.kind == "client" for key in keys):
         raise _FaultError(4, f"no client is listed; {_ASK}")
-    if fault := _repeated(keys):
+    if fault := _disorder(keys):
         raise _FaultError(4 + fault[0], f"{fault[1]}; {_ASK}")
     return Roster(
         version=int(version[1]),
-        clients={key.id: key for key in keys if key.id is not None},
+        clients=_of_kind("client", keys),
         signer=PublicKey("roster", None, b"", bytes.fromhex(signer[1])),
         # Of what is signed, not of the file: a signature could be another, and the roster the same.
         digest=hashlib.sha256(_SIGNATURE_TAG + body).digest(),
+        relays=_of_kind("relay", keys),
     )
 
 
-def _decode_client(line: str, number: int) -> PublicKey:
-    match = _CLIENT.fullmatch(line)
+def _of_kind(kind: Kind, keys: Iterable[PublicKey]) -> dict[int, PublicKey]:
+    return {key.id: key for key in keys if key.kind == kind and key.id is not None}
+
+
+def _decode_party(line: str, number: int) -> PublicKey:
+    match = _PARTY.fullmatch(line)
     if match is None:
-        raise _FaultError(number, f"expected 'client ID CURVE-KEY ED25519-KEY'; {_ASK}")
+        raise _FaultError(number, f"expected 'client ID CURVE-KEY ED25519-KEY', or a relay's; {_ASK}")
     try:
-        return PublicKey("client", int(match[1]), match[2].encode(), bytes.fromhex(match[3]))
+        kind = cast(Kind, match[1])
+        return PublicKey(kind, int(match[2]), match[3].encode(), bytes.fromhex(match[4]))
     except LocalProtocolError as error:
         raise _FaultError(number, f"{error}; {_ASK}") from None
 
 
-def _repeated(keys: list[PublicKey]) -> tuple[int, str] | None:
-    """The first place, and what is wrong there, where ids do not ascend or a key stands twice."""
+def _place(key: PublicKey) -> tuple[int, int]:
+    """Where a party stands: clients by their ids, then relays by theirs."""
+    return _KINDS.index(key.kind), -1 if key.id is None else key.id
+
+
+def _disorder(keys: list[PublicKey]) -> tuple[int, str] | None:
+    """The first place, and what is wrong there, where parties are out of order, or a key stands twice."""
     curves: dict[bytes, PublicKey] = {}
     signing: dict[bytes, PublicKey] = {}
-    last = -1
+    last, relays = None, 0
     for i, key in enumerate(keys):
-        id = -1 if key.id is None else key.id
-        if id == last:
+        if last is not None and _place(key) == _place(last):
             return i, f"{key} stands twice"
-        if id < last:
-            return i, f"{key} after client {last}: ids must ascend"
+        if last is not None and _place(key) < _place(last):
+            return i, f"{key} after {last}: clients come first, and ids must ascend"
+        if key.kind == "relay" and key.id != relays:
+            return i, f"{key}, and no relay {relays}: relays are numbered from 0 on without a gap"
         if (other := curves.setdefault(key.curve, key)) is not key:
             return i, f"{key} has the CURVE key of {other}"
         if (other := signing.setdefault(key.ed25519, key)) is not key:
             return i, f"{key} has the Ed25519 key of {other}"
-        last = id
+        last, relays = key, relays + (key.kind == "relay")
     return None
 
 

@@ -30,7 +30,9 @@ WITHOUT_WORDS = {
 
 UNREACHABLE = {
     "the server asked for a message that was not announced": "a client announces a message before it listens",
-    "{key} after client {last}: ids must ascend: give each client's public key once": "`sign` sorts them",
+    "{key} after {last}: clients come first, and ids must ascend: give each party's public key once": (
+        "`sign` sorts them"
+    ),
 }
 """Messages that nothing outside their own function can bring about, and why."""
 

@@ -30,7 +30,9 @@ def file_of(data: bytes) -> Iterator[Path]:
 KEEPER = keys.generate("roster", rng=Draws(0))
 OWNERS = [keys.generate("client", u, rng=Draws(u + 1)) for u in (0, 7, keys.MAX_ID)]
 SERVER = keys.generate("server", rng=Draws(9))
+RELAYS = [keys.generate("relay", j, rng=Draws(j + 10)) for j in range(2)]
 ROSTERS = [roster.sign([owner.public for owner in OWNERS[:n]], n, KEEPER) for n in (1, 2, 3)]
+ROSTERS.append(roster.sign([owner.public for owner in OWNERS + RELAYS], 4, KEEPER))
 _TAG = roster._SIGNATURE_TAG
 
 
@@ -44,7 +46,8 @@ def any_roster(which: int, data: bytes) -> str:
             read = roster.read(path, KEEPER.public)
         except TransportError as refusal:
             return str(refusal).replace(str(path), "FILE")
-    assert roster.sign(read.clients.values(), read.version, KEEPER) == data
+    parties = [*read.clients.values(), *read.relays.values()]
+    assert roster.sign(parties, read.version, KEEPER) == data
     assert signing or data in ROSTERS, "a signature was forged"
     return TAKEN
 
@@ -56,10 +59,10 @@ def roster_seeds() -> list[bytes]:
 
 @cache
 def _seen() -> tuple[list[roster.Roster], list[bytes]]:
-    """The rosters, and the record after each."""
+    """The rosters without relays, and the record after each."""
     read, records = [], []
     with file_of(b"") as path:
-        for data in ROSTERS:
+        for data in ROSTERS[:3]:
             path.write_bytes(data)
             read.append(roster.read(path, KEEPER.public))
         path.unlink()
@@ -93,7 +96,7 @@ def any_seen(which: int, data: bytes) -> str:
 def key_seeds() -> list[bytes]:
     texts = []
     with file_of(b"") as path:
-        for key in (OWNERS[1], SERVER, KEEPER):
+        for key in (OWNERS[1], SERVER, KEEPER, RELAYS[1]):
             keys.write_private(path, key, replace=True)
             texts.append(path.read_bytes())
             keys.write_public(path, key.public, replace=True)

@@ -65,26 +65,35 @@ def whole(message: str) -> str:
             "a CURVE public key is 40 characters of Z85 (ZeroMQ RFC 32)",
         ),
         (
-            lambda: generate("relay"),  # type: ignore[arg-type]
-            "a key is of kind server, client, roster; not 'relay'",
+            lambda: generate("dealer"),  # type: ignore[arg-type]
+            "a key is of kind server, client, roster, relay; not 'dealer'",
         ),
-        (lambda: generate("client"), "a client's key has an id; a server's or roster's key has none"),
+        (
+            lambda: generate("client"),
+            "a client's or relay's key has an id; a server's or roster's key has none",
+        ),
         (
             lambda: generate("client", MAX_ID + 1),
             "a client's id is 0 to 2147483646, not 2147483647",
         ),
+        (lambda: generate("relay", 16), "a relay's id is 0 to 15, not 16"),
         (lambda: sign([], 1, KEEPER), "a roster needs at least one client"),
         (
             lambda: sign([SEVEN.public, TWINS["id"]], 1, KEEPER),
-            "client 7 stands twice: give each client's public key once",
+            "client 7 stands twice: give each party's public key once",
         ),
         (
             lambda: sign([SEVEN.public, TWINS["curve"]], 1, KEEPER),
-            "client 9 has the CURVE key of client 7: give each client's public key once",
+            "client 9 has the CURVE key of client 7: give each party's public key once",
         ),
         (
             lambda: sign([SEVEN.public, TWINS["ed25519"]], 1, KEEPER),
-            "client 9 has the Ed25519 key of client 7: give each client's public key once",
+            "client 9 has the Ed25519 key of client 7: give each party's public key once",
+        ),
+        (
+            lambda: sign([SEVEN.public, generate("relay", 1).public], 1, KEEPER),
+            "relay 1, and no relay 0: relays are numbered from 0 on without a gap: give each party's public "
+            "key once",
         ),
         (
             lambda: Peer("tcp://127.0.0.1:9", KEEPER, KEEPER.public, Policy(), 1.0, None, print),
@@ -190,7 +199,7 @@ def resigned(*changes: tuple[bytes, bytes]) -> bytes:
 
 
 def line_of(key: PublicKey) -> bytes:
-    return f"client {key.id} {key.curve.decode()} {key.ed25519.hex()}\n".encode()
+    return f"{key.kind} {key.id} {key.curve.decode()} {key.ed25519.hex()}\n".encode()
 
 
 NINE = line_of(OTHER.public)
@@ -209,10 +218,14 @@ NINE = line_of(OTHER.public)
         (resigned((b"signer", b"signed")), "line 3: expected 'signer' and 64 hex digits"),
         (resigned((line_of(SEVEN.public), b""), (NINE, b"")), "line 4: no client is listed"),
         (resigned((b"client 9", b"client 09")), "line 5: expected 'client ID CURVE-KEY ED25519-KEY'"),
+        (
+            resigned((NINE, line_of(generate("relay", 1).public))),
+            "line 5: relay 1, and no relay 0: relays are numbered from 0 on without a gap; ask",
+        ),
         (resigned((NINE, line_of(TWINS["id"]))), "line 5: client 7 stands twice; ask"),
         (
             resigned((NINE, line_of(generate("client", 0).public))),
-            "line 5: client 0 after client 7: ids must ascend; ask",
+            "line 5: client 0 after client 7: clients come first, and ids must ascend; ask",
         ),
         (resigned((b"version 3", b"version 4"))[:-130] + SIGNED[-130:], "line 6: the signature does not fit"),
     ],

@@ -39,7 +39,8 @@ def same_secrets(a: PrivateKey, b: PrivateKey) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("kind", "id"), [("server", None), ("client", 0), ("client", MAX_ID), ("roster", None)]
+    ("kind", "id"),
+    [("server", None), ("client", 0), ("client", MAX_ID), ("roster", None), ("relay", 0), ("relay", 15)],
 )
 def test_a_key_written_is_the_key_read(tmp_path: Path, kind: Kind, id: int | None) -> None:
     key = generate(kind, id)
@@ -69,7 +70,10 @@ def test_a_roster_key_has_no_channel_identity() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "id"),
-    [("client", None), ("server", 3), ("roster", 0), ("client", -1), ("client", MAX_ID + 1), ("relay", None)],
+    [
+        *[("client", None), ("server", 3), ("roster", 0), ("client", -1), ("client", MAX_ID + 1)],
+        *[("relay", None), ("relay", -1), ("relay", 16), ("dealer", None)],
+    ],
 )
 def test_kind_and_id_that_do_not_fit_are_refused(kind: Kind, id: int | None) -> None:
     with pytest.raises(LocalProtocolError):
@@ -107,11 +111,12 @@ def test_a_fingerprint_changes_with_each_field() -> None:
     variants = {
         public,
         PublicKey("client", 8, public.curve, public.ed25519),
+        PublicKey("relay", 7, public.curve, public.ed25519),
         PublicKey("server", None, public.curve, public.ed25519),
         PublicKey("client", 7, other.curve, public.ed25519),
         PublicKey("client", 7, public.curve, other.ed25519),
     }
-    assert len({key.fingerprint for key in variants}) == 5
+    assert len({key.fingerprint for key in variants}) == 6
 
 
 def test_the_fingerprint_of_known_keys() -> None:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import transport
 from transport.errors import TransportError
-from transport.keys import read_private, read_public
+from transport.keys import Kind, read_private, read_public
 from transport.processes import LocalProcesses, lay_out_keys
 from transport.roster import read
 
@@ -256,14 +256,24 @@ def test_one_that_cannot_be_started_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_party_has_its_own_keys_and_no_others(tmp_path: Path) -> None:
-    server, clients = lay_out_keys(tmp_path / "parties", 3)
+    server, folders = lay_out_keys(tmp_path / "parties", 3, 2)
     assert {path.name for path in server.iterdir()} == {"server.key", "roster", "roster.pub"}
-    for u, own in enumerate(clients):
-        assert {path.name for path in own.iterdir()} == {"client.key", "server.pub", "roster", "roster.pub"}
+    parties: list[tuple[Kind, int]] = [
+        ("client", 0),
+        ("client", 1),
+        ("client", 2),
+        ("relay", 0),
+        ("relay", 1),
+    ]
+    keys = set()
+    for (kind, id), own in zip(parties, folders, strict=True):
+        private = own / f"{kind}.key"
+        assert {path.name for path in own.iterdir()} == {private.name, "server.pub", "roster", "roster.pub"}
         assert stat.S_IMODE(own.stat().st_mode) == 0o700
-        assert stat.S_IMODE((own / "client.key").stat().st_mode) == 0o600
-        key = read_private(own / "client.key", "client")
-        assert key.id == u
-        assert read(own / "roster", read_public(own / "roster.pub")).clients[u] == key.public
+        assert stat.S_IMODE(private.stat().st_mode) == 0o600
+        key = read_private(private, kind)
+        roster = read(own / "roster", read_public(own / "roster.pub"))
+        assert (roster.relays if kind == "relay" else roster.clients)[id] == key.public
         assert read_public(own / "server.pub") == read_private(server / "server.key").public
-    assert len({(own / "client.key").read_bytes() for own in clients}) == 3
+        keys.add(private.read_bytes())
+    assert len(keys) == 5

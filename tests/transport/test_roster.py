@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg.errors import LocalProtocolError
+from secagg.wire import relay_party
 from transport import roster as rosters
 from transport.errors import TransportError
 from transport.keys import MAX_ID, Kind, PrivateKey, PublicKey, generate
@@ -29,6 +30,7 @@ def fixed(kind: Kind, id: int | None = None, seed: str = "") -> PrivateKey:
 
 KEEPER, STRANGER = fixed("roster"), fixed("roster", seed="stranger")
 CLIENTS = [fixed("client", id).public for id in (0, 1, 7, MAX_ID)]
+RELAYS = [fixed("relay", j).public for j in range(3)]
 SIGNED = sign(CLIENTS, 3, KEEPER)
 
 
@@ -59,7 +61,7 @@ def body_with(lines: list[bytes]) -> bytes:
 
 
 def line_of(key: PublicKey) -> bytes:
-    return f"client {key.id} {key.curve.decode()} {key.ed25519.hex()}\n".encode()
+    return f"{key.kind} {key.id} {key.curve.decode()} {key.ed25519.hex()}\n".encode()
 
 
 # What is signed is what is read
@@ -69,6 +71,7 @@ def test_a_signed_roster_is_read(read: Read) -> None:
     roster = read(SIGNED)
     assert roster.version == 3
     assert list(roster.clients.items()) == [(key.id, key) for key in CLIENTS]
+    assert roster.relays == {}
     assert roster.signer == KEEPER.public
     assert len(roster) == 4
     assert pickle.loads(pickle.dumps(roster)) == roster  # noqa: S301 - our own
@@ -76,6 +79,16 @@ def test_a_signed_roster_is_read(read: Read) -> None:
 
 def test_the_order_given_does_not_matter() -> None:
     assert sign(reversed(CLIENTS), 3, KEEPER) == SIGNED
+    assert sign([*RELAYS, *CLIENTS], 3, KEEPER) == sign([*CLIENTS, *reversed(RELAYS)], 3, KEEPER)
+
+
+def test_relays_stand_behind_the_clients_and_apart(read: Read) -> None:
+    roster = read(sign([*RELAYS, *CLIENTS], 3, KEEPER))
+    assert roster.relays == dict(enumerate(RELAYS))
+    assert list(roster.clients.items()) == [(key.id, key) for key in CLIENTS]
+    assert len(roster) == 4
+    assert roster.identities.relays == {j: key.ed25519 for j, key in enumerate(RELAYS)}
+    assert roster.identities.keys.keys() == roster.clients.keys()
 
 
 def test_a_client_is_who_its_curve_key_says(read: Read) -> None:
@@ -85,14 +98,20 @@ def test_a_client_is_who_its_curve_key_says(read: Read) -> None:
     assert roster.id_of(b"") is None
 
 
+def test_a_relay_has_no_clients_id(read: Read) -> None:
+    roster = read(sign([*CLIENTS, *RELAYS], 3, KEEPER))
+    assert [roster.id_of(key.curve) for key in RELAYS] == [relay_party(j) for j in range(3)]
+
+
 def test_the_digest_changes_with_version_clients_and_signer(read: Read) -> None:
     digests = {
         read(SIGNED).digest,
         read(sign(CLIENTS, 4, KEEPER)).digest,
         read(sign(CLIENTS[:3], 3, KEEPER)).digest,
         read(sign(CLIENTS, 3, STRANGER), STRANGER.public).digest,
+        read(sign([*CLIENTS, *RELAYS], 3, KEEPER)).digest,
     }
-    assert len(digests) == 4
+    assert len(digests) == 5
     assert {len(digest) for digest in digests} == {32}
     assert read(SIGNED).digest in digests
 
@@ -116,11 +135,17 @@ def test_a_roster_is_signed_by_a_roster_key_only() -> None:
         sign(CLIENTS, 1, generate("server"))
 
 
-def test_a_roster_lists_clients_only() -> None:
-    with pytest.raises(LocalProtocolError, match="a roster lists clients, not a server"):
+def test_a_roster_lists_clients_and_relays_only() -> None:
+    with pytest.raises(LocalProtocolError, match="a roster lists clients and relays, not a server"):
         sign([*CLIENTS, generate("server").public], 1, KEEPER)
-    with pytest.raises(LocalProtocolError, match="at least one"):
-        sign([], 1, KEEPER)
+    for nobody in ([], RELAYS):
+        with pytest.raises(LocalProtocolError, match="at least one client"):
+            sign(nobody, 1, KEEPER)
+
+
+def test_a_relay_that_is_missing_below_another_is_not_signed() -> None:
+    with pytest.raises(LocalProtocolError, match="relay 2, and no relay 1: relays are numbered from 0 on"):
+        sign([*CLIENTS, RELAYS[0], RELAYS[2]], 1, KEEPER)
 
 
 @pytest.mark.parametrize("version", [0, -1, MAX_VERSION + 1])
@@ -155,9 +180,24 @@ def test_clients_that_clash_are_not_read(read: Read, why: str) -> None:
         read(resigned(body_with(lines)))
 
 
-def test_ids_that_do_not_ascend_are_refused(read: Read) -> None:
-    with pytest.raises(TransportError, match="line 5: client 0 after client 1: ids must ascend"):
-        read(resigned(body_with([line_of(CLIENTS[1]), line_of(CLIENTS[0])])))
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ((CLIENTS[1], CLIENTS[0]), "client 0 after client 1: clients come first, and ids must ascend"),
+        ((RELAYS[0], CLIENTS[0]), "client 0 after relay 0: clients come first, and ids must ascend"),
+        ((CLIENTS[0], RELAYS[1]), "relay 1, and no relay 0"),
+    ],
+)
+def test_parties_out_of_order_are_refused(read: Read, keys: tuple[PublicKey, ...], why: str) -> None:
+    with pytest.raises(TransportError, match=f"line 5: {why}"):
+        read(resigned(body_with([line_of(key) for key in keys])))
+
+
+def test_a_relay_is_no_client_under_another_name(read: Read) -> None:
+    zero = CLIENTS[0]
+    twin = PublicKey("relay", 0, zero.curve, generate("relay", 0).public.ed25519)
+    with pytest.raises(TransportError, match="line 5: relay 0 has the CURVE key of client 0"):
+        read(resigned(body_with([line_of(zero), line_of(twin)])))
 
 
 @pytest.mark.parametrize("id", ["-1", "2147483648", "07", "9999999999", "1 ", "+1", "1_0", "\u0661"])
@@ -191,8 +231,9 @@ def test_a_line_that_breaks_the_format_is_named(read: Read, line: int, old: byte
 
 
 def test_a_roster_of_nobody_is_refused(read: Read) -> None:
-    with pytest.raises(TransportError, match="line 4: no client"):
-        read(resigned(body_with([])))
+    for lines in ([], [line_of(RELAYS[0])]):
+        with pytest.raises(TransportError, match="line 4: no client"):
+            read(resigned(body_with(lines)))
 
 
 # What a reader refuses because the pinned key did not sign it
