@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from unittest.mock import patch
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.ring import added
 from fl.config.plan import LocalPlan
 from fl.config.privacy import Mechanism, NoiseKind, Perturbation
 from fl.config.run import RunConfig
@@ -31,7 +32,6 @@ from fl.privacy.step import per_example
 from fl.training.batched import train_batched
 from fl.training.step import Gradients
 from secagg import Aggregate, Counts, Masking, Private, run
-from secagg.bits import Words
 from secagg.crypto import KEY_BYTES, Rng
 from secagg.private import Calibration, Reading, encode_private
 
@@ -245,19 +245,11 @@ def distributed(config: RunConfig, length: int, rng: Rng) -> Play:
             inputs[0, 0] = spec.clip * present
             for i in range(runs):
                 sent = [encode_private(reading, x, rng(KEY_BYTES))[0] for x in inputs]
-                seen = reading.total(ring_sum(sent, spec.bits))[:1] / spec.clip
+                seen = reading.total(added(reading.calibration, sent))[:1] / spec.clip
                 scores[i] += likelihood(spec.noise, seen, spec.multiplier)[0]
         return scores
 
     return play
-
-
-def ring_sum(sent: Iterable[Words], bits: int) -> NDArray[np.int64]:
-    """(m,) centred: what masks leave of the clients' codes."""
-    half = 1 << (bits - 1)
-    total = np.sum([words.astype(np.int64) for words in sent], axis=0)
-    centred: NDArray[np.int64] = (total + half) % (1 << bits) - half
-    return centred
 
 
 # Many canaries in a single run, each in a coordinate of its own
@@ -287,7 +279,7 @@ def distributed_at_once(multiplier: float, m: int, rng: Rng) -> AtOnce:
     reading = Reading(all_shares(multiplier, m), rng(KEY_BYTES))
     canaries = (CLIP * each * row for each, row in zip(included, np.eye(m), strict=True))
     sent = (encode_private(reading, x, rng(KEY_BYTES))[0] for x in canaries)
-    return included, reading.total(ring_sum(sent, reading.calibration.spec.bits))
+    return included, reading.total(added(reading.calibration, sent))
 
 
 def all_shares(multiplier: float, m: int) -> Calibration:
@@ -308,6 +300,7 @@ class Audited:
     multiplier: float = 1.0
 
     def play(self, multiplier: float, rng: Rng) -> Play:
+        """With noise of this multiplier, and all randomness from rng."""
         return self.player(self.config(multiplier), self.length, rng)
 
     def releases(self) -> tuple[Release, ...]:

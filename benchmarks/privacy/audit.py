@@ -35,6 +35,7 @@ LESS, LESS_AT_ONCE = 2, 5
 
 
 def cases(size: str, seed: int) -> list[Case]:
+    """Each mechanism with all its noise and with less; then those whose noise follows the data."""
     runs, delta = RUNS[size]
     many = [
         Case(f"{name}, 1/{less} of the noise", partial(run_case, name, less, runs, delta, seed))

@@ -79,7 +79,7 @@ class Column:
 @lru_cache
 def deployed() -> int:
     """m_min - A of a session of a round's clients."""
-    scheme = masked(16, 1.0)
+    scheme = masked(DEPLOYED_BITS, 1.0)
     return scheme.m_min - scheme.corrupt
 
 
@@ -115,6 +115,7 @@ def through_sessions(size: str) -> list[Column]:
 
 
 def cases(size: str, seed: int) -> list[Case]:
+    """Every column, seed by seed; then the first seed through masked sessions."""
     rounds, few = ROUNDS[size], SESSION_ROUNDS[size]
     of_seeds = [(column, each, rounds) for each in seeds(seed, SEEDS[size]) for column in columns(size)]
     every = [*of_seeds, *((column, seed, few) for column in through_sessions(size))]
@@ -158,6 +159,9 @@ def calibration(column: Column, multiplier: float) -> Calibration:
 
 
 def configuration(seed: int, rounds: int) -> RunConfig:
+    """Of clients whose updates a column sums: clip and noise are its own. Many small steps, as of clients
+    that hold little: without noise 40 rounds end at 91 %.
+    """
     return RunConfig.of(
         clients=CLIENTS,
         sample=PER_ROUND,

@@ -45,6 +45,7 @@ NOISES: tuple[Noise, ...] = get_args(Noise)
 
 
 def cases(size: str, seed: int) -> list[Case]:
+    """Encodings of an update by noise and bits; then draws by noise and size of the table."""
     length, repetitions = LENGTH[size], REPETITIONS[size]
     updates = [
         Case(f"update, {noise}, {bits} bits", partial(run_update, noise, bits, length, repetitions, seed))

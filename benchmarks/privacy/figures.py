@@ -54,6 +54,7 @@ def curves(size: str, model: str) -> list[Curve]:
 
 
 def cases(size: str, seed: int) -> list[Case]:
+    """Every curve of a model, seed by seed."""
     return [
         Case(
             f"{curve.model}, {curve.noise}, lambda {curve.power:g}, seed {each}",
@@ -66,6 +67,7 @@ def cases(size: str, seed: int) -> list[Case]:
 
 
 def configuration(model: str, seed: int, rounds: int) -> RunConfig:
+    """Ma et al.'s 30 clients of two classes each, with a sixth of their steps and batches of a sixtieth."""
     return RunConfig.of(
         clients=30,
         dataset="mnist",

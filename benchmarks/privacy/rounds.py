@@ -37,6 +37,7 @@ SEEDS = {"quick": 1, "full": 3}
 
 
 def cases(size: str, seed: int) -> list[Case]:
+    """Every multiplier, seed by seed."""
     return [
         Case(f"z {z:g}, seed {each}", partial(run_case, z, each, MOST[size]))
         for each in seeds(seed, SEEDS[size])
@@ -45,6 +46,7 @@ def cases(size: str, seed: int) -> list[Case]:
 
 
 def configuration(seed: int, rounds: int) -> RunConfig:
+    """Five epochs a round, so that few rounds, each of which costs epsilon, lead to the goal."""
     return RunConfig.of(
         clients=1000,
         sample=100,

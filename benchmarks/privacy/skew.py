@@ -48,6 +48,7 @@ class Cell:
 
 
 def cases(size: str, seed: int) -> list[Case]:
+    """Noise and balance in every combination, seed by seed."""
     return [
         Case(
             f"z {z:g}, balance {balance}, seed {each}",
@@ -60,6 +61,7 @@ def cases(size: str, seed: int) -> list[Case]:
 
 
 def configuration(balance: str, seed: int, rounds: int) -> RunConfig:
+    """Poisson batches, in which a step's noise hides an example the better, the more rarely it is taken."""
     return RunConfig.of(
         clients=CLIENTS,
         dataset="mnist",

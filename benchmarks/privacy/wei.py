@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.noised import DELTA, Training, local, mean_of
+from benchmarks.privacy.accountants import INTEGERS
 from fl.config.presets import PRESETS
 from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
@@ -53,7 +54,6 @@ PUBLISHED = {
     "fashion-mnist": {"none": 0.861, "fixed": 0.826, "dynamic": 0.854},
 }
 PUBLISHED_ROUNDS = 100
-INTEGERS = (*range(2, 129), 256)
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def cells(size: str) -> list[Cell]:
 
 
 def cases(size: str, seed: int) -> list[Case]:
+    """Every cell with one seed, in as many rounds as its multiplier is given."""
     of_z = ROUNDS[size]
     return [
         Case(
@@ -83,6 +84,7 @@ def cases(size: str, seed: int) -> list[Case]:
 
 
 def configuration(dataset: str, seed: int, rounds: int) -> RunConfig:
+    """Their preset, but that examples are dealt at random."""
     settings = PRESETS[f"wei-{dataset}"].settings
     return RunConfig.of(**settings | {"seed": seed, "rounds": rounds, "partition": "iid", "scheme": "plain"})
 

@@ -97,7 +97,9 @@ def perturbed(asked: Perturbation | None, update: Update, seed: bytes) -> Update
 
 
 def compressed(update: Update, share: float) -> Update:
-    """A copy without this share of its coordinates, the smallest: they are zero. Noise goes on these, too."""
+    """Without this share of its coordinates, the smallest, which are zero in a copy; the update itself where
+    that is none of them. Noise goes on these, too.
+    """
     left_out = math.floor(share * len(update))
     if not left_out:
         return update

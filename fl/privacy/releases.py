@@ -146,6 +146,12 @@ def _divergence(release: Release, order: float) -> float:
             return math.inf
         case Gaussian(multiplier=math.inf) | Laplace(multiplier=math.inf):
             return 0.0
+        case Skellam(l2_squared=0) | DiscreteGaussians(l2_squared=0):
+            return 0.0
+        case Skellam(variance=math.inf) | DiscreteGaussians(variance=math.inf):
+            return 0.0
+        case Skellam(variance=0) | DiscreteGaussians(variance=0):
+            return math.inf
         case Gaussian(rate=1):
             return order / 2 / release.multiplier / release.multiplier
         case Gaussian(rate=rate, multiplier=z) if not order.is_integer() and most_lost(release) < HOPELESS:
@@ -206,10 +212,6 @@ def _event(release: Gaussian | Laplace) -> DpEvent:
 
 def _skellam(release: Skellam, order: float) -> float:
     """Agarwal, Kairouz, Liu (2110.04995), theorem 3.5, which is for integer orders."""
-    if release.l2_squared == 0 or release.variance == math.inf:
-        return 0.0
-    if release.variance == 0:
-        return math.inf
     l2, l1, mu = release.l2_squared, release.l1, release.variance
     first = ((2 * order - 1) * l2 + 6 * l1) / 4 / mu / mu
     return order * l2 / 2 / mu + min(first, 1.5 * l1 / mu)
@@ -217,10 +219,6 @@ def _skellam(release: Skellam, order: float) -> float:
 
 def _discrete_gaussians(release: DiscreteGaussians, order: float) -> float:
     """Kairouz, Liu, Steinke (2102.06387), proposition 13 and theorem 1."""
-    if release.l2_squared == 0 or release.variance == math.inf:
-        return 0.0
-    if release.variance == 0:
-        return math.inf
     deviation = math.sqrt(release.variance * release.shares)
     l2, l1 = math.sqrt(release.l2_squared) / deviation, release.l1 / deviation
     tau, d = _excess(release.variance, release.shares), release.length
