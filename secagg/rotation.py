@@ -5,6 +5,7 @@ that each of them takes few bits (Suresh et al., ICML 2017; Kairouz et al., ICML
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,8 @@ from numpy.typing import NDArray
 from secagg.prg import keystream
 from secagg.specs import BLOCK
 
-_ROWS = (
-    64  # below so many coordinates apart, butterflies are taken on a transposed block: numpy wants long rows
-)
+_ROWS: Final = 64
+"""Below so many coordinates apart, butterflies are taken on a transposed block: numpy wants long rows."""
 
 
 class Rotation:

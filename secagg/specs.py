@@ -1,7 +1,8 @@
 """What the vectors of a session may hold, and whether a client's are so.
 
 A session names its vectors. Each has its own length, limits and ring Z_{2^b}: the smallest power of two that
-the sum of all clients' codes cannot leave, b = ceil(log2(n (2^q - 1) + 1)).
+the sum of all clients' codes cannot leave, b = ceil(log2(n (2^q - 1) + 1)); of a private vector the one that
+it says.
 """
 
 from __future__ import annotations

@@ -93,6 +93,10 @@ def test_an_impossible_specification_is_refused(make: Any, words: str) -> None:
         (Bounded(length=True, bound=np.int8(1)), Bounded(length=1, bound=1.0)),
         (Counts(length=np.int32(2), maximum=True), Counts(length=2, maximum=1)),
         (Weight(maximum=np.uint16(9)), Weight(maximum=9)),
+        (
+            Private(length=np.int64(2), clip=np.float32(2), bits=np.uint8(8), multiplier=1),
+            Private(length=2, clip=2.0, bits=8, multiplier=1.0),
+        ),
     ],
 )
 def test_numbers_of_any_type_are_kept_as_pythons_own(spec: Spec, exact: Spec) -> None:
