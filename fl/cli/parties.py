@@ -26,6 +26,7 @@ from transport import TransportError
 from transport.processes import LocalProcesses, lay_out_keys
 
 PARTIES = "parties"  # the folder of their folders, in the run's
+COMING_SECONDS = 60  # in which a client's process, which imports torch, comes to hear that all is done
 LOST = 255  # the exit code of a process that was forked from one that has gone
 PRELOAD = ("fl.federation.server", "fl.federation.client")  # with torch: imported once for all processes
 
@@ -164,6 +165,11 @@ def server_process(
         spending, secret = spending_of(config, folder, checkpoint), kept(own / SERVER)
         server = Server(cohort, config, known, checkpoint, secret=secret, run=run_id, spending=spending)
         rounds.conduct(out, server, folder, checkpoint)
+        # Where no round was left they are only coming now, and would take a server that is done for one that
+        # never was.
+        left = COMING_SECONDS
+        while left and lives() - cohort.wait_for_clients(len(lives()), 1.0):
+            left -= 1
 
 
 def client_process(

@@ -210,6 +210,16 @@ def test_processes_that_are_killed_twice_come_to_the_same_model(resumed: Resumed
 
 
 @pytest.mark.slow
+def test_clients_of_a_run_that_has_ended_hear_so(resumed: Resumed, tmp_path: Path) -> None:
+    """They come when the server has long had nothing left to do."""
+    folder = tmp_path / "ended"
+    shutil.copytree(resumed(3)[0] / "once", folder)
+    ran = secagg(*ON, str(folder))
+    assert (ran.code, ran.err) == (0, "")
+    assert model(folder) == model(resumed(3)[0] / "once")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["sequential", "batched"])
 def test_in_one_process_sampled_clients_learn_as_much(
     resumed: Resumed, tmp_path: Path, here: Here, execution: str
