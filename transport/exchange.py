@@ -6,11 +6,11 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from secagg import RemoteProtocolError, Scheme, ServerSession
 from secagg.errors import ClientId
-from secagg.wire import Raw
+from secagg.wire import Raw, relay_of
 from transport.frames import (
     CHUNK_BYTES,
     SESSION_BYTES,
@@ -37,10 +37,10 @@ JOIN_BYTES = 1024  # more than any client's first message has
 class RoundReport:
     """One closed round, as the server saw it.
 
-    alive: who answered, the paper's U1, U2, U3. lost: who did not, answered wrongly, or was lost after its
-    answer, and why. up, down: bytes of the protocol's messages from and to each client. wire_up, wire_down:
-    bytes of all frames. seconds: from the round's opening to the next one's. unopened: (holder, dealer) of
-    shares that could not be used.
+    alive: who answered, the paper's U1, U2, U3; relays by the ids under which they take part. lost: who did
+    not, answered wrongly, or was lost after its answer, and why. up, down: bytes of the protocol's messages
+    from and to each of them. wire_up, wire_down: bytes of all frames. seconds: from the round's opening to
+    the next one's. unopened: (holder, dealer) of shares that could not be used.
     """
 
     round: str
@@ -52,6 +52,29 @@ class RoundReport:
     wire_down: int
     seconds: float
     unopened: frozenset[tuple[ClientId, ClientId]] = frozenset()
+
+    @property
+    def of_clients(self) -> RoundReport:
+        """The same of the clients alone, but for what is of all frames."""
+        return self._of({u: u for u in self._parties if relay_of(u) is None})
+
+    @property
+    def of_relays(self) -> RoundReport:
+        """The same of the relays alone, by number from 0 on."""
+        return self._of({u: j for u in self._parties if (j := relay_of(u)) is not None})
+
+    @property
+    def _parties(self) -> Collection[ClientId]:
+        return self.alive.union(self.lost, self.up, self.down)
+
+    def _of(self, names: Mapping[ClientId, int]) -> RoundReport:
+        return replace(
+            self,
+            alive=frozenset(names[u] for u in self.alive & names.keys()),
+            lost={names[u]: why for u, why in self.lost.items() if u in names},
+            up={names[u]: size for u, size in self.up.items() if u in names},
+            down={names[u]: size for u, size in self.down.items() if u in names},
+        )
 
 
 @dataclass

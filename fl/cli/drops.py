@@ -1,4 +1,6 @@
-"""`--drop`: processes that are killed on purpose, to see that the others' sum does not suffer."""
+"""`--drop`: processes that are killed on purpose, to see that the sum of the others does not suffer, or that
+without one nothing is revealed.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,22 @@ from dataclasses import dataclass
 from fl.config.section import ConfigError
 from fl.mistyped import nearest
 from secagg import Plain, Scheme
+from secagg.errors import counted
+from secagg.identity import party
+from secagg.wire import relay_party
 from transport.frames import CHUNK_BYTES
 from transport.talk import Progress
 
-_DROP = re.compile(r"(?P<id>\d+)@(?P<round>[a-z-]+)(:(?P<percent>\d+)%)?(:(?P<training>\d+))?")
+_WHO = r"(?P<relay>relay)?(?P<id>\d+)"
+_DROP = re.compile(_WHO + r"@(?P<round>[a-z-]+)(:(?P<percent>\d+)%)?(:(?P<training>\d+))?")
 FORM = "ID@ROUND, ID@ROUND:50% (after half its message) or ID@ROUND:TRAINING-ROUND"
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Client `client` is killed in protocol round `round` of training round `training_round`, or of the next
-    after it that asks for it, before more than `fraction` of its message has left.
+    """Client `client`, or the relay that takes part under that id, is killed in protocol round `round` of
+    training round `training_round`, or of the next after it that asks for it, before more than `fraction` of
+    its message has left.
     """
 
     client: int
@@ -29,24 +36,34 @@ class Drop:
     fraction: float = 0.0
     training_round: int = 1
 
+    @property
+    def who(self) -> str:
+        return party(self.client)
 
-def parse(texts: Iterable[str], clients: int, rounds: Sequence[str]) -> dict[int, Drop]:
-    """Client -> its drop. Raises: ConfigError for another form, client or round, or a client named twice."""
+
+def parse(texts: Iterable[str], clients: int, rounds: Sequence[str], relays: int = 0) -> dict[int, Drop]:
+    """Client, or relay by the id under which it takes part -> its drop.
+
+    Raises: ConfigError for another form, client or round, or a client named twice.
+    """
     drops: dict[int, Drop] = {}
     for text in texts:
         match = _DROP.fullmatch(text)
         if not match:
             raise ConfigError(f"--drop {text}: the form is {FORM}")
+        number, is_relay = int(match["id"]), match["relay"] is not None
         drop = Drop(
-            int(match["id"]),
+            relay_party(number) if is_relay else number,
             match["round"],
             int(match["percent"] or 0) / 100,
             int(match["training"] or 1),
         )
-        if drop.client >= clients:
+        if is_relay and number >= relays:
+            raise ConfigError(f"--drop {text}: there are {counted(relays, 'relay')}, from 0 on")
+        if not is_relay and number >= clients:
             raise ConfigError(f"--drop {text}: the clients are 0 to {clients - 1}")
         if drop.client in drops:
-            raise ConfigError(f"--drop {text}: client {drop.client} is dropped twice")
+            raise ConfigError(f"--drop {text}: {drop.who} is dropped twice")
         if drop.round not in rounds:
             raise ConfigError(
                 f"--drop {text}: the rounds are {', '.join(rounds)}{nearest(drop.round, rounds)}"

@@ -10,6 +10,7 @@ import typer
 from fl.cli import group
 from fl.cli.options import Force, PrivateKey, check_choices, listed
 from fl.config.run import CHOICES
+from secagg.wire import MAX_RELAYS
 
 keys_app = group("keys", "Make identity keys, sign rosters, compare fingerprints.")
 data_app = group("data", "List, fetch and check data sets; see who would hold what.")
@@ -44,6 +45,22 @@ def _keys_client(
     client(ctx.obj, id, out or Path(f"client{id}.key"), force=force)
 
 
+@keys_app.command("relay")
+def _keys_relay(
+    ctx: typer.Context,
+    number: Annotated[int, typer.Argument(metavar="N")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Private key; the public one gets the suffix .pub.", show_default="relayN.key"),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Make the key of relay N (0, 1, ... to 15), on that relay's machine."""
+    from fl.cli.keys import relay
+
+    relay(ctx.obj, number, out or Path(f"relay{number}.key"), force=force)
+
+
 @keys_app.command("roster-key")
 def _keys_roster_key(ctx: typer.Context, out: PrivateKey = Path("roster.key"), force: Force = False) -> None:
     """Make the key that signs rosters: on a machine that stays offline, never on the server."""
@@ -55,7 +72,7 @@ def _keys_roster_key(ctx: typer.Context, out: PrivateKey = Path("roster.key"), f
 @keys_app.command("roster")
 def _keys_roster(
     ctx: typer.Context,
-    clients: Annotated[list[Path], typer.Argument(metavar="CLIENT.pub...")],
+    parties: Annotated[list[Path], typer.Argument(metavar="CLIENT.pub... [RELAY.pub...]")],
     version: Annotated[int, typer.Option(help="1, then higher with every new roster.")],
     key: Annotated[Path, typer.Option(help="The roster key.")] = Path("roster.key"),
     out: Annotated[Path, typer.Option(help="The signed roster; its signer's .pub is kept beside it.")] = Path(
@@ -63,10 +80,10 @@ def _keys_roster(
     ),
     force: Force = False,
 ) -> None:
-    """Sign a roster: which client has which public keys."""
+    """Sign a roster: which client has which public keys, and which relay, all of them."""
     from fl.cli.keys import roster
 
-    roster(ctx.obj, clients, key=key, version=version, to=out, force=force)
+    roster(ctx.obj, parties, key=key, version=version, to=out, force=force)
 
 
 @keys_app.command("show")
@@ -89,12 +106,13 @@ def _keys_cohort(
     ctx: typer.Context,
     clients: Annotated[int, typer.Argument(min=1, metavar="N")],
     out: Annotated[Path, typer.Option(help="Folder for the files; made if it is missing.")],
+    relays: Annotated[int, typer.Option(min=0, max=MAX_RELAYS, help="And with so many relays.")] = 0,
     force: Force = False,
 ) -> None:
     """Make all keys and the roster of a demonstration with N clients, in one folder."""
     from fl.cli.keys import cohort
 
-    cohort(ctx.obj, clients, out, force=force)
+    cohort(ctx.obj, clients, relays, out, force=force)
 
 
 @data_app.command("list")

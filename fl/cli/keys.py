@@ -42,6 +42,12 @@ def client(out: Output, id: int, path: Path, *, force: bool) -> None:
     out.say(f"next: send {_pub(path)} to the keeper of the roster, and compare the fingerprint by voice.")
 
 
+def relay(out: Output, number: int, path: Path, *, force: bool) -> None:
+    """Make one relay's key."""
+    _make(out, "relay", number, path, force=force)
+    out.say(f"next: send {_pub(path)} to the keeper of the roster, and compare the fingerprint by voice.")
+
+
 def roster_key(out: Output, path: Path, *, force: bool) -> None:
     """Make the offline key that signs rosters."""
     _make(out, "roster", None, path, force=force)
@@ -49,10 +55,10 @@ def roster_key(out: Output, path: Path, *, force: bool) -> None:
     out.say(f"      secagg keys roster --key {_quoted(path)} --version 1 --out roster client*.pub")
 
 
-def roster(out: Output, clients: Sequence[Path], *, key: Path, version: int, to: Path, force: bool) -> None:
+def roster(out: Output, parties: Sequence[Path], *, key: Path, version: int, to: Path, force: bool) -> None:
     """Sign a roster and keep its signer's public key beside it."""
     signer = read_private(key, "roster")
-    data = sign((read_public(path, "client") for path in clients), version, signer)
+    data = sign(map(_listed, parties), version, signer)
     pub = _signer_of(to)
     _check_free([to], force)
     _check_newer(to, version, signer.public)
@@ -60,12 +66,23 @@ def roster(out: Output, clients: Sequence[Path], *, key: Path, version: int, to:
     write_file(to, data, mode=0o644, replace=force)
     signed = read(to, signer.public)
     out.record(_roster_fields(to, signed))
-    out.say(f"wrote {to}: version {version}, {counted(len(signed), 'client')}")
+    out.say(f"wrote {to}: version {version}, {_parties(len(signed), len(signed.relays))}")
     out.say(f"signed by {signer.fingerprint}")
+    everybody = "every client, every relay and" if signed.relays else "every client and to"
     out.say(
-        f"next: give {to} and {pub} to every client and to the server; each compares the signer's "
+        f"next: give {to} and {pub} to {everybody} the server; each compares the signer's "
         f"fingerprint with you by voice (secagg keys show {_quoted(to)})."
     )
+
+
+def _listed(path: Path) -> PublicKey:
+    """A party's public key. Raises: FileError for one that stands in no roster."""
+    key = read_public(path)
+    if key.kind not in ("client", "relay"):
+        raise FileError(
+            f"{path} holds a {key.kind} key, and a roster lists clients and relays: name their .pub files"
+        )
+    return key
 
 
 def show(out: Output, files: Sequence[Path], *, signer: Path | None) -> None:
@@ -82,7 +99,8 @@ def show(out: Output, files: Sequence[Path], *, signer: Path | None) -> None:
             out.record(_roster_fields(path, signed))
             rows.append((path, "roster", f"version {signed.version}", in_groups(signed.digest)))
             rows.append((path, "signed by", "roster key", signed.signer.fingerprint))
-            rows += [(path, "lists", key, key.fingerprint) for key in signed.clients.values()]
+            listed = [*signed.clients.values(), *signed.relays.values()]
+            rows += [(path, "lists", key, key.fingerprint) for key in listed]
         else:
             key = read_private(path).public if type == "private key" else read_public(path)
             out.record({"file": path, "type": type, **_key_fields(key)})
@@ -90,11 +108,12 @@ def show(out: Output, files: Sequence[Path], *, signer: Path | None) -> None:
     out.table(rows, ("file", "what", "who", "fingerprint"))
 
 
-def cohort(out: Output, clients: int, folder: Path, *, force: bool) -> None:
+def cohort(out: Output, clients: int, relays: int, folder: Path, *, force: bool) -> None:
     """Everybody's keys and the roster in one folder, for a demonstration."""
     made = {"server": generate("server"), "roster": generate("roster")}
     made |= {f"client{id}": generate("client", id) for id in range(clients)}
-    data = sign((key.public for key in made.values() if key.kind == "client"), 1, made["roster"])
+    made |= {f"relay{j}": generate("relay", j) for j in range(relays)}
+    data = sign((key.public for key in made.values() if key.id is not None), 1, made["roster"])
     _make_folder(folder)
     path = folder / "roster"
     _check_free([path, *(folder / f"{name}{suffix}" for name in made for suffix in (".key", ".pub"))], force)
@@ -107,13 +126,18 @@ def cohort(out: Output, clients: int, folder: Path, *, force: bool) -> None:
         {"folder": folder, "server": _key_fields(made["server"].public), **_roster_fields(path, signed)}
     )
     out.say(
-        f"wrote the keys of server, roster and {counted(clients, 'client')}, and the signed roster, to "
+        f"wrote the keys of server, roster and {_parties(clients, relays)}, and the signed roster, to "
         f"{folder}"
     )
     out.say(
         "for demonstrations only: in a deployment the server and each client make their own key on their own"
     )
     out.say("machine (secagg keys server, secagg keys client ID), and roster.key stays offline.")
+
+
+def _parties(clients: int, relays: int) -> str:
+    """How many, in words."""
+    return counted(clients, "client") + (f" and {counted(relays, 'relay')}" if relays else "")
 
 
 def _make(out: Output, kind: Kind, id: int | None, path: Path, *, force: bool) -> None:
@@ -186,10 +210,12 @@ def _key_fields(key: PublicKey) -> dict[str, Any]:
 
 
 def _roster_fields(path: Path, roster: Roster) -> dict[str, Any]:
+    relays = {str(j): key.fingerprint for j, key in roster.relays.items()}
     return {
         "roster": path,
         "version": roster.version,
         "digest": roster.digest.hex(),
         "signer": roster.signer.fingerprint,
         "clients": {str(id): key.fingerprint for id, key in roster.clients.items()},
+        **({"relays": relays} if relays else {}),
     }

@@ -44,11 +44,15 @@ def size(count: float) -> str:
 
 def round_cells(report: RoundReport) -> tuple[str, ...]:
     """round, alive, lost, bytes up, bytes down, milliseconds."""
-    lost = ", ".join(f"{u} {why}" for u, why in sorted(report.lost.items()))
+    clients, relays = report.of_clients, report.of_relays
+    alive = [f"{len(clients.alive):>4} alive"] if clients.up or not relays.up else []
+    alive += [counted(len(relays.alive), "relay")] if relays.up or relays.lost else []
+    lost = [f"{u} {why}" for u, why in sorted(clients.lost.items())]
+    lost += [f"relay {j} {why}" for j, why in sorted(relays.lost.items())]
     return (
         report.round,
-        str(len(report.alive)),
-        lost,
+        ", ".join(alive),
+        ", ".join(lost),
         size(sum(report.up.values())),
         size(sum(report.down.values())),
         f"{report.seconds * 1000:.0f}",
@@ -58,20 +62,28 @@ def round_cells(report: RoundReport) -> tuple[str, ...]:
 def round_line(report: RoundReport) -> str:
     name, alive, lost, up, down, ms = round_cells(report)
     return (
-        f"  {name:<17} {alive:>4} alive {up:>8} up {down:>8} down {ms:>6} ms"
+        f"  {name:<17} {alive:>10} {up:>8} up {down:>8} down {ms:>6} ms"
         + (f"  lost: {lost}" if lost else "")
         + "".join(f"  share of {dealer} unusable at {holder}" for holder, dealer in sorted(report.unopened))
     )
 
 
 def round_fields(report: RoundReport) -> dict[str, Any]:
+    clients, relays = report.of_clients, report.of_relays
+    of_relays = {
+        "relays": sorted(relays.alive),
+        "relays_lost": {str(j): why for j, why in relays.lost.items()},
+        "relay_bytes_up": sum(relays.up.values()),
+        "relay_bytes_down": sum(relays.down.values()),
+    }
     return {
         "round": report.round,
-        "alive": sorted(report.alive),
-        "lost": {str(u): why for u, why in report.lost.items()},
+        "alive": sorted(clients.alive),
+        "lost": {str(u): why for u, why in clients.lost.items()},
         "unopened": sorted(report.unopened),
-        "bytes_up": sum(report.up.values()),
-        "bytes_down": sum(report.down.values()),
+        "bytes_up": sum(clients.up.values()),
+        "bytes_down": sum(clients.down.values()),
+        **(of_relays if any(of_relays.values()) else {}),
         "wire_up": report.wire_up,
         "wire_down": report.wire_down,
         "milliseconds": round(report.seconds * 1000, 1),

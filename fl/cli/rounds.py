@@ -28,7 +28,7 @@ from fl.config.secret import RUN, SERVER
 from fl.config.section import ConfigError
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from secagg import TooFewClients, Weight
-from secagg.errors import counted
+from secagg.errors import RelayLost, counted
 from secagg.ledger import Ledger
 from transport import RoundReport
 
@@ -146,7 +146,7 @@ def conduct(
     config.write(folder / CONFIG)
     progress = Progress([], [], lasting_settings(config))
     weighed = any(isinstance(spec, Weight) for spec in scheme.vectors.values())
-    book = Book(scheme.opening_round, apart=scheme.corrupt + 2, weighed=weighed)
+    book = Book(scheme.opening_round, scheme.upload_round, apart=scheme.corrupt + 2, weighed=weighed)
     if resume is not None:
         progress = progress_of(resume)
         for sets in progress.survivors:
@@ -238,6 +238,8 @@ def finish(
         out.say(f"abandoned {abandoned} of {counted(len(records), 'round')}: the model stayed as it was")
         if abandoned == len(records):
             lost = server.lost or TooFewClients(0, config.cohort.minimum or 1, server.scheme.upload_round)
+            if isinstance(lost, RelayLost):
+                raise RelayLost(lost.relays, lost.needed, lost.round)
             raise TooFewClients(lost.alive, lost.needed, lost.round, lost.of)
     if config.training.until_accuracy is not None:
         best = max(
@@ -305,18 +307,26 @@ def last_accuracy(records: Sequence[Mapping[str, Any]]) -> float | None:
 class Book:
     """The ledger of one run: what its sums reveal together, also if it ends before its time.
 
-    opening: the scheme's opening round, None where the server has nothing from its sums. apart: clients by
-    which two sets should differ. weighed: whether weights are summed beside the updates.
+    opening, upload: the scheme's rounds of these names, the first None where the server has nothing from its
+    sums. apart: clients by which two sets should differ. weighed: whether weights are summed beside the
+    updates.
     """
 
-    def __init__(self, opening: str | None, *, apart: int = 2, weighed: bool = True) -> None:
-        self._ledger, self._opening, self._apart = Ledger(), opening, apart
+    def __init__(
+        self, opening: str | None, upload: str = "", *, apart: int = 2, weighed: bool = True
+    ) -> None:
+        self._ledger, self._opening, self._upload, self._apart = Ledger(), opening, upload, apart
         self._weighed = weighed
+        self._uploaded = frozenset[int]()
         self._asked: list[frozenset[int]] = []  # for sums that have not come yet
 
     def watch(self, report: RoundReport) -> None:
+        clients = report.of_clients
+        uploaded = clients.alive if report.round == self._upload else self._uploaded
+        self._uploaded = uploaded - clients.lost.keys()
         if report.round == self._opening and report.up:  # nobody has answered: no sum
-            self._asked.append(frozenset(report.down))
+            # Where relays open the sum it is of whoever they still have the vectors of.
+            self._asked.append(frozenset(clients.down) or self._uploaded)
 
     def opened(self, sets: Iterable[frozenset[int]]) -> None:
         """The sums of a training round. Where nothing was hidden nothing was asked for; a session that failed

@@ -169,8 +169,7 @@ def training_job(
             prepare_folder(folder, force=force)
         secret = kept(folder / SERVER)
         out.say(f"{config.protection.scheme}: {like.against}")
-        out.say(f"listening on {cohort.endpoint} for {counted(len(cohort.roster), 'client')}")
-        out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
+        tell_listening(out, cohort, like)
         from fl.federation.server import Server
 
         spending = spending_of(config, folder, checkpoint)
@@ -184,6 +183,14 @@ def training_job(
         out.record({"wrote": folder, "accuracy": accuracy})
 
     return job
+
+
+def tell_listening(out: Output, cohort: Cohort, scheme: Scheme) -> None:
+    clients, relays = len(cohort.roster), scheme.relays
+    and_relays = f" and {counted(relays, 'relay')}" if relays else ""
+    out.say(f"listening on {cohort.endpoint} for {counted(clients, 'client')}{and_relays}")
+    fields = {"listening": cohort.endpoint, "clients": clients}
+    out.record(fields | ({"relays": relays} if relays else {}))
 
 
 def parse_deadlines(texts: Iterable[str]) -> dict[str, float]:
@@ -228,8 +235,7 @@ def sum_vectors(
     `Cohort.aggregate`.
     """
     out.detail(scheme.explain())
-    out.say(f"listening on {cohort.endpoint} for {counted(len(cohort.roster), 'client')}")
-    out.record({"listening": cohort.endpoint, "clients": len(cohort.roster)})
+    tell_listening(out, cohort, scheme)
 
     def watch(report: RoundReport) -> None:
         out.say(round_line(report))

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from fl.cli.output import Output
 from fl.cli.report import reckoned
-from fl.config.privacy import Mechanism
 from fl.config.run import RunConfig
-from fl.privacy.spending import AGAINST, Spending
+from fl.privacy.spending import Spending, against
 from fl.training.checkpoint import Checkpoint
 from secagg.errors import counted
 
@@ -59,14 +58,14 @@ def tell_noise(out: Output, server: Server) -> None:
     if noising.why_none:
         out.say(f"no epsilon: {noising.why_none}")
     else:
-        out.say(f"epsilon is at delta {privacy.delta:g}, and {holds(privacy.mechanism, noising.honest)}")
+        out.say(f"epsilon is at delta {privacy.delta:g}, and {holds(server.config, noising.honest)}")
     out.record({"multipliers": noising.multipliers, "no_epsilon": noising.why_none or None})
 
 
-def holds(mechanism: Mechanism, honest: int | None) -> str:
+def holds(config: RunConfig, honest: int | None) -> str:
     """Against whom an epsilon is one, and what that takes. honest: clients of each sum; None: whoever is."""
     many = f", if {counted(honest, 'client')} of each sum are honest" if honest else ""
-    return f"holds against {AGAINST[mechanism]}{many}"
+    return f"holds against {against(config)}{many}"
 
 
 def tell_spending(out: Output, server: Server, records: Sequence[Mapping[str, Any]]) -> None:
@@ -81,8 +80,8 @@ def tell_spending(out: Output, server: Server, records: Sequence[Mapping[str, An
     # Not the last record's: a round that was begun after it has left none.
     epsilon = server.noising.spent
     spent = f"epsilon {reckoned(epsilon)} at delta {last['delta']:g}"
-    against = holds(server.config.privacy.mechanism, last["honest"])
-    out.say(f"{spent} for {counted(begun, 'round')}{unfinished}: {against}")
+    whom = holds(server.config, last["honest"])
+    out.say(f"{spent} for {counted(begun, 'round')}{unfinished}: {whom}")
     promised = epsilon
     if server.config.training.until_accuracy is not None and len(records) < server.config.training.rounds:
         promised = server.noising.promised(len(records))

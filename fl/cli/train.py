@@ -100,7 +100,7 @@ def run(
     drops = parse(config.cohort.drop, config.cohort.clients, scheme.rounds)
     if late := [drop for drop in drops.values() if drop.training_round > config.training.rounds]:
         raise ConfigError(
-            f"--drop: client {late[0].client} is dropped in training round {late[0].training_round}, and "
+            f"--drop: {late[0].who} is dropped in training round {late[0].training_round}, and "
             f"there are {config.training.rounds}"
         )
     check_installed({config.protection.scheme})

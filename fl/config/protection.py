@@ -15,9 +15,16 @@ from secagg.policy import Adversary, Ending, GraphChoice, Likening
 from secagg.prg import Prg
 from secagg.schemes import SCHEMES
 from secagg.specs import Vectors
+from secagg.wire import MAX_RELAYS
 
-MASKING_ONLY = ("corrupt", "dropout", "graph", "threshold", "batch", "prg")
-"""What ckks would not look at. Neither does plain, but it may be given them: the same run unprotected."""
+LOOKED_AT_BY = {
+    **dict.fromkeys(("corrupt", "dropout", "prg"), ("masking", "split")),
+    **dict.fromkeys(("graph", "threshold", "batch"), ("masking",)),
+}
+"""Settings that another scheme would not look at. Plain looks at none, but it may be given them: the same run
+unprotected."""
+RELAYS = 2
+"""Of split, where neither a number nor a roster says how many."""
 BOUND = 3.0
 """Of an update's coordinates, where nothing else is said. The largest seen in 60 default runs is 0.97."""
 _Share = Annotated[float, Meta(ge=0, lt=1)]
@@ -26,8 +33,9 @@ _Share = Annotated[float, Meta(ge=0, lt=1)]
 class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How sums are protected, and against whom.
 
-    scheme: masking, ckks or plain. adversary: None for active, and for ckks semi-honest. ending: of ckks,
-    None for release. threshold: of a single sum alone, so no setting of a run. bits, bound: of the
+    scheme: masking, split, ckks or plain. adversary: None for active, and for ckks semi-honest. ending: of
+    ckks, None for release. relays: of split, None for as many as the roster lists, and without one for
+    RELAYS. threshold: of a single sum alone, so no setting of a run. bits, bound: of the
     coordinates that training sends; bound None for BOUND, or for what their noise takes. The rest is as in
     `secagg.Masking.for_cohort`, None for its defaults.
 
@@ -56,6 +64,19 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 "With ckks: release the sum to the server, or keep it among the clients.",
                 unset="release",
                 words=("release", "keep"),
+            ),
+        ]
+        | None
+    ) = None
+    relays: (
+        Annotated[
+            int,
+            setting(
+                "With split: relays, each of which adds its shares of the vectors; all of them together see "
+                "every one.",
+                unset=f"{RELAYS}, or those of the roster",
+                ge=2,
+                le=MAX_RELAYS,
             ),
         ]
         | None
@@ -112,15 +133,24 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise LocalProtocolError(
                 f"--ending {self.ending} is for --scheme ckks: {self.scheme} has one ending"
             )
+        if self.scheme != "split" and self.relays is not None:
+            raise LocalProtocolError(f"--relays {self.relays} is for --scheme split: {self.scheme} has none")
         usual = {field.name: field.default for field in msgspec.structs.fields(Protection)}
-        for name in MASKING_ONLY if self.scheme == "ckks" else ():
-            if getattr(self, name) != usual[name]:
-                raise LocalProtocolError(f"--{name} is for --scheme masking: it means nothing to ckks")
+        for name, schemes in LOOKED_AT_BY.items() if self.scheme != "plain" else ():
+            if self.scheme not in schemes and getattr(self, name) != usual[name]:
+                raise LocalProtocolError(
+                    f"--{name} is for --scheme {' or '.join(schemes)}: it means nothing to {self.scheme}"
+                )
 
     @property
     def against(self) -> Adversary:
         """The adversary, filled in."""
         return self.adversary or ("semi-honest" if self.scheme == "ckks" else "active")
+
+    @property
+    def relay_count(self) -> int:
+        """How many relays take part in a run on this machine."""
+        return (self.relays or RELAYS) if self.scheme == "split" else 0
 
     @property
     def kept(self) -> bool:
@@ -133,9 +163,15 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Raises: LocalProtocolError where there is no such session.
         """
         scheme = SCHEMES[self.scheme]
-        filled = {"adversary": self.against, "ending": self.ending or "release", "roster": roster}
+        listed = len(roster.relays) if roster is not None else 0
+        filled = {
+            "adversary": self.against,
+            "ending": self.ending or "release",
+            "relays": self.relays or listed or RELAYS,
+            "roster": roster,
+        }
         settings = msgspec.structs.asdict(self) | filled
-        # A scheme gets what its for_cohort names. What ckks would not look at was refused in `__post_init__`.
+        # A scheme gets what its for_cohort names. What it would not look at was refused in `__post_init__`.
         takes = inspect.signature(scheme.for_cohort).parameters
         own = {name: value for name, value in settings.items() if name in takes}
         return scheme.for_cohort(clients, vectors, **own)

@@ -21,6 +21,7 @@ from fl.config.section import ConfigError, Setting, checked, sections_of, settin
 from fl.data.files import write_atomically
 from fl.mistyped import nearest
 from secagg import Policy
+from secagg.schemes import SCHEMES
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,9 +98,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         named = f"privacy = {privacy.mechanism!r}"
         distributed = privacy.mechanism == "distributed"
         ConfigError.unless(
-            not distributed or protection.scheme == "masking",
-            f"{named}: its noise is of integers in the ring of the masks: take scheme = 'masking', or local "
-            "or central noise",
+            not distributed or SCHEMES[protection.scheme].adds_noise,
+            f"{named}: its noise is of integers in the ring of the sum: take scheme = 'masking' or 'split', "
+            "or local or central noise",
         )
         ConfigError.unless(
             not distributed or protection.bound is None,

@@ -22,8 +22,8 @@ from fl.privacy.noise import RealNoise, Reals, real_noise
 from fl.privacy.releases import Release
 from fl.privacy.schedules import multipliers
 from fl.privacy.spending import (
-    AGAINST,
     Spending,
+    against,
     comes_apart,
     discrete_release,
     failure,
@@ -32,6 +32,7 @@ from fl.privacy.spending import (
 )
 from secagg import Aggregate, Masking, Scheme
 from secagg.crypto import KEY_BYTES
+from secagg.params import NoisedParameters
 from secagg.private import Calibration
 
 QUANTILE, RATE = 0.5, 0.2  # gamma and eta of Andrew et al., 1905.03871, section 3
@@ -105,7 +106,7 @@ class Noising:
         """Of how many clients the noise is in every sum, whoever vanishes and whoever is corrupt; None where
         that makes no difference.
         """
-        if self._privacy.mechanism != "distributed" or not isinstance(self._sessions, Masking):
+        if self._privacy.mechanism != "distributed" or not isinstance(self._sessions, NoisedParameters):
             return None
         return self._sessions.m_min - self._sessions.corrupt
 
@@ -157,7 +158,7 @@ class Noising:
     @property
     def _against(self) -> str:
         """Whom the epsilon holds against."""
-        whom, sessions = AGAINST[self._privacy.mechanism], self._sessions
+        whom, sessions = against(self._config), self._sessions
         if self.honest is None or not isinstance(sessions, Masking) or not comes_apart(sessions):
             return whom
         return f"{whom}, unless it is them who choose who is lost"

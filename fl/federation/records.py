@@ -61,7 +61,9 @@ class RoundRecord:
     """One training round, as the server saw it; a line of metrics.jsonl.
 
     accuracy to train_accuracy, error_bound: as in `Learned`; None where the clients keep the sum, or the
-    round was abandoned. bytes_up, bytes_down: of the protocol's messages, all clients together. chosen: how
+    round was abandoned. bytes_up, bytes_down: of the protocol's messages, all clients together;
+    relay_bytes_up, relay_bytes_down: all relays together; relay_seconds: of the protocol rounds that waited
+    for relays alone; None where there are none. chosen: how
     many were asked; alive: how many are in the sum, over `sums` sums of `sums_asked`, one for each cluster.
     delay: seconds that the model of links and devices gives the slowest client in the sum; None without
     links. abandoned: why the model stayed as it was, "" if it did not. clip: the largest L2 norm of an
@@ -96,17 +98,38 @@ class RoundRecord:
     honest: int | None = None
     no_epsilon: str | None = None
     wraps: float | None = None
+    relay_bytes_up: int | None = None
+    relay_bytes_down: int | None = None
+    relay_seconds: float | None = None
 
     @classmethod
     def of(cls, learned: Learned | None, reports: Sequence[RoundReport], **rest: Any) -> RoundRecord:
         """learned: by the server. rest: the fields that the two do not give."""
         nothing = dict.fromkeys(Learned.__dataclass_fields__)
+        clients = [report.of_clients for report in reports]
         return cls(
-            bytes_up=sum(sum(report.up.values()) for report in reports),
-            bytes_down=sum(sum(report.down.values()) for report in reports),
+            bytes_up=sum(sum(report.up.values()) for report in clients),
+            bytes_down=sum(sum(report.down.values()) for report in clients),
+            **_of_relays(reports),
             **(nothing if learned is None else asdict(learned)),
             **rest,
         )
+
+
+def _of_relays(reports: Sequence[RoundReport]) -> dict[str, Any]:
+    """The fields that are of relays: none where there are none."""
+    relays = [report.of_relays for report in reports]
+    if not any(report.up for report in relays):
+        return {}
+    return {
+        "relay_bytes_up": sum(sum(report.up.values()) for report in relays),
+        "relay_bytes_down": sum(sum(report.down.values()) for report in relays),
+        "relay_seconds": sum(
+            report.seconds
+            for report, relay in zip(reports, relays, strict=True)
+            if relay.up and not report.of_clients.up
+        ),
+    }
 
 
 @dataclass(frozen=True)

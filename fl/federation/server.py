@@ -45,7 +45,7 @@ from secagg import (
 )
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
-from secagg.errors import ClientId, counted
+from secagg.errors import ClientId, RelayLost, counted
 from secagg.record import Instrument
 from transport import RoundReport
 
@@ -202,7 +202,8 @@ class Server:
                 if kept or (config.cohort.minimum is None and config.cohort.deadline is None):
                     raise  # those who keep the model have none to go on from
                 self.lost = error
-                abandoned = f"{counted(error.alive, 'client')} left in {error.round}, {error.needed} needed"
+                left = counted(error.alive, "relay" if isinstance(error, RelayLost) else "client")
+                abandoned = f"{left} left in {error.round}, {error.needed} needed"
         learned, left_out = None, frozenset[ClientId]()
         if totals and not kept:
             update, left_out = self._combined(round, totals)
@@ -296,8 +297,9 @@ class Server:
             reports.append(report)
             watch(report)
             # Here, since a round is reported before the requests of the next one leave: nothing is opened.
-            if report.round == scheme.upload_round and len(report.alive) < needed:
-                raise TooFewClients(len(report.alive), needed, report.round)
+            alive = len(report.of_clients.alive)
+            if report.round == scheme.upload_round and alive < needed:
+                raise TooFewClients(alive, needed, report.round)
 
         limits = dict(deadlines or {})
         if self.config.cohort.deadline is not None:

@@ -43,11 +43,12 @@ from secagg import (
     run,
     throwaway_identities,
 )
-from secagg.alike import Alike, Likeness, Record, in_memory
+from secagg.alike import Alike, Likeness, Record, Tagged, in_memory
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
 from secagg.record import Around, Instrument
-from secagg.wire import Raw
+from secagg.session import relays_of
+from secagg.wire import Raw, relay_party
 from transport import RoundReport
 
 Watch = Callable[[RoundReport], None]
@@ -74,8 +75,8 @@ class SimulatedCohort:
     secrets: of each client, 32 bytes, from which it draws the order of its examples and how it rounds, so
     that a resumed run does alike; None for fresh ones. way: how they are computed, None as the configuration
     says. tap, per_example: as `fl.training.local.train`, the latter in place of what a task asks for.
-    sending: of all clients together. instrument: put around the clients' sessions, as over a network each
-    client's own.
+    sending: of all clients together. instrument: put around the sessions of clients and relays, as over a
+    network each one's own.
     """
 
     def __init__(
@@ -101,10 +102,14 @@ class SimulatedCohort:
             device(config.training.device),
             way or WAYS[config.training.execution],
         )
-        roster, identities = throwaway_identities(range(config.cohort.clients))
-        self.roster = _Members(identities, roster)
-        parties = (None, *range(config.cohort.clients))
+        clients = range(config.cohort.clients)
+        roster, self._identities = throwaway_identities(clients, relays=config.protection.relay_count)
+        self.roster = _Members({u: self._identities[u] for u in clients}, roster)
+        parties = (None, *clients)
         self._signed: dict[ClientId | None, Record] = {u: in_memory() for u in parties}
+        self._tagged = {
+            j: Tagged(in_memory(), self._identities[relay_party(j)].key, roster) for j in roster.relays
+        }
         # Where the clients keep the model: it, and what they learned of it.
         self.held: Held | None = None
         self.learned: Learned | None = None
@@ -150,11 +155,12 @@ class SimulatedCohort:
             task=task,
             drop={scheme.rounds[0]: self._without & set(cohort)} | self._late(scheme, task, there),
             rounding_seeds={u: rounding_seed(self._secrets[u]) for u in cohort},
-            identities={u: self.roster.clients[u] for u in cohort},
+            identities={u: self._identities[u] for u in (*cohort, *relays_of(scheme))},
             instrument=lambda session: Watched(instrument(session), watch or (lambda report: None)),
             listen=self._listen,
             parts=parts,
             alike=self._rules(cohort, alike),
+            tagged=self._tagged,
             told=self._tell,
         )
         if self._config.protection.kept:

@@ -14,6 +14,7 @@ from fl.privacy.accounting import RenyiFilter, order_for
 from fl.privacy.releases import Release, rdp
 from fl.privacy.spending import comes_apart, discrete_release, failure
 from secagg import Masking, RemoteProtocolError, Scheme
+from secagg.params import NoisedParameters
 
 FAILURES: Final = 0.01
 """Of a budget's delta, what is kept for the chance that the draw of sparse graphs fails in any session."""
@@ -152,7 +153,7 @@ def of_private(scheme: Scheme) -> tuple[Release, ...]:
     add, whoever else does; where an active server can cut this client off from them, under its own share
     alone. Empty where the session has none.
     """
-    if not isinstance(scheme, Masking):
+    if not isinstance(scheme, NoisedParameters):
         return ()
-    shares = 1 if comes_apart(scheme) else scheme.m_min - scheme.corrupt
+    shares = 1 if isinstance(scheme, Masking) and comes_apart(scheme) else scheme.m_min - scheme.corrupt
     return tuple(discrete_release(scheme.calibration(name), shares=shares) for name in scheme.private)

@@ -38,6 +38,16 @@ AGAINST: Final[dict[Mechanism, str]] = {
 """Whom the epsilon of a mechanism holds against."""
 
 
+def against(config: RunConfig) -> str:
+    """Whom the epsilon of this run holds against. All relays together have every vector by itself, under one
+    share of noise.
+    """
+    whom = AGAINST[config.privacy.mechanism]
+    if config.privacy.mechanism == "distributed" and config.protection.scheme == "split":
+        return f"{whom}, and all relays but one"
+    return whom
+
+
 def why_none(config: RunConfig) -> str:
     """Why there is no epsilon, though noise is added; "" where there is one."""
     if config.privacy.mechanism == "none":

@@ -41,6 +41,8 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
     Security: against a server that does what it likes, M - 1 of the relays with it, and A clients; where
     nothing is signed, against parties that follow the protocol. The sum is right only if clients and
     relays are honest: a relay that lies spoils it, and opens nothing.
+
+    Source: Corrigan-Gibbs and Boneh, NSDI 2017, section 3; dummies as seeds: its appendix I.
     """
 
     rounds = every_round = ("join", RELAY_KEYS, SHARES, DELIVER, COLUMNS)

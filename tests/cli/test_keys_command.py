@@ -78,6 +78,15 @@ def test_a_client_makes_its_key(run: Run) -> None:
     assert read_public("mine.pub").id == 7
 
 
+def test_a_relay_makes_its_key(run: Run) -> None:
+    lines = run("keys", "relay", "1")
+    assert read_private("relay1.key", "relay").id == 1
+    assert lines[2].startswith("next: send relay1.pub to the keeper")
+    run("keys", "relay", "1", "--out", "mine.key")
+    assert str(read_public("mine.pub")) == "relay 1"
+    assert "a relay's id is 0 to 15, not 16" in run("keys", "relay", "16", code=2)[0]
+
+
 def test_the_keeper_makes_the_roster_key(run: Run) -> None:
     lines = run("keys", "roster-key")
     assert read_private("roster.key", "roster").public == read_public("roster.pub", "roster")
@@ -136,6 +145,20 @@ def test_the_keeper_signs_a_roster(run: Run, made: None) -> None:
     assert lines[2].startswith("next: give roster and roster.pub to every client")
 
 
+def test_relays_are_listed_with_the_clients(run: Run, made: None) -> None:
+    for number in ("1", "0"):
+        run("keys", "relay", number, "--quiet")
+    assert "relay 1, and no relay 0" in sign(run, 1, "relay1.pub", code=2)[0]
+    lines = sign(run, 1, "relay1.pub", "relay0.pub")
+    assert set(read("roster", read_public("roster.pub", "roster")).relays) == {0, 1}
+    assert lines[0] == "wrote roster: version 1, 2 clients and 2 relays"
+    assert lines[2].startswith("next: give roster and roster.pub to every client, every relay and the server")
+    shown = [line.split() for line in run("keys", "show", "roster")]
+    assert [row[2:4] for row in shown[-2:]] == [["relay", "0"], ["relay", "1"]]
+    (fields,) = map(json.loads, run("keys", "show", "roster", "--json"))
+    assert fields["relays"]["1"] == read_public("relay1.pub").fingerprint
+
+
 def test_the_signer_is_kept_beside_a_roster_elsewhere(run: Run, made: None) -> None:
     Path("out").mkdir()
     sign(run, 1, "--out", "out/hospitals.txt")
@@ -165,7 +188,7 @@ def test_a_roster_is_replaced_by_a_newer_one_only(run: Run, made: None) -> None:
 def test_a_roster_needs_the_roster_key_and_clients(run: Run, made: None) -> None:
     run("keys", "server", "--quiet")
     assert "a roster key is needed" in sign(run, 1, "--key", "server.key", code=2)[0]
-    assert "a client key is needed" in sign(run, 1, "server.pub", code=2)[0]
+    assert "server.pub holds a server key, and a roster lists" in sign(run, 1, "server.pub", code=2)[0]
     assert "client 7 stands twice" in sign(run, 1, "client7.pub", code=2)[0]
     assert "version" in sign(run, 0, code=2)[0]
     assert not Path("roster").exists()
@@ -221,6 +244,14 @@ def test_cohort_makes_everything_for_a_demonstration(run: Run) -> None:
     assert read_private(folder / "server.key", "server").public == read_public(folder / "server.pub")
     assert read_private(folder / "roster.key", "roster").public == roster.signer
     assert any("for demonstrations only" in line for line in lines)
+
+
+def test_cohort_makes_relays_where_they_are_asked_for(run: Run) -> None:
+    lines = run("keys", "cohort", "3", "--relays", "2", "--out", "a")
+    roster = read("a/roster", read_public("a/roster.pub", "roster"))
+    keys = [read_private(f"a/relay{j}.key", "relay") for j in range(2)]
+    assert dict(roster.relays) == {j: key.public for j, key in enumerate(keys)}
+    assert lines[0].startswith("wrote the keys of server, roster and 3 clients and 2 relays, and the signed")
 
 
 def test_cohort_overwrites_nothing_without_force(run: Run) -> None:

@@ -23,6 +23,7 @@ CLIENTS = 20
 
 SCHEMES: dict[str, dict[str, Any]] = {
     "masking": {"scheme": "masking"},
+    "split": {"scheme": "split"},
     "ckks": {"scheme": "ckks"},
     "ckks, keep": {"scheme": "ckks", "ending": "keep"},
     "plain": {"scheme": "plain"},
@@ -44,7 +45,7 @@ def cell(scheme: str, mechanism: str, noise: str | None, selection: str) -> str:
     settings = SCHEMES[scheme] | SELECTIONS[selection] | noised
     try:
         config = RunConfig.of(clients=CLIENTS, privacy=mechanism, noise=noise, **settings)
-        roster, _ = throwaway_identities(range(CLIENTS))
+        roster, _ = throwaway_identities(range(CLIENTS), relays=config.protection.relay_count)
         scheme_for(config, config.cohort.per_round, 650, 60, roster)
     except (ConfigError, LocalProtocolError) as error:
         return str(error)

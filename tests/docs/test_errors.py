@@ -19,6 +19,7 @@ TEXTS = list(dict.fromkeys(site.text for site in SITES))
 
 WITHOUT_WORDS = {
     "RemoteProtocolError(str(error))": "of check_vectors, about a vector of a plain session",
+    "RelayLost(lost.relays, lost.needed, lost.round)": "the class says them, of which relays",
     "ConfigError(str(error))": "of fl.cohort.selection, about who can be chosen",
     "SessionOverError(frame.reason)": "of the server",
     "ValueError": "of transport.journal: a line not its own, which its one handler calls damage",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fl.config.protection import Protection
-from secagg import CKKS, Counts, LocalProtocolError, Masking, Plain, throwaway_identities
+from secagg import CKKS, Counts, LocalProtocolError, Masking, Plain, Split, throwaway_identities
 from secagg.schemes import accept
 
 VECTORS = {"": Counts(length=3, maximum=9)}
@@ -19,6 +19,9 @@ VECTORS = {"": Counts(length=3, maximum=9)}
         ({}, Masking, "active", False),
         ({"adversary": "semi-honest"}, Masking, "semi-honest", False),
         ({"prg": "chacha20"}, Masking, "active", False),
+        ({"scheme": "split"}, Split, "active", False),
+        ({"scheme": "split", "relays": 2, "corrupt": 2, "prg": "chacha20"}, Split, "active", False),
+        ({"scheme": "split", "adversary": "semi-honest", "dropout": 0}, Split, "semi-honest", False),
         ({"scheme": "plain"}, Plain, "active", False),
         ({"scheme": "plain", "batch": 2, "graph": "sparse"}, Plain, "active", False),
         ({"scheme": "ckks"}, CKKS, "semi-honest", False),
@@ -30,7 +33,7 @@ VECTORS = {"": Counts(length=3, maximum=9)}
 def test_a_client_of_it_takes_part_in_just_what_it_makes(
     given: dict[str, Any], kind: type, against: str, kept: bool
 ) -> None:
-    protection, (roster, _) = Protection(**given), throwaway_identities(range(5))
+    protection, (roster, _) = Protection(**given), throwaway_identities(range(5), relays=2)
     assert (protection.against, protection.kept) == (against, kept)
     scheme = protection.for_cohort(5, VECTORS, roster)
     assert type(scheme) is kind
@@ -42,12 +45,24 @@ def test_a_client_of_it_takes_part_in_just_what_it_makes(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"scheme": "ckks", "corrupt": 1}, "--corrupt is for --scheme masking: it means nothing to ckks"),
-        ({"scheme": "ckks", "dropout": 0.1}, "--dropout is for --scheme masking"),
+        ({"scheme": "ckks", "corrupt": 1}, "--corrupt is for --scheme masking or split: it means nothing"),
+        ({"scheme": "ckks", "dropout": 0.1}, "--dropout is for --scheme masking or split"),
         ({"scheme": "ckks", "graph": "sparse"}, "--graph is for --scheme masking"),
         ({"scheme": "ckks", "threshold": 3}, "--threshold is for --scheme masking"),
         ({"scheme": "ckks", "batch": 2}, "--batch is for --scheme masking"),
-        ({"scheme": "ckks", "prg": "chacha20"}, "--prg is for --scheme masking"),
+        ({"scheme": "ckks", "prg": "chacha20"}, "--prg is for --scheme masking or split"),
+        (
+            {"scheme": "split", "graph": "complete"},
+            "--graph is for --scheme masking: it means nothing to split",
+        ),
+        (
+            {"scheme": "split", "threshold": 3},
+            "--threshold is for --scheme masking: it means nothing to split",
+        ),
+        ({"scheme": "split", "batch": 2}, "--batch is for --scheme masking: it means nothing to split"),
+        ({"scheme": "split", "ending": "keep"}, "split has one ending"),
+        ({"relays": 2}, "--relays 2 is for --scheme split: masking has none"),
+        ({"scheme": "plain", "relays": 3}, "--relays 3 is for --scheme split: plain has none"),
         ({"ending": "keep"}, "--ending keep is for --scheme ckks: masking has one ending"),
         ({"ending": "release"}, "--ending release is for --scheme ckks"),
         ({"scheme": "plain", "ending": "keep"}, "plain has one ending"),
@@ -62,3 +77,21 @@ def test_what_a_scheme_would_not_look_at_is_refused(given: dict[str, Any], words
 def test_ckks_is_refused_against_an_active_server_in_its_own_words() -> None:
     with pytest.raises(LocalProtocolError, match="CKKS is not for a server that is active: it decides what"):
         Protection(scheme="ckks", adversary="active").for_cohort(5, VECTORS, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "listed", "relays"), [(None, 3, 3), (3, 3, 3), (None, None, 2), (4, None, 4)], ids=str
+)
+def test_the_relays_are_those_asked_for_or_of_the_roster(
+    asked: int | None, listed: int | None, relays: int
+) -> None:
+    roster = None if listed is None else throwaway_identities(range(5), relays=listed)[0]
+    adversary = "semi-honest" if roster is None else "active"
+    protection = Protection(scheme="split", relays=asked, adversary=adversary)
+    assert protection.for_cohort(5, VECTORS, roster).relays == relays
+
+
+def test_other_relays_than_the_roster_lists_are_refused() -> None:
+    roster, _ = throwaway_identities(range(5), relays=3)
+    with pytest.raises(LocalProtocolError, match="2 relays, and the roster lists 3"):
+        Protection(scheme="split", relays=2).for_cohort(5, VECTORS, roster)

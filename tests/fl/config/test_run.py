@@ -157,6 +157,8 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("model", "cmn", "did you mean 'cnn'?"),
     ("dataset", "fashion", "did you mean 'fashion-mnist'?"),
     ("scheme", "maskin", "did you mean 'masking'?"),
+    ("relays", 1, "int >= 2"),
+    ("relays", 17, "int <= 16"),
     ("ending", "kept", "give one of release, keep; did you mean 'keep'?"),
     ("device", "cuda:x", "one of auto, cpu, cuda, mps"),
     ("drop", "3@share-keys", "got str"),
@@ -346,7 +348,12 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
         (
             LOCAL | {"privacy": "distributed", "scheme": "ckks"},
             {"scheme": "masking"},
-            "its noise is of integers in the ring of the masks",
+            "its noise is of integers in the ring of the sum",
+        ),
+        (
+            LOCAL | {"privacy": "distributed", "scheme": "plain"},
+            {"scheme": "split"},
+            "take scheme = 'masking' or 'split', or local or central noise",
         ),
         (
             LOCAL | {"privacy": "distributed", "bound": 1.0},

@@ -48,6 +48,8 @@ SMALL: dict[str, Any] = {
 SCHEMES: dict[str, dict[str, Any]] = {
     "masking, active": {},
     "masking, semi-honest": {"adversary": "semi-honest"},
+    "split, active": {"scheme": "split", "relays": 3},
+    "split, semi-honest": {"scheme": "split", "adversary": "semi-honest"},
     "ckks, release": {"scheme": "ckks"},
     "ckks, keep": {"scheme": "ckks", "ending": "keep"},
     "plain": {"scheme": "plain"},
@@ -419,18 +421,32 @@ def halfway(seconds: Collection[float], late: int) -> float:
     return (ordered[late - 1] + ordered[late]) / 2
 
 
-@pytest.mark.parametrize("scheme", ["plain", "masking", "ckks"])
+def test_what_relays_send_and_hear_is_counted_apart() -> None:
+    """A client sends its vector once, whoever has a share of it; so does each relay, as its column."""
+    ran = simulated(scheme="split", rounds=1)
+    record, scheme = ran.last.record, ran.server.scheme
+    assert 0 < record.bytes_up - 5 * scheme.upload_bytes < 5 * 500
+    assert 0 < record.relay_bytes_up - 2 * scheme.upload_bytes < 2 * 400
+    assert record.relay_bytes_down > 5 * scheme.upload_bytes
+    own = [report.seconds for report in ran.reports if report.round in ("relay-keys", "deliver", "columns")]
+    assert record.relay_seconds == pytest.approx(sum(own))
+    assert simulated(rounds=1).last.record.relay_bytes_up is None
+
+
+@pytest.mark.parametrize("scheme", ["plain", "masking", "split", "ckks"])
 def test_an_upload_is_as_long_as_its_scheme_says_but_for_a_few_bytes(scheme: str) -> None:
     ran = simulated(scheme=scheme, rounds=1)
-    (lengths,) = [report.up.values() for report in ran.reports if report.round in ("input", "masked-input")]
+    (lengths,) = [
+        report.up.values() for report in ran.reports if report.round == ran.server.scheme.upload_round
+    ]
     for length in lengths:
-        assert 0 <= length - ran.server.scheme.upload_bytes < 200
+        assert 0 <= length - ran.server.scheme.upload_bytes < 350
 
 
 LINKED: dict[str, Any] = {"clients": 8, "links": "lte", "rounds": 2}
 
 
-@pytest.mark.parametrize("scheme", ["plain", "masking"])
+@pytest.mark.parametrize("scheme", ["plain", "masking", "split"])
 def test_whoever_is_late_by_the_model_of_links_is_not_in_the_sum(scheme: str) -> None:
     """And those who are in it have the mean among themselves."""
     unhurried = begun(config_of(scheme=scheme, **LINKED))
@@ -448,7 +464,7 @@ def test_whoever_is_late_by_the_model_of_links_is_not_in_the_sum(scheme: str) ->
     assert lost == set(range(8)) - there
 
 
-@pytest.mark.parametrize("scheme", ["plain", "masking", "ckks"])
+@pytest.mark.parametrize("scheme", ["plain", "masking", "split", "ckks"])
 def test_a_round_with_too_few_uploads_is_abandoned_and_the_model_stays(scheme: str) -> None:
     """The sum of a scheme that hides is not opened: its last round never comes."""
     unhurried = begun(config_of(scheme=scheme, **LINKED))
@@ -457,7 +473,7 @@ def test_a_round_with_too_few_uploads_is_abandoned_and_the_model_stays(scheme: s
     hurried = begun(config_of(**changes))
     start = hurried.server.model.parameters
     go(hurried)
-    upload = "masked-input" if scheme == "masking" else "input"
+    upload = hurried.server.scheme.upload_round
     assert len(hurried.rounds) == 2
     for trained in hurried.rounds:
         record = trained.record
@@ -469,6 +485,7 @@ def test_a_round_with_too_few_uploads_is_abandoned_and_the_model_stays(scheme: s
     assert (hurried.server.lost.alive, hurried.server.lost.needed) == (6, 7)
     assert {report.round for report in hurried.reports} <= set(hurried.server.scheme.rounds) - {
         "unmasking",
+        "columns",
         "decrypt",
     }
     enough = simulated(**changes | {"minimum": 6})
