@@ -155,7 +155,7 @@ def decode_sum(spec: Spec, codes: NDArray[np.int64], *, max_weight: int) -> NDAr
 
 
 def decode_mean(
-    spec: Spec, codes: NDArray[np.int64], *, survivors: int, total_weight: int, max_weight: int
+    spec: Spec, codes: NDArray[np.int64], *, survivors: int, total_weight: float, max_weight: int
 ) -> NDArray[np.float64]:
     """The weighted mean; for integer vectors the plain one."""
     if not isinstance(spec, Bounded):
@@ -169,7 +169,7 @@ def _scaled(codes: NDArray[np.int64], factor: float) -> NDArray[np.float64]:
     return real
 
 
-def error_bound(spec: Spec, *, survivors: int, total_weight: int, max_weight: int) -> float:
+def error_bound(spec: Spec, *, survivors: int, total_weight: float, max_weight: int) -> float:
     """|U3| (r / L) w_max / sum w: no coordinate of the mean is farther off where none clipped, since each
     code is less than one level off. 0 for integer vectors.
     """

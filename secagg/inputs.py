@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from secagg.bits import Words
+from secagg.blank import SUMMED, toss
 from secagg.crypto import KEY_BYTES, Rng, Tag, kdf, system_rng
 from secagg.encoding import Clipping, encode_vector
 from secagg.params import Parameters
@@ -33,21 +34,26 @@ def encode_inputs(
     rounding_seed: bytes,
     *,
     readings: Mapping[str, Reading] = MappingProxyType({}),
+    blank: float = 0.0,
     rng: Rng = system_rng,
 ) -> tuple[dict[str, Words], dict[str, Clipping]]:
     """x_u, a client's vectors in their rings, by name; and what encoding changed. readings: of the private
-    ones in this session. rng: of their noise, which is drawn anew whatever rounding_seed is.
+    ones in this session. blank: with what probability all codes are those of zeros. rng: of noise and coin,
+    which are drawn anew whatever rounding_seed is.
 
     Raises: LocalProtocolError if a vector is not as its specification says.
+
+    Security: how the coin fell is kept nowhere, and what encoding changed is of the vectors either way.
     """
     specs = parameters.vectors
     values = checked(parameters, inputs)
+    coin = toss(blank, rng) if blank else SUMMED  # one for all vectors: together they are one release
     weight = weight_of(specs, values)
     x_u, clipping = {}, {}
     for name, x in values.items():
         if name in readings:
             # Fresh, and kept nowhere: noise that two sessions share is none in their difference.
-            x_u[name], clipping[name] = encode_private(readings[name], x, rng(KEY_BYTES))
+            x_u[name], clipping[name] = encode_private(readings[name], x, rng(KEY_BYTES), coin)
             continue
         # A stream for each task and vector: rounding is alike where a session is repeated, and where two
         # vectors are equal it is not.
@@ -55,4 +61,5 @@ def encode_inputs(
         x_u[name], clipping[name] = encode_vector(
             specs[name], x, clients=parameters.clients, rounding_key=key, weight=weight
         )
+        x_u[name] &= coin.astype(x_u[name].dtype)  # zero is coded as zero, without a rounding
     return x_u, clipping

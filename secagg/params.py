@@ -47,6 +47,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
 
     adds_noise = False  # whether its clients can add noise to their codes
     relays = 0  # parties beside server and clients
+    blank = 0.0  # P: with what probability a client's vectors leave as zeros (secagg/blank.py)
 
     clients: int
     vectors: dict[str, Spec]
@@ -126,6 +127,13 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     def private(self) -> list[str]:
         """The names of the vectors that are summed under noise."""
         return [name for name, spec in self.vectors.items() if isinstance(spec, Private)]
+
+    @property
+    def blanks_alone(self) -> bool:
+        """Whether clients contribute nothing by their coins, and no noise hides which: then no two sums of
+        like vectors go together, for their difference is of those alone whose coins fell differently.
+        """
+        return self.blank > 0 and not self.private
 
     @property
     def names(self) -> list[str]:

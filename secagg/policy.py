@@ -48,14 +48,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     for either. vectors: exactly what it is willing to send, or None for whatever is asked. noise: the least
     multiplier of the noise in the sum, of all vectors of a session together, of which the ring's grid may
     take a twentieth, so that vectors without noise are refused; None: none is needed. clips: name of a
-    private vector -> (least, largest) clip it takes, since clips may adapt. alike: of sessions whose vectors
-    come out alike it helps to two different sums at most (secagg/alike.py), and so "auto" where that is
-    plain, "always" also where models are near, whatever is done with them, or "never"; difference: clients by
-    which two such sums differ, if more than A + 2; alike_batch: batches of more examples than these count as
-    all of a client's, which come out alike: a client that holds few had better say half of what it holds.
-    answer_after: seconds from the task's arrival until the client's answer leaves, so that the time does not
-    tell how much it computed; None: as soon as it can. The session has no clock: whoever drives it waits
-    (`transport` does).
+    private vector -> (least, largest) clip it takes, since clips may adapt. blank: the probability with which
+    it insists that clients contribute nothing; None: any where it insists on noise, else none. alike: of
+    sessions whose vectors come out alike it helps to two different sums at most (secagg/alike.py), and so
+    "auto" where that is plain, "always" also where models are near, whatever is done with them, or "never";
+    difference: clients by which two such sums differ, if more than A + 2; alike_batch: batches of more
+    examples than these count as all of a client's, which come out alike: a client that holds few had better
+    say half of what it holds. answer_after: seconds from the task's arrival until the client's answer leaves,
+    so that the time does not tell how much it computed; None: as soon as it can. The session has no clock:
+    whoever drives it waits (`transport` does).
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
@@ -72,6 +73,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     vectors: dict[str, Spec] | None = None
     noise: _Multiplier | None = None
     clips: dict[str, tuple[_Clip, _Clip]] | None = None
+    blank: _Fraction | None = None
     alike: Likening = "auto"
     difference: _Count | None = None
     alike_batch: _Count = 64
@@ -123,6 +125,19 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise RemoteProtocolError(
                 f"the server offers so few bits that rounding leaves noise of {left:.3g} x the clip; this "
                 f"client insists on {self.noise:g} (noise, in its policy)"
+            )
+
+    def check_blank(self, blank: float) -> None:
+        """Raises: RemoteProtocolError if clients would contribute nothing with another probability than the
+        client insists on.
+        """
+        # Under noise that is enough by itself more blanks tell only less. Where there is next to none, a sum
+        # of those who are left may be one client's.
+        due = self.blank if self.blank is not None else 0.0 if self.noise is None else blank
+        if blank != due:
+            raise RemoteProtocolError(
+                f"the server has clients contribute nothing with a probability of {blank:g}; this client "
+                f"takes {due:g} (blank, in its policy)"
             )
 
     @staticmethod

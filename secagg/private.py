@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.bits import Words, word_type
+from secagg.blank import SUMMED, Coin
 from secagg.crypto import OwnTag, kdf
 from secagg.encoding import Clipping, Scaling
 from secagg.errors import LocalProtocolError, counted
@@ -148,10 +149,10 @@ class Reading:
         Rotation(self.rotation, self.calibration.spec.length).back(x)
         return x
 
-    def mean(self, codes: NDArray[np.int64], survivors: int) -> NDArray[np.float64]:
-        """That sum over the survivors: a number that everybody sees, whatever the vectors hold."""
+    def mean(self, codes: NDArray[np.int64], number: float) -> NDArray[np.float64]:
+        """That sum over so many clients: a number that everybody sees, whatever the vectors hold."""
         x = self.total(codes)
-        x /= survivors
+        x /= number
         return x
 
     def wraps(self, codes: NDArray[np.int64]) -> float:
@@ -168,13 +169,16 @@ class Reading:
         return len(codes) * math.erfc(math.pi / (2 * math.sqrt(-math.log(cosine))))
 
 
-def encode_private(reading: Reading, x: NDArray[Any], secret: bytes) -> tuple[Words, Clipping]:
+def encode_private(
+    reading: Reading, x: NDArray[Any], secret: bytes, coin: Coin = SUMMED
+) -> tuple[Words, Clipping]:
     """Codes of a checked vector: (m,) words in [0, 2^b); and by how much it was scaled, and how many of them
-    its own noise took out of the ring.
+    its own noise took out of the ring. By the coin they are those of a vector of zeros, with as much noise;
+    what is told of clipping is always of x.
 
     secret: 32 bytes from the operating system for this vector of this session alone.
 
-    Security: whoever knew the secret could take the noise off.
+    Security: whoever knew the secret could take the noise off. Nothing that is done depends on the coin.
     """
     calibration, spec = reading.calibration, reading.calibration.spec
     into_ball = Scaling.into_ball(spec, x)
@@ -182,9 +186,11 @@ def encode_private(reading: Reading, x: NDArray[Any], secret: bytes) -> tuple[Wo
     Rotation(reading.rotation, spec.length).forward(z)
     z /= calibration.granularity
     codes = _rounded(z, calibration.l2_squared, secret)
+    withheld = codes & ~coin
     add_noise(codes, spec.noise, calibration.variance, secret)
     half = 2 ** (spec.bits - 1)
     wrapped = int(np.count_nonzero((codes < -half) | (codes >= half)))
+    codes -= withheld  # last, when all has been done that is done for either
     codes &= 2**spec.bits - 1
     return codes.astype(word_type(spec.bits)), Clipping(0, into_ball.factor, wrapped)
 

@@ -36,13 +36,13 @@ class Aggregate:
     """What the server learns of a session: sums over the survivors, U3, and nothing of any one of them.
 
     codes: the exact sum in the ring, centred, (m,) int64; empty in `plain`. sum: weighted sum, for integer
-    vectors the integers. mean: the weighted mean, for integer vectors the plain one; both are computed from
-    the codes at each look. error_bound: no
-    coordinate of `mean` is farther from the mean of the clients' clipped vectors; none for a private vector,
-    of which `noise` says the standard deviation in each coordinate of the mean, if all survivors added what
-    they should, and `wraps` how many coordinates of the sum have presumably left the ring. parts: what the
-    session learned of disjoint sets of the survivors, where it was asked to keep that (`Scheme.server`);
-    empty where it learned nothing but this sum.
+    vectors the integers. mean: the weighted mean, for integer vectors the plain one; where clients contribute
+    nothing with the probability P of a session with blanks, the sum over (1 - P) |U3|, whoever did. Both are
+    computed from the codes at each look. error_bound: no coordinate of `mean` is farther from that mean of
+    the clients' clipped vectors; none for a private vector, of which `noise` says the standard deviation in
+    each coordinate of the mean, if all survivors added what they should, and `wraps` how many coordinates of
+    the sum have presumably left the ring. parts: what the session learned of disjoint sets of the survivors,
+    where it was asked to keep that (`Scheme.server`); empty where it learned nothing but this sum.
     """
 
     survivors: frozenset[ClientId]
@@ -61,14 +61,16 @@ class Aggregate:
         survivors: frozenset[ClientId],
         codes: Mapping[str, NDArray[np.int64]],
         readings: Mapping[str, Reading] = MappingProxyType({}),
+        blank: float = 0.0,
     ) -> Aggregate:
-        """readings: of the private vectors, in whose session all are private."""
+        """readings: of the private vectors, in whose session all are private. blank: P of the session."""
+        there = len(survivors) * (1 - blank)  # as many as take part, on average; how many, nobody knows
         if readings:
-            return cls._of_private(survivors, codes, readings)
+            return cls._of_private(survivors, codes, readings, there)
         total_weight, max_weight = weights(specs, survivors, codes)
         number: dict[str, Any] = {
             "survivors": len(survivors),
-            "total_weight": total_weight,
+            "total_weight": there if blank else total_weight,  # with blanks there is no weight
             "max_weight": max_weight,
         }
         return cls(
@@ -87,6 +89,7 @@ class Aggregate:
         survivors: frozenset[ClientId],
         codes: Mapping[str, NDArray[np.int64]],
         readings: Mapping[str, Reading],
+        there: float,
     ) -> Aggregate:
         number = len(survivors)
         return cls(
@@ -94,10 +97,13 @@ class Aggregate:
             codes,
             _Decoded(codes, {name: reading.total for name, reading in readings.items()}),
             _Decoded(
-                codes, {name: partial(reading.mean, survivors=number) for name, reading in readings.items()}
+                codes, {name: partial(reading.mean, number=there) for name, reading in readings.items()}
             ),
             {},
-            {name: reading.calibration.deviation(number) for name, reading in readings.items()},
+            {
+                name: reading.calibration.deviation(number) * (number / there)
+                for name, reading in readings.items()
+            },
             {name: reading.wraps(codes[name]) for name, reading in readings.items()},
         )
 

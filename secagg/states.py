@@ -131,6 +131,7 @@ class StatefulClient(NeverPickled, ABC):
             self._context,
             self._rounding_seed,
             readings=self._parameters.readings(self._context, self._nonce),
+            blank=self._parameters.blank,
             rng=self._rng,
         )
         return x_u

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, get_args
 
 from secagg.alike import Alike
+from secagg.blank import check_blank
 from secagg.crypto import DIGEST_BYTES, Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.graph import Graph, graph_of
@@ -44,7 +45,8 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
     the session can lose by the choice of its numbers. degree: k, neighbours of a client; n - 1 is the
     complete graph. threshold: t, shares that rebuild a secret. m_min: the smallest U3 a client unmasks.
     batch: clients are summed by whole batches of a fixed partition, of so many each; 0 for none. prg: of the
-    masks. roster: digest of the roster, active only.
+    masks. roster: digest of the roster, active only. blank: P, with what probability a client contributes
+    nothing (secagg/blank.py).
 
     Security: semi-honest, against a server that follows the protocol and, on the complete graph, fewer than t
     clients with it, on a sparse one A; active, against a server that does not, and A clients. The sum is
@@ -66,6 +68,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
     batch: int = 0
     prg: Prg = "aes-128-ctr"
     roster: bytes = b""
+    blank: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +79,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         )
         for number in ("threshold", "m_min", "degree", "corrupt", "dropout", "batch"):
             set_exactly(self, number, int)
+        set_exactly(self, "blank", float)
         n, A, d = self.clients, self.corrupt, self.dropout
         self._check(0 <= A < n, f"{counted(A, 'corrupt client')} of {n} is impossible: from 0 to {n - 1}")
         self._check(
@@ -101,6 +105,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
             "against an active server a session is bound to a roster, and only then",
         )
         self.calibrations()  # for what it raises
+        check_blank(self.blank, self.vectors, self.m_min - A)
 
     @classmethod
     def _check_adversary(cls, adversary: str) -> None:
@@ -155,6 +160,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         m_min: int | None = None,
         batch: int = 0,
         prg: Prg = "aes-128-ctr",
+        blank: float = 0.0,
         small_cohort: bool = False,
     ) -> Masking:
         """The scheme for n clients; graph, ring, threshold and m_min follow from the rest unless given.
@@ -198,6 +204,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
             dropout=d,
             batch=batch,
             prg=prg,
+            blank=blank,
             roster=used.digest if used is not None else b"",
         )
 
@@ -300,6 +307,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
                 graph="complete" if self.complete else policy.graph,
                 threshold=policy.threshold,
                 m_min=policy.m_min,
+                blank=self.blank,
                 small_cohort=self.small_cohort,  # no number follows from it; n was looked at before
             )
         except LocalProtocolError as error:

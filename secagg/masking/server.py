@@ -247,7 +247,10 @@ class MaskingServer(RoundServer):
         """What may have to be left out is kept apart from the first upload on."""
         ids, spare, A = list[frozenset[ClientId]](), 0, self._parameters.corrupt
         if self._like is not None:
-            self._earlier = self._like.earlier(self._batches)
+            alone = self._parameters.blanks_alone
+            self._earlier = self._like.earlier(() if alone else self._batches)
+            if (alone and self._earlier) or frozenset() in self._earlier:
+                self._refuse()  # a sum beside which there is no other
             names = {u: self._like.name(u) for u in U2}
             ids = [frozenset(u for u in U2 if names[u] in some) for some in self._earlier]
             spare = 0 if self._batches else self._like.apart(A)
@@ -295,7 +298,10 @@ class MaskingServer(RoundServer):
 
     def _sum(self, U3: frozenset[ClientId]) -> None:
         self._total = self._uploads.close(U3)
-        if self._like is not None:  # as every client does
+        # As every client does.
+        if self._like is not None and self._parameters.blanks_alone:
+            self._like.once()
+        elif self._like is not None:
             self._like.sign(U3, self._parameters.corrupt, self._batches)
 
     # Round 3: ConsistencyCheck
@@ -362,7 +368,7 @@ class MaskingServer(RoundServer):
         n = self._parameters.clients
         codes = {name: centred(specs[name], self._total.pop(name), n) for name in sorted(specs)}
         readings = self._parameters.readings(self._context, self._nonce)
-        return Aggregate.of_codes(specs, self._U3, codes, readings)
+        return Aggregate.of_codes(specs, self._U3, codes, readings, self._parameters.blank)
 
     def _rebuild(self, v: ClientId, shares: Mapping[int, bytes]) -> bytes:
         """SS.recon of one secret of v from the t holders with the lowest points that kept their places."""
