@@ -85,9 +85,9 @@ LikeTag = Annotated[bytes, msgspec.Meta(min_length=TAG_BYTES, max_length=TAG_BYT
 
 class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A set that was signed. sketch: SKETCH little-endian float32, or empty. members: empty where the client
-    decrypts alone, whatever the set, and where relays see to the sets. partition: of sums by whole batches,
-    which. anew: what was recorded of this kind before is unlike what comes. tags: what relays were told, by
-    which they know what is alike.
+    decrypts alone, or contributes by a coin, whatever the set, and where relays see to the sets. partition:
+    of sums by whole batches, which. anew: what was recorded of this kind before is unlike what comes. tags:
+    what relays were told, by which they know what is alike.
     """
 
     kind: str
@@ -145,12 +145,23 @@ class Class(NeverPickled):
         """Whatever was signed of this kind before, was of other vectors."""
         self._keep(lambda near: _Entry(self.kind, b"", frozenset(), b"", anew=True))
 
-    def sign(self, U3: Collection[ClientId], corrupt: int, batches: Sequence[frozenset[ClientId]]) -> None:
+    def sign(
+        self,
+        U3: Collection[ClientId],
+        corrupt: int,
+        batches: Sequence[frozenset[ClientId]],
+        *,
+        alone: bool = False,
+    ) -> None:
         """Record that this party signs U3; to be called before it does.
 
-        corrupt: A. batches: of the session's partition, empty if there is none.
+        corrupt: A. batches: of the session's partition, empty if there is none. alone: no other sum may stand
+        beside this one, not even of the same set.
         Raises: RemoteProtocolError if U3 may not be summed beside what was signed.
         """
+        if alone:
+            self.once()
+            return
         members, apart = frozenset(map(self.name, U3)), self.apart(corrupt)
         # How large batches are is the server's to choose; by how much sets differ, this party's.
         partition = self._partition(batches) if all(len(batch) >= apart for batch in batches) else b""
@@ -158,7 +169,8 @@ class Class(NeverPickled):
         self._keep(lambda near: _checked(new, near, apart))
 
     def once(self) -> None:
-        """Record a session in which this client decides alone what it decrypts.
+        """Record a session beside which there is none: in which this client decides alone what it decrypts,
+        or of which nobody knows whose vectors are in the sum.
 
         Raises: RemoteProtocolError if there was any like it.
         """
@@ -203,10 +215,15 @@ class Class(NeverPickled):
         earlier: Sequence[frozenset[bytes]],
         corrupt: int,
         batches: Sequence[frozenset[ClientId]] = (),
+        *,
+        alone: bool = False,
     ) -> frozenset[ClientId] | None:
-        """As `largest`, by ids. Without batches the first `difference` of the arrived that were in an earlier
-        set may be left out one by one, others only with all that were in the same earlier sets.
+        """As `largest`, by ids. alone: as in `sign`. Without batches the first `difference` of the arrived
+        that were in an earlier set may be left out one by one, others only with all that were in the same
+        earlier sets.
         """
+        if (alone and earlier) or frozenset() in earlier:
+            return None
         ids = {self.name(u): u for u in arrived}
         whole = [frozenset(map(self.name, batch)) for batch in batches]
         chosen = largest(list(ids), earlier, self.apart(corrupt), whole, differ)
@@ -256,7 +273,9 @@ def _opened(key: bytes, sealed: bytes) -> bytes:
 
 
 class _Summed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A set that a relay has summed. tags: what members said their sessions are alike."""
+    """A set that a relay has summed; empty where no other sum stands beside it, whatever the set. tags: what
+    members said their sessions are alike.
+    """
 
     members: frozenset[Name]
     tags: frozenset[LikeTag]
@@ -279,23 +298,28 @@ class Tagged(NeverPickled):
     roster: Roster | None = None
     difference: int | None = None
 
-    def sum(self, U3: Collection[ClientId], tags: Collection[bytes], corrupt: int) -> None:
-        """Record that this relay adds the shares of U3, of whom some have these tags; before it does.
+    def sum(
+        self, U3: Collection[ClientId], tags: Collection[bytes], corrupt: int, *, alone: bool = False
+    ) -> None:
+        """Record that this relay adds the shares of U3, of whom some have these tags; before it does. alone:
+        as in `Class.sign`.
 
         Raises: RemoteProtocolError if U3 may not be summed beside what was.
         """
         if not tags:
             return
-        new = _Summed(frozenset(_name(u, self.roster) for u in U3), frozenset(tags))
+        members = frozenset[bytes]() if alone else frozenset(_name(u, self.roster) for u in U3)
+        new = _Summed(members, frozenset(tags))
         apart, key = max(corrupt + 2, self.difference or 0), self.identity.derive(OwnTag.RECORD)
 
         def decide(kept: Sequence[bytes]) -> bytes | None:
             before = [_summed.decode(_opened(key, sealed)) for sealed in kept]
-            if new in before:
+            if new.members and new in before:
                 return None
             for tag in new.tags:
                 earlier = {entry.members for entry in before if tag in entry.tags}
-                if not may_be_signed(earlier, new.members, apart, differ):
+                beside_none = alone or frozenset() in earlier
+                if (earlier and beside_none) or not may_be_signed(earlier, new.members, apart, differ):
                     raise RemoteProtocolError(TOO_NEAR)
             return seal(key, msgspec.msgpack.encode(new), b"")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.bits import Words, packed_bytes
+from secagg.blank import check_blank
 from secagg.crypto import Rng, Tag, digest, system_rng
 from secagg.encoding import centred
 from secagg.errors import ClientId, LocalProtocolError, counted
@@ -129,13 +130,6 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         return [name for name, spec in self.vectors.items() if isinstance(spec, Private)]
 
     @property
-    def blanks_alone(self) -> bool:
-        """Whether clients contribute nothing by their coins, and no noise hides which: then no two sums of
-        like vectors go together, for their difference is of those alone whose coins fell differently.
-        """
-        return self.blank > 0 and not self.private
-
-    @property
     def names(self) -> list[str]:
         """The vectors' names in the order of the wire."""
         return sorted(self.vectors)
@@ -194,13 +188,43 @@ class NoisedParameters(Parameters, frozen=True, kw_only=True):
     """Of a scheme whose clients add noise to their codes, so that the sum has enough of it whoever vanishes.
 
     m_min: the smallest number of clients that are summed. corrupt: A, how many clients may be on the server's
-    side.
+    side. blank: P, with what probability a client contributes nothing (secagg/blank.py).
     """
 
     adds_noise = True
 
     m_min: int
     corrupt: int = 0
+    blank: float = 0.0
+
+    def check_contributions(self) -> None:
+        """Once all numbers are integers. Raises: LocalProtocolError where no such noise or blanks can be."""
+        set_exactly(self, "blank", float)
+        self.calibrations()
+        check_blank(self.blank, self.vectors, self.m_min - self.corrupt)
+
+    @property
+    def blanks_alone(self) -> bool:
+        """Whether clients contribute nothing by their coins, and no noise hides which: then no two sums of
+        like vectors go together, for their difference is of those alone whose coins fell differently.
+        """
+        return self.blank > 0 and not self.private
+
+    def describe_blanks(self) -> Iterator[str]:
+        """Line by line."""
+        if not self.blank:
+            return
+        yield (
+            f"with a probability of {self.blank:g} a client contributes nothing, by a coin that nobody else "
+            f"sees: means are sums over {1 - self.blank:.4g} x the survivors"
+        )
+        if self.private:
+            yield (
+                "who took part is hidden from the server and the clients on its side, as far as the noise "
+                "hides a whole vector"
+            )
+        else:
+            yield "the sum is not noised: it may tell how many took part; of like vectors there is one, ever"
 
     def calibration(self, name: str) -> Calibration:
         """The numbers of a private vector: its noise is enough if only m_min survive, and A of them add none.

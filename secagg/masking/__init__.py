@@ -8,7 +8,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, get_args
 
 from secagg.alike import Alike
-from secagg.blank import check_blank
 from secagg.crypto import DIGEST_BYTES, Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.graph import Graph, graph_of
@@ -45,8 +44,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
     the session can lose by the choice of its numbers. degree: k, neighbours of a client; n - 1 is the
     complete graph. threshold: t, shares that rebuild a secret. m_min: the smallest U3 a client unmasks.
     batch: clients are summed by whole batches of a fixed partition, of so many each; 0 for none. prg: of the
-    masks. roster: digest of the roster, active only. blank: P, with what probability a client contributes
-    nothing (secagg/blank.py).
+    masks. roster: digest of the roster, active only.
 
     Security: semi-honest, against a server that follows the protocol and, on the complete graph, fewer than t
     clients with it, on a sparse one A; active, against a server that does not, and A clients. The sum is
@@ -68,7 +66,6 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
     batch: int = 0
     prg: Prg = "aes-128-ctr"
     roster: bytes = b""
-    blank: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,7 +76,6 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         )
         for number in ("threshold", "m_min", "degree", "corrupt", "dropout", "batch"):
             set_exactly(self, number, int)
-        set_exactly(self, "blank", float)
         n, A, d = self.clients, self.corrupt, self.dropout
         self._check(0 <= A < n, f"{counted(A, 'corrupt client')} of {n} is impossible: from 0 to {n - 1}")
         self._check(
@@ -104,8 +100,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
             len(self.roster) == (DIGEST_BYTES if signed else 0),
             "against an active server a session is bound to a roster, and only then",
         )
-        self.calibrations()  # for what it raises
-        check_blank(self.blank, self.vectors, self.m_min - A)
+        self.check_contributions()
 
     @classmethod
     def _check_adversary(cls, adversary: str) -> None:

@@ -370,10 +370,8 @@ def _check_U3(session: Session, U3: frozenset[ClientId]) -> None:
             )
     # Last, since it puts U3 on record: of like sessions u helps to at most two different sums, and a set that
     # was refused above is none of them.
-    if terms.like is not None and parameters.blanks_alone:
-        terms.like.once()  # by other coins even the same set has another sum
-    elif terms.like is not None:
-        terms.like.sign(U3, parameters.corrupt, batches)
+    if terms.like is not None:
+        terms.like.sign(U3, parameters.corrupt, batches, alone=parameters.blanks_alone)
 
 
 _State = (

@@ -247,10 +247,7 @@ class MaskingServer(RoundServer):
         """What may have to be left out is kept apart from the first upload on."""
         ids, spare, A = list[frozenset[ClientId]](), 0, self._parameters.corrupt
         if self._like is not None:
-            alone = self._parameters.blanks_alone
-            self._earlier = self._like.earlier(() if alone else self._batches)
-            if (alone and self._earlier) or frozenset() in self._earlier:
-                self._refuse()  # a sum beside which there is no other
+            self._earlier = self._like.earlier(() if self._parameters.blanks_alone else self._batches)
             names = {u: self._like.name(u) for u in U2}
             ids = [frozenset(u for u in U2 if names[u] in some) for some in self._earlier]
             spare = 0 if self._batches else self._like.apart(A)
@@ -266,7 +263,8 @@ class MaskingServer(RoundServer):
         if self._like is None or not self._earlier or len(alive) < needed:  # too few by themselves
             return alive
         order = [u for u in self._uploads.arrived if u in alive] or list(alive)
-        chosen = self._like.largest(order, self._earlier, self._parameters.corrupt, self._batches)
+        A, alone = self._parameters.corrupt, self._parameters.blanks_alone
+        chosen = self._like.largest(order, self._earlier, A, self._batches, alone=alone)
         if chosen is None:
             self._refuse()
         if len(chosen) < needed:
@@ -298,11 +296,9 @@ class MaskingServer(RoundServer):
 
     def _sum(self, U3: frozenset[ClientId]) -> None:
         self._total = self._uploads.close(U3)
-        # As every client does.
-        if self._like is not None and self._parameters.blanks_alone:
-            self._like.once()
-        elif self._like is not None:
-            self._like.sign(U3, self._parameters.corrupt, self._batches)
+        if self._like is not None:  # as every client does
+            alone = self._parameters.blanks_alone
+            self._like.sign(U3, self._parameters.corrupt, self._batches, alone=alone)
 
     # Round 3: ConsistencyCheck
 

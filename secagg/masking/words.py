@@ -34,8 +34,7 @@ def in_words(scheme: Masking) -> Iterator[str]:
     yield f"masking, {counted(n, 'client')}, threshold {t}, {shape}, {server}"
     yield from scheme.describe_vectors()
     yield from _complete(scheme) if scheme.complete else _sparse(scheme)
-    if scheme.blank:
-        yield from _blanks(scheme)
+    yield from scheme.describe_blanks()
     if scheme.prg != "aes-128-ctr":
         yield f"masks are streams of {scheme.prg}"
     if scheme.batch:
@@ -51,21 +50,6 @@ def in_words(scheme: Masking) -> Iterator[str]:
     else:
         open_ends = "anything against a server that breaks the protocol"
     yield f"not promised: {open_ends}; or a right sum where a client lies (masking gives no integrity)"
-
-
-def _blanks(scheme: Masking) -> Iterator[str]:
-    q = 1 - scheme.blank
-    yield (
-        f"with a probability of {scheme.blank:g} a client contributes nothing, by a coin that nobody else "
-        f"sees: means are sums over {q:.4g} x the survivors"
-    )
-    if scheme.private:
-        yield (
-            "who took part is hidden from the server and the clients on its side, as far as the noise hides "
-            "a whole vector"
-        )
-    else:
-        yield "the sum is not noised: it may tell how many took part; of like vectors there is one sum, ever"
 
 
 def _complete(scheme: Masking) -> Iterator[str]:

@@ -84,7 +84,7 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
             len(self.roster) == (DIGEST_BYTES if self.adversary == "active" else 0),
             "against an active server a session is bound to a roster, and only then",
         )
-        self.calibrations()  # for what it raises
+        self.check_contributions()
 
     @classmethod
     def for_cohort(
@@ -99,6 +99,7 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
         dropout: int | float | None = None,
         m_min: int | None = None,
         prg: Prg = "aes-128-ctr",
+        blank: float = 0.0,
         small_cohort: bool = False,
     ) -> Split:
         """The scheme for n clients and M relays: with a roster, as many as it lists.
@@ -131,6 +132,7 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
             m_min=m_min if m_min is not None else max(least_members(n, A), n - d),
             corrupt=A,
             prg=prg,
+            blank=blank,
             roster=used.digest if used is not None else b"",
         )
 
@@ -173,6 +175,7 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
                 corrupt=policy.corrupt,
                 dropout=policy.dropout,
                 m_min=policy.m_min,
+                blank=self.blank,
                 small_cohort=self.small_cohort,  # no number follows from it; n was looked at before
             )
         except LocalProtocolError as error:
@@ -266,6 +269,7 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
             f"{counted(M - 1, 'relay')} and the server together see uniform numbers and the sum; all {M} and "
             "the server together see every vector",
         ]
+        lines += self.describe_blanks()
         if self.prg != "aes-128-ctr":
             lines.append(f"dummies are streams of {self.prg}")
         lines.append(

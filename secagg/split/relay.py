@@ -226,7 +226,8 @@ class SplitRelay(NeverPickled):
         # as nothing.
         if self._tagged is not None:
             tags = {tag for usable in added.values() for tag in usable.share.like}
-            self._tagged.sum(members, tags, self._parameters.corrupt)
+            alone = self._parameters.blanks_alone
+            self._tagged.sum(members, tags, self._parameters.corrupt, alone=alone)
         if self._once is not None:
             self._once(state.terms.context)
         column = encode(Column(packed, signature))

@@ -178,7 +178,8 @@ class SplitServer(RoundServer):
             return clients
         earlier = self._like.earlier([])
         order = [u for u in self._shares if u in clients]
-        chosen = self._like.largest(order, earlier, self._parameters.corrupt) if earlier else clients
+        A, alone = self._parameters.corrupt, self._parameters.blanks_alone
+        chosen = self._like.largest(order, earlier, A, alone=alone) if earlier else clients
         if chosen is None:
             raise LocalProtocolError(
                 "relays have added other sums of like vectors, and would add none that those who are left "
@@ -212,7 +213,8 @@ class SplitServer(RoundServer):
     def _open_columns(self) -> dict[ClientId, bytes]:
         self._shares = {}  # passed on
         if self._like is not None:  # as every relay does
-            self._like.sign(self._chosen, self._parameters.corrupt, [])
+            alone = self._parameters.blanks_alone
+            self._like.sign(self._chosen, self._parameters.corrupt, [], alone=alone)
         request = encode(ColumnRequest(sorted(self._chosen)))
         return dict.fromkeys(sorted(self._relays), request)
 
@@ -240,4 +242,5 @@ class SplitServer(RoundServer):
     def _add_columns(self) -> Aggregate:
         codes = self._parameters.centred(self._total)
         readings = self._parameters.readings(self._context, self._nonce)
-        return Aggregate.of_codes(self._parameters.vectors, self._chosen, codes, readings)
+        specs, blank = self._parameters.vectors, self._parameters.blank
+        return Aggregate.of_codes(specs, self._chosen, codes, readings, blank)
