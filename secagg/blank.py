@@ -33,7 +33,8 @@ def check_blank(blank: float, vectors: Mapping[str, Spec], honest: int) -> None:
 
     Raises: LocalProtocolError where a session with these blanks would tell who took part, or sum too few.
     """
-    if not 0 <= blank < 1:  # nor is NaN
+    # Nor is NaN; and of -0.0 the offer would be another for the same session.
+    if not 0 <= blank < 1 or math.copysign(1, blank) < 0:
         raise LocalProtocolError(
             f"blank {blank}: the probability that a client contributes nothing is at least 0 and below 1"
         )

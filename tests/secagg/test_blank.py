@@ -8,7 +8,7 @@ import itertools
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import FrameType
@@ -25,26 +25,28 @@ from secagg import (
     Bounded,
     Counts,
     LocalProtocolError,
-    Masking,
     Policy,
     Private,
     RemoteProtocolError,
+    Split,
     Weight,
     run,
+    throwaway_identities,
 )
-from secagg.alike import OWN_INPUT, Alike, in_memory
+from secagg.alike import OWN_INPUT, Alike, Tagged, in_memory
 from secagg.blank import COIN_BYTES, FEW, SUMMED, chance_of_few, toss
 from secagg.crypto import KEY_BYTES, Rng, SigningKey
 from secagg.inputs import encode_inputs
+from secagg.record import RecordedClient
 from secagg.schemes import accept
-from tests.play import Play, seeded
+from secagg.session import Aggregate, ClientSession
+from tests.play import TASK, Play, rounding_seed, seeded
 from tests.secagg.helpers import MASKING, ROUNDS, active, codes_of, credentials, semi_honest
 
 D = 2**14
 NOISED = Private(length=D, clip=4.0, bits=20)
 RARE = 2.0**-22
-"""With three honest clients to count on, so many blanks are allowed without noise, and four times as many not."""
-every_make = pytest.mark.parametrize("make", MASKING.values(), ids=MASKING)
+"""With three honest clients to count on so many are allowed without noise, four times as many not."""
 
 
 def with_coin(rng: Rng, summed: bool) -> Rng:
@@ -82,7 +84,7 @@ def test_without_blanks_no_coin_is_tossed_and_with_them_one_for_all_vectors_afte
     specs = {name: Private(length=3, clip=1.0) for name in "ab"}
     for blank, coins in ((0.0, []), (0.5, [COIN_BYTES])):
         drawn.clear()
-        play = Play(semi_honest(range(3), specs, blank=blank), dict.fromkeys(range(3), {}), rng=lambda u: rng)
+        play = Play(semi_honest(range(3), specs, blank=blank), {u: {} for u in range(3)}, rng=lambda u: rng)
         play.clients[0]._vectors = given
         play.to("advertise-keys").clients[0].receive(play.requests[0])
         assert drawn[:4] == ["vectors", *coins, KEY_BYTES, KEY_BYTES, KEY_BYTES][:4]
@@ -91,33 +93,49 @@ def test_without_blanks_no_coin_is_tossed_and_with_them_one_for_all_vectors_afte
 # The sum
 
 
+def split(ids: Collection[int], vectors: Any, **more: Any) -> Split:
+    return Split.for_cohort(len(ids), vectors, **more)
+
+
+def split_active(ids: Collection[int], vectors: Any, **more: Any) -> Split:
+    return Split.for_cohort(len(ids), vectors, roster=RELAYED[0], **more)
+
+
+RELAYED = throwaway_identities(range(4), seeded(0), relays=2)
+MAKES: dict[str, Callable[..., Any]] = {**MASKING, "split": split, "split, active": split_active}
+every_make = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+
+
+def played(scheme: Any, inputs: Mapping[int, Any], summed: Sequence[bool], **more: Any) -> Aggregate:
+    """A session in which the coins of its clients, in the order of ids, fall so."""
+    coins, rng = iter(summed), seeded(7)
+
+    def drawn(n: int) -> bytes:
+        return with_coin(rng, next(coins))(n) if n == COIN_BYTES else rng(n)
+
+    keys = {"identities": RELAYED[1]} if scheme.relays else credentials(scheme, inputs.keys())
+    seeds = {u: rounding_seed(u) for u in inputs}
+    return run(scheme, inputs, task=TASK, rounding_seeds=seeds, rng=drawn, **keys, **more)
+
+
 def bounded_inputs(n: int) -> dict[int, dict[str, NDArray[np.float64]]]:
     return {u: {"": np.sin(u + np.arange(5.0))} for u in range(n)}
 
 
-COINS = list(itertools.product((False, True), repeat=4))
-
-
 @every_make
-@pytest.mark.parametrize("lost", [None, *ROUNDS["active"]])
+@pytest.mark.parametrize("lost", [None, *ROUNDS["active"], "shares"])
 def test_the_sum_is_to_the_bit_that_of_the_survivors_who_take_part(make: Any, lost: str | None) -> None:
     """Whoever does, whoever is lost when; without noise, so that codes can be compared."""
     inputs = bounded_inputs(4)
     scheme = make(range(4), Bounded(length=5, bound=1.0), corrupt=0, dropout=1, blank=RARE)
     if lost is not None and lost not in scheme.rounds:
         return
-    for summed in COINS:
-        play = Play(
-            scheme,
-            inputs,
-            drop={lost: [3]} if lost else {},
-            rng=lambda u, summed=summed: with_coin(seeded(u), summed[u]),
-        )
-        total = play.finish()
+    for summed in itertools.product((False, True), repeat=4):
+        total = played(scheme, inputs, summed, drop={lost: [3]} if lost else {})
         there = [u for u in total.survivors if summed[u]]
         assert total.codes[""].tolist() == codes_of(scheme, inputs, there)[""].tolist()
-        assert len(total.survivors) in (3, 4)  # of those who count, some contribute nothing
-        level = 1 / scheme.vectors[""].levels  # type: ignore[union-attr]
+        assert len(total.survivors) in (3, 4)  # all of whom count, though some contribute nothing
+        level = 1 / scheme.vectors[""].levels
         due = sum((inputs[u][""] for u in there), np.zeros(5)) / ((1 - RARE) * len(total.survivors))
         assert np.abs(total.mean[""] - due).max() <= total.error_bound[""] == pytest.approx(level, rel=1e-4)
 
@@ -125,19 +143,13 @@ def test_the_sum_is_to_the_bit_that_of_the_survivors_who_take_part(make: Any, lo
 @every_make
 def test_a_mean_is_over_as_many_as_take_part_on_average_and_its_noise_is_said(make: Any) -> None:
     """And all blank is a result: noise, of everybody."""
-    scheme, q = make(range(5), NOISED, blank=0.75), 0.25
+    scheme, q = make(range(4), NOISED, corrupt=0, dropout=1, blank=0.75), 0.25
     made = scheme.calibration("")
-    for summed in ([True] * 5, [True, False, False, True, False], [False] * 5):
-        play = Play(
-            scheme,
-            {u: np.full(D, 2.0**-5) for u in range(5)},
-            rng=lambda u, summed=summed: with_coin(seeded(u), summed[u]),
-        )
-        total = play.finish()
-        due = sum(summed) * 2.0**-5
-        assert total.noise == {"": pytest.approx(made.deviation(5) / q)}
-        np.testing.assert_allclose(total.mean[""], total.sum[""] / (5 * q), rtol=1e-12)
-        noise = total.mean[""] - due / (5 * q)
+    for summed in ([True] * 4, [True, False, False, True], [False] * 4):
+        total = played(scheme, {u: np.full(D, 2.0**-5) for u in range(4)}, summed)
+        assert total.noise == {"": pytest.approx(made.deviation(4) / q)}
+        np.testing.assert_allclose(total.mean[""], total.sum[""] / (4 * q), rtol=1e-12)
+        noise = total.mean[""] - sum(summed) * 2.0**-5 / (4 * q)
         assert float(np.sqrt(np.mean(noise * noise))) == pytest.approx(total.noise[""], rel=0.04)
         assert abs(float(noise.mean())) < 6 * total.noise[""] / math.sqrt(D)
 
@@ -158,6 +170,7 @@ ONE, SURE = Bounded(length=1, bound=1.0), {"corrupt": 0, "dropout": 0, "m_min": 
     [
         ({"": NOISED}, 1.0, "blank 1.0: the probability .* at least 0 and below 1"),
         ({"": NOISED}, -0.5, "blank -0.5: the probability .* at least 0 and below 1"),
+        ({"": NOISED}, -0.0, "blank -0.0: the probability .* at least 0 and below 1"),
         ({"": NOISED}, math.nan, "blank nan: the probability .* at least 0 and below 1"),
         ({"a": ONE, "w": Weight(maximum=9)}, RARE, "beside the vector 'w': .* leave weights and counts out"),
         ({"a": ONE, "c": Counts(length=1, maximum=9)}, RARE, "beside the vector 'c': .* leave weights"),
@@ -212,26 +225,25 @@ def test_totals_of_known_weights_name_who_took_part() -> None:
 # What is seen of the coin
 
 
-def told_by(scheme: Masking, summed: bool, note: Callable[[str], None]) -> dict[str, Any]:
+def told_by(scheme: Any, summed: bool) -> dict[str, Any]:
     """All that client 0 says, keeps and is told, its coin having fallen so; all else is the same."""
     left: list[bytes] = []
-    play = Play(
-        scheme,
-        {u: np.linspace(-2, 2, D) for u in range(4)},
-        rng=lambda u: with_coin(seeded(u), summed) if u == 0 else with_coin(seeded(u), True),
-        server_rng=seeded(9),
-    )
-    client = play.clients[0]
-    client._once = lambda context: left.append(context)
-    said: dict[str, bytes] = {}
-    while play.server.round != "done":
-        note(play.server.round)
-        play.answer()
-        if 0 in play.answers:
-            said[play.server.round] = play.answers[0]
-        play.close()
-    kept = {name: value for name, value in vars(client).items() if name not in ("_rng", "_vectors", "_once")}
-    return {"said": said, "left": left, "clipping": client.clipping, "kept": repr(kept), "done": client.done}
+    sessions: list[tuple[Any, RecordedClient]] = []
+
+    def listened(u: int, client: Any) -> ClientSession:
+        if u == 0:
+            client._once = left.append
+            sessions.append((client, RecordedClient(client)))
+            return sessions[0][1]
+        return client  # type: ignore[no-any-return]
+
+    inputs = {u: np.linspace(-2, 2, D) for u in range(4)}
+    played(scheme, inputs, [summed, True, True, True], listen=listened)
+    [(client, recorded)] = sessions
+    kept = {name: x for name, x in vars(client).items() if name not in ("_rng", "_vectors", "_once")}
+    said = recorded.view.sent
+    sizes = [len(message) for message in said]
+    return {"said": said, "sizes": sizes, "left": left, "clipping": client.clipping, "kept": repr(kept)}
 
 
 @every_make
@@ -246,23 +258,24 @@ def test_all_that_a_client_says_keeps_and_tells_is_the_same_however_its_coin_fal
     caplog.set_level(logging.DEBUG)
     spec = Bounded(length=D, bound=1.0) if spec == "bounded" else spec
     scheme = make(range(4), spec, corrupt=0, dropout=1, blank=P)
-    one, other = (told_by(scheme, summed, lambda round: None) for summed in (True, False))
-    masked = [told["said"].pop("masked-input") for told in (one, other)]
+    one, other = told_by(scheme, True), told_by(scheme, False)
+    carries = scheme.rounds.index(scheme.upload_round) if scheme.upload_round != "shares" else 1
+    uploads = [told["said"].pop(carries) for told in (one, other)]
     assert one == other
-    assert len(masked[0]) == len(masked[1])
-    assert masked[0] != masked[1]
+    assert uploads[0] != uploads[1]
     assert not caplog.records
     assert one["clipping"][""].norm_factor < 1 or one["clipping"][""].coordinates > 0
 
 
+@pytest.mark.parametrize("make", [semi_honest, split])
 @pytest.mark.parametrize(("spec", "P"), [(NOISED, 0.5), (Bounded(length=D, bound=1.0), RARE)])
 def test_a_client_goes_through_the_same_lines_in_the_same_order_however_its_coin_falls(
-    spec: Any, P: float
+    make: Any, spec: Any, P: float
 ) -> None:
     """So that no time is taken for one that is not taken for the other: of the whole session."""
     package = str(Path(secagg.__file__).parent)
-    scheme = semi_honest(range(4), spec, corrupt=0, dropout=1, blank=P)
-    told_by(scheme, True, lambda round: None)  # caches are filled
+    scheme = make(range(4), spec, corrupt=0, dropout=1, blank=P)
+    told_by(scheme, True)  # caches are filled
     traces: list[list[tuple[str, int]]] = []
     for summed in (True, False):
         lines: list[tuple[str, int]] = []
@@ -278,7 +291,7 @@ def test_a_client_goes_through_the_same_lines_in_the_same_order_however_its_coin
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            told_by(scheme, summed, lambda round: None)
+            told_by(scheme, summed)
         finally:
             sys.settrace(before)
         traces.append(lines)
@@ -340,7 +353,7 @@ def test_a_client_takes_the_blanks_it_insists_on_or_any_under_the_noise_it_insis
 def test_whoever_insists_on_blanks_takes_part_in_no_scheme_without() -> None:
     scheme = secagg.Plain.for_cohort(5, ONE)
     policy = Policy(schemes=frozenset({"plain"}), blank=0.5)
-    with pytest.raises(RemoteProtocolError, match="a probability of 0; this client takes 0.5"):
+    with pytest.raises(RemoteProtocolError, match=r"a probability of 0; this client takes 0\.5"):
         accept(policy, scheme.offer())
 
 
@@ -359,31 +372,37 @@ def test_the_probability_is_in_what_is_offered_and_said() -> None:
 @pytest.mark.parametrize("first", [0.0, RARE])
 @pytest.mark.parametrize("second", [0.0, RARE])
 @pytest.mark.parametrize("plans", [True, False])
+@pytest.mark.parametrize("make", [active, split_active])
 def test_without_noise_there_is_one_sum_of_like_vectors_where_either_has_blanks(
-    first: float, second: float, plans: bool
+    first: float, second: float, plans: bool, make: Any
 ) -> None:
-    """Not even of the same clients: what they differ in is one client's vector, if one coin fell otherwise."""
-    rules = {
-        u: Alike(lambda task: OWN_INPUT, in_memory(), SigningKey(bytes([u]) * 32))
-        for u in (0, 1, 2, 3, *([99] if plans else []))
-    }
+    """Not even of the same clients: where one coin fell otherwise they differ by just one client's vector."""
+    rules = {u: like_input(u) for u in (0, 1, 2, 3, *([99] if plans else []))}
     alike = {None if u == 99 else u: rule for u, rule in rules.items()}
-    specs = {"": Bounded(length=5, bound=1.0)}
+    tagged = {j: Tagged(in_memory(), SigningKey(bytes([50 + j]) * 32)) for j in range(2)}
 
     def session(blank: float) -> None:
-        scheme = active(range(4), specs, corrupt=0, dropout=1, blank=blank)
-        run(scheme, bounded_inputs(4), alike=alike, **credentials(scheme, range(4)))
+        scheme = make(range(4), Bounded(length=5, bound=1.0), corrupt=0, dropout=1, blank=blank)
+        relays = {"tagged": tagged} if scheme.relays else {}
+        played(scheme, bounded_inputs(4), [True] * 4, alike=alike, **relays)
 
     session(first)
     if not (first or second):
         session(second)  # the same sum again tells nothing
         return
-    with pytest.raises((LocalProtocolError, RemoteProtocolError), match="sums? .*of like vectors"):
+    with pytest.raises((LocalProtocolError, RemoteProtocolError), match=r"sums? .*of like vectors"):
         session(second)
 
 
-def test_under_noise_the_rule_of_like_sums_is_as_without_blanks() -> None:
-    alike = {u: Alike(lambda task: OWN_INPUT, in_memory(), SigningKey(bytes([u]) * 32)) for u in range(4)}
-    scheme = active(range(4), Private(length=5, clip=1.0), corrupt=0, dropout=1, blank=0.5)
+@pytest.mark.parametrize("make", [active, split_active])
+def test_under_noise_the_rule_of_like_sums_is_as_without_blanks(make: Any) -> None:
+    alike = {u: like_input(u) for u in range(4)}
+    scheme = make(range(4), Private(length=5, clip=1.0), corrupt=0, dropout=1, blank=0.5)
+    tagged = {j: Tagged(in_memory(), SigningKey(bytes([50 + j]) * 32)) for j in range(2)}
+    relays = {"tagged": tagged} if scheme.relays else {}
     for _ in range(2):
-        run(scheme, bounded_inputs(4), alike=dict(alike), **credentials(scheme, range(4)))
+        played(scheme, bounded_inputs(4), [True] * 4, alike=alike, **relays)
+
+
+def like_input(u: int) -> Alike:
+    return Alike(lambda task: OWN_INPUT, in_memory(), SigningKey(bytes([u]) * 32))

@@ -363,6 +363,11 @@ def test_private_vectors() -> None:
         total = private.total(case["codes"], numbers.granularity, unhex(case["rotation"]))
         assert (total, [x / survivors for x in total]) == (case["sum"], case["mean"])
         assert numbers.noise(survivors) == case["noise"]
+        there = survivors * (1 - case["blank"])
+        assert [x / there for x in total] == case["mean_with_blanks"]
+        assert case["noise_with_blanks"] == pytest.approx(case["noise"] / (1 - case["blank"]), rel=1e-15)
+    for P, word, summed in vectors["coins"]:
+        assert (Fraction(int(word, 16)) >= Fraction(P) * 2**64) == summed
 
 
 @each_session
@@ -441,9 +446,11 @@ def test_parameters(case: Json) -> None:
         return
     noised = any(spec["kind"] == "private" for spec in vectors.values())
     assert choice.numbers(arguments, noised) == case["numbers"]
-    due |= {"adversary": "semi-honest", "prg": "aes-128-ctr", "batch": 0, **case["numbers"]}
+    due |= {"adversary": "semi-honest", "prg": "aes-128-ctr", "batch": 0, "blank": 0.0, **case["numbers"]}
     due |= {
-        name: arguments[name] for name in ("adversary", "prg", "batch", "small_cohort") if name in arguments
+        name: arguments[name]
+        for name in ("adversary", "prg", "batch", "blank", "small_cohort")
+        if name in arguments
     }
     due["roster"] = roster_of(arguments["roster"]).digest if "roster" in arguments else b""
     assert i.packed(dict(sorted(due.items()))) == offer

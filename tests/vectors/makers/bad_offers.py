@@ -116,6 +116,11 @@ def impossible() -> Iterator[Json]:
     yield spoilt("another degree", "degree 4 with threshold 6 is impossible", degree=4)
     yield spoilt("a batch of two with one corrupt", "a batch of 2 is impossible", batch=2)
     yield spoilt("a batch above n", "a batch of 11 is impossible", batch=11)
+    yield spoilt("blank always", "blank 1.0: the probability", blank=1.0)
+    yield spoilt("a negative zero", "blank -0.0: the probability", blank=-0.0)
+    yield spoilt("blanks of counts", "blank 0.25 beside the vector ''", blank=0.25)
+    few = {"blank": 0.25, "vectors": {"": bounded}}
+    yield spoilt("blanks without noise, of 5 honest clients", "of fewer than two of them", **few)
     yield spoilt("a roster nobody signs for", "is bound to a roster, and only then", roster=bytes(32))
     yield spoilt("no such adversary", MALFORMED, adversary="none")
     yield spoilt("no such PRG", MALFORMED, prg="mt19937")
@@ -217,6 +222,12 @@ def of_private() -> Iterator[Json]:
     yield case("private: a grid too coarse", good, coarse, "rounding leaves noise of 0.", policy)
     smaller = offer_of(vectors={"": Private(length=100, clip=0.5)})
     clips = {**TRUSTING, "clips": {"": [0.75, 1.0]}}
+    insists, least = {**TRUSTING, "blank": 0.5}, {**TRUSTING, "noise": 0.5}
+    half, quarter = (offer_of(vectors={"": one}, blank=P) for P in (0.5, 0.25))
+    words = "contribute nothing with a probability of 0.25; this client takes"
+    yield case("private: fewer blanks than it insists on", half, quarter, f"{words} 0.5", insists)
+    yield case("private: blanks, with no noise insisted on", good, quarter, f"{words} 0 ", TRUSTING)
+    yield case("private: blanks, against its choice", good, quarter, f"{words} 0 ", {**least, "blank": 0.0})
     yield case("private: a smaller clip", good, smaller, "offers a clip of 0.5 for the vector ''", clips)
 
 

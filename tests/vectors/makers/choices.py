@@ -140,6 +140,7 @@ def parameters() -> Json:
         ("threshold and m_min given", 10, {"": ONE}, {"threshold": 7, "m_min": 8}, None),
         ("private vectors", 20, NOISED, {}, None),
         ("private vectors, on a sparse graph", 100, NOISED, {"corrupt": 5}, None),
+        ("private vectors, and blanks", 20, NOISED, {"blank": 0.75}, None),
         ("batches", 20, {"": ONE}, {"adversary": "active", "batch": 5}, 20),
         ("sparse although small", 10, {"": ONE}, {"graph": "sparse", "corrupt": 1, "dropout": 3}, None),
         ("sparse, active", 10, {"": ONE}, {"graph": "sparse", "adversary": "active", "dropout": 3}, 10),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from secagg import Private
+from secagg import Aggregate, Private
 from secagg.bits import word_type
+from secagg.blank import toss
 from secagg.crypto import OwnTag, kdf
 from secagg.encoding import Scaling, centred
 from secagg.prg import keystream
@@ -25,12 +28,15 @@ def private() -> Json:
         "numbers: granularity, variance of a client's share of the noise in steps, largest squared L2 norm "
         "and largest L1 norm of a rounded vector in steps; honest is m_min - A. scaled: x, clipped, rotated "
         "and in steps. rounded: z, the words of each try that was made, and the codes before the noise. "
-        "sums: words of the ring -> codes, sum, mean, and the standard deviation of the mean's noise.",
+        "sums: words of the ring -> codes, sum, mean, and the standard deviation of the mean's noise; mean "
+        "and deviation of the same sum in a session with blanks (6.2). coins: P, the word of 64 bits, "
+        "whether the vectors are summed.",
         "rotations": [_rotation(length) for length in (1, 2, 3, 4, 5, 8, 9, 100, 128)],
         "numbers": [_numbers(spec, n, honest) for spec, n, honest in _SESSIONS],
         "scaled": list(_scaled()),
         "rounded": list(_roundings()),
         "sums": [_sum(spec, n, honest) for spec, n, honest in _SESSIONS if spec.length <= 100],
+        "coins": list(_coins()),
     }
 
 
@@ -136,6 +142,8 @@ def _sum(spec: Private, clients: int, honest: int) -> Json:
     ]
     codes, seed = centred(spec, np.array(words, word_type(b)), clients), rng(32)
     reading = Reading(Calibration(spec, clients, honest), seed)
+    survivors = frozenset(range(honest))
+    blanks = Aggregate.of_codes({"": spec}, survivors, {"": codes}, {"": reading}, 0.75)
     return {
         "spec": specification(spec),
         "clients": clients,
@@ -147,7 +155,18 @@ def _sum(spec: Private, clients: int, honest: int) -> Json:
         "sum": reading.total(codes).tolist(),
         "mean": reading.mean(codes, honest).tolist(),
         "noise": reading.calibration.deviation(honest),
+        "blank": 0.75,
+        "mean_with_blanks": blanks.mean[""].tolist(),
+        "noise_with_blanks": blanks.noise[""],
     }
+
+
+def _coins() -> Iterator[list[Any]]:
+    for P in (0.5, 0.9, 0.3, 2.0**-11, 1e-6, 2.0**-64, 1 - 2.0**-53):
+        first = math.ceil(math.ldexp(P, 64))
+        for word in (0, first - 1, first, 2**64 - 1):
+            coin = toss(P, lambda n, word=word: word.to_bytes(n, "little"))
+            yield [P, f"{word:x}", bool(coin)]
 
 
 FILES: dict[str, Callable[[], Json]] = {"private": private}
