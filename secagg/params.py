@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 import numpy as np
@@ -49,6 +49,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     adds_noise = False  # whether its clients can add noise to their codes
     relays = 0  # parties beside server and clients
     blank = 0.0  # P: with what probability a client's vectors leave as zeros (secagg/blank.py)
+    relay_rounds: ClassVar[tuple[str, ...]] = ()
 
     clients: int
     vectors: dict[str, Spec]

@@ -19,7 +19,7 @@ from secagg.identity import Identity, Roster, party
 from secagg.parallel import Executor
 from secagg.private import Reading
 from secagg.specs import Spec, Vector, Vectors, Weight
-from secagg.wire import Raw, relay_party
+from secagg.wire import Raw, relay_of, relay_party
 
 Contribute = Callable[[bytes], Mapping[str, Vector] | Vector]
 """task -> the client's vectors; a bare array is the one unnamed vector. Called once a session."""
@@ -233,6 +233,11 @@ class Scheme(Protocol):
         ...
 
     @property
+    def relay_rounds(self) -> tuple[str, ...]:
+        """Those that relays answer, and but for the first no client does."""
+        ...
+
+    @property
     def training_round(self) -> str:
         """The round in which a client's `vectors` are called: its request is the task."""
         ...
@@ -419,6 +424,14 @@ def _drive(
 def relays_of(scheme: Scheme) -> list[ClientId]:
     """The ids under which its relays take part, in their order."""
     return [relay_party(j) for j in range(scheme.relays)]
+
+
+def rounds_of(scheme: Scheme, u: ClientId) -> tuple[str, ...]:
+    """The rounds that a client, or a relay by the id under which it takes part, answers, in order."""
+    if relay_of(u) is not None:
+        return scheme.relay_rounds
+    join, *others = scheme.rounds
+    return (join, *(name for name in others if name not in scheme.relay_rounds))
 
 
 def _constant(value: Mapping[str, Vector] | Vector) -> Contribute:

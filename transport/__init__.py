@@ -1,17 +1,21 @@
-"""Sessions over a network: ZeroMQ with CURVE, one server and the clients of a roster."""
+"""Sessions over a network: ZeroMQ with CURVE, one server, the clients of a roster, and its relays."""
 
 from transport.client import Contribution, Peer, join
 from transport.errors import TransportError
 from transport.exchange import RoundReport
+from transport.relay import Relay, Served, join_as_relay
 from transport.server import Cohort, serve, usual_deadlines
 
 __all__ = [
     "Cohort",
     "Contribution",
     "Peer",
+    "Relay",
     "RoundReport",
+    "Served",
     "TransportError",
     "join",
+    "join_as_relay",
     "serve",
     "usual_deadlines",
 ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from secagg import RemoteProtocolError, Scheme, ServerSession
 from secagg.errors import ClientId
+from secagg.session import rounds_of
 from secagg.wire import Raw, relay_of
 from transport.frames import (
     CHUNK_BYTES,
@@ -87,7 +88,7 @@ class _Staged:
 
 @dataclass
 class Exchange:
-    """One session on the wire: who is in it, and what is on its way."""
+    """One session on the wire: who is in it, and what is on its way. cohort: its relays, too."""
 
     router: Router
     scheme: Scheme
@@ -106,7 +107,7 @@ class Exchange:
     queue: deque[ClientId] = field(default_factory=deque)  # announced a long upload, not yet staged
     staged: dict[ClientId, _Staged] = field(default_factory=dict)
     # Of the round that is open:
-    requests: dict[ClientId, bytes] = field(default_factory=dict, repr=False)  # kept while finishing
+    requests: dict[ClientId, bytes] = field(default_factory=dict, repr=False)  # kept for who may return
     begun: float = field(default_factory=time.monotonic)
     wire: tuple[int, int] = (0, 0)
     lost_before: int = 0
@@ -119,8 +120,9 @@ class Exchange:
 
     @property
     def waiting_for(self) -> frozenset[ClientId]:
-        """Whose answers keep the round open: not those whose connection is gone, nor those whose process has
-        ended before it had one.
+        """Whose answers keep the round open: not those clients whose connection is gone, nor those whose
+        process has ended before it had one. Without a relay there is no sum, and none can take its place: it
+        may come back as long as the round has time.
         """
         return self._there(self.absent)
 
@@ -130,7 +132,7 @@ class Exchange:
         return self.session.waiting_for - self.lost.keys()
 
     def _there(self, awaited: frozenset[ClientId]) -> frozenset[ClientId]:
-        return self.may_return(awaited - self.router.gone)
+        return self.may_return(awaited - {u for u in self.router.gone if relay_of(u) is None})
 
     def may_return(self, awaited: frozenset[ClientId]) -> frozenset[ClientId]:
         """All of them but those whose process is seen to have ended."""
@@ -154,10 +156,23 @@ class Exchange:
             self.router.send(u, self.offer)
 
     def _goes_on(self, u: ClientId) -> bool:
-        """Whether u may come back to this session: all of its vectors are here, and it may be needed."""
+        """Whether u may come back to this session: it is a relay; or all of its vectors are here, and it may
+        be needed, or has no more to say.
+        """
         session, finishing = self.session, self.scheme.finishing_rounds
         answered = session.round == self.scheme.upload_round and u not in session.waiting_for
-        return u in self.joined and (session.round in finishing or (answered and bool(finishing)))
+        needed = session.round in finishing or (answered and bool(finishing))
+        return u in self.joined and (relay_of(u) is not None or needed or self._is_done(u))
+
+    def _is_done(self, u: ClientId) -> bool:
+        """Whether u has no more to say, though the session goes on."""
+        rounds = rounds_of(self.scheme, u)
+        return self.number.get(u, 0) == len(rounds) and rounds[-1] != self.scheme.rounds[-1]
+
+    @property
+    def lost_relays(self) -> list[int]:
+        """Those that will not come back: the session is over."""
+        return sorted(j for u in self.lost if (j := relay_of(u)) is not None)
 
     def take(self, u: ClientId, frame: ClientFrame, payload: Raw | None) -> None:
         """Raises: RemoteProtocolError for what does not belong here; u is then lost."""
@@ -250,7 +265,7 @@ class Exchange:
             self.sent[u] = self.sent.get(u, -1) + 1
             self._ask(u)
         if self.session.round not in self.scheme.finishing_rounds:
-            self.requests = {}
+            self.requests = {u: request for u, request in self.requests.items() if relay_of(u) is not None}
 
     def _ask(self, u: ClientId) -> None:
         """Announce the message that opened this round: again, if u was away and has not answered it."""
@@ -273,7 +288,7 @@ class Exchange:
     def lose_all(self, absent: frozenset[ClientId]) -> None:
         """The round is over without these. After the last, their vectors may be in the sum all the same."""
         # Before the first is told: it is by sending that somebody is found gone.
-        late, result = self._there(absent), self.session.result
+        late, result = self.may_return(absent - self.router.gone), self.session.result
         for u in absent:
             # That its vector is in the sum is what counts for its user; that it was late, for the operator.
             told = "" if result is not None and u in result.survivors else None

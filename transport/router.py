@@ -1,4 +1,5 @@
-"""The server's socket: who is connected, and frames to and from them. Nothing of sessions.
+"""The server's socket: who is connected, and frames to and from them. Nothing of sessions. Relays are parties
+like clients, by ids of their own.
 
 Strangers are refused in CURVE's handshake: only keys of the roster get through. A frame's sender is the
 key its connection was made with.
@@ -52,8 +53,8 @@ class Router:
 
     def __init__(self, bind: str, key: PrivateKey, roster: Roster) -> None:
         ipv6 = speaks_ipv6(bind, listening=True)
-        self._roster, clients = roster, len(roster)
-        files = open_files(clients, f"a server of {clients} client{'s' * (clients != 1)}")
+        self._roster, clients, parties = roster, len(roster), len(roster) + len(roster.relays)
+        files = open_files(parties, f"a server of {clients} client{'s' * (clients != 1)}")
         self._routes: dict[ClientId, bytes] = {}
         self._file = -1  # over which the frame came that was yielded last
         self._backlog: dict[ClientId, deque[list[Raw]]] = {}
@@ -91,7 +92,7 @@ class Router:
         self._socket.curve_secretkey, self._socket.curve_publickey = key.curve_secret, key.curve_public
         # Before anybody can connect: of a connection that it did not see come, it counts nothing. Half of the
         # files, so that those who have said hello find one.
-        self._connections = Connections(self._socket, min(UNGREETED + 2 * clients, files // 2))
+        self._connections = Connections(self._socket, min(UNGREETED + 2 * parties, files // 2))
         try:
             self._socket.bind(bind)
         except zmq.ZMQError as error:

@@ -24,12 +24,16 @@ from secagg import (
 )
 from secagg.alike import Alike, Likeness, Record
 from secagg.crypto import SigningKey
-from secagg.errors import ClientId
+from secagg.errors import ClientId, RelayLost, counted
+from secagg.identity import party
 from secagg.parallel import Executor
+from secagg.session import relays_of
 from secagg.specs import Vectors
+from secagg.wire import relay_of
 from transport.errors import Unfinished, clients
 from transport.exchange import Exchange, RoundReport
 from transport.frames import (
+    MAX_MESSAGE_BYTES,
     TRANSPORT_VERSION,
     Close,
     End,
@@ -70,14 +74,14 @@ def serve(
     finish: float = FINISH_SECONDS,
     tell: Tell = lambda text: None,
 ) -> Cohort:
-    """Listen for the clients of a roster.
+    """Listen for the clients of a roster, and its relays.
 
     bind: a ZeroMQ address, "tcp://*:5555"; "tcp://127.0.0.1:*" takes a free port; * is all of IPv4, and
     [::] all of IPv6 too. key: the server's private key file. roster: the signed roster. roster_key: the
     public key it must be signed with, `<roster>.pub` unless given. Sets of clients that were summed of like
     vectors are kept in `<key>.signed`, or in the folder `state`. readers: who may read the key's file,
-    "owner", "group" or "all". lives: of clients on this machine, whose process does; then no round has a
-    deadline that is not given, and nobody is waited for whose process has ended. finish: seconds
+    "owner", "group" or "all". lives: of clients and relays on this machine, whose process does; then no
+    round has a deadline that is not given, and nobody is waited for whose process has ended. finish: seconds
     beyond its deadline that a round after the vectors have left waits, if need be, for clients to come back.
     tell: told in a sentence what the operator can do something about.
 
@@ -103,7 +107,7 @@ def usual_deadlines(scheme: Scheme) -> dict[str, float]:
 
 
 class Cohort:
-    """The clients of a roster, as this server reaches them. A context that closes the socket."""
+    """The clients and relays of a roster, as this server reaches them. A context that closes the socket."""
 
     def __init__(
         self,
@@ -129,6 +133,7 @@ class Cohort:
 
     @property
     def connected(self) -> frozenset[ClientId]:
+        """Clients, and relays by the ids under which they take part."""
         return self._router.connected
 
     def in_round(self) -> tuple[str, int, int] | None:
@@ -157,23 +162,25 @@ class Cohort:
         """One session with the whole roster; whoever is not there is dropped from it.
 
         scheme: or the vectors alone: masking with this roster, against an active server. clients: with these
-        of the roster alone; the others wait for the next. deadlines: round -> seconds, instead of
-        `usual_deadlines`, or of none where the clients' processes are seen. watch: called after each round; a
-        SecAggError that it raises ends the session before its next round opens. executor: of processes or
-        threads, in which to unmask; None: here, one thing after the other. alike: what the clients' vectors
-        are computed from, where they come out alike whenever that is near: uploads are left out until clients
-        that keep to the rule of secagg/alike.py may sign. new: they are unlike all that were summed before.
-        parts: as in `secagg.Scheme.server`. instrument: wraps the session (see secagg/record.py).
+        of the roster alone; the others wait for the next. Where the scheme has relays, all of the roster's
+        take part. deadlines: round -> seconds, instead of `usual_deadlines`, or of none where the clients'
+        processes are seen. watch: called after each round; a SecAggError that it raises ends the session
+        before its next round opens. executor: of processes or threads, in which to unmask; None: here, one
+        thing after the other. alike: what the clients' vectors are computed from, where they come out alike
+        whenever that is near: uploads are left out until clients that keep to the rule of secagg/alike.py may
+        sign. new: they are unlike all that were summed before. parts: as in `secagg.Scheme.server`.
+        instrument: wraps the session (see secagg/record.py).
 
-        Raises: TooFewClients, or Unfinished where the vectors had left; RemoteProtocolError where returned
-        shares contradict each other; LocalProtocolError if the scheme is for another number of
-        clients, or no such round exists.
+        Raises: TooFewClients, RelayLost among them, or Unfinished where the vectors had left;
+        RemoteProtocolError where returned shares contradict each other; LocalProtocolError if the scheme is
+        for another number of clients or relays, or no such round exists.
         """
         cohort = self.roster.clients.keys() if clients is None else set(clients)
         if strangers := cohort - self.roster.clients.keys():
             raise LocalProtocolError(f"client {min(strangers)} is not in the roster")
         if isinstance(scheme, Mapping):
             scheme = Masking.for_cohort(len(cohort), scheme, roster=self.roster.identities)
+        self._check_relays(scheme)
         limits = self._limits(scheme, deadlines or {})
         identities = self.roster.identities
         rule = None
@@ -183,7 +190,8 @@ class Cohort:
             scheme.server(cohort, task, roster=identities, executor=executor, alike=rule, parts=parts)
         )
         running = self._running = Exchange(
-            self._router, scheme, session, frozenset(cohort), self._lives, wire=self._router.traffic
+            *(self._router, scheme, session, frozenset([*cohort, *relays_of(scheme)]), self._lives),
+            wire=self._router.traffic,
         )
         for u in self.connected & running.cohort:
             self._router.send(u, running.offer)
@@ -197,6 +205,19 @@ class Cohort:
             self._running = None
         self._end(running, "")
         return session.result
+
+    def _check_relays(self, scheme: Scheme) -> None:
+        listed = len(self.roster.relays)
+        if scheme.relays not in (0, listed):
+            raise LocalProtocolError(
+                f"{counted(scheme.relays, 'relay')}, and the roster lists {listed}: all of its relays take "
+                "part in every session"
+            )
+        if scheme.relays and scheme.largest_request > MAX_MESSAGE_BYTES:
+            raise LocalProtocolError(
+                f"a relay could be sent {scheme.largest_request} bytes in one message, and "
+                f"{MAX_MESSAGE_BYTES} is the most: sum fewer clients at a time, or shorter vectors"
+            )
 
     def _limits(self, scheme: Scheme, deadlines: Mapping[str, float]) -> dict[str, float]:
         """Round -> seconds. Raises: LocalProtocolError for no such round, or no time at all."""
@@ -222,7 +243,7 @@ class Cohort:
         """Wait for the answers, close the round, and send what opens the next."""
         session, closing, end = running.session, running.session.round, time.monotonic() + limit
         try:
-            while (left := end - time.monotonic()) > 0 and running.waiting_for:
+            while (left := end - time.monotonic()) > 0 and running.waiting_for and not running.lost_relays:
                 self._listen(min(left, TICK_SECONDS))
                 running.stage_uploads(left)
             requests = self._close(running)
@@ -233,7 +254,7 @@ class Cohort:
                 watch(running.report(closing))
         running.open_round(requests)  # after the report, whose counts it clears
         if requests:  # else the session is over
-            for u in running.joined - running.lost.keys() - requests.keys():
+            for u in running.joined - running.lost.keys() - session.members:
                 running.lose(
                     u,
                     "not summed, or a part of a batch would be, or a sum too near to an earlier one",
@@ -246,6 +267,8 @@ class Cohort:
         session, closing = running.session, running.session.round
         if closing not in running.scheme.finishing_rounds:
             running.lose_all(running.absent)
+            if lost := running.lost_relays:  # of one that was not awaited, the session does not know
+                raise RelayLost(lost, running.scheme.relays, closing)
             return session.advance()
         end = time.monotonic() + self._finish
         while True:
@@ -307,17 +330,22 @@ class Cohort:
         for u in self._router.probe():
             if running is not None:
                 running.vanish(u)
+                if u in running.cohort and relay_of(u) is not None:
+                    self._tell(
+                        f"{party(u)} has lost its connection in round {running.session.round}: waiting for "
+                        "it until that round's deadline, for there is no sum without it"
+                    )
 
     def _greet(self, u: ClientId, route: bytes, hello: Hello) -> None:
         if hello.version != TRANSPORT_VERSION:
             self._router.turn_away(route, Refuse(TRANSPORT_VERSION))
             raise RemoteProtocolError(
-                f"client {u} speaks version {hello.version} of the transport, this is {TRANSPORT_VERSION}"
+                f"{party(u)} speaks version {hello.version} of the transport, this is {TRANSPORT_VERSION}"
             )
         if self._router.greet(u, route) and u not in self._twice:
             self._twice.add(u)  # once: it could do so a thousand times a second
             self._tell(
-                f"client {u} has connected while its earlier connection still stood; the newer one counts. "
+                f"{party(u)} has connected while its earlier connection still stood; the newer one counts. "
                 "If its network has not just changed, two processes run with its key: one must stop"
             )
         # Before the next is offered: an offer alone tells a client that nobody knows of its session any more.
@@ -326,15 +354,18 @@ class Cohort:
         if self._running is not None:
             self._running.invite(u)
 
-    def wait_for_clients(self, count: int, seconds: float) -> frozenset[ClientId]:
-        """Who is connected once `count` are, or when the time is up."""
+    def wait_for_clients(self, count: int, seconds: float, *, relays: int = 0) -> frozenset[ClientId]:
+        """Who is connected once `count` clients are, and so many relays; or when the time is up."""
         end = time.monotonic() + seconds
-        while len(self.connected) < count and (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0:
+            there = sum(relay_of(u) is not None for u in self.connected)
+            if len(self.connected) - there >= count and there >= relays:
+                break
             self._listen(min(left, TICK_SECONDS))
         return self.connected
 
     def close(self) -> None:
-        """Tell the clients that there will be no more sessions, and close the socket."""
+        """Tell clients and relays that there will be no more sessions, and close the socket."""
         for u in self.connected:
             self._router.send(u, Close())
         self._router.close()

@@ -1,4 +1,4 @@
-"""One session on the wire, at the client: what is to be said and heard next, and what is not."""
+"""One session on the wire, at a client or a relay: what is to be said and heard next, and what is not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 
 from secagg import ClientSession, RemoteProtocolError, Scheme
-from secagg.wire import MAX_TASK_BYTES, Raw
+from secagg.errors import ClientId
+from secagg.session import rounds_of
+from secagg.wire import MAX_TASK_BYTES, Raw, relay_of
 from transport.frames import (
     Announce,
     Chunk,
@@ -30,7 +32,7 @@ Tell = Callable[[str], None]
 """Told in a sentence what this client's own user should know now."""
 
 Progress = Callable[[str, int, int], None]
-"""(round, bytes sent, bytes in all), called before each piece of this client's message leaves."""
+"""(round, bytes sent, bytes in all), called before each piece of this party's message leaves."""
 
 
 class SessionOverError(Exception):
@@ -38,11 +40,12 @@ class SessionOverError(Exception):
 
 
 class Talk:
-    """One session's messages, in turn: the server's, and this client's answers.
+    """One session's messages, in turn: the server's, and this party's answers.
 
     send: a frame to the server, with its payload. progress, left, tell, largest_task: as
     `client.Peer.contribute` has them. answer_after: seconds from the task's arrival until it is answered;
-    None: as soon as can be. next_offer: of another session, if this one ended with it.
+    None: as soon as can be. u: who talks, where it is not just any client. next_offer: of another session, if
+    this one ended with it.
     """
 
     def __init__(
@@ -56,13 +59,18 @@ class Talk:
         tell: Tell = lambda text: None,
         answer_after: float | None = None,
         largest_task: int | None = None,
+        u: ClientId = 0,
     ) -> None:
         self._send, self._id, self._scheme, self._session = send, id, scheme, session
         self._progress, self._left, self._tell = progress, left, tell
         self._answer_after, self._held = answer_after, b""
         self._largest_task = MAX_TASK_BYTES if largest_task is None else largest_task
-        finishing = scheme.finishing_rounds  # without one, nobody is needed whose vectors have left
-        self._stays_after = frozenset({scheme.upload_round, *finishing} if finishing else ())
+        self._rounds, self._is_relay = rounds_of(scheme, u), relay_of(u) is not None
+        upload, finishing = scheme.upload_round, scheme.finishing_rounds
+        # Without finishing rounds nobody is needed whose vectors have left. It may be long until it hears how
+        # that ended, all the same, where others have something to say after it.
+        waits = bool(finishing) or self._rounds[-1] == upload != scheme.rounds[-1]
+        self._stays_after = frozenset({upload, *finishing} if waits else ())
         self.due = math.inf  # when the answer that is held is to leave
         self._said = self._heard = 0
         self._outgoing: Outgoing | None = None
@@ -72,15 +80,22 @@ class Talk:
 
     @property
     def staying(self) -> bool:
-        """Whether this client's vectors have left, or some of them: it may be needed to unmask the sum."""
-        return self._said > 0 and self._scheme.rounds[self._said - 1] in self._stays_after
+        """Whether this client's vectors have left, or some of them: it may be needed to unmask the sum, or is
+        yet to hear whether there is one.
+        """
+        return self._said > 0 and self._rounds[self._said - 1] in self._stays_after
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the session outlives a lost connection: a relay's does, for nobody can take its place."""
+        return self.staying or self._is_relay
 
     def begin(self) -> None:
         self.say(self._session.start())
 
     def disconnected(self) -> None:
         """Raises: SessionOverError unless the session goes on when there is a connection again."""
-        if not self.staying:
+        if not self.goes_on:
             raise SessionOverError("the connection was lost")
         # The server says its message again, whole; the answer is kept, since it must not be another one.
         self._incoming, self._was_disconnected = None, True
@@ -112,16 +127,15 @@ class Talk:
             case End():
                 raise SessionOverError(frame.reason)
             case Announce() if (
-                self._outgoing is not None and self.staying and frame.number == self._heard - 1
+                self._outgoing is not None and self.goes_on and frame.number == self._heard - 1
             ):
                 # It asks again what was answered: the same bytes, whatever the request says this time.
                 self._announce(self._outgoing.message)
             case Announce():
                 if frame.number != self._heard or self._incoming is not None or self._session.done:
                     raise RemoteProtocolError("the server sent a message out of turn")
-                # The first brings the task, and what is around it; no other is longer than what a client may
-                # send, which by then fits its vectors.
-                limit = self._scheme.largest_upload if frame.number else self._largest_task + 4096
+                # The first brings a client the task, and what is around it.
+                limit = self._scheme.largest_request if frame.number else self._largest_task + 4096
                 self._incoming = Incoming.of(frame, payload, limit)
                 self._advance(self._incoming)
             case Chunk():
@@ -171,11 +185,11 @@ class Talk:
     def _tell_progress(self, sent: int) -> None:
         out = self._outgoing
         if out is not None and self._progress is not None:
-            self._progress(self._scheme.rounds[out.number], sent, len(out.message))
+            self._progress(self._rounds[out.number], sent, len(out.message))
 
     def _tell_left(self) -> None:
         """Tell `left` once the last piece has been handed over, where it was of the masked vectors."""
         out = self._outgoing
         whole = out is not None and out.sent == len(out.message)
-        if out and whole and self.staying and self._scheme.rounds[out.number] == self._scheme.upload_round:
+        if out and whole and self.staying and self._rounds[out.number] == self._scheme.upload_round:
             self._left()

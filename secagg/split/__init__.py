@@ -46,6 +46,7 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
     """
 
     rounds = every_round = ("join", RELAY_KEYS, SHARES, DELIVER, COLUMNS)
+    relay_rounds = ("join", RELAY_KEYS, DELIVER, COLUMNS)
     training_round = SHARES
     upload_round = SHARES
     finishing_rounds = ()  # a relay that is gone has taken the key with it that opens what was sealed to it

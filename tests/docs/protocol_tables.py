@@ -436,7 +436,7 @@ CONSTANTS = (
     *("secagg.graph", "secagg.masking.choice", "secagg.masking.messages", "secagg.ckks", "secagg.ckks.ring"),
     *("secagg.ckks.packing", "secagg.ckks.derived", "secagg.ckks.messages", "secagg.schemes"),
     *("transport.frames", "transport.router", "transport.connections", "transport.exchange"),
-    *("transport.server", "transport.client", "transport.roster"),
+    *("transport.server", "transport.line", "transport.roster"),
 )
 NOT_OF_THE_WIRE = {
     "secagg.prg.BLOCK_BYTES",

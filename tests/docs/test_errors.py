@@ -22,6 +22,7 @@ WITHOUT_WORDS = {
     "RelayLost(lost.relays, lost.needed, lost.round)": "the class says them, of which relays",
     "ConfigError(str(error))": "of fl.cohort.selection, about who can be chosen",
     "SessionOverError(frame.reason)": "of the server",
+    "RelayLost(lost, running.scheme.relays, closing)": "which relays there will be no sum without",
     "ValueError": "of transport.journal: a line not its own, which its one handler calls damage",
     "typer.Exit": "no error: --version",
     "_DisconnectedError": "the session goes on, or is over with the words of `disconnected`",

@@ -46,11 +46,13 @@ from secagg.inputs import encode_inputs
 from secagg.masking.messages import traffic
 from secagg.prg import keystream
 from secagg.shamir import share
+from secagg.split import Split
 from tests.docs import protocol_tables as generated
 from tests.docs.pages import code, rows, section
 from tests.vectors import independent as i
-from transport import client, exchange, frames, server
+from transport import exchange, frames, server
 from transport.frames import TRANSPORT_VERSION, Hello, Refuse, encode, wire_bytes
+from transport.line import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PAGE, CKKS_PAGE = (page.read_text(encoding="utf-8") for page in (generated.PAGE, generated.CKKS_PAGE))
@@ -570,18 +572,24 @@ def test_numbers_in_running_text_are_those_of_the_code() -> None:
     assert f"of which nothing comes for {exchange.STALL_SECONDS:.0f} s, from its first pull" in PAGE
     assert exchange.MAX_STAGED == 3
     assert "The server pulls from three clients at a time" in PAGE
-    assert f"After {client.PATIENCE_SECONDS:.0f} s without any frame the server is gone" in PAGE
-    schemes = [kind.for_cohort(5, n) for kind in (Masking, CKKS, Plain)]
+    assert f"After {PATIENCE_SECONDS:.0f} s without any frame the server is gone" in PAGE
+    schemes = [kind.for_cohort(5, n) for kind in (Masking, CKKS, Plain, Split)]
     deadlines = {}
     for scheme in schemes:
         deadlines |= server.usual_deadlines(scheme)
     assert f"join {deadlines['join']:.0f}, advertise-keys {deadlines['advertise-keys']:.0f} " in PAGE
     of_input = f"input (of `plain` and `ckks`) {deadlines['input']:.0f}"
-    assert f"{of_input}, others {server.ROUND_SECONDS:.0f}." in PAGE
-    others = deadlines.keys() - {"join", "advertise-keys", "input"}
+    slow = {deadlines[name] for name in ("shares", "deliver", "columns")}
+    of_split = f"shares, deliver and columns (of `split`) {slow.pop():.0f}"
+    assert not slow
+    assert f"{of_input}, {of_split}, others {server.ROUND_SECONDS:.0f}." in PAGE
+    others = deadlines.keys() - {"join", "advertise-keys", "input", "shares", "deliver", "columns"}
     assert {deadlines[name] for name in others} == {server.ROUND_SECONDS}
     assert Masking.for_cohort(5, n).largest_upload == 4096 + 256 * 5 + 8 * 7
     assert "4096 + 256 n + 8 Σm bytes" in PAGE
+    split = Split.for_cohort(5, {"a": n, "b": n})
+    assert split.largest_request == 4096 + 5 * (256 + 34 * 2 + 8 * 2 + split.upload_bytes)
+    assert "4096 + n (256 + 34 M + 8 V + P) bytes at most, V vectors, of P bytes when packed" in PAGE
     ckks = CKKS.for_cohort(5, n)
     key = 8 * ckks.degree * (len(ckks.prime_bits) + 1)
     slots = max(ckks.plan.upload_bytes, 8 * ckks.plan.slots)

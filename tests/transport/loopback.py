@@ -17,7 +17,7 @@ import transport
 from secagg import Counts, Masking, Plain, Policy, SecAggError, ServerSession
 from secagg.session import Scheme
 from secagg.wire import Raw
-from transport import Cohort, Contribution, Peer, TransportError
+from transport import Cohort, Contribution, Peer, Relay, Served, TransportError
 from transport.frames import Announce, Frame
 from transport.processes import lay_out_keys
 
@@ -45,8 +45,9 @@ def exact_sum(survivors: frozenset[int], length: int) -> NDArray[np.int64]:
 class Federation:
     """Every party's folder of keys, and the two calls that use them."""
 
-    def __init__(self, folder: Path, clients: int) -> None:
-        self.server, self.clients = lay_out_keys(folder, clients)
+    def __init__(self, folder: Path, clients: int, relays: int = 0) -> None:
+        self.server, folders = lay_out_keys(folder, clients, relays)
+        self.clients, self.relays = folders[:clients], folders[clients:]
 
     def serve(self, bind: str = LOOPBACK, **how: Any) -> Cohort:
         return transport.serve(bind, self.server / "server.key", self.server / "roster", **how)
@@ -62,6 +63,21 @@ class Federation:
         own = self.clients[u]
         given = {"key": own / "client.key", "server": own / "server.pub", "roster": own / "roster"} | more
         return transport.join(endpoint, **given, policy=policy, patience=patience)
+
+    def join_as_relay(
+        self, j: int, endpoint: str, policy: Policy | None = None, patience: float = PATIENCE
+    ) -> Relay:
+        own = self.relays[j]
+        given = {"key": own / "relay.key", "server": own / "server.pub", "roster": own / "roster"}
+        return transport.join_as_relay(endpoint, **given, policy=policy, patience=patience)
+
+    def relay(self, j: int, endpoint: str, policy: Policy | None = None, **how: Any) -> list[Served]:
+        """Body of a relay's thread: every session until the server closes."""
+        served = []
+        with self.join_as_relay(j, endpoint, policy) as relay:
+            while (one := relay.serve(**how)) is not None:
+                served.append(one)
+        return served
 
     def contribute(
         self,

@@ -181,7 +181,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def clients_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("transport.client.time", clock)
+    monkeypatch.setattr("transport.line.time", clock)
     return clock
 
 
@@ -867,7 +867,7 @@ def test_a_client_of_another_version_is_told_so(
     threads: ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("transport.client.TRANSPORT_VERSION", 9)
+    monkeypatch.setattr("transport.line.TRANSPORT_VERSION", 9)
     client = threads.submit(federation.contribute, 0, cohort.endpoint, SHORT)
     while not client.done():
         assert cohort.wait_for_clients(1, 0.05) == frozenset()
