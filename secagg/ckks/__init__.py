@@ -7,32 +7,28 @@ the clients *keep* it, and the server never sees it; or three of them *release* 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.alike import Alike
-from secagg.bits import Words as Words
 from secagg.ckks.client import CKKSClient
-from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS
+from secagg.ckks.messages import DECRYPT
 from secagg.ckks.packing import Plan, smallest
+from secagg.ckks.parameters import KeySharing
 from secagg.ckks.ring import SECURITY_BITS, Residues, statistical_security
 from secagg.ckks.seal import Keys, tenseal
 from secagg.ckks.server import CKKSServer
-from secagg.crypto import DIGEST_BYTES, Rng, system_rng
-from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
+from secagg.crypto import Rng, system_rng
+from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.identity import Identity, Roster
 from secagg.parallel import Executor
-from secagg.params import Parameters, check_clients, named
+from secagg.params import check_clients, named
 from secagg.policy import Adversary, Ending
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.specs import Bounded, Spec, Vectors, integer, set_exactly
 from secagg.wire import context_of
-
-if TYPE_CHECKING:
-    from secagg.policy import Policy
-
 
 FLOOD_BITS = 40
 """s of flooding, before what the number of coefficients takes off it."""
@@ -43,51 +39,31 @@ WARNING = (
 )
 
 
-class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
+class CKKS(KeySharing, frozen=True, kw_only=True, tag="ckks"):
     """Sums of ciphertexts under a key the clients share: against a server that follows the protocol.
 
     `for_cohort` finds the parameters, and no others are accepted. ending: "keep", each client decrypts the
-    sum and the server does not see it; "release", three clients release it, flooded and rounded. degree,
-    prime_bits: N, and the sizes of the primes of Q. scale: Delta. m_min: the fewest clients whose sum a
-    client decrypts. flood_bits: s; 0 where nothing is released. roster: digest of the roster under which keys
-    are signed; empty: nothing is signed.
+    sum and the server does not see it; "release", three clients release it, flooded and rounded. scale:
+    Delta. flood_bits: s; 0 where nothing is released.
 
     Security: against a server that follows the protocol, and no client on its side.
 
     Source: Cheon, Kim, Kim and Song, ASIACRYPT 2017; what flooding is for: Li and Micciancio, EUROCRYPT 2021.
     """
 
-    rounds = every_round = ("join", ADVERTISE_KEYS, SHARE_KEYS, INPUT, DECRYPT)
-    training_round = ADVERTISE_KEYS
-    upload_round = INPUT
-    finishing_rounds = ()  # each client decrypts at once, or never
-    slow_rounds = (ADVERTISE_KEYS, INPUT)  # encrypting takes its time, too
-    corrupt = 0  # one client on the server's side opens everything: none is assumed
-
-    degree: int
-    prime_bits: list[int]
     scale: int
-    m_min: int
-    ending: Ending = "keep"
     flood_bits: int = 0
-    adversary: Adversary = "semi-honest"
-    roster: bytes = b""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_adversary(self.adversary)
         self._check(
             self.ending in get_args(Ending),
             f"no ending is called {self.ending!r}: there are {' and '.join(get_args(Ending))}",
         )
-        for number in ("degree", "scale", "m_min", "flood_bits"):
+        for number in ("scale", "flood_bits"):
             set_exactly(self, number, int)
         due = FLOOD_BITS if self.ending == "release" else 0
         self._check(self.flood_bits == due, f"a sum that clients {self.ending} is flooded with {due} bits")
-        self._check(1 <= self.m_min <= self.clients, f"m_min {self.m_min} is not in 1..{self.clients}")
-        self._check(
-            len(self.roster) in (0, DIGEST_BYTES), f"the digest of a roster has {DIGEST_BYTES} bytes, or none"
-        )
         ring, scale = self.plan.ring, self.plan.scale
         self._check(
             (self.degree, tuple(self.prime_bits), self.scale) == (ring.degree, ring.prime_bits, scale),
@@ -164,33 +140,6 @@ class CKKS(Parameters, frozen=True, kw_only=True, tag="ckks"):
         # a sealed K (67), a secret key, and ciphertexts or, of a releaser, 8 bytes a slot.
         plan, key = self.plan, 8 * self.degree * (len(self.prime_bits) + 1)
         return 4096 + 128 * self.clients + key + max(plan.upload_bytes, 8 * plan.slots)
-
-    def check_roster(self, roster: Roster | None) -> None:
-        """Raises: LocalProtocolError unless this is the roster the parameters are bound to, if any."""
-        if not self.roster:
-            return
-        if roster is None:
-            raise LocalProtocolError("keys are signed in this session: a roster of one's own is needed")
-        if roster.digest != self.roster:
-            raise LocalProtocolError("the session is bound to another roster than this one")
-
-    def check_policy(self, policy: Policy, roster: Roster | None) -> None:
-        """The policy's own numbers lead to those of this session, or it is refused."""
-        policy.check_trust(self.adversary)
-        if roster is not None and self.roster != roster.digest:
-            raise RemoteProtocolError("the session is bound to another roster than this client holds")
-        if roster is None and self.roster:
-            raise RemoteProtocolError(
-                "the server offers a session in which keys are signed; for that a client needs its own copy "
-                "of the roster (--roster)"
-            )
-        if policy.ending not in (None, self.ending):
-            raise RemoteProtocolError(
-                f"the server offers that clients {self.ending} the sum; this client insists that they "
-                f"{policy.ending} it (ending, in its policy)"
-            )
-        due = policy.m_min if policy.m_min is not None else self.clients // 2 + 1
-        policy.check_number("m_min", self.m_min, due)
 
     def client(
         self,

@@ -37,41 +37,40 @@ def tenseal() -> Any:
     return tenseal
 
 
-class Keys(NeverPickled):
-    """A secret key, and TenSEAL's context with it.
+class SealKeys(NeverPickled):
+    """A secret key, and TenSEAL's context with it, whatever is encrypted under it.
 
     Security: neither printed nor pickled; whoever has it reads every ciphertext of the session.
     """
 
-    __slots__ = ("_context", "_prefix", "_ring", "_scale", "_ts", "_units")
+    __slots__ = ("_context", "_prefix", "_ring", "_ts")
 
-    def __init__(self, ring: Ring, scale: int, secret: Residues | None = None) -> None:
+    def __init__(self, ring: Ring, secret: Residues | None = None) -> None:
         """secret: the key's residues, (K, N) for each prime and the special one; None: a fresh key, with
         randomness of the operating system, as SEAL takes it.
         """
-        self._ts, self._ring, self._scale = tenseal(), ring, scale
-        self._context = self._new()
-        zero = self._ts.ckks_vector(self._context, [0.0])
+        self._ts, self._ring = tenseal(), ring
+        self._context = self._new([*ring.prime_bits, SPECIAL_BITS])
         # Magic, size, version: as the SEAL that is here writes them, which is the one that is to read them.
-        self._prefix = _HEADER.unpack_from(_field(zero.serialize(), 2))[:4]
-        self._units = [_square_root_of_minus_one(ring, i) for i in range(len(ring.primes))]
+        self._prefix = _HEADER.unpack_from(_field(self._bare(), 1))[:4]
         if secret is not None:
             self._context = self._with(secret)
 
-    def _new(self) -> Any:
-        ring = self._ring
-        context = self._ts.context(
-            self._ts.SCHEME_TYPE.CKKS,
-            ring.degree,
-            coeff_mod_bit_sizes=[*ring.prime_bits, SPECIAL_BITS],
-            encryption_type=self._ts.ENCRYPTION_TYPE.SYMMETRIC,
-            n_threads=1,
+    def _new(self, sizes: list[int]) -> Any:
+        """A context of the scheme, for primes of these sizes, with a fresh key."""
+        raise NotImplementedError
+
+    def _template(self) -> Any:
+        """A ciphertext of SEAL, of which the parameters' name is taken."""
+        raise NotImplementedError
+
+    def _bare(self) -> Any:
+        return self._context.serialize(
+            save_public_key=False, save_secret_key=False, save_galois_keys=False, save_relin_keys=False
         )
-        context.global_scale = float(self._scale)
-        return context
 
     def secret(self) -> Residues:
-        """(K, N), in SEAL's order of evaluation, which is that of all ciphertexts too."""
+        """(K, N), in SEAL's order of evaluation."""
         plaintext = self._context.secret_key().data.data()
         count = (len(self._ring.primes) + 1) * self._ring.degree
         return np.fromiter(map(plaintext.__getitem__, range(count)), np.uint64, count).reshape(
@@ -82,14 +81,65 @@ class Keys(NeverPickled):
         plaintext = self._context.secret_key().data.data()
         body = struct.pack("<4QQd", *plaintext.parms_id(), secret.size, 1.0) + self._array(secret)
         key = _protobuf(1, self._packed(body))
-        bare = self._context.serialize(
-            save_public_key=False, save_secret_key=False, save_galois_keys=False, save_relin_keys=False
+        parameters = b"".join(
+            _protobuf(number, value) for number, value in _fields(self._bare()) if number in (1, 2)
         )
-        parameters = b"".join(_protobuf(number, value) for number, value in _fields(bare) if number in (1, 2))
         symmetric = bytes([4 << 3, 1])  # field 4, a varint: the type of encryption
-        context = self._ts.context_from(parameters + _protobuf(3, key) + symmetric, n_threads=1)
+        return self._ts.context_from(parameters + _protobuf(3, key) + symmetric, n_threads=1)
+
+    def _residues(self, vector: Any) -> Residues:
+        """(2, L, N) of the one ciphertext of a vector that TenSEAL encrypted here."""
+        primes, degree = len(self._ring.primes), self._ring.degree
+        return _last_words(_field(vector.serialize(), 2), 2 * primes * degree).reshape(2, primes, degree)
+
+    def _message(self, residues: Residues, numbers: int, *, evaluated: bool, scale: float) -> bytes:
+        """(2, L, N) residues as TenSEAL's message of a vector of so many numbers. evaluated: in SEAL's order
+        of evaluation; else coefficients.
+        """
+        name, shape = self._template().parms_id(), (self._ring.degree, len(self._ring.primes))
+        body = struct.pack("<4QBQQQdQ", *name, evaluated, 2, *shape, scale, 1)
+        sealed = self._packed(body + self._array(residues))
+        return _protobuf(1, _varint(numbers)) + _protobuf(2, sealed)
+
+    def _array(self, words: Residues) -> bytes:
+        return self._packed(struct.pack("<Q", words.size) + words.astype("<u8").tobytes())
+
+    def _packed(self, body: bytes) -> bytes:
+        return _HEADER.pack(*self._prefix, _UNCOMPRESSED, 0, _HEADER.size + len(body)) + body
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(<hidden>)"
+
+
+class Keys(SealKeys):
+    """The key of a CKKS session, whose ciphertexts are in SEAL's order of evaluation."""
+
+    __slots__ = ("_scale", "_units")
+
+    def __init__(self, ring: Ring, scale: int, secret: Residues | None = None) -> None:
+        """secret: as of `SealKeys`."""
+        self._scale = scale
+        super().__init__(ring, secret)
+        self._units = [_square_root_of_minus_one(ring, i) for i in range(len(ring.primes))]
+
+    def _new(self, sizes: list[int]) -> Any:
+        context = self._ts.context(
+            self._ts.SCHEME_TYPE.CKKS,
+            self._ring.degree,
+            coeff_mod_bit_sizes=sizes,
+            encryption_type=self._ts.ENCRYPTION_TYPE.SYMMETRIC,
+            n_threads=1,
+        )
         context.global_scale = float(self._scale)
         return context
+
+    def _with(self, secret: Residues) -> Any:
+        context = super()._with(secret)
+        context.global_scale = float(self._scale)
+        return context
+
+    def _template(self) -> Any:
+        return self._ts.ckks_vector(self._context, [0.0]).ciphertext()[0]
 
     def encrypt(self, slots: NDArray[np.float64]) -> Residues:
         """(s,) real numbers, s at most N -> (2, L, N) residues."""
@@ -105,25 +155,15 @@ class Keys(NeverPickled):
     def _encrypt_half(self, slots: NDArray[np.float64]) -> Residues:
         padded = np.zeros(self._ring.degree // 2)  # TenSEAL would repeat what is shorter
         padded[: len(slots)] = slots
-        vector = self._ts.ckks_vector(self._context, padded.tolist())
-        primes, degree = len(self._ring.primes), self._ring.degree
-        return _last_words(_field(vector.serialize(), 2), 2 * primes * degree).reshape(2, primes, degree)
+        return self._residues(self._ts.ckks_vector(self._context, padded.tolist()))
 
     def decrypt(self, residues: Residues) -> NDArray[np.float64]:
         """(2, L, N) residues -> (N,) real numbers."""
         return np.concatenate([self._decrypt_half(residues), self._decrypt_half(self._turned(residues, -1))])
 
     def _decrypt_half(self, residues: Residues) -> NDArray[np.float64]:
-        half, primes = self._ring.degree // 2, len(self._ring.primes)
-        (template,) = self._ts.ckks_vector(self._context, [0.0]).ciphertext()
-        body = struct.pack(
-            "<4QBQQQdQ", *template.parms_id(), True, 2, self._ring.degree, primes, float(self._scale), 1
-        )
-        sealed = self._packed(body + self._array(residues))
-        # The number of slots, the ciphertext, and as field 3, in 8 bytes, the scale.
-        message = (
-            _protobuf(1, _varint(half)) + _protobuf(2, sealed) + b"\x19" + struct.pack("<d", self._scale)
-        )
+        message = self._message(residues, self._ring.degree // 2, evaluated=True, scale=float(self._scale))
+        message += b"\x19" + struct.pack("<d", self._scale)  # field 3, in 8 bytes
         return np.array(self._ts.ckks_vector_from(self._context, message).decrypt(), np.float64)
 
     def _turned(self, residues: Residues, sign: int) -> Residues:
@@ -134,15 +174,6 @@ class Keys(NeverPickled):
             turned[:, i, :half] = _times(residues[:, i, :half], first, q)
             turned[:, i, half:] = _times(residues[:, i, half:], q - first, q)
         return turned
-
-    def _array(self, words: Residues) -> bytes:
-        return self._packed(struct.pack("<Q", words.size) + words.astype("<u8").tobytes())
-
-    def _packed(self, body: bytes) -> bytes:
-        return _HEADER.pack(*self._prefix, _UNCOMPRESSED, 0, _HEADER.size + len(body)) + body
-
-    def __repr__(self) -> str:
-        return "Keys(<hidden>)"
 
 
 def _last_words(serialised: bytes, count: int) -> Residues:
