@@ -1,6 +1,7 @@
 """A secure aggregator for federated learning: the server learns the sum of its clients' vectors."""
 
 from secagg.ckks import CKKS
+from secagg.decoys import Among, Decoys
 from secagg.encoding import Clipping
 from secagg.errors import LocalProtocolError, RelayLost, RemoteProtocolError, SecAggError, TooFewClients
 from secagg.identity import Identity, Roster, throwaway_identities
@@ -17,10 +18,12 @@ from secagg.split import Split
 __all__ = [
     "CKKS",
     "Aggregate",
+    "Among",
     "Bounded",
     "ClientSession",
     "Clipping",
     "Counts",
+    "Decoys",
     "Identity",
     "Ledger",
     "LedgerReport",

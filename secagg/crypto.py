@@ -78,6 +78,8 @@ class Tag(Enum):
     SIGN_RELAY_KEY = b"sign-relay-key"  # SIG: RelayKey
     SIGN_SPLIT_SHARES = b"sign-split-shares"  # SIG: Shares
     SIGN_COLUMN = b"sign-column"  # SIG: Column
+    DECOYS_UPLOAD = b"decoys-upload"  # digest of one client's candidates and selectors
+    SIGN_DECOYS_UPLOAD = b"sign-decoys-upload"  # SIG: Candidates
 
 
 class OwnTag(Enum):

@@ -38,8 +38,8 @@ Likening = Literal["auto", "always", "never"]
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The numbers a client insists on. It recomputes what follows from them and refuses any other.
 
-    schemes: what it takes part in; `plain` and `ckks` are never in the default. adversary: the weakest server
-    it is content to be protected from. corrupt, dropout: clients it assumes on the server's side, or lost:
+    schemes: what it takes part in, in the default `masking` alone. adversary: the weakest server it is
+    content to be protected from. corrupt, dropout: clients it assumes on the server's side, or lost:
     numbers or fractions; None for the scheme's default. graph: "complete", or "sparse" where the cohort is so
     small that the default would be complete; the complete one is always accepted. smallest_cohort: n below
     which it takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph

@@ -10,6 +10,7 @@ from typing import get_args
 import msgspec
 
 from secagg.ckks import CKKS
+from secagg.decoys import Decoys
 from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.identity import Roster
 from secagg.masking import Masking
@@ -20,7 +21,7 @@ from secagg.split import Split
 
 MAX_OFFER_BYTES = 1 << 16
 
-Offered = Masking | Split | CKKS | Plain
+Offered = Masking | Split | CKKS | Plain | Decoys
 """What a server's offer is decoded as."""
 
 SCHEMES: Mapping[str, type[Offered]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Offered)}
