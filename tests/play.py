@@ -14,7 +14,15 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from secagg import Identity, LocalProtocolError, RemoteProtocolError, Roster, throwaway_identities
+from secagg import (
+    Among,
+    Bounded,
+    Identity,
+    LocalProtocolError,
+    RemoteProtocolError,
+    Roster,
+    throwaway_identities,
+)
 from secagg import run as run_session
 from secagg.crypto import Rng, system_rng
 from secagg.session import Aggregate, Scheme
@@ -126,6 +134,7 @@ class Play(Session):
         self.scheme, self.inputs = scheme, inputs
         self.roster, self.identities = identities(inputs)
         server = scheme.server(inputs.keys(), TASK, roster=self.roster, rng=server_rng)
+        ready = {u: given(scheme, x) for u, x in inputs.items()}
         clients = {
             u: scheme.client(
                 u,
@@ -134,7 +143,7 @@ class Play(Session):
                 identity=self.identities[u],
                 rng=rng(u),
             )
-            for u, x in inputs.items()
+            for u, x in ready.items()
         }
         super().__init__(server, clients, drop=drop)
 
@@ -171,6 +180,17 @@ def _identities(ids: frozenset[int]) -> tuple[Roster, dict[int, Identity]]:
 def identities(ids: Collection[int]) -> tuple[Roster, dict[int, Identity]]:
     """The roster of exactly these clients, the same at every call, and their keys."""
     return _identities(frozenset(ids))
+
+
+def given(scheme: Any, inputs: Any) -> Any:
+    """A client's vectors as it gives them in this scheme: where decoys are sent, among the largest."""
+    if not (candidates := getattr(scheme, "candidates", 0)):
+        return inputs
+    worst = {
+        name: np.full(spec.length, -spec.bound if isinstance(spec, Bounded) else spec.maximum)
+        for name, spec in scheme.vectors.items()
+    }
+    return Among(inputs, [worst] * (candidates - 1))
 
 
 def rounding_seed(u: int) -> bytes:
@@ -233,7 +253,11 @@ class Remembering:
 def run(scheme: Scheme, inputs: Mapping[int, Any], **more: Any) -> Aggregate:
     """`secagg.run`, whose result is that of whoever learns it; nobody else does."""
     remembering: Any = Remembering(scheme)
-    total = run_session(remembering, inputs, **more)
+    ready = {
+        u: (lambda task, x=x: given(scheme, x(task))) if callable(x) else given(scheme, x)
+        for u, x in inputs.items()
+    }
+    total = run_session(remembering, ready, **more)
     assert learned(remembering.serving.result, remembering.made) is total
     return total
 

@@ -12,18 +12,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secagg import CKKS, Counts, Masking, Plain, TooFewClients, Weight
+from secagg import CKKS, Counts, Decoys, Masking, Plain, TooFewClients, Weight
 from tests.play import Play
 from tests.secagg.helpers import MASKING, SCHEMES
 
 IDS = (0, 3, 7, 200)
 VECTORS = {"counts": Counts(length=2, maximum=2**40), "weight": Weight(maximum=9)}
-INPUTS = {u: {"counts": [2**40 - u, u], "weight": 1 + i} for i, u in enumerate(IDS)}
+NARROW = VECTORS | {"counts": Counts(length=2, maximum=2**26)}  # sums of decoys have at most 30 bits
 PLAYED: dict[str, Any] = {
-    **{name: make(IDS, VECTORS) for name, make in SCHEMES.items()},
+    **{name: make(IDS, NARROW if name == "decoys" else VECTORS) for name, make in SCHEMES.items()},
     **{f"{name}, m_min of four": make(IDS, VECTORS, m_min=4) for name, make in MASKING.items()},
     "ckks-release, m_min of two, unsigned": SCHEMES["ckks-release"](IDS, VECTORS, m_min=2, roster=None),
 }
+
+
+def inputs_of(scheme: Any) -> dict[int, Any]:
+    largest = scheme.vectors["counts"].maximum
+    return {u: {"counts": [largest - u, u], "weight": 1 + i} for i, u in enumerate(IDS)}
+
+
 Fates = Mapping[int, str | None]
 """The round from which on each client is never heard from again; None: it stays."""
 
@@ -40,7 +47,7 @@ def enough(scheme: Any, fates: Fates, round: str) -> tuple[int, int]:
         return len(left), 1
     if isinstance(scheme, Masking) and round == "unmasking":
         return len(left), scheme.threshold
-    if not isinstance(scheme, CKKS) or round != "decrypt":
+    if not isinstance(scheme, CKKS | Decoys) or round != "decrypt":
         return len(left), scheme.m_min
     if scheme.ending == "keep":
         return len(left), 1
@@ -57,7 +64,7 @@ def due(scheme: Any, fates: Fates) -> tuple[int, int, str] | dict[str, Any]:
             return left, needed, round
     summed = alive(scheme, fates, scheme.upload_round)
     return {"survivors": summed} | {
-        name: sum(np.atleast_1d(INPUTS[u][name]) for u in summed).tolist() for name in VECTORS
+        name: sum(np.atleast_1d(inputs_of(scheme)[u][name]) for u in summed).tolist() for name in VECTORS
     }
 
 
@@ -83,7 +90,7 @@ def every_end(play: Play, lost: Mapping[int, str]) -> Iterator[tuple[Fates, Any]
 @pytest.mark.parametrize("scheme", PLAYED.values(), ids=PLAYED)
 def test_whoever_vanishes_when_the_sum_is_exact_or_there_is_none(scheme: Any) -> None:
     ended = sums = 0
-    for lost, came in every_end(Play(scheme, INPUTS), {}):
+    for lost, came in every_end(Play(scheme, inputs_of(scheme)), {}):
         fates = dict.fromkeys(IDS) | lost
         assert came == due(scheme, fates), fates
         ended, sums = ended + 1, sums + isinstance(came, dict)

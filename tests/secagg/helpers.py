@@ -15,6 +15,7 @@ from secagg import (
     CKKS,
     Bounded,
     Counts,
+    Decoys,
     LocalProtocolError,
     Masking,
     Plain,
@@ -24,6 +25,7 @@ from secagg import (
 )
 from secagg.ckks import messages as of_ckks
 from secagg.crypto import Tag, digest, kdf
+from secagg.decoys.messages import Candidates
 from secagg.encoding import centred, encode_vector
 from secagg.masking.messages import (
     AdvertiseKeys,
@@ -65,6 +67,7 @@ REQUEST: dict[str, dict[str, type[Message]]] = {
     },
     "ckks-keep": _CKKS,
     "ckks-release": _CKKS,
+    "decoys": _CKKS,
 }
 ANSWER: dict[str, type[Message]] = {
     "join": Join,
@@ -82,6 +85,7 @@ CKKS_ANSWER: dict[str, type[Message]] = {
     "input": of_ckks.Ciphertexts,
     "decrypt": of_ckks.Decrypted,
 }
+DECOYS_ANSWER = CKKS_ANSWER | {"input": Candidates}
 ROUNDS = {name: ("join", *requests) for name, requests in REQUEST.items()}
 """Scheme -> its rounds, in order."""
 
@@ -123,12 +127,17 @@ def releasing(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> CKK
     return keeping(ids, vectors, ending="release", **more)
 
 
+def with_decoys(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Decoys:
+    return Decoys.for_cohort(len(ids), vectors, **{"roster": identities(ids)[0], "candidates": 3, **more})
+
+
 SCHEMES: dict[str, Callable[..., Any]] = {
     "plain": plain,
     "semi-honest": semi_honest,
     "active": active,
     "ckks-keep": keeping,
     "ckks-release": releasing,
+    "decoys": with_decoys,
 }
 """name -> (ids, vectors, **numbers) -> the scheme of that cohort; its identities are `identities(ids)`."""
 MASKING = {name: SCHEMES[name] for name in ("semi-honest", "active")}
@@ -152,12 +161,15 @@ def kind_of(scheme: Scheme) -> str:
     """Its name in SCHEMES."""
     if isinstance(scheme, CKKS):
         return f"ckks-{scheme.ending}"
+    if isinstance(scheme, Decoys):
+        return "decoys"
     return scheme.adversary if isinstance(scheme, Masking) else "plain"
 
 
 def answer_kind(scheme: Scheme, round: str) -> type[Message]:
     """Of what a client says in this round."""
-    return (CKKS_ANSWER if isinstance(scheme, CKKS) else ANSWER)[round]
+    kinds = {CKKS: CKKS_ANSWER, Decoys: DECOYS_ANSWER}.get(type(scheme), ANSWER)
+    return kinds[round]
 
 
 def roster_of(scheme: Scheme, ids: Collection[int]) -> Roster | None:

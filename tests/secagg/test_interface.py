@@ -24,8 +24,9 @@ from secagg import (
     Weight,
     throwaway_identities,
 )
+from secagg.schemes import SCHEMES as SCHEMES_THERE_ARE
 from secagg.schemes import accept, read_offer
-from tests.play import Play, identities, learned, run
+from tests.play import Play, given, identities, learned, run
 from tests.secagg.helpers import SCHEMES, credentials
 
 PATIENCE = 600  # seconds: nothing waits so long unless something is broken
@@ -70,7 +71,7 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
     n, task, weights = 5, b"the model", [10, 20, 30, 40, 50]
     specs = {"update": Bounded(length=LENGTH, bound=1.0), "examples": Weight(maximum=100)}
     offered = make(range(n), specs)
-    policy = Policy(schemes=frozenset({"masking", "plain", "ckks"}), adversary="semi-honest")
+    policy = Policy(schemes=frozenset(SCHEMES_THERE_ARE), adversary="semi-honest")
     roster, keys = identities(range(n))
     inbox: queue.Queue[tuple[int, bytes]] = queue.Queue()
     outboxes: dict[int, queue.Queue[bytes]] = {u: queue.Queue() for u in range(n)}
@@ -85,7 +86,9 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
 
         scheme = accept(policy, offered.offer(), roster)
         me = scheme.client(
-            u, lambda task: {"update": train(u, task), "examples": weights[u]}, identity=keys[u]
+            u,
+            lambda task: given(scheme, {"update": train(u, task), "examples": weights[u]}),
+            identity=keys[u],
         )
         send(me.start())
         while not me.done:

@@ -24,7 +24,7 @@ from secagg.crypto import Tag, digest
 from secagg.record import RecordedClient
 from secagg.session import Aggregate, Scheme
 from secagg.wire import MAX_ID, Join, Task, decode, encode
-from tests.play import TASK, Course, Play, identities, learned
+from tests.play import TASK, Course, Play, given, identities, learned
 from tests.play import run as run_session
 from tests.secagg.helpers import (
     MIXED,
@@ -48,7 +48,8 @@ def run(scheme: Scheme, inputs: Any, **more: Any) -> Aggregate:
 
 
 def client_of(scheme: Scheme, vectors: Callable[[bytes], Any] = lambda task: INPUTS[0], **more: Any) -> Any:
-    return scheme.client(0, vectors, identity=identities(range(5))[1][0], **more)
+    identity = identities(range(5))[1][0]
+    return scheme.client(0, lambda task: given(scheme, vectors(task)), identity=identity, **more)
 
 
 def is_dead(client: Any, request: bytes) -> None:
@@ -270,7 +271,7 @@ def test_a_drop_of_an_unknown_client_is_refused(scheme: Scheme) -> None:
 @every_scheme
 def test_the_rounds_are_those_of_the_table(scheme: Scheme) -> None:
     assert scheme.rounds == ROUNDS[kind_of(scheme)]
-    opens = {"plain": None, "ckks-keep": None, "ckks-release": "decrypt"}
+    opens = {"plain": None, "ckks-keep": None, "ckks-release": "decrypt", "decoys": None}
     assert scheme.opening_round == opens.get(kind_of(scheme), "masked-input")
     seen = []
     play = Play(scheme, INPUTS)
@@ -463,7 +464,7 @@ def test_a_tampered_server_sends_what_the_rule_says(scheme: Scheme) -> None:
 
     total = run(scheme, INPUTS, instrument=tamper)
     assert total.survivors == INPUTS.keys()
-    assert (servers[0].result is total) == (kind_of(scheme) != "ckks-keep")
+    assert (servers[0].result is total) == (kind_of(scheme) not in ("ckks-keep", "decoys"))
     assert (servers[0].round, servers[0].waiting_for) == ("done", frozenset())
     assert [(round, u) for round, u, _ in seen] == [(r, u) for r in scheme.rounds[1:] for u in INPUTS]
     assert all(decode(Task, request) for round, _, request in seen if round == scheme.rounds[1])
