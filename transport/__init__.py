@@ -1,7 +1,7 @@
 """Sessions over a network: ZeroMQ with CURVE, one server, the clients of a roster, and its relays."""
 
 from transport.client import Contribution, Peer, join
-from transport.errors import TransportError
+from transport.errors import Refused, TransportError
 from transport.exchange import RoundReport
 from transport.relay import Relay, Served, join_as_relay
 from transport.server import Cohort, serve, usual_deadlines
@@ -10,6 +10,7 @@ __all__ = [
     "Cohort",
     "Contribution",
     "Peer",
+    "Refused",
     "Relay",
     "RoundReport",
     "Served",

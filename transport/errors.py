@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from secagg.errors import ClientId, SecAggError, TooFewClients
 
@@ -20,8 +20,19 @@ class Unfinished(TooFewClients):
 
     def __init__(self, message: str, few: TooFewClients, missing: Collection[ClientId]) -> None:
         SecAggError.__init__(self, message)  # TooFewClients would make a message of its own
-        self.alive, self.needed, self.round, self.of = few.alive, few.needed, few.round, few.of
-        self.unusable, self.missing = few.unusable, frozenset(missing)
+        vars(self).update(vars(few))
+        self.missing = frozenset(missing)
+
+
+class Refused(TooFewClients):
+    """Too few clients are left, and some that are missing left of their own accord. refused: client -> why,
+    in its own words, "" where it says nothing.
+    """
+
+    def __init__(self, message: str, few: TooFewClients, refused: Mapping[ClientId, str]) -> None:
+        SecAggError.__init__(self, message)
+        vars(self).update(vars(few))
+        self.refused = dict(refused)
 
 
 def clients(ids: Collection[ClientId]) -> str:

@@ -140,6 +140,12 @@ class Exchange:
             return awaited
         return awaited & self.router.connected.union(self.lives())
 
+    @property
+    def refused(self) -> dict[ClientId, str]:
+        """The clients lost of their own accord, and why, in their words."""
+        words = {u: why.partition(": ") for u, why in self.lost.items() if u in self.cohort}
+        return {u: why for u, (how, _, why) in words.items() if how == "left"}  # as `take` says it
+
     def invite(self, u: ClientId) -> None:
         """u has just connected. One that would not join, or could not, may think again while there is time;
         one whose vectors have left goes on where it was; any other is a dropout of the session.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +31,7 @@ from secagg.parallel import Executor
 from secagg.session import relays_of
 from secagg.specs import Vectors
 from secagg.wire import relay_of
-from transport.errors import Unfinished, clients
+from transport.errors import Refused, Unfinished, clients
 from transport.exchange import Exchange, RoundReport
 from transport.frames import (
     MAX_MESSAGE_BYTES,
@@ -55,6 +56,8 @@ JOIN_SECONDS = 60.0
 SLOW_SECONDS = 600.0  # of a round in which clients compute for long: they train
 ROUND_SECONDS = 120.0  # of any other
 FINISH_SECONDS = 600.0  # beyond the deadline, for those without whom a sum whose vectors have left is lost
+
+REASONS = 3  # that are told of clients which refuse
 
 Watch = Callable[[RoundReport], None]
 Lives = Callable[[], Collection[ClientId]]
@@ -199,7 +202,9 @@ class Cohort:
             while session.result is None:
                 self._round(running, limits[session.round], watch)
         except SecAggError as error:
-            self._end(running, str(error))
+            self._end(running, str(error))  # not what others of them gave as their reasons
+            if type(error) is TooFewClients:  # others of its kind have another cause
+                _tell_refusals(error, running)
             raise
         finally:
             self._running = None
@@ -377,3 +382,14 @@ class Cohort:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _tell_refusals(few: TooFewClients, running: Exchange) -> None:
+    """Raises: Refused, where some left: how many, and with what reasons; of many, the three most frequent."""
+    if not (refused := running.refused):
+        return
+    said = Counter(reason(why) or "no reason given" for why in refused.values()).most_common(REASONS)
+    whys = "; ".join(f"{why} ({count} x)" if count > 1 else why for why, count in said)
+    raise Refused(
+        f"{few}. {len(refused)} of {counted(len(running.cohort), 'client')} refused: {whys}", few, refused
+    ) from None

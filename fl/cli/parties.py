@@ -153,7 +153,6 @@ def server_process(
     files = own / "server.key", own / "roster"
     lives = seen(config.cohort.clients, ended)
     with exit_code(out), transport.serve("tcp://127.0.0.1:*", *files, lives=lives) as cohort:
-        endpoint.send(cohort.endpoint)
         import torch
 
         from fl.data import load
@@ -164,6 +163,8 @@ def server_process(
         checkpoint = rounds.going_on(config, folder) if resume else None
         spending, secret = spending_of(config, folder, checkpoint), kept(own / SERVER)
         server = Server(cohort, config, known, checkpoint, secret=secret, run=run_id, spending=spending)
+        # Not before: of a run that cannot be, no client is started, to say that its server has gone.
+        endpoint.send(cohort.endpoint)
         rounds.conduct(out, server, folder, checkpoint)
         # Where no round was left they are only coming now, and would take a server that is done for one that
         # never was.

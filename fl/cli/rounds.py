@@ -28,7 +28,7 @@ from fl.config.secret import RUN, SERVER
 from fl.config.section import ConfigError
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from secagg import TooFewClients, Weight
-from secagg.errors import RelayLost, counted
+from secagg.errors import counted
 from secagg.ledger import Ledger
 from transport import RoundReport
 
@@ -237,10 +237,9 @@ def finish(
     if abandoned := sum(bool(record["abandoned"]) for record in records):
         out.say(f"abandoned {abandoned} of {counted(len(records), 'round')}: the model stayed as it was")
         if abandoned == len(records):
-            lost = server.lost or TooFewClients(0, config.cohort.minimum or 1, server.scheme.upload_round)
-            if isinstance(lost, RelayLost):
-                raise RelayLost(lost.relays, lost.needed, lost.round)
-            raise TooFewClients(lost.alive, lost.needed, lost.round, lost.of)
+            if server.lost is not None:
+                raise server.lost
+            raise TooFewClients(0, config.cohort.minimum or 1, server.scheme.upload_round)
     if config.training.until_accuracy is not None:
         best = max(
             (record["validation"] for record in records if record["validation"] is not None), default=0.0

@@ -76,17 +76,29 @@ class Noising:
             return (0.0,) * rounds
         start = privacy.noise_multiplier
         if privacy.epsilon is not None:
-            start = multiplier_for(
-                privacy.epsilon,
-                privacy.delta - rounds * self._failure,
-                lambda start: [
-                    release
-                    for each in multipliers(privacy, start, rounds)
-                    for release in self._releases(Level(privacy.clip, each))
-                ],
-            )
+            delta = privacy.delta - rounds * self._failure
+            start = multiplier_for(privacy.epsilon, delta, self._of_all_rounds, instead=self._instead)
         assert start is not None  # noqa: S101 - PrivacyConfig has one of the two
         return multipliers(privacy, start, rounds)
+
+    def _of_all_rounds(self, start: float) -> list[Release]:
+        """What they tell where the first one's multiplier is this."""
+        privacy = self._privacy
+        return [
+            release
+            for each in multipliers(privacy, start, self._config.training.rounds)
+            for release in self._releases(Level(privacy.clip, each))
+        ]
+
+    @property
+    def _instead(self) -> str:
+        """What to do where no noise keeps to the epsilon: in a ring, the more noise, the coarser the grid, so
+        that there is a cost of rounding that none hides.
+        """
+        if self.honest is None:
+            return "give a larger one, or fewer rounds"
+        bits = self._config.protection.bits
+        return f"rounding to {bits} bits alone tells more: give more bits, a larger epsilon, or fewer rounds"
 
     @property
     def memory(self) -> dict[str, NDArray[np.float64]]:

@@ -47,7 +47,7 @@ from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId, RelayLost, counted
 from secagg.record import Instrument
-from transport import RoundReport
+from transport import Refused, RoundReport
 
 OF_RULE = "rule."  # before the names of what a rule remembers, in a checkpoint
 
@@ -204,6 +204,8 @@ class Server:
                 self.lost = error
                 left = counted(error.alive, "relay" if isinstance(error, RelayLost) else "client")
                 abandoned = f"{left} left in {error.round}, {error.needed} needed"
+                if isinstance(error, Refused):
+                    abandoned += f", {len(error.refused)} refused"
         learned, left_out = None, frozenset[ClientId]()
         if totals and not kept:
             update, left_out = self._combined(round, totals)

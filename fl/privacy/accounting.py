@@ -41,8 +41,9 @@ ORDERS: tuple[float, ...] = (
 """Of Rényi divergences. Where epsilon is large the best lies below 2: for 100 Gaussians of multiplier 1 at
 delta 1e-5 the integers give 110, these give 96."""
 
-MOST = 1e6
-"""The largest multiplier that is tried, and one over the smallest."""
+MOST = 4e5
+"""The largest multiplier that is tried, and one over the smallest: the count of an adaptive clip, which has
+twice as much, is then within the 10^6 that a vector's specification takes."""
 
 PRECISION = 1e-4
 """By which share a multiplier that was searched for may be larger than the least."""
@@ -170,10 +171,17 @@ def _losses(release: Release, interval: float) -> PrivacyLossDistribution:
     raise AssertionError
 
 
-def multiplier_for(budget: float, delta: float, releases: Callable[[float], Sequence[Release]]) -> float:
+def multiplier_for(
+    budget: float,
+    delta: float,
+    releases: Callable[[float], Sequence[Release]],
+    *,
+    instead: str = "give a larger one, or fewer rounds",
+) -> float:
     """The least multiplier, but for PRECISION, with which all releases together stay within the budget.
 
     budget: an epsilon. releases: of a multiplier, all that a run makes; more noise must not cost more.
+    instead: what to do where no multiplier will do.
 
     Raises: ConfigError, also where no multiplier will do, as where rounding alone costs too much.
     """
@@ -185,8 +193,7 @@ def multiplier_for(budget: float, delta: float, releases: Callable[[float], Sequ
     low, high = 0.5, 1.0
     while (cheap := cost(high)) > budget:
         low, high = high, 2 * high
-        enough = f"epsilon = {budget}: no noise keeps within it: give a larger one, or fewer rounds"
-        ConfigError.unless(high < MOST, enough)
+        ConfigError.unless(high < MOST, f"epsilon = {budget}: no noise keeps within it: {instead}")
     while (dear := cost(low)) <= budget:
         if low < 1 / MOST:
             return low

@@ -174,6 +174,25 @@ def test_what_is_spent_is_drawn_beside_the_accuracy(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--adaptive-clip", "--execution", "sequential"]])
+def test_a_ring_of_so_few_bits_that_no_noise_is_enough_is_named_before_a_client_is_started(
+    here: Here, tmp_path: Path, more: list[str]
+) -> None:
+    asked = [
+        "--privacy",
+        "distributed",
+        "--epsilon",
+        "1",
+        "--bits",
+        "6",
+        *more,
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    words = "epsilon = 1.0: no noise keeps within it: rounding to 6 bits alone tells more: give more bits, a"
+    is_one_line(here("train", *SMALL, *more, *asked), 2, words)
+
+
 @pytest.mark.parametrize("privacy", ["local", "central", "distributed"])
 def test_over_processes_there_is_the_same_noise(tmp_path: Path, privacy: str) -> None:
     folder = tmp_path / "run"

@@ -19,12 +19,12 @@ TEXTS = list(dict.fromkeys(site.text for site in SITES))
 
 WITHOUT_WORDS = {
     "RemoteProtocolError(str(error))": "of check_vectors, about a vector of a plain session",
-    "RelayLost(lost.relays, lost.needed, lost.round)": "the class says them, of which relays",
     "ConfigError(str(error))": "of fl.cohort.selection, about who can be chosen",
     "SessionOverError(frame.reason)": "of the server",
     "RelayLost(lost, running.scheme.relays, closing)": "which relays there will be no sum without",
     "ValueError": "of transport.journal: a line not its own, which its one handler calls damage",
     "typer.Exit": "no error: --version",
+    "server.lost": "why the last sum had too few clients",
     "_DisconnectedError": "the session goes on, or is over with the words of `disconnected`",
     "AssertionError": "the end of a loop that has none",
 }

@@ -49,7 +49,7 @@ from secagg.masking.messages import AdvertiseKeys, MaskedInput, traffic
 from secagg.session import Scheme
 from secagg.wire import Raw, decode
 from tests.secagg.test_new_scheme import Clear
-from transport import Cohort, Contribution, RoundReport, TransportError, join, serve
+from transport import Cohort, Contribution, Refused, RoundReport, TransportError, join, serve
 from transport.frames import (
     CHUNK_BYTES,
     MAX_FRAME_BYTES,
@@ -378,6 +378,30 @@ def test_with_too_few_left_there_is_no_sum_and_the_clients_hear_why(session: Ses
     assert (caught.value.alive, caught.value.needed, caught.value.round) == (2, 3, "share-keys")
     for u in (3, 4):
         assert (session.contribution(u).summed, session.contribution(u).reason) == (False, str(caught.value))
+
+
+def test_of_an_offer_that_is_refused_the_server_says_how_many_did_and_why(session: Session) -> None:
+    session.start(0, 1, policy=Policy(adversary="semi-honest", smallest_cohort=N + 1))
+    session.start(2, 3, policy=Policy(adversary="semi-honest"))
+
+    def unable(scheme: Scheme) -> None:
+        raise OSError("/home/alice: no such file")
+
+    session.start(4, accepted=unable)
+    with pytest.raises(Refused, match="0 clients left in round join, 1 needed") as caught:
+        session.run(scheme_of("plain", N, SHORT))
+    said = str(caught.value)
+    assert "nothing revealed. 5 of 5 clients refused: the server offers the scheme plain" in said
+    assert said.endswith("--allow plain (4 x); it could not take part")
+    assert caught.value.refused.keys() == EVERYBODY
+
+
+def test_who_stayed_does_not_hear_why_others_refused(session: Session) -> None:
+    session.start(0, 1, 2, policy=Policy(adversary="semi-honest", smallest_cohort=N + 1))
+    session.start(3, 4)
+    with pytest.raises(Refused, match="takes part from 6 on"):
+        session.run(scheme_of("masking", N, SHORT))
+    assert "refused" not in session.contribution(3).reason
 
 
 def jump(clock: Clock, round: str, seconds: float) -> Callable[[Any], Any]:

@@ -327,7 +327,10 @@ def test_delta_may_be_small_or_large(delta: float) -> None:
         (lambda: by_rdp([], 1), "delta = 1: give a number above 0 and below 1"),
         (lambda: multiplier_for(0, DELTA, lambda z: [Gaussian(z)]), "epsilon = 0: give a number above 0"),
         (lambda: multiplier_for(1, 2, lambda z: [Gaussian(z)]), "delta = 2"),
-        (lambda: multiplier_for(1, DELTA, lambda z: [Gaussian(1)]), "no noise keeps within it"),
+        (
+            lambda: multiplier_for(1, DELTA, lambda z: [Gaussian(1)]),
+            "no noise keeps within it: give a larger one, or fewer",
+        ),
         (lambda: RenyiFilter(math.inf, DELTA), "epsilon = inf: give a number above 0"),
         (lambda: RenyiFilter(1, 0), "delta = 0"),
         (lambda: RenyiFilter(1, DELTA, order=1), "order = 1: give a number above 1"),
