@@ -110,7 +110,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if bare := sorted(vectors.keys() - calibrations.keys()):
             raise RemoteProtocolError(
                 f"the server asks for the vector {bare[0]!r} without noise in its sum; this client insists "
-                f"on noise of {self.noise:g} x the clip (noise, in its policy)"
+                f"on noise of {self.noise:g} x the clip (noise, in its policy), and counts none that clients "
+                "add to their own vectors or in training"
             )
         offered = _joint(vector.spec.multiplier for vector in calibrations.values())
         if offered < self.noise * (1 - 1e-9):

@@ -62,7 +62,7 @@ def why_none(config: RunConfig) -> str:
     if exposure(config.training.plan, config.data.examples_per_client) is None:
         return (
             "how often an example is taken follows from how many a client holds: say examples_per_client, "
-            "where they are dealt here; over a network each client counts for itself"
+            "where they are dealt here; over a network a client with a budget counts for itself"
         )
     return ""
 

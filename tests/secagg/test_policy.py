@@ -85,7 +85,8 @@ def test_a_client_takes_the_least_noise_it_insists_on_and_no_less() -> None:
         refuses(
             insisting,
             scheme,
-            "the vector 'counts' without noise in its sum; this client insists on noise of 1.2",
+            r"the vector 'counts' without noise in its sum; this client insists on noise of 1.2 x the clip "
+            r"\(noise, in its policy\), and counts none that clients add to their own vectors or in training",
         )
 
 

@@ -80,7 +80,7 @@ def test_of_an_example_the_steps_count_that_it_can_be_in(settings: dict[str, Any
 
 def test_where_only_clients_know_how_often_an_example_is_taken_there_is_no_epsilon() -> None:
     config = RunConfig.of(privacy="example", local_batches="poisson", **NOISY)
-    assert why_none(config).endswith("over a network each client counts for itself")
+    assert why_none(config).endswith("over a network a client with a budget counts for itself")
     assert why_none(config.with_(examples_per_client=40)) == ""
 
 
