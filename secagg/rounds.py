@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from secagg.crypto import NeverPickled
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
+from secagg.identity import party
 from secagg.params import check_cohort
 from secagg.session import Aggregate, Scheme
 from secagg.wire import Raw, Task, check_join, encode
@@ -42,7 +43,7 @@ class RoundServer(NeverPickled, ABC):
     def receive(self, sender: ClientId, message: Raw) -> None:
         if sender not in self.waiting_for:
             self._lost.add(sender)
-            raise RemoteProtocolError(f"client {sender} is not expected in round {self.round}", {sender})
+            raise RemoteProtocolError(f"{party(sender)} is not expected in round {self.round}", {sender})
         self.waiting_for -= {sender}
         try:
             if self.round == JOIN:
@@ -50,7 +51,7 @@ class RoundServer(NeverPickled, ABC):
             else:
                 self._take(sender, message)
         except RemoteProtocolError as error:
-            raise RemoteProtocolError(f"client {sender}, {self.round}: {error}", {sender}) from None
+            raise RemoteProtocolError(f"{party(sender)}, {self.round}: {error}", {sender}) from None
         self._answered.add(sender)
 
     def advance(self) -> dict[ClientId, bytes]:

@@ -25,10 +25,11 @@ from secagg import (
 )
 from secagg import run as run_session
 from secagg.crypto import Rng, system_rng
-from secagg.session import Aggregate, Scheme
+from secagg.session import Aggregate, Scheme, relays_of
 from secagg.wire import Message, decode, encode
 
 TASK = b"round 1 of model 0"
+RELAYS = 2
 
 Says = Callable[[str, int, bytes], bytes | None]
 """(round, client, message) -> what is said instead; None: nothing."""
@@ -39,7 +40,7 @@ def the_truth(round: str, u: int, message: bytes) -> bytes:
 
 
 class Session:
-    """A server and its clients, and what is on its way between them.
+    """A server and its clients, relays among them, and what is on its way between them.
 
     requests: what the server said, not yet read by the clients; answers: the other way round. drop: round ->
     who is never heard from again from that round on. says: what reaches the server in the place of an answer.
@@ -120,7 +121,9 @@ class Session:
 
 
 class Play(Session):
-    """Of a scheme and its clients' inputs; they have the roster of exactly these clients."""
+    """Of a scheme and its clients' inputs; they have the roster of exactly these clients. Relays are among
+    the clients by the ids under which they take part.
+    """
 
     def __init__(
         self,
@@ -135,7 +138,7 @@ class Play(Session):
         self.roster, self.identities = identities(inputs)
         server = scheme.server(inputs.keys(), TASK, roster=self.roster, rng=server_rng)
         ready = {u: given(scheme, x) for u, x in inputs.items()}
-        clients = {
+        clients: dict[int, Any] = {
             u: scheme.client(
                 u,
                 lambda task, x=x: x,
@@ -144,6 +147,10 @@ class Play(Session):
                 rng=rng(u),
             )
             for u, x in ready.items()
+        }
+        clients |= {
+            r: scheme.relay(j, identity=self.identities[r], rng=rng(r))
+            for j, r in enumerate(relays_of(scheme))
         }
         super().__init__(server, clients, drop=drop)
 
@@ -174,11 +181,13 @@ def seeded(seed: int) -> Rng:
 
 @lru_cache(maxsize=256)
 def _identities(ids: frozenset[int]) -> tuple[Roster, dict[int, Identity]]:
-    return throwaway_identities(ids, seeded(len(ids)))
+    return throwaway_identities(ids, seeded(len(ids)), relays=RELAYS)
 
 
 def identities(ids: Collection[int]) -> tuple[Roster, dict[int, Identity]]:
-    """The roster of exactly these clients, the same at every call, and their keys."""
+    """The roster of exactly these clients, and of as many relays as the schemes here take that have any, the
+    same at every call, and their keys.
+    """
     return _identities(frozenset(ids))
 
 

@@ -73,7 +73,7 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
         n, A = self.clients, self.corrupt
         self._check(
             2 <= self.relays <= MAX_RELAYS,
-            f"{counted(self.relays, 'relay')} hide nothing or are too many: from 2 to {MAX_RELAYS}",
+            f"a session of split takes 2 to {MAX_RELAYS} relays, not {self.relays}",
         )
         self._check(0 <= A < n, f"{counted(A, 'corrupt client')} of {n} is impossible: from 0 to {n - 1}")
         least = least_members(n, A)
@@ -156,7 +156,7 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
         policy.check_trust(self.adversary)
         if self.adversary == "active":
             self._check_against(roster)
-        if policy.batch is not None:
+        if policy.batch:
             raise RemoteProtocolError(
                 f"the server offers split, which sums no batches; this client insists on {policy.batch} "
                 "(--batch)"

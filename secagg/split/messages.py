@@ -43,6 +43,7 @@ Relay = Annotated[int, msgspec.Meta(ge=0, lt=MAX_RELAYS)]
 RelayKeys = dict[Relay, tuple[Key, Signature]]
 Tags = Annotated[list[LikeTag], msgspec.Meta(max_length=MAX_TAGS)]
 Packed = Annotated[list[memoryview], msgspec.Meta(max_length=MAX_VECTORS)]
+Sealed = Annotated[memoryview, msgspec.Meta(min_length=AE_OVERHEAD)]
 
 
 class RelayKeyRequest(Message, frozen=True, tag="relay-key-request"):
@@ -69,7 +70,7 @@ class Shares(Message, frozen=True, tag=SHARES):
     """u -> server: its share for each relay, in their order, sealed with c_u and the relay's key."""
 
     c_pk: Key
-    sealed: Annotated[list[memoryview], msgspec.Meta(max_length=MAX_RELAYS)]
+    sealed: Annotated[list[Sealed], msgspec.Meta(max_length=MAX_RELAYS)]
     signature: Signature
 
 
@@ -100,7 +101,7 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
     c_pk: Key
     digests: Annotated[list[Digest], msgspec.Meta(max_length=MAX_RELAYS)]
-    sealed: memoryview
+    sealed: Sealed
     signature: Signature
 
 

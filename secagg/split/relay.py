@@ -43,7 +43,6 @@ from secagg.split.messages import (
     Received,
     RelayKey,
     RelayKeyRequest,
-    RelayKeys,
     SeedShare,
     VectorShare,
     holder_of,
@@ -171,17 +170,11 @@ class SplitRelay(NeverPickled):
             raise RemoteProtocolError(
                 f"shares of {len(request.shares)} clients; it takes {least} to {self._parameters.clients}"
             )
-        usable = self._usable(state, keys, request.shares)
         sid = session_id(terms.nonce, self._parameters.digest(), terms.context, keys)
+        opened = {u: self._opened(state, sid, u, delivery) for u, delivery in request.shares.items()}
+        usable = {u: share for u, share in opened.items() if share is not None}
         self._state = AwaitingMembers(terms, sid, usable)
         return encode(Received([u for u in request.shares if u not in usable]))
-
-    def _usable(
-        self, state: AwaitingShares, keys: RelayKeys, shares: Mapping[ClientId, Delivery]
-    ) -> dict[ClientId, Usable]:
-        sid = session_id(state.terms.nonce, self._parameters.digest(), state.terms.context, keys)
-        opened = {u: self._opened(state, sid, u, delivery) for u, delivery in shares.items()}
-        return {u: share for u, share in opened.items() if share is not None}
 
     def _opened(self, state: AwaitingShares, sid: bytes, u: ClientId, delivery: Delivery) -> Usable | None:
         """None for what u, or the server, has spoilt."""

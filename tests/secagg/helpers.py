@@ -21,6 +21,7 @@ from secagg import (
     Plain,
     RemoteProtocolError,
     Roster,
+    Split,
     Weight,
 )
 from secagg.ckks import messages as of_ckks
@@ -43,7 +44,8 @@ from secagg.params import Parameters
 from secagg.plain import Input
 from secagg.session import Aggregate, Scheme
 from secagg.specs import Spec, Vectors, check_vectors, weight_of
-from secagg.wire import Join, Message, Task
+from secagg.split import messages as of_split
+from secagg.wire import Join, Message, Task, relay_party
 from tests.play import TASK, Play, assert_same_codes, changed, identities, rounding_seed
 
 _CKKS: dict[str, type[Message]] = {
@@ -57,6 +59,12 @@ _UP_TO_MASKED_INPUT: dict[str, type[Message]] = {
     "share-keys": ShareKeysRequest,
     "masked-input": MaskedInputRequest,
 }
+_SPLIT: dict[str, type[Message]] = {
+    "relay-keys": of_split.RelayKeyRequest,
+    "shares": of_split.SplitTask,
+    "deliver": of_split.DeliverRequest,
+    "columns": of_split.ColumnRequest,
+}
 REQUEST: dict[str, dict[str, type[Message]]] = {
     "plain": {"input": Task},
     "semi-honest": {**_UP_TO_MASKED_INPUT, "unmasking": UnmaskingRequest},
@@ -68,6 +76,8 @@ REQUEST: dict[str, dict[str, type[Message]]] = {
     "ckks-keep": _CKKS,
     "ckks-release": _CKKS,
     "decoys": _CKKS,
+    "split": _SPLIT,
+    "split-semi-honest": _SPLIT,
 }
 ANSWER: dict[str, type[Message]] = {
     "join": Join,
@@ -86,8 +96,16 @@ CKKS_ANSWER: dict[str, type[Message]] = {
     "decrypt": of_ckks.Decrypted,
 }
 DECOYS_ANSWER = CKKS_ANSWER | {"input": Candidates}
+SPLIT_ANSWER: dict[str, type[Message]] = {
+    "join": Join,
+    "relay-keys": of_split.RelayKey,
+    "shares": of_split.Shares,
+    "deliver": of_split.Received,
+    "columns": of_split.Column,
+}
 ROUNDS = {name: ("join", *requests) for name, requests in REQUEST.items()}
 """Scheme -> its rounds, in order."""
+RELAYS_ASKED = ("relay-keys", "deliver", "columns")
 
 MIXED = {
     "counts": Counts(length=3, maximum=9),
@@ -131,6 +149,14 @@ def with_decoys(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> D
     return Decoys.for_cohort(len(ids), vectors, **{"roster": identities(ids)[0], "candidates": 3, **more})
 
 
+def split(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Split:
+    return Split.for_cohort(len(ids), vectors, **{"roster": identities(ids)[0], **more})
+
+
+def split_semi_honest(ids: Collection[int], vectors: Vectors | Spec, **more: Any) -> Split:
+    return split(ids, vectors, roster=None, **more)
+
+
 SCHEMES: dict[str, Callable[..., Any]] = {
     "plain": plain,
     "semi-honest": semi_honest,
@@ -138,11 +164,14 @@ SCHEMES: dict[str, Callable[..., Any]] = {
     "ckks-keep": keeping,
     "ckks-release": releasing,
     "decoys": with_decoys,
+    "split": split,
+    "split-semi-honest": split_semi_honest,
 }
 """name -> (ids, vectors, **numbers) -> the scheme of that cohort; its identities are `identities(ids)`."""
 MASKING = {name: SCHEMES[name] for name in ("semi-honest", "active")}
 ENDINGS = {name: SCHEMES[name] for name in ("ckks-keep", "ckks-release")}
 """Of CKKS, with signed keys: `roster=None` makes one in which nothing is signed."""
+SPLIT = {name: SCHEMES[name] for name in ("split", "split-semi-honest")}
 FIVE: dict[str, Masking] = {
     "semi-honest": semi_honest(range(5), MIXED),
     "active": active(range(5), MIXED, corrupt=0, threshold=3),
@@ -163,13 +192,25 @@ def kind_of(scheme: Scheme) -> str:
         return f"ckks-{scheme.ending}"
     if isinstance(scheme, Decoys):
         return "decoys"
+    if isinstance(scheme, Split):
+        return "split" if scheme.adversary == "active" else "split-semi-honest"
     return scheme.adversary if isinstance(scheme, Masking) else "plain"
 
 
 def answer_kind(scheme: Scheme, round: str) -> type[Message]:
     """Of what a client says in this round."""
-    kinds = {CKKS: CKKS_ANSWER, Decoys: DECOYS_ANSWER}.get(type(scheme), ANSWER)
-    return kinds[round]
+    of_others = {CKKS: CKKS_ANSWER, Decoys: DECOYS_ANSWER, Split: SPLIT_ANSWER}
+    return of_others.get(type(scheme), ANSWER)[round]
+
+
+def one_asked(scheme: Scheme, round: str) -> int:
+    """Client 0, or in a round in which relays are asked relay 0."""
+    return relay_party(0) if isinstance(scheme, Split) and round in RELAYS_ASKED else 0
+
+
+def first_round(scheme: Scheme) -> str:
+    """In which clients are first asked for anything."""
+    return next(round for round in scheme.rounds[1:] if not one_asked(scheme, round))
 
 
 def roster_of(scheme: Scheme, ids: Collection[int]) -> Roster | None:

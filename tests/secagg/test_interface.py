@@ -20,12 +20,14 @@ from secagg import (
     Policy,
     Recorded,
     RemoteProtocolError,
+    Split,
     TooFewClients,
     Weight,
     throwaway_identities,
 )
 from secagg.schemes import SCHEMES as SCHEMES_THERE_ARE
 from secagg.schemes import accept, read_offer
+from secagg.session import relays_of
 from tests.play import Play, given, identities, learned, run
 from tests.secagg.helpers import SCHEMES, credentials
 
@@ -42,7 +44,7 @@ def test_in_process() -> None:
     inputs = {u: {"update": train(u, b"")} for u in range(10)}
     vectors = {"update": Bounded(length=LENGTH, bound=1.0, bits=16)}
     expected = np.mean([inputs[u]["update"] for u in range(9)], axis=0)
-    roster, keys = throwaway_identities(range(10))
+    roster, keys = throwaway_identities(range(10), relays=3)
     for scheme, more in (
         (Plain.for_cohort(clients=10, vectors=vectors), {}),
         (Masking.for_cohort(clients=10, vectors=vectors), {}),
@@ -53,6 +55,8 @@ def test_in_process() -> None:
         (CKKS.for_cohort(clients=10, vectors=vectors), {}),
         (CKKS.for_cohort(clients=10, vectors=vectors, ending="release"), {}),
         (CKKS.for_cohort(clients=10, vectors=vectors, roster=roster), {"identities": keys}),
+        (Split.for_cohort(clients=10, vectors=vectors), {}),
+        (Split.for_cohort(clients=10, vectors=vectors, relays=3, roster=roster), {"identities": keys}),
     ):
         total = run(scheme, inputs, drop={"join": {9}}, **more)
         assert np.abs(total.mean["update"] - expected).max() <= total.error_bound["update"] < 1e-3
@@ -74,7 +78,8 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
     policy = Policy(schemes=frozenset(SCHEMES_THERE_ARE), adversary="semi-honest")
     roster, keys = identities(range(n))
     inbox: queue.Queue[tuple[int, bytes]] = queue.Queue()
-    outboxes: dict[int, queue.Queue[bytes]] = {u: queue.Queue() for u in range(n)}
+    relays = relays_of(offered)
+    outboxes: dict[int, queue.Queue[bytes]] = {u: queue.Queue() for u in (*range(n), *relays)}
     done: dict[int, Any] = {}
 
     def client(u: int) -> None:
@@ -85,17 +90,21 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
             return outboxes[u].get(timeout=PATIENCE)
 
         scheme = accept(policy, offered.offer(), roster)
-        me = scheme.client(
-            u,
-            lambda task: given(scheme, {"update": train(u, task), "examples": weights[u]}),
-            identity=keys[u],
+        me = (
+            scheme.relay(relays.index(u), identity=keys[u])
+            if u in relays
+            else scheme.client(
+                u,
+                lambda task: given(scheme, {"update": train(u, task), "examples": weights[u]}),
+                identity=keys[u],
+            )
         )
         send(me.start())
         while not me.done:
             send(me.receive(recv()))
         done[u] = me
 
-    threads = [threading.Thread(target=client, args=(u,), daemon=True) for u in range(n)]
+    threads = [threading.Thread(target=client, args=(u,), daemon=True) for u in outboxes]
     for thread in threads:
         thread.start()
     server = offered.server(range(n), task, roster=roster)
@@ -106,7 +115,7 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
             outboxes[u].put(message)
     for thread in threads:
         thread.join()
-    assert done.keys() == set(range(n))
+    assert done.keys() == outboxes.keys()
     total = learned(server.result, done.values())
     expected = np.average([train(u, task) for u in range(n)], axis=0, weights=weights)
     assert np.abs(total.mean["update"] - expected).max() <= total.error_bound["update"]
@@ -153,8 +162,9 @@ def test_a_scheme_names_the_rounds_that_do_not_end_for_want_of_answers(make: Any
         return server
 
     for round in scheme.rounds:
+        drop = {round: [*ids, *relays_of(scheme)]}
         with pytest.raises(TooFewClients):
-            run(scheme, {u: [1] for u in ids}, drop={round: ids}, instrument=instrument, **more)
+            run(scheme, {u: [1] for u in ids}, drop=drop, instrument=instrument, **more)
         assert (servers[-1].round == round) == (round in scheme.finishing_rounds)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from secagg import (
     CKKS,
@@ -21,20 +22,25 @@ from secagg import (
     TooFewClients,
 )
 from secagg.crypto import Tag, digest
+from secagg.errors import RelayLost
+from secagg.identity import party
 from secagg.record import RecordedClient
-from secagg.session import Aggregate, Scheme
-from secagg.wire import MAX_ID, Join, Task, decode, encode
+from secagg.session import Aggregate, Scheme, relays_of
+from secagg.wire import MAX_ID, Join, decode, decode_task, encode, relay_party
 from tests.play import TASK, Course, Play, given, identities, learned
 from tests.play import run as run_session
 from tests.secagg.helpers import (
     MIXED,
+    REQUEST,
     ROUNDS,
     SCHEMES,
     assert_sum_of,
     credentials,
+    first_round,
     holds_a_vector,
     kind_of,
     mixed_inputs,
+    one_asked,
 )
 
 EACH = {name: make(range(5), MIXED) for name, make in SCHEMES.items()}
@@ -89,13 +95,13 @@ def test_a_session_is_started_once(scheme: Scheme) -> None:
 
 @every_scheme
 def test_a_session_that_was_not_started_receives_nothing(scheme: Scheme) -> None:
-    request = Play(scheme, INPUTS).to(scheme.rounds[1]).requests[0]
+    request = Play(scheme, INPUTS).to(first_round(scheme)).requests[0]
     is_dead(client_of(scheme), request)
 
 
 @every_scheme
 def test_a_session_that_is_done_receives_nothing(scheme: Scheme) -> None:
-    play = Play(scheme, INPUTS).to(scheme.rounds[1])
+    play = Play(scheme, INPUTS).to(first_round(scheme))
     request = play.requests[0]
     assert not play.clients[0].done
     play.finish()
@@ -110,7 +116,7 @@ def test_a_session_is_dead_after_its_vectors_could_not_be_made(scheme: Scheme) -
     def out_of_memory(task: bytes) -> Any:
         raise MemoryError
 
-    request = Play(scheme, INPUTS).to(scheme.rounds[1]).requests[0]
+    request = Play(scheme, INPUTS).to(first_round(scheme)).requests[0]
     client = client_of(scheme, out_of_memory)
     client.start()
     with pytest.raises(MemoryError):
@@ -120,24 +126,27 @@ def test_a_session_is_dead_after_its_vectors_could_not_be_made(scheme: Scheme) -
 
 @every_scheme
 def test_a_session_is_dead_after_a_message_it_refused(scheme: Scheme) -> None:
-    play = Play(scheme, INPUTS).to(scheme.rounds[1])
-    with pytest.raises(RemoteProtocolError):
-        play.clients[0].receive(b"")
-    is_dead(play.clients[0], play.requests[0])
+    for round in dict.fromkeys((scheme.rounds[1], first_round(scheme))):
+        play, u = Play(scheme, INPUTS).to(round), one_asked(scheme, round)
+        with pytest.raises(RemoteProtocolError):
+            play.clients[u].receive(b"")
+        is_dead(play.clients[u], play.requests[u])
 
 
 @every_scheme
 def test_a_client_is_asked_nothing_out_of_turn(scheme: Scheme) -> None:
     """A request that it has answered, or one that it has not come to; it is dead then."""
     course = Course(Play(scheme, INPUTS))
-    asked = {round: course.at(round).requests[0] for round in scheme.rounds[1:]}
+    one = {round: one_asked(scheme, round) for round in scheme.rounds[1:]}
+    asked = {round: course.at(round).requests[u] for round, u in one.items()}
     for round, other in permutations(asked, 2):
-        client = course.at(round).clients[0]
+        client = course.at(round).clients[one[round]]
         with pytest.raises(RemoteProtocolError, match=r"not a .* message"):
             client.receive(asked[other])
         is_dead(client, asked[round])
+    asked.pop("columns", None)  # the same again: the same bytes, tests/enemies/test_split.py
     for round, request in asked.items():
-        client = course.at(round, answered=True).clients[0]
+        client = course.at(round, answered=True).clients[one[round]]
         with pytest.raises((LocalProtocolError, RemoteProtocolError), match=r"over|not a .* message"):
             client.receive(request)
 
@@ -171,10 +180,12 @@ def test_who_joins_for_something_else_is_refused(scheme: Scheme) -> None:
 def test_a_stranger_is_refused_in_any_round_and_everybody_after_the_last(scheme: Scheme) -> None:
     play, last = Play(scheme, INPUTS), b""
     for round in scheme.rounds:
-        last = play.to(round).answer().answers[0]
+        u = one_asked(scheme, round)
+        last = play.to(round).answer().answers[u]
         refused(play, 9, last, f"client 9 is not expected in round {round}")
+        refused(play, relay_party(7), last, f"relay 7 is not expected in round {round}")
     finishes_with(play, INPUTS)
-    refused(play, 0, last, "client 0 is not expected in round done")
+    refused(play, u, last, f"{party(u)} is not expected in round done")
     with pytest.raises(LocalProtocolError, match="this session is over: make a new one"):
         play.server.advance()
 
@@ -183,8 +194,12 @@ def test_a_stranger_is_refused_in_any_round_and_everybody_after_the_last(scheme:
 def test_who_comes_too_late_is_refused(scheme: Scheme) -> None:
     course = Course(Play(scheme, INPUTS))
     for round in scheme.rounds[:-1]:
-        play = course.at(round, answered=True)
-        late = play.answers.pop(0)
+        play, u = course.at(round, answered=True), one_asked(scheme, round)
+        late = play.answers.pop(u)
+        if u in relays_of(scheme):
+            with pytest.raises(RelayLost, match=f"relay 0 is gone in round {round}, and a sum takes all 2"):
+                play.close()
+            continue
         play.close()
         refused(play, 0, late, f"client 0 is not expected in round {play.server.round}")
 
@@ -194,11 +209,15 @@ def test_who_answers_twice_loses_its_place(scheme: Scheme) -> None:
     """What it said first is dropped; its vector alone stays in the sum, from which it cannot be taken."""
     course = Course(Play(scheme, INPUTS))
     for number, round in enumerate(scheme.rounds):
-        play = course.at(round, answered=True)
-        first = play.answers.pop(0)
-        play.server.receive(0, first)
-        assert 0 not in play.server.waiting_for
-        refused(play, 0, first, f"client 0 is not expected in round {round}")
+        play, u = course.at(round, answered=True), one_asked(scheme, round)
+        first = play.answers.pop(u)
+        play.server.receive(u, first)
+        assert u not in play.server.waiting_for
+        refused(play, u, first, f"{party(u)} is not expected in round {round}")
+        if u in relays_of(scheme):
+            with pytest.raises(RelayLost):
+                play.close()
+            continue
         play.close()
         assert 0 not in play.requests
         summed = number >= scheme.rounds.index(scheme.upload_round)
@@ -208,9 +227,11 @@ def test_who_answers_twice_loses_its_place(scheme: Scheme) -> None:
 @every_scheme
 def test_an_answer_to_another_round_is_refused(scheme: Scheme) -> None:
     course = Course(Play(scheme, INPUTS))
-    said = {round: course.at(round, answered=True).answers[0] for round in scheme.rounds}
+    one = {round: one_asked(scheme, round) for round in scheme.rounds}
+    said = {round: course.at(round, answered=True).answers[u] for round, u in one.items()}
     for round, other in permutations(said, 2):
-        refused(course.at(round), 0, said[other], f"client 0, {round}: not a .* message")
+        u = one[round]
+        refused(course.at(round), u, said[other], f"{party(u)}, {round}: not a .* message")
 
 
 # A record of what has left
@@ -246,7 +267,7 @@ def test_no_input_leaves_under_a_context_on_record_and_the_session_is_over(schem
         client.receive(request)
     assert not holds_a_vector(client)
     play.to(scheme.rounds[4])
-    for message in (request, play.requests[1]):
+    for message in (request, *play.requests.values()):
         is_dead(client, message)
     assert play.finish().survivors == {1, 2, 3, 4}
 
@@ -272,6 +293,7 @@ def test_a_drop_of_an_unknown_client_is_refused(scheme: Scheme) -> None:
 def test_the_rounds_are_those_of_the_table(scheme: Scheme) -> None:
     assert scheme.rounds == ROUNDS[kind_of(scheme)]
     opens = {"plain": None, "ckks-keep": None, "ckks-release": "decrypt", "decoys": None}
+    opens |= {"split": "columns", "split-semi-honest": "columns"}
     assert scheme.opening_round == opens.get(kind_of(scheme), "masked-input")
     seen = []
     play = Play(scheme, INPUTS)
@@ -303,7 +325,7 @@ def test_a_client_that_is_none_of_these_is_not_made(scheme: Scheme) -> None:
         (0, {"identity": ours[1]}, "the identity of client 1 is not that of client 0"),
         (0, {"rounding_seed": bytes(31)}, "a rounding seed has at least 32 secret bytes"),
     ):
-        if "identity" in more and scheme is EACH["semi-honest"]:  # where nothing is signed, it is not used
+        if "identity" in more and kind_of(scheme).endswith("semi-honest"):  # not used
             continue
         with pytest.raises(LocalProtocolError, match=words):
             scheme.client(u, lambda task: INPUTS[0], **{"identity": ours[0], **more})
@@ -312,7 +334,7 @@ def test_a_client_that_is_none_of_these_is_not_made(scheme: Scheme) -> None:
 
 @every_scheme
 def test_a_bad_vector_is_told_to_the_caller_before_anything_is_said_of_it(scheme: Scheme) -> None:
-    request = Play(scheme, INPUTS).to(scheme.rounds[1]).requests[0]
+    request = Play(scheme, INPUTS).to(first_round(scheme)).requests[0]
     client = client_of(scheme, lambda task: INPUTS[0] | {"weight": 5})
     client.start()
     with pytest.raises(LocalProtocolError, match=r"vector 'weight' holds 5, not in 1\.\.4"):
@@ -323,8 +345,9 @@ def test_a_bad_vector_is_told_to_the_caller_before_anything_is_said_of_it(scheme
 @every_scheme
 def test_all_lost_is_too_few_in_any_scheme(scheme: Scheme) -> None:
     for round in scheme.rounds:
+        drop = {round: [*INPUTS, *relays_of(scheme)]}
         with pytest.raises(TooFewClients) as caught:
-            run(scheme, INPUTS, drop={round: INPUTS})
+            run(scheme, INPUTS, drop=drop)
         assert (caught.value.alive, caught.value.round) == (0, round)
 
 
@@ -350,6 +373,7 @@ def test_the_rng_of_a_run_is_the_rng_of_every_party(scheme: Scheme) -> None:
     ("name", "words"),
     [
         ("active", "against an active server a roster of one's own is needed"),
+        ("split", "against an active server a roster of one's own is needed"),
         ("ckks-keep", "keys are signed in this session: a roster of one's own is needed"),
         ("ckks-release", "keys are signed in this session: a roster of one's own is needed"),
     ],
@@ -364,8 +388,8 @@ def test_a_run_in_which_keys_are_signed_needs_identities(name: str, words: str) 
 
 @pytest.mark.parametrize(
     "scheme",
-    [EACH["plain"], EACH["semi-honest"], CKKS.for_cohort(5, MIXED)],
-    ids=["plain", "semi-honest", "ckks-keep"],
+    [EACH["plain"], EACH["semi-honest"], CKKS.for_cohort(5, MIXED), EACH["split-semi-honest"]],
+    ids=["plain", "semi-honest", "ckks-keep", "split-semi-honest"],
 )
 def test_a_run_in_which_nothing_is_signed_takes_identities_and_does_not_use_them(scheme: Scheme) -> None:
     total = run_session(scheme, INPUTS, identities=identities(range(6))[1])
@@ -389,7 +413,7 @@ def test_a_recorded_server_is_the_server_and_its_view_is_every_byte(scheme: Sche
     server = play.server = Recorded(play.server)
     said: dict[tuple[str, int], bytes] = {}
     heard: dict[tuple[str, int], bytes] = {}
-    assert server.waiting_for == INPUTS.keys()
+    assert server.waiting_for == {*INPUTS, *relays_of(scheme)}
     for round in scheme.rounds:
         play.to(round)
         said |= {(round, u): m for u, m in play.requests.items()}
@@ -399,7 +423,8 @@ def test_a_recorded_server_is_the_server_and_its_view_is_every_byte(scheme: Sche
     total = play.finish()
     assert {(round, u): m for round, u, m in server.view.received} == heard
     assert {(round, u): m for round, u, m in server.view.sent} == said
-    assert len(server.view.received) == len(heard) == 5 * len(scheme.rounds)
+    assert len(server.view.received) == len(heard)
+    assert {u for _, u in heard} == {*INPUTS, *relays_of(scheme)}
     assert server.view.aggregate is server.result
     assert total is learned(server.result, play.clients.values())
     assert (server.round, server.waiting_for) == ("done", frozenset())
@@ -412,7 +437,7 @@ def test_a_recorded_server_remembers_what_the_server_refused(scheme: Scheme) -> 
     with pytest.raises(RemoteProtocolError):
         server.receive(3, bytearray(b"nonsense"))
     assert server.view.received == [("join", 3, b"nonsense")]
-    assert server.waiting_for == {0, 1, 2, 4}
+    assert server.waiting_for == {0, 1, 2, 4, *relays_of(scheme)}
 
 
 @every_scheme
@@ -421,9 +446,10 @@ def test_a_recorded_client_is_the_client_and_remembers_what_it_said(scheme: Sche
     client = RecordedClient(client_of(scheme))
     play.clients[0], play.answers[0] = client, client.start()
     heard = []
-    for round in scheme.rounds:
+    asked = [round for round in scheme.rounds if not one_asked(scheme, round)]
+    for round in asked:
         heard.append(play.to(round).answer().answers[0])
-        assert client.done == (round == scheme.rounds[-1])
+        assert client.done == (round == asked[-1])
     play.finish()
     assert client.view.sent == heard
     assert client.clipping.keys() == MIXED.keys()
@@ -459,15 +485,16 @@ def test_a_tampered_server_sends_what_the_rule_says(scheme: Scheme) -> None:
 
     def tamper(server: ServerSession) -> ServerSession:
         servers.append(Tampered(server, forward))
-        assert servers[0].waiting_for == INPUTS.keys()
+        assert servers[0].waiting_for == {*INPUTS, *relays_of(scheme)}
         return servers[0]
 
     total = run(scheme, INPUTS, instrument=tamper)
     assert total.survivors == INPUTS.keys()
     assert (servers[0].result is total) == (kind_of(scheme) not in ("ckks-keep", "decoys"))
     assert (servers[0].round, servers[0].waiting_for) == ("done", frozenset())
-    assert [(round, u) for round, u, _ in seen] == [(r, u) for r in scheme.rounds[1:] for u in INPUTS]
-    assert all(decode(Task, request) for round, _, request in seen if round == scheme.rounds[1])
+    parties = {round: relays_of(scheme) if one_asked(scheme, round) else INPUTS for round in scheme.rounds}
+    assert [(round, u) for round, u, _ in seen] == [(r, u) for r in scheme.rounds[1:] for u in parties[r]]
+    assert all(decode_task(request) for round, _, request in seen if round == first_round(scheme))
 
 
 @every_scheme
@@ -479,22 +506,30 @@ def test_what_a_tampered_server_exchanges_is_what_a_client_reads(scheme: Scheme)
         return INPUTS[0]
 
     def other_task(round: str, u: int, request: bytes) -> bytes:
-        return encode(Task(bytes(32), b"another")) if (round, u) == (scheme.rounds[1], 0) else request
+        if (round, u) != (first_round(scheme), 0):
+            return request
+        kind = REQUEST[kind_of(scheme)][round]
+        return encode(replace(decode(kind, request), nonce=bytes(32), task=b"another"))
 
     def tamper(server: ServerSession) -> ServerSession:
         return Tampered(server, other_task)
 
     if kind_of(scheme) == "plain":
         run(scheme, INPUTS | {0: contribute}, instrument=tamper)
-    else:  # the others' keys, or shares, are for another context
+    elif kind_of(scheme) == "split-semi-honest":  # no relay can open its shares
+        total = run(scheme, INPUTS | {0: contribute}, instrument=tamper)
+        assert total.survivors == INPUTS.keys() - {0}
+    else:  # the others' keys, or shares, are for another context; relays' keys are signed for this one
         with pytest.raises((RemoteProtocolError, TooFewClients)):
             run(scheme, INPUTS | {0: contribute}, instrument=tamper)
-    assert tasks == [b"another"]
+    assert tasks == [b"another"] * (kind_of(scheme) != "split")
 
 
 @every_scheme
 def test_what_a_tampered_server_keeps_back_does_not_arrive(scheme: Scheme) -> None:
     for round in scheme.rounds[1:]:
+        if one_asked(scheme, round):
+            continue
 
         def keep_back(at: str, u: int, request: bytes, round: str = round) -> bytes | None:
             return None if (at, u) == (round, 0) else request
