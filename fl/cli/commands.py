@@ -179,7 +179,7 @@ def _join(
     policy: Annotated[Path | None, typer.Option(help="This client's rules, .toml.")] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="[ckks|plain]", help="Accept this scheme too; may be repeated."),
+        typer.Option(metavar="[split|ckks|plain]", help="Accept this scheme too; may be repeated."),
     ] = None,
     semi_honest: Annotated[
         bool, typer.Option("--semi-honest", help="Trust the server to follow the protocol.")
@@ -243,6 +243,34 @@ def _join(
         out_path=out,
         force=force,
     )
+
+
+@app.command("relay")
+def _relay(
+    ctx: typer.Context,
+    connect: Annotated[str, typer.Option(help="The server's address, tcp://host:5555.")],
+    key: Annotated[Path, typer.Option(help="This relay's key.")],
+    server: Annotated[Path, typer.Option(help="The server's public key.")] = Path("server.pub"),
+    roster: Annotated[Path, typer.Option(help="This relay's copy of the signed roster.")] = Path("roster"),
+    roster_key: RosterKey = None,
+    policy: Annotated[Path | None, typer.Option(help="This relay's rules, .toml, as a client's.")] = None,
+    semi_honest: Annotated[
+        bool, typer.Option("--semi-honest", help="Trust the server to follow the protocol.")
+    ] = False,
+    smallest_cohort: Annotated[
+        int | None, typer.Option(help="Take no part in a smaller one.", show_default="3")
+    ] = None,
+    patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
+    state: State = None,
+    key_readers: KeyReaders = "owner",
+) -> None:
+    """Be a relay of a federation with --scheme split: add shares of vectors, until the server closes."""
+    from fl.cli.join import Door
+    from fl.cli.relay import policy_for, run
+
+    said = given(ctx, ("semi_honest", "smallest_cohort"))
+    door = Door(connect, key, server, roster, roster_key, state, key_readers, patience)
+    run(ctx.obj, door, policy_for(policy, roster, said))
 
 
 @app.command("bench")

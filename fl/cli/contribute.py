@@ -13,7 +13,7 @@ from fl.cli.report import tell_clipping, within
 from fl.cli.results import npy, write_result
 from fl.config.section import ConfigError
 from fl.privacy.budget import Charged
-from secagg import Bounded, LocalProtocolError
+from secagg import Bounded, LocalProtocolError, Scheme
 from secagg.errors import counted
 from secagg.specs import check_vectors
 from transport import Contribution, Peer, TransportError
@@ -67,21 +67,33 @@ def contribute(
     vector is another one than before. charged: the account that it is charged to, if there is one.
     """
     values: dict[str, Any] = {"": vector} if weight is None else {"": vector, "weight": weight}
-    on_account: Any = {} if charged is None else {"accepted": charged.accepted, "leaving": charged.leaving}
-    at = ["waiting for the server"]
+    on_account: Any = {} if charged is None else {"leaving": charged.leaving}
+    at, needed = ["waiting for the server"], [True]
+
+    def accepted(scheme: Scheme) -> None:
+        needed[0] = bool(scheme.finishing_rounds)
+        if charged is not None:
+            charged.accepted(scheme)
 
     def progress(round: str, sent: int, size: int) -> None:
         at[0] = f"in {round}"
 
     def left() -> None:
+        why = "until the sum is finished, which may need this client" if needed[0] else "to hear how it ends"
         out.say(
-            f"client {peer.id}: the vector is sent; stay until the sum is finished, which may need this "
-            "client (a lost connection is made again; a process that was stopped cannot go on)"
+            f"client {peer.id}: the vector is sent; stay {why} (a lost connection is made again; a process "
+            "that was stopped cannot go on)"
         )
 
     with shown(out, since(lambda: f"client {peer.id}: {at[0]}")):
         contribution = peer.contribute(
-            values, new=new, progress=progress, left=left, tell=out.warn, **on_account
+            values,
+            new=new,
+            progress=progress,
+            left=left,
+            tell=out.warn,
+            accepted=accepted,
+            **on_account,
         )
     if contribution is None or not contribution.summed:
         nothing = "the server closed without a session"

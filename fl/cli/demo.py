@@ -1,4 +1,6 @@
-"""`secagg demo`: one secure sum, told round by round. Every client is a process with a vector of its own."""
+"""`secagg demo`: one secure sum, told round by round. Every client is a process with a vector of its own,
+and so is every relay, without one.
+"""
 
 from __future__ import annotations
 
@@ -15,29 +17,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 import transport
+from fl.cli import relay
 from fl.cli.display import session_status, shown
 from fl.cli.drops import Drop, Killer, parse
-from fl.cli.join import joined
+from fl.cli.join import joined, party_names
 from fl.cli.output import Output
-from fl.cli.report import round_fields, round_line, size, warn
+from fl.cli.report import round_fields, round_line, warn
+from fl.cli.traffic import show_bytes
 from fl.config.protection import Protection, check_installed
 from fl.config.section import ConfigError
-from secagg import CKKS, Aggregate, Bounded, Masking, RemoteProtocolError, Roster, Scheme
+from secagg import (
+    CKKS,
+    Aggregate,
+    Bounded,
+    Masking,
+    RemoteProtocolError,
+    Roster,
+    Scheme,
+    Split,
+    throwaway_identities,
+)
 from secagg.bits import add_packed, word_type
-from secagg.ckks.messages import ADVERTISE_KEYS, DECRYPT, INPUT, SHARE_KEYS, Ciphertexts
+from secagg.ckks.messages import Ciphertexts
 from secagg.ckks.packing import unpack_residues
-from secagg.crypto import DIGEST_BYTES
 from secagg.errors import counted
 from secagg.inputs import encode_inputs
-from secagg.masking.messages import MaskedInput, ShareKeys, traffic
+from secagg.masking.messages import MaskedInput, ShareKeys
 from secagg.record import RecordedClient
 from secagg.schemes import read_offer
-from secagg.wire import context_of, decode
+from secagg.split.messages import Shares
+from secagg.wire import context_of, decode, relay_of
 from transport import RoundReport
 from transport.processes import LocalProcesses, lay_out_keys
 
 BOUND = 1.0
 SHOWN = 6  # coordinates
+SENT = {
+    "masking": ("masked", "masked words"),
+    "split": ("sealed", "shares"),
+    "ckks": ("residues", "ciphertexts"),
+}
+"""Scheme -> what a client sends in place of its vector: its column, and in words."""
 STORY = {
     "join": "clients report in; the server answers with the task",
     "advertise-keys": "each sends two fresh public keys: for sealing shares, and for masks",
@@ -56,10 +76,18 @@ STORY_OF_CKKS = STORY | {
 STORY_OF_KEEP = STORY_OF_CKKS | {
     "decrypt": "the server has added the ciphertexts; each client decrypts the sum, the server never does",
 }
+STORY_OF_SPLIT = STORY | {
+    "join": "clients and relays report in; the server answers the relays first",
+    "relay-keys": "each relay sends a fresh public key, signed, which it forgets when the session is over",
+    "shares": "each client cuts its words into a share for each relay, seals them and sends all at once",
+    "deliver": "each relay opens the shares that are sealed for it, and says whose it cannot use",
+    "columns": "each relay adds its shares, all of the same clients; the server adds what they send",
+}
 COLUMNS = {
     "input": "its input",
     "words": "words in the ring",
     "masked": "masked words, as sent",
+    "sealed": "words of its sealed share, as sent",
     "residues": "residues of its ciphertexts, as sent",
 }
 
@@ -84,12 +112,12 @@ class Demo:
     @property
     def exact(self) -> bool:
         """Whether what is summed are words of the ring."""
-        return self.scheme == "masking" or self.protection.kept
+        return self.scheme in ("masking", "split") or self.protection.kept
 
     @property
     def story(self) -> Mapping[str, str]:
         if self.scheme != "ckks":
-            return STORY
+            return STORY_OF_SPLIT if self.scheme == "split" else STORY
         return STORY_OF_KEEP if self.protection.kept else STORY_OF_CKKS
 
     def for_cohort(self, roster: Roster) -> Scheme:
@@ -102,8 +130,10 @@ def run(out: Output, demo: Demo) -> None:
 
     Raises: TooFewClients; ConfigError; RemoteProtocolError if the sum is not the survivors'.
     """
-    scheme = demo.for_cohort(Roster(bytes(DIGEST_BYTES), {}))  # as it will be, but for the roster
-    drops = parse(demo.drop, demo.clients, scheme.rounds)
+    relays = demo.protection.relay_count
+    stand_in, _ = throwaway_identities((), relays=relays)
+    scheme = demo.for_cohort(stand_in)  # as it will be, but for the roster
+    drops = parse(demo.drop, demo.clients, scheme)
     if any(drop.training_round != 1 for drop in drops.values()):
         raise ConfigError("--drop: a demo has one session, so no training round can be named")
     if demo.deadline is not None and not 0 < demo.deadline < 1e9:
@@ -115,21 +145,26 @@ def run(out: Output, demo: Demo) -> None:
     out.say(scheme.explain())
     out.say()
     with tempfile.TemporaryDirectory(prefix="secagg-demo-") as folder:
-        server, clients = lay_out_keys(Path(folder) / "parties", demo.clients)
-        files = server / "server.key", server / "roster"
+        server, parties = lay_out_keys(Path(folder) / "parties", demo.clients, relays)
+        clients, files = parties[: demo.clients], (server / "server.key", server / "roster")
+        names = party_names(demo.clients, relays)
         serving, served = Pipe(duplex=False)  # at its end, no client waits for the server any more
         with (
             # `processes` is there by the time it is looked at: no client is missed before a session begins.
-            transport.serve("tcp://127.0.0.1:*", *files, lives=lambda: living(processes)) as cohort,
+            transport.serve("tcp://127.0.0.1:*", *files, lives=lambda: living(processes, names)) as cohort,
             serving,
             served,
             LocalProcesses() as processes,
         ):
             scheme = demo.for_cohort(cohort.roster.identities)
-            out.say(f"starting {counted(demo.clients, 'process', 'processes')}, one a client")
-            for u, own in enumerate(clients):
-                args = (out.debug, demo, scheme.offer(), own, cohort.endpoint, serving, drops.get(u))
-                processes.start(f"client {u}", client_process, *args)
+            each = "one a client and one a relay" if relays else "one a client"
+            out.say(f"starting {counted(len(parties), 'process', 'processes')}, {each}")
+            for (name, u), own in zip(names.items(), parties, strict=True):
+                args = (own, cohort.endpoint, serving, drops.get(u))
+                if relay_of(u) is None:
+                    processes.start(name, client_process, out.debug, demo, scheme.offer(), *args)
+                else:
+                    processes.start(name, relay_process, out.debug, demo, *args)
             reports: list[RoundReport] = []
 
             def watch(report: RoundReport) -> None:
@@ -147,15 +182,16 @@ def run(out: Output, demo: Demo) -> None:
         verify(out, demo, scheme, total, clients)
         if demo.scheme != "plain":
             show_words(out, demo, clients[demo.show])
-        show_bytes(out, demo, scheme, total, reports, clients)
-        if demo.scheme == "ckks":
-            show_ckks_bytes(out, reports)
+        last = reports[-1].of_clients.alive or total.survivors  # relays may have the last word
+        u = demo.show if demo.show in last else min(last)
+        dealt = clients[u] / "dealt-to.npy"
+        dealt_to = np.load(dealt).tolist() if dealt.exists() else ()
+        show_bytes(out, scheme, u, demo.length, total, reports, dealt_to)
 
 
-def living(processes: LocalProcesses) -> frozenset[int]:
-    """Clients whose process has not ended."""
-    codes = processes.exit_codes
-    return frozenset(int(name.removeprefix("client ")) for name, code in codes.items() if code is None)
+def living(processes: LocalProcesses, names: Mapping[str, int]) -> frozenset[int]:
+    """Parties whose process has not ended."""
+    return frozenset(names[name] for name, code in processes.exit_codes.items() if code is None)
 
 
 def tell(out: Output, demo: Demo, report: RoundReport) -> None:
@@ -205,6 +241,14 @@ def client_process(
             save_said(recorders[0], scheme, own, shown=demo.show == peer.id)
 
 
+def relay_process(
+    debug: bool, demo: Demo, own: Path, endpoint: str, serving: Connection, drop: Drop | None
+) -> None:
+    """Body of a relay's process."""
+    speaks_up = Output(lines=False, debug=debug)
+    relay.process(speaks_up, own, endpoint, serving, demo.protection, drop)
+
+
 def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, shown: bool) -> None:
     """Whom it dealt shares to, and if it is to be shown what it sent instead of its vector, if it did."""
     said = dict(zip(scheme.rounds, recorder.view.sent, strict=False))
@@ -214,6 +258,10 @@ def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, shown: boo
         plan, ciphertexts = scheme.plan, decode(Ciphertexts, said["input"])
         residues = unpack_residues(plan.ring, plan.ciphertexts, ciphertexts.residues)
         np.save(own / "residues.npy", residues[0, 0, 0])
+    if isinstance(scheme, Split) and shown and len(recorder.view.sent) > 1:
+        sealed = decode(Shares, recorder.view.sent[1]).sealed  # it says nothing in the relays' rounds
+        whole = max(sealed, key=len)  # the others are seeds
+        np.save(own / "sealed.npy", np.frombuffer(whole[: len(whole) // 8 * 8], "<u8"))
     if shown and "masked-input" in said:
         message = decode(MaskedInput, said["masked-input"])
         bits = scheme.vectors[""].ring_bits(scheme.clients)
@@ -288,61 +336,7 @@ def show_words(out: Output, demo: Demo, own: Path) -> None:
         for i in range(min(SHOWN, demo.length))
     ]
     out.table(rows, ("coordinate", *(COLUMNS[name] for name in columns)), f"client {demo.show}")
-    sent, what = ("masked", "masked words") if demo.scheme == "masking" else ("residues", "ciphertexts")
+    sent, what = SENT[demo.scheme]
     if sent not in columns:
         out.say(f"client {demo.show} sent no {what}: it vanished before")
     out.record({"client": demo.show, **{name: column.tolist() for name, column in columns.items()}})
-
-
-def show_bytes(
-    out: Output,
-    demo: Demo,
-    scheme: Scheme,
-    total: Aggregate,
-    reports: list[RoundReport],
-    clients: list[Path],
-) -> None:
-    """Bytes by round of one surviving client, beside the formula; and per coordinate."""
-    alive = {report.round: report.alive for report in reports}
-    last = reports[-1].alive
-    u = demo.show if demo.show in last else min(last)
-    predicted: Mapping[str, tuple[int, int]] = {}
-    if isinstance(scheme, Masking):
-        U1, U2, U4 = alive["advertise-keys"], alive["share-keys"], alive.get("consistency-check")
-        holders = None if scheme.complete else set(np.load(clients[u] / "dealt-to.npy").tolist())
-        predicted = traffic(scheme, 0, u, U1, U2, total.survivors, U4, holders)
-    rows = []
-    for report in reports:
-        up, down = report.up[u], report.down.get(u, 0)
-        formula = predicted.get(report.round)
-        rows.append((report.round, up, down, f"{formula[0]} / {formula[1]}" if formula else ""))
-        if formula and formula != (up, down):
-            raise RemoteProtocolError(f"{report.round}: {up} and {down} bytes, the formula says {formula}")
-    out.say()
-    out.table(rows, ("round", "bytes up", "bytes down", "by the formula"), f"traffic of client {u}")
-    sent = sum(report.up[u] for report in reports)
-    out.say(
-        f"client {u} sent {size(sent)} in all, {8 * sent / demo.length:.2f} bits a coordinate; "
-        f"{scheme.against}"
-    )
-    out.record({"client": u, "bytes_up": sent, "bits_per_coordinate": 8 * sent / demo.length})
-
-
-def show_ckks_bytes(out: Output, reports: list[RoundReport]) -> None:
-    """What of the traffic are keys, and what ciphertexts: of all clients, in both directions."""
-    up = {report.round: sum(report.up.values()) for report in reports}
-    down = {report.round: sum(report.down.values()) for report in reports}
-    keys = up[ADVERTISE_KEYS] + down[SHARE_KEYS] + up[SHARE_KEYS] + down[INPUT]
-    fields = {
-        "key_bytes": keys,
-        "ciphertext_bytes": up[INPUT] + down[DECRYPT],
-        "released_bytes": up[DECRYPT],
-        "message_bytes": sum(up.values()) + sum(down.values()),
-        "wire_bytes": sum(report.wire_up + report.wire_down for report in reports),
-    }
-    key, ciphertext, released, message, wire = map(size, fields.values())
-    out.say(
-        f"all clients, both ways: keys {key}, ciphertexts {ciphertext}, what they released {released}; "
-        f"{message} of messages, {wire} of frames"
-    )
-    out.record(fields)

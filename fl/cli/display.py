@@ -84,7 +84,7 @@ def session_status(in_round: Callable[[], InRound | None]) -> Status:
 
     def at() -> str:
         now = in_round()
-        return f"{now[0]}: {now[1]} of {counted(now[2], 'client')} answered" if now else "beginning"
+        return f"{now[0]}: {now[1]} of {now[2]} answered" if now else "beginning"
 
     return since(at)
 
@@ -131,7 +131,7 @@ class TrainingDisplay:
         elif at is not None and at[0] in self._training:
             rest = f"{at[1]} of {counted(at[2], 'client')} trained"
         elif at is not None:
-            rest = f"{at[0]}: {at[1]} of {counted(at[2], 'client')}"
+            rest = f"{at[0]}: {at[1]} of {at[2]} answered"  # clients, or relays
         since = duration(time.monotonic() - self._begun)
         parts = [f"round {min(self._done + 1, self._total)}/{self._total}", *self._left(), rest, since]
         return self._done / self._total, GAP.join(part for part in parts if part)

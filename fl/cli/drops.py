@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fl.config.section import ConfigError
@@ -15,6 +15,7 @@ from fl.mistyped import nearest
 from secagg import Plain, Scheme
 from secagg.errors import counted
 from secagg.identity import party
+from secagg.session import rounds_of
 from secagg.wire import relay_party
 from transport.frames import CHUNK_BYTES
 from transport.talk import Progress
@@ -41,8 +42,9 @@ class Drop:
         return party(self.client)
 
 
-def parse(texts: Iterable[str], clients: int, rounds: Sequence[str], relays: int = 0) -> dict[int, Drop]:
-    """Client, or relay by the id under which it takes part -> its drop.
+def parse(texts: Iterable[str], clients: int, scheme: Scheme) -> dict[int, Drop]:
+    """Client, or relay by the id under which it takes part -> its drop. clients: of the run, whose sessions
+    may be of fewer.
 
     Raises: ConfigError for another form, client or round, or a client named twice.
     """
@@ -58,12 +60,13 @@ def parse(texts: Iterable[str], clients: int, rounds: Sequence[str], relays: int
             int(match["percent"] or 0) / 100,
             int(match["training"] or 1),
         )
-        if is_relay and number >= relays:
-            raise ConfigError(f"--drop {text}: there are {counted(relays, 'relay')}, from 0 on")
+        if is_relay and number >= scheme.relays:
+            raise ConfigError(f"--drop {text}: there are {counted(scheme.relays, 'relay')}, from 0 on")
         if not is_relay and number >= clients:
             raise ConfigError(f"--drop {text}: the clients are 0 to {clients - 1}")
         if drop.client in drops:
             raise ConfigError(f"--drop {text}: {drop.who} is dropped twice")
+        rounds = rounds_of(scheme, drop.client)
         if drop.round not in rounds:
             raise ConfigError(
                 f"--drop {text}: the rounds are {', '.join(rounds)}{nearest(drop.round, rounds)}"

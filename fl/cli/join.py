@@ -22,15 +22,17 @@ from fl.config.section import ConfigError
 from fl.privacy.budget import Account, Budget, Charged
 from secagg import Policy
 from secagg.ckks import WARNING
+from secagg.identity import party
 from secagg.masking.words import AGAINST
-from transport import Peer
+from secagg.wire import relay_party
+from transport import Peer, Relay
 
 PATIENCE = 10.0  # on this machine, once the server has gone: what it said last is here by then
 
 
 @dataclass(frozen=True)
 class Door:
-    """Where the server listens, and the files by which it and this client know each other: as
+    """Where the server listens, and the files by which it and this client, or relay, know each other: as
     `transport.join` takes them.
     """
 
@@ -45,9 +47,19 @@ class Door:
 
     def peer(self, policy: Policy) -> Peer:
         """Raises: as `transport.join`."""
-        options: Any = {"patience": self.patience, "state": self.state, "readers": self.readers}
-        files = self.key, self.server, self.roster, self.roster_key
-        return transport.join(self.connect, *files, policy=policy, **options)
+        return transport.join(self.connect, *self._files, policy=policy, **self._options)
+
+    def relay(self, policy: Policy) -> Relay:
+        """Raises: as `transport.join_as_relay`."""
+        return transport.join_as_relay(self.connect, *self._files, policy=policy, **self._options)
+
+    @property
+    def _files(self) -> tuple[Path, Path, Path | None, Path | None]:
+        return self.key, self.server, self.roster, self.roster_key
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"patience": self.patience, "state": self.state, "readers": self.readers}
 
 
 def run(
@@ -126,10 +138,21 @@ def joined(
     the server does.
     """
     keys = own / "client.key", own / "server.pub", own / "roster"
-    policy = protection.policy()
-    patient: Any = {"patience": PATIENCE, "lives": lambda: not serving.poll()}
-    with exit_code(out, own.name), transport.join(endpoint, *keys, policy=policy, **patient) as peer:
+    how = on_this_machine(serving, protection)
+    with exit_code(out, own.name), transport.join(endpoint, *keys, **how) as peer:
         yield peer
+
+
+def on_this_machine(serving: Connection, protection: Protection) -> dict[str, Any]:
+    """How a process joins the server of this machine, for as long as that lives."""
+    return {"policy": protection.policy(), "patience": PATIENCE, "lives": lambda: not serving.poll()}
+
+
+def party_names(clients: int, relays: int) -> dict[str, int]:
+    """What the processes of a run on this machine are called, but for the server's -> the id under which each
+    takes part.
+    """
+    return {party(u): u for u in (*range(clients), *map(relay_party, range(relays)))}
 
 
 def tell_policy(out: Output, policy: Policy) -> None:
@@ -137,6 +160,8 @@ def tell_policy(out: Output, policy: Policy) -> None:
         out.warn("plain is allowed: if the server offers that, it reads every vector of this client")
     if "ckks" in policy.schemes:
         out.warn(f"ckks is allowed: {WARNING}")
+    if "split" in policy.schemes:
+        out.say("split is allowed: who has all of its relays on its side reads every vector of this client")
     if policy.schemes == {"masking"}:
         out.say(AGAINST[policy.adversary])
 

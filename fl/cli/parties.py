@@ -1,20 +1,21 @@
-"""A run over processes on this machine: a folder and a process for the server, and for each client."""
+"""A run over processes on this machine: a folder and a process for the server, and for each other party."""
 
 from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import transport
-from fl.cli import exit_code, learn, rounds
+from fl.cli import exit_code, learn, relay, rounds
 from fl.cli.display import shown, since
 from fl.cli.drops import Drop, Killer
-from fl.cli.join import joined
+from fl.cli.join import joined, party_names
 from fl.cli.output import Output
 from fl.cli.spent import spending_of
 from fl.cohort.layout import Layout, read_serving, write_serving
@@ -22,6 +23,7 @@ from fl.config.limits import Limits
 from fl.config.run import RunConfig
 from fl.config.secret import CLIENT, SERVER, RunSecrets, kept, put
 from fl.data.shard import write_shard
+from secagg.wire import relay_of
 from transport import TransportError
 from transport.processes import LocalProcesses, lay_out_keys
 
@@ -30,8 +32,14 @@ COMING_SECONDS = 60  # in which a client's process, which imports torch, comes t
 LOST = 255  # the exit code of a process that was forked from one that has gone
 PRELOAD = ("fl.federation.server", "fl.federation.client")  # with torch: imported once for all processes
 
-Parties = tuple[Path, list[Path]]
-"""The server's folder, and each client's."""
+
+@dataclass(frozen=True)
+class Parties:
+    """Their folders: the server's, each client's, and each relay's."""
+
+    server: Path
+    clients: list[Path]
+    relays: list[Path]
 
 
 def lay_out_parties(
@@ -39,17 +47,20 @@ def lay_out_parties(
 ) -> Parties:
     """Folders with keys, a secret and, for a client, its own examples and no others; and the test set, where
     clients keep the model and nobody else can evaluate it. Of a run that goes on they are there; its clients
-    forget what they had begun to contribute to, so that they train and round as they did.
+    and relays forget what they had begun to contribute to, so that they train and round as they did.
     """
-    parties = folder / PARTIES
+    parties, number = folder / PARTIES, config.cohort.clients
     if resume:
-        clients = [parties / f"client{u}" for u in range(config.cohort.clients)]
-        for own in clients:
-            (own / "client.key.journal").unlink(missing_ok=True)
-        return parties / "server", clients
+        clients = [parties / f"client{u}" for u in range(number)]
+        relays = [parties / f"relay{j}" for j in range(config.protection.relay_count)]
+        for own in (*clients, *relays):
+            for journal in own.glob("*.key.journal"):
+                journal.unlink()
+        return Parties(parties / "server", clients, relays)
     if parties.exists():
         shutil.rmtree(parties)
-    server, clients = lay_out_keys(parties, config.cohort.clients)
+    server, others = lay_out_keys(parties, number, config.protection.relay_count)
+    clients, relays = others[:number], others[number:]
     dataset = layout.serving.dataset
     write_serving(server, layout.serving)
     put(server / SERVER, secrets.server)
@@ -58,7 +69,7 @@ def lay_out_parties(
         put(own / CLIENT, secrets.client(u))
         if config.protection.kept:
             write_shard(own / learn.TEST, dataset.test_x, dataset.test_y, dataset.classes, dataset.name)
-    return server, clients
+    return Parties(server, clients, relays)
 
 
 def collect(clients: list[Path], folder: Path, total: int) -> Path:
@@ -79,8 +90,7 @@ def federation(
     out: Output,
     config: RunConfig,
     folder: Path,
-    server: Path,
-    clients: list[Path],
+    parties: Parties,
     drops: Mapping[int, Drop],
     done: int,
     run_id: bytes,
@@ -88,37 +98,43 @@ def federation(
     """Run one training; done: rounds of it before. Returns the server's exit code.
 
     Nobody gives up by the clock, as a busy machine would decide: the server learns whose process has ended,
-    and the clients when the server's has.
+    and the others when the server's has.
     """
+    names = party_names(len(parties.clients), config.protection.relay_count)
     (here, there), (ended, gone) = Pipe(duplex=False), Pipe(duplex=False)
     with here, gone, LocalProcesses(PRELOAD) as processes:
         # Our copies are closed once the server has its own: when it ends, so does what is read from it.
         with there, ended:
             ends = there, ended
-            processes.start("server", server_process, out, config, folder, server, *ends, done > 0, run_id)
+            own = parties.server
+            processes.start("server", server_process, out, config, folder, own, *ends, done > 0, run_id)
         try:
             with shown(out, since(lambda: "the server process is starting")):
                 endpoint = here.recv()
         except EOFError:
             return _code_of_server(processes) or 1
-        for u, own in enumerate(clients):
+        for (name, u), own in zip(names.items(), [*parties.clients, *parties.relays], strict=False):
             if u in drops and drops[u].training_round <= done:
                 gone.send(u)  # lost before the run was stopped
                 continue
-            processes.start(f"client {u}", client_process, out, config, own, endpoint, here, drops.get(u))
+            args = (out, config, own, endpoint, here, drops.get(u))
+            if relay_of(u) is None:
+                processes.start(name, client_process, *args)
+            else:
+                processes.start(name, relay_process, *args, done)
         for name in processes.as_they_end():
             if name == "server":
                 break
             with suppress(OSError):  # it has just gone
-                gone.send(int(name.removeprefix("client ")))
+                gone.send(names[name])
         code = _code_of_server(processes)
         processes.wait(config.cohort.deadline)  # one that is late in the last round may train for ever
         return code
 
 
-def seen(clients: int, ended: Connection) -> Callable[[], set[int]]:
+def seen(parties: Iterable[int], ended: Connection) -> Callable[[], set[int]]:
     """Whose process lives, as the launcher tells the server."""
-    living = set(range(clients))
+    living = set(parties)
 
     def now() -> set[int]:
         while ended.poll():
@@ -151,7 +167,7 @@ def server_process(
     as long as the process lives.
     """
     files = own / "server.key", own / "roster"
-    lives = seen(config.cohort.clients, ended)
+    lives = seen(party_names(config.cohort.clients, config.protection.relay_count).values(), ended)
     with exit_code(out), transport.serve("tcp://127.0.0.1:*", *files, lives=lives) as cohort:
         import torch
 
@@ -181,3 +197,17 @@ def client_process(
     with joined(speaks_up, own, endpoint, serving, config.protection) as peer:
         limits, killer = Limits.of(config.training.plan), Killer(drop, peer.flush)
         learn.train(speaks_up, peer, own, device=config.training.device, limits=limits, killer=killer)
+
+
+def relay_process(
+    out: Output,
+    config: RunConfig,
+    own: Path,
+    endpoint: str,
+    serving: Connection,
+    drop: Drop | None,
+    done: int,
+) -> None:
+    """Body of a relay's process: what `secagg relay` does."""
+    speaks_up = Output(lines=False, debug=out.debug)
+    relay.process(speaks_up, own, endpoint, serving, config.protection, drop, done)

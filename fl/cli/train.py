@@ -26,6 +26,7 @@ from fl.mistyped import nearest
 from fl.training.checkpoint import Checkpoint
 from secagg import throwaway_identities
 from secagg.errors import counted
+from secagg.wire import relay_of
 
 BASELINE = "plain"
 COUNTS_WITH = {
@@ -95,9 +96,10 @@ def run(
     from fl.federation.vectors import scheme_for
 
     # As it will be, but for the roster, which is made below.
-    stand_in, _ = throwaway_identities(range(config.cohort.clients))
+    relays = config.protection.relay_count
+    stand_in, _ = throwaway_identities(range(config.cohort.clients), relays=relays)
     scheme = scheme_for(config, config.cohort.per_round, 1, config.data.max_examples or 1, stand_in)
-    drops = parse(config.cohort.drop, config.cohort.clients, scheme.rounds)
+    drops = parse(config.cohort.drop, config.cohort.clients, scheme)
     if late := [drop for drop in drops.values() if drop.training_round > config.training.rounds]:
         raise ConfigError(
             f"--drop: {late[0].who} is dropped in training round {late[0].training_round}, and "
@@ -125,7 +127,7 @@ def run(
         return code
     models = folder
     if parties is not None and config.protection.kept:
-        models = collect(parties[1], folder, config.training.rounds)
+        models = collect(parties.clients, folder, config.training.rounds)
     if config.protection.scheme == "plain" or not config.cohort.baseline:
         summary(out, config, folder, models, None)
         return 0
@@ -135,11 +137,11 @@ def run(
             f"it has no noise: no epsilon is of what {folder / BASELINE} and the picture tell of the data"
         )
     # With the same secrets: the first round takes the same orders, and differs by the protection alone.
-    plain = config.with_(scheme="plain", ending=None, drop=(), **without_noise(config))
+    plain = config.with_(scheme="plain", ending=None, relays=None, drop=(), **without_noise(config))
     aside = dataclasses.replace(out, beside=True)
     beside = folder / BASELINE
     rounds.prepare_folder(beside, force=force or resume)
-    in_beside = {u: in_plain(drop, scheme) for u, drop in drops.items()}
+    in_beside = {u: in_plain(drop, scheme) for u, drop in drops.items() if relay_of(u) is None}
     if code := train(aside, plain, beside, layout, parties, in_beside, None, secrets):
         return code
     summary(out, config, folder, models, beside)
@@ -207,10 +209,13 @@ def train(
     if parties is None:
         simulate(out, config, folder, layout, checkpoint, secrets)
         return 0
-    clients = config.cohort.clients
-    out.say(f"starting {clients + 1} processes: a server and {counted(clients, 'client')}")
+    clients, relays = config.cohort.clients, config.protection.relay_count
+    who = f"a server, {counted(clients, 'client')} and {counted(relays, 'relay')}"
+    if not relays:
+        who = f"a server and {counted(clients, 'client')}"
+    out.say(f"starting {clients + relays + 1} processes: {who}")
     done = checkpoint.round if checkpoint else 0
-    return federation(out, config, folder, *parties, drops, done, secrets.run)
+    return federation(out, config, folder, parties, drops, done, secrets.run)
 
 
 def draw(path: Path, config: RunConfig, layout: Layout) -> None:
@@ -278,6 +283,12 @@ def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: 
         ),
         "result",
     )
+    if "relay_seconds" in rows[0]:
+        up, down = (size(rows[0][f"relay_bytes_{way}_per_round"]) for way in ("up", "down"))
+        out.say(
+            f"the {counted(config.protection.relay_count, 'relay')} together sent {up} and were sent {down} "
+            f"a round; rounds of theirs alone took {rows[0]['relay_seconds']:.2f} s"
+        )
     # No bound of rounding is of noise.
     if beside is not None and not noised and not any(records[0]["abandoned"] for records in runs.values()):
         fields |= _difference(out, config, models, beside, runs[config.protection.scheme][0])
@@ -298,7 +309,16 @@ def _row(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
         "bytes_up_per_client_round": sum(record["bytes_up"] for record in records) / each,
         "bytes_down_per_client_round": sum(record["bytes_down"] for record in records) / each,
         "seconds": sum(record["seconds"] for record in records),
+        **_of_relays(records),
     }
+
+
+def _of_relays(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Nothing where there are none."""
+    some = [record for record in records if record.get("relay_seconds") is not None]
+    ways = [f"relay_bytes_{way}" for way in ("up", "down")] if some else []
+    means = {f"{name}_per_round": sum(record[name] for record in some) / len(some) for name in ways}
+    return means | ({"relay_seconds": sum(record["relay_seconds"] for record in some)} if some else {})
 
 
 def bound_after_one(config: RunConfig, of_mean: float) -> float | None:

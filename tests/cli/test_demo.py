@@ -171,7 +171,7 @@ def test_a_sum_that_is_not_the_survivors_ends_with_code_4(
 def test_traffic_that_is_not_the_formulas_ends_with_code_4(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fl.cli.demo.traffic", lambda *args: {"join": (1, 2)})
+    monkeypatch.setattr("fl.cli.traffic.traffic", lambda *args: {"join": (1, 2)})
     ran = here("demo", "--clients", "3", "--length", "9")
     is_one_line(ran, 4, "join: 41 and 0 bytes, the formula says (1, 2)")
 

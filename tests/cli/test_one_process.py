@@ -236,9 +236,9 @@ def test_validation_data_are_held_out_of_the_training_data(tmp_path: Path) -> No
 
     config = RunConfig.of(clients=4, until_accuracy=0.9)
     layout = lay_out(config)
-    server, clients = lay_out_parties(config, layout, tmp_path, False, RunSecrets.fresh())
-    held, data = read_shard(server / VALIDATION), load("digits")
-    dealt = Counter(image.tobytes() for own in clients for image in read_shard(own).x)
+    parties = lay_out_parties(config, layout, tmp_path, False, RunSecrets.fresh())
+    held, data = read_shard(parties.server / VALIDATION), load("digits")
+    dealt = Counter(image.tobytes() for own in parties.clients for image in read_shard(own).x)
     assert len(held.x) == pytest.approx(0.1 * len(data.train_x), rel=0.05)
     assert dealt + Counter(image.tobytes() for image in held.x) == Counter(
         image.tobytes() for image in data.train_x
