@@ -1,5 +1,5 @@
-"""Every pattern of dropouts of four clients over all rounds, for every scheme: the exact sum of the
-survivors, or TooFewClients in the first round that fewer than enough answered. What sessions have in common
+"""Every pattern of dropouts of four clients, and two relays, over all rounds, for every scheme: the exact sum
+of the survivors, or TooFewClients in the first round that fewer than enough answered. What sessions have in common
 is played once.
 """
 
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secagg import CKKS, Counts, Decoys, Masking, Plain, TooFewClients, Weight
+from secagg import CKKS, Counts, Decoys, Masking, Plain, Split, TooFewClients, Weight
+from secagg.session import relays_of
 from tests.play import Play
 from tests.secagg.helpers import MASKING, SCHEMES
 
@@ -32,7 +33,7 @@ def inputs_of(scheme: Any) -> dict[int, Any]:
 
 
 Fates = Mapping[int, str | None]
-"""The round from which on each client is never heard from again; None: it stays."""
+"""The round from which on each client or relay is never heard from again; None: it stays."""
 
 
 def alive(scheme: Any, fates: Fates, round: str) -> set[int]:
@@ -45,6 +46,11 @@ def enough(scheme: Any, fates: Fates, round: str) -> tuple[int, int]:
     left = alive(scheme, fates, round)
     if isinstance(scheme, Plain):
         return len(left), 1
+    if isinstance(scheme, Split):
+        relays = left & set(relays_of(scheme))
+        if round != "shares" and len(relays) < scheme.relays:
+            return len(relays), scheme.relays
+        return (len(left - relays), scheme.m_min) if round in ("join", "shares") else (1, 1)
     if isinstance(scheme, Masking) and round == "unmasking":
         return len(left), scheme.threshold
     if not isinstance(scheme, CKKS | Decoys) or round != "decrypt":
@@ -62,7 +68,7 @@ def due(scheme: Any, fates: Fates) -> tuple[int, int, str] | dict[str, Any]:
         left, needed = enough(scheme, fates, round)
         if left < needed:
             return left, needed, round
-    summed = alive(scheme, fates, scheme.upload_round)
+    summed = alive(scheme, fates, scheme.upload_round) & set(IDS)
     return {"survivors": summed} | {
         name: sum(np.atleast_1d(inputs_of(scheme)[u][name]) for u in summed).tolist() for name in VECTORS
     }
@@ -71,7 +77,7 @@ def due(scheme: Any, fates: Fates) -> tuple[int, int, str] | dict[str, Any]:
 def every_end(play: Play, lost: Mapping[int, str]) -> Iterator[tuple[Fates, Any]]:
     """Whoever vanishes from this round on, and what came of it. lost: who has by now, and when."""
     round = play.answer().server.round
-    left = [u for u in IDS if u not in lost]
+    left = [u for u in play.clients if u not in lost]
     for gone in (set(some) for size in range(len(left) + 1) for some in combinations(left, size)):
         fork, fates = play.forked(), {**lost, **dict.fromkeys(gone, round)}
         fork.lost |= gone
@@ -91,7 +97,7 @@ def every_end(play: Play, lost: Mapping[int, str]) -> Iterator[tuple[Fates, Any]
 def test_whoever_vanishes_when_the_sum_is_exact_or_there_is_none(scheme: Any) -> None:
     ended = sums = 0
     for lost, came in every_end(Play(scheme, inputs_of(scheme)), {}):
-        fates = dict.fromkeys(IDS) | lost
+        fates = dict.fromkeys([*IDS, *relays_of(scheme)]) | lost
         assert came == due(scheme, fates), fates
         ended, sums = ended + 1, sums + isinstance(came, dict)
     assert ended > sums > 0
