@@ -27,7 +27,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     """Raises: ConfigError for what there is not."""
     parser = _Parser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("folder", help=f"{', '.join(report.folders())}, or report")
-    parser.add_argument("name", nargs="?", help="one of the folder's benchmarks; all if none is given")
+    parser.add_argument("name", nargs="?", help="a benchmark of it, or a group; all if none is given")
     parser.add_argument("--size", default="quick", help=" or ".join(harness.SIZES))
     parser.add_argument("--seed", type=int, default=0)
     for flag in ("--json", "--quiet", "--debug"):
@@ -36,7 +36,9 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     _check("benchmarks", given.folder, [*report.folders(), "report"])
     _check("size", given.size, harness.SIZES)
     if given.name is not None and given.folder != "report":
-        _check(f"benchmark in {given.folder}", given.name, harness.names(given.folder))
+        known = harness.names(given.folder)
+        groups = [group for group in dict.fromkeys(map(harness.group_of, known)) if group not in known]
+        _check(f"benchmark in {given.folder}", given.name, [*groups, *known])
     return given
 
 
@@ -55,12 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
             for path in report.write():
                 out.say(f"wrote {path}")
             return 0
-        for name in [given.name] if given.name else harness.names(given.folder):
+        asked = harness.asked_for(given.folder, given.name) if given.name else harness.names(given.folder)
+        for name in asked:
             try:
                 harness.measure(given.folder, name, given.size, given.seed, out)
             except (ModuleNotFoundError, NotImplementedError, harness.NoControlError) as error:
                 why = explain(error)[1] if isinstance(error, ModuleNotFoundError) else str(error)
-                if given.name:
+                if asked == [given.name]:
                     out.error(f"{name} cannot be measured: {why}")
                     return FAILED
                 out.warn(f"{name} left out: {why}")

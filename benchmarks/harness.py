@@ -88,6 +88,17 @@ def names(folder: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__")
 
 
+def group_of(name: str) -> str:
+    """Benchmarks of one question are called by it, and by what each looks at: dummy_split, dummy_blank."""
+    return name.partition("_")[0]
+
+
+def asked_for(folder: str, name: str) -> list[str]:
+    """The benchmarks that a person means by it: the one, or all of a group. None: there is no such thing."""
+    known = names(folder)
+    return [name] if name in known else [each for each in known if group_of(each) == name]
+
+
 def load(folder: str, name: str) -> Benchmark:
     return cast(Benchmark, import_module(f"benchmarks.{folder}.{name}"))
 

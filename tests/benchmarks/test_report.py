@@ -187,6 +187,15 @@ def test_a_page_is_aligned_and_a_bar_in_a_cell_is_no_border() -> None:
     ]
 
 
+def test_a_group_of_benchmarks_is_measured_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = list[str]()
+    monkeypatch.setattr(harness, "names", lambda folder: ["cost", "dummy_blank", "dummy_split"])
+    monkeypatch.setattr(harness, "measure", lambda folder, name, size, seed, out: measured.append(name))
+    assert benchmarks_main(["privacy", "dummy"]) == 0
+    assert benchmarks_main(["privacy", "cost"]) == 0
+    assert measured == ["dummy_blank", "dummy_split", "cost"]
+
+
 def test_outside_a_checkout_it_says_where_they_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the benchmarks are not installed with the package: clone"):
         run(["protocol"], checkout=tmp_path)
