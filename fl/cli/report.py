@@ -9,22 +9,26 @@ from typing import Any
 from fl.cli.output import Output
 from fl.config.protection import Protection
 from fl.config.run import RunConfig
-from secagg import Scheme
-from secagg.ckks import WARNING
+from secagg import Scheme, ckks, decoys
 from secagg.errors import counted
 from transport import Contribution, RoundReport
+
+WARNINGS = {"ckks": ckks.WARNING, "decoys": decoys.WARNING}
+"""What whoever takes part in such a session had better know."""
 
 
 def warn(out: Output, protection: Protection) -> None:
     """What whoever asks for this scheme may not know."""
-    if protection.scheme == "ckks":
-        out.warn(WARNING)
+    if protection.scheme in WARNINGS:
+        out.warn(WARNINGS[protection.scheme])
 
 
 def warn_of_training(out: Output, config: RunConfig) -> None:
     warn(out, config.protection)
     if config.training.metrics and not config.tells_metrics:
-        out.say("the clients' own loss and accuracy are not summed: beside noise they would have none")
+        among = config.protection.scheme == "decoys"
+        why = "the server would read them" if among else "beside noise they would have none"
+        out.say(f"the clients' own loss and accuracy are not summed: {why}")
     if config.comes_out_alike and not config.protection.batch:
         out.warn(
             "updates of full gradients, one step or large batches come out alike in near models, and a "

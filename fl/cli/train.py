@@ -137,7 +137,8 @@ def run(
             f"it has no noise: no epsilon is of what {folder / BASELINE} and the picture tell of the data"
         )
     # With the same secrets: the first round takes the same orders, and differs by the protection alone.
-    plain = config.with_(scheme="plain", ending=None, relays=None, drop=(), **without_noise(config))
+    unprotected = {"scheme": "plain", "ending": None, "decoys": None, "relays": None}
+    plain = config.with_(**unprotected, drop=(), **without_noise(config))
     aside = dataclasses.replace(out, beside=True)
     beside = folder / BASELINE
     rounds.prepare_folder(beside, force=force or resume)

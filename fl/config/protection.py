@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from fl.config.section import setting, settle
 from secagg import LocalProtocolError, Policy, Roster, Scheme
+from secagg.decoys import CANDIDATES, MAX_CANDIDATES
 from secagg.policy import Adversary, Ending, GraphChoice, Likening
 from secagg.prg import Prg
 from secagg.schemes import SCHEMES
@@ -33,10 +34,11 @@ _Share = Annotated[float, Meta(ge=0, lt=1)]
 class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How sums are protected, and against whom.
 
-    scheme: masking, split, ckks or plain. adversary: None for active, and for ckks semi-honest. ending: of
-    ckks, None for release. relays: of split, None for as many as the roster lists, and without one for
-    RELAYS. threshold: of a single sum alone, so no setting of a run. bits, bound: of the
-    coordinates that training sends; bound None for BOUND, or for what their noise takes. The rest is as in
+    scheme: masking, split, ckks, plain or decoys. adversary: None for active, and for ckks and decoys
+    semi-honest. ending: of ckks, None for release. decoys: of decoys, a client's candidates, None for
+    CANDIDATES. relays: of split, None for as many as the roster lists, and without one for RELAYS.
+    threshold: of a single sum alone, so no setting of a run. bits, bound: of the coordinates that training
+    sends; bound None for BOUND, or for what their noise takes. The rest is as in
     `secagg.Masking.for_cohort`, None for its defaults.
 
     Raises: ConfigError for a value of the wrong type or out of its range; LocalProtocolError for what the
@@ -51,7 +53,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             Adversary,
             setting(
                 "What the server may do.",
-                unset="active; with ckks semi-honest",
+                unset="active; with ckks and decoys semi-honest",
                 words=("active", "semi-honest"),
             ),
         ]
@@ -64,6 +66,18 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 "With ckks: release the sum to the server, or keep it among the clients.",
                 unset="release",
                 words=("release", "keep"),
+            ),
+        ]
+        | None
+    ) = None
+    decoys: (
+        Annotated[
+            int,
+            setting(
+                "With decoys: candidates that each client sends, the true update among them.",
+                unset=f"{CANDIDATES}",
+                ge=2,
+                le=MAX_CANDIDATES,
             ),
         ]
         | None
@@ -129,9 +143,13 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __post_init__(self) -> None:
         settle(self)
-        if self.scheme != "ckks" and self.ending is not None:
+        if self.usual_ending is None and self.ending is not None:
             raise LocalProtocolError(
                 f"--ending {self.ending} is for --scheme ckks: {self.scheme} has one ending"
+            )
+        if self.scheme != "decoys" and self.decoys is not None:
+            raise LocalProtocolError(
+                f"--decoys {self.decoys} is for --scheme decoys: {self.scheme} sends none"
             )
         if self.scheme != "split" and self.relays is not None:
             raise LocalProtocolError(f"--relays {self.relays} is for --scheme split: {self.scheme} has none")
@@ -145,7 +163,13 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     @property
     def against(self) -> Adversary:
         """The adversary, filled in."""
-        return self.adversary or ("semi-honest" if self.scheme == "ckks" else "active")
+        return self.adversary or ("semi-honest" if self.scheme in ("ckks", "decoys") else "active")
+
+    @property
+    def usual_ending(self) -> Ending | None:
+        """Where nothing is said; None where there is one ending."""
+        endings: dict[str, Ending] = {"ckks": "release", "decoys": "keep"}
+        return endings.get(self.scheme)
 
     @property
     def relay_count(self) -> int:
@@ -155,7 +179,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     @property
     def kept(self) -> bool:
         """Whether the clients keep the sum, and the server never has it."""
-        return self.ending == "keep"
+        return self.ending == "keep" or self.scheme == "decoys"
 
     def for_cohort(self, clients: int, vectors: Vectors, roster: Roster | None) -> Scheme:
         """The session of so many clients with these vectors, protected so.
@@ -166,8 +190,9 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         listed = len(roster.relays) if roster is not None else 0
         filled = {
             "adversary": self.against,
-            "ending": self.ending or "release",
+            "ending": self.ending or self.usual_ending,
             "relays": self.relays or listed or RELAYS,
+            "candidates": self.decoys or CANDIDATES,
             "roster": roster,
         }
         settings = msgspec.structs.asdict(self) | filled
@@ -187,7 +212,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             threshold=self.threshold,
             batch=self.batch or None,
             prg=self.prg,
-            ending=(self.ending or "release") if self.scheme == "ckks" else None,
+            ending=self.ending or self.usual_ending,
             smallest_cohort=1 if self.small_cohort else 3,
             alike=self.alike,
         )
@@ -195,6 +220,6 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 def check_installed(schemes: Collection[str]) -> None:
     """Raises: ModuleNotFoundError where a client of one of these schemes would lack a package."""
-    if "ckks" in schemes:
+    if not {"ckks", "decoys"}.isdisjoint(schemes):
         import tenseal  # noqa: F401
         import zstandard  # noqa: F401

@@ -86,9 +86,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "alike = 'never'",
         )
         ConfigError.unless(
-            not (self.comes_out_alike and protection.scheme == "ckks"),
-            "fedsgd, one local step or a batch_size above 64: such updates come out alike in near models, "
-            "and with ckks a client helps to one sum of them: take masking, or alike = 'never'",
+            not (self.comes_out_alike and protection.scheme in ("ckks", "decoys")),
+            "fedsgd, one local step or a batch_size above 64: such updates come out alike in near models; "
+            f"with {protection.scheme} a client helps to one sum of them: take masking, or alike = 'never'",
         )
 
     def _privacy_agrees(self) -> None:
@@ -130,8 +130,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def tells_metrics(self) -> bool:
-        """Whether the clients' own loss and accuracy are summed: never beside noise, for these have none."""
-        return self.training.metrics and self.privacy.mechanism == "none"
+        """Whether the clients' own loss and accuracy are summed: never beside noise, for these have none, nor
+        beside decoys, each of which would have the same.
+        """
+        shown = self.protection.scheme == "decoys"
+        return self.training.metrics and self.privacy.mechanism == "none" and not shown
 
     @property
     def comes_out_alike(self) -> bool:

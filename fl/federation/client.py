@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from fl.config.alike import likeness
 from fl.config.limits import Limits
 from fl.data.shard import Shard
-from fl.federation.sending import Sending, as_trained, contributions
+from fl.federation.decoys import Training, decoys
+from fl.federation.sending import Sending, as_trained, contributions, in_place_of
 from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
 from fl.models.weights import to_vector
@@ -22,7 +24,7 @@ from fl.privacy.step import asked_for
 from fl.training.local import Diverged, LocalResult, Tap, device, on_device, train
 from fl.training.server import GlobalModel
 from fl.training.step import PerExample
-from secagg import Aggregate, Policy, Private, RemoteProtocolError, Scheme
+from secagg import Aggregate, Among, Decoys, Policy, Private, RemoteProtocolError, Scheme
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
@@ -59,11 +61,14 @@ class LocalTrainer:
         self._x, self._y = on_device(device(device_name), shard.x, shard.y)
         self._names: Collection[str] = (UPDATE, EXAMPLES, LOSS, CORRECT)
         self._private = False  # whether all that the session asks for is summed under noise
+        self._decoys = 0  # that the session asks for beside what is true
+        self._earlier: NDArray[np.float32] | None = None  # the model that was received last
         self._held: Held | None = None
         self._asked: tuple[Held, Any] | None = None  # as the round under way began, still without its sum
 
-    def __call__(self, task: bytes) -> dict[str, Any]:
-        """Train as the task says, and give those of the vectors that the session asks for.
+    def __call__(self, task: bytes) -> Mapping[str, Any]:
+        """Train as the task says, and give those of the vectors that the session asks for, among decoys where
+        it asks for these.
 
         Raises: RemoteProtocolError if the task does not fit this client's data, is beyond its limits, or
         starts from a model it does not have; Diverged, where no noise bounds what is told.
@@ -90,9 +95,21 @@ class LocalTrainer:
             # the data of this client are: a server can make a model that overflows on some data alone.
             self._tell(f"{error}; that would tell of this client's data: it contributes zeros instead")
             result = LocalResult(np.zeros_like(to_vector(model)), len(shard.y), 0.0, 0)
-        return contributions(
+        sent = contributions(
             instructions, {self._u: result}, self._names, sending=self._sending, tap=self._tap
         )[self._u]
+        return self._among(sent, result, instructions, model) if self._decoys else sent
+
+    def _among(
+        self, sent: dict[str, Any], result: LocalResult, instructions: Instructions, model: nn.Module
+    ) -> Among:
+        asked = self._per_example or asked_for(instructions.privacy, instructions.plan)
+        training = Training(
+            model, self._x, self._y, instructions.model.classes, instructions.plan, self._earlier, asked
+        )
+        self._earlier = to_vector(model)
+        made = decoys(training, result, self._decoys)
+        return Among(sent, in_place_of(instructions, self._u, made, self._names))
 
     def _trained(self, instructions: Instructions, model: nn.Module, order: bytes) -> LocalResult:
         return train(
@@ -122,6 +139,7 @@ class LocalTrainer:
         """Be told the session that was accepted, and so which vectors it asks for; untold, give all."""
         self._names = scheme.vectors.keys()
         self._private = all(isinstance(spec, Private) for spec in scheme.vectors.values())
+        self._decoys = scheme.candidates - 1 if isinstance(scheme, Decoys) else 0
 
     def likeness(self, task: bytes, policy: Policy) -> Likeness | None:
         """What the update that this task asks for is computed from. Raises: RemoteProtocolError as a call."""

@@ -7,7 +7,7 @@ processes one is asked about one client, in one process about all of them at onc
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,3 +69,10 @@ def contributions(
     # Beside noise of the client's own, what side of a clip it is on would tell without noise.
     clip = asked.clip if asked is not None and asked.mechanism == "none" else None
     return {u: contribution(sent[u], names, clip) for u in sent}
+
+
+def in_place_of(
+    instructions: Instructions, u: ClientId, decoys: Sequence[LocalResult], names: Collection[str]
+) -> list[dict[str, Any]]:
+    """Client u's decoys as they would be sent if they were true: clipped and noised like what is."""
+    return [contributions(instructions, {u: decoy}, names)[u] for decoy in decoys]

@@ -8,8 +8,11 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fl.cohort.delay import client_seconds
@@ -17,25 +20,28 @@ from fl.cohort.layout import Layout
 from fl.config.plan import Way
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, rounding_seed
+from fl.federation.decoys import Training, decoys
 from fl.federation.records import Learned, Local
-from fl.federation.sending import Sending, as_trained, contributions
+from fl.federation.sending import Sending, as_trained, contributions, in_place_of
 from fl.federation.server import Server
 from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, UPDATE
-from fl.models.weights import from_vector
+from fl.models.weights import from_vector, to_vector
 from fl.privacy.spending import Spending
 from fl.privacy.step import asked_for
 from fl.robust import Rule
 from fl.robust.rules import mean
 from fl.training.checkpoint import Checkpoint
 from fl.training.clients import LocalClients
-from fl.training.local import Tap, device, evaluate
+from fl.training.local import LocalResult, Tap, device, evaluate
 from fl.training.server import GlobalModel
 from fl.training.step import PerExample
 from secagg import (
     Aggregate,
+    Among,
     ClientSession,
     Clipping,
+    Decoys,
     Identity,
     Roster,
     Scheme,
@@ -111,6 +117,7 @@ class SimulatedCohort:
             j: Tagged(in_memory(), self._identities[relay_party(j)].key, roster) for j in roster.relays
         }
         # Where the clients keep the model: it, and what they learned of it.
+        self._earlier: NDArray[np.float32] | None = None  # the model of the round before, for decoys
         self.held: Held | None = None
         self.learned: Learned | None = None
         self.clipped: dict[ClientId, int] = {}  # coordinates beyond the bound, in the last session
@@ -148,7 +155,11 @@ class SimulatedCohort:
             per_example=self._per_example or asked_for(instructions.privacy, instructions.plan),
             counting=CORRECT in scheme.vectors,
         )
-        sent = contributions(instructions, results, scheme.vectors, sending=self._sending, tap=self._tap)
+        sent: dict[ClientId, Any] = {
+            **contributions(instructions, results, scheme.vectors, sending=self._sending, tap=self._tap)
+        }
+        if isinstance(scheme, Decoys):
+            sent = self._among(sent, results, instructions, model, scheme)
         total = run(
             scheme,
             {u: sent.get(u, {}) for u in cohort},
@@ -167,6 +178,27 @@ class SimulatedCohort:
             self._keep(instructions, model, total)
             self._without |= set(cohort) - total.survivors
         return total
+
+    def _among(
+        self,
+        sent: Mapping[ClientId, Any],
+        results: Mapping[ClientId, LocalResult],
+        instructions: Instructions,
+        model: nn.Module,
+        scheme: Decoys,
+    ) -> dict[ClientId, Among]:
+        """What each client sends among decoys."""
+        asked = self._per_example or asked_for(instructions.privacy, instructions.plan)
+        classes, plan = instructions.model.classes, instructions.plan
+
+        def among(u: ClientId) -> Among:
+            training = Training(model, *self.clients.examples(u), classes, plan, self._earlier, asked)
+            made = decoys(training, results[u], scheme.candidates - 1)
+            return Among(sent[u], in_place_of(instructions, u, made, scheme.vectors))
+
+        all_among = self.clients.side_by_side(among, sorted(sent))
+        self._earlier = to_vector(model)
+        return all_among
 
     def local(self) -> Local:
         """What the clients say of the last round."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -21,6 +22,8 @@ from fl.training.local import EVALUATION_BATCH, LocalResult, Tap, channels_last,
 from fl.training.step import PerExample
 
 WAYS: tuple[Way, ...] = ("sequential", "batched")
+
+T = TypeVar("T")
 
 TRIED_CLIENTS, TRIED_STEPS = 8, 4  # of each way, to see which is faster
 
@@ -80,6 +83,11 @@ class LocalClients:
         correct = self._correct(model, plan, list(results))
         return {u: replace(result, correct=correct[u]) for u, result in results.items()}
 
+    def examples(self, u: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Client u's own, where all are: (n_u, ...) and (n_u,)."""
+        own = self._shares[u].to(self._x.device)
+        return self._x.index_select(0, own), self._y.index_select(0, own)
+
     def _train(
         self,
         way: Way,
@@ -99,17 +107,20 @@ class LocalClients:
             return dict(zip(ids, results, strict=True))
 
         def one(u: int) -> LocalResult:
-            own = self._shares[u].to(self._x.device)
-            x, y = self._x.index_select(0, own), self._y.index_select(0, own)
+            x, y = self.examples(u)
             result = train(
                 model, x, y, plan, orders[u], u=u, tap=tap, per_example=per_example, counting=False
             )
             self.trained.add(u)
             return result
 
-        # A tap is one listener: it hears one client at a time.
-        each = map if tap is not None else self._pool.map
-        return dict(zip(ids, each(one, ids), strict=True))
+        if tap is not None:  # one listener: it hears one client at a time
+            return {u: one(u) for u in ids}
+        return self.side_by_side(one, ids)
+
+    def side_by_side(self, one: Callable[[int], T], ids: Sequence[int]) -> dict[int, T]:
+        """What this gives of each client, computed as where clients are computed one after the other."""
+        return dict(zip(ids, self._pool.map(one, ids), strict=True))
 
     @torch.no_grad()
     def _correct(self, model: nn.Module, plan: LocalPlan, ids: Sequence[int]) -> dict[int, int]:
