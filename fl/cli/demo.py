@@ -29,7 +29,9 @@ from fl.config.section import ConfigError
 from secagg import (
     CKKS,
     Aggregate,
+    Among,
     Bounded,
+    Decoys,
     Masking,
     RemoteProtocolError,
     Roster,
@@ -40,6 +42,7 @@ from secagg import (
 from secagg.bits import add_packed, word_type
 from secagg.ckks.messages import Ciphertexts
 from secagg.ckks.packing import unpack_residues
+from secagg.decoys.messages import Candidates
 from secagg.errors import counted
 from secagg.inputs import encode_inputs
 from secagg.masking.messages import MaskedInput, ShareKeys
@@ -56,6 +59,7 @@ SENT = {
     "masking": ("masked", "masked words"),
     "split": ("sealed", "shares"),
     "ckks": ("residues", "ciphertexts"),
+    "decoys": ("candidate", "candidates"),
 }
 """Scheme -> what a client sends in place of its vector: its column, and in words."""
 STORY = {
@@ -83,12 +87,17 @@ STORY_OF_SPLIT = STORY | {
     "deliver": "each relay opens the shares that are sealed for it, and says whose it cannot use",
     "columns": "each relay adds its shares, all of the same clients; the server adds what they send",
 }
+STORY_OF_DECOYS = STORY_OF_KEEP | {
+    "input": "each sends its vector among others in the clear, and encrypted under that key which one it is",
+    "decrypt": "the server has added what was chosen; each client decrypts the sum, the server never does",
+}
 COLUMNS = {
     "input": "its input",
     "words": "words in the ring",
     "masked": "masked words, as sent",
     "sealed": "words of its sealed share, as sent",
     "residues": "residues of its ciphertexts, as sent",
+    "candidate": "its first candidate, as sent",
 }
 
 
@@ -116,6 +125,8 @@ class Demo:
 
     @property
     def story(self) -> Mapping[str, str]:
+        if self.scheme == "decoys":
+            return STORY_OF_DECOYS
         if self.scheme != "ckks":
             return STORY_OF_SPLIT if self.scheme == "split" else STORY
         return STORY_OF_KEEP if self.protection.kept else STORY_OF_CKKS
@@ -177,7 +188,7 @@ def run(out: Output, demo: Demo) -> None:
             cohort.close()
             served.close()
             processes.wait(demo.deadline)  # for clients to leave what is checked
-        if isinstance(scheme, CKKS) and demo.protection.kept:
+        if demo.protection.kept:
             total = kept(scheme, total.survivors, [clients[u] for u in sorted(reports[-1].alive)])
         verify(out, demo, scheme, total, clients)
         if demo.scheme != "plain":
@@ -229,8 +240,11 @@ def client_process(
             recorders.append(RecordedClient(session))
             return recorders[-1]
 
+        # Of the same distribution as the inputs: these decoys nobody can tell from the true vector.
+        decoys = scheme.candidates - 1 if isinstance(scheme, Decoys) else 0
+        others = np.random.default_rng(list(os.urandom(32))).uniform(-BOUND, BOUND, (decoys, demo.length))
         contribution = peer.contribute(
-            lambda task: x,
+            lambda task: Among(x, [*others.astype(np.float32)]) if decoys else x,
             rounding_seed=seed,
             progress=Killer(drop, peer.flush, round=1).progress,
             instrument=record,
@@ -262,6 +276,9 @@ def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, shown: boo
         sealed = decode(Shares, recorder.view.sent[1]).sealed  # it says nothing in the relays' rounds
         whole = max(sealed, key=len)  # the others are seeds
         np.save(own / "sealed.npy", np.frombuffer(whole[: len(whole) // 8 * 8], "<u8"))
+    if isinstance(scheme, Decoys) and shown and "input" in said:
+        first = next(scheme.plan.unpack(decode(Candidates, said["input"]).vectors))
+        np.save(own / "candidate.npy", first.ravel()[: scheme.vectors[""].length])
     if shown and "masked-input" in said:
         message = decode(MaskedInput, said["masked-input"])
         bits = scheme.vectors[""].ring_bits(scheme.clients)
@@ -270,7 +287,7 @@ def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, shown: boo
         np.save(own / "masked.npy", masked)
 
 
-def kept(scheme: CKKS, survivors: frozenset[int], clients: list[Path]) -> Aggregate:
+def kept(scheme: Scheme, survivors: frozenset[int], clients: list[Path]) -> Aggregate:
     """What each of these clients has decrypted.
 
     Raises: RemoteProtocolError if it is not the same at all of them.
@@ -278,7 +295,7 @@ def kept(scheme: CKKS, survivors: frozenset[int], clients: list[Path]) -> Aggreg
     first, *others = [np.load(own / "sum.npy") for own in clients]
     if not all(np.array_equal(first, other) for other in others):
         raise RemoteProtocolError("the clients that keep the sum do not all have the same")
-    return scheme.aggregate(survivors, {"": first})
+    return Aggregate.of_codes(scheme.vectors, survivors, {"": first})
 
 
 def verify(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, clients: list[Path]) -> None:

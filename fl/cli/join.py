@@ -14,14 +14,13 @@ from fl.cli import exit_code
 from fl.cli.contribute import contribute, read_vector
 from fl.cli.learn import train
 from fl.cli.output import Output
-from fl.cli.report import reckoned
+from fl.cli.report import WARNINGS, reckoned
 from fl.cli.results import check_file, try_folder
 from fl.cli.rules import Rules
 from fl.config.protection import Protection, check_installed
 from fl.config.section import ConfigError
 from fl.privacy.budget import Account, Budget, Charged
 from secagg import Policy
-from secagg.ckks import WARNING
 from secagg.identity import party
 from secagg.masking.words import AGAINST
 from secagg.wire import relay_party
@@ -79,6 +78,8 @@ def run(
     """Contribute one vector, or train until the server closes."""
     if (data is None) == (vector is None):
         raise ConfigError("give --input, a vector to contribute, or --data, a folder to train on")
+    if vector is not None and "decoys" in rules.policy.schemes:
+        raise ConfigError("decoys are made by training: allow them with --data, not for an --input")
     if new and vector is None:
         raise ConfigError("--new is for --input: what training gives follows from the model")
     if not 0 < door.patience < 1e9:
@@ -158,8 +159,8 @@ def party_names(clients: int, relays: int) -> dict[str, int]:
 def tell_policy(out: Output, policy: Policy) -> None:
     if "plain" in policy.schemes:
         out.warn("plain is allowed: if the server offers that, it reads every vector of this client")
-    if "ckks" in policy.schemes:
-        out.warn(f"ckks is allowed: {WARNING}")
+    for scheme in sorted(WARNINGS.keys() & policy.schemes):
+        out.warn(f"{scheme} is allowed: {WARNINGS[scheme]}")
     if "split" in policy.schemes:
         out.say("split is allowed: who has all of its relays on its side reads every vector of this client")
     if policy.schemes == {"masking"}:

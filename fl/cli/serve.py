@@ -109,6 +109,8 @@ def sum_job(
     force: bool,
 ) -> Job:
     """One sum. Raises: ConfigError for a file that cannot be written."""
+    if protection.scheme == "decoys":
+        raise ConfigError("--scheme decoys is for training, of which decoys are made: give --config")
     result = None if protection.kept else out_path or Path("mean.npy")
     if result is None and out_path is not None:
         raise ConfigError("--out: the clients keep the mean, and the server has none to write")

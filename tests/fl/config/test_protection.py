@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fl.config.protection import Protection
-from secagg import CKKS, Counts, LocalProtocolError, Masking, Plain, Split, throwaway_identities
+from secagg import CKKS, Counts, Decoys, LocalProtocolError, Masking, Plain, Split, throwaway_identities
 from secagg.schemes import accept
 
 VECTORS = {"": Counts(length=3, maximum=9)}
@@ -27,6 +27,8 @@ VECTORS = {"": Counts(length=3, maximum=9)}
         ({"scheme": "ckks"}, CKKS, "semi-honest", False),
         ({"scheme": "ckks", "ending": "release"}, CKKS, "semi-honest", False),
         ({"scheme": "ckks", "ending": "keep"}, CKKS, "semi-honest", True),
+        ({"scheme": "decoys"}, Decoys, "semi-honest", True),
+        ({"scheme": "decoys", "decoys": 3, "ending": "keep"}, Decoys, "semi-honest", True),
     ],
     ids=str,
 )
@@ -66,6 +68,8 @@ def test_a_client_of_it_takes_part_in_just_what_it_makes(
         ({"ending": "keep"}, "--ending keep is for --scheme ckks: masking has one ending"),
         ({"ending": "release"}, "--ending release is for --scheme ckks"),
         ({"scheme": "plain", "ending": "keep"}, "plain has one ending"),
+        ({"scheme": "ckks", "decoys": 4}, "--decoys 4 is for --scheme decoys: ckks sends none"),
+        ({"scheme": "decoys", "batch": 2}, "--batch is for --scheme masking: it means nothing to decoys"),
     ],
     ids=str,
 )
@@ -95,3 +99,17 @@ def test_other_relays_than_the_roster_lists_are_refused() -> None:
     roster, _ = throwaway_identities(range(5), relays=3)
     with pytest.raises(LocalProtocolError, match="2 relays, and the roster lists 3"):
         Protection(scheme="split", relays=2).for_cohort(5, VECTORS, roster)
+
+
+def test_the_candidates_are_those_asked_for_and_a_release_of_their_sum_is_refused() -> None:
+    assert Protection(scheme="decoys", decoys=5).for_cohort(5, VECTORS, None).candidates == 5
+    assert Protection(scheme="decoys").for_cohort(5, VECTORS, None).candidates == 8
+    for given, words in (
+        (
+            {"ending": "release"},
+            "against whoever learns the sum the true candidate is found by linear",
+        ),
+        ({"adversary": "active"}, "decoys are not for a server that is active"),
+    ):
+        with pytest.raises(LocalProtocolError, match=words):
+            Protection(scheme="decoys", **given).for_cohort(5, VECTORS, None)
