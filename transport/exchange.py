@@ -75,6 +75,7 @@ class RoundReport:
             lost={names[u]: why for u, why in self.lost.items() if u in names},
             up={names[u]: size for u, size in self.up.items() if u in names},
             down={names[u]: size for u, size in self.down.items() if u in names},
+            unopened=frozenset((names[u], dealer) for u, dealer in self.unopened if u in names),
         )
 
 

@@ -11,6 +11,8 @@ from fl.config.protection import Protection
 from fl.config.run import RunConfig
 from secagg import Scheme, ckks, decoys
 from secagg.errors import counted
+from secagg.identity import party
+from secagg.wire import relay_of
 from transport import Contribution, RoundReport
 
 WARNINGS = {"ckks": ckks.WARNING, "decoys": decoys.WARNING}
@@ -68,7 +70,10 @@ def round_line(report: RoundReport) -> str:
     return (
         f"  {name:<17} {alive:>10} {up:>8} up {down:>8} down {ms:>6} ms"
         + (f"  lost: {lost}" if lost else "")
-        + "".join(f"  share of {dealer} unusable at {holder}" for holder, dealer in sorted(report.unopened))
+        + "".join(
+            f"  share of {dealer} unusable at {holder if relay_of(holder) is None else party(holder)}"
+            for holder, dealer in sorted(report.unopened)
+        )
     )
 
 
@@ -77,6 +82,7 @@ def round_fields(report: RoundReport) -> dict[str, Any]:
     of_relays = {
         "relays": sorted(relays.alive),
         "relays_lost": {str(j): why for j, why in relays.lost.items()},
+        "relays_unopened": sorted(relays.unopened),
         "relay_bytes_up": sum(relays.up.values()),
         "relay_bytes_down": sum(relays.down.values()),
     }
@@ -84,7 +90,7 @@ def round_fields(report: RoundReport) -> dict[str, Any]:
         "round": report.round,
         "alive": sorted(clients.alive),
         "lost": {str(u): why for u, why in clients.lost.items()},
-        "unopened": sorted(report.unopened),
+        "unopened": sorted(clients.unopened),
         "bytes_up": sum(clients.up.values()),
         "bytes_down": sum(clients.down.values()),
         **(of_relays if any(of_relays.values()) else {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ import fl
 from fl.cli.drops import in_plain, parse
 from fl.cli.output import Output
 from fl.cli.relay import serve
+from fl.cli.report import round_fields, round_line
 from fl.cli.rounds import Book
 from fl.config.section import ConfigError
 from secagg import Counts, RemoteProtocolError, Split
@@ -287,6 +289,16 @@ def test_a_client_and_a_relay_are_lost_in_rounds_of_their_own() -> None:
 def report(round: str, alive: set[int], lost: set[int] = frozenset(), asked: set[int] = frozenset()) -> Any:
     up, down = dict.fromkeys(alive, 9), dict.fromkeys(asked, 9)
     return RoundReport(round, frozenset(alive), dict.fromkeys(lost, "late"), up, down, 0, 0, 0.1)
+
+
+def test_what_a_relay_cannot_use_is_told_of_relay_and_client() -> None:
+    relays = {relay_party(0), relay_party(1)}
+    delivered = replace(report("deliver", relays, {2}), unopened=frozenset({(relay_party(1), 2)}))
+    assert "  2 relays " in (line := round_line(delivered))
+    assert line.endswith("  lost: 2 late  share of 2 unusable at relay 1")
+    fields = round_fields(delivered)
+    assert (fields["relays"], fields["relays_unopened"], fields["unopened"]) == ([0, 1], [(1, 2)], [])
+    assert (fields["alive"], fields["lost"], fields["relays_lost"]) == ([], {"2": "late"}, {})
 
 
 def test_where_relays_open_a_sum_that_never_came_it_counts_of_all_whose_shares_they_had(
