@@ -6,7 +6,7 @@ import statistics
 import time
 import tracemalloc
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any, TypeVar
@@ -15,7 +15,8 @@ from unittest.mock import patch
 from secagg import Aggregate, Identity, Scheme
 from secagg.errors import ClientId
 from secagg.graph import graph_of
-from secagg.session import Contribute, Drops
+from secagg.session import ClientSession, Contribute, Drops, relays_of
+from secagg.wire import relay_of
 
 T = TypeVar("T")
 PerRound = dict[str, dict[ClientId, T]]
@@ -59,10 +60,11 @@ def watched(calls: Calls) -> Iterator[dict[str, list[float]]]:
 
 
 class Costs:
-    """Processor seconds and bytes by round: of each client, and of the server for all clients together.
+    """Processor seconds and bytes by round: of each client and relay, and of the server for all together.
 
     A round is what a client does on a request and the server with the answers, up to the next request. up:
-    bytes of a client's message; down: of the request that opened the round.
+    bytes of a client's message; down: of the request that opened the round. Relays stand among the clients,
+    under the ids by which they take part.
     """
 
     def __init__(self) -> None:
@@ -84,22 +86,36 @@ class Costs:
         return result
 
     def stayed(self) -> list[ClientId]:
-        """Who answered in the last round."""
-        return sorted(list(self.client.values())[-1])
+        """The clients that answered in the last round in which clients do."""
+        *_, last = filter(None, (_clients(each) for each in self.client.values()))
+        return last
 
     def client_ms(self) -> dict[str, float]:
         """Round -> milliseconds of the median client that stayed."""
         stayed = self.stayed()
         return {
-            round: 1000 * statistics.median(each[u] for u in stayed) for round, each in self.client.items()
+            round: 1000 * statistics.median(each[u] for u in stayed)
+            for round, each in self.client.items()
+            if _clients(each)
         }
 
     def client_ms_all(self) -> float:
         """Milliseconds of the median client that stayed, in all its rounds."""
-        return 1000 * statistics.median(sum(each[u] for each in self.client.values()) for u in self.stayed())
+        return 1000 * statistics.median(
+            sum(each.get(u, 0) for each in self.client.values()) for u in self.stayed()
+        )
+
+    def relays_s(self) -> list[float]:
+        """Of each relay, in all its rounds."""
+        relays = sorted({r for each in self.client.values() for r in each if relay_of(r) is not None})
+        return [sum(each.get(r, 0) for each in self.client.values()) for r in relays]
 
     def server_s_all(self) -> float:
         return sum(self.server.values())
+
+
+def _clients(parties: Iterable[ClientId]) -> list[ClientId]:
+    return sorted(u for u in parties if relay_of(u) is None)
 
 
 def play(
@@ -116,9 +132,11 @@ def play(
     costs, lost = Costs(), set[ClientId]()
     roster = next((identity.roster for identity in (identities or {}).values()), None)
     server = scheme.server(range(scheme.clients), task, roster=roster)
-    clients = {
+    clients: dict[ClientId, ClientSession] = {
         u: scheme.client(u, vectors(u), identity=(identities or {}).get(u)) for u in range(scheme.clients)
     }
+    for j, r in enumerate(relays_of(scheme)):
+        clients[r] = scheme.relay(j, identity=(identities or {}).get(r))
     requests: dict[ClientId, bytes] = {}
     while server.result is None:
         round = server.round
