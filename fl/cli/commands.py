@@ -11,6 +11,7 @@ import typer
 
 from fl.cli import app
 from fl.cli.options import (
+    OF_DEMO,
     PROTECTION,
     WHOLE_RUN,
     Alike,
@@ -52,7 +53,7 @@ def _list(
 
 
 @app.command("demo")
-@takes(PROTECTION)
+@takes(OF_DEMO)
 def _demo(
     ctx: typer.Context,
     clients: Annotated[int, typer.Option(help="Client processes.")] = 8,
@@ -72,7 +73,7 @@ def _demo(
     """Tell the protocol round by round: one secure sum of vectors, in processes of their own."""
     from fl.cli.demo import Demo, run
 
-    protection = protection_of(given(ctx, (*PROTECTION, "threshold")))
+    protection = protection_of(given(ctx, (*OF_DEMO, "threshold")))
     run(ctx.obj, Demo(clients, length, bits, tuple(drop or ()), seed, show, protection, deadline))
 
 
@@ -189,6 +190,9 @@ def _join(
     ] = None,
     batch: Annotated[
         int | None, typer.Option(min=2, help="Be summed by whole batches of so many clients, or not at all.")
+    ] = None,
+    blank: Annotated[
+        float | None, typer.Option(help="Insist that clients contribute nothing with this probability.")
     ] = None,
     ending: Annotated[
         str | None,

@@ -110,6 +110,8 @@ PROTECTION = tuple(
     if setting.section == "protection" and name not in OF_TRAINING
 )
 """Settings of any sum. A sum of one vector says OF_TRAINING of it in options of its own."""
+OF_DEMO = tuple(name for name in PROTECTION if name != "blank")
+"""The demo holds its sum against everybody's words."""
 
 
 def takes(names: Iterable[str], run: type[RunConfig] = RunConfig) -> Callable[[Command], Command]:

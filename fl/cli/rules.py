@@ -20,7 +20,7 @@ from fl.mistyped import nearest
 from fl.privacy.budget import Budget
 from secagg import LocalProtocolError, Policy
 
-OF_POLICY = ("allow", "semi_honest", "smallest_cohort", "batch", "ending", "alike", "answer_after")
+OF_POLICY = ("allow", "semi_honest", "smallest_cohort", "batch", "blank", "ending", "alike", "answer_after")
 """Options that say a client's policy, where no file does: after the first two, fields of `Policy`."""
 MOST = "most_"  # before the fields of `Limits`, as options
 TRAINING = "training"  # table of a policy file: what a client computes at most
@@ -54,8 +54,8 @@ def policy_of(file: Path | None, roster: Path | None, flags: Mapping[str, Any]) 
     if file is not None:
         if flags:
             raise ConfigError(
-                "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch, --ending, "
-                "--alike or --answer-after"
+                "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch, --blank, "
+                "--ending, --alike or --answer-after"
             )
         return read_policy(file)
     allow, ending, answer_after = flags.get("allow", ()), flags.get("ending"), flags.get("answer_after")
@@ -66,6 +66,8 @@ def policy_of(file: Path | None, roster: Path | None, flags: Mapping[str, Any]) 
         raise ConfigError(f"--ending {ending} is of ckks: give --allow ckks with it")
     if answer_after is not None and not 0 < answer_after <= 1e6:
         raise ConfigError(f"--answer-after {answer_after}: a number of seconds, above 0 and at most 1000000")
+    if not 0 <= flags.get("blank", 0.0) < 1:
+        raise ConfigError(f"--blank {flags['blank']}: a probability, at least 0 and below 1")
     check_choices({name: flags[name] for name in ("ending", "alike") if name in flags})
     trusting = "semi_honest" in flags or roster is None
     said = {name: flags[name] for name in OF_POLICY[2:] if name in flags}

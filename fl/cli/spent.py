@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fl.cli.output import Output
 from fl.cli.report import reckoned
 from fl.config.run import RunConfig
-from fl.privacy.spending import Spending, against
+from fl.privacy.spending import AGAINST, Spending, against
 from fl.training.checkpoint import Checkpoint
 from secagg.errors import counted
 
@@ -38,6 +38,8 @@ ADDS = {
 def tell_noise(out: Output, server: Server) -> None:
     """Say before the first round what noise there will be."""
     privacy, noising = server.config.privacy, server.noising
+    if server.config.protection.blank:
+        tell_blanks(out, server)
     if privacy.mechanism == "none":
         return
     first, last = noising.multipliers[0], noising.multipliers[-1]
@@ -60,6 +62,24 @@ def tell_noise(out: Output, server: Server) -> None:
     else:
         out.say(f"epsilon is at delta {privacy.delta:g}, and {holds(server.config, noising.honest)}")
     out.record({"multipliers": noising.multipliers, "no_epsilon": noising.why_none or None})
+
+
+def tell_blanks(out: Output, server: Server) -> None:
+    """Say what coins do, and what hides how they fall."""
+    config, noising = server.config, server.noising
+    out.say(
+        f"a client contributes nothing with a probability of {config.protection.blank:g}, in each round by a "
+        "coin that nobody else sees"
+    )
+    if config.privacy.mechanism == "none":
+        out.say("who took part is not hidden by noise: the sums may tell how many did")
+        return
+    of_a_coin = noising.of_a_coin
+    out.say(
+        f"whether it took part in a round is hidden from {AGAINST[config.privacy.mechanism]} up to epsilon "
+        f"{reckoned(of_a_coin)} at delta {config.privacy.delta:g}, that of the round without coins"
+    )
+    out.record({"of_a_coin": of_a_coin})
 
 
 def holds(config: RunConfig, honest: int | None) -> str:

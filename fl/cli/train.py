@@ -137,7 +137,7 @@ def run(
             f"it has no noise: no epsilon is of what {folder / BASELINE} and the picture tell of the data"
         )
     # With the same secrets: the first round takes the same orders, and differs by the protection alone.
-    unprotected = {"scheme": "plain", "ending": None, "decoys": None, "relays": None}
+    unprotected = {"scheme": "plain", "ending": None, "decoys": None, "relays": None, "blank": 0.0}
     plain = config.with_(**unprotected, drop=(), **without_noise(config))
     aside = dataclasses.replace(out, beside=True)
     beside = folder / BASELINE

@@ -19,11 +19,11 @@ from secagg.specs import Vectors
 from secagg.wire import MAX_RELAYS
 
 LOOKED_AT_BY = {
-    **dict.fromkeys(("corrupt", "dropout", "prg"), ("masking", "split")),
+    **dict.fromkeys(("corrupt", "dropout", "prg", "blank"), ("masking", "split")),
     **dict.fromkeys(("graph", "threshold", "batch"), ("masking",)),
 }
 """Settings that another scheme would not look at. Plain looks at none, but it may be given them: the same run
-unprotected."""
+unprotected; and not blanks, with which the mean is another."""
 RELAYS = 2
 """Of split, where neither a number nor a roster says how many."""
 BOUND = 3.0
@@ -137,6 +137,15 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         ]
         | None
     ) = None
+    blank: Annotated[
+        float,
+        setting(
+            "Probability with which a client contributes nothing but its noise, by a coin that nobody sees.",
+            panel="privacy",
+            ge=0,
+            lt=1,
+        ),
+    ] = 0.0
     small_cohort: Annotated[
         bool, setting("Allow 1 or 2 clients, where a sum hides nothing.", panel="cohort")
     ] = False
@@ -154,7 +163,9 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.scheme != "split" and self.relays is not None:
             raise LocalProtocolError(f"--relays {self.relays} is for --scheme split: {self.scheme} has none")
         usual = {field.name: field.default for field in msgspec.structs.fields(Protection)}
-        for name, schemes in LOOKED_AT_BY.items() if self.scheme != "plain" else ():
+        for name, schemes in LOOKED_AT_BY.items():
+            if self.scheme == "plain" and name != "blank":
+                continue
             if self.scheme not in schemes and getattr(self, name) != usual[name]:
                 raise LocalProtocolError(
                     f"--{name} is for --scheme {' or '.join(schemes)}: it means nothing to {self.scheme}"
@@ -215,6 +226,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             ending=self.ending or self.usual_ending,
             smallest_cohort=1 if self.small_cohort else 3,
             alike=self.alike,
+            blank=self.blank,
         )
 
 

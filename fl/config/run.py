@@ -42,6 +42,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         self._training_agrees()
         self._protection_agrees()
         self._privacy_agrees()
+        self._blank_agrees()
 
     def _training_agrees(self) -> None:
         cohort, training = self.cohort, self.training
@@ -91,6 +92,27 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             f"with {protection.scheme} a client helps to one sum of them: take masking, or alike = 'never'",
         )
 
+    def _blank_agrees(self) -> None:
+        if not self.protection.blank:
+            return
+        mechanism = self.privacy.mechanism
+        ConfigError.unless(
+            mechanism in ("none", "distributed"),
+            f"blank: with privacy = {mechanism!r} a client that contributes nothing adds no noise either: "
+            "take privacy = 'distributed'",
+        )
+        ConfigError.unless(
+            self.training.algorithm != "fedavg-weights",
+            "blank: a sum of models over as many as take part on average is no model: with fedavg-weights "
+            "leave it out, or take fedavg",
+        )
+        ConfigError.unless(
+            mechanism == "distributed" or not self.comes_out_alike,
+            "fedsgd, one local step or a batch_size above 64: such updates come out alike in near models, "
+            "and with blank and no noise a client helps to one sum of them: take privacy = 'distributed', or "
+            "alike = 'never'",
+        )
+
     def _privacy_agrees(self) -> None:
         privacy, protection, cohort = self.privacy, self.protection, self.cohort
         if privacy.mechanism == "none":
@@ -125,16 +147,17 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def weighted(self) -> bool:
         """Whether clients count by their examples: a sum of weights has no noise, so that with noise in the
         updates each counts 1. Noise in the steps of training is of an example, and not of how many there are.
+        Nor with blanks: the total of known weights tells who took part.
         """
-        return self.privacy.mechanism in ("none", "example")
+        return self.privacy.mechanism in ("none", "example") and not self.protection.blank
 
     @property
     def tells_metrics(self) -> bool:
         """Whether the clients' own loss and accuracy are summed: never beside noise, for these have none, nor
-        beside decoys, each of which would have the same.
+        beside decoys, each of which would have the same, nor with blanks, whose sums hold no counts.
         """
-        shown = self.protection.scheme == "decoys"
-        return self.training.metrics and self.privacy.mechanism == "none" and not shown
+        told = self.protection.scheme != "decoys" and not self.protection.blank
+        return self.training.metrics and self.privacy.mechanism == "none" and told
 
     @property
     def comes_out_alike(self) -> bool:

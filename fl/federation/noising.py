@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fl.config.run import RunConfig
 from fl.config.section import ConfigError
 from fl.federation.vectors import BELOW, BELOW_CLIP, UPDATE, bounded_spec, private_specs
-from fl.privacy.accounting import multiplier_for
+from fl.privacy.accounting import epsilon, multiplier_for
 from fl.privacy.mechanisms import Level, central_deviation, update_and_count
 from fl.privacy.noise import RealNoise, Reals, real_noise
 from fl.privacy.releases import Release
@@ -27,6 +27,7 @@ from fl.privacy.spending import (
     comes_apart,
     discrete_release,
     failure,
+    in_session,
     real_releases,
     why_none,
 )
@@ -109,7 +110,10 @@ class Noising:
 
     def level(self, round: int) -> Level:
         """How a round is clipped and noised."""
-        return Level(self._clip, self.multipliers[round - 1])
+        return self.level_of(self.multipliers[round - 1])
+
+    def level_of(self, multiplier: float) -> Level:
+        return Level(self._clip, multiplier)
 
     # What it spends
 
@@ -122,7 +126,8 @@ class Noising:
             return None
         return self._sessions.m_min - self._sessions.corrupt
 
-    def _releases(self, level: Level) -> tuple[Release, ...]:
+    def _releases(self, level: Level, *, coin: bool = True) -> tuple[Release, ...]:
+        """coin: whether who took part is hidden."""
         if self.honest is None:
             return real_releases(self._config, level, self._length)
         if not self._privacy.adaptive_clip:
@@ -133,7 +138,16 @@ class Noising:
             first = replace(level, clip=self._privacy.clip)
             specs, margin = private_specs(self._config, self._length, first), GRID
         n, honest = self._sessions.clients, self.honest
-        return tuple(discrete_release(Calibration(spec, n, honest), margin) for spec in specs.values())
+        of_each = (discrete_release(Calibration(spec, n, honest), margin) for spec in specs.values())
+        return in_session(of_each, self._config.protection.blank if coin else 0.0)
+
+    @property
+    def of_a_coin(self) -> float:
+        """Epsilon of a single round between a client that took part and one that did not, at most: what is
+        told of how its coin fell.
+        """
+        delta = self._privacy.delta - self._failure
+        return epsilon(self._releases(self.level_of(min(self.multipliers)), coin=False), delta)
 
     @property
     def _failure(self) -> float:
@@ -222,7 +236,8 @@ class Noising:
         level = self.level(round)
         if not self._privacy.adaptive_clip or level.clip is None:
             return
-        survivors = sum(len(total.survivors) for total in totals)
+        # With blanks as many as take part on average, as in the mean.
+        survivors = sum(len(total.survivors) for total in totals) * (1 - self._config.protection.blank)
         # Each said +1/2 or -1/2: without one of them the sum is 1/2 another, and not 1.
         centred = sum(float(total.sum[BELOW][0]) for total in totals) / survivors
         if self._privacy.mechanism == "central":

@@ -35,7 +35,7 @@ from fl.training.local import device, evaluate, on_device
 from fl.training.server import GlobalModel
 from secagg import (
     Aggregate,
-    Counts,
+    Bounded,
     LocalProtocolError,
     Private,
     Roster,
@@ -151,7 +151,7 @@ class Server:
     def _like(self, clients: int) -> Scheme:
         """A session with so many clients, but for its vectors: of their kind, from which m_min follows."""
         distributed = self.config.privacy.mechanism == "distributed"
-        one = Private(length=1, clip=1.0, multiplier=1e3) if distributed else Counts(length=1, maximum=1)
+        one = Private(length=1, clip=1.0, multiplier=1e3) if distributed else Bounded(length=1, bound=1.0)
         return self.config.protection.for_cohort(clients, {"": one}, self.cohort.roster.identities)
 
     def _scheme_for(self, clients: int, round: int = 1) -> Scheme:

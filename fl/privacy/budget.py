@@ -12,7 +12,7 @@ import msgspec
 
 from fl.privacy.accounting import RenyiFilter, order_for
 from fl.privacy.releases import Release, rdp
-from fl.privacy.spending import comes_apart, discrete_release, failure
+from fl.privacy.spending import comes_apart, discrete_release, failure, in_session
 from secagg import Masking, RemoteProtocolError, Scheme
 from secagg.params import NoisedParameters
 
@@ -156,4 +156,5 @@ def of_private(scheme: Scheme) -> tuple[Release, ...]:
     if not isinstance(scheme, NoisedParameters):
         return ()
     shares = 1 if isinstance(scheme, Masking) and comes_apart(scheme) else scheme.m_min - scheme.corrupt
-    return tuple(discrete_release(scheme.calibration(name), shares=shares) for name in scheme.private)
+    of_each = (discrete_release(scheme.calibration(name), shares=shares) for name in scheme.private)
+    return in_session(of_each, scheme.blank)

@@ -7,7 +7,8 @@ sampled Gaussians and of Laplace noise are used here.
 
 A sampling rate counts only where everybody takes part by a coin of its own (Poisson sampling), the sum is
 divided by a fixed number, and whom the epsilon holds against does not learn how the coins fell. A server that
-chose the clients, or that sees who sends, has learned it; against that server the rate is 1.
+chose the clients, or that sees who sends, has learned it; against that server the rate is 1, but where
+whoever sends may send nothing (secagg/blank.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fl.config.section import ConfigError
+from fl.privacy.amplification import amplified
 
 # dp-accounting takes a second to import, so it is imported where it is used.
 if TYPE_CHECKING:
@@ -112,7 +114,28 @@ class DiscreteGaussians:
         _count("steps", self.steps, 0)
 
 
-Release = Gaussian | Laplace | Skellam | DiscreteGaussians
+InRing = Skellam | DiscreteGaussians
+"""Noise of integers, symmetric about zero."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the sums of one session tell together, where each client takes part by a secret coin: one coin for
+    all of them. releases: of one step each, not sampled. rate: the coin's probability of taking part.
+    """
+
+    releases: tuple[InRing, ...]
+    rate: float
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        plain = all(isinstance(one, InRing) and one.steps == 1 for one in self.releases)
+        ConfigError.unless(plain, "releases under one coin: give sums with noise in the ring, one step each")
+        ConfigError.unless(0 < self.rate <= 1, f"rate = {self.rate}: give a number above 0, up to 1")
+        _count("steps", self.steps, 0)
+
+
+Release = Gaussian | Laplace | Skellam | DiscreteGaussians | Sampled
 
 
 def not_negative(name: str, value: float) -> None:
@@ -146,24 +169,28 @@ def _divergence(release: Release, order: float) -> float:
             return math.inf
         case Gaussian(multiplier=math.inf) | Laplace(multiplier=math.inf):
             return 0.0
-        case Skellam(l2_squared=0) | DiscreteGaussians(l2_squared=0):
-            return 0.0
-        case Skellam(variance=math.inf) | DiscreteGaussians(variance=math.inf):
-            return 0.0
-        case Skellam(variance=0) | DiscreteGaussians(variance=0):
-            return math.inf
         case Gaussian(rate=1):
             return order / 2 / release.multiplier / release.multiplier
         case Gaussian(rate=rate, multiplier=z) if not order.is_integer() and most_lost(release) < HOPELESS:
             return _sampled(rate, z, order)
-        case Gaussian() | Skellam() if not order.is_integer():
+        case Gaussian() | Skellam() | Sampled() if not order.is_integer():
             return _between(release, order)
         case Gaussian() | Laplace():
             return _by_library(release, order)
-        case Skellam():
-            return _skellam(release, order)
-        case DiscreteGaussians():
-            return _discrete_gaussians(release, order)
+        case Skellam() | DiscreteGaussians():
+            return _in_ring(release, order)
+        case Sampled(releases=together, rate=rate):
+            return amplified(lambda k: math.fsum(_in_ring(one, k) for one in together), rate, int(order))
+
+
+def _in_ring(release: InRing, order: float) -> float:
+    if release.l2_squared == 0 or release.variance == math.inf:
+        return 0.0
+    if release.variance == 0:
+        return math.inf
+    if isinstance(release, Skellam):
+        return _skellam(release, order)
+    return _discrete_gaussians(release, order)
 
 
 def _between(release: Release, order: float) -> float:

@@ -24,7 +24,7 @@ from fl.config.section import ConfigError
 from fl.privacy.accounting import epsilon
 from fl.privacy.exposure import Exposure, exposure
 from fl.privacy.mechanisms import Level, update_and_count
-from fl.privacy.releases import DiscreteGaussians, Gaussian, Laplace, Release, Skellam
+from fl.privacy.releases import DiscreteGaussians, Gaussian, InRing, Laplace, Release, Sampled, Skellam
 from secagg import Masking, Scheme
 from secagg.graph import SIGMA
 from secagg.private import Calibration
@@ -44,8 +44,8 @@ def against(config: RunConfig) -> str:
     """
     whom = AGAINST[config.privacy.mechanism]
     if config.privacy.mechanism == "distributed" and config.protection.scheme == "split":
-        return f"{whom}, and all relays but one"
-    return whom
+        whom = f"{whom}, and all relays but one"
+    return f"{whom}, who do not learn who took part" if config.protection.blank else whom
 
 
 def why_none(config: RunConfig) -> str:
@@ -122,7 +122,7 @@ def comes_apart(sessions: Masking) -> bool:
     return not sessions.complete and sessions.adversary == "active" and gone >= sessions.degree
 
 
-def discrete_release(vector: Calibration, margin: float = 0.0, shares: int | None = None) -> Release:
+def discrete_release(vector: Calibration, margin: float = 0.0, shares: int | None = None) -> InRing:
     """What a private vector's sum tells, with the noise of those alone who surely survive and are honest.
     margin: by which share norms are taken for larger, and the noise for less. shares: of so many instead.
     """
@@ -135,6 +135,14 @@ def discrete_release(vector: Calibration, margin: float = 0.0, shares: int | Non
     if vector.spec.noise == "skellam":  # whose shares add up to one of the same kind
         return Skellam(l2_squared, l1, variance * shares)
     return DiscreteGaussians(l2_squared, l1, vector.spec.length, variance, shares)
+
+
+def in_session(releases: Iterable[InRing], blank: float) -> tuple[Release, ...]:
+    """What the private vectors of one session tell, in which a client contributes nothing with this
+    probability.
+    """
+    together = tuple(releases)
+    return (Sampled(together, 1 - blank),) if blank and together else together
 
 
 def _release(kind: str, multiplier: float, length: int, taken: Exposure = Exposure(1.0, 1)) -> Release:  # noqa: B008
@@ -154,7 +162,7 @@ class Charge:
     releases: tuple[Release, ...]
 
     def line(self) -> bytes:
-        releases = [{"kind": type(each).__name__} | msgspec.to_builtins(each) for each in self.releases]
+        releases = list(map(_named, self.releases))
         return msgspec.json.encode({"round": self.round, "releases": releases}) + b"\n"
 
     @classmethod
@@ -162,8 +170,7 @@ class Charge:
         """Raises: ConfigError for a line that is none."""
         try:
             said: dict[str, Any] = msgspec.json.decode(line)
-            releases = [_KINDS[each.pop("kind")](**each) for each in said["releases"]]
-            return cls(int(said["round"]), tuple(releases))
+            return cls(int(said["round"]), tuple(map(_made, said["releases"])))
         except (msgspec.MsgspecError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
                 f"what the run has spent is damaged on record ({error!r}): begin it anew, with --force"
@@ -171,6 +178,20 @@ class Charge:
 
 
 _KINDS: Final = {kind.__name__: kind for kind in get_args(Release)}
+
+
+def _named(release: Release) -> dict[str, Any]:
+    said: dict[str, Any] = {"kind": type(release).__name__, **msgspec.to_builtins(release)}
+    if isinstance(release, Sampled):
+        said["releases"] = list(map(_named, release.releases))
+    return said
+
+
+def _made(said: dict[str, Any]) -> Release:
+    if "releases" in said:
+        said["releases"] = tuple(map(_made, said["releases"]))
+    made: Release = _KINDS[said.pop("kind")](**said)
+    return made
 
 
 def _append(path: Path, charge: Charge) -> None:

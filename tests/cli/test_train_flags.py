@@ -69,6 +69,7 @@ ASKED: dict[str, tuple[str, Any]] = {
     "batch": ("--batch 4", 4),
     "prg": ("--prg chacha20", "chacha20"),
     "alike": ("--alike always", "always"),
+    "blank": ("--blank 0.25", 0.25),
     "bits": ("--bits 12", 12),
     "bound": ("--bound 2", 2.0),
     "clip": ("--clip 1.5", 1.5),

@@ -13,7 +13,7 @@ from commands import Ran, is_one_line, secagg
 
 from fl.cli.report import draw_accuracy, reckoned
 from fl.privacy.accounting import epsilon
-from fl.privacy.releases import Gaussian
+from fl.privacy.releases import Gaussian, Sampled
 from fl.privacy.spending import Charge
 from fl.training.checkpoint import Checkpoint, write_checkpoint
 
@@ -158,6 +158,36 @@ def test_how_many_add_enough_and_how_much_more_there_was_is_said(here: Here, tmp
     assert f"holds against the server and the corrupt clients, if {honest} clients of each sum" in ran.out
     assert f"the sums carried up to {math.sqrt(5 / honest):.2f} times the noise that is counted" in ran.out
     assert "less than one coordinate of all sums left the ring" in ran.out
+
+
+def test_with_blanks_it_is_said_that_who_took_part_is_hidden_from_whom_and_by_what(
+    here: Here, tmp_path: Path
+) -> None:
+    noise = ["--privacy", "distributed", "--noise-multiplier", "3", "--blank", "0.5"]
+    ran = here("train", *ONE, *noise, "--out", str(tmp_path / "run"))
+    assert (ran.code, ran.err) == (0, "")
+    before, after = ran.out.split("round 1/3")
+    assert "a client contributes nothing with a probability of 0.5, in each round by a coin" in before
+    records = lines(tmp_path / "run" / "metrics.jsonl")
+    charge = Charge.of((tmp_path / "run" / "privacy.jsonl").read_bytes().splitlines()[0])
+    (told,) = charge.releases
+    assert isinstance(told, Sampled)
+    coin = epsilon(told.releases, 1e-5)
+    assert f"from the server and the corrupt clients up to epsilon {coin:.4g} at delta 1e-05" in before
+    whom = "holds against the server and the corrupt clients, who do not learn who took part, if"
+    assert whom in before
+    assert f"epsilon {epsilon([told] * 3, 1e-5):.4g} at delta 1e-05 for 3 rounds: {whom}" in after
+    assert [record["epsilon"] for record in records] == [epsilon([told] * n, 1e-5) for n in (1, 2, 3)]
+    assert f"epsilon {records[0]['epsilon']:.4g}  5 clients" in after
+
+
+def test_blanks_without_noise_hide_nobody_and_that_is_said(here: Here, tmp_path: Path) -> None:
+    run = [*ONE, "--blank", "1e-7", "--corrupt", "1", "--dropout", "0", "--out", str(tmp_path / "run")]
+    run = [word for word in run if word not in ("--clip", "0.5")]
+    ran = here("train", *run)
+    assert (ran.code, ran.err) == (0, "")
+    assert "who took part is not hidden by noise: the sums may tell how many did" in ran.out
+    assert "epsilon" not in ran.out
 
 
 def test_what_is_spent_is_drawn_beside_the_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

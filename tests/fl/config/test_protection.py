@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from fl.config.protection import Protection
-from secagg import CKKS, Counts, Decoys, LocalProtocolError, Masking, Plain, Split, throwaway_identities
+from secagg import CKKS, Bounded, Decoys, LocalProtocolError, Masking, Plain, Split, throwaway_identities
 from secagg.schemes import accept
 
-VECTORS = {"": Counts(length=3, maximum=9)}
+VECTORS = {"": Bounded(length=3, bound=1.0)}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,8 @@ VECTORS = {"": Counts(length=3, maximum=9)}
         ({"scheme": "split"}, Split, "active", False),
         ({"scheme": "split", "relays": 2, "corrupt": 2, "prg": "chacha20"}, Split, "active", False),
         ({"scheme": "split", "adversary": "semi-honest", "dropout": 0}, Split, "semi-honest", False),
+        ({"scheme": "split", "blank": 1e-9}, Split, "active", False),
+        ({"blank": 1e-9}, Masking, "active", False),
         ({"scheme": "plain"}, Plain, "active", False),
         ({"scheme": "plain", "batch": 2, "graph": "sparse"}, Plain, "active", False),
         ({"scheme": "ckks"}, CKKS, "semi-honest", False),
@@ -48,6 +50,11 @@ def test_a_client_of_it_takes_part_in_just_what_it_makes(
     ("given", "words"),
     [
         ({"scheme": "ckks", "corrupt": 1}, "--corrupt is for --scheme masking or split: it means nothing"),
+        ({"scheme": "ckks", "blank": 0.5}, "--blank is for --scheme masking or split: it means nothing to c"),
+        (
+            {"scheme": "plain", "blank": 0.5},
+            "--blank is for --scheme masking or split: it means nothing to p",
+        ),
         ({"scheme": "ckks", "dropout": 0.1}, "--dropout is for --scheme masking or split"),
         ({"scheme": "ckks", "graph": "sparse"}, "--graph is for --scheme masking"),
         ({"scheme": "ckks", "threshold": 3}, "--threshold is for --scheme masking"),

@@ -227,6 +227,8 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("noise_end", 1e7, "float <= 1000000.0"),
     ("compress", -0.1, "float >= 0.0"),
     ("compress", 1.0, "float < 1.0"),
+    ("blank", -0.1, "float >= 0.0"),
+    ("blank", 1.0, "float < 1.0"),
     ("noise_largest", 0.0, "float > 0.0"),
     ("noise_largest", 1.1, "float <= 1.0"),
 ]
@@ -306,6 +308,13 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
             "with ckks a client helps to one sum of them: take masking",
         ),
         ({"batch_size": 65, "scheme": "decoys"}, {"alike": "never"}, "with decoys a client helps to one sum"),
+        ({"blank": 0.5, "algorithm": "fedavg-weights"}, {"algorithm": "fedavg"}, "is no model: with fedavg"),
+        ({"blank": 0.5, "batch_size": 65}, {"alike": "never"}, "with blank and no noise a client helps to o"),
+        (
+            {"blank": 0.5} | LOCAL,
+            {"privacy": "distributed"},
+            "blank: with privacy = 'local' a client that contributes nothing adds no noise either: take priv",
+        ),
         ({"algorithm": "fedsgd", "local_steps": 3}, {"local_steps": 0}, "local_steps: with fedsgd"),
         (
             {"algorithm": "fedsgd", "local_batches": "poisson"},
