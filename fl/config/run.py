@@ -73,6 +73,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             not (protection.batch and some), "batch cuts the whole roster: no sample and no cluster with it"
         )
         ConfigError.unless(
+            not (protection.scheme == "split" and self.cohort.cluster is not None),
+            "cluster: with scheme = 'split' a relay adds for one set of clients of a task, and so for one "
+            "cluster alone: leave it out, or take masking",
+        )
+        ConfigError.unless(
             not (self.training.algorithm == "fedavg-weights" and self.privacy.scales_uploads),
             "clip, compress would change whole models: with fedavg-weights leave them out, or take fedavg",
         )

@@ -283,6 +283,11 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
             "no model to measure",
         ),
         ({"sample": 4, "scheme": "decoys"}, {"scheme": "masking"}, "no sample and no cluster"),
+        (
+            {"cluster": "label", "scheme": "split"},
+            {"scheme": "masking"},
+            "cluster: with scheme = 'split' a relay adds for one set of clients of a task",
+        ),
         ({"batch": 4, "sample": 4}, {"batch": 0}, "batch cuts the whole roster"),
         ({"batch": 4, "cluster": "label"}, {"cluster": None}, "batch cuts the whole roster"),
         ({"execution": "batched", "drop": ("3@join",)}, {"execution": "processes"}, "drop kills processes"),
