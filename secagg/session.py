@@ -223,6 +223,11 @@ class Scheme(Protocol):
         ...
 
     @property
+    def blank(self) -> float:
+        """P, with what probability a client contributes nothing (secagg/blank.py)."""
+        ...
+
+    @property
     def relays(self) -> int:
         """M, the parties beside server and clients that a session takes, all of them."""
         ...

@@ -9,7 +9,7 @@ import numpy as np
 
 from fl.cli.display import shown, since
 from fl.cli.output import Output
-from fl.cli.report import tell_clipping, within
+from fl.cli.report import outcome, tell_clipping, within
 from fl.cli.results import npy, write_result
 from fl.config.section import ConfigError
 from fl.privacy.budget import Charged
@@ -102,7 +102,7 @@ def contribute(
         reason = contribution.reason if contribution else nothing
         raise TransportError(f"the vector is not known to be in a sum: {reason}")
     tell_clipping(out, peer.id, contribution)
-    out.say(f"client {peer.id}: the vector is in the sum")
+    out.say(f"client {peer.id}: the vector is {outcome(contribution)}")
     leave_mean(out, peer, contribution, result)
 
 

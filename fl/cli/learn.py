@@ -14,7 +14,7 @@ import numpy as np
 from fl.cli.display import shown, since
 from fl.cli.drops import Killer
 from fl.cli.output import Output
-from fl.cli.report import tell_clipping
+from fl.cli.report import outcome, tell_clipping
 from fl.cli.rounds import FIRST_ROUND, METRICS
 from fl.config.limits import Limits
 from fl.config.secret import CLIENT, kept, rounding_seed
@@ -83,8 +83,7 @@ def train(
     with shown(out, since(lambda: f"client {peer.id}: {_at(killer.round)}")):
         while (contribution := take_part()) is not None:
             clipped = clipped or tell_clipping(out, peer.id, contribution, " (said once)")
-            outcome = "in the sum" if contribution.summed else f"not in the sum: {contribution.reason}"
-            out.say(f"client {peer.id}: round {killer.round}: {outcome}")
+            out.say(f"client {peer.id}: round {killer.round}: {outcome(contribution)}")
             fields = {"client": peer.id, "session": killer.round, "summed": contribution.summed}
             if contribution.result is not None:
                 fields |= keep(trainer.keep(contribution.result), contribution.result, folder, test, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from fl.cli.output import Output
 from fl.config.protection import Protection
 from fl.config.run import RunConfig
 from secagg import Scheme, ckks, decoys
-from secagg.errors import counted
+from secagg.errors import ClientId, counted
 from secagg.identity import party
 from secagg.wire import relay_of
 from transport import Contribution, RoundReport
@@ -29,7 +29,9 @@ def warn_of_training(out: Output, config: RunConfig) -> None:
     warn(out, config.protection)
     if config.training.metrics and not config.tells_metrics:
         among = config.protection.scheme == "decoys"
-        why = "the server would read them" if among else "beside noise they would have none"
+        noised = config.privacy.mechanism != "none"
+        alone = "the server would read them" if among else "counts would tell who took part"
+        why = "beside noise they would have none" if noised else alone
         out.say(f"the clients' own loss and accuracy are not summed: {why}")
     if config.comes_out_alike and not config.protection.batch:
         out.warn(
@@ -179,6 +181,21 @@ def within(scheme: Scheme) -> str:
     clip = getattr(spec, "clip", None)
     to = f", scaled to a norm of {clip:g} at most" if clip else ""
     return f"their vectors in ±{getattr(spec, 'bound', 0):g}{to}"
+
+
+def mean_over(scheme: Scheme, survivors: Collection[ClientId]) -> str:
+    clients = counted(len(survivors), "client")
+    if not scheme.blank:
+        return f"the mean over {clients}"
+    return f"the sum over {1 - scheme.blank:.4g} x {clients}, of whom nobody knows who took part"
+
+
+def outcome(contribution: Contribution) -> str:
+    """What became of a client's vectors, by what it knows itself."""
+    if not contribution.summed:
+        return f"not in the sum: {contribution.reason}"
+    blank = contribution.scheme.blank
+    return "in the sum" + (f", or zeros are, with a probability of {blank:g}" if blank else "")
 
 
 def tell_clipping(out: Output, u: int, contribution: Contribution, note: str = "") -> bool:

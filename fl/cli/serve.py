@@ -15,7 +15,7 @@ import transport
 from fl.cli.display import session_status, shown
 from fl.cli.options import protection_of
 from fl.cli.output import Output
-from fl.cli.report import round_fields, round_line, warn, warn_of_training, within
+from fl.cli.report import mean_over, round_fields, round_line, warn, warn_of_training, within
 from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METRICS, conduct, going_on, last_accuracy, prepare_folder, read_metrics
 from fl.cli.spent import spending_of
@@ -256,7 +256,7 @@ def sum_vectors(
         return
     kept = write_result(result, npy(total.mean[""]))
     out.say(
-        f"wrote {kept.path}: the mean over {counted(len(survivors), 'client')}, each coordinate within "
+        f"wrote {kept.path}: {mean_over(scheme, survivors)}, each coordinate within "
         f"{total.error_bound['']:.2e} of the mean of {within(scheme)}"
     )
     out.record({"wrote": kept.path, "survivors": survivors, "error_bound": total.error_bound[""]})

@@ -82,6 +82,31 @@ def test_a_weighted_mean_over_the_network(tmp_path: Path, keys: Path, without_to
     assert np.abs(np.load(tmp_path / "mean.npy") - mean).max() <= written["error_bound"] < 1e-3
 
 
+def test_a_sum_with_blanks_is_for_clients_who_insist_on_them_and_says_what_its_mean_is(
+    tmp_path: Path, keys: Path
+) -> None:
+    """So rare that the sum needs no noise, and that every coin here falls the other way."""
+    (tmp_path / "policy.toml").write_text("corrupt = 0\nblank = 1e-7\n")
+    np.save(tmp_path / "x.npy", vector(0))
+    for rules, code in ((["--policy", str(tmp_path / "policy.toml")], 0), (["--blank", "0.5"], 4)):
+        options = ["--length", str(LENGTH), "--blank", "1e-7", "--corrupt", "0", "--new"]
+        server = Command("serve", *server_options(keys), *options, "--out", str(tmp_path / f"{code}.npy"))
+        endpoint = listening(server)
+        given = ["--input", str(tmp_path / "x.npy"), "--new", *rules]
+        clients = [Command("join", *client_options(keys, u, endpoint), *given) for u in range(CLIENTS)]
+        ran = [client.end() for client in clients]
+        assert {each.code for each in ran} == {code}
+        if code:
+            assert all("a probability of 1e-07; this client takes 0.5" in each.err for each in ran)
+            assert server.end().code != 0
+            continue
+        said = "the vector is in the sum, or zeros are, with a probability of 1e-07"
+        assert all(said in each.out for each in ran)
+        written = server.end().records[-1]
+        mean = vector(0) / (1 - 1e-7)
+        assert np.abs(np.load(tmp_path / "0.npy") - mean).max() <= written["error_bound"] < 1e-3
+
+
 def test_plain_must_be_asked_for_at_both_ends(tmp_path: Path, keys: Path) -> None:
     """Client 2 does not, and is told; the sum is the others'."""
     options = ["--length", str(LENGTH), "--scheme", "plain"]
