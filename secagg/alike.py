@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Annotated, Final, Protocol, TypeVar
+from typing import Annotated, Final, NoReturn, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -188,7 +188,7 @@ class Class(NeverPickled):
         def decide(near: Sequence[_Entry]) -> _Entry | None:
             found.extend(dict.fromkeys(tag for entry in near for tag in entry.tags))
             if any(not entry.tags for entry in near) or len(found) > MAX_TAGS:
-                raise RemoteProtocolError(TOO_NEAR)
+                _refuse_as_too_near()
             if not found:
                 found.append(rng(TAG_BYTES))
             new = _Entry(self.kind, self.sketch, frozenset(), b"", tags=tuple(found))
@@ -320,17 +320,18 @@ class Tagged(NeverPickled):
                 earlier = {entry.members for entry in before if tag in entry.tags}
                 beside_none = alone or frozenset() in earlier
                 if (earlier and beside_none) or not may_be_signed(earlier, new.members, apart, differ):
-                    raise RemoteProtocolError(TOO_NEAR)
+                    _refuse_as_too_near()
             return seal(key, msgspec.msgpack.encode(new), b"")
 
         self.record(decide)
 
 
-TOO_NEAR: Final = (
-    # Constant: it tells nothing about the vectors, nor about what was signed.
-    "the server asks for a sum too near to earlier ones of like vectors, of which a client signs two "
-    "different sets at most. If this input is new: --new"
-)
+def _refuse_as_too_near() -> NoReturn:
+    # A constant: it tells nothing about the vectors, nor about what was signed.
+    raise RemoteProtocolError(
+        "the server asks for a sum too near to earlier ones of like vectors, of which a client signs two "
+        "different sets at most. If this input is new: --new"
+    )
 
 
 def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | None:
@@ -345,7 +346,7 @@ def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | N
     if (near and alone) or not may_be_signed(
         {entry.members for entry in near}, new.members, difference, differ
     ):
-        raise RemoteProtocolError(TOO_NEAR)
+        _refuse_as_too_near()
     return new
 
 

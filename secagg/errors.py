@@ -80,11 +80,9 @@ class RelayLost(TooFewClients):
     def __init__(self, relays: Iterable[int], needed: int, round: str) -> None:
         self.relays = frozenset(relays)
         super().__init__(needed - len(self.relays), needed, round)
-        which = f"relay{'s' * (len(self.relays) > 1)} {', '.join(map(str, sorted(self.relays)))}"
-        is_gone = "are gone" if len(self.relays) > 1 else "is gone"
-        self.args = (
-            f"{which} {is_gone} in round {round}, and a sum takes all {needed}: no sum, nothing revealed",
-        )
+        which = ", ".join(map(str, sorted(self.relays)))
+        gone = f"relays {which} are gone" if len(self.relays) > 1 else f"relay {which} is gone"
+        self.args = (f"{gone} in round {round}, and a sum takes all {needed}: no sum, nothing revealed",)
 
     def __reduce__(self) -> tuple[type[RelayLost], tuple[Any, ...]]:
         return RelayLost, (tuple(self.relays), self.needed, self.round)

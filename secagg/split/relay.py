@@ -177,18 +177,18 @@ class SplitRelay(NeverPickled):
         return encode(Received([u for u in request.shares if u not in usable]))
 
     def _opened(self, state: AwaitingShares, sid: bytes, u: ClientId, delivery: Delivery) -> Usable | None:
-        """None for what u, or the server, has spoilt."""
+        """None for what u, or the server, has spoilt: the sum goes on without u."""
         terms, j, digests = state.terms, self._j, delivery.digests
+        if len(digests) != self._parameters.relays or digests[j] != share_digest(delivery.sealed):
+            return None
         statement = partial(
             shares_statement, sid, self._parameters.digest(), terms.context, u, delivery.c_pk, digests
         )
         try:
-            check_signed(terms.roster, u, statement, delivery.signature, "shares", "shares of somebody else")
-            if len(digests) != self._parameters.relays or digests[j] != share_digest(delivery.sealed):
-                raise RemoteProtocolError("another share than its client sent")
+            check_signed(terms.roster, u, statement, delivery.signature, "shares", "shares not signed by it")
             key = seal_key(state.sk.agree(delivery.c_pk), sid, u, j, delivery.c_pk)
             plaintext = unseal(key, bytes(delivery.sealed), seal_data(sid, u, j))
-            return Usable(digests, self._checked(u, plaintext or b""))
+            return None if plaintext is None else Usable(digests, self._checked(u, plaintext))
         except RemoteProtocolError:
             return None
 

@@ -138,12 +138,7 @@ class SplitServer(RoundServer):
         of_keys = self._digest, listed, self._context, self._nonce
         statement = partial(relay_key_statement, *of_keys, j, message.pk)
         check_signed(
-            self._roster,
-            r,
-            statement,
-            message.signature,
-            "showed a key",
-            "showed a key not signed by it",
+            self._roster, r, statement, message.signature, "showed a key", "showed a key not signed by it"
         )
         if any(message.pk == pk for pk, _ in self._keys.values()):
             raise RemoteProtocolError("showed a key that is already in use")
@@ -229,12 +224,7 @@ class SplitServer(RoundServer):
         added = {u: self._digests[u] for u in self._chosen}
         statement = partial(column_statement, self._sid, relay_of(r) or 0, added, message.packed)
         check_signed(
-            self._roster,
-            r,
-            statement,
-            message.signature,
-            "a column that is",
-            "a column not signed by it",
+            self._roster, r, statement, message.signature, "a column that is", "a column not signed by it"
         )
         for name, packed in vectors.items():
             add_packed(self._total[name], packed, self._bits[name])

@@ -110,6 +110,12 @@ class Code:
             if isinstance(init, ast.FunctionDef) and init.name == "__init__":
                 if "message" in _parameters(init):
                     return call.args[_parameters(init).index("message") - 1]
+                for node in ast.walk(init):
+                    match node:  # in the place of a base class's
+                        case ast.Assign(
+                            targets=[ast.Attribute(attr="args")], value=ast.Tuple(elts=[message])
+                        ):
+                            return message
                 calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
                 return next(c.args[0] for c in calls if ast.unparse(c.func) == "super().__init__")
         return call.args[0] if call.args else None

@@ -1,5 +1,5 @@
-"""What the code decides of docs/protocol.md and docs/protocol-ckks.md: `python -m tests.docs.protocol_tables`
-writes their blocks.
+"""What the code decides of docs/protocol.md and of the pages of single schemes: `python -m
+tests.docs.protocol_tables` writes their blocks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import inspect
 import re
+import sys
 import tempfile
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -32,9 +33,11 @@ from secagg import (
     Private,
     Recorded,
     Roster,
+    Split,
     Weight,
     throwaway_identities,
 )
+from secagg import states as client_states
 from secagg.ckks import client as ckks_client
 from secagg.ckks.flooding import gaussian
 from secagg.ckks.ring import Ring
@@ -42,7 +45,9 @@ from secagg.crypto import Tag, digest
 from secagg.graph import graph_of
 from secagg.masking import client as masking_client
 from secagg.prg import keystream
-from secagg.wire import MAX_ID, Message
+from secagg.session import relays_of
+from secagg.split import relay as split_relay
+from secagg.wire import MAX_ID, Message, relay_of
 from tests.docs.pages import rewritten, rows, table
 from tests.vectors import independent as i
 from tests.vectors.makers.chance import Counter
@@ -53,7 +58,15 @@ from transport.roster import read as read_roster
 from transport.roster import sign
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE, CKKS_PAGE = DOCS / "protocol.md", DOCS / "protocol-ckks.md"
+PAGE = DOCS / "protocol.md"
+OWN_PAGE = {name: DOCS / f"protocol-{name}.md" for name in ("ckks", "split", "decoys")}
+"""Of schemes that are told apart from the others."""
+CKKS_PAGE, SPLIT_PAGE = OWN_PAGE["ckks"], OWN_PAGE["split"]
+
+
+def told_on(page: str, name: str) -> bool:
+    """Whether a module, or a session, is told on the page of this scheme; "": on the main one."""
+    return page == next((scheme for scheme in OWN_PAGE if scheme in name), "")
 
 
 # Types, as the tables write them.
@@ -125,31 +138,43 @@ def subclasses(kind: type) -> Iterator[type]:
 # Messages and frames.
 
 
-MODULES = ("secagg.wire", "secagg.masking.messages", "secagg.plain", "secagg.ckks.messages")
+MODULES = (
+    *("secagg.wire", "secagg.masking.messages", "secagg.plain", "secagg.ckks.messages"),
+    *("secagg.split.messages", "secagg.decoys.messages"),
+)
 
 
-def message_kinds(*, ckks: bool) -> list[type[Message]]:
+def message_kinds(page: str = "") -> list[type[Message]]:
     """Those of one page, by module in the order in which each defines them."""
     kinds = [kind for kind in subclasses(Message) if kind.__module__.startswith("secagg.")]
-    mine = [kind for kind in kinds if ("ckks" in kind.__module__) == ckks]
-    return sorted(mine, key=lambda kind: MODULES.index(kind.__module__))
+    mine = {kind: list(vars(sys.modules[kind.__module__]).values()).index(kind) for kind in kinds}
+    mine = {kind: at for kind, at in mine.items() if told_on(page, kind.__module__)}
+    return sorted(mine, key=lambda kind: (MODULES.index(kind.__module__), mine[kind]))
 
 
 def _as_array(kind: type[msgspec.Struct]) -> str:
     return f"`{_array(tag_of(kind), [f'{name}: {type}' for name, type in fields_of(kind)])}`"
 
 
-def messages(*, ckks: bool = False) -> str:
-    said = {tag for session in played().values() for tag in session.said}
+SEALED = ("seed", "vector")  # of split: said by clients, in seals
+
+
+def messages(page: str = "") -> str:
+    said = {tag: who for session in played().values() for tag, who in session.said.items()}
+    said |= dict.fromkeys(SEALED, "client, sealed")
     made = [
-        (f"`{tag_of(kind)}`", "client" if tag_of(kind) in said else "server", _as_array(kind))
-        for kind in message_kinds(ckks=ckks)
+        (f"`{tag_of(kind)}`", said.get(tag_of(kind), "server"), _as_array(kind))
+        for kind in message_kinds(page)
     ]
     return table(("message", "from", "as an array"), made)
 
 
 def ckks_messages() -> str:
-    return messages(ckks=True)
+    return messages("ckks")
+
+
+def split_messages() -> str:
+    return messages("split")
 
 
 def frames() -> str:
@@ -182,6 +207,10 @@ def parameters() -> str:
 
 def ckks_parameters() -> str:
     return _objects(CKKS_PAGE, CKKS)
+
+
+def split_parameters() -> str:
+    return _objects(SPLIT_PAGE, Split)
 
 
 def _objects(page: Path, *kinds: type[msgspec.Struct]) -> str:
@@ -276,7 +305,12 @@ def vector_of(spec: Bounded | Counts | Weight) -> str:
 
 # States and rounds.
 
-CLIENTS: Mapping[str, Any] = {"masking": masking_client, "ckks": ckks_client}
+CLIENTS: Mapping[str, tuple[Any, ...]] = {
+    "masking": (masking_client,),
+    "ckks": (ckks_client,),
+    "split": (client_states, split_relay),
+}
+"""Where the states of clients, and relays, are."""
 
 Step = tuple[str, str, str, str]
 """(state, message, next state, reply); the empty state is before the first and after the last."""
@@ -284,10 +318,10 @@ Step = tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Played:
-    """rounds: (round, what opens it, what answers it). said: by clients. steps: a client's, each once."""
+    """rounds: (round, what opens it, what answers it). said: what, by whom. steps: each once."""
 
     rounds: list[tuple[str, str, str]]
-    said: set[str]
+    said: dict[str, str]
     steps: list[Step]
 
 
@@ -295,20 +329,22 @@ class Played:
 def played() -> dict[str, Played]:
     """One session of each kind, as it was seen."""
     spec, ids = Counts(length=1, maximum=1), (0, 1, 2, 300)
-    roster, identities = throwaway_identities(ids)
+    roster, identities = throwaway_identities(ids, relays=2)
     schemes = {
         "masking, active": Masking.for_cohort(4, spec, adversary="active", roster=roster),
         "masking, semi-honest": Masking.for_cohort(4, spec),
         "plain": Plain.for_cohort(4, spec),
         "ckks, keep": CKKS.for_cohort(4, spec, roster=roster),
         "ckks, release": CKKS.for_cohort(4, spec, ending="release", roster=roster),
+        "split": Split.for_cohort(4, spec, roster=roster),
     }
     result = {}
     for name, scheme in schemes.items():
         server = Recorded(scheme.server(ids, roster=roster))
-        clients = {u: scheme.client(u, lambda task: [1], identity=identities[u]) for u in ids}
+        clients: dict[int, Any] = {u: scheme.client(u, lambda task: [1], identity=identities[u]) for u in ids}
+        clients |= {r: scheme.relay(j, identity=identities[r]) for j, r in enumerate(relays_of(scheme))}
         outbox = {u: client.start() for u, client in clients.items()}
-        steps: dict[Step, None] = {("", "", _state_of(clients[u]), name_of(outbox[u])): None for u in ids}
+        steps: dict[Step, None] = {("", "", _state_of(clients[u]), name_of(outbox[u])): None for u in clients}
         while server.result is None:
             for u, message in outbox.items():
                 server.receive(u, message)
@@ -317,10 +353,16 @@ def played() -> dict[str, Played]:
                 before = _state_of(clients[u])
                 outbox[u] = reply = clients[u].receive(request)
                 steps[before, name_of(request), _state_of(clients[u]), name_of(reply)] = None
+                if name_of(request) == "column-request":  # again
+                    steps["Added", name_of(request), "Added", name_of(clients[u].receive(request))] = None
         opened = {round: name_of(message) for round, _, message in server.view.sent}
         answered = {round: name_of(message) for round, _, message in server.view.received}
         rounds = [(round, opened.get(round, ""), answered[round]) for round in scheme.rounds]
-        result[name] = Played(rounds, set(answered.values()), list(steps))
+        said = {
+            name_of(message): "client" if relay_of(u) is None else "relay"
+            for _, u, message in reversed(server.view.received)  # of what both say, the client
+        }
+        result[name] = Played(rounds, said, list(steps))
     return result
 
 
@@ -390,7 +432,9 @@ def name_of(message: bytes) -> str:
 
 
 def states(scheme: str = "masking") -> str:
-    """The client's state machine: every step of these sessions, and the page fails if a state has none."""
+    """The state machine of a client, and of a relay: every step of these sessions, and the page fails if a
+    state has none.
+    """
     sessions = [session for name, session in played().items() if name.startswith(scheme)]
     steps = list(dict.fromkeys(step for session in sessions for step in session.steps))
     order = list(dict.fromkeys(state for state, *_ in steps))
@@ -404,28 +448,42 @@ def states(scheme: str = "masking") -> str:
 
 
 def awaited(scheme: str) -> list[str]:
-    """The types of a scheme's client.py that await something."""
-    kinds = [name.lstrip("_") for name, kind in vars(CLIENTS[scheme]).items() if inspect.isclass(kind)]
-    return [name for name in kinds if name.startswith("Awaiting")]
+    """The types of its modules that await something."""
+    everything = [pair for module in CLIENTS[scheme] for pair in vars(module).items()]
+    kinds = [name.lstrip("_") for name, kind in everything if inspect.isclass(kind)]
+    return [name for name in kinds if name.startswith("Awaiting") or name == "Added"]
 
 
 def ckks_states() -> str:
     return states("ckks")
 
 
-def rounds(*, ckks: bool = False) -> str:
+def split_states() -> str:
+    return states("split")
+
+
+def rounds(page: str = "") -> str:
     made: list[tuple[str, ...]] = []
     for name, session in played().items():
-        if name.startswith("ckks") != ckks:
+        if not told_on(page, name):
             continue
-        for number, (round, opens, answers) in enumerate(session.rounds):
+        for at, (round, opens, answers) in enumerate(session.rounds):
+            before = [
+                session.said[said] for _, _, said in session.rounds[1:at]
+            ]  # after the join, which all say
+            number = bool(opens) + before.count(session.said[answers])
             request = f"`{opens}` (number {number - 1})" if opens else "the `offer` frame"
-            made.append((name if not number else "", f"`{round}`", request, f"`{answers}` (number {number})"))
+            answer = f"`{answers}` (number {number})"
+            made.append((name if not opens else "", f"`{round}`", request, answer))
     return table(("session", "round", "opened by", "answered by"), made)
 
 
 def ckks_rounds() -> str:
-    return rounds(ckks=True)
+    return rounds("ckks")
+
+
+def split_rounds() -> str:
+    return rounds("split")
 
 
 # Constants.
@@ -435,6 +493,7 @@ CONSTANTS = (
     *("secagg.noise", "secagg.private", "secagg.policy"),
     *("secagg.graph", "secagg.masking.choice", "secagg.masking.messages", "secagg.ckks", "secagg.ckks.ring"),
     *("secagg.ckks.packing", "secagg.ckks.derived", "secagg.ckks.messages", "secagg.schemes"),
+    *("secagg.split", "secagg.split.messages"),
     *("transport.frames", "transport.router", "transport.connections", "transport.exchange"),
     *("transport.server", "transport.line", "transport.roster"),
 )
@@ -442,6 +501,7 @@ NOT_OF_THE_WIRE = {
     "secagg.prg.BLOCK_BYTES",
     "secagg.schemes.SCHEMES",
     "secagg.specs.BLOCK",
+    "transport.server.REASONS",
     "transport.server.TICK_SECONDS",
     "transport.connections.SCAN_MS",
     "transport.connections.SCANNED_A_MS",
@@ -467,21 +527,25 @@ def constants_of(module: str) -> dict[str, Any]:
     }
 
 
-def constants(*, ckks: bool = False) -> str:
+def constants(page: str = "") -> str:
     """What each is for is written on the page by hand."""
-    text = (CKKS_PAGE if ckks else PAGE).read_text(encoding="utf-8")
+    text = OWN_PAGE.get(page, PAGE).read_text(encoding="utf-8")
     known = {name: what for name, _, what in rows(text, "constant", "value", "what")}
     made = [
         (f"`{name}`", _constant(value), known.get(f"`{name}`", NEW))
         for module in CONSTANTS
-        if ("ckks" in module) == ckks
+        if told_on(page, module)
         for name, value in constants_of(module).items()
     ]
     return table(("constant", "value", "what"), made)
 
 
 def ckks_constants() -> str:
-    return constants(ckks=True)
+    return constants("ckks")
+
+
+def split_constants() -> str:
+    return constants("split")
 
 
 def _constant(value: Any) -> str:
@@ -654,6 +718,7 @@ BLOCKS: Mapping[Path, tuple[Callable[[], str], ...]] = {
         *(ckks_messages, ckks_rounds, ckks_states, ckks_parameters, ckks_choices, ckks_example),
         ckks_constants,
     ),
+    SPLIT_PAGE: (split_messages, split_rounds, split_states, split_parameters, split_constants),
 }
 
 

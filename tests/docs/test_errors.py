@@ -21,7 +21,6 @@ WITHOUT_WORDS = {
     "RemoteProtocolError(str(error))": "of check_vectors, about a vector of a plain session",
     "ConfigError(str(error))": "of fl.cohort.selection, about who can be chosen",
     "SessionOverError(frame.reason)": "of the server",
-    "RelayLost(lost, running.scheme.relays, closing)": "which relays there will be no sum without",
     "ValueError": "of transport.journal: a line not its own, which its one handler calls damage",
     "typer.Exit": "no error: --version",
     "server.lost": "why the last sum had too few clients",

@@ -1,5 +1,5 @@
-"""docs/protocol.md and docs/protocol-ckks.md say what the code does: their blocks are current, their tables
-complete, their numbers and examples right. That bytes follow from the pages is proved in tests/vectors.
+"""docs/protocol.md and the pages of single schemes say what the code does: their blocks are current, their
+tables complete, their numbers and examples right. That bytes follow from them is proved in tests/vectors.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ from secagg import (
 from secagg.bits import pack
 from secagg.ckks.ring import MAX_MODULUS_BITS
 from secagg.crypto import _SMALL_ORDER_Y, PROTOCOL_VERSION, OwnTag, Tag, transcript
+from secagg.errors import RelayLost
 from secagg.inputs import encode_inputs
 from secagg.masking.messages import traffic
 from secagg.prg import keystream
 from secagg.shamir import share
 from secagg.split import Split
+from secagg.split.messages import traffic_of_client, traffic_of_relay
 from tests.docs import protocol_tables as generated
 from tests.docs.pages import code, rows, section
 from tests.vectors import independent as i
@@ -55,9 +57,9 @@ from transport.frames import TRANSPORT_VERSION, Hello, Refuse, encode, wire_byte
 from transport.line import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
-PAGE, CKKS_PAGE = (page.read_text(encoding="utf-8") for page in (generated.PAGE, generated.CKKS_PAGE))
-BOTH = PAGE + CKKS_PAGE
-main, of_ckks = partial(section, PAGE), partial(section, CKKS_PAGE)
+PAGE, CKKS_PAGE, SPLIT_PAGE = (page.read_text(encoding="utf-8") for page in generated.BLOCKS)
+ALL = PAGE + CKKS_PAGE + SPLIT_PAGE
+main, of_ckks, of_split = partial(section, PAGE), partial(section, CKKS_PAGE), partial(section, SPLIT_PAGE)
 
 
 # Blocks and tables.
@@ -77,8 +79,8 @@ def letters(text: str) -> list[str]:
     return [name for row in rows(text, "letter", "meaning") for name in row[0].split(", ")]
 
 
-def test_a_letter_has_one_meaning_on_both_pages() -> None:
-    explained = letters(main("2.1")) + letters(of_ckks("1.1"))
+def test_a_letter_has_one_meaning_on_all_pages() -> None:
+    explained = letters(main("2.1")) + letters(of_ckks("1.1")) + letters(of_split("1.1"))
     assert len(explained) == len(set(explained)) > 30
 
 
@@ -128,13 +130,16 @@ def test_powers_in_the_meaning_of_a_constant_are_its_value() -> None:
         assert number(re.findall(r"2\^.*", what)[0]) == int(value.strip("`").replace(",", ""), 0)
 
 
-@pytest.mark.parametrize("ckks", [False, True])
-def test_every_round_and_message_is_described_where_the_session_is(ckks: bool) -> None:
-    text = of_ckks("5") if ckks else main("8")
-    for kind in generated.message_kinds(ckks=ckks):
+SESSIONS = {"": main("8"), "ckks": of_ckks("5"), "split": of_split("3")}
+
+
+@pytest.mark.parametrize("page", SESSIONS)
+def test_every_round_and_message_is_described_where_the_session_is(page: str) -> None:
+    text = SESSIONS[page]
+    for kind in generated.message_kinds(page):
         assert f"`{generated.tag_of(kind)}`" in text
     for name, session in generated.played().items():
-        if name.startswith("ckks") == ckks:
+        if generated.told_on(page, name):
             assert all(round in text for round, _, _ in session.rounds)
 
 
@@ -148,16 +153,16 @@ def test_every_frame_is_described_in_section_4() -> None:
 
 
 def tag_rows() -> dict[str, list[str]]:
-    both = (main("2.4"), of_ckks("1.3"))
+    pages = (main("2.4"), of_ckks("1.3"), of_split("1.3"))
     listed = [
-        row for text in both for row in rows(text, "tag", "made by", "secret", "salt", "parts", "what for")
+        row for text in pages for row in rows(text, "tag", "made by", "secret", "salt", "parts", "what for")
     ]
     return {code(row[0])[0]: row for row in listed}
 
 
 def test_the_table_of_tags_has_every_tag_once_and_no_other() -> None:
     assert sorted(tag_rows()) == sorted(tag.value.decode() for tag in Tag)
-    assert len(re.findall(r"^\| `[\w-]+` \| (?:digest|kdf|transcript) \|", BOTH, re.M)) == len(Tag)
+    assert len(re.findall(r"^\| `[\w-]+` \| (?:digest|kdf|transcript) \|", ALL, re.M)) == len(Tag)
 
 
 def test_the_tags_of_one_machine_are_named_and_are_no_others() -> None:
@@ -173,6 +178,15 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
     **{"offer": ("self.offer()",), "unsigned": ("encode(unsigned)",), "sealed_key": ("secret",)},
     **{"keys": ("listed",), "ckks_keys": ("listed",), "U1": ("*sets",), "residues": ("bytes(residues)",)},
     "asked": ("digest(Tag.CKKS_SUM, sid, bytes(residues))",),
+    **{
+        "c_uj": ("secret",),
+        "relay_keys": ("listed",),
+        "sealed": ("bytes(sealed)",),
+        "digests": ("*digests",),
+    },
+    **{"members": ("listed",), "packed": ("*map(bytes, packed)",)},
+    "added": ("digest(Tag.SPLIT_MEMBERS, listed)",),
+    "parameters": ("digest_of",),
     "ids": ("b''.join((v.to_bytes(4, 'big') for v in sorted(U)))",),
 }
 """How the code writes what the table calls otherwise."""
@@ -221,10 +235,10 @@ def _arguments(text: str) -> list[str]:
 
 
 def test_a_tag_in_running_text_has_the_parts_of_the_table() -> None:
-    listed, calls = tag_rows(), list(re.finditer(r"\b(digest|kdf|transcript)\(`", BOTH))
+    listed, calls = tag_rows(), list(re.finditer(r"\b(digest|kdf|transcript)\(`", ALL))
     said = set()
     for call in calls:
-        tag, *arguments = _arguments(BOTH[call.start() :])
+        tag, *arguments = _arguments(ALL[call.start() :])
         _, made_by, _, _, parts, _ = listed[tag]
         assert made_by == call[1] or tag == "share-data"  # shown as a transcript in section 2.3
         said.add(tag)
@@ -265,7 +279,7 @@ def texts_in_code() -> set[str]:
 def texts_on_page() -> set[str]:
     found = set()
     header: list[str] = []
-    for line in BOTH.splitlines():
+    for line in ALL.splitlines():
         if not line.startswith("|"):
             header = []
             continue
@@ -284,7 +298,10 @@ def test_the_pages_list_every_check_with_its_text_and_no_other() -> None:
     for error in (TooFewClients(2, 3, "join"), *of_shares):
         said = re.sub(r"\b(\d+|join|unmasking)\b", "…", str(error))
         assert said in too_few
-    assert len(too_few) == 3
+    for relays in ({0}, {0, 2}):
+        said = str(RelayLost(relays, 3, "deliver")).replace("0, 2", "0")
+        assert re.sub(r"\d|deliver", "…", said) in too_few
+    assert len(too_few) == 5
 
 
 def test_what_a_server_refuses_begins_with_client_and_round_but_for_who_is_not_expected() -> None:
@@ -292,7 +309,7 @@ def test_what_a_server_refuses_begins_with_client_and_round_but_for_who_is_not_e
     server = Masking.for_cohort(3, Counts(length=1, maximum=1)).server(range(3))
     with pytest.raises(RemoteProtocolError) as caught:
         server.receive(7, b"")
-    assert re.sub(r"7|join", "…", str(caught.value)) == code(any_message[2])[0]
+    assert re.sub(r"client 7|join", "…", str(caught.value)) == code(any_message[2])[0]
     with pytest.raises(RemoteProtocolError, match=r"^client 1, join: not a join message: "):
         server.receive(1, b"")
 
@@ -553,12 +570,47 @@ def test_the_sizes_of_messages_of_ckks_are_those_of_the_code(ending: str) -> Non
             assert len(message) == size(CKKS_SIZES[name, who], name, u=u, **letters), (name, u)
 
 
+SPLIT_SIZES = {code(message)[0]: formula for message, formula in rows(of_split("5"), "message", "bytes")}
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("relays", [2, 16])
+def test_the_sizes_of_messages_of_split_are_those_of_the_code(signed: bool, relays: int) -> None:
+    specs = {"a": Bounded(length=3, bound=1.0), "b": Counts(length=1000, maximum=9)}
+    members, task, tags = [0, 127, 128, 255, 65536], 300, {128: 2}
+    scheme = Split.for_cohort(len(members), specs, relays=relays)
+    packed = sum(binary(-(-spec.length * scheme.ring_bits()[name] // 8)) for name, spec in specs.items())
+
+    def of(name: str, **more: Any) -> int:
+        letters = {"M": relays, "V": len(specs), "packed": packed, "sig": 66 if signed else 2, "task": task}
+        return size(SPLIT_SIZES[name], name, **letters, **more)
+
+    def share(u: int, j: int) -> int:
+        """In its seal."""
+        return binary(28 + of("vector" if u % relays == j else "seed", T=tags.get(u, 0)))
+
+    made = {
+        u: traffic_of_client(scheme, relays, task, u, signed=signed, tags=tags.get(u, 0)) for u in members
+    }
+    for u in members:
+        sealed = sum(share(u, j) for j in range(relays))
+        assert made[u]["shares"] == (of("shares", sealed=sealed), of("split-task"))
+    for j in range(relays):
+        due = traffic_of_relay(scheme, relays, j, members, members, signed=signed, tags=tags)
+        sealed = sum(share(u, j) for u in members)
+        assert due["relay-keys"] == (of("relay-key"), of("relay-key-request"))
+        assert due["deliver"] == (of("received", U=[]), of("deliver-request", sealed=sealed, U=members))
+        assert due["columns"] == (of("column"), of("column-request", U=members))
+
+
 def test_the_tables_of_sizes_have_every_message() -> None:
     listed = [code(row[0])[0] for row in rows(main("12"), "message", "bytes")]
-    kinds = {generated.tag_of(kind) for kind in generated.message_kinds(ckks=False)}
+    kinds = {generated.tag_of(kind) for kind in generated.message_kinds()}
     assert sorted(listed) == sorted(kinds - {"input"})
-    kinds = {generated.tag_of(kind) for kind in generated.message_kinds(ckks=True)}
+    kinds = {generated.tag_of(kind) for kind in generated.message_kinds("ckks")}
     assert {name for name, _ in CKKS_SIZES} == kinds
+    kinds = {generated.tag_of(kind) for kind in generated.message_kinds("split")}
+    assert SPLIT_SIZES.keys() == kinds
 
 
 # Numbers in running text.

@@ -1,6 +1,6 @@
 """Every pattern of dropouts of four clients, and two relays, over all rounds, for every scheme: the exact sum
-of the survivors, or TooFewClients in the first round that fewer than enough answered. What sessions have in common
-is played once.
+of the survivors, or TooFewClients in the first round that fewer than enough answered. What sessions have in
+common is played once.
 """
 
 from __future__ import annotations
