@@ -75,12 +75,13 @@ def two_chosen_sessions(**settings: Any) -> tuple[Any, Any, dict[int, np.ndarray
     return *totals, {u: upload * FEDSGD["examples_per_client"] for u, upload in sent.items()}
 
 
+@pytest.mark.parametrize("scheme", ["masking", "split"])
 @pytest.mark.parametrize(("alike", "out"), [("never", {VICTIM}), ("auto", {0, 1, VICTIM})])
 def test_full_gradients_are_given_away_by_two_sessions_without_the_rule_and_not_with_it(
-    alike: str, out: set[int]
+    alike: str, out: set[int], scheme: str
 ) -> None:
     """With it the difference is of three clients: A = 1, so that two honest ones are among them."""
-    of_all, of_most, sent = two_chosen_sessions(alike=alike)
+    of_all, of_most, sent = two_chosen_sessions(alike=alike, scheme=scheme)
     assert of_all.survivors - of_most.survivors == out
     found = of_all.sum[UPDATE] - of_most.sum[UPDATE]
     wrong = found - sum(sent[u] for u in out)
