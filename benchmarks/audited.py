@@ -32,6 +32,7 @@ from fl.privacy.step import per_example
 from fl.training.batched import train_batched
 from fl.training.step import Gradients
 from secagg import Aggregate, Counts, Masking, Private, run
+from secagg.blank import SUMMED, toss
 from secagg.crypto import KEY_BYTES, Rng
 from secagg.private import Calibration, Reading, encode_private
 
@@ -57,7 +58,9 @@ def config_of(
 
 
 def noising_of(config: RunConfig, length: int) -> Noising:
-    sessions = config.protection.for_cohort(config.cohort.clients, {"": Counts(length=1, maximum=1)}, None)
+    distributed = config.privacy.mechanism == "distributed"
+    one = Private(length=1, clip=1.0, multiplier=1e3) if distributed else Counts(length=1, maximum=1)
+    sessions = config.protection.for_cohort(config.cohort.clients, {"": one}, None)
     return Noising(config, length, sessions, Spending(config.privacy.delta), {})
 
 
@@ -229,25 +232,28 @@ def example_by_largest(config: RunConfig, length: int, rng: Rng, *, shorter: flo
 # Of the clients together
 
 
-def distributed(config: RunConfig, length: int, rng: Rng) -> Play:
+def distributed(config: RunConfig, length: int, rng: Rng, *, hidden: bool = True) -> Play:
     """The sums of the fewest survivors, less what the corrupt among them sent, which these know: of the
-    honest ones, who are left, all but the canary's client send zeros.
+    honest ones, who are left, all but the canary's client send zeros; and that one, too, where its coin falls
+    so. hidden: how it fell; else it always takes part, as who sees the coins may suppose.
     """
     scheme = scheme_for(config, config.cohort.clients, length, 1, None)
     assert isinstance(scheme, Masking)  # noqa: S101 - as RunConfig has it
+    rate = 1 - scheme.blank if hidden else 1.0
 
     def play(present: bool, runs: int) -> Scores:
         scores = np.zeros(runs)
+        tossed = [toss(1 - rate, rng) for _ in range(runs)] if rate < 1 else [SUMMED] * runs
         for name in scheme.vectors:
             reading = Reading(scheme.calibration(name), rng(KEY_BYTES))
             spec, honest = reading.calibration.spec, reading.calibration.honest
             inputs = np.zeros((honest, spec.length))
             inputs[0, 0] = spec.clip * present
             for i in range(runs):
-                sent = [encode_private(reading, x, rng(KEY_BYTES))[0] for x in inputs]
+                sent = [encode_private(reading, x, rng(KEY_BYTES), tossed[i])[0] for x in inputs]
                 seen = reading.total(added(reading.calibration, sent))[:1] / spec.clip
                 scores[i] += likelihood(spec.noise, seen, spec.multiplier)[0]
-        return scores
+        return scores  # of a mixture with the one of 0 the ratio grows with this
 
     return play
 

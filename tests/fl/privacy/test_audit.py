@@ -11,13 +11,13 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from benchmarks.audited import AT_ONCE, WITH_EPSILON, WITHOUT_EPSILON
+from benchmarks.audited import AT_ONCE, WITH_EPSILON, WITHOUT_EPSILON, distributed, in_ring
 from benchmarks.ring import added
 from fl.config.section import ConfigError
 from fl.federation.vectors import UPDATE, scheme_for
 from fl.privacy.accounting import epsilon
 from fl.privacy.audit import Scores, audit, audit_at_once, chance
-from fl.privacy.releases import Gaussian
+from fl.privacy.releases import Gaussian, Sampled
 from secagg import Masking, inputs, run
 from secagg.bits import Words
 
@@ -131,6 +131,18 @@ def test_no_mechanism_tells_more_than_it_claims_and_half_its_noise_is_caught(nam
     claim = epsilon(mechanism.releases(), DELTA)
     assert audit(mechanism.play(z, rng_of(2)), runs=RUNS, delta=DELTA).epsilon <= claim
     assert audit(mechanism.play(z / 2, rng_of(2)), runs=RUNS, delta=DELTA).epsilon > claim
+
+
+def test_coins_that_nobody_sees_are_worth_what_is_claimed_and_nothing_where_they_are_seen() -> None:
+    mechanism = in_ring("skellam", 4, blank=0.7)
+    (told,) = mechanism.releases()
+    assert isinstance(told, Sampled)
+    claim = epsilon([told], DELTA)
+    assert claim < 0.5 * epsilon(told.releases, DELTA)
+    assert audit(mechanism.play(1.0, rng_of(2)), runs=RUNS, delta=DELTA).epsilon <= claim
+    assert audit(mechanism.play(0.3, rng_of(2)), runs=RUNS, delta=DELTA).epsilon > claim
+    seen = distributed(mechanism.config(1.0), mechanism.length, rng_of(2), hidden=False)
+    assert audit(seen, runs=RUNS, delta=DELTA).epsilon > claim
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
