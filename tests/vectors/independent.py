@@ -169,6 +169,7 @@ SHAPES: Mapping[str, tuple[Shape, ...]] = {
     "ciphertexts": (_bin(0, 2**32), _KEY, _SIGNATURE),
     "decrypt-request": (_ids, _bin(0, 2**32)),
     "decrypted": (_bin(0, 2**32),),
+    "candidates": (_bin(0, 2**32), _bin(0, 2**32), _KEY, _SIGNATURE),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from tests.vectors.makers import choices, coding, primitives, private
 from tests.vectors.makers.bad import bad
 from tests.vectors.makers.ckks import sessions_of_ckks
+from tests.vectors.makers.decoys import session_of_decoys
 from tests.vectors.makers.framing import framing
 from tests.vectors.makers.plans import plans
 from tests.vectors.makers.server import server
@@ -44,6 +45,7 @@ def files() -> Iterator[tuple[str, str]]:
         "signatures": signatures,
         "messages": messages,
         "ckks": sessions_of_ckks,
+        "decoys": session_of_decoys,
         "transport": framing,
     }
     for name, make in made.items():

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from secagg import Identity, Roster, SecAggError
+from secagg import Among, Identity, Roster, SecAggError
 from secagg.crypto import SigningKey
 from secagg.schemes import read_offer
 from tests.vectors import independent
@@ -36,11 +36,14 @@ def spelt_out(text: str, parts: Mapping[str, Any]) -> bytes:
 
 def drawn_by(client: Mapping[str, Any]) -> list[bytes]:
     """What a client of a record drew, call by call."""
+    shuffled = [*client.get("decoy_seeds", []), *client.get("order", [])]
     named = [client[name] for name in ("c_sk", "s_sk", "b_u") if name in client]
     coefficients = client.get("key_coefficients", []) + client.get("mask_coefficients", [])
     longer = [c.rjust(2 * COEFFICIENT_BYTES, "0") for c in coefficients]
     noise = client.get("noise", {}).values()
-    return [bytes.fromhex(x) for x in (*noise, *named, *longer, *client.get("nonces", {}).values())]
+    return [
+        bytes.fromhex(x) for x in (*noise, *shuffled, *named, *longer, *client.get("nonces", {}).values())
+    ]
 
 
 class Session:
@@ -73,9 +76,10 @@ class Session:
 
     def new_client(self, u: int) -> Any:
         drawn = self.record["clients"][str(u)]
+        inputs = Among(drawn["inputs"], drawn["decoys"]) if "decoys" in drawn else drawn["inputs"]
         return self.scheme.client(
             u,
-            lambda task: drawn["inputs"],
+            lambda task: inputs,
             rounding_seed=bytes.fromhex(drawn["rounding_seed"]),
             identity=self.identity(u),
             rng=Record(drawn_by(drawn)),
@@ -160,5 +164,5 @@ def load(name: str) -> Json:
 
 @lru_cache(maxsize=64)
 def session(name: str) -> Session:
-    of_ckks = load("ckks")["sessions"]
-    return Session(of_ckks[name] if name in of_ckks else load(f"sessions/{name}"))
+    apart = load("ckks")["sessions"] | load("decoys")["sessions"]
+    return Session(apart[name] if name in apart else load(f"sessions/{name}"))

@@ -65,7 +65,7 @@ def test_a_bad_offer_is_refused_and_the_good_one_accepted(case: Json) -> None:
 
 def places() -> Iterator[Any]:
     for kind in ("malformed", "wrong"):
-        for place in [*load("bad")[kind], *load("ckks").get(kind, [])]:
+        for place in [*load("bad")[kind], *load("ckks").get(kind, []), *load("decoys").get(kind, [])]:
             yield pytest.param(
                 place, id="-".join(str(place[k]) for k in ("session", "step", "to")) + f"-{kind}"
             )
@@ -161,9 +161,9 @@ def patterns() -> Iterator[str]:
 
 
 def test_every_refusal_of_the_package_has_a_vector() -> None:
-    vectors, of_ckks = load("bad"), load("ckks")
+    vectors, of_ckks, of_decoys = load("bad"), load("ckks"), load("decoys")
     cases = [*SCRIPTS, *vectors["offers"]]
-    for place in (*vectors["malformed"], *vectors["wrong"], *of_ckks["wrong"]):
+    for place in (*vectors["malformed"], *vectors["wrong"], *of_ckks["wrong"], *of_decoys["wrong"]):
         cases += each_bad(place)
     said = "\n".join(str(refusal(case)) for case in cases)
     missing = [text for text in patterns() if not re.search(text, said)]

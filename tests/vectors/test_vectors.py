@@ -24,6 +24,7 @@ from secagg.shamir import recon
 from tests.vectors import independent as i
 from tests.vectors import independent_choice as choice
 from tests.vectors import independent_ckks as ckks
+from tests.vectors import independent_decoys as decoys
 from tests.vectors import independent_private as private
 from tests.vectors.independent_check import differences
 from tests.vectors.independent_server import RefusedError, TooFewError
@@ -434,6 +435,19 @@ def test_parameters(case: Json) -> None:
     if arguments.get("scheme") == "plain":
         assert numbers == {**due, "scheme": "plain"}
         return
+    if arguments.get("scheme") == "decoys":
+        K = arguments.get("candidates", 8)
+        plan = decoys.plan(arguments["clients"], K, vectors)
+        primes = ckks.primes(plan["degree"], plan["prime_bits"])
+        assert primes == case["plan"]["primes"]
+        own = sum(-(-spec.get("length", 1) * decoys.width(spec) // 8) for spec in vectors.values())
+        selector = sum(2 * plan["degree"] * bits // 8 for bits in plan["prime_bits"])
+        assert case["plan"]["upload_bytes"] == K * (own + selector)
+        due |= {"scheme": "decoys", "adversary": "semi-honest", "ending": "keep", "candidates": K, **plan}
+        due["m_min"] = arguments.get("m_min", arguments["clients"] // 2 + 1)
+        due["roster"] = roster_of(arguments["roster"]).digest if "roster" in arguments else b""
+        assert i.packed(dict(sorted(due.items()))) == offer
+        return
     if arguments.get("scheme") == "ckks":
         plan = ckks.plan(arguments["clients"], vectors, arguments.get("ending", "keep"))
         made = {name: plan[name] for name in ("capacity", "slots", "upload_bytes", "layouts")}
@@ -493,6 +507,8 @@ def test_signatures() -> None:
             statement = ckks.secret_statement(unhex(case["sid"]), u, unhex(case["sealed_key"]))
         elif case["message"] == "ciphertexts":
             statement = ckks.upload_statement(unhex(case["sid"]), u, unhex(case["upload"]))
+        elif case["message"] == "candidates":
+            statement = decoys.upload_statement(unhex(case["sid"]), u, unhex(case["upload"]))
         else:
             joined = (b"".join(v.to_bytes(4, "big") for v in case[U]) for U in ("U1", "U2", "U3"))
             sets = [i.digest("members", ids) for ids in joined]
@@ -622,6 +638,80 @@ def test_a_session_of_ckks_is_computed_again_without_the_package(name: str) -> N
         assert (seed.hex(), g) == (shown["seed"], pytest.approx(shown["g"], abs=1e-9))
         assert ckks.released(slot, g, numbers["clients"], numbers) == shown["released"]
         assert gaussian(seed, 1).tolist() == pytest.approx([g], abs=1e-9)
+
+
+# Decoys
+
+DECOYS = load("decoys")["sessions"]["decoys"]
+
+
+def test_the_server_of_decoys_says_what_is_recorded() -> None:
+    used = session("decoys")
+    server = used.new_server()
+    for message in used.messages:
+        if message["to"] == "server":
+            server.receive(message["from"], unhex(message["bytes"]))
+            continue
+        if message["round"] != server.round:
+            requests = server.advance()
+        assert {requests[u].hex() for u in message["to"]} == {message["bytes"]}
+    server.advance()
+    assert sorted(server.result.survivors) == DECOYS["result"]["survivors"]
+
+
+@pytest.mark.parametrize("u", [128, 300])
+def test_a_client_of_decoys_takes_what_is_recorded(u: int) -> None:
+    """One that makes no key says what is recorded but for its own selectors, which are fresh."""
+    used, said = session("decoys"), []
+    client = used.new_client(u)
+    said.append(client.start())
+    for message in used.messages:
+        if message["from"] == "server" and u in message["to"]:
+            said.append(client.receive(unhex(message["bytes"])))
+    recorded = [unhex(m["bytes"]) for m in used.messages if m["from"] == u]
+    assert said[:3] == recorded[:3]
+    ours, due = (i.message("candidates", each[3]) for each in (said, recorded))
+    assert ours[0] == due[0]
+    assert [len(part) for part in ours] == [len(part) for part in due]
+    assert said[4] == recorded[4]
+    assert {name: x.tolist() for name, x in client.result.sum.items()} == DECOYS["result"]["sum"]
+    assert sorted(client.result.survivors) == DECOYS["result"]["survivors"]
+
+
+def test_a_session_of_decoys_is_computed_again_without_the_package() -> None:
+    """But for what the rounds of CKKS have in common with it, which is computed there."""
+    used, vectors = session("decoys"), DECOYS["vectors"]
+    terms = ckks.Terms(*(unhex(DECOYS[x]) for x in ("offer", "task", "nonce")))
+    numbers, sid = terms.numbers, unhex(DECOYS["sid"])
+    ring, K = decoys.Ring.of(numbers), numbers["candidates"]
+    taken = decoys.plan(numbers["clients"], K, vectors)
+    assert taken == {name: numbers[name] for name in taken}
+    assert (ring.primes, terms.parameters.hex()) == (DECOYS["primes"], DECOYS["parameters"])
+    public = {int(u): unhex(key) for u, key in DECOYS["roster"]["keys"].items()}
+    products = []
+    for message in used.messages:
+        if (message["round"], message["to"]) != ("input", "server"):
+            continue
+        u, client = message["from"], DECOYS["clients"][str(message["from"])]
+        packed, selectors, digest, signature = i.message("candidates", unhex(message["bytes"]))
+        assert digest == decoys.upload_digest(sid, u, packed, selectors)
+        assert i.verifies(public[u], decoys.upload_statement(sid, u, digest), signature)
+        size = len(packed) // K
+        each = [packed[j * size : (j + 1) * size] for j in range(K)]
+        others = [decoys.written(vectors, decoy) for decoy in client["decoys"]]
+        others.insert(client["true"], decoys.written(vectors, client["inputs"]))
+        assert each == others
+        chosen = ring.unpack(selectors, K)
+        assert [ring.decrypted(c)[0] for c in chosen] == [int(j == client["true"]) for j in range(K)]
+        keys = [unhex(key) for key in client["order"]]
+        assert (keys[0] < keys[1]) == (client["true"] == 0)
+        products += [ring.times(c, decoys.read(vectors, x)) for c, x in zip(chosen, each, strict=True)]
+    (total,) = {m["bytes"] for m in used.messages if m["round"] == "decrypt" and m["from"] == "server"}
+    survivors, residues = i.message("decrypt-request", unhex(total))
+    assert survivors == DECOYS["result"]["survivors"]
+    assert ring.pack([ring.added(products)]) == residues
+    t, due = numbers["modulus"], DECOYS["result"]["sum"]
+    assert ring.decrypted(ring.unpack(residues, 1)[0])[:3] == [x % t for x in (*due[""], *due["count"])]
 
 
 @pytest.mark.parametrize("key", load("signatures")["small_order"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from secagg import CKKS, Counts, Masking, Plain, Private
+from secagg import CKKS, Counts, Decoys, Masking, Plain, Private
 from secagg.specs import Spec
 from tests.vectors import independent as i
 from tests.vectors.makers.bad_encodings import Pairs, Raw, wider, written
@@ -278,9 +278,29 @@ def of_ckks() -> Iterator[Json]:
     yield case("ckks: another m_min", good, offer_of_ckks(m_min=7), words, TO_CKKS)
 
 
+def of_decoys() -> Iterator[Json]:
+    good = i.unpack(Decoys.for_cohort(10, {"": ONE}).offer())
+    told = {**TRUSTING, "schemes": ["decoys"]}
+
+    def spoilt(what: str, words: str, **numbers: Any) -> Json:
+        return case(f"decoys: {what}", good, good | numbers, words, told)
+
+    due = "is not what this session takes"
+    yield spoilt("a server that is active", "decoys are not for a server that is active", adversary="active")
+    yield spoilt("a sum that is released", "the true candidate is found by linear algebra", ending="release")
+    yield spoilt("one candidate", f"{IMPOSSIBLE}: candidates 1 is not in 2..64", candidates=1)
+    yield spoilt("65 candidates", f"{IMPOSSIBLE}: candidates 65 is not in 2..64", candidates=65)
+    yield spoilt("another modulus", due, modulus=good["modulus"] + 2 * good["degree"])
+    yield spoilt("a prime more", due, prime_bits=[*good["prime_bits"], 30])
+    wide = {"": {"bits": 32, "bound": 1.0, "clip": None, "kind": "bounded", "length": 1}}
+    yield spoilt("vectors that no ring carries", "no ring at 128 bits of security is large", vectors=wide)
+    yield case("decoys, unasked", offer_of(), good, "the server offers the scheme decoys", TRUSTING)
+
+
 def offers() -> Iterator[Json]:
     yield from forms()
     yield from impossible()
     yield from against_policy()
     yield from of_private()
     yield from of_ckks()
+    yield from of_decoys()

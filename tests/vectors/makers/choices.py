@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from secagg import CKKS, Bounded, Counts, Masking, Plain, Private, Roster, Weight
+from secagg import CKKS, Bounded, Counts, Decoys, Masking, Plain, Private, Roster, Weight
 from secagg.ckks.packing import Layout
 from secagg.graph import graph_of, sparsest
 from secagg.specs import Spec
@@ -164,6 +164,7 @@ def parameters() -> Json:
                 "parameters": plain.digest().hex(),
             },
             *(_of_ckks(*case, rosters) for case in _CKKS),
+            *(_of_decoys(*case, rosters) for case in _DECOYS),
         ],
     }
 
@@ -231,6 +232,42 @@ def _of_ckks(
             "slots": plan.slots,
             "upload_bytes": plan.upload_bytes,
         },
+        "offer": scheme.offer().hex(),
+        "parameters": scheme.digest().hex(),
+    }
+
+
+_DECOYS: list[tuple[str, int, Mapping[str, Spec], Json, int | None]] = [
+    ("decoys, the smallest ring", 3, {"": ONE}, {"candidates": 2}, None),
+    ("decoys, several vectors", 5, {"": Bounded(length=5, bound=1.0, bits=12), **_SMALL}, {}, None),
+    ("decoys, a million coordinates", 100, _LARGE, {"candidates": 10}, None),
+    (
+        "decoys, as many clients as can be at 16 bits",
+        16_000,
+        {"": Bounded(length=9, bound=1.0)},
+        {},
+        None,
+    ),
+    ("decoys, m_min given and a roster", 10, {"": ONE}, {"m_min": 8, "candidates": 64}, 10),
+]
+
+
+def _of_decoys(
+    what: str,
+    clients: int,
+    vectors: Mapping[str, Spec],
+    arguments: Json,
+    listed: int | None,
+    rosters: Mapping[int, Roster],
+) -> Json:
+    roster = rosters[listed] if listed is not None else None
+    scheme = Decoys.for_cohort(clients, vectors, roster=roster, **arguments)
+    given = {"scheme": "decoys", "clients": clients, **arguments, **({"roster": listed} if listed else {})}
+    return {
+        "what": what,
+        "arguments": given,
+        "vectors": {name: specification(spec) for name, spec in vectors.items()},
+        "plan": {"primes": list(scheme.plan.ring.primes), "upload_bytes": scheme.plan.upload_bytes},
         "offer": scheme.offer().hex(),
         "parameters": scheme.digest().hex(),
     }

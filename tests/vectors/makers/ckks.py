@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from secagg import CKKS, Bounded, Counts
-from secagg.identity import throwaway_identities
+from secagg.identity import Roster, throwaway_identities
 from secagg.specs import Spec
 from tests.vectors import independent as i
 from tests.vectors import independent_ckks as ckks
@@ -46,27 +46,24 @@ ANSWERS = {
 class Scene:
     """A session. parts: what is named in the texts of messages; long: its bytes."""
 
+    ANSWERS: Mapping[str, str] = ANSWERS
+
     def __init__(self, name: str, vectors: Mapping[str, Spec], signed: bool, **numbers: Any) -> None:
         self.name, self.vectors, rng = name, vectors, Counter(name)
         chance = Counter(f"{name}/roster")
         roster = throwaway_identities(IDS, chance)[0] if signed else None
         self.roster, self.signing = roster, dict(zip(IDS, chance.drawn, strict=False)) if signed else {}
-        self.scheme = CKKS.for_cohort(len(IDS), vectors, roster=roster, **numbers)
+        self.scheme = self.new_scheme(roster, **numbers)
         self.terms = ckks.Terms(self.scheme.offer(), f"task of {name}".encode(), rng(32))
-        self.ring = ckks.OnePrime.of(self.terms.numbers)
         self.c_sk = {u: rng(32) for u in IDS}
         self.keys = {u: self.advertised(u, i.x25519_public(self.c_sk[u])) for u in IDS}
         self.sid = self.terms.sid(self.keys)
         self.K, self.nonces = rng(32), {u: rng(12) for u in IDS}
         self.parts: dict[str, Any] = {}
         self.long: dict[str, bytes] = {}
-        self.layouts = ckks.plan(len(IDS), self.specs(), self.scheme.ending)["layouts"]
-        self.slots = {u: self.slot(self.inputs(u)) for u in U3}
-        for u in U3:
-            self.ciphertext(f"upload-of-{u}", self.ring.encrypted(self.slots[u], self.c_1(u), Z))
-        self.sum = self.ciphertext("sum", self.ring.added([self.long[f"upload-of-{u}"] for u in U3]))
-        self.ciphertext("largest-residues", b"\xff" * len(self.sum))
-        self.secret = self.sealed_key("secret", self.ring.key(Z))
+        self.slots: dict[int, float] = {}
+        self.prepare()
+        self.secret = self.sealed_key("secret", self.key_bytes())
         for u, fields in self.keys.items():
             self.short(f"key-of-{u}", fields[0])
             self.short(f"signature-of-{u}", fields[1])
@@ -74,12 +71,28 @@ class Scene:
             self.short(f"K-for-{u}", sealed)
         self.messages = list(self.conversation())
 
-    def inputs(self, u: int) -> list[Any]:
-        """Of the one vector."""
+    def new_scheme(self, roster: Roster | None, **numbers: Any) -> Any:
+        return CKKS.for_cohort(len(IDS), self.vectors, roster=roster, **numbers)
+
+    def prepare(self) -> None:
+        """What is uploaded, and its sum."""
+        self.ring: Any = ckks.OnePrime.of(self.terms.numbers)
+        self.layouts = ckks.plan(len(IDS), self.specs(), self.scheme.ending)["layouts"]
+        self.slots = {u: self.slot(self.inputs(u)[""]) for u in U3}
+        for u in U3:
+            self.ciphertext(f"upload-of-{u}", self.ring.encrypted(self.slots[u], self.c_1(u), Z))
+        self.sum = self.ciphertext("sum", self.ring.added([self.long[f"upload-of-{u}"] for u in U3]))
+        self.ciphertext("largest-residues", b"\xff" * len(self.sum))
+
+    def key_bytes(self) -> bytes:
+        key: bytes = self.ring.key(Z)
+        return key
+
+    def inputs(self, u: int) -> dict[str, list[Any]]:
         k = IDS.index(u)
         if self.scheme.ending == "keep":
-            return [k % 2, (k + 1) // 2 % 2]
-        return [(k - 2) / 8]
+            return {"": [k % 2, (k + 1) // 2 % 2]}
+        return {"": [(k - 2) / 8]}
 
     def slot(self, x: Sequence[Any]) -> float:
         """The one that holds all of the vector."""
@@ -145,7 +158,8 @@ class Scene:
             sealed[v] = i.seal(key, self.nonces[v], K or self.K, data)
         return [secret, sealed, self.sign(maker, ckks.secret_statement(self.sid, maker, secret))]
 
-    def uploaded(self, u: int, residues: bytes) -> list[bytes]:
+    def uploaded(self, u: int, residues: bytes | None = None) -> list[bytes]:
+        residues = self.long[f"upload-of-{u}"] if residues is None else residues
         made = ckks.upload_digest(self.sid, u, residues)
         return [residues, made, self.sign(u, ckks.upload_statement(self.sid, u, made))]
 
@@ -156,7 +170,7 @@ class Scene:
     def conversation(self) -> Iterator[Json]:
         def answers(round: str, who: Sequence[int], said: Callable[[int], list[Any]]) -> Iterator[Json]:
             for u in who:
-                data = i.packed([ANSWERS[round], *said(u)])
+                data = i.packed([self.ANSWERS[round], *said(u)])
                 yield {"round": round, "from": u, "to": "server", "bytes": data.hex()}
 
         def request(round: str, to: Sequence[int], said: list[Any]) -> Json:
@@ -171,7 +185,7 @@ class Scene:
         yield request("share-keys", IDS, [self.keys])
         yield from answers("share-keys", U3, lambda u: made if u == MAKER else [b"", {}, b""])
         yield request("input", U3, [MAKER, *made])
-        yield from answers("input", U3, lambda u: self.uploaded(u, self.long[f"upload-of-{u}"]))
+        yield from answers("input", U3, self.uploaded)
         asked = U3[: ckks.RELEASERS] if release else U3
         yield request("decrypt", asked, [U3, self.sum])
         if release:
@@ -179,12 +193,15 @@ class Scene:
         released = self.released() if release else b""
         yield from answers("decrypt", U3, lambda u: [released if u in asked else b""])
 
+    def primes(self) -> Json:
+        return {"prime": self.ring.prime}
+
     def record(self) -> Json:
         record: Json = {
             "offer": self.terms.offer.hex(),
             "parameters": self.terms.parameters.hex(),
             "vectors": {name: dict(spec) for name, spec in self.specs().items()},
-            "prime": self.ring.prime,
+            **self.primes(),
             "cohort": list(IDS),
             "drop": {"share-keys": list(LOST)},
             "task": self.terms.task.hex(),
@@ -202,7 +219,7 @@ class Scene:
         record["clients"] = {
             str(u): {
                 "rounding_seed": Counter(f"{self.name}/rounding {u}")(32).hex(),
-                "inputs": {"": self.inputs(u)},
+                "inputs": self.inputs(u),
                 "c_sk": self.c_sk[u].hex(),
                 **({"slot": self.slots[u]} if u in self.slots else {}),
             }
@@ -215,8 +232,11 @@ class Scene:
             record["flooding"] = {"seed": seed.hex(), "g": round(g, 9), "released": flooded}
         record["parts"] = self.parts
         record["messages"] = [{**m, "bytes": self.text(bytes.fromhex(m["bytes"]))} for m in self.messages]
-        total = [sum(column) for column in zip(*(self.inputs(u) for u in U3), strict=True)]
-        return {**record, "result": {"survivors": U3, "sum": {"": total}}}
+        total = {
+            name: [sum(column) for column in zip(*(self.inputs(u)[name] for u in U3), strict=True)]
+            for name in sorted(self.vectors)
+        }
+        return {**record, "result": {"survivors": U3, "sum": total}}
 
     # What is said instead
 
@@ -238,9 +258,9 @@ class Scene:
         )
 
     def to_server(self, what: str, round: str, u: int, said: Sequence[Any], words: str) -> Json:
-        action = {"from": u, "bytes": self.text(i.packed([ANSWERS[round], *said]))}
+        action = {"from": u, "bytes": self.text(i.packed([self.ANSWERS[round], *said]))}
         step = self.step(round, u, asked=False)
-        return self.case(f"{ANSWERS[round]}: {what}", step, "server", [action], words, [u])
+        return self.case(f"{self.ANSWERS[round]}: {what}", step, "server", [action], words, [u])
 
     def case(
         self,

@@ -131,6 +131,11 @@ def kdf_and_digests() -> Json:
     rng_of_ckks, rng_of_fl = Counter("kdf/ckks"), Counter("kdf/fl")
     of_ckks = _of_ckks(rng_of_ckks, ids)
     of_fl: list[tuple[Tag, list[Part]]] = [(Tag.TRAINING, ["order"]), (Tag.TRAINING, ["pass", 3])]
+    other = Counter("kdf/decoys")
+    of_decoys: list[tuple[Tag, list[Part]]] = [
+        (Tag.DECOYS_UPLOAD, [other(32), ids[4], other(20), other(60)]),
+        (Tag.SIGN_DECOYS_UPLOAD, [other(32), ids[4], other(32)]),
+    ]
     rng_of_private = Counter("kdf/private")
     of_private: list[tuple[Tag, list[Part]]] = [
         (Tag.ROTATION, [*(rng_of_private(32) for _ in range(3)), "update"])
@@ -138,7 +143,7 @@ def kdf_and_digests() -> Json:
     number = int.from_bytes(b"abcdefgh", "big")
     alike: list[list[Part]] = [[], [""], [0], [2**64 - 1], [number], ["abcdefgh"], [b"abcdefgh"]]
     alike += [[b"ab", b"c"], [b"a", b"bc"], [b"abc"], ["\u0000", "é", "🙂"], [b"", b""]]
-    listed = [*in_use, *((Tag.CONTEXT, parts) for parts in alike), *of_ckks, *of_fl, *of_private]
+    listed = [*in_use, *((Tag.CONTEXT, parts) for parts in alike), *of_ckks, *of_fl, *of_private, *of_decoys]
     return {
         "what": "Transcripts, digests and keys (section 2.3) with parts as section 2.4 has them, and with "
         "parts that "

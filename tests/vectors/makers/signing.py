@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from secagg.ckks.derived import key_statement, secret_statement, upload_statement
 from secagg.crypto import SigningKey, is_signature, verifies_anything
+from secagg.decoys.derived import candidates_statement
 from secagg.identity import throwaway_identities
 from secagg.masking.derived import (
     keys_statement,
@@ -81,6 +82,7 @@ def _of_ckks(rng: Counter, bound: tuple[bytes, bytes, bytes], u: int) -> dict[st
             secret_statement(sid, u, sealed_key),
         ),
         "ciphertexts": ({"sid": sid.hex(), "upload": upload.hex()}, upload_statement(sid, u, upload)),
+        "candidates": ({"sid": sid.hex(), "upload": upload.hex()}, candidates_statement(sid, u, upload)),
     }
 
 

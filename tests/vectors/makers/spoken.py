@@ -15,6 +15,7 @@ from secagg.ckks.messages import (
     ShareCkksKey,
     ShareCkksKeyRequest,
 )
+from secagg.decoys.messages import Candidates
 from secagg.masking.messages import (
     AdvertiseKeys,
     Commitments,
@@ -78,6 +79,7 @@ def messages() -> Json:
         Unmasking({0: SelfMaskShare(rng(33)), 5: PairKeyShare(rng(33)), MAX_ID: SelfMaskShare(rng(33))}),
         Input([memoryview(rng(4)), memoryview(rng(8))]),
         *_of_ckks(Counter("messages/ckks")),
+        *_of_decoys(Counter("messages/decoys")),
     ]
     return {
         "what": "Messages and their bytes (section 2.2): the fields in order, ids as keys of maps as "
@@ -111,6 +113,13 @@ def _of_ckks(rng: Counter) -> list[Message]:
         DecryptRequest([0, 5], memoryview(rng(11))),
         Decrypted(memoryview(b"")),
         Decrypted(memoryview(rng(16))),
+    ]
+
+
+def _of_decoys(rng: Counter) -> list[Message]:
+    return [
+        Candidates(memoryview(rng(3)), memoryview(rng(11)), rng(32), b""),
+        Candidates(memoryview(rng(256)), memoryview(rng(300)), rng(32), rng(64)),
     ]
 
 
