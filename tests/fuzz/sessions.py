@@ -28,7 +28,7 @@ PLAYED: dict[str, Scheme] = {
 }
 _WHOLE = {name: MIXED[name] for name in ("counts", "weight")}
 CKKS_PLAYED: dict[str, Scheme] = {
-    name: SCHEMES[name](range(3), _WHOLE) for name in ("ckks-keep", "ckks-release")
+    name: SCHEMES[name](range(3), _WHOLE) for name in ("ckks-keep", "ckks-release", "decoys")
 }
 SIGNED = {"active"}  # where a lie about anything but one's own vectors is seen
 MESSAGES = [kind for kind in Message.__subclasses__() if kind.__module__.startswith("secagg.")]
@@ -48,7 +48,7 @@ class Draws:
 def play(name: str, drop: dict[str, set[int]] | None = None) -> Play:
     scheme = (PLAYED | CKKS_PLAYED)[name]
     inputs = mixed_inputs(range(scheme.clients))
-    if isinstance(scheme, CKKS):
+    if name in CKKS_PLAYED:
         inputs = {u: {vector: x[vector] for vector in _WHOLE} for u, x in inputs.items()}
     return Play(scheme, inputs, drop=drop, rng=Draws, server_rng=Draws(100))
 
@@ -83,8 +83,8 @@ def sessions() -> list[list[Scene]]:
 
 @cache
 def ckks_sessions() -> list[list[Scene]]:
-    """One client opens the key that another made, one made it itself."""
-    return [recorded("ckks-keep", {}, 2), recorded("ckks-release", {}, ONE)]
+    """One client opens the key that another made, one made it itself; and one sends decoys."""
+    return [recorded("ckks-keep", {}, 2), recorded("ckks-release", {}, ONE), recorded("decoys", {}, 2)]
 
 
 def recorded(name: str, drop: dict[str, set[int]], one: int) -> list[Scene]:

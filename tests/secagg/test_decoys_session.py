@@ -18,10 +18,12 @@ from secagg import (
     LocalProtocolError,
     Masking,
     Policy,
+    Recorded,
     RemoteProtocolError,
     TooFewClients,
     accept,
 )
+from secagg import run as run_session
 from secagg.ckks.messages import Decrypted
 from secagg.ckks.packing import pack_residues, unpack_residues
 from secagg.crypto import SIGNATURE_BYTES
@@ -147,6 +149,31 @@ def test_clipping_is_told_of_the_true_vectors_alone() -> None:
     client.start()
     client.receive(encode(Task(bytes(32), TASK)))
     assert client.clipping["update"].coordinates == 0
+
+
+def test_who_has_the_sum_and_the_candidates_finds_every_true_one() -> None:
+    """However alike they look: why the clients keep the sum. n K unknown selectors, and d equations."""
+    n, K, d = 6, 4, 40
+    rng = np.random.default_rng(0)
+    scheme = Decoys.for_cohort(n, Bounded(length=d, bound=1.0), candidates=K)
+    inputs = {u: Among(*(lambda x: (x[0], list(x[1:])))(rng.uniform(-1, 1, (K, d)))) for u in range(n)}
+    recorded: list[Recorded] = []
+
+    def instrument(server: Any) -> Any:
+        recorded.append(Recorded(server))
+        return recorded[0]
+
+    total = run_session(scheme, inputs, instrument=instrument)
+    shown = {
+        u: np.stack([x.ravel()[:d] for x in scheme.plan.unpack(decode(Candidates, message).vectors)])
+        for round, u, message in recorded[0].view.received
+        if round == "input"
+    }
+    candidates = np.concatenate([shown[u] for u in range(n)])
+    chosen = np.linalg.lstsq(candidates.T.astype(float), total.codes[""], rcond=None)[0].reshape(n, K)
+    assert np.abs(np.sort(chosen)[:, :-1]).max() < 1e-6
+    for u, j in enumerate(chosen.argmax(axis=1)):
+        assert np.abs(shown[u][j] - inputs[u][""] * (2**15 - 1)).max() <= 1
 
 
 # What a client gives
