@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from secagg import CKKS, Aggregate, LocalProtocolError, Masking, RemoteProtocolError, Scheme, TooFewClients
+from secagg import Aggregate, LocalProtocolError, Masking, RemoteProtocolError, Scheme, TooFewClients
 from secagg.wire import Message, decode
 from tests.play import Play, cloned, learned
 from tests.secagg.helpers import MIXED, SCHEMES, codes_of, mixed_inputs
@@ -218,7 +218,7 @@ def honest_sum(name: str, survivors: frozenset[int]) -> dict[str, list[Any]]:
     """Of the survivors' inputs, without any mask."""
     scheme = (PLAYED | CKKS_PLAYED)[name]
     everybody = range(scheme.clients)
-    if isinstance(scheme, CKKS):
+    if name in CKKS_PLAYED:
         sums = codes_of(scheme, play(name).inputs, survivors)  # of integers, which are their own codes
     elif isinstance(scheme, Masking):
         sums = codes_of(scheme, mixed_inputs(everybody), survivors)
