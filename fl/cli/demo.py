@@ -141,53 +141,15 @@ def run(out: Output, demo: Demo) -> None:
 
     Raises: TooFewClients; ConfigError; RemoteProtocolError if the sum is not the survivors'.
     """
-    relays = demo.protection.relay_count
-    stand_in, _ = throwaway_identities((), relays=relays)
-    scheme = demo.for_cohort(stand_in)  # as it will be, but for the roster
-    drops = parse(demo.drop, demo.clients, scheme)
-    if any(drop.training_round != 1 for drop in drops.values()):
-        raise ConfigError("--drop: a demo has one session, so no training round can be named")
-    if demo.deadline is not None and not 0 < demo.deadline < 1e9:
-        raise ConfigError(f"--deadline {demo.deadline:g}: a number of seconds above 0")
-    if not 0 <= demo.show < demo.clients:
-        raise ConfigError(f"--show {demo.show}: the clients are 0 to {demo.clients - 1}")
+    scheme, drops = described(demo)
     check_installed({demo.scheme})
     warn(out, demo.protection)
     out.say(scheme.explain())
     out.say()
     with tempfile.TemporaryDirectory(prefix="secagg-demo-") as folder:
-        server, parties = lay_out_keys(Path(folder) / "parties", demo.clients, relays)
-        clients, files = parties[: demo.clients], (server / "server.key", server / "roster")
-        names = party_names(demo.clients, relays)
-        serving, served = Pipe(duplex=False)  # at its end, no client waits for the server any more
-        with (
-            # `processes` is there by the time it is looked at: no client is missed before a session begins.
-            transport.serve("tcp://127.0.0.1:*", *files, lives=lambda: living(processes, names)) as cohort,
-            serving,
-            served,
-            LocalProcesses() as processes,
-        ):
-            scheme = demo.for_cohort(cohort.roster.identities)
-            each = "one a client and one a relay" if relays else "one a client"
-            out.say(f"starting {counted(len(parties), 'process', 'processes')}, {each}")
-            for (name, u), own in zip(names.items(), parties, strict=True):
-                args = (own, cohort.endpoint, serving, drops.get(u))
-                if relay_of(u) is None:
-                    processes.start(name, client_process, out.debug, demo, scheme.offer(), *args)
-                else:
-                    processes.start(name, relay_process, out.debug, demo, *args)
-            reports: list[RoundReport] = []
-
-            def watch(report: RoundReport) -> None:
-                reports.append(report)
-                tell(out, demo, report)
-
-            deadlines = {} if demo.deadline is None else dict.fromkeys(scheme.rounds, demo.deadline)
-            with shown(out, session_status(cohort.in_round)):
-                total = cohort.aggregate(scheme, deadlines=deadlines, watch=watch)
-            cohort.close()
-            served.close()
-            processes.wait(demo.deadline)  # for clients to leave what is checked
+        server, parties = lay_out_keys(Path(folder) / "parties", demo.clients, scheme.relays)
+        clients = parties[: demo.clients]
+        scheme, total, reports = summed(out, demo, server, parties, drops)
         if demo.protection.kept:
             total = kept(scheme, total.survivors, [clients[u] for u in sorted(reports[-1].alive)])
         verify(out, demo, scheme, total, clients)
@@ -198,6 +160,60 @@ def run(out: Output, demo: Demo) -> None:
         dealt = clients[u] / "dealt-to.npy"
         dealt_to = np.load(dealt).tolist() if dealt.exists() else ()
         show_bytes(out, scheme, u, demo.length, total, reports, dealt_to)
+
+
+def described(demo: Demo) -> tuple[Scheme, dict[int, Drop]]:
+    """The session, as it will be but for the roster, and who is lost in it. Raises: ConfigError,
+    LocalProtocolError for what cannot be.
+    """
+    stand_in, _ = throwaway_identities((), relays=demo.protection.relay_count)
+    scheme = demo.for_cohort(stand_in)
+    drops = parse(demo.drop, demo.clients, scheme)
+    if any(drop.training_round != 1 for drop in drops.values()):
+        raise ConfigError("--drop: a demo has one session, so no training round can be named")
+    if demo.deadline is not None and not 0 < demo.deadline < 1e9:
+        raise ConfigError(f"--deadline {demo.deadline:g}: a number of seconds above 0")
+    if not 0 <= demo.show < demo.clients:
+        raise ConfigError(f"--show {demo.show}: the clients are 0 to {demo.clients - 1}")
+    return scheme, drops
+
+
+def summed(
+    out: Output, demo: Demo, server: Path, parties: list[Path], drops: Mapping[int, Drop]
+) -> tuple[Scheme, Aggregate, list[RoundReport]]:
+    """One session over processes, told as it goes. parties: folders of the clients, then of the relays."""
+    relays = len(parties) - demo.clients
+    names, files = party_names(demo.clients, relays), (server / "server.key", server / "roster")
+    serving, served = Pipe(duplex=False)  # at its end, no client waits for the server any more
+    with (
+        # `processes` is there by the time it is looked at: no client is missed before a session begins.
+        transport.serve("tcp://127.0.0.1:*", *files, lives=lambda: living(processes, names)) as cohort,
+        serving,
+        served,
+        LocalProcesses() as processes,
+    ):
+        scheme = demo.for_cohort(cohort.roster.identities)
+        each = "one a client and one a relay" if relays else "one a client"
+        out.say(f"starting {counted(len(parties), 'process', 'processes')}, {each}")
+        for (name, u), own in zip(names.items(), parties, strict=True):
+            args = (own, cohort.endpoint, serving, drops.get(u))
+            if relay_of(u) is None:
+                processes.start(name, client_process, out.debug, demo, scheme.offer(), *args)
+            else:
+                processes.start(name, relay_process, out.debug, demo, *args)
+        reports: list[RoundReport] = []
+
+        def watch(report: RoundReport) -> None:
+            reports.append(report)
+            tell(out, demo, report)
+
+        deadlines = {} if demo.deadline is None else dict.fromkeys(scheme.rounds, demo.deadline)
+        with shown(out, session_status(cohort.in_round)):
+            total = cohort.aggregate(scheme, deadlines=deadlines, watch=watch)
+        cohort.close()
+        served.close()
+        processes.wait(demo.deadline)  # for clients to leave what is checked
+    return scheme, total, reports
 
 
 def living(processes: LocalProcesses, names: Mapping[str, int]) -> frozenset[int]:
