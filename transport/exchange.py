@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from secagg import RemoteProtocolError, Scheme, ServerSession
-from secagg.errors import ClientId
-from secagg.session import rounds_of
-from secagg.wire import Raw, relay_of
+from secagg.errors import ClientId, RelayLost
+from secagg.session import relays_of, rounds_of
+from secagg.wire import FIRST_RELAY, Raw, relay_of, relay_party
 from transport.frames import (
     CHUNK_BYTES,
     SESSION_BYTES,
@@ -178,8 +178,10 @@ class Exchange:
 
     @property
     def lost_relays(self) -> list[int]:
-        """Those that will not come back: the session is over."""
-        return sorted(j for u in self.lost if (j := relay_of(u)) is not None)
+        """Those that have something to say yet and will not come back: the session is over."""
+        said, rounds = self.number, len(self.scheme.relay_rounds)
+        owing = frozenset(u for u in relays_of(self.scheme) if said.get(u, 0) < rounds)
+        return sorted(u - FIRST_RELAY for u in owing - (self.may_return(owing) - self.lost.keys()))
 
     def take(self, u: ClientId, frame: ClientFrame, payload: Raw | None) -> None:
         """Raises: RemoteProtocolError for what does not belong here; u is then lost."""
@@ -300,6 +302,14 @@ class Exchange:
             # That its vector is in the sum is what counts for its user; that it was late, for the operator.
             told = "" if result is not None and u in result.survivors else None
             self.lose(u, "late" if u in late else "vanished", told=told)
+
+    def lose_relays(self) -> None:
+        """Raises: RelayLost where one will not come back: the session is over."""
+        lost = self.lost_relays
+        for j in lost:
+            self.lose(relay_party(j), "vanished")
+        if lost:
+            raise RelayLost(lost, self.scheme.relays, self.session.round)
 
     def vanish(self, u: ClientId) -> None:
         """u's connection is gone. One that may come back is not waited for."""

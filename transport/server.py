@@ -25,7 +25,7 @@ from secagg import (
 )
 from secagg.alike import Alike, Likeness, Record
 from secagg.crypto import SigningKey
-from secagg.errors import ClientId, RelayLost, counted
+from secagg.errors import ClientId, counted
 from secagg.identity import party
 from secagg.parallel import Executor
 from secagg.session import relays_of
@@ -271,9 +271,9 @@ class Cohort:
         """
         session, closing = running.session, running.session.round
         if closing not in running.scheme.finishing_rounds:
+            running.lose_relays()  # that were not awaited, or without whom it closes before others are late
             running.lose_all(running.absent)
-            if lost := running.lost_relays:  # of one that was not awaited, the session does not know
-                raise RelayLost(lost, running.scheme.relays, closing)
+            running.lose_relays()
             return session.advance()
         end = time.monotonic() + self._finish
         while True:
