@@ -56,6 +56,7 @@ class CKKS(KeySharing, frozen=True, kw_only=True, tag="ckks"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_adversary(self.adversary)
         self._check(
             self.ending in get_args(Ending),
             f"no ending is called {self.ending!r}: there are {' and '.join(get_args(Ending))}",

@@ -39,18 +39,12 @@ class KeySharing(Parameters, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_adversary(self.adversary)
         for number in ("degree", "m_min"):
             set_exactly(self, number, int)
         self._check(1 <= self.m_min <= self.clients, f"m_min {self.m_min} is not in 1..{self.clients}")
         self._check(
             len(self.roster) in (0, DIGEST_BYTES), f"the digest of a roster has {DIGEST_BYTES} bytes, or none"
         )
-
-    @classmethod
-    def _check_adversary(cls, adversary: str) -> None:
-        """Raises: LocalProtocolError unless the scheme is for such a server."""
-        raise NotImplementedError
 
     def check_roster(self, roster: Roster | None) -> None:
         """Raises: LocalProtocolError unless this is the roster the parameters are bound to, if any."""

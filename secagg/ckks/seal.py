@@ -12,6 +12,7 @@ X^(N/2), stands in the other half of the same ciphertext: its slots are the imag
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ def tenseal() -> Any:
     return tenseal
 
 
-class SealKeys(NeverPickled):
+class SealKeys(NeverPickled, ABC):
     """A secret key, and TenSEAL's context with it, whatever is encrypted under it.
 
     Security: neither printed nor pickled; whoever has it reads every ciphertext of the session.
@@ -56,13 +57,13 @@ class SealKeys(NeverPickled):
         if secret is not None:
             self._context = self._with(secret)
 
+    @abstractmethod
     def _new(self, sizes: list[int]) -> Any:
         """A context of the scheme, for primes of these sizes, with a fresh key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _template(self) -> Any:
         """A ciphertext of SEAL, of which the parameters' name is taken."""
-        raise NotImplementedError
 
     def _bare(self) -> Any:
         return self._context.serialize(

@@ -59,6 +59,7 @@ class Decoys(KeySharing, frozen=True, kw_only=True, tag="decoys"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_adversary(self.adversary)
         for number in ("candidates", "modulus"):
             set_exactly(self, number, int)
         self._check_ending(self.ending)
