@@ -70,8 +70,8 @@ class Decoys(KeySharing, frozen=True, kw_only=True, tag="decoys"):
         ring, modulus = self.plan.ring, self.plan.modulus
         self._check(
             (self.degree, tuple(self.prime_bits), self.modulus) == (ring.degree, ring.prime_bits, modulus),
-            f"degree {self.degree} with primes of {self.prime_bits} bits and modulus {self.modulus} is not "
-            f"what this session takes: degree {ring.degree}, {list(ring.prime_bits)} bits, modulus {modulus}",
+            f"plaintexts modulo {self.modulus} in degree {self.degree}, primes of {self.prime_bits} bits: "
+            f"these decoys take {modulus}, degree {ring.degree}, {list(ring.prime_bits)} bits",
         )
 
     @classmethod
@@ -222,7 +222,7 @@ def _plan(clients: int, candidates: int, vectors: Vectors) -> Plan:
     plan = smallest(clients, candidates, tuple(sorted(vectors.items())))
     if plan is None:
         raise LocalProtocolError(
-            f"no ring at {SECURITY_BITS} bits of security is large enough for {candidates} candidates of "
-            f"each of {clients} clients with these vectors: use fewer bits or a smaller maximum"
+            f"{candidates} candidates of each of {clients} clients with these vectors could overflow in "
+            f"every ring at {SECURITY_BITS} bits of security: use fewer bits or a smaller maximum"
         )
     return plan

@@ -80,7 +80,7 @@ def keys(tmp_path: Path, here: Here) -> Path:
         ("demo --decoys 4", "--decoys 4 is for --scheme decoys: masking sends none"),
         (
             "demo --scheme decoys --bits 32",
-            "no ring at 128 bits of security is large enough for 8 candidates",
+            "8 candidates of each of 8 clients with these vectors could overflow",
         ),
         (
             "serve --length 5 --scheme decoys",

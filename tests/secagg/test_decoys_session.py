@@ -230,13 +230,13 @@ IMPOSSIBLE = {
     "an active server": ({"adversary": "active"}, "not for a server that is active"),
     "one candidate": ({"candidates": 1}, r"candidates 1 is not in 2\.\.64"),
     "too many": ({"candidates": 65}, r"candidates 65 is not in 2\.\.64"),
-    "another modulus": ({"modulus": 12289}, "modulus 12289 is not what this session takes"),
-    "another degree": ({"degree": 8192}, "degree 8192 .* is not what this session takes"),
+    "another modulus": ({"modulus": 12289}, "plaintexts modulo 12289 in degree .*: these decoys take"),
+    "another degree": ({"degree": 8192}, "in degree 8192, .*: these decoys take"),
     "other primes": (
         {"prime_bits": [30, 30]},
-        r"primes of \[30, 30\] bits .* is not what this session takes",
+        r"primes of \[30, 30\] bits: these decoys take",
     ),
-    "other candidates": ({"candidates": 64}, "is not what this session takes"),
+    "other candidates": ({"candidates": 64}, ": these decoys take"),
 }
 
 

@@ -285,7 +285,7 @@ def of_decoys() -> Iterator[Json]:
     def spoilt(what: str, words: str, **numbers: Any) -> Json:
         return case(f"decoys: {what}", good, good | numbers, words, told)
 
-    due = "is not what this session takes"
+    due = "these decoys take"
     yield spoilt("a server that is active", "decoys are not for a server that is active", adversary="active")
     yield spoilt("a sum that is released", "the true candidate is found by linear algebra", ending="release")
     yield spoilt("one candidate", f"{IMPOSSIBLE}: candidates 1 is not in 2..64", candidates=1)
@@ -293,7 +293,7 @@ def of_decoys() -> Iterator[Json]:
     yield spoilt("another modulus", due, modulus=good["modulus"] + 2 * good["degree"])
     yield spoilt("a prime more", due, prime_bits=[*good["prime_bits"], 30])
     wide = {"": {"bits": 32, "bound": 1.0, "clip": None, "kind": "bounded", "length": 1}}
-    yield spoilt("vectors that no ring carries", "no ring at 128 bits of security is large", vectors=wide)
+    yield spoilt("vectors that no ring carries", "with these vectors could overflow", vectors=wide)
     yield case("decoys, unasked", offer_of(), good, "the server offers the scheme decoys", TRUSTING)
 
 
