@@ -26,8 +26,10 @@ from zmq.utils import z85
 
 from secagg import (
     CKKS,
+    Among,
     Bounded,
     Counts,
+    Decoys,
     Masking,
     Plain,
     Private,
@@ -42,6 +44,7 @@ from secagg.ckks import client as ckks_client
 from secagg.ckks.flooding import gaussian
 from secagg.ckks.ring import Ring
 from secagg.crypto import Tag, digest
+from secagg.decoys import client as decoys_client
 from secagg.graph import graph_of
 from secagg.masking import client as masking_client
 from secagg.prg import keystream
@@ -61,7 +64,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "protocol.md"
 OWN_PAGE = {name: DOCS / f"protocol-{name}.md" for name in ("ckks", "split", "decoys")}
 """Of schemes that are told apart from the others."""
-CKKS_PAGE, SPLIT_PAGE = OWN_PAGE["ckks"], OWN_PAGE["split"]
+CKKS_PAGE, SPLIT_PAGE, DECOYS_PAGE = OWN_PAGE.values()
 
 
 def told_on(page: str, name: str) -> bool:
@@ -173,6 +176,10 @@ def ckks_messages() -> str:
     return messages("ckks")
 
 
+def decoys_messages() -> str:
+    return messages("decoys")
+
+
 def split_messages() -> str:
     return messages("split")
 
@@ -207,6 +214,10 @@ def parameters() -> str:
 
 def ckks_parameters() -> str:
     return _objects(CKKS_PAGE, CKKS)
+
+
+def decoys_parameters() -> str:
+    return _objects(DECOYS_PAGE, Decoys)
 
 
 def split_parameters() -> str:
@@ -294,6 +305,27 @@ def ckks_choices() -> str:
     return table(header, made)
 
 
+DECOYS_EXAMPLES: tuple[tuple[int, int, Bounded | Counts | Weight], ...] = (
+    (3, 2, Counts(length=1, maximum=1)),
+    (100, 8, Bounded(length=1_000_000, bound=1.0, bits=12)),
+    (100, 8, Bounded(length=1_000_000, bound=1.0)),
+    (256, 10, Bounded(length=100_000, bound=1.0)),
+    (16_000, 64, Bounded(length=100_000, bound=1.0)),
+)
+
+
+def decoys_choices() -> str:
+    """Numbers that follow from n, the candidates and one vector."""
+    made: list[tuple[str, ...]] = []
+    for n, candidates, spec in DECOYS_EXAMPLES:
+        scheme = Decoys.for_cohort(n, spec, candidates=candidates)
+        plan, sizes = scheme.plan, ", ".join(map(str, scheme.prime_bits))
+        numbers = (scheme.degree, sizes, scheme.modulus, plan.polynomials)
+        of_bytes = (f"{plan.candidate_bytes:,}", f"{plan.upload_bytes:,}", f"{plan.sum_bytes:,}")
+        made.append((str(n), str(candidates), vector_of(spec), *map(str, numbers), *of_bytes))
+    return table(("n", "κ", "vector", "N", "β", "T_p", "ν", "C", "upload", "sum"), made)
+
+
 def vector_of(spec: Bounded | Counts | Weight) -> str:
     match spec:
         case Bounded():
@@ -309,6 +341,7 @@ CLIENTS: Mapping[str, tuple[Any, ...]] = {
     "masking": (masking_client,),
     "ckks": (ckks_client,),
     "split": (client_states, split_relay),
+    "decoys": (decoys_client,),
 }
 """Where the states of clients, and relays, are."""
 
@@ -337,11 +370,15 @@ def played() -> dict[str, Played]:
         "ckks, keep": CKKS.for_cohort(4, spec, roster=roster),
         "ckks, release": CKKS.for_cohort(4, spec, ending="release", roster=roster),
         "split": Split.for_cohort(4, spec, roster=roster),
+        "decoys": Decoys.for_cohort(4, spec, candidates=2, roster=roster),
     }
     result = {}
     for name, scheme in schemes.items():
         server = Recorded(scheme.server(ids, roster=roster))
-        clients: dict[int, Any] = {u: scheme.client(u, lambda task: [1], identity=identities[u]) for u in ids}
+        x: Any = Among([1], [[0]]) if isinstance(scheme, Decoys) else [1]
+        clients: dict[int, Any] = {
+            u: scheme.client(u, lambda task, x=x: x, identity=identities[u]) for u in ids
+        }
         clients |= {r: scheme.relay(j, identity=identities[r]) for j, r in enumerate(relays_of(scheme))}
         outbox = {u: client.start() for u, client in clients.items()}
         steps: dict[Step, None] = {("", "", _state_of(clients[u]), name_of(outbox[u])): None for u in clients}
@@ -458,6 +495,10 @@ def ckks_states() -> str:
     return states("ckks")
 
 
+def decoys_states() -> str:
+    return states("decoys")
+
+
 def split_states() -> str:
     return states("split")
 
@@ -482,6 +523,10 @@ def ckks_rounds() -> str:
     return rounds("ckks")
 
 
+def decoys_rounds() -> str:
+    return rounds("decoys")
+
+
 def split_rounds() -> str:
     return rounds("split")
 
@@ -494,6 +539,7 @@ CONSTANTS = (
     *("secagg.graph", "secagg.masking.choice", "secagg.masking.messages", "secagg.ckks", "secagg.ckks.ring"),
     *("secagg.ckks.packing", "secagg.ckks.derived", "secagg.ckks.messages", "secagg.schemes"),
     *("secagg.split", "secagg.split.messages"),
+    *("secagg.decoys", "secagg.decoys.plan", "secagg.decoys.transform"),
     *("transport.frames", "transport.router", "transport.connections", "transport.exchange"),
     *("transport.server", "transport.line", "transport.roster"),
 )
@@ -542,6 +588,10 @@ def constants(page: str = "") -> str:
 
 def ckks_constants() -> str:
     return constants("ckks")
+
+
+def decoys_constants() -> str:
+    return constants("decoys")
 
 
 def split_constants() -> str:
@@ -719,6 +769,10 @@ BLOCKS: Mapping[Path, tuple[Callable[[], str], ...]] = {
         ckks_constants,
     ),
     SPLIT_PAGE: (split_messages, split_rounds, split_states, split_parameters, split_constants),
+    DECOYS_PAGE: (
+        *(decoys_messages, decoys_rounds, decoys_states, decoys_parameters, decoys_choices),
+        decoys_constants,
+    ),
 }
 
 

@@ -29,15 +29,20 @@ from fl.federation.vectors import LOSS_BOUND
 from fl.models.architectures import Description
 from secagg import (
     CKKS,
+    Among,
     Bounded,
     Counts,
+    Decoys,
     LocalProtocolError,
     Masking,
     Plain,
     Private,
+    Recorded,
     RemoteProtocolError,
     TooFewClients,
     Weight,
+    run,
+    throwaway_identities,
 )
 from secagg.bits import pack
 from secagg.ckks.ring import MAX_MODULUS_BITS
@@ -57,9 +62,11 @@ from transport.frames import TRANSPORT_VERSION, Hello, Refuse, encode, wire_byte
 from transport.line import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
-PAGE, CKKS_PAGE, SPLIT_PAGE = (page.read_text(encoding="utf-8") for page in generated.BLOCKS)
-ALL = PAGE + CKKS_PAGE + SPLIT_PAGE
-main, of_ckks, of_split = partial(section, PAGE), partial(section, CKKS_PAGE), partial(section, SPLIT_PAGE)
+PAGE, CKKS_PAGE, SPLIT_PAGE, DECOYS_PAGE = (page.read_text(encoding="utf-8") for page in generated.BLOCKS)
+ALL = PAGE + CKKS_PAGE + SPLIT_PAGE + DECOYS_PAGE
+main, of_ckks, of_split, of_decoys = (
+    partial(section, page) for page in (PAGE, CKKS_PAGE, SPLIT_PAGE, DECOYS_PAGE)
+)
 
 
 # Blocks and tables.
@@ -81,6 +88,7 @@ def letters(text: str) -> list[str]:
 
 def test_a_letter_has_one_meaning_on_all_pages() -> None:
     explained = letters(main("2.1")) + letters(of_ckks("1.1")) + letters(of_split("1.1"))
+    explained += letters(of_decoys("1.1"))
     assert len(explained) == len(set(explained)) > 30
 
 
@@ -130,7 +138,7 @@ def test_powers_in_the_meaning_of_a_constant_are_its_value() -> None:
         assert number(re.findall(r"2\^.*", what)[0]) == int(value.strip("`").replace(",", ""), 0)
 
 
-SESSIONS = {"": main("8"), "ckks": of_ckks("5"), "split": of_split("3")}
+SESSIONS = {"": main("8"), "ckks": of_ckks("5"), "split": of_split("3"), "decoys": of_decoys("5")}
 
 
 @pytest.mark.parametrize("page", SESSIONS)
@@ -153,7 +161,7 @@ def test_every_frame_is_described_in_section_4() -> None:
 
 
 def tag_rows() -> dict[str, list[str]]:
-    pages = (main("2.4"), of_ckks("1.3"), of_split("1.3"))
+    pages = (main("2.4"), of_ckks("1.3"), of_split("1.3"), of_decoys("1.3"))
     listed = [
         row for text in pages for row in rows(text, "tag", "made by", "secret", "salt", "parts", "what for")
     ]
@@ -185,6 +193,7 @@ WRITTEN: Mapping[str, tuple[str, ...]] = {
         "digests": ("*digests",),
     },
     **{"members": ("listed",), "packed": ("*map(bytes, packed)",)},
+    **{"vectors": ("bytes(vectors)",), "selectors": ("bytes(selectors)",)},
     "added": ("digest(Tag.SPLIT_MEMBERS, listed)",),
     "parameters": ("digest_of",),
     "ids": ("b''.join((v.to_bytes(4, 'big') for v in sorted(U)))",),
@@ -603,6 +612,42 @@ def test_the_sizes_of_messages_of_split_are_those_of_the_code(signed: bool, rela
         assert due["columns"] == (of("column"), of("column-request", U=members))
 
 
+DECOYS_SIZES = {code(message)[0]: formula for message, formula in rows(of_decoys("7"), "message", "bytes")}
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_sizes_of_messages_of_decoys_are_those_of_the_code(signed: bool) -> None:
+    pytest.importorskip("tenseal")
+    specs = {"a": Bounded(length=5000, bound=1.0, bits=7), "b": Counts(length=3, maximum=9)}
+    ids, roster = (0, 130, 300), None
+    identities: dict[int, Any] = {}
+    if signed:
+        roster, identities = throwaway_identities(ids)
+    scheme = Decoys.for_cohort(3, specs, candidates=4, roster=roster)
+    x = {"a": np.zeros(5000), "b": [1, 2, 3]}
+    recorded: list[Recorded] = []
+
+    def instrument(server: Any) -> Any:
+        recorded.append(Recorded(server))
+        return recorded[0]
+
+    run(scheme, {u: Among(x, [x] * 3) for u in ids}, identities=identities, instrument=instrument)
+    plan = scheme.plan
+    selector = sum(2 * plan.ring.degree * bits // 8 for bits in scheme.prime_bits)
+    letters = {
+        **{"U3": frozenset(ids), "sig": 66 if signed else 2, "sums": binary(2 * selector)},
+        **{"shown": binary(4 * plan.candidate_bytes), "chosen": binary(4 * selector)},
+    }
+    view = recorded[0].view
+    for _, _, message in view.received + view.sent:
+        if (name := generated.name_of(message)) in DECOYS_SIZES:
+            assert len(message) == size(DECOYS_SIZES[name], name, **letters), name
+    assert scheme.largest_upload == 4096 + 128 * 3 + plan.ring.key_bytes + 4 * (
+        plan.candidate_bytes + selector
+    )
+    assert "more than 4096 + 128 n + 8 N (l + 1) + κ (C + Σ 2 N β / 8) bytes" in DECOYS_PAGE
+
+
 def test_the_tables_of_sizes_have_every_message() -> None:
     listed = [code(row[0])[0] for row in rows(main("12"), "message", "bytes")]
     kinds = {generated.tag_of(kind) for kind in generated.message_kinds()}
@@ -611,6 +656,8 @@ def test_the_tables_of_sizes_have_every_message() -> None:
     assert {name for name, _ in CKKS_SIZES} == kinds
     kinds = {generated.tag_of(kind) for kind in generated.message_kinds("split")}
     assert SPLIT_SIZES.keys() == kinds
+    kinds = {generated.tag_of(kind) for kind in generated.message_kinds("decoys")}
+    assert DECOYS_SIZES.keys() == kinds | {"decrypt-request"}  # of which there is another on the page of CKKS
 
 
 # Numbers in running text.
@@ -630,7 +677,7 @@ def test_numbers_in_running_text_are_those_of_the_code() -> None:
     for scheme in schemes:
         deadlines |= server.usual_deadlines(scheme)
     assert f"join {deadlines['join']:.0f}, advertise-keys {deadlines['advertise-keys']:.0f} " in PAGE
-    of_input = f"input (of `plain` and `ckks`) {deadlines['input']:.0f}"
+    of_input = f"input (of `plain`, `ckks` and `decoys`) {deadlines['input']:.0f}"
     slow = {deadlines[name] for name in ("shares", "deliver", "columns")}
     of_split = f"shares, deliver and columns (of `split`) {slow.pop():.0f}"
     assert not slow
