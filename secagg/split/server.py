@@ -34,6 +34,7 @@ from secagg.split.messages import (
     RelayKeys,
     Shares,
     SplitTask,
+    holder_of,
     sizes_of_shares,
 )
 from secagg.wire import Raw, decode, encode, relay_of, relay_party
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 class SplitServer(RoundServer):
     """One session. unopened: (relay, client) of each share that its relay could not use.
 
-    Memory: the sealed vectors of the whole cohort, until they are passed on.
+    Memory: the sealed vectors of the whole cohort, until they are passed on: those for one relay are let go
+    before the message to the next is put together.
     """
 
     _parameters: Split
@@ -69,8 +71,8 @@ class SplitServer(RoundServer):
         self._bits = parameters.ring_bits()
         self._keys: RelayKeys = {}
         self._sid = b""
-        self._shares: dict[ClientId, Shares] = {}  # in the order in which they came
-        self._digests: dict[ClientId, list[bytes]] = {}
+        self._deliveries: list[dict[ClientId, Delivery]] = [{} for _ in range(parameters.relays)]
+        self._digests: dict[ClientId, list[bytes]] = {}  # in the order in which shares came
         self._chosen: frozenset[ClientId] = frozenset()  # whose shares are passed on, then who is summed
         self._total: dict[str, Words] = {
             name: np.zeros(spec.length, word_type(self._bits[name]))
@@ -119,7 +121,7 @@ class SplitServer(RoundServer):
             case "relay-keys":
                 return self._open_shares(alive)
             case "shares":
-                return {relay_party(j): encode(self._deliver(j)) for j in self._keys}
+                return {relay_party(j): self._deliver(j) for j in self._keys}
             case "deliver":
                 return self._open_columns()
             case _:
@@ -164,7 +166,11 @@ class SplitServer(RoundServer):
             shares_statement, self._sid, self._digest, self._context, u, message.c_pk, digests
         )
         check_signed(self._roster, u, statement, message.signature, "shares", "shares not signed by it")
-        self._shares[u], self._digests[u] = message, digests
+        self._digests[u], holder = digests, holder_of(u, self._parameters.relays)
+        for j, sealed in enumerate(message.sealed):
+            # A copy of what is short, which would keep the whole message here with the vector in it.
+            kept = sealed if j == holder else memoryview(bytes(sealed))
+            self._deliveries[j][u] = Delivery(message.c_pk, digests, kept, message.signature)
 
     def _may_be_summed(self, clients: frozenset[ClientId]) -> frozenset[ClientId]:
         """As many of those whose shares are here as relays may add beside earlier sums of like vectors."""
@@ -172,7 +178,7 @@ class SplitServer(RoundServer):
         if self._like is None or len(clients) < needed:
             return clients
         earlier = self._like.earlier([])
-        order = [u for u in self._shares if u in clients]
+        order = [u for u in self._digests if u in clients]
         A, alone = self._parameters.corrupt, self._parameters.blanks_alone
         chosen = self._like.largest(order, earlier, A, alone=alone) if earlier else clients
         if chosen is None:
@@ -186,19 +192,9 @@ class SplitServer(RoundServer):
 
     # What the relays make of them
 
-    def _deliver(self, j: int) -> DeliverRequest:
-        return DeliverRequest(
-            self._keys,
-            {
-                u: Delivery(
-                    self._shares[u].c_pk,
-                    self._digests[u],
-                    self._shares[u].sealed[j],
-                    self._shares[u].signature,
-                )
-                for u in sorted(self._chosen)
-            },
-        )
+    def _deliver(self, j: int) -> bytes:
+        deliveries, self._deliveries[j] = self._deliveries[j], {}
+        return encode(DeliverRequest(self._keys, {u: deliveries[u] for u in sorted(self._chosen)}))
 
     def _received(self, r: ClientId, message: Received) -> None:
         if not self._chosen >= set(message.unusable):
@@ -206,7 +202,6 @@ class SplitServer(RoundServer):
         self.unopened |= {(r, u) for u in message.unusable}
 
     def _open_columns(self) -> dict[ClientId, bytes]:
-        self._shares = {}  # passed on
         if self._like is not None:  # as every relay does
             alone = self._parameters.blanks_alone
             self._like.sign(self._chosen, self._parameters.corrupt, [], alone=alone)

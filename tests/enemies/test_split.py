@@ -193,19 +193,22 @@ def signed_for(play: Play, message: Any, **other: Any) -> Any:
     return in_place_of(message, 2, signature=key_of(2).sign(shares_statement(**{**said, **other})))
 
 
+def to_the_other(play: Play, u: int) -> memoryview:
+    """u's share for relay 1."""
+    return decode(DeliverRequest, play.requests[SECOND]).shares[u].sealed
+
+
 FORGED: dict[str, tuple[str, Callable[[Play, Any], Any]]] = {
     "another's share": ("both", lambda p, m: in_place_of(m, 2, sealed=m.shares[0].sealed)),
     "another's delivery": ("both", lambda p, m: replace(m, shares={**m.shares, 2: m.shares[0]})),
     "another's key": ("both", lambda p, m: in_place_of(m, 2, c_pk=m.shares[0].c_pk)),
     "the share for the other relay": (
         "both",
-        lambda p, m: in_place_of(m, 2, sealed=p.server._shares[2].sealed[1]),
+        lambda p, m: in_place_of(m, 2, sealed=to_the_other(p, 2)),
     ),
     "the shares in another order": (
         "both",
-        lambda p, m: in_place_of(
-            m, 2, sealed=p.server._shares[2].sealed[1], digests=m.shares[2].digests[::-1]
-        ),
+        lambda p, m: in_place_of(m, 2, sealed=to_the_other(p, 2), digests=m.shares[2].digests[::-1]),
     ),
     "a bit of it flipped": (
         "both",

@@ -1,4 +1,4 @@
-"""The server's memory is the sum and a few uploads, whatever the cohort."""
+"""The server's memory is the sum and a few uploads, whatever the cohort; with relays, what all upload."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import pytest
 import zmq
 from loopback import PATIENCE, Federation
 
-from secagg import Bounded, Masking
+from secagg import Bounded, Masking, Policy
+from secagg.split import Split
 from transport import Cohort, Contribution
 from transport.frames import MAX_FRAME_BYTES, TRANSPORT_VERSION, Hello, encode
 from transport.keys import read_private, read_public
@@ -82,6 +83,27 @@ def growth_of_a_server(folder: Path, clients: int) -> int:
         survivors, exact, grown = here.recv()
     assert (survivors, exact) == (clients, True)
     return int(grown)
+
+
+def split_of(cohort: Cohort, clients: int) -> Split:
+    vector, roster = Bounded(length=LENGTH, bound=1.0, bits=16), cohort.roster.identities
+    return Split.for_cohort(clients, vector, relays=2, roster=roster)
+
+
+def server_of_relays(federation: Federation, clients: int, pipe: Connection) -> None:
+    before = peak_bytes()
+    with federation.serve() as cohort:
+        pipe.send(cohort.endpoint)
+        scheme = split_of(cohort, clients)
+        total = cohort.aggregate(scheme)
+    pipe.send((len(total.survivors), clients * scheme.upload_bytes, peak_bytes() - before))
+
+
+def relay_process(federation: Federation, j: int, endpoint: str, pipe: Connection) -> None:
+    before = peak_bytes()
+    with federation.join_as_relay(j, endpoint) as relay:
+        relay.serve()
+    pipe.send(peak_bytes() - before)
 
 
 def idle_server(federation: Federation, pipe: Connection) -> None:
@@ -231,3 +253,30 @@ def test_forty_clients_need_hardly_more_of_the_server_than_five(tmp_path: Path) 
     five, forty = growth_of_a_server(tmp_path / "5", 5), growth_of_a_server(tmp_path / "40", 40)
     print(f"the server grew by {five / 1e6:.0f} MB with 5 clients, by {forty / 1e6:.0f} MB with 40")
     assert forty - five < 20e6
+
+
+def test_with_relays_a_server_holds_twice_what_all_upload_and_a_relay_thrice_its_part(tmp_path: Path) -> None:
+    """All that is sealed passes through the server, in one message a relay."""
+    clients, relays = 20, 2
+    federation = Federation(tmp_path, clients, relays)
+    here, there = Pipe()
+    pipes = [Pipe() for _ in range(relays)]
+
+    def client(u: int, endpoint: str) -> Contribution | None:
+        with federation.join(u, endpoint, Policy(schemes=frozenset({"split"}))) as peer:
+            return peer.contribute(lambda task: VECTOR)
+
+    with LocalProcesses() as processes, ThreadPoolExecutor(clients) as threads:
+        processes.start("server", server_of_relays, federation, clients, there)
+        there.close()
+        endpoint = here.recv()
+        for j, (_, of_relay) in enumerate(pipes):
+            processes.start(f"relay{j}", relay_process, federation, j, endpoint, of_relay)
+        for u in range(clients):
+            threads.submit(client, u, endpoint)
+        survivors, uploaded, grown = here.recv()
+        of_relays = [mine.recv() for mine, _ in pipes]
+    print(f"of {uploaded / 1e6:.0f} MB the server grew by {grown / 1e6:.0f} MB, relays by {of_relays}")
+    assert survivors == clients
+    assert grown < 2 * uploaded + 40e6  # 120 MB of 52 were measured
+    assert max(of_relays) < 3 * uploaded / relays + 30e6  # 84
