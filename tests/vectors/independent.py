@@ -142,8 +142,17 @@ def _vectors(value: Any) -> bool:
     return isinstance(value, list) and len(value) <= 64 and all(isinstance(v, bytes) for v in value)
 
 
+def _many(most: int, shape: Shape) -> Shape:
+    return lambda value: isinstance(value, list) and len(value) <= most and all(map(shape, value))
+
+
+def _relay_keys(value: Any) -> bool:
+    return _by_id(_row(_KEY, _SIGNATURE))(value) and all(j < 16 for j in value)
+
+
 _KEY, _SIGNATURE, _SEALED = _bin(32, 32), _bin(0, 64), _bin(94, 94)
 _COMMITMENTS = _row(_KEY, _KEY)
+_TAG = _bin(16, 16)
 _SHARE = _row(lambda kind: kind in ("b", "s"), _bin(33, 33))
 SHAPES: Mapping[str, tuple[Shape, ...]] = {
     "join": (lambda version: type(version) is int, _KEY),
@@ -170,6 +179,19 @@ SHAPES: Mapping[str, tuple[Shape, ...]] = {
     "decrypt-request": (_ids, _bin(0, 2**32)),
     "decrypted": (_bin(0, 2**32),),
     "candidates": (_bin(0, 2**32), _bin(0, 2**32), _KEY, _SIGNATURE),
+    "relay-key-request": (_KEY, _KEY),
+    "relay-key": (_KEY, _SIGNATURE),
+    "split-task": (_KEY, _bin(0, 2**31), _relay_keys),
+    "shares": (_KEY, _many(16, _bin(28, 2**32)), _SIGNATURE),
+    "seed": (_many(4, _TAG), _TAG),
+    "vector": (_many(4, _TAG), _vectors),
+    "deliver-request": (
+        _relay_keys,
+        _by_id(_row(_KEY, _many(16, _KEY), _bin(28, 2**32), _SIGNATURE)),
+    ),
+    "received": (_ids,),
+    "column-request": (_ids,),
+    "column": (_vectors, _SIGNATURE),
 }
 
 

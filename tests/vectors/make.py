@@ -15,6 +15,7 @@ from tests.vectors.makers.plans import plans
 from tests.vectors.makers.server import server
 from tests.vectors.makers.sessions import play
 from tests.vectors.makers.signing import signatures
+from tests.vectors.makers.split import sessions_of_split
 from tests.vectors.makers.spoken import messages
 from tests.vectors.replay import FOLDER
 
@@ -46,6 +47,7 @@ def files() -> Iterator[tuple[str, str]]:
         "messages": messages,
         "ckks": sessions_of_ckks,
         "decoys": session_of_decoys,
+        "split": sessions_of_split,
         "transport": framing,
     }
     for name, make in made.items():

@@ -11,6 +11,8 @@ from typing import Any
 from secagg import Among, Identity, Roster, SecAggError
 from secagg.crypto import SigningKey
 from secagg.schemes import read_offer
+from secagg.session import relays_of
+from secagg.wire import relay_of
 from tests.vectors import independent
 from tests.vectors.makers.chance import Record
 from tests.vectors.makers.plans import Json
@@ -40,9 +42,9 @@ def drawn_by(client: Mapping[str, Any]) -> list[bytes]:
     named = [client[name] for name in ("c_sk", "s_sk", "b_u") if name in client]
     coefficients = client.get("key_coefficients", []) + client.get("mask_coefficients", [])
     longer = [c.rjust(2 * COEFFICIENT_BYTES, "0") for c in coefficients]
-    noise = client.get("noise", {}).values()
+    before = [*client.get("noise", {}).values(), *client.get("seeds", {}).values()]
     return [
-        bytes.fromhex(x) for x in (*noise, *shuffled, *named, *longer, *client.get("nonces", {}).values())
+        bytes.fromhex(x) for x in (*before, *shuffled, *named, *longer, *client.get("nonces", {}).values())
     ]
 
 
@@ -59,7 +61,8 @@ class Session:
         self.roster: Roster | None = None
         if "roster" in record:
             keys = {int(u): bytes.fromhex(key) for u, key in record["roster"]["keys"].items()}
-            self.roster = Roster(bytes.fromhex(record["roster"]["digest"]), keys)
+            relays = {int(j): bytes.fromhex(key) for j, key in record["roster"].get("relays", {}).items()}
+            self.roster = Roster(bytes.fromhex(record["roster"]["digest"]), keys, relays)
 
     def spelt_out(self, text: str) -> bytes:
         return spelt_out(text, self.record.get("parts", {}))
@@ -75,6 +78,10 @@ class Session:
         return self.scheme.server(self.record["cohort"], task, roster=self.roster, rng=chance)
 
     def new_client(self, u: int) -> Any:
+        """Or a relay, by the id under which it takes part."""
+        if (j := relay_of(u)) is not None:
+            chance = Record([bytes.fromhex(self.record["relays"][str(j)])])
+            return self.scheme.relay(j, identity=self.identity(u), rng=chance)
         drawn = self.record["clients"][str(u)]
         inputs = Among(drawn["inputs"], drawn["decoys"]) if "decoys" in drawn else drawn["inputs"]
         return self.scheme.client(
@@ -107,7 +114,7 @@ class Session:
     def played_again(self) -> tuple[list[Json], Json]:
         """(messages, result) of this package's parties with the recorded chance."""
         server = self.new_server()
-        clients = {u: self.new_client(u) for u in self.record["cohort"]}
+        clients = {u: self.new_client(u) for u in (*self.record["cohort"], *relays_of(self.scheme))}
         messages = list(conversation(server, clients, self.record["drop"]))
         return messages, result_of(server.result)
 
@@ -164,5 +171,5 @@ def load(name: str) -> Json:
 
 @lru_cache(maxsize=64)
 def session(name: str) -> Session:
-    apart = load("ckks")["sessions"] | load("decoys")["sessions"]
+    apart = load("ckks")["sessions"] | load("decoys")["sessions"] | load("split")["sessions"]
     return Session(apart[name] if name in apart else load(f"sessions/{name}"))

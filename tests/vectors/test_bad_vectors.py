@@ -63,9 +63,12 @@ def test_a_bad_offer_is_refused_and_the_good_one_accepted(case: Json) -> None:
     assert_refused(case)
 
 
+APART = ("ckks", "decoys", "split")
+
+
 def places() -> Iterator[Any]:
     for kind in ("malformed", "wrong"):
-        for place in [*load("bad")[kind], *load("ckks").get(kind, []), *load("decoys").get(kind, [])]:
+        for place in [*load("bad")[kind], *(p for scheme in APART for p in load(scheme).get(kind, []))]:
             yield pytest.param(
                 place, id="-".join(str(place[k]) for k in ("session", "step", "to")) + f"-{kind}"
             )
@@ -79,7 +82,7 @@ def test_bad_messages_are_refused_and_the_good_one_in_their_place_accepted(place
         assert_refused(case)
 
 
-SCRIPTS = [*load("bad")["scripts"], *load("ckks")["scripts"]]
+SCRIPTS = [*load("bad")["scripts"], *load("ckks")["scripts"], *load("split")["scripts"]]
 
 
 @pytest.mark.parametrize("case", SCRIPTS, ids=lambda case: f"{case['session']}-{case['what']}")
@@ -161,9 +164,9 @@ def patterns() -> Iterator[str]:
 
 
 def test_every_refusal_of_the_package_has_a_vector() -> None:
-    vectors, of_ckks, of_decoys = load("bad"), load("ckks"), load("decoys")
+    vectors, wrong = load("bad"), [place for scheme in APART for place in load(scheme)["wrong"]]
     cases = [*SCRIPTS, *vectors["offers"]]
-    for place in (*vectors["malformed"], *vectors["wrong"], *of_ckks["wrong"], *of_decoys["wrong"]):
+    for place in (*vectors["malformed"], *vectors["wrong"], *wrong):
         cases += each_bad(place)
     said = "\n".join(str(refusal(case)) for case in cases)
     missing = [text for text in patterns() if not re.search(text, said)]

@@ -26,6 +26,7 @@ from tests.vectors import independent_choice as choice
 from tests.vectors import independent_ckks as ckks
 from tests.vectors import independent_decoys as decoys
 from tests.vectors import independent_private as private
+from tests.vectors import independent_split as split
 from tests.vectors.independent_check import differences
 from tests.vectors.independent_server import RefusedError, TooFewError
 from tests.vectors.make import files
@@ -712,6 +713,53 @@ def test_a_session_of_decoys_is_computed_again_without_the_package() -> None:
     assert ring.pack([ring.added(products)]) == residues
     t, due = numbers["modulus"], DECOYS["result"]["sum"]
     assert ring.decrypted(ring.unpack(residues, 1)[0])[:3] == [x % t for x in (*due[""], *due["count"])]
+
+
+# Split
+
+SPLIT_SESSIONS = load("split")["sessions"]
+each_split = pytest.mark.parametrize("name", SPLIT_SESSIONS)
+
+
+@each_split
+def test_the_recorded_chance_gives_the_recorded_session_of_split(name: str) -> None:
+    """Of clients, relays and server."""
+    assert session(name).played_again() == (session(name).messages, SPLIT_SESSIONS[name]["result"])
+
+
+@each_split
+def test_a_session_of_split_is_computed_again_without_the_package(name: str) -> None:
+    record = SPLIT_SESSIONS[name]
+    whole = split.Conversation(record)
+    said = [
+        {"round": round, "from": sender, "to": to, "bytes": data.hex()} for round, sender, to, data in whole
+    ]
+    assert said == record["messages"]
+    assert (whole.sid.hex(), whole.terms.parameters.hex()) == (record["sid"], record["parameters"])
+    assert whole.terms.context.hex() == record["context"]
+    assert whole.codes() == record["result"]["codes"]
+    assert record["result"]["survivors"] == whole.U3
+    weights = whole.codes().get("weight", [len(whole.U3)])
+    most = 9 if "weight" in record["vectors"] else 1
+    for vector, spec, b in whole.terms.vectors:
+        assert {"length": 1, **record["vectors"][vector]} == {**spec, "ring_bits": b}
+        codes = whole.codes()[vector]
+        total, mean, bound = i.decode(spec, codes, len(whole.U3), weights[0], most)
+        shown = record["result"]
+        assert (shown["sum"][vector], shown["mean"][vector]) == (total, mean)
+        assert shown["error_bound"][vector] == bound
+    for u, client in ((u, record["clients"][str(u)]) for u in whole.U3):
+        for vector, spec, b in whole.terms.vectors:
+            key = i.kdf("rounding", unhex(client["rounding_seed"]), whole.terms.context, vector)
+            weight = Fraction(client["inputs"].get("weight", [most])[0], most)
+            codes, _, _ = i.encode(spec, client["inputs"][vector], b, key, weight)
+            assert codes == client["codes"][vector]
+        if whole.terms.active:
+            public = unhex(record["roster"]["keys"][str(u)])
+            c_pk, sealed, signature = whole.shares[u]
+            digests = split.digests_of(sealed)
+            statement = split.shares_statement(whole.terms, whole.sid, u, c_pk, digests)
+            assert i.verifies(public, statement, signature)
 
 
 @pytest.mark.parametrize("key", load("signatures")["small_order"])

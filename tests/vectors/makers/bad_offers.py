@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from secagg import CKKS, Counts, Decoys, Masking, Plain, Private
+from secagg import CKKS, Counts, Decoys, Masking, Plain, Private, Split
 from secagg.specs import Spec
 from tests.vectors import independent as i
 from tests.vectors.makers.bad_encodings import Pairs, Raw, wider, written
@@ -231,6 +231,28 @@ def of_private() -> Iterator[Json]:
     yield case("private: a smaller clip", good, smaller, "offers a clip of 0.5 for the vector ''", clips)
 
 
+TO_SPLIT = {**TRUSTING, "schemes": ["split"]}
+
+
+def of_split() -> Iterator[Json]:
+    good = i.unpack(Split.for_cohort(10, {"": ONE}).offer())
+
+    def bad(what: str, words: str, **numbers: Any) -> Json:
+        return case(f"split: {what}", good, good | numbers, words, TO_SPLIT)
+
+    yield bad("one relay", IMPOSSIBLE, relays=1)
+    yield bad("seventeen relays", IMPOSSIBLE, relays=17)
+    yield bad("m_min below A + 2", IMPOSSIBLE, m_min=2)
+    yield bad("m_min above n", IMPOSSIBLE, m_min=11)
+    yield bad("active without a roster", IMPOSSIBLE, adversary="active")
+    yield bad("another m_min", "m_min 8; by this client's policy it is 7", m_min=8)
+    yield bad("another A", "corrupt 0; by this client's policy it is 1", corrupt=0)
+    batched = {**TRUSTING, "schemes": ["masking", "split"], "batch": 5}
+    words = "offers split, which sums no batches; this client insists on 5"
+    yield case("split, to one that insists on batches", offer_of(batch=5), good, words, batched)
+    yield case("split, unasked", offer_of(), good, "the server offers the scheme split", TRUSTING)
+
+
 TO_CKKS = {**TRUSTING, "schemes": ["ckks"]}
 
 
@@ -302,5 +324,6 @@ def offers() -> Iterator[Json]:
     yield from impossible()
     yield from against_policy()
     yield from of_private()
+    yield from of_split()
     yield from of_ckks()
     yield from of_decoys()

@@ -136,6 +136,22 @@ def kdf_and_digests() -> Json:
         (Tag.DECOYS_UPLOAD, [other(32), ids[4], other(20), other(60)]),
         (Tag.SIGN_DECOYS_UPLOAD, [other(32), ids[4], other(32)]),
     ]
+    rng_of_split = Counter("kdf/split")
+    of_split: list[tuple[Tag, list[Part]]] = [
+        (Tag.SPLIT_SESSION, [*(rng_of_split(32) for _ in range(3)), rng_of_split(2 * 33)]),
+        (Tag.SPLIT_SEAL_KEY, [ids[4], 1, rng_of_split(32)]),
+        (Tag.SPLIT_SEAL_DATA, [rng_of_split(32), ids[4], 15]),
+        (Tag.SPLIT_DUMMY, [ids[5], 0, "update"]),
+        (Tag.SPLIT_SHARE, [rng_of_split(60)]),
+        (Tag.SPLIT_MEMBERS, [rng_of_split(2 * 68)]),
+        (Tag.SPLIT_COLUMN, [rng_of_split(3), rng_of_split(11)]),
+        (Tag.SIGN_RELAY_KEY, [*(rng_of_split(32) for _ in range(4)), 1, rng_of_split(32)]),
+        (
+            Tag.SIGN_SPLIT_SHARES,
+            [*(rng_of_split(32) for _ in range(3)), ids[4], *map(rng_of_split, (32, 32))],
+        ),
+        (Tag.SIGN_COLUMN, [rng_of_split(32), 1, rng_of_split(32), rng_of_split(32)]),
+    ]
     rng_of_private = Counter("kdf/private")
     of_private: list[tuple[Tag, list[Part]]] = [
         (Tag.ROTATION, [*(rng_of_private(32) for _ in range(3)), "update"])
@@ -143,7 +159,15 @@ def kdf_and_digests() -> Json:
     number = int.from_bytes(b"abcdefgh", "big")
     alike: list[list[Part]] = [[], [""], [0], [2**64 - 1], [number], ["abcdefgh"], [b"abcdefgh"]]
     alike += [[b"ab", b"c"], [b"a", b"bc"], [b"abc"], ["\u0000", "é", "🙂"], [b"", b""]]
-    listed = [*in_use, *((Tag.CONTEXT, parts) for parts in alike), *of_ckks, *of_fl, *of_private, *of_decoys]
+    listed = [
+        *in_use,
+        *((Tag.CONTEXT, parts) for parts in alike),
+        *of_ckks,
+        *of_fl,
+        *of_private,
+        *of_decoys,
+        *of_split,
+    ]
     return {
         "what": "Transcripts, digests and keys (section 2.3) with parts as section 2.4 has them, and with "
         "parts that "
@@ -163,6 +187,8 @@ def kdf_and_digests() -> Json:
             *(_key(tag, parts, rng_of_ckks) for tag, parts in of_ckks),
             *(_key(tag, parts, rng_of_fl) for tag, parts in of_fl),
             *(_key(tag, parts, rng_of_private) for tag, parts in of_private),
+            *(_key(tag, parts, other) for tag, parts in of_decoys),
+            *(_key(tag, parts, rng_of_split) for tag, parts in of_split),
         ],
     }
 

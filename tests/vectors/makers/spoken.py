@@ -33,6 +33,7 @@ from secagg.masking.messages import (
     UnmaskingRequest,
 )
 from secagg.plain import Input
+from secagg.split import messages as split
 from secagg.wire import MAX_ID, Join, Message, Task
 from secagg.wire import encode as to_bytes
 from tests.vectors.makers.chance import Counter
@@ -80,6 +81,7 @@ def messages() -> Json:
         Input([memoryview(rng(4)), memoryview(rng(8))]),
         *_of_ckks(Counter("messages/ckks")),
         *_of_decoys(Counter("messages/decoys")),
+        *_of_split(Counter("messages/split")),
     ]
     return {
         "what": "Messages and their bytes (section 2.2): the fields in order, ids as keys of maps as "
@@ -120,6 +122,38 @@ def _of_decoys(rng: Counter) -> list[Message]:
     return [
         Candidates(memoryview(rng(3)), memoryview(rng(11)), rng(32), b""),
         Candidates(memoryview(rng(256)), memoryview(rng(300)), rng(32), rng(64)),
+    ]
+
+
+def _of_split(rng: Counter) -> list[Message]:
+    def keys(relays: int, signature: int) -> split.RelayKeys:
+        return {j: (rng(32), rng(signature)) for j in range(relays)}
+
+    def delivery(relays: int, size: int, signature: int) -> split.Delivery:
+        digests = [rng(32) for _ in range(relays)]
+        return split.Delivery(rng(32), digests, memoryview(rng(size)), rng(signature))
+
+    return [
+        split.RelayKeyRequest(rng(32), rng(32)),
+        split.RelayKey(rng(32), b""),
+        split.RelayKey(rng(32), rng(64)),
+        split.SplitTask(rng(32), b"", keys(2, 0)),
+        split.SplitTask(rng(32), rng(300), keys(16, 64)),
+        split.Shares(rng(32), [memoryview(rng(size)) for size in (28, 255)], b""),
+        split.Shares(rng(32), [memoryview(rng(size)) for size in (54, 256, 54)], rng(64)),
+        split.SeedShare([], rng(16)),
+        split.SeedShare([rng(16) for _ in range(4)], rng(16)),
+        split.VectorShare([], [memoryview(rng(3))]),
+        split.VectorShare([rng(16)], [memoryview(rng(size)) for size in (1, 255, 256)]),
+        split.DeliverRequest(keys(2, 0), {}),
+        split.DeliverRequest(keys(2, 0), {u: delivery(2, 54, 0) for u in FORMS}),
+        split.DeliverRequest(keys(3, 64), {u: delivery(3, 300, 64) for u in (0, MAX_ID)}),
+        split.Received([]),
+        split.Received(list(FORMS)),
+        split.ColumnRequest(list(FORMS)),
+        split.ColumnRequest(list(range(16))),
+        split.Column([memoryview(rng(3))], b""),
+        split.Column([memoryview(rng(size)) for size in (1, 256)], rng(64)),
     ]
 
 
