@@ -137,7 +137,7 @@ class Play(Session):
         self.scheme, self.inputs = scheme, inputs
         self.roster, self.identities = identities(inputs)
         server = scheme.server(inputs.keys(), TASK, roster=self.roster, rng=server_rng)
-        ready = {u: given(scheme, x) for u, x in inputs.items()}
+        ready = {u: among(scheme, x) for u, x in inputs.items()}
         clients: dict[int, Any] = {
             u: scheme.client(
                 u,
@@ -191,7 +191,7 @@ def identities(ids: Collection[int]) -> tuple[Roster, dict[int, Identity]]:
     return _identities(frozenset(ids))
 
 
-def given(scheme: Any, inputs: Any) -> Any:
+def among(scheme: Any, inputs: Any) -> Any:
     """A client's vectors as it gives them in this scheme: where decoys are sent, among the largest."""
     if not (candidates := getattr(scheme, "candidates", 0)):
         return inputs
@@ -263,7 +263,7 @@ def run(scheme: Scheme, inputs: Mapping[int, Any], **more: Any) -> Aggregate:
     """`secagg.run`, whose result is that of whoever learns it; nobody else does."""
     remembering: Any = Remembering(scheme)
     ready = {
-        u: (lambda task, x=x: given(scheme, x(task))) if callable(x) else given(scheme, x)
+        u: (lambda task, x=x: among(scheme, x(task))) if callable(x) else among(scheme, x)
         for u, x in inputs.items()
     }
     total = run_session(remembering, ready, **more)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from secagg import (
     CKKS,
     Counts,
+    Decoys,
     Identity,
     Ledger,
     LocalProtocolError,
@@ -42,6 +43,7 @@ from secagg.crypto import SigningKey
 from secagg.errors import ClientId
 from secagg.masking.messages import ConsistencyCheckRequest, UnmaskingRequest
 from secagg.wire import encode
+from tests.play import among
 
 N, VICTIM = 10, 3
 SPEC = Counts(length=4, maximum=1000)
@@ -177,12 +179,13 @@ def test_who_has_anothers_id_is_still_the_same() -> None:
         sum_by(cohort, roster, identities, inputs, b"2", {moved[VICTIM], moved[9]})
 
 
-def test_where_clients_decrypt_alone_they_contribute_once_to_like_sessions() -> None:
-    cohort, scheme = Cohort(), CKKS.for_cohort(N, SPEC, ending="keep")
+@pytest.mark.parametrize("scheme", [CKKS.for_cohort(N, SPEC), Decoys.for_cohort(N, SPEC, candidates=2)])
+def test_where_clients_decrypt_alone_they_contribute_once_to_like_sessions(scheme: Any) -> None:
+    cohort, inputs = Cohort(), {u: among(scheme, x) for u, x in INPUTS.items()}
     alike = {u: cohort.alike(u) for u in range(N)}
-    run(scheme, INPUTS, task=b"1", alike=alike)
+    run(scheme, inputs, task=b"1", alike=alike)
     with pytest.raises(RemoteProtocolError, match=REFUSED):
-        run(scheme, INPUTS, task=b"2", alike=alike)
+        run(scheme, inputs, task=b"2", alike=alike)
     with pytest.raises(RemoteProtocolError, match=REFUSED):
         cohort.sum(b"3")  # nor to a masked one, whatever its set
 

@@ -30,7 +30,7 @@ from secagg.crypto import SIGNATURE_BYTES
 from secagg.decoys.derived import candidates_digest, candidates_statement
 from secagg.decoys.messages import Candidates
 from secagg.wire import Task, decode, encode
-from tests.play import TASK, Course, Play, given, identities, rounding_seed, run, seeded
+from tests.play import TASK, Course, Play, among, identities, rounding_seed, run, seeded
 from tests.secagg.helpers import (
     MIXED,
     assert_sum_of,
@@ -96,8 +96,8 @@ def test_the_server_needs_no_tenseal_and_a_client_says_that_it_does(monkeypatch:
 
 def shuffled(rng: Any, inputs: Any = None) -> Any:
     """What a client has encoded, once it has the task."""
-    given_ = given(UNSIGNED, INPUTS[0]) if inputs is None else inputs
-    client = UNSIGNED.client(0, lambda task: given_, rounding_seed=rounding_seed(0), rng=rng)
+    shown = among(UNSIGNED, INPUTS[0]) if inputs is None else inputs
+    client = UNSIGNED.client(0, lambda task: shown, rounding_seed=rounding_seed(0), rng=rng)
     client.start()
     client.receive(encode(Task(bytes(32), TASK)))
     return client._encoded
@@ -348,5 +348,5 @@ def test_one_selector_that_is_not_one_spoils_the_sum_and_nobody_notices() -> Non
     message = decode(Candidates, play.answers[0])
     play.answers[0] = encode(both(message))
     total = play.finish()
-    worst = 9 * (UNSIGNED.candidates - 1)  # of each decoy of `given`
+    worst = 9 * (UNSIGNED.candidates - 1)  # of each decoy of `among`
     assert total.sum["counts"][1] == sum(INPUTS[u]["counts"][1] for u in INPUTS) + worst

@@ -28,7 +28,7 @@ from secagg import (
 from secagg.schemes import SCHEMES as SCHEMES_THERE_ARE
 from secagg.schemes import accept, read_offer
 from secagg.session import relays_of
-from tests.play import Play, given, identities, learned, run
+from tests.play import Play, among, identities, learned, run
 from tests.secagg.helpers import SCHEMES, credentials
 
 PATIENCE = 600  # seconds: nothing waits so long unless something is broken
@@ -95,7 +95,7 @@ def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
             if u in relays
             else scheme.client(
                 u,
-                lambda task: given(scheme, {"update": train(u, task), "examples": weights[u]}),
+                lambda task: among(scheme, {"update": train(u, task), "examples": weights[u]}),
                 identity=keys[u],
             )
         )

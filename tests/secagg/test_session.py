@@ -27,7 +27,7 @@ from secagg.identity import party
 from secagg.record import RecordedClient
 from secagg.session import Aggregate, Scheme, relays_of
 from secagg.wire import MAX_ID, Join, decode, decode_task, encode, relay_party
-from tests.play import TASK, Course, Play, given, identities, learned
+from tests.play import TASK, Course, Play, among, identities, learned
 from tests.play import run as run_session
 from tests.secagg.helpers import (
     MIXED,
@@ -55,7 +55,7 @@ def run(scheme: Scheme, inputs: Any, **more: Any) -> Aggregate:
 
 def client_of(scheme: Scheme, vectors: Callable[[bytes], Any] = lambda task: INPUTS[0], **more: Any) -> Any:
     identity = identities(range(5))[1][0]
-    return scheme.client(0, lambda task: given(scheme, vectors(task)), identity=identity, **more)
+    return scheme.client(0, lambda task: among(scheme, vectors(task)), identity=identity, **more)
 
 
 def is_dead(client: Any, request: bytes) -> None:
