@@ -21,6 +21,7 @@ WITHOUT_WORDS = {
     "RemoteProtocolError(str(error))": "of check_vectors, about a vector of a plain session",
     "ConfigError(str(error))": "of fl.cohort.selection, about who can be chosen",
     "SessionOverError(frame.reason)": "of the server",
+    "ConfigError((folder / REFUSED).read_text(encoding='utf-8'))": "of an attack, from its own process",
     "ValueError": "of transport.journal: a line not its own, which its one handler calls damage",
     "typer.Exit": "no error: --version",
     "server.lost": "why the last sum had too few clients",

@@ -1,0 +1,76 @@
+"""What every attack is given, and what it gives back: attack(view, knowledge, budget, seed) -> guess."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.config.plan import LocalPlan
+from fl.leakage.views import Part, View
+from fl.models.architectures import Description
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What everybody knows who takes part: what was trained, from where, and how.
+
+    parameters: (d,) float32, the model that the clients received. examples: of each client, public.
+    """
+
+    model: Description
+    parameters: NDArray[np.float32] = field(repr=False)
+    plan: LocalPlan
+    examples: int
+
+    def images_of(self, part: Part) -> int:
+        """How many examples went into an update: of each client those that its steps can take."""
+        held = self.examples
+        if part.examples is not None:
+            held = max(1, round(part.examples / len(part.members)))
+        taken = held
+        if self.plan.algorithm != "fedsgd" and self.plan.steps:
+            taken = min(held, self.plan.steps * self.plan.batch_size)
+        return taken * len(part.members)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much an attack may spend on a part.
+
+    seconds: of a processor, for each image in it, so that what else runs takes nothing away. iterations: of
+    an optimiser, from each start. starts: at most so many. start: where the first is, by name (`STARTS`).
+    """
+
+    seconds: float = 10.0
+    iterations: int = 300
+    starts: int = 2
+    start: str = "grey"
+
+    def until(self, images: int) -> float:
+        """When to stop, as time.process_time() tells it."""
+        return time.process_time() + self.seconds * images
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an attack makes of one part.
+
+    images: (N, C, H, W) float64, as they came, not clipped; None where it looks for labels alone. labels:
+    (N,). loss: by which it chose among what it had found, with nothing of the truth in it.
+    """
+
+    images: NDArray[np.float64] | None = field(repr=False)
+    labels: NDArray[np.int64]
+    loss: float = float("nan")
+    seconds: float = 0.0
+
+
+Guess = tuple[Found, ...]
+"""One for each part of the view, in its order."""
+
+Attack = Callable[[View, Knowledge, Budget, int], Guess]
+"""(view, knowledge, budget, seed) -> guess. Raises: ConfigError where it is not for this model or plan."""

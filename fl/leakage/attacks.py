@@ -1,0 +1,9 @@
+"""Every attack by name. The first line of its docstring says what it does, the next where it is from."""
+
+from __future__ import annotations
+
+from fl.leakage.attack import Attack
+from fl.leakage.inversion import cosine, inversion
+from fl.leakage.labels import labels
+
+ATTACKS: dict[str, Attack] = {"inversion": inversion, "cosine": cosine, "labels": labels}

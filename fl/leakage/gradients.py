@@ -1,0 +1,112 @@
+"""What images would have made of a model, as a function to be differentiated: what an inversion matches.
+
+Of one step it is their gradient; of several, the steps are taken again, each client's for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from fl.leakage.attack import Knowledge
+from fl.models.architectures import build
+from fl.models.weights import from_vector
+
+Tensors = Sequence[torch.Tensor]
+Named = dict[str, torch.Tensor]
+
+
+def model_of(knowledge: Knowledge) -> nn.Module:
+    """The model that the clients received, in float64, in eval mode.
+
+    float64 decides: of three images the same engine gave 5.5, 6.0 and 31.4 dB in float32 and 49.0, 43.4 and
+    47.4 in float64.
+    """
+    description = knowledge.model
+    model = build(description.model, description.shape, description.classes, 0)
+    from_vector(model, knowledge.parameters)
+    return model.double().eval()
+
+
+class Matching:
+    """How far what N images with labels would have sent is from what was seen, beside its own length.
+
+    update: (d,), the mean of what the clients sent. clients: N / clients images belong to each.
+    """
+
+    def __init__(self, knowledge: Knowledge, update: NDArray[np.float64], clients: int) -> None:
+        self.model, self._plan, self._clients = model_of(knowledge), knowledge.plan, clients
+        self._named = {name: p.detach() for name, p in self.model.named_parameters()}
+        start = torch.cat([p.flatten() for p in self._named.values()])
+        seen = torch.tensor(update[: len(start)], dtype=torch.float64)
+        # One step is a gradient, whatever the clients called it.
+        self.steps = 1 if self._plan.algorithm == "fedsgd" else max(1, self._plan.steps)
+        if self._plan.algorithm == "fedavg-weights":
+            seen = seen - start
+        if self._plan.algorithm != "fedsgd" and self.steps == 1:
+            seen = seen / -self._plan.lr
+        self.seen = seen
+
+    def made(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """(d,): what x, (N, C, H, W), with labels y would have sent; differentiable in x."""
+        if self.steps == 1:
+            loss = cross_entropy(self.model(x), y)
+            return _flat(torch.autograd.grad(loss, list(self.model.parameters()), create_graph=True))
+        each = len(y) // self._clients
+        shares = zip(torch.split(x, each), torch.split(y, each), strict=True)
+        return torch.stack([self._moved(*share) for share in shares]).mean(dim=0)
+
+    def squared(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """||made - seen||^2 / ||seen||^2. On trained nets, whose gradients are small, an optimiser that looks
+        at ||made - seen||^2 stops before it has begun (8.3 dB, and 29.3 so).
+        """
+        off: torch.Tensor = (self.made(x, y) - self.seen).square().sum() / self.seen.square().sum()
+        return off
+
+    def cosine(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """1 - cos(made, seen)."""
+        made = self.made(x, y)
+        distance: torch.Tensor = 1 - (made @ self.seen) / (made.norm() * self.seen.norm())
+        return distance
+
+    def mean_gradient(self) -> torch.Tensor:
+        """(d,): the gradient that was seen; of several steps, what stands for it: their move, over as far as
+        a constant gradient would have moved the model.
+        """
+        if self.steps == 1:
+            return self.seen
+        reach, velocity = 0.0, 0.0
+        for _ in range(self.steps):
+            velocity = self._plan.momentum * velocity + 1
+            reach += velocity
+        return self.seen / (-self._plan.lr * reach)
+
+    def _gradient(self, named: Named, x: torch.Tensor, y: torch.Tensor) -> Tensors:
+        held = {name: p if p.requires_grad else p.clone().requires_grad_() for name, p in named.items()}
+        loss = cross_entropy(functional_call(self.model, held, (x,)), y)
+        return torch.autograd.grad(loss, list(held.values()), create_graph=True)
+
+    def _moved(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """One client's steps, its batches in an order of the attacker's: it knows none of the client's own,
+        and of the images none but these.
+        """
+        plan, named = self._plan, dict(self._named)
+        velocity = [torch.zeros_like(p) for p in named.values()]
+        batches = torch.split(torch.arange(len(y)), plan.batch_size)
+        for step in range(self.steps):
+            batch = batches[step % len(batches)]
+            along = self._gradient(named, x[batch], y[batch])
+            velocity = [plan.momentum * v + g for v, g in zip(velocity, along, strict=True)]
+            named = {name: p - plan.lr * v for (name, p), v in zip(named.items(), velocity, strict=True)}
+        moved = [p - start for p, start in zip(named.values(), self._named.values(), strict=True)]
+        return _flat(moved)
+
+
+def _flat(tensors: Tensors) -> torch.Tensor:
+    return torch.cat([t.flatten() for t in tensors])

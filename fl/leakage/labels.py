@@ -1,0 +1,81 @@
+"""Which labels a gradient is of: what stands in the last layer's gives them away, image or no image."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fl.config.section import ConfigError
+from fl.leakage.attack import Budget, Found, Guess, Knowledge
+from fl.leakage.gradients import Matching
+from fl.leakage.views import View
+
+
+def labels(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+    """The labels of a batch from the last layer's gradient, as many of each class as its bias tells.
+
+    Source: Zhao et al. (iDLG), arXiv:2001.02610, 2020; Wainakh et al., PoPETs 2022(2), for batches.
+    """
+    found = []
+    for part in view.parts:
+        begun = time.process_time()
+        matching = Matching(knowledge, part.updates[0], len(part.members))
+        told = of_gradient(matching, knowledge, knowledge.images_of(part))
+        found.append(Found(None, told, seconds=time.process_time() - begun))
+    return tuple(found)
+
+
+def of_gradient(matching: Matching, knowledge: Knowledge, images: int) -> NDArray[np.int64]:
+    """(N,), ascending: the labels of so many images.
+
+    In the mean over the images, the last bias has the gradient p_c - y_c, the model's probabilities less the
+    labels: as many of class c are there as N (p_c - g_c) says, with p of a grey image. A layer without bias
+    tells the same times its inputs.
+
+    Raises: ConfigError for a model that does not end in a linear layer.
+    """
+    weight, bias = _last(matching)
+    p, features = _of_grey(matching, knowledge)
+    g = weight.sum(dim=1) / features.sum() if bias is None else bias
+    if images == 1:
+        return np.array([int(g.argmin())])
+    expected = (images * (p - g)).clamp(min=0).numpy()
+    counts = np.zeros(len(expected), dtype=np.int64)
+    for _ in range(images):  # each goes where most is still owed
+        counts[(expected - counts).argmax()] += 1
+    return np.repeat(np.arange(len(counts)), counts)
+
+
+def _last(matching: Matching) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The gradient of the last layer's weight and, if there is one, bias."""
+    layer = _linear(matching.model)
+    gradients = dict[int, torch.Tensor]()
+    start, gradient = 0, matching.mean_gradient()
+    for parameter in matching.model.parameters():
+        gradients[id(parameter)] = gradient[start : start + parameter.numel()].view_as(parameter)
+        start += parameter.numel()
+    return gradients[id(layer.weight)], None if layer.bias is None else gradients[id(layer.bias)]
+
+
+def _linear(model: nn.Module) -> nn.Linear:
+    last = list(model.modules())[-1]
+    if not isinstance(last, nn.Linear):
+        raise ConfigError(
+            f"labels are read off a last linear layer, and {type(last).__name__} is the last here"
+        )
+    return last
+
+
+@torch.no_grad()
+def _of_grey(matching: Matching, knowledge: Knowledge) -> tuple[torch.Tensor, torch.Tensor]:
+    """(probabilities, inputs of the last layer) of a grey image."""
+    kept = list[torch.Tensor]()
+    hook = _linear(matching.model).register_forward_hook(lambda layer, inputs, output: kept.append(inputs[0]))
+    grey = torch.full((1, *knowledge.model.shape), 0.5, dtype=torch.float64)
+    logits = matching.model(grey)
+    hook.remove()
+    return logits.softmax(dim=1)[0], kept[0][0]

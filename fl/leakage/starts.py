@@ -1,0 +1,94 @@
+"""Where an optimiser begins: the ten initial images of Wei et al. (CPL, ESORICS 2020), and grey."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+
+Shape = tuple[int, ...]
+
+Start = Callable[[int, Shape, torch.Generator], torch.Tensor]
+"""(images, shape, generator) -> (N, C, H, W) float64."""
+
+APART: Final = 0.05
+"""Between images of one class that begin alike: their gradients would be equal for ever."""
+
+
+def grey(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    """One half everywhere; of several images, each a little apart."""
+    x = torch.full((n, *shape), 0.5, dtype=torch.float64)
+    return x if n == 1 else x + APART * torch.randn(x.shape, generator=rng, dtype=torch.float64)
+
+
+def uniform(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    """Every value from U[0, 1]."""
+    return torch.rand((n, *shape), generator=rng, dtype=torch.float64)
+
+
+def normal(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    """Every value from N(0, 1)."""
+    return torch.randn((n, *shape), generator=rng, dtype=torch.float64)
+
+
+def binary(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    """Every value 0 or 1."""
+    return torch.randint(0, 2, (n, *shape), generator=rng).double()
+
+
+def patterned(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    """A random tile of a quarter of the image, repeated."""
+    return _tiled(uniform, n, shape, rng, 2)
+
+
+def patterned_16(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    """A random tile of a sixteenth of the image, repeated."""
+    return _tiled(uniform, n, shape, rng, 4)
+
+
+def patterned_binary(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    """A tile of 0 and 1, a quarter of the image, repeated."""
+    return _tiled(binary, n, shape, rng, 2)
+
+
+def red(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    """One colour: the first channel 1, the others 0; of several images, each a little apart."""
+    return _coloured(0, n, shape, rng)
+
+
+def green(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    """As red, of the second channel; of images without colour, the last one."""
+    return _coloured(1, n, shape, rng)
+
+
+def blue(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    """As red, of the third channel; of images without colour, the last one."""
+    return _coloured(2, n, shape, rng)
+
+
+STARTS: dict[str, Start] = {
+    "grey": grey,
+    "uniform": uniform,
+    "normal": normal,
+    "binary": binary,
+    "patterned": patterned,
+    "patterned-16": patterned_16,
+    "patterned-binary": patterned_binary,
+    "red": red,
+    "green": green,
+    "blue": blue,
+}
+
+
+def _tiled(of: Start, n: int, shape: Shape, rng: torch.Generator, across: int) -> torch.Tensor:
+    """A tile as often as it goes across and down, the last ones cut off where the sides are no multiple."""
+    channels, height, width = shape
+    tile = of(n, (channels, -(-height // across), -(-width // across)), rng)
+    return tile.repeat(1, 1, across, across)[:, :, :height, :width].contiguous()
+
+
+def _coloured(channel: int, n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
+    x = torch.zeros((n, *shape), dtype=torch.float64)
+    x[:, min(channel, shape[0] - 1)] = 1.0
+    return x if n == 1 else x + APART * torch.randn(x.shape, generator=rng, dtype=torch.float64)

@@ -1,0 +1,82 @@
+"""What may be said of a protection, after an attack: only beside controls that were attacked in the same run.
+
+An attack that finds nothing where nothing hides anything says nothing of what hides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtri
+from scipy.stats import t as student
+
+ABOVE_BASELINE: Final = 3.0  # dB
+FEWEST: Final = 8  # images: single ones can pass by luck (one of four of a ReLU net gave 17.3 dB)
+CONFIDENCE: Final = 0.95
+
+LEAKS = "leaks"
+PROTECTS = "protects"
+ROUNDING = "rounding hides it"
+FAILED = "attack failed on the control"
+NOTHING = "nothing to read"
+TOO_FEW = "too few images for a verdict"
+
+
+def reconstructed(psnr: NDArray[np.float64], baselines: Mapping[str, NDArray[np.float64]]) -> bool:
+    """Whether images were found by optimisation: 3 dB above the best of the baselines, in the mean.
+
+    psnr: (N,) of the attack; baselines: of each, likewise. Raises: ValueError for fewer than 8 images.
+    """
+    if len(psnr) < FEWEST:
+        raise ValueError(f"{len(psnr)} images: a verdict is on the mean of at least {FEWEST}")
+    best = max(float(each.mean()) for each in baselines.values())
+    return float(psnr.mean()) >= best + ABOVE_BASELINE
+
+
+def learned(psnr: NDArray[np.float64], class_mean: NDArray[np.float64]) -> bool:
+    """Whether a learned attack finds more than the class mean: the lower end of the paired 95 % interval of
+    its gain is above 0. psnr, class_mean: (N,) of the same images. Raises: as `reconstructed`.
+    """
+    if len(psnr) < FEWEST:
+        raise ValueError(f"{len(psnr)} images: a verdict is on the mean of at least {FEWEST}")
+    gain = psnr - class_mean
+    half = student.ppf((1 + CONFIDENCE) / 2, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+    return bool(gain.mean() - half > 0)
+
+
+def guessed(hits: int, trials: int, chance: float) -> bool:
+    """Whether guesses are better than chance: their Clopper-Pearson lower bound at 95 % is above it."""
+    return hits > 0 and float(bdtri(hits - 1, trials, CONFIDENCE)) > chance
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Whether the same attack found the images, in the same run, where nothing hid them.
+
+    single: in single updates in the clear, each encoded as it was for the session. exact: in those before
+    they were encoded; None where nobody had to look. summed: in the sum of as many as the party saw together,
+    before they were encoded; None where it saw single ones.
+    """
+
+    single: bool
+    exact: bool | None = None
+    summed: bool | None = None
+
+
+def verdict(found: bool | None, controls: Controls) -> str:
+    """The one word for a cell. found: by the attack on what the party reads; None where it reads nothing.
+
+    A sum protects only where single updates give the images away and their sum does not, whether it is
+    encoded or not. What is found in exact numbers alone, the rounding of the encoding hides.
+    """
+    if found is None:
+        return NOTHING
+    if found:
+        return LEAKS
+    if not controls.single:
+        return ROUNDING if controls.exact else FAILED
+    return ROUNDING if controls.summed else PROTECTS

@@ -1,0 +1,141 @@
+"""What one party can read out of what it saw of a session, exactly as recorded: this, and no more, is what an
+attack is given.
+
+A server of a scheme that shows it single vectors reads single updates; of decoys, candidates; of one that
+hides, a sum; of one whose clients keep the sum, nothing. A function for each party, from what was recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg import Aggregate, Bounded, Decoys, Plain, Scheme
+from secagg.decoys.messages import Candidates
+from secagg.encoding import decode_mean
+from secagg.errors import ClientId
+from secagg.plain import INPUT, Input
+from secagg.record import ServerView
+from secagg.specs import Spec, Vectors, weight_of
+from secagg.wire import decode
+
+UPDATE, EXAMPLES = "update", "examples"
+"""As fl.federation.vectors names them."""
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The mean of some clients' updates, weighted by their examples.
+
+    members: whose. updates: (K, d), of which one is it: K is 1 but where a party cannot tell. examples: of
+    all members together; None where it is not told.
+    """
+
+    members: frozenset[ClientId]
+    updates: NDArray[np.float64] = field(repr=False)
+    examples: int | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """What a party can read of a session. why: in words, of one that can read nothing."""
+
+    parts: tuple[Part, ...]
+    why: str = ""
+
+
+def of_server(scheme: Scheme, seen: ServerView) -> View:
+    """What a server that follows the protocol can read."""
+    if isinstance(scheme, Plain):
+        return View(tuple(_inputs(scheme.vectors, seen)))
+    if isinstance(scheme, Decoys):
+        return View(tuple(_candidates(scheme, seen)))
+    if seen.aggregate is None:
+        return View((), "the session ended without a sum")
+    if getattr(scheme, "ending", "release") == "keep":
+        return View((), "the clients keep the sum: the server has ciphertexts under a key of theirs")
+    return View((of_aggregate(seen.aggregate),))
+
+
+def of_aggregate(total: Aggregate) -> Part:
+    """The one thing that every scheme that hides single vectors gives, whichever it is."""
+    examples = int(total.sum[EXAMPLES][0]) if EXAMPLES in total.sum else None
+    return Part(total.survivors, total.mean[UPDATE].astype(np.float64)[None], examples)
+
+
+def of_eavesdropper() -> View:
+    """What who listens on the wire can read: tests/transport/test_capture.py looks for more than that."""
+    return View((), "all that is on the wire is encrypted and authenticated (CURVE): it sees sizes and times")
+
+
+def of_colluders(whole: Part, own: Mapping[ClientId, tuple[Vector, int]]) -> View:
+    """What the server and some clients can read together: what the others' updates come to.
+
+    whole: the server's sum. own: of each of the clients that is in it, its update as it was encoded, and its
+    number of examples; 1 each where weights are not told.
+    """
+    inside = {u: each for u, each in own.items() if u in whole.members}
+    if inside.keys() == whole.members:
+        return View((), "nobody else is in the sum")
+    everything = whole.examples if whole.examples is not None else len(whole.members)
+    rest = everything * whole.updates[0] - sum(weight * x for x, weight in inside.values())
+    left = everything - sum(weight for _, weight in inside.values())
+    told = None if whole.examples is None else left
+    return View((Part(whole.members - inside.keys(), (rest / left)[None], told),))
+
+
+def of_participant(before: Vector, after: Vector, lr: float, members: frozenset[ClientId]) -> View:
+    """What a client reads that follows the model over rounds: the mean update of them all is what the model
+    moved by. before, after: (d,), two broadcast models, one step of `lr` along the mean apart.
+    """
+    return View((Part(members, ((after - before) / lr)[None]),))
+
+
+def of_client(steps: Mapping[ClientId, tuple[Vector, int]]) -> View:
+    """What is read at the clients themselves, where they train: the gradient of one step, and its number of
+    examples. No encryption reaches there.
+    """
+    return View(tuple(Part(frozenset({u}), g[None], n) for u, (g, n) in sorted(steps.items())))
+
+
+def encoded(specs: Vectors, codes: Mapping[str, NDArray[np.int64]]) -> tuple[Vector, int | None]:
+    """What one client's signed codes say: its update, and its number of examples, None where that is no part
+    of the session.
+    """
+    weight, largest = weight_of(specs, codes)
+    spec = specs[UPDATE]
+    x = decode_mean(spec, codes[UPDATE], survivors=1, total_weight=weight, max_weight=largest)
+    return x, int(codes[EXAMPLES][0]) if EXAMPLES in codes else None
+
+
+def _inputs(specs: Vectors, seen: ServerView) -> Iterator[Part]:
+    for round, u, message in seen.received:
+        if round == INPUT:
+            values = {
+                name: np.frombuffer(raw, "<f4" if isinstance(specs[name], Bounded) else "<i8")
+                for name, raw in zip(sorted(specs), decode(Input, message).vectors, strict=True)
+            }
+            examples = int(values[EXAMPLES][0]) if EXAMPLES in values else None
+            yield Part(frozenset({u}), values[UPDATE].astype(np.float64)[None], examples)
+
+
+def _candidates(scheme: Decoys, seen: ServerView) -> Iterator[Part]:
+    for round, u, message in seen.received:
+        if round == scheme.upload_round:
+            flat = [x.reshape(-1) for x in scheme.plan.unpack(decode(Candidates, message).vectors)]
+            each = [encoded(scheme.vectors, _split(scheme.vectors, x)) for x in flat]
+            yield Part(frozenset({u}), np.stack([x for x, _ in each]), each[0][1])
+
+
+def _split(specs: Mapping[str, Spec], flat: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
+    parts, start = {}, 0
+    for name in sorted(specs):
+        parts[name] = flat[start : start + specs[name].length]
+        start += specs[name].length
+    return parts

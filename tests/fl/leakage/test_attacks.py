@@ -1,0 +1,215 @@
+"""What attacks find in what a client of a small net sends, and that they have nothing else to find it in."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fl.config.plan import LocalPlan
+from fl.config.section import ConfigError
+from fl.leakage import apart
+from fl.leakage.attack import Budget, Knowledge
+from fl.leakage.attacks import ATTACKS
+from fl.leakage.gradients import Matching
+from fl.leakage.inversion import cosine, inversion
+from fl.leakage.labels import labels, of_gradient
+from fl.leakage.metrics import matched, psnr
+from fl.leakage.starts import STARTS
+from fl.leakage.views import Part, View
+from fl.models.architectures import Description, build
+from fl.models.weights import to_vector
+from tests.fl.leakage.helpers import (
+    CLASSES,
+    GRADIENT,
+    IMAGES,
+    LABELS,
+    SHAPE,
+    gradient,
+    knowing,
+    sent,
+    summed,
+    view,
+)
+
+QUICK = Budget(seconds=1e9, iterations=20, starts=1)
+ONE_STEP = LocalPlan(steps=1, batch_size=8, lr=0.05)
+THREE_STEPS = LocalPlan(steps=3, batch_size=1, lr=0.05, momentum=0.8)
+
+
+@pytest.mark.parametrize("plan", [GRADIENT, ONE_STEP, THREE_STEPS], ids=["gradient", "step", "steps"])
+def test_an_image_is_found_in_what_one_client_sends(plan: LocalPlan) -> None:
+    knowledge = knowing(plan)
+    (found,) = inversion(view(sent(knowledge, 0)), knowledge, QUICK, 0)
+    assert found.labels.tolist() == [LABELS[0]]
+    assert psnr(IMAGES[:1], found.images)[0] > 30
+
+
+def test_every_part_of_a_view_is_attacked_for_itself() -> None:
+    knowledge = knowing()
+    found = inversion(view(*(sent(knowledge, i, u=i) for i in (0, 1))), knowledge, QUICK, 0)
+    images = np.concatenate([one.images for one in found if one.images is not None])
+    assert (psnr(IMAGES[:2], images) > 30).all()
+
+
+def test_images_of_several_clients_are_found_in_their_sum() -> None:
+    knowledge = knowing()
+    (found,) = inversion(view(summed(*(sent(knowledge, i, u=i) for i in (0, 1)))), knowledge, QUICK, 0)
+    assert found.images is not None
+    assert sorted(found.labels.tolist()) == [3, 7]
+    assert (psnr(IMAGES[:2], found.images[matched(IMAGES[:2], found.images)]) > 20).all()
+
+
+def test_of_candidates_the_one_is_taken_that_images_explain_best() -> None:
+    knowledge = knowing()
+    true = sent(knowledge, 0)
+    noise = np.random.default_rng(1).permutation(true.updates[0])
+    (found,) = inversion(view(Part(true.members, np.stack([noise, true.updates[0]]), 1)), knowledge, QUICK, 0)
+    assert psnr(IMAGES[:1], found.images)[0] > 30
+
+
+def test_without_the_model_nothing_is_found() -> None:
+    """As CPL says of who does not have it: the control of all that is found with it."""
+    knowledge = knowing()
+    (found,) = inversion(view(sent(knowledge, 0)), knowing(seed=1), QUICK, 0)
+    assert psnr(IMAGES[:1], found.images)[0] < 15
+
+
+def test_the_direction_of_a_gradient_is_enough() -> None:
+    knowledge = knowing()
+    smooth = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, *SHAPE)
+    update = gradient(build("lenet-zhu", SHAPE, CLASSES, 0), smooth, LABELS[:1])
+    (found,) = cosine(view(Part(frozenset({0}), 7 * update[None], 1)), knowledge, QUICK, 0)
+    assert psnr(smooth, found.images)[0] > 20
+    assert found.images is not None
+    assert (found.images.min() >= 0, found.images.max() <= 1) == (True, True)
+
+
+@pytest.mark.parametrize(("model", "images"), [("lenet-zhu", 4), ("mlp", 4), ("fed-cdp", 1)])
+def test_labels_are_read_off_the_last_layer(model: str, images: int) -> None:
+    """Of fed-cdp, which has no bias, for one image to be sure of it."""
+    shape = (1, 12, 12)
+    x = np.random.default_rng(2).random((images, *shape)).astype(np.float32)
+    update = gradient(build(model, shape, CLASSES, 0), x, LABELS[:images])
+    description, parameters = Description(model, shape, CLASSES), to_vector(build(model, shape, CLASSES, 0))
+    knowledge = Knowledge(description, parameters, GRADIENT, images)
+    (found,) = labels(view(Part(frozenset({0}), update[None], images)), knowledge, QUICK, 0)
+    assert found.labels.tolist() == sorted(LABELS[:images].tolist())
+
+
+def test_a_model_without_a_last_linear_layer_gives_no_labels() -> None:
+    matching = Matching(knowing(), sent(knowing(), 0).updates[0], 1)
+    matching.model = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
+    with pytest.raises(
+        ConfigError, match="labels are read off a last linear layer, and Flatten is the last here"
+    ):
+        of_gradient(matching, knowing(), 1)
+
+
+def test_text_is_not_inverted() -> None:
+    model = build("bag-of-words", (4,), 20, 0)
+    knowledge = Knowledge(Description("bag-of-words", (4,), 20), to_vector(model), GRADIENT, 1)
+    with pytest.raises(ConfigError, match="inversion makes images, and bag-of-words is for text"):
+        inversion(view(Part(frozenset({0}), to_vector(model)[None], 1)), knowledge, QUICK, 0)
+
+
+def test_what_is_matched_is_what_training_sends() -> None:
+    """With the true images there is no difference left: the attack takes the very steps that clients take."""
+    for plan, images in ((GRADIENT, [0, 1]), (ONE_STEP, [0, 1]), (THREE_STEPS, [0])):
+        knowledge = knowing(plan, examples=len(images))
+        matching = Matching(knowledge, sent(knowledge, *images).updates[0], 1)
+        x, y = torch.tensor(IMAGES[images]).double().requires_grad_(), torch.tensor(LABELS[images])
+        assert float(matching.squared(x, y).detach()) < 1e-8
+        assert float(matching.cosine(x, y).detach()) < 1e-8
+
+
+def test_weights_that_are_sent_are_taken_as_what_they_moved_by() -> None:
+    plan = LocalPlan(algorithm="fedavg-weights", steps=1, batch_size=8)
+    knowledge = knowing(plan)
+    x, y = torch.tensor(IMAGES[:1]).double(), torch.tensor(LABELS[:1])
+    matching = Matching(knowledge, sent(knowledge, 0).updates[0], 1)
+    assert float(matching.squared(x, y).detach()) < 1e-6  # weights in float32 know less of a small step
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_starts_are_images_of_their_number_and_shape_and_of_their_seed(start: str) -> None:
+    for n, shape in ((1, (1, 28, 28)), (3, (3, 5, 7))):
+        x, again = (STARTS[start](n, shape, torch.Generator().manual_seed(4)) for _ in range(2))
+        assert (tuple(x.shape), x.dtype) == ((n, *shape), torch.float64)
+        assert torch.equal(x, again)
+        assert n == 1 or not torch.equal(x[0], x[1])  # two that are equal would be equal for ever
+
+
+def test_what_an_attack_is_not_for_is_said() -> None:
+    with pytest.raises(ConfigError, match=r"--start gray: there are grey, .*did you mean 'grey'"):
+        inversion(view(sent(knowing(), 0)), knowing(), Budget(start="gray"), 0)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_runs_where_it_can_read_no_data(attack: str) -> None:
+    knowledge = knowing()
+    (found,) = apart.run(attack, view(sent(knowledge, 0)), knowledge, QUICK, 0)
+    assert found.labels.tolist() == [LABELS[0]]
+
+
+def test_apart_it_finds_what_it_finds_here() -> None:
+    knowledge, budget = knowing(), Budget(seconds=1e9, iterations=2, starts=1, start="uniform")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    (here,) = inversion(view(sent(knowledge, 0)), knowledge, budget, 5)
+    torch.set_num_threads(threads)
+    (there,) = apart.run("inversion", view(sent(knowledge, 0)), knowledge, budget, 5)
+    np.testing.assert_array_equal(here.images, there.images)
+    assert (here.loss, here.labels.tolist()) == (there.loss, there.labels.tolist())
+
+
+def test_behind_the_closed_door_no_data_are_read_and_nothing_is_started(tmp_path: Path) -> None:
+    tries = """
+import sys
+from pathlib import Path
+from fl.leakage.apart import close
+import fl.data, subprocess, socket
+close(Path.cwd())
+Path("own").write_text("of this folder", encoding="utf-8")
+for forbidden in (
+    lambda: fl.data.load("digits"),
+    lambda: open("/etc/hostname"),
+    lambda: open("../outside", "w"),
+    lambda: subprocess.run(["true"]),
+):
+    try:
+        forbidden()
+    except PermissionError as error:
+        print(error)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", tries], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    read = "an attack reads nothing but what it is given, and not "
+    lines = ran.stdout.splitlines()
+    assert [line.startswith(read) for line in lines] == [True, True, True, False]
+    assert lines[0].endswith("digits.csv.gz")
+    assert not (tmp_path.parent / "outside").exists()
+
+
+def test_a_view_with_nothing_in_it_is_not_attacked() -> None:
+    assert apart.run("inversion", View((), "nothing"), knowing(), QUICK, 0) == ()
+
+
+def test_the_reason_why_an_attack_is_not_for_this_comes_back_from_its_process() -> None:
+    with pytest.raises(ConfigError, match="--start gray"):
+        apart.run("inversion", view(sent(knowing(), 0)), knowing(), Budget(start="gray"), 0)
+
+
+def test_no_attack_has_anything_to_score_with() -> None:
+    folder = Path(apart.__file__).parent
+    for name in ("inversion", "labels", "gradients", "starts", "attack", "attacks", "apart"):
+        tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not imported & {f"fl.leakage.{scoring}" for scoring in ("metrics", "baselines", "verdicts")}
