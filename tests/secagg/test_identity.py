@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from secagg import Identity, LocalProtocolError, Roster, throwaway_identities
 from secagg.crypto import SIGNATURE_BYTES, SigningKey, Tag, digest, is_signature
-from secagg.wire import MAX_ID
+from secagg.wire import MAX_ID, relay_party
 from tests.play import seeded
 from tests.secagg.helpers import flips
 
@@ -211,6 +211,17 @@ def test_an_identity_with_another_key_or_of_a_stranger_is_refused(u: int, key: i
         Identity(u, ROSTER, KEYS[key])
 
 
+def test_a_relay_is_listed_apart_from_the_clients() -> None:
+    roster = Roster(bytes(32), {0: KEYS[0].public}, {0: KEYS[1].public})
+    relay = Identity(relay_party(0), roster, KEYS[1])
+    assert roster.signed_by(relay.u, b"message", KEYS[1].sign(b"message"))
+    assert not roster.signed_by(0, b"message", KEYS[1].sign(b"message"))
+    with pytest.raises(LocalProtocolError, match="the roster does not list relay 0 with this key"):
+        Identity(relay_party(0), roster, KEYS[0])
+    with pytest.raises(LocalProtocolError, match="the roster does not list relay 1 with this key"):
+        Identity(relay_party(1), roster, KEYS[1])
+
+
 def test_an_identity_does_not_show_its_key() -> None:
     secret = bytes(range(32))
     key = SigningKey(secret)
@@ -288,5 +299,9 @@ def test_under_a_key_of_small_order_anybody_can_sign():
 
 @pytest.mark.parametrize("public", SMALL_ORDER, ids=bytes.hex)
 def test_a_roster_with_a_key_of_small_order_is_refused(public):
-    with pytest.raises(LocalProtocolError, match="client 7 with a key of small order"):
+    with pytest.raises(
+        LocalProtocolError, match="the roster lists client 7 with a key of small order, under"
+    ):
         Roster(bytes(32), {7: public})
+    with pytest.raises(LocalProtocolError, match="the roster lists relay 1 with a key of small order, under"):
+        Roster(bytes(32), {}, {1: public})

@@ -287,6 +287,8 @@ def test_a_drop_in_an_unknown_round_is_refused(scheme: Scheme) -> None:
 def test_a_drop_of_an_unknown_client_is_refused(scheme: Scheme) -> None:
     with pytest.raises(LocalProtocolError, match="client 7 cannot be dropped: it is not in the cohort"):
         run(scheme, INPUTS, drop={"join": {0, 7, 8}})
+    with pytest.raises(LocalProtocolError, match="relay 9 cannot be dropped: it is not in the cohort"):
+        run(scheme, INPUTS, drop={"join": {relay_party(9)}})
 
 
 @every_scheme

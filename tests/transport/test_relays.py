@@ -23,7 +23,7 @@ from secagg.split.messages import traffic_of_client, traffic_of_relay
 from secagg.wire import relay_party
 from transport import Cohort, Contribution, RoundReport, Served, TransportError
 from transport.exchange import Exchange
-from transport.frames import CHUNK_BYTES, Offer
+from transport.frames import CHUNK_BYTES, Hello, Offer
 
 N, M, LENGTH = 5, 2, 5
 LONG = 200_000  # what a relay is sent has more than one chunk, and its column
@@ -347,6 +347,27 @@ def test_a_relay_takes_part_by_a_policy_of_its_own(parties: Parties) -> None:
         parties.relays[1].result()
 
 
+class Padding:
+    """A server session whose requests are 5000 bytes longer."""
+
+    def __init__(self, session: ServerSession) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def advance(self) -> dict[int, bytes]:
+        return {u: request + bytes(5000) for u, request in self._session.advance().items()}
+
+
+def test_a_relay_makes_no_room_for_a_task_which_it_never_sees(parties: Parties) -> None:
+    parties.start()
+    with pytest.raises(RelayLost, match="in round relay-keys"):
+        parties.aggregate(scheme=Instrumented(scheme_of(parties.cohort), Padding))
+    with pytest.raises(RemoteProtocolError, match=r"announced 50\d\d bytes; at most 4096 can be due"):
+        parties.relays[0].result()
+
+
 # What a relay remembers
 
 
@@ -424,6 +445,16 @@ def test_a_relay_takes_part_in_no_session_without_its_number(relayed: Federation
         says = "the server offers a session of 0 relays, and this is relay 0, counted from 0"
         with pytest.raises(RemoteProtocolError, match=f"^{says}$"):
             relay.serve()
+
+
+def test_a_scheme_without_relays_makes_none(parties: Parties) -> None:
+    with pytest.raises(LocalProtocolError, match=r"^no relay takes part in a session of masking$"):
+        masking_of(parties.cohort).relay(0)
+
+
+def test_a_relay_of_another_version_is_named_as_one(parties: Parties) -> None:
+    with pytest.raises(RemoteProtocolError, match=r"^relay 1 speaks version 3 of the transport, this is 2$"):
+        parties.cohort._greet(relay_party(1), b"", Hello(3))
 
 
 def test_a_client_is_no_relay_and_a_relay_no_client(relayed: Federation) -> None:
