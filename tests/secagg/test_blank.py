@@ -390,8 +390,24 @@ def test_without_noise_there_is_one_sum_of_like_vectors_where_either_has_blanks(
     if not (first or second):
         session(second)  # the same sum again tells nothing
         return
-    with pytest.raises((LocalProtocolError, RemoteProtocolError), match=r"sums? .*of like vectors"):
+    # A server that plans does not begin it; to one that does not, clients or relays say no.
+    words = "have (signed|added) other sums of like vectors" if plans else "too near to earlier ones of like"
+    with pytest.raises(LocalProtocolError if plans else RemoteProtocolError, match=words):
         session(second)
+
+
+def test_by_whole_batches_there_is_one_sum_with_blanks_too() -> None:
+    """Whose sums may be as many as one likes, without blanks; a server that plans does not begin another."""
+    alike: dict[int | None, Alike] = {None if u == 8 else u: like_input(u) for u in range(9)}
+
+    def session(blank: float) -> None:
+        scheme = active(range(8), Bounded(length=5, bound=1.0), corrupt=0, dropout=0, batch=4, blank=blank)
+        played(scheme, bounded_inputs(8), [True] * 8, alike=alike)
+
+    session(0.0)
+    session(0.0)
+    with pytest.raises(LocalProtocolError, match="clients have signed other sums of like vectors"):
+        session(RARE)
 
 
 @pytest.mark.parametrize("make", [active, split_active])
