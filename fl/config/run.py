@@ -130,6 +130,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "or local or central noise",
         )
         ConfigError.unless(
+            protection.scheme != "decoys",
+            f"{named}: every candidate is computed from the client's data and would be a release of its own: "
+            "no epsilon holds beside decoys: take masking, or ckks",
+        )
+        ConfigError.unless(
             not distributed or protection.bound is None,
             f"bound: with {named} the range of a sum follows from clip, bits and noise: leave it out",
         )

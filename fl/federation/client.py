@@ -74,6 +74,12 @@ class LocalTrainer:
         starts from a model it does not have; Diverged, where no noise bounds what is told.
         """
         instructions, model = read_instructions(task, self._held, self._limits)
+        asked = instructions.privacy
+        if self._decoys and asked is not None and asked.mechanism != "none":
+            raise RemoteProtocolError(
+                "the server asks for noise beside decoys: each is computed from this client's data, and no "
+                "epsilon would hold"
+            )
         releases = self._releases(instructions, len(to_vector(model)))
         self._told(instructions, releases)
         shard, description = self._shard, instructions.model

@@ -114,7 +114,6 @@ class Decoys(KeySharing, frozen=True, kw_only=True, tag="decoys"):
         check_clients(n)
         cls._check_adversary(adversary)
         cls._check_ending(ending)
-        cls._check(2 <= K <= MAX_CANDIDATES, f"candidates {K} is not in 2..{MAX_CANDIDATES}")
         plan = _plan(n, K, named(vectors))
         return cls(
             clients=n,

@@ -229,6 +229,8 @@ IMPOSSIBLE = {
     "another ending": ({"ending": "other"}, "hide nothing"),
     "an active server": ({"adversary": "active"}, "not for a server that is active"),
     "one candidate": ({"candidates": 1}, r"candidates 1 is not in 2\.\.64"),
+    "half a candidate": ({"candidates": 2.5}, "candidates 2.5 is not an integer"),
+    "half a modulus": ({"modulus": 12289.5}, "modulus 12289.5 is not an integer"),
     "too many": ({"candidates": 65}, r"candidates 65 is not in 2\.\.64"),
     "another modulus": ({"modulus": 12289}, "plaintexts modulo 12289 in degree .*: these decoys take"),
     "another degree": ({"degree": 8192}, "in degree 8192, .*: these decoys take"),
@@ -245,6 +247,11 @@ def test_an_impossible_session_is_refused(fields: Any, words: str) -> None:
     scheme = Decoys.for_cohort(300, Bounded(length=3, bound=1.0), candidates=3)
     with pytest.raises(LocalProtocolError, match=words):
         replace(scheme, **fields)
+
+
+def test_so_many_clients_are_refused_before_a_ring_is_looked_for() -> None:
+    with pytest.raises(LocalProtocolError, match="2147483648 clients is not in 1"):
+        Decoys.for_cohort(2**31, MIXED)
 
 
 @pytest.mark.parametrize("fields", [{"ending": "release"}, {"adversary": "active"}, {"candidates": 1}])

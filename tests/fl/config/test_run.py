@@ -333,6 +333,11 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
             "noise, adaptive_clip: nobody adds noise: say who with privacy",
         ),
         (
+            LOCAL | {"scheme": "decoys"},
+            {"scheme": "masking"},
+            "every candidate is computed from the client's data and would be a release of its own",
+        ),
+        (
             LOCAL | {"noise": "skellam"},
             {"noise": "laplace"},
             "noise = 'skellam': with privacy = 'local' it is gaussian or laplace",

@@ -23,7 +23,7 @@ from fl.federation.task import write_instructions
 from fl.models.architectures import Description, build
 from fl.models.weights import to_vector
 from fl.training.local import Diverged, LocalResult, train
-from secagg import Among, Bounded, Decoys, Masking, Weight, run
+from secagg import Among, Bounded, Decoys, Masking, RemoteProtocolError, Weight, run
 from secagg.decoys.messages import Candidates
 from secagg.record import Recorder
 from secagg.wire import decode
@@ -155,16 +155,25 @@ def test_a_client_gives_its_update_among_decoys_where_the_session_asks_for_them(
     run(Decoys.for_cohort(3, specs, candidates=4), dict.fromkeys(range(3), among))
 
 
-def test_decoys_are_clipped_and_noised_as_what_is_true() -> None:
-    local = {"privacy": "local", "clip": 0.01, "noise_multiplier": 1e-6}
-    config = RunConfig.of(clients=3, model="mlp", local_epochs=1, batch_size=4, **local)
+def test_decoys_are_thinned_as_what_is_true() -> None:
+    config = RunConfig.of(clients=3, model="mlp", local_epochs=1, batch_size=4, compress=0.9)
     task = write_instructions(config, bytes(16), 1, Description("mlp", SHAPE, CLASSES), to_vector(MODEL))
     scheme = Decoys.for_cohort(3, {"update": Bounded(length=sum(LAYERS), bound=3.0)}, candidates=3)
     trainer = LocalTrainer(0, Shard(X.numpy(), Y.numpy(), CLASSES, "tiny"), "cpu", bytes(32))
     trainer.offered(scheme)
     among: Any = trainer(task)
     for vectors in (among, *among.decoys):
-        assert np.linalg.norm(vectors["update"]) == pytest.approx(0.01, rel=1e-3)
+        assert 0 < np.count_nonzero(vectors["update"]) <= 0.11 * sum(LAYERS)
+
+
+def test_noise_beside_decoys_is_refused_for_they_are_computed_from_the_data_too() -> None:
+    local = {"privacy": "local", "clip": 0.01, "noise_multiplier": 1.0}
+    config = RunConfig.of(clients=3, model="mlp", local_epochs=1, batch_size=4, **local)
+    task = write_instructions(config, bytes(16), 1, Description("mlp", SHAPE, CLASSES), to_vector(MODEL))
+    trainer = LocalTrainer(0, Shard(X.numpy(), Y.numpy(), CLASSES, "tiny"), "cpu", bytes(32))
+    trainer.offered(Decoys.for_cohort(3, {"update": Bounded(length=sum(LAYERS), bound=3.0)}, candidates=3))
+    with pytest.raises(RemoteProtocolError, match="asks for noise beside decoys: each is computed from this"):
+        trainer(task)
 
 
 SMALL: dict[str, Any] = {
