@@ -13,8 +13,13 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from secagg import Aggregate, LocalProtocolError, Masking, RemoteProtocolError, Scheme, TooFewClients
-from secagg.wire import Message, decode
+from msgspec.structs import replace
+
+from secagg import Aggregate, LocalProtocolError, Masking, RemoteProtocolError, Scheme, Split, TooFewClients
+from secagg.crypto import SecretKey, seal
+from secagg.split.derived import seal_data, seal_key, share_digest
+from secagg.split.messages import ColumnRequest, DeliverRequest, Received, SeedShare, VectorShare
+from secagg.wire import Message, Task, decode, encode, relay_party
 from tests.play import Play, cloned, learned
 from tests.secagg.helpers import MIXED, SCHEMES, codes_of, mixed_inputs
 
@@ -30,8 +35,12 @@ _WHOLE = {name: MIXED[name] for name in ("counts", "weight")}
 CKKS_PLAYED: dict[str, Scheme] = {
     name: SCHEMES[name](range(3), _WHOLE) for name in ("ckks-keep", "ckks-release", "decoys")
 }
-SIGNED = {"active"}  # where a lie about anything but one's own vectors is seen
-MESSAGES = [kind for kind in Message.__subclasses__() if kind.__module__.startswith("secagg.")]
+SPLIT_PLAYED: dict[str, Scheme] = {
+    name: SCHEMES[name](range(4), MIXED, corrupt=1, m_min=3) for name in ("split", "split-semi-honest")
+}
+SIGNED = {"active", "split"}  # where a lie about anything but one's own vectors is seen
+_KINDS = (*Message.__subclasses__(), *Task.__subclasses__())
+MESSAGES = [kind for kind in _KINDS if kind.__module__.startswith("secagg.")]
 
 
 class Draws:
@@ -46,7 +55,7 @@ class Draws:
 
 
 def play(name: str, drop: dict[str, set[int]] | None = None) -> Play:
-    scheme = (PLAYED | CKKS_PLAYED)[name]
+    scheme = (PLAYED | CKKS_PLAYED | SPLIT_PLAYED)[name]
     inputs = mixed_inputs(range(scheme.clients))
     if name in CKKS_PLAYED:
         inputs = {u: {vector: x[vector] for vector in _WHOLE} for u, x in inputs.items()}
@@ -57,7 +66,7 @@ def play(name: str, drop: dict[str, set[int]] | None = None) -> Play:
 class Scene:
     """A round: what the server asked, ONE before that reaches it, and the session once all have answered.
 
-    one: who is spoiled, ONE or another.
+    one: who is spoiled, ONE or another client, or a relay.
     """
 
     name: str
@@ -87,11 +96,21 @@ def ckks_sessions() -> list[list[Scene]]:
     return [recorded("ckks-keep", {}, 2), recorded("ckks-release", {}, ONE), recorded("decoys", {}, 2)]
 
 
+@cache
+def split_sessions() -> list[list[Scene]]:
+    """Of a client and of a relay."""
+    return [recorded(name, {}, one) for name in SPLIT_PLAYED for one in (ONE, relay_party(0))]
+
+
 def recorded(name: str, drop: dict[str, set[int]], one: int) -> list[Scene]:
+    """The rounds in which that one is asked."""
     session, scenes = play(name, drop), list[Scene]()
     while session.server.result is None:
         requests, client = dict(session.requests), cloned(session.clients[one])
-        scenes.append(Scene(name, requests, client, session.answer().forked(), one))
+        asked = one in session.server.waiting_for
+        session.answer()
+        if asked:
+            scenes.append(Scene(name, requests, client, session.forked(), one))
         session.close()
     return scenes
 
@@ -106,6 +125,11 @@ def ckks_rounds() -> list[Scene]:
     return [scene for session in ckks_sessions() for scene in session]
 
 
+@cache
+def split_rounds() -> list[Scene]:
+    return [scene for session in split_sessions() for scene in session]
+
+
 Asked = list[tuple[Any, list[bytes]]]
 """A client as each of its requests reaches it; that request and all after it."""
 
@@ -118,6 +142,11 @@ def asked() -> Asked:
 @cache
 def ckks_asked() -> Asked:
     return _asked(ckks_sessions())
+
+
+@cache
+def split_asked() -> Asked:
+    return _asked(split_sessions())
 
 
 def _asked(played: list[list[Scene]]) -> Asked:
@@ -145,6 +174,40 @@ def ckks_client_session(which: int, message: bytes) -> str:
     return goes_on(*ckks_asked()[which], message)
 
 
+def split_party_session(which: int, message: bytes) -> str:
+    return goes_on(*split_asked()[which], message)
+
+
+@cache
+def split_shares() -> list[bytes]:
+    """What clients 0 and 1 seal to relay 0: vectors, and the seed of dummies."""
+    bits = SPLIT_PLAYED["split"].ring_bits()
+    sizes = [-(-MIXED[name].length * bits[name] // 8) for name in sorted(MIXED)]
+    return [
+        encode(VectorShare([], [memoryview(bytes(size)) for size in sizes])),
+        encode(SeedShare([], bytes(16))),
+    ]
+
+
+def opened_share(u: int, share: bytes) -> str:
+    """Whatever a client has sealed to a relay: it is added, or left out."""
+    scene = next(
+        s for s in split_rounds() if s.name == "split-semi-honest" and s.play.server.round == "deliver"
+    )
+    r, relay, c_sk = relay_party(0), cloned(scene.client), SecretKey(bytes(31) + b"1")
+    request, sid = decode(DeliverRequest, scene.requests[r]), scene.play.server._sid
+    key = seal_key(c_sk.agree(request.keys[0][0]), sid, u, 0, c_sk.public)
+    sealed = seal(key, share, seal_data(sid, u, 0))
+    one = request.shares[u]
+    digests = [share_digest(sealed), *one.digests[1:]]
+    one = replace(one, c_pk=c_sk.public, sealed=memoryview(sealed), digests=digests)
+    spoiled = replace(request, shares={**request.shares, u: one})
+    unusable = decode(Received, relay.receive(encode(spoiled))).unusable
+    assert relay.receive(encode(ColumnRequest([v for v in request.shares if v not in unusable])))
+    assert unusable in ([], [u])
+    return "left out" if unusable else TAKEN
+
+
 def goes_on(before: Any, requests: list[bytes], message: bytes) -> str:
     """It answers, or is dead; what it has taken, it goes on with, through the true requests that follow."""
     client, answers = cloned(before), list[bytes]()
@@ -163,6 +226,10 @@ def goes_on(before: Any, requests: list[bytes], message: bytes) -> str:
 
 def server_session(which: int, message: bytes) -> str:
     return takes(rounds()[which], message)
+
+
+def split_server_session(which: int, message: bytes) -> str:
+    return takes(split_rounds()[which], message)
 
 
 def ckks_server_session(which: int, message: bytes) -> str:
@@ -216,11 +283,11 @@ def played_out(scene: Play, one: int) -> Aggregate:
 @cache
 def honest_sum(name: str, survivors: frozenset[int]) -> dict[str, list[Any]]:
     """Of the survivors' inputs, without any mask."""
-    scheme = (PLAYED | CKKS_PLAYED)[name]
+    scheme = (PLAYED | CKKS_PLAYED | SPLIT_PLAYED)[name]
     everybody = range(scheme.clients)
     if name in CKKS_PLAYED:
         sums = codes_of(scheme, play(name).inputs, survivors)  # of integers, which are their own codes
-    elif isinstance(scheme, Masking):
+    elif isinstance(scheme, Masking | Split):
         sums = codes_of(scheme, mixed_inputs(everybody), survivors)
     else:
         sums = play(name, {"input": set(everybody) - survivors}).finish().sum

@@ -16,7 +16,7 @@ import numpy as np
 
 from secagg import CKKS, Bounded, Counts, Masking, Plain, Policy, RemoteProtocolError
 from secagg.bits import add_packed, check_packed, pack, packed_bytes, word_type
-from secagg.schemes import accept, read_offer
+from secagg.schemes import SCHEMES, accept, read_offer
 from secagg.wire import Message, decode, encode
 from tests.fuzz import files, sessions, wires
 from tests.fuzz.edits import edited
@@ -25,12 +25,16 @@ from tests.fuzz.sessions import (
     MESSAGES,
     ONE,
     PLAYED,
+    SPLIT_PLAYED,
     TAKEN,
     asked,
     ckks_asked,
     ckks_rounds,
     refused,
     rounds,
+    split_asked,
+    split_rounds,
+    split_shares,
 )
 from tests.play import identities
 
@@ -64,9 +68,10 @@ def said() -> list[tuple[type[Message], bytes]]:
     """Two messages of every kind that a session says, if there are two, and the kind."""
     heard = [
         message
-        for scene in (*rounds(), *ckks_rounds())
+        for scene in (*rounds(), *ckks_rounds(), *split_rounds())
         for message in (*scene.requests.values(), *scene.play.answers.values())
     ]
+    heard += split_shares()  # in seals
     found: dict[type[Message], list[bytes]] = {}
     for message in dict.fromkeys(bytes(message) for message in heard):
         (kind,) = [kind for kind in MESSAGES if refused(decode, kind, message) is None]
@@ -96,9 +101,10 @@ OFFERED = [
     Masking.for_cohort(3, Counts(length=2, maximum=1), m_min=3),
     Plain.for_cohort(1, Counts(length=1, maximum=2**40), small_cohort=True),
     *CKKS_PLAYED.values(),
+    *SPLIT_PLAYED.values(),
 ]
 POLICIES = [
-    Policy(schemes=frozenset({"masking", "plain", "ckks"}), adversary="semi-honest", smallest_cohort=0),
+    Policy(schemes=frozenset(SCHEMES), adversary="semi-honest", smallest_cohort=0),
     Policy(corrupt=1, threshold=3),
 ]
 
@@ -195,6 +201,14 @@ TARGETS: dict[str, Target] = {
         cache(lambda: [scene.play.answers[scene.one] for scene in ckks_rounds()]),
         sessions.ckks_server_session,
     ),
+    "split-parties": Target(
+        cache(lambda: [requests[0] for _, requests in split_asked()]), sessions.split_party_session
+    ),
+    "split-servers": Target(
+        cache(lambda: [scene.play.answers[scene.one] for scene in split_rounds()]),
+        sessions.split_server_session,
+    ),
+    "split-shares": Target(split_shares, sessions.opened_share),
     "frames": Target(wires.frame_seeds, wires.any_frame),
     "uploads": Target(wires.upload_seeds, wires.uploads),
     "downloads": Target(wires.download_seeds, wires.downloads),

@@ -23,6 +23,7 @@ from secagg.bits import add_packed
 from secagg.ckks import messages as of_ckks
 from secagg.masking import messages
 from secagg.schemes import read_offer
+from secagg.split import messages as of_split
 from secagg.wire import Message, decode
 from tests.fuzz import edits, targets, wires
 from tests.fuzz.__main__ import CORPUS, FINDINGS, HERE, corpus, findings, main
@@ -87,11 +88,11 @@ def test_edits_are_refused(name: str) -> None:
     """Else they would change nothing. Journals, and a record of rosters, are refused in one way alone."""
     scripts = [bytes([i, edit, *range(k, k + 9)]) for i in range(3) for edit in range(7) for k in (0, 9)]
     refusals = {TARGETS[name](script) for script in scripts} - {TAKEN}
-    assert len(refusals) > (name not in ("journals", "signed", "rosters-seen"))
+    assert len(refusals) > (name not in ("journals", "signed", "rosters-seen", "split-shares"))
 
 
 def test_every_message_is_fuzzed() -> None:
-    named = (*vars(messages).values(), *vars(of_ckks).values())
+    named = [kind for module in (messages, of_ckks, of_split) for kind in vars(module).values()]
     kinds = {kind for kind in named if isinstance(kind, type) and issubclass(kind, Message)}
     assert kinds - {Message} <= {kind for kind, _ in targets.said()} == set(MESSAGES)
 
@@ -108,6 +109,7 @@ READERS = {
     "servers": ("secagg.wire", "RemoteProtocolError"),
     "ckks-clients": ("secagg.wire", "RemoteProtocolError"),
     "ckks-servers": ("secagg.wire", "RemoteProtocolError"),
+    **{f"split-{what}": ("secagg.wire", "RemoteProtocolError") for what in ("parties", "servers", "shares")},
     "frames": ("transport.frames", "RemoteProtocolError"),
     "uploads": ("transport.frames", "RemoteProtocolError"),
     "downloads": ("transport.frames", "RemoteProtocolError"),
