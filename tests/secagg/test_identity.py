@@ -305,3 +305,16 @@ def test_a_roster_with_a_key_of_small_order_is_refused(public):
         Roster(bytes(32), {7: public})
     with pytest.raises(LocalProtocolError, match="the roster lists relay 1 with a key of small order, under"):
         Roster(bytes(32), {}, {1: public})
+
+
+def test_a_relay_is_in_the_roster_by_its_number_and_signs_under_its_own_id() -> None:
+    roster, keys = throwaway_identities(range(3), relays=2)
+    assert (roster.keys.keys(), roster.relays.keys()) == ({0, 1, 2}, {0, 1})
+    first, second = relay_party(0), relay_party(1)
+    assert keys.keys() == {0, 1, 2, first, second}
+    signature = keys[first].key.sign(b"said")
+    assert roster.signed_by(first, b"said", signature)
+    for other in (0, second, relay_party(2)):
+        assert not roster.signed_by(other, b"said", signature)
+    assert roster.key_of(relay_party(2)) is None
+    assert roster.key_of(first) == roster.relays[0] != roster.key_of(0)

@@ -292,6 +292,15 @@ def test_a_drop_of_an_unknown_client_is_refused(scheme: Scheme) -> None:
 
 
 @every_scheme
+def test_a_relay_is_made_where_relays_take_part_alone(scheme: Scheme) -> None:
+    relays = [scheme.relay(j, identity=identities(range(5))[1][r]) for j, r in enumerate(relays_of(scheme))]
+    assert len(relays) == (2 if kind_of(scheme).startswith("split") else 0)
+    if not relays:
+        with pytest.raises(LocalProtocolError, match="no relay takes part in a session of"):
+            scheme.relay(0)
+
+
+@every_scheme
 def test_the_rounds_are_those_of_the_table(scheme: Scheme) -> None:
     assert scheme.rounds == ROUNDS[kind_of(scheme)]
     opens = {"plain": None, "ckks-keep": None, "ckks-release": "decrypt", "decoys": None}
