@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from secagg import CKKS, Bounded, Counts, LocalProtocolError, Masking, Plain, TooFewClients, Weight
+from secagg import CKKS, Bounded, Counts, LocalProtocolError, Masking, Plain, Split, TooFewClients, Weight
 from secagg.ckks.ring import Ring
 from secagg.errors import counted
 from secagg.graph import sparsest
@@ -515,7 +515,7 @@ def test_the_roster_is_bound_only_against_an_active_server() -> None:
     assert semi_honest(range(5), ONE, roster=ROSTER).roster == b""
 
 
-@pytest.mark.parametrize("scheme", [Masking, Plain, CKKS])
+@pytest.mark.parametrize("scheme", [Masking, Plain, CKKS, Split])
 def test_a_bare_specification_is_the_one_unnamed_vector(scheme: Any) -> None:
     assert scheme.for_cohort(3, ONE) == scheme.for_cohort(3, {"": ONE})
 
@@ -563,7 +563,7 @@ def test_a_digest_differs_when_any_number_differs() -> None:
     assert len({scheme.digest() for scheme in schemes}) == len(schemes)
 
 
-@pytest.mark.parametrize("scheme", [Masking, Plain, CKKS])
+@pytest.mark.parametrize("scheme", [Masking, Plain, CKKS, Split])
 def test_the_order_of_the_vectors_changes_nothing(scheme: Any) -> None:
     other = scheme.for_cohort(5, dict(reversed(MIXED.items())))
     assert other.digest() == scheme.for_cohort(5, MIXED).digest()

@@ -21,7 +21,7 @@ from secagg import (
     RemoteProtocolError,
 )
 from secagg.params import MAX_NAME
-from secagg.schemes import accept, read_offer
+from secagg.schemes import SCHEMES, accept, read_offer
 from secagg.session import Scheme
 from tests.play import identities
 from tests.secagg.helpers import (
@@ -32,12 +32,16 @@ from tests.secagg.helpers import (
     plain,
     releasing,
     semi_honest,
+    split,
+    split_semi_honest,
     with_another_byte,
 )
 
 ONE = Counts(length=1, maximum=1)
 SEVEN, _ = identities(range(7))
-LAX = Policy(schemes=frozenset({"masking", "plain", "ckks"}), adversary="semi-honest", smallest_cohort=1)
+LAX = Policy(
+    schemes=frozenset({"masking", "plain", "ckks", "split"}), adversary="semi-honest", smallest_cohort=1
+)
 TO_CKKS = Policy(schemes=frozenset({"ckks"}), adversary="semi-honest")
 OFFERS = [
     semi_honest(range(5), MIXED),
@@ -53,6 +57,9 @@ OFFERS = [
     keeping(range(7), MIXED),
     releasing(range(7), ONE, m_min=7),
     releasing(range(5), MIXED, roster=None),
+    split(range(7), MIXED),
+    split(range(7), Private(length=100, clip=0.5), corrupt=2, m_min=5, prg="chacha20"),
+    split_semi_honest(range(5), ONE, relays=16),
 ]
 
 
