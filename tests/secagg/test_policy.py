@@ -39,9 +39,7 @@ from tests.secagg.helpers import (
 
 ONE = Counts(length=1, maximum=1)
 SEVEN, _ = identities(range(7))
-LAX = Policy(
-    schemes=frozenset({"masking", "plain", "ckks", "split"}), adversary="semi-honest", smallest_cohort=1
-)
+LAX = Policy(schemes=frozenset(SCHEMES), adversary="semi-honest", smallest_cohort=1)
 TO_CKKS = Policy(schemes=frozenset({"ckks"}), adversary="semi-honest")
 OFFERS = [
     semi_honest(range(5), MIXED),
