@@ -354,3 +354,45 @@ def test_too_many_clients_with_garbage_are_too_few_for_a_sum(monkeypatch: pytest
     )
     with pytest.raises(TooFewClients, match="3 clients left in round deliver, 4 needed: no sum"):
         play.to("columns")
+
+
+# Out of turn
+
+
+@either
+def test_a_relay_that_speaks_while_clients_share_is_lost(name: str) -> None:
+    play = at(name, "shares", answered=True)
+    with pytest.raises(RemoteProtocolError, match="relay 0 is not expected in round shares"):
+        play.server.receive(FIRST, encode(Received([])))
+    with pytest.raises(RelayLost, match="relay 0 is gone in round shares"):
+        play.close()
+
+
+@either
+@pytest.mark.parametrize("round", ["deliver", "columns"])
+def test_a_client_that_speaks_after_it_has_shared_is_in_the_sum(name: str, round: str) -> None:
+    """What relays hold of it is not taken back."""
+    play = at(name, round)
+    with pytest.raises(RemoteProtocolError, match=f"client 0 is not expected in round {round}"):
+        play.server.receive(0, b"more")
+    exact(play, IDS)
+
+
+@either
+def test_who_has_shared_is_a_member_that_nothing_is_asked_of(name: str) -> None:
+    members = {round: at(name, round).server for round in SCHEMES[name].rounds}
+    both = {FIRST, SECOND}
+    assert {round: server.waiting_for for round, server in members.items()} == {
+        "join": {*IDS, *both},
+        "relay-keys": both,
+        "shares": set(IDS),
+        "deliver": both,
+        "columns": both,
+    }
+    assert {round: server.members for round, server in members.items()} == dict.fromkeys(
+        members, {*IDS, *both}
+    )
+    play = at(name, "shares", answered=True)
+    del play.answers[3]
+    play.close()
+    assert play.server.members == {0, 1, 2, 4, 5, *both}
