@@ -214,6 +214,14 @@ FORGED: dict[str, tuple[str, Callable[[Play, Any], Any]]] = {
         "both",
         lambda p, m: in_place_of(m, 2, sealed=bytes(m.shares[2].sealed)[:-1] + b"\0"),
     ),
+    "another digest than the share's": (
+        "split-semi-honest",
+        lambda p, m: in_place_of(m, 2, digests=[bytes(32), m.shares[2].digests[1]]),
+    ),
+    "signed, and another digest than the share's": (
+        "split",
+        lambda p, m: resigned(p, m, 2, key_of(2), digests=[bytes(32), m.shares[2].digests[1]]),
+    ),
     "no digests": ("both", lambda p, m: in_place_of(m, 2, digests=[])),
     "a digest more": ("both", lambda p, m: in_place_of(m, 2, digests=[*m.shares[2].digests, bytes(32)])),
     "a key of small order": ("both", lambda p, m: in_place_of(m, 2, c_pk=SMALL)),
