@@ -169,6 +169,30 @@ def test_with_some_of_the_clients_all_relays_take_part(parties: Parties) -> None
     assert parties.aggregate(scheme=scheme, clients=some) == some
 
 
+def test_who_has_no_roster_takes_part_on_the_servers_word(
+    relayed: Federation, threads: ThreadPoolExecutor
+) -> None:
+    trusting = Policy(schemes=frozenset({"split"}), adversary="semi-honest")
+
+    def contribute(own: Path, u: int, endpoint: str) -> Contribution | None:
+        files = own / "client.key", own / "server.pub"
+        with transport.join(endpoint, *files, policy=trusting) as client:
+            return client.contribute(lambda task: vector(u, LENGTH))
+
+    def serve(own: Path, endpoint: str) -> Served | None:
+        with transport.join_as_relay(endpoint, own / "relay.key", own / "server.pub") as relay:
+            return relay.serve()
+
+    with relayed.serve() as cohort:
+        parties = Parties(relayed, cohort, threads)
+        for u, own in enumerate(relayed.clients):
+            threads.submit(contribute, own, u, cohort.endpoint)
+        relays = [threads.submit(serve, own, cohort.endpoint) for own in relayed.relays]
+        scheme = Split.for_cohort(N, Counts(length=LENGTH, maximum=2**20), relays=M)
+        assert parties.aggregate(scheme=scheme) == EVERYBODY
+        assert [relay.result() for relay in relays] == [Served(True, "", scheme)] * M
+
+
 # Clients that are lost
 
 
@@ -251,6 +275,38 @@ def test_a_relay_whose_process_is_seen_to_end_ends_the_session(
             contribution = client.result()
             assert contribution is not None
             assert contribution.reason.startswith("relay 1 is gone")
+
+
+def test_a_relay_that_ends_while_clients_compute_ends_the_session_before_a_vector_leaves(
+    relayed: Federation, threads: ThreadPoolExecutor
+) -> None:
+    living, over = {*EVERYBODY, *RELAYS}, Event()
+    with ExitStack() as stack:
+        cohort = stack.enter_context(relayed.serve(lives=lambda: frozenset(living)))
+        cable = stack.enter_context(Cable(cohort.endpoint))
+
+        def compute(task: bytes) -> Any:
+            living.discard(relay_party(1))
+            cable.cut()
+            over.wait(PATIENCE)
+            return vector(0, LENGTH)
+
+        def contribute() -> Contribution | None:
+            with relayed.join(0, cohort.endpoint, SPLIT) as peer:
+                return peer.contribute(compute)
+
+        parties = Parties(relayed, cohort, threads)
+        parties.start(but=frozenset({0, relay_party(1)}))
+        parties.start_relay(1, cable.endpoint)
+        slow = threads.submit(contribute)
+        with pytest.raises(RelayLost, match="relay 1 is gone in round shares"):
+            parties.aggregate()
+        over.set()
+        assert slow.result() is not None
+        cable.mend()
+        cohort.wait_for_clients(0, PATIENCE, relays=M)
+        cohort.close()
+        assert [one.summed for one in parties.relays[1].result()] == [False]
 
 
 def test_a_relay_may_come_back_until_the_deadline(
