@@ -1,4 +1,4 @@
-"""The commands of a group: `secagg keys ...` and `secagg data ...`."""
+"""The commands of a group: `secagg keys ...`, `secagg data ...` and `secagg attack ...`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from fl.cli import group
-from fl.cli.options import Force, PrivateKey, check_choices, listed
+from fl.cli.options import Force, PrivateKey, check_choices, given, listed, takes
 from fl.config.run import CHOICES
 from secagg.wire import MAX_RELAYS
 
 keys_app = group("keys", "Make identity keys, sign rosters, compare fingerprints.")
 data_app = group("data", "List, fetch and check data sets; see who would hold what.")
+attack_app = group("attack", "See what an adversary gets out of what it saw of a session.")
 
 DataDir = Annotated[
     Path | None,
@@ -173,3 +174,61 @@ def _data_picture(
     check_choices({"dataset": dataset, "partition": partition})
     how = Partition(partition, alpha, classes_per_client, examples_per_client)
     picture(ctx.obj, out, dataset, clients, how, seed=seed, data_dir=data_dir, force=force)
+
+
+@attack_app.command("list")
+def _attack_list(ctx: typer.Context) -> None:
+    """Show the attacks there are, with a line and the source of each."""
+    from fl.cli.attack import show
+
+    show(ctx.obj)
+
+
+ATTACKED = ("dataset", "data_dir", "model", "scheme", "ending", "relays", "decoys", "bits", "bound")
+TRAINED = ("algorithm", "lr", "momentum", "local_steps")
+"""Of a run, what a command of an attack asks for; the rest is as the attack needs it."""
+
+
+@takes((*ATTACKED, *TRAINED))
+def _attack(
+    ctx: typer.Context,
+    clients: Annotated[int, typer.Option(help="Clients of the session.")] = 10,
+    images: Annotated[int, typer.Option(min=1, help="Images that each client holds.")] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", "--batch", help="Examples of a local step.", show_default="all that it holds"
+        ),
+    ] = None,
+    round: Annotated[int, typer.Option(min=1, help="The training round that is attacked.")] = 1,
+    view: Annotated[
+        str,
+        typer.Option(
+            help="Who saw it: server, eavesdropper, participant (the model over rounds), client (where it "
+            "trains), or the server and some clients, colluders:0,3."
+        ),
+    ] = "server",
+    start: Annotated[
+        str, typer.Option(help="Where the attack begins: grey, patterned, uniform, ...")
+    ] = "grey",
+    time: Annotated[float, typer.Option(min=0, help="Seconds of a processor for each image.")] = 4.0,
+    iterations: Annotated[int, typer.Option(min=1, help="Steps of the attack from each start.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Of data, first weights and the attack.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for report and pictures.")] = Path("runs/attack"),
+    force: Force = False,
+) -> None:
+    from fl.cli.attack import described, run
+    from fl.leakage.attack import Budget
+
+    flags = given(ctx, (*ATTACKED, *TRAINED))
+    config = described(flags, clients, images, batch, round, seed)
+    budget = Budget(seconds=time, iterations=iterations, start=start)
+    run(ctx.obj, str(ctx.info_name), config, view, budget, out, force=force)
+
+
+IMAGE_ATTACKS = {
+    "inversion": "Look for the images whose update is the one that was seen, by L-BFGS.",
+    "cosine": "Look for the images whose update points where the one that was seen does, by Adam on signs.",
+}
+for _name, _help in IMAGE_ATTACKS.items():
+    attack_app.command(_name, help=_help)(_attack)

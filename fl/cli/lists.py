@@ -21,7 +21,11 @@ def run(out: Output, what: str) -> None:
     """
     if what not in LISTS:
         raise typer.BadParameter(f"no list of {what}: there are {', '.join(LISTS)}{nearest(what, LISTS)}")
-    entries = LISTS[what]()
+    printed(out, LISTS[what]())
+
+
+def printed(out: Output, entries: Mapping[str, Entry]) -> None:
+    """As a table, or as one JSON object an entry."""
     for name, (line, source) in entries.items():
         out.record({"name": name, "line": line, "source": source})
     out.table([(name, *entry) for name, entry in entries.items()], header=("name", "what it is", "source"))
@@ -30,13 +34,13 @@ def run(out: Output, what: str) -> None:
 def _models() -> dict[str, Entry]:
     from fl.models.architectures import MODELS
 
-    return _documented(MODELS)
+    return documented(MODELS)
 
 
 def _data() -> dict[str, Entry]:
     from fl.data import DATASETS
 
-    return _documented(DATASETS)
+    return documented(DATASETS)
 
 
 def _presets() -> dict[str, Entry]:
@@ -48,12 +52,12 @@ def _presets() -> dict[str, Entry]:
 LISTS: dict[str, Callable[[], dict[str, Entry]]] = {
     "models": _models,
     "data": _data,
-    "schemes": lambda: _documented(SCHEMES),
+    "schemes": lambda: documented(SCHEMES),
     "presets": _presets,
 }
 
 
-def _documented(functions: Mapping[str, Callable[..., object]]) -> dict[str, Entry]:
+def documented(functions: Mapping[str, Callable[..., object]]) -> dict[str, Entry]:
     """The first line of each docstring, and its paragraph that begins with "Source: "."""
     entries = {}
     for name, function in functions.items():

@@ -53,7 +53,7 @@ def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_source_may_run_over_two_lines_and_ends_with_its_paragraph() -> None:
-    from fl.cli.lists import _documented
+    from fl.cli.lists import documented
 
     def with_source() -> None:
         """What it is,
@@ -68,7 +68,7 @@ def test_a_source_may_run_over_two_lines_and_ends_with_its_paragraph() -> None:
     def without() -> None:
         """What it is. Source: not so."""
 
-    assert _documented({"a": with_source, "b": without}) == {
+    assert documented({"a": with_source, "b": without}) == {
         "a": ("What it is, in short.", "a paper, 2017."),
         "b": ("What it is. Source: not so.", ""),
     }

@@ -1,0 +1,228 @@
+"""`secagg attack`: a real session, recorded; an attack on what one party could read of it; what leaked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fl.cli.attacked import PARTIES, Cell, Outcome, attacked, record
+from fl.cli.display import shown, since
+from fl.cli.lists import documented, printed
+from fl.cli.output import Output
+from fl.cli.report import warn
+from fl.cli.results import check_folder, write_result
+from fl.cohort.layout import lay_out
+from fl.config.protection import check_installed
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets
+from fl.config.section import ConfigError
+from fl.leakage.attack import Budget
+from fl.leakage.attacks import ATTACKS
+from fl.leakage.verdicts import FAILED, FEWEST, LEAKS, PROTECTS, ROUNDING, TOO_FEW
+from fl.mistyped import nearest
+from secagg.errors import ClientId, counted
+
+REPORT = "report.json"
+SHOWN = 16  # images of a picture
+NAMES = {
+    "seen": "what it read",
+    "single": "control: single updates, encoded",
+    "sum": "control: their sum, not masked",
+    "exact": "single updates, not encoded",
+}
+
+
+def show(out: Output) -> None:
+    """The attacks that there are, and where each is from."""
+    printed(out, documented(ATTACKS))
+
+
+def described(
+    flags: Mapping[str, Any], clients: int, images: int, batch: int | None, round: int, seed: int
+) -> RunConfig:
+    """The run whose last round is attacked. flags: settings by name, of those that do not follow.
+
+    Raises: ConfigError for what does not go together.
+    """
+    one_step = {} if flags.get("algorithm") == "fedsgd" else {"local_steps": 1}
+    settings = {"model": "lenet-zhu"} | one_step | dict(flags)
+    return RunConfig.of(
+        **settings,
+        clients=clients,
+        examples_per_client=images,
+        batch_size=batch or images,
+        partition="iid",
+        rounds=round,
+        seed=seed,
+        # One round is looked at: no other sum stands beside it, and nothing else is summed.
+        alike="never",
+        metrics=False,
+        execution="sequential",
+        small_cohort=clients < 3,
+    )
+
+
+def run(
+    out: Output, attack: str, config: RunConfig, party: str, budget: Budget, folder: Path, *, force: bool
+) -> None:
+    """Run a session, attack it, write what came of it into the folder."""
+    party, colluders = party_of(party, config.cohort.clients)
+    check_installed({config.protection.scheme})
+    warn(out, config.protection)
+    check_folder(folder, force=force)
+    layout, secrets = lay_out(config), RunSecrets.of_seed(config.training.seed)
+    at = ["the session"]
+
+    def began(what: str) -> None:
+        at[0] = f"{attack}, {NAMES[what]}"
+
+    with shown(out, since(lambda: at[0])):
+        session = record(config, layout, secrets)
+        outcome = attacked(session, attack, party, budget, config.training.seed, colluders, began)
+    told = report(attack, config, party, colluders, budget, outcome)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, cell in outcome.cells.items():
+        draw(folder / f"{name}.png", cell, f"{config.protection.scheme}, {party}: {NAMES[name]}")
+    result = write_result(folder / REPORT, msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
+    out.table(
+        [_row(name, cell) for name, cell in outcome.cells.items()],
+        ("attacked", "updates", "images", "PSNR", "best guess without", "SSIM", "labels", "found"),
+    )
+    out.say(told["sentence"])
+    out.record(told)
+    out.say(f"wrote {folder}: {REPORT}, {', '.join(f'{name}.png' for name in outcome.cells)}")
+    result.check()
+
+
+def party_of(text: str, clients: int) -> tuple[str, frozenset[ClientId]]:
+    """The party, and of colluders which clients. Raises: ConfigError for any other."""
+    party, _, ids = text.partition(":")
+    if party not in PARTIES:
+        raise ConfigError(f"--view {text}: there are {', '.join(PARTIES)}{nearest(party, PARTIES)}")
+    if party != "colluders":
+        if ids:
+            raise ConfigError(f"--view {text}: only of colluders there are several: colluders:0,3")
+        return party, frozenset()
+    parts = ids.split(",")
+    if not all(part.isdecimal() and int(part) < clients for part in parts):
+        raise ConfigError(
+            f"--view {text}: say which of the clients 0 to {clients - 1} are on the server's side: "
+            "colluders:0,3"
+        )
+    return party, frozenset(map(int, parts))
+
+
+def report(
+    attack: str,
+    config: RunConfig,
+    party: str,
+    colluders: frozenset[ClientId],
+    budget: Budget,
+    outcome: Outcome,
+) -> dict[str, Any]:
+    """All that was found, as JSON holds it."""
+    return {
+        "attack": attack,
+        "dataset": config.data.dataset,
+        "model": config.training.model,
+        "scheme": config.protection.scheme,
+        "view": party,
+        "colluders": sorted(colluders),
+        "budget": budget,
+        "verdict": outcome.verdict,
+        "sentence": sentence(config, party, colluders, outcome),
+        "cells": {name: cell.told() for name, cell in outcome.cells.items()},
+        "config": {name: value for name, value in config.flat().items() if value is not None},
+    }
+
+
+def sentence(config: RunConfig, party: str, colluders: frozenset[ClientId], outcome: Outcome) -> str:
+    """What leaked, in one sentence, with the numbers that it rests on."""
+    scheme, seen = config.protection.scheme, outcome.seen
+    who = f"the {party}" if not colluders else f"the server and {counted(len(colluders), 'client')}"
+    if seen is None:
+        return f"{scheme}: {who} can read nothing, and there is nothing to attack: {outcome.why}."
+    read = f"{scheme}: {who} read {_read(party, seen)}, and the images found in it have {_numbers(seen)}"
+    single = f"{outcome.single.scores.psnr.mean():.1f} dB in single updates"
+    summed = "" if outcome.summed is None else f"{outcome.summed.scores.psnr.mean():.1f} dB in their bare sum"
+    controls = " and ".join(part for part in (single, summed) if part)
+    match outcome.verdict:
+        case word if word == LEAKS:
+            return f"{read}: it leaks."
+        case word if word == PROTECTS:
+            return f"{read}: nothing leaks, where the same attack gets {controls}: {scheme} protects."
+        case word if word == ROUNDING and not outcome.single.found and outcome.exact is not None:
+            exact = f"{outcome.exact.scores.psnr.mean():.1f} dB in updates before they are encoded"
+            return f"{read}: nothing leaks, but the same attack gets {single} and {exact}: {ROUNDING}."
+        case word if word == ROUNDING:
+            return f"{read}: nothing leaks, but the same attack gets {controls}: {ROUNDING}, not the sum."
+        case word if word == TOO_FEW:
+            return f"{read}: {TOO_FEW}, which is on the mean of at least {FEWEST}."
+    return f"{read}: {FAILED} ({controls}), so that this says nothing of {scheme}."
+
+
+def _read(party: str, cell: Cell) -> str:
+    parts = cell.view.parts
+    if max(len(part.updates) for part in parts) > 1:
+        return f"{len(parts[0].updates)} candidates of each of {counted(len(parts), 'client')}"
+    if party == "client":
+        return f"the gradients of a step of {counted(len(parts), 'client')}"
+    if len(parts) == 1:
+        return f"one sum of {counted(len(parts[0].members), 'update')}"
+    return counted(len(parts), "single update")
+
+
+def _numbers(cell: Cell) -> str:
+    best = cell.best_baseline
+    return (
+        f"{cell.scores.psnr.mean():.1f} dB in the mean, beside {cell.baseline_psnr[best].mean():.1f} of the "
+        f"{best} without any attack"
+    )
+
+
+def _row(name: str, cell: Cell) -> tuple[str, ...]:
+    best, labels = cell.best_baseline, cell.scores.labels
+    ssim = float(np.mean(cell.scores.ssim))
+    return (
+        NAMES[name],
+        ", ".join(sorted({str(len(part.members)) for part in cell.view.parts})),
+        str(len(cell.truth)),
+        f"{cell.scores.psnr.mean():.1f} dB",
+        f"{cell.baseline_psnr[best].mean():.1f} ({best})",
+        "-" if np.isnan(ssim) else f"{ssim:.2f}",
+        f"{labels.sum()} of {len(labels)}",
+        {True: "yes", False: "no", None: "too few to say"}[cell.found],
+    )
+
+
+def draw(path: Path, cell: Cell, title: str) -> None:
+    """Original, reconstruction and best baseline under one another, each with its PSNR."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    some, best = min(SHOWN, len(cell.truth)), cell.best_baseline
+    rows: Mapping[str, tuple[Any, Any]] = {
+        "original": (cell.truth, None),
+        "found": (cell.guess, cell.scores.psnr),
+        best: (cell.baselines[best], cell.baseline_psnr[best]),
+    }
+    figure, axes = pyplot.subplots(
+        3, some, figsize=(max(4.0, 0.95 * some), 3.6), squeeze=False, layout="constrained"
+    )
+    figure.suptitle(title, fontsize=9)
+    for row, (name, (images, psnr)) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=8)
+        for i, at in enumerate(row):
+            image = np.clip(images[i], 0, 1).transpose(1, 2, 0)
+            at.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            at.set(xticks=[], yticks=[])
+            if psnr is not None:
+                at.set_title(f"{psnr[i]:.1f} dB", fontsize=7)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

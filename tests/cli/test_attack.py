@@ -1,0 +1,223 @@
+"""`secagg attack`: what each party of a real round can read, how it is scored, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Ran, is_one_line
+
+from fl.cli.attack import described, party_of, sentence
+from fl.cli.attacked import Outcome, Round, attacked, record, scored
+from fl.cohort.layout import lay_out
+from fl.config.secret import RunSecrets
+from fl.config.section import ConfigError
+from fl.leakage import apart
+from fl.leakage.attack import Budget, Found, Guess, Knowledge
+from fl.leakage.attacks import ATTACKS
+from fl.leakage.verdicts import FAILED, LEAKS, NOTHING, PROTECTS, ROUNDING, TOO_FEW
+from fl.leakage.views import View
+from fl.models.architectures import build
+from tests.fl.leakage.helpers import gradient
+
+N = 8
+EVERYBODY = frozenset(range(N))
+BUDGET = Budget(seconds=0.2, iterations=2, starts=1)
+
+
+@lru_cache(maxsize=8)
+def round_of(scheme: str = "masking", images: int = 1, number: int = 1, **flags: Any) -> Round:
+    if scheme in ("ckks", "decoys"):
+        pytest.importorskip("tenseal")
+    config = described({"scheme": scheme, **flags}, N, images, None, number, 0)
+    return record(config, lay_out(config), RunSecrets.of_seed(0))
+
+
+def true_update(round: Round, u: int) -> np.ndarray:
+    """One step from the received model, worked out without the trainer."""
+    x, y = round.layout.examples(u)
+    model = build("lenet-zhu", (1, 8, 8), 10, 0)  # of round 1: the first model
+    return -round.config.training.lr * gradient(model, x, y)
+
+
+# Views
+
+
+def test_what_is_known_of_a_round_is_the_model_that_clients_received_and_their_plan() -> None:
+    knowledge = round_of(images=2).knowledge
+    assert (knowledge.model.model, knowledge.examples, knowledge.plan.steps) == ("lenet-zhu", 2, 1)
+    first = build("lenet-zhu", (1, 8, 8), 10, 0)
+    np.testing.assert_array_equal(
+        knowledge.parameters, np.concatenate([p.detach().numpy().ravel() for p in first.parameters()])
+    )
+
+
+def test_the_server_of_masking_reads_the_mean_of_the_updates_and_of_plain_each() -> None:
+    (part,) = round_of().view("server").parts
+    expected = np.mean([true_update(round_of(), u) for u in range(N)], axis=0)
+    assert (part.members, part.examples) == (EVERYBODY, N)
+    assert np.abs(part.updates[0] - expected).max() < 3.0 / 2**15  # a step of codes of 16 bits
+    for part in round_of("plain").view("server").parts:
+        (u,) = part.members
+        np.testing.assert_allclose(part.updates[0], true_update(round_of("plain"), u), atol=1e-6)
+
+
+def test_where_the_clients_keep_the_sum_the_server_reads_nothing() -> None:
+    view = round_of("ckks", ending="keep").view("server")
+    assert (view.parts, "keep the sum" in view.why) == ((), True)
+
+
+def test_among_decoys_the_server_reads_the_true_update_too() -> None:
+    round = round_of("decoys", decoys=2)
+    for part in round.view("server").parts:
+        (u,) = part.members
+        assert len(part.updates) == 2
+        assert np.abs(part.updates - true_update(round, u)).max(axis=1).min() < 3.0 / 2**15
+
+
+def test_the_server_and_all_clients_but_one_read_that_one() -> None:
+    round = round_of()
+    (part,) = round.view("colluders", EVERYBODY - {5}).parts
+    assert part.members == {5}
+    np.testing.assert_allclose(part.updates[0], round.encoded(5)[0], atol=1e-12)
+    assert np.abs(part.updates[0] - true_update(round, 5)).max() < 3.0 / 2**15
+
+
+def test_a_participant_reads_the_mean_off_the_models_of_two_rounds() -> None:
+    for flags in ({}, {"algorithm": "fedsgd"}):
+        round = round_of(**flags)
+        (seen,), (summed,) = round.view("participant").parts, round.view("server").parts
+        np.testing.assert_allclose(seen.updates, summed.updates, atol=1e-5)  # models are float32
+    with pytest.raises(ConfigError, match="--view participant reads the mean off a server that steps along"):
+        round_of(algorithm="fedavg-weights").view("participant")
+
+
+def test_at_a_client_the_gradient_of_its_first_step_is_read_whatever_the_scheme() -> None:
+    round = round_of(images=2, local_steps=3)
+    for part in round.view("client").parts:
+        (u,) = part.members
+        assert part.examples == 2
+        np.testing.assert_allclose(
+            part.updates[0], true_update(round, u) / -round.config.training.lr, atol=1e-4
+        )
+
+
+def test_on_the_wire_nothing_is_read() -> None:
+    assert round_of().view("eavesdropper").parts == ()
+
+
+def test_a_later_round_is_attacked_from_the_model_that_it_started_from() -> None:
+    first, second = round_of(), round_of(number=2)
+    np.testing.assert_array_equal(second.before, first.after.astype(np.float32))
+    assert not np.array_equal(second.uploads[0], first.uploads[0])
+
+
+# Scores and verdicts
+
+
+def knowing_the_truth(round: Round, noise: Callable[[View], float]) -> Callable[..., Guess]:
+    """An attack that would have to be told the truth: to see what is made of what it finds."""
+
+    def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+        guesses = []
+        for part in view.parts:
+            own = [round.truth(u, tapped=False) for u in sorted(part.members, reverse=True)]
+            x, y = np.concatenate([x for x, _ in own]), np.concatenate([y for _, y in own])
+            guesses.append(Found((x + noise(view)).astype(np.float64), y, 0.0))
+        return tuple(guesses)
+
+    return run
+
+
+def outcome_of(round: Round, patch: pytest.MonkeyPatch, noise: Callable[[View], float]) -> Outcome:
+    patch.setattr(apart, "run", knowing_the_truth(round, noise))
+    return attacked(round, "inversion", "server", BUDGET, 0)
+
+
+def test_images_of_a_sum_are_scored_beside_those_that_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    round = round_of()
+    view = round.view("server")
+    guess = knowing_the_truth(round, lambda view: 0.1)("", view, round.knowledge, BUDGET, 0)
+    cell = scored(round, view, guess)
+    assert (cell.scores.psnr.mean() > 19, cell.scores.labels.all(), cell.identified.all()) == (True,) * 3
+    assert cell.found is True
+    json.dumps(cell.told(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("fails", "word"),
+    [
+        (set(), LEAKS),
+        ({"seen", "sum"}, PROTECTS),
+        ({"seen"}, ROUNDING),
+        ({"seen", "single", "sum"}, ROUNDING),
+        ({"seen", "single", "sum", "exact"}, FAILED),
+    ],
+)
+def test_a_verdict_rests_on_the_controls_of_the_same_run(
+    fails: set[str], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    round = round_of()
+    exact = {u: x.tobytes() for u, x in round.uploads.items()}
+
+    def cell_of(view: View) -> str:
+        if len(view.parts) == 1:
+            return "sum" if np.array_equal(view.parts[0].updates, round.sum_of(range(N)).updates) else "seen"
+        return "exact" if view.parts[0].updates[0].tobytes() == exact[0] else "single"
+
+    outcome = outcome_of(round, monkeypatch, lambda view: 0.9 if cell_of(view) in fails else 0.0)
+    assert outcome.verdict == word
+    assert ("exact" in outcome.cells) == ({"seen", "single"} <= fails)
+    assert word in sentence(round.config, "server", frozenset(), outcome)
+
+
+def test_what_nobody_can_read_is_not_called_protected(monkeypatch: pytest.MonkeyPatch) -> None:
+    round = round_of("ckks", ending="keep")
+    outcome = outcome_of(round, monkeypatch, lambda view: 0.0)
+    assert outcome.verdict == NOTHING
+    assert "the server can read nothing" in sentence(round.config, "server", frozenset(), outcome)
+
+
+def test_of_too_few_images_there_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = described({"scheme": "plain"}, 3, 1, None, 1, 0)
+    round = record(config, lay_out(config), RunSecrets.of_seed(0))
+    assert outcome_of(round, monkeypatch, lambda view: 0.0).verdict == TOO_FEW
+
+
+# The command
+
+
+def test_a_session_is_attacked_and_what_leaked_is_told(here: Callable[..., Ran], tmp_path: Path) -> None:
+    folder = tmp_path / "attack"
+    line = ["attack", "inversion", "--scheme", "masking", "--clients", "3", "--time", "0.1", "--json"]
+    ran = here(*line, "--iterations", "1", "--out", str(folder))
+    assert ran.code == 0, ran
+    (told,) = ran.records
+    assert told == json.loads((folder / "report.json").read_bytes())
+    assert (told["view"], told["scheme"], told["verdict"]) == ("server", "masking", TOO_FEW)
+    assert told["cells"].keys() == {"seen", "single", "sum"}
+    assert {path.name for path in folder.iterdir()} == {"report.json", "seen.png", "single.png", "sum.png"}
+    is_one_line(here(*line, "--out", str(folder)), 2, "is not empty", "--force")
+
+
+def test_the_attacks_are_listed_with_their_sources(here: Callable[..., Ran]) -> None:
+    listed = here("attack", "list", "--json").records
+    assert [one["name"] for one in listed] == list(ATTACKS)
+    assert all(one["line"].endswith(".") and one["source"].endswith(".") for one in listed)
+
+
+def test_who_saw_it_is_one_of_the_parties() -> None:
+    assert party_of("colluders:0,3", 4) == ("colluders", {0, 3})
+    for text, words in {
+        "sever": "--view sever: there are server, .*did you mean 'server'",
+        "server:1": "--view server:1: only of colluders there are several",
+        "colluders:4": "--view colluders:4: say which of the clients 0 to 3 are on the server's side",
+        "colluders": "--view colluders: say which of the clients",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            party_of(text, 4)
