@@ -103,7 +103,7 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
         blank: float = 0.0,
         small_cohort: bool = False,
     ) -> Split:
-        """The scheme for n clients and M relays: with a roster, as many as it lists.
+        """The scheme for n clients and M relays: with a roster, just as many as it lists.
 
         adversary: None is active where there is a roster. corrupt: A, a number, or a fraction: of the roster
         if there is one; one client at least. dropout: d, clients that may be lost, 0.3 of the cohort if not
