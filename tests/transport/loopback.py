@@ -193,9 +193,13 @@ def _break(end: socket.socket) -> None:
 
 
 class Cable:
-    """The way to a server, in another place of this machine. It can be cut, and mended. A context."""
+    """The way to a server, in another place of this machine. It can be cut, and mended. A context.
 
-    def __init__(self, endpoint: str) -> None:
+    heard: is told all that passes, in either direction.
+    """
+
+    def __init__(self, endpoint: str, heard: Callable[[bytes], object] = lambda data: None) -> None:
+        self._heard = heard
         self.lead_to(endpoint)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"tcp://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -238,6 +242,7 @@ class Cable:
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         try:
             while data := source.recv(1 << 16):
+                self._heard(data)
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)  # what is on its way arrives
         except OSError:
