@@ -215,7 +215,9 @@ def test_a_relay_holds_a_set_against_those_of_each_tag() -> None:
         with pytest.raises(RemoteProtocolError, match=REFUSED):
             rule.sum(members, tags, 1)
     rule.sum(range(3), [c], 1)  # what was refused was not recorded
+    kept = size_of(rule.record)
     rule.sum(range(4), [], 1)  # nobody says that it is alike anything
+    assert size_of(rule.record) == kept == 5
 
 
 def test_a_record_does_not_grow_by_what_is_asked_again() -> None:
