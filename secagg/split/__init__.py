@@ -78,6 +78,10 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
         self._check(0 <= A < n, f"{counted(A, 'corrupt client')} of {n} is impossible: from 0 to {n - 1}")
         least = least_members(n, A)
         self._check(
+            least <= n,
+            f"{n} clients of whom {A} are corrupt: {least} would have to be left, or a sum is one client's",
+        )
+        self._check(
             least <= self.m_min <= n,
             f"m_min {self.m_min} is impossible: with {A} of {n} clients corrupt it is {least} to {n}",
         )
@@ -283,4 +287,4 @@ def least_members(clients: int, corrupt: int) -> int:
     """The smallest m_min that holds: A + 2, so that two honest inputs are in every sum; of one client, an
     experiment, that is one. A relay adds over one set a session, so that no two sets need to meet.
     """
-    return min(clients, corrupt + 2) if clients > 1 else 1
+    return corrupt + 2 if clients > 1 else 1

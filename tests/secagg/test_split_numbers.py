@@ -49,6 +49,14 @@ IMPOSSIBLE: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: split(range(5), ONE, m_min=2),
         "m_min 2 is impossible: with 1 of 5 clients corrupt it is 3 to 5",
     ),
+    "A that leaves one honest client": (
+        lambda: split(range(5), ONE, corrupt=4),
+        "5 clients of whom 4 are corrupt: 6 would have to be left, or a sum is one client's",
+    ),
+    "A of a roster that leaves one of this cohort": (
+        lambda: Split.for_cohort(3, ONE, roster=identities(range(20))[0]),
+        "3 clients of whom 2 are corrupt: 4 would have to be left",
+    ),
     "m_min above n": (lambda: split(range(5), ONE, m_min=6), "m_min 6 is impossible"),
     "m_min of text": (lambda: split(range(5), ONE, m_min="4"), "m_min '4' is not an integer"),
     "no roster": (lambda: Split.for_cohort(5, ONE, adversary="active"), "bound to a roster, and only then"),
