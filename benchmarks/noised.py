@@ -66,11 +66,14 @@ class Training:
             self.parameters = moved
             yield round
 
+    def chosen(self, round: int) -> list[ClientId]:
+        """Whose updates are summed."""
+        cohort = self.config.cohort
+        rng = np.random.default_rng([self.config.training.seed, round])
+        return sorted(rng.choice(cohort.clients, cohort.per_round, replace=False).tolist())
+
     def _updates(self, round: int, per_example: PerExample | None) -> Updates:
-        cohort, seed = self.config.cohort, self.config.training.seed
-        rng = np.random.default_rng([seed, round])
-        chosen = sorted(rng.choice(cohort.clients, cohort.per_round, replace=False).tolist())
-        model = self._model_now()
+        chosen, model = self.chosen(round), self._model_now()
         orders = {u: order_key(self._secrets.client(u), b"round %d" % round) for u in chosen}
         plan = self.config.training.plan
         results = self._clients.train(model, plan, orders, per_example=per_example, counting=False)

@@ -15,12 +15,11 @@ from benchmarks.noised import DELTA, Updates, Vector
 from fl.config.section import ConfigError
 from fl.privacy.accounting import multiplier_for
 from fl.privacy.releases import Release, Skellam
-from secagg import Masking, inputs, run, throwaway_identities
+from secagg import Masking, Split, inputs, run, throwaway_identities
 from secagg.bits import Words
 from secagg.crypto import KEY_BYTES
 from secagg.encoding import Clipping, centred
 from secagg.private import Calibration, Reading, encode_private
-from secagg.specs import Private
 
 
 def in_ring(calibration: Calibration, updates: Updates) -> Vector:
@@ -38,19 +37,20 @@ def added(calibration: Calibration, encoded: Iterable[Words]) -> NDArray[np.int6
 
 
 class Sessions:
-    """The same through masked sessions. sums: of how many the codes were those that `added` gives.
+    """The same through sessions. sums: of how many the codes were those that `added` gives.
 
     Raises: AssertionError where a session gives another sum.
     """
 
-    def __init__(self, scheme: Masking, spec: Private) -> None:
-        self._calibration, self.sums = Calibration(spec, scheme.clients, scheme.m_min - scheme.corrupt), 0
-        self._scheme = scheme
+    def __init__(self, scheme: Masking | Split) -> None:
+        self._scheme, self._calibration, self.sums = scheme, scheme.calibration(""), 0
 
     def __call__(self, updates: Updates) -> Vector:
         places = dict(enumerate(updates.values()))
-        roster, identities = throwaway_identities(places)
-        scheme = msgspec.structs.replace(self._scheme, roster=roster.digest)  # its own, of throwaway keys
+        scheme, identities = self._scheme, None
+        if scheme.adversary == "active":
+            roster, identities = throwaway_identities(places, relays=scheme.relays)
+            scheme = msgspec.structs.replace(scheme, roster=roster.digest)  # its own, of throwaway keys
         encoded = list[Words]()
 
         def noting(*of_client: Any) -> tuple[Words, Clipping]:
@@ -61,7 +61,7 @@ class Sessions:
         with patch.object(inputs, "encode_private", noting):
             total = run(scheme, places, task=os.urandom(KEY_BYTES), identities=identities)
         if not np.array_equal(total.codes[""], added(self._calibration, encoded)):
-            raise AssertionError("a masked session gives another sum than the ring")
+            raise AssertionError("a session gives another sum than the ring")
         self.sums += 1
         return total.mean[""]
 

@@ -1,4 +1,4 @@
-"""Numbers over seeds: which seeds, their mean and spread, and what a change makes of each."""
+"""Numbers over seeds: which seeds, their mean and spread, what a change makes of each; rates of guesses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from scipy.special import betaincinv
 
 Row = Mapping[str, Any]
 
@@ -49,3 +51,16 @@ def by_seed(rows: Sequence[Row], value: Callable[[Row], float]) -> dict[int, flo
     if len(values) != len(rows):
         raise ValueError("a seed was measured twice: name what its rows differ in")
     return values
+
+
+def interval(right: int, of: int, error: float = 0.05) -> tuple[float, float]:
+    """Clopper and Pearson 1934: of the rate, where so many of as many guesses are right."""
+    low = float(betaincinv(right, of - right + 1, error / 2)) if right else 0.0
+    high = float(betaincinv(right + 1, of - right, 1 - error / 2)) if right < of else 1.0
+    return low, high
+
+
+def guesses(right: int, of: int) -> str:
+    """The rate and its interval, in percent."""
+    low, high = interval(right, of)
+    return f"{right / of:.1%} ({100 * low:.1f} to {100 * high:.1f})"

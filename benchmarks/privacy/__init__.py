@@ -1,1 +1,1 @@
-"""What noise costs: in accuracy, in rounds and in time, and what it is worth: epsilon."""
+"""What noise costs in accuracy, rounds and time, and is worth in epsilon; what dummies hide, and cost."""

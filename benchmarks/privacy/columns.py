@@ -194,7 +194,7 @@ def mean(column: Column, z: float) -> Mean:
             return partial(local, CLIP, z)
         case "sessions":
             assert column.bits is not None  # noqa: S101
-            return Sessions(masked(column.bits, z), private(column.bits, z))
+            return Sessions(masked(column.bits, z))
     return partial(in_ring, calibration(column, z))
 
 

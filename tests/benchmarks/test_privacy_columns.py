@@ -46,7 +46,7 @@ def test_every_column_is_trained_and_masked_sessions_give_the_rings_sums() -> No
 
 @pytest.mark.usefixtures("_small")
 def test_a_session_that_gives_another_sum_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    sessions = ring.Sessions(columns.masked(16, 1.0), columns.private(16, 1.0))
+    sessions = ring.Sessions(columns.masked(16, 1.0))
     updates = {u: np.full(columns.LENGTH, 1e-3) for u in range(6)}
     assert sessions(updates).shape == (columns.LENGTH,)
     assert sessions.sums == 1
