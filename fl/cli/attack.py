@@ -70,7 +70,7 @@ def run(
     out: Output, attack: str, config: RunConfig, party: str, budget: Budget, folder: Path, *, force: bool
 ) -> None:
     """Run a session, attack it, write what came of it into the folder."""
-    party, colluders = party_of(party, config.cohort.clients)
+    party, which = party_of(party, config.cohort.clients)
     check_installed({config.protection.scheme})
     warn(out, config.protection)
     check_folder(folder, force=force)
@@ -82,8 +82,8 @@ def run(
 
     with shown(out, since(lambda: at[0])):
         session = record(config, layout, secrets)
-        outcome = attacked(session, attack, party, budget, config.training.seed, colluders, began)
-    told = report(attack, config, party, colluders, budget, outcome)
+        outcome = attacked(session, attack, party, budget, config.training.seed, which, began)
+    told = report(attack, config, party, which, budget, outcome)
     folder.mkdir(parents=True, exist_ok=True)
     for name, cell in outcome.cells.items():
         draw(folder / f"{name}.png", cell, f"{config.protection.scheme}, {party}: {NAMES[name]}")
@@ -99,28 +99,30 @@ def run(
 
 
 def party_of(text: str, clients: int) -> tuple[str, frozenset[ClientId]]:
-    """The party, and of colluders which clients. Raises: ConfigError for any other."""
-    party, _, ids = text.partition(":")
+    """The party, and of colluders which clients, of a relay its number. Raises: ConfigError for any other."""
+    party, _, rest = text.partition(":")
     if party not in PARTIES:
         raise ConfigError(f"--view {text}: there are {', '.join(PARTIES)}{nearest(party, PARTIES)}")
-    if party != "colluders":
-        if ids:
-            raise ConfigError(f"--view {text}: only of colluders there are several: colluders:0,3")
-        return party, frozenset()
-    parts = ids.split(",")
-    if not all(part.isdecimal() and int(part) < clients for part in parts):
+    parts = rest.split(",")
+    numbers = frozenset(int(part) for part in parts if part.isdecimal())
+    known = len(numbers) == len(parts)
+    if party == "colluders" and not (known and max(numbers) < clients):
         raise ConfigError(
             f"--view {text}: say which of the clients 0 to {clients - 1} are on the server's side: "
             "colluders:0,3"
         )
-    return party, frozenset(map(int, parts))
+    if party == "relay" and not (known and len(parts) == 1):
+        raise ConfigError(f"--view {text}: say which relay of --scheme split: relay:0")
+    if party not in ("colluders", "relay") and rest:
+        raise ConfigError(f"--view {text}: only of colluders there are several: colluders:0,3")
+    return party, numbers
 
 
 def report(
     attack: str,
     config: RunConfig,
     party: str,
-    colluders: frozenset[ClientId],
+    which: frozenset[ClientId],
     budget: Budget,
     outcome: Outcome,
 ) -> dict[str, Any]:
@@ -131,19 +133,22 @@ def report(
         "model": config.training.model,
         "scheme": config.protection.scheme,
         "view": party,
-        "colluders": sorted(colluders),
+        "which": sorted(which),
         "budget": budget,
         "verdict": outcome.verdict,
-        "sentence": sentence(config, party, colluders, outcome),
+        "sentence": sentence(config, party, which, outcome),
         "cells": {name: cell.told() for name, cell in outcome.cells.items()},
         "config": {name: value for name, value in config.flat().items() if value is not None},
     }
 
 
-def sentence(config: RunConfig, party: str, colluders: frozenset[ClientId], outcome: Outcome) -> str:
+def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome: Outcome) -> str:
     """What leaked, in one sentence, with the numbers that it rests on."""
     scheme, seen = config.protection.scheme, outcome.seen
-    who = f"the {party}" if not colluders else f"the server and {counted(len(colluders), 'client')}"
+    who = {
+        "colluders": f"the server and {counted(len(which), 'client')}",
+        "relay": f"relay {min(which, default=0)}",
+    }.get(party, f"the {party}")
     if seen is None:
         return f"{scheme}: {who} can read nothing, and there is nothing to attack: {outcome.why}."
     read = f"{scheme}: {who} read {_read(party, seen)}, and the images found in it have {_numbers(seen)}"
@@ -169,6 +174,8 @@ def _read(party: str, cell: Cell) -> str:
     parts = cell.view.parts
     if max(len(part.updates) for part in parts) > 1:
         return f"{len(parts[0].updates)} candidates of each of {counted(len(parts), 'client')}"
+    if party == "relay":
+        return f"one share of each of {counted(len(parts), 'client')}"
     if party == "client":
         return f"the gradients of a step of {counted(len(parts), 'client')}"
     if len(parts) == 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -30,16 +31,19 @@ from fl.leakage.verdicts import FEWEST, TOO_FEW, Controls, reconstructed, verdic
 from fl.leakage.views import Part, View
 from fl.training.clients import usable_cores
 from fl.training.step import Gradients
+from secagg import ClientSession, Split
 from secagg.encoding import centred
-from secagg.errors import ClientId
+from secagg.errors import ClientId, counted
 from secagg.inputs import encode_inputs
-from secagg.record import Recorder, ServerView
-from secagg.wire import context_of
+from secagg.record import RecordedClient, Recorder, ServerView
+from secagg.split.messages import SeedShare, VectorShare
+from secagg.split.relay import AwaitingMembers, SplitRelay
+from secagg.wire import Raw, context_of, relay_of
 
 Vector = NDArray[np.float64]
 GALLERY = 1_000  # public images among which a guess is to be told, the true ones beside them
 
-PARTIES = ("server", "eavesdropper", "participant", "client", "colluders")
+PARTIES = ("server", "eavesdropper", "participant", "client", "relay", "colluders")
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class Round:
     """What was recorded, and what is true of it.
 
     server: what the server saw. before, after: (d,), the model that the clients received, and the next one.
-    uploads: what each client trained, not encoded. taken: which of its own examples were in its steps. first:
-    the gradient of its first step, and which examples were in that.
+    uploads: what each client trained, not encoded. taken: which of its own examples were in its steps.
+    first: the gradient of its first step, and which examples were in that. opened: what each relay opened.
     """
 
     config: RunConfig
@@ -61,6 +65,7 @@ class Round:
     uploads: Mapping[ClientId, Vector]
     taken: Mapping[ClientId, NDArray[np.int64]]
     first: Mapping[ClientId, tuple[Vector, NDArray[np.int64]]]
+    opened: Mapping[int, Mapping[ClientId, VectorShare | SeedShare]] = field(repr=False)
     secrets: RunSecrets = field(repr=False)
 
     @property
@@ -78,8 +83,11 @@ class Round:
         codes = {name: centred(scheme.vectors[name], each, scheme.clients) for name, each in words.items()}
         return views.encoded(scheme.vectors, codes)
 
-    def view(self, party: str, colluders: frozenset[ClientId] = frozenset()) -> View:
-        """What this party, one of PARTIES, can read of it. Raises: ConfigError where there is nothing so."""
+    def view(self, party: str, which: frozenset[ClientId] = frozenset()) -> View:
+        """What this party, one of PARTIES, can read of it. which: the colluders, or the relay's number.
+
+        Raises: ConfigError where there is no such party.
+        """
         match party:
             case "server":
                 return views.of_server(self.run.scheme, self.server)
@@ -89,10 +97,17 @@ class Round:
                 return views.of_client({u: (g, len(of)) for u, (g, of) in self.first.items()})
             case "participant":
                 return self._of_participant()
+            case "relay":
+                (j,) = which
+                if j not in self.opened:
+                    raise ConfigError(
+                        f"--view relay:{j}: this session had {counted(len(self.opened), 'relay')}"
+                    )
+                return views.of_relay(cast(Split, self.run.scheme), self.opened[j])
         whole = views.of_server(self.run.scheme, self.server)
         if len(whole.parts) != 1:
             return whole  # to who reads single updates anyway, or nothing, colluders are no help
-        own = {u: self.encoded(u) for u in colluders}
+        own = {u: self.encoded(u) for u in which}
         return views.of_colluders(whole.parts[0], {u: (x, n or 1) for u, (x, n) in own.items()})
 
     def _of_participant(self) -> View:
@@ -143,6 +158,33 @@ class _Ear:
         self.uploads[u] = upload.astype(np.float64)
 
 
+class _Looking(Recorder):
+    """Records the server, and looks into the relays, whose secrets are theirs: the last session counts."""
+
+    def __init__(self, wanted: Callable[[bytes], bool]) -> None:
+        super().__init__([None], wanted)
+        self.opened: dict[int, Mapping[ClientId, VectorShare | SeedShare]] = {}
+
+    def client(self, u: ClientId, session: ClientSession) -> ClientSession:
+        j = relay_of(u)
+        return session if j is None else _Opened(session, partial(self.opened.__setitem__, j))
+
+
+class _Opened(RecordedClient):
+    """A relay that is looked at between opening the shares and adding them up."""
+
+    def __init__(self, session: ClientSession, opened: Callable[[Mapping[ClientId, Any]], None]) -> None:
+        super().__init__(session)
+        self._opened = opened
+
+    def receive(self, message: Raw) -> bytes | None:
+        reply = super().receive(message)
+        state = cast(SplitRelay, self._session)._state
+        if isinstance(state, AwaitingMembers):
+            self._opened({u: usable.share for u, usable in state.shares.items()})
+        return reply
+
+
 def record(config: RunConfig, layout: Layout, secrets: RunSecrets) -> Round:
     """Run it to its last round, which is recorded."""
     last, tasks, ear = config.training.rounds, list[bytes](), _Ear()
@@ -153,7 +195,7 @@ def record(config: RunConfig, layout: Layout, secrets: RunSecrets) -> Round:
         tasks.append(task)
         return True
 
-    recorder = Recorder([None], wanted)
+    recorder = _Looking(wanted)
     server = simulated(config, layout, secrets=secrets, tap=ear, instrument=recorder, evaluate_every=last)
     before = server.model.broadcast
     for trained in server.rounds():
@@ -171,6 +213,7 @@ def record(config: RunConfig, layout: Layout, secrets: RunSecrets) -> Round:
         ear.uploads,
         taken,
         ear.first,
+        recorder.opened,
         secrets,
     )
 
@@ -264,15 +307,18 @@ def attacked(
     party: str,
     budget: Budget,
     seed: int,
-    colluders: frozenset[ClientId] = frozenset(),
+    which: frozenset[ClientId] = frozenset(),
     began: Callable[[str], None] = lambda what: None,
 ) -> Outcome:
-    """The attack on what the party can read, and on the controls. began: told what is attacked.
+    """The attack on what the party can read, and on the controls. which: as of `Round.view`. began: told what
+    is attacked.
 
     Raises: ConfigError where there is no such party, or the attack is not for this model.
     """
-    view, knowledge = round.view(party, colluders), round.knowledge
-    members = sorted(set(round.uploads) - colluders)
+    view, knowledge = round.view(party, which), round.knowledge
+    members = sorted(set(round.uploads) - (which if party == "colluders" else set()))
+    if party == "relay" and view.parts:
+        members = sorted(u for part in view.parts for u in part.members)
     tapped = party == "client"
     todo = {"seen": view, "single": round.single(members)}
     if view.parts and any(len(part.members) > 1 for part in view.parts):

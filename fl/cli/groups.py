@@ -205,7 +205,7 @@ def _attack(
         str,
         typer.Option(
             help="Who saw it: server, eavesdropper, participant (the model over rounds), client (where it "
-            "trains), or the server and some clients, colluders:0,3."
+            "trains), relay:0 of split, or the server and some clients, colluders:0,3."
         ),
     ] = "server",
     start: Annotated[

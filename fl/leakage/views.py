@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg import Aggregate, Bounded, Decoys, Plain, Scheme
+from secagg import Aggregate, Bounded, Decoys, Plain, Scheme, Split, Weight
+from secagg.bits import add_packed, word_type
 from secagg.decoys.messages import Candidates
-from secagg.encoding import decode_mean
+from secagg.encoding import centred, decode_mean
 from secagg.errors import ClientId
 from secagg.plain import INPUT, Input
 from secagg.record import ServerView
 from secagg.specs import Spec, Vectors, weight_of
+from secagg.split.messages import SeedShare, VectorShare
 from secagg.wire import decode
 
 UPDATE, EXAMPLES = "update", "examples"
@@ -69,6 +71,22 @@ def of_aggregate(total: Aggregate) -> Part:
     return Part(total.survivors, total.mean[UPDATE].astype(np.float64)[None], examples)
 
 
+def of_relay(scheme: Split, opened: Mapping[ClientId, VectorShare | SeedShare]) -> View:
+    """What a relay of split can read: of each client whose vector is with it, the share, which looks like any
+    other vector of the ring; of the others, seeds of dummies, which are none of theirs.
+    """
+    parts, spec = [], scheme.vectors[UPDATE]
+    at, bits, largest = scheme.names.index(UPDATE), scheme.ring_bits()[UPDATE], _largest(scheme.vectors)
+    for u, share in sorted(opened.items()):
+        if isinstance(share, VectorShare):
+            words = np.zeros(spec.length, word_type(bits))
+            add_packed(words, share.packed[at], bits)
+            codes = centred(spec, words, scheme.clients)
+            x = decode_mean(spec, codes, survivors=1, total_weight=largest, max_weight=largest)
+            parts.append(Part(frozenset({u}), x[None]))
+    return View(tuple(parts), "" if parts else "it holds dummies alone")
+
+
 def of_eavesdropper() -> View:
     """What who listens on the wire can read: tests/transport/test_capture.py looks for more than that."""
     return View((), "all that is on the wire is encrypted and authenticated (CURVE): it sees sizes and times")
@@ -112,6 +130,11 @@ def encoded(specs: Vectors, codes: Mapping[str, NDArray[np.int64]]) -> tuple[Vec
     spec = specs[UPDATE]
     x = decode_mean(spec, codes[UPDATE], survivors=1, total_weight=weight, max_weight=largest)
     return x, int(codes[EXAMPLES][0]) if EXAMPLES in codes else None
+
+
+def _largest(specs: Vectors) -> int:
+    """The weight that a share is read with: its own is another share."""
+    return next((spec.maximum for spec in specs.values() if isinstance(spec, Weight)), 1)
 
 
 def _inputs(specs: Vectors, seen: ServerView) -> Iterator[Part]:

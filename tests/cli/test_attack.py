@@ -107,6 +107,19 @@ def test_at_a_client_the_gradient_of_its_first_step_is_read_whatever_the_scheme(
         )
 
 
+def test_a_relay_reads_a_share_of_a_vector_which_is_none_of_it() -> None:
+    round = round_of("split", relays=2)
+    shares = [round.view("relay", frozenset({j})).parts for j in (0, 1)]
+    assert [part.members for part in (*shares[0], *shares[1])] == [{u} for u in (0, 2, 4, 6, 1, 3, 5, 7)]
+    for part in (*shares[0], *shares[1]):
+        (u,) = part.members
+        # Uniform in a ring that holds eight such sums: as far from zero as no update is.
+        assert np.abs(part.updates).mean() > 5 * np.abs(true_update(round, u)).max()
+        assert abs(np.corrcoef(part.updates[0], true_update(round, u))[0, 1]) < 0.1
+    with pytest.raises(ConfigError, match="--view relay:2: this session had 2 relays"):
+        round.view("relay", frozenset({2}))
+
+
 def test_on_the_wire_nothing_is_read() -> None:
     assert round_of().view("eavesdropper").parts == ()
 
@@ -213,11 +226,13 @@ def test_the_attacks_are_listed_with_their_sources(here: Callable[..., Ran]) -> 
 
 def test_who_saw_it_is_one_of_the_parties() -> None:
     assert party_of("colluders:0,3", 4) == ("colluders", {0, 3})
+    assert party_of("relay:1", 4) == ("relay", {1})
     for text, words in {
         "sever": "--view sever: there are server, .*did you mean 'server'",
         "server:1": "--view server:1: only of colluders there are several",
         "colluders:4": "--view colluders:4: say which of the clients 0 to 3 are on the server's side",
         "colluders": "--view colluders: say which of the clients",
+        "relay:0,1": "--view relay:0,1: say which relay of --scheme split: relay:0",
     }.items():
         with pytest.raises(ConfigError, match=words):
             party_of(text, 4)
