@@ -14,7 +14,7 @@ depended on them would tell about them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Annotated, Final, NoReturn, Protocol, TypeVar
@@ -86,8 +86,9 @@ LikeTag = Annotated[bytes, msgspec.Meta(min_length=TAG_BYTES, max_length=TAG_BYT
 class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A set that was signed. sketch: SKETCH little-endian float32, or empty. members: empty where the client
     decrypts alone, or contributes by a coin, whatever the set, and where relays see to the sets. partition:
-    of sums by whole batches, which. anew: what was recorded of this kind before is unlike what comes. tags:
-    what relays were told, by which they know what is alike.
+    of sums by whole batches, which; where relays see to the sets, a digest of their keys. anew: what was
+    recorded of this kind before is unlike what comes. tags: what relays were told, by which they know what is
+    alike.
     """
 
     kind: str
@@ -181,17 +182,21 @@ class Class(NeverPickled):
         """What tells relays which sessions this one is alike, and nothing else: random when the first of them
         comes. Recorded; to be called before they are told.
 
-        Raises: RemoteProtocolError if this client has seen to the set, or decrypted, in a session alike.
+        Raises: RemoteProtocolError if this client has seen to the set, or decrypted, in a session alike, or
+        if others were the relays then: the one of those that is honest may be gone, and its record with it.
         """
         found: list[bytes] = []
+        roster = self.rule.roster
+        listed = [] if roster is None else [key for _, key in sorted(roster.relays.items())]
+        relays = digest(OwnTag.RECORD_MEMBER, *listed)
 
         def decide(near: Sequence[_Entry]) -> _Entry | None:
             found.extend(dict.fromkeys(tag for entry in near for tag in entry.tags))
-            if any(not entry.tags for entry in near) or len(found) > MAX_TAGS:
+            if any(entry.partition != relays for entry in near) or len(found) > MAX_TAGS:
                 _refuse_as_too_near()
             if not found:
                 found.append(rng(TAG_BYTES))
-            new = _Entry(self.kind, self.sketch, frozenset(), b"", tags=tuple(found))
+            new = _Entry(self.kind, self.sketch, frozenset(), relays, tags=tuple(found))
             return None if new in near else new
 
         self._keep(decide)
@@ -286,9 +291,9 @@ _summed = msgspec.msgpack.Decoder(_Summed)
 
 @dataclass(frozen=True)
 class Tagged(NeverPickled):
-    """A relay's rule: what a client would see to itself, if it saw the sets. Of the sessions that a client
-    says are alike, by tags that are its own, the relay helps to two different sets at most, and two that
-    differ by enough.
+    """A relay's rule: what a client would see to itself, if it saw the sets. Of the sessions that clients say
+    are alike, by tags that are their own, the relay helps to two different sets at most, and two that differ
+    by enough.
 
     record, identity, roster, difference: as `Alike` has them.
     """
@@ -308,22 +313,71 @@ class Tagged(NeverPickled):
         """
         if not tags:
             return
-        members = frozenset[bytes]() if alone else frozenset(_name(u, self.roster) for u in U3)
-        new = _Summed(members, frozenset(tags))
-        apart, key = max(corrupt + 2, self.difference or 0), self.identity.derive(OwnTag.RECORD)
+        new = self._summed(U3, tags, alone)
 
-        def decide(kept: Sequence[bytes]) -> bytes | None:
-            before = [_summed.decode(_opened(key, sealed)) for sealed in kept]
+        def decide(before: Sequence[_Summed]) -> _Summed | None:
             if new.members and new in before:
                 return None
-            for tag in new.tags:
-                earlier = {entry.members for entry in before if tag in entry.tags}
-                beside_none = alone or frozenset() in earlier
-                if (earlier and beside_none) or not may_be_signed(earlier, new.members, apart, differ):
-                    _refuse_as_too_near()
-            return seal(key, msgspec.msgpack.encode(new), b"")
+            if not _may_be_summed(new, before, self._apart(corrupt)):
+                _refuse_as_too_near()
+            return new
 
-        self.record(decide)
+        self._keep(decide)
+
+    def against(
+        self,
+        U3: Collection[ClientId],
+        tags: Mapping[ClientId, Collection[bytes]],
+        corrupt: int,
+        *,
+        alone: bool,
+    ) -> frozenset[ClientId]:
+        """By whose tags U3 may not be summed beside what was, where they are A at most: so many may say what
+        is not so, and end every session. The sum goes on without them, and tells nothing of theirs. None
+        where they are more, for one of them at least is honest. tags: of each of U3.
+        """
+        found: list[ClientId] = []
+
+        def look(before: Sequence[_Summed]) -> None:
+            apart, everybody = self._apart(corrupt), frozenset[bytes]().union(*tags.values())
+            if _may_be_summed(self._summed(U3, everybody, alone), before, apart):
+                return
+            for u, own in tags.items():
+                if not _may_be_summed(self._summed(U3, own, alone), before, apart):
+                    found.append(u)
+
+        self._keep(look)
+        return frozenset(found if len(found) <= corrupt else ())
+
+    def _summed(self, U3: Collection[ClientId], tags: Collection[bytes], alone: bool) -> _Summed:
+        members = frozenset[bytes]() if alone else frozenset(_name(u, self.roster) for u in U3)
+        return _Summed(members, frozenset(tags))
+
+    def _apart(self, corrupt: int) -> int:
+        return max(corrupt + 2, self.difference or 0)
+
+    def _keep(self, decide: Callable[[Sequence[_Summed]], _Summed | None]) -> None:
+        key = self.identity.derive(OwnTag.RECORD)
+
+        def decided(kept: Sequence[bytes]) -> bytes | None:
+            new = decide([_summed.decode(_opened(key, sealed)) for sealed in kept])
+            return None if new is None else seal(key, msgspec.msgpack.encode(new), b"")
+
+        self.record(decided)
+
+
+def _may_be_summed(new: _Summed, before: Sequence[_Summed], apart: int) -> bool:
+    """Beside all sets that are alike it, or alike one that is, and so on. Where no client is in more than two
+    of three sums, S1 - S2 + S3 still isolates the one that is in S1 alone, if S2 has the rest of S1 and S3.
+    """
+    tags, earlier, others = new.tags, set[frozenset[bytes]](), before
+    while near := [one for one in others if not tags.isdisjoint(one.tags)]:
+        others = [one for one in others if tags.isdisjoint(one.tags)]
+        tags = tags.union(*(one.tags for one in near))
+        earlier.update(one.members for one in near)
+    if earlier and not (new.members and all(earlier)):
+        return False  # one that is alone
+    return may_be_signed(earlier, new.members, apart, differ)
 
 
 def _refuse_as_too_near() -> NoReturn:

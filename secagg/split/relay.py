@@ -173,6 +173,11 @@ class SplitRelay(NeverPickled):
         sid = session_id(terms.nonce, self._parameters.digest(), terms.context, keys)
         opened = {u: self._opened(state, sid, u, delivery) for u, delivery in request.shares.items()}
         usable = {u: share for u, share in opened.items() if share is not None}
+        if self._tagged is not None:
+            tags = {u: one.share.like for u, one in usable.items()}
+            alone, A = self._parameters.blanks_alone, self._parameters.corrupt
+            for u in self._tagged.against(usable, tags, A, alone=alone):
+                del usable[u]
         self._state = AwaitingMembers(terms, sid, usable)
         return encode(Received([u for u in request.shares if u not in usable]))
 

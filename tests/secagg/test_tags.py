@@ -4,6 +4,7 @@ own which sessions are alike.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -142,12 +143,13 @@ def test_what_counts_is_the_set_that_is_asked_for_in_the_end() -> None:
     assert cohort.sum(b"3")[0] == set(IDS)
 
 
-def test_one_client_that_says_alike_is_enough() -> None:
-    """The others' inputs are new: its own would be given away."""
+def test_one_client_that_says_alike_is_left_out_where_its_own_would_be_given_away() -> None:
+    """The others' inputs are new, and it may be corrupt. Of two one is honest, and there is no sum."""
     cohort = Cohort()
     cohort.sum(b"1")
+    assert cohort.sum(b"2", {VICTIM - 1}, new=set(IDS) - {VICTIM})[0] == set(IDS) - {VICTIM - 1, VICTIM}
     with pytest.raises(RemoteProtocolError, match=REFUSED):
-        cohort.sum(b"2", {VICTIM - 1}, new=set(IDS) - {VICTIM})
+        cohort.sum(b"3", {VICTIM - 1}, new=set(IDS) - {VICTIM, VICTIM + 1})
 
 
 def test_what_is_new_is_unlike_what_was() -> None:
@@ -197,27 +199,67 @@ def test_a_session_that_is_alike_two_others_has_the_tags_of_both() -> None:
             cohort.sum(bridge, {VICTIM, 0})
 
 
-def test_a_relay_holds_a_set_against_those_of_each_tag() -> None:
-    """Two sets under one tag, and another under two: each tag has two sets at most."""
-    a, b, c = (bytes([k]) * TAG_BYTES for k in range(3))
+def test_a_relay_holds_a_set_against_all_that_are_alike_by_some_tag() -> None:
+    a, b, c, d = (bytes([k]) * TAG_BYTES for k in range(4))
     rule = Cohort().tagged(0)
     rule.sum(IDS, [a], 1)
-    rule.sum(range(7), [a], 1)
-    rule.sum(range(5), [b], 1)
-    rule.sum(IDS, [a, b], 1)
+    rule.sum(range(7), [a, b], 1)
+    rule.sum(range(5), [c], 1)
     for members, tags in (
         (range(3), [a]),
-        (range(3), [a, c]),
-        (range(3), [c, b]),
-        (range(8), [b]),
-        (range(9), [b, c]),
+        (range(3), [b]),  # alike the second, which is alike the first
+        (range(3), [d, b]),
+        (range(5), [c, b]),  # alike all three
+        (range(3), [c]),
     ):
         with pytest.raises(RemoteProtocolError, match=REFUSED):
             rule.sum(members, tags, 1)
-    rule.sum(range(3), [c], 1)  # what was refused was not recorded
+    rule.sum(IDS, [b], 1)
+    rule.sum(range(2), [c], 1)
+    rule.sum(range(3), [d], 1)  # what was refused was not recorded
     kept = size_of(rule.record)
     rule.sum(range(4), [], 1)  # nobody says that it is alike anything
-    assert size_of(rule.record) == kept == 5
+    assert size_of(rule.record) == kept == 6
+
+
+@pytest.mark.parametrize("rule", [False, True])
+def test_of_three_sums_in_a_row_relays_do_not_help_to_the_third(rule: bool) -> None:
+    """No client is in more than two, and any two differ by nine clients or more."""
+    ids = range(19)
+    roster, identities_of = identities(ids)
+    keys = {u: identity.key for u, identity in identities_of.items()}
+    alike = {u: Alike(lambda task: OWN_INPUT, in_memory(), keys[u], roster) for u in ids}
+    tagged = {j: Tagged(in_memory(), keys[relay_party(j)], roster) for j in range(2)}
+
+    def summed(cohort: list[int], task: bytes) -> Any:
+        return run(
+            Split.for_cohort(len(cohort), SPEC, roster=roster, corrupt=1, m_min=3),
+            {u: np.arange(4) * 10 + u for u in cohort},
+            task=task,
+            identities={u: identities_of[u] for u in (*cohort, relay_party(0), relay_party(1))},
+            alike={u: alike[u] for u in cohort},
+            tagged=tagged if rule else {},
+        ).sum[""]
+
+    some, others = list(range(1, 10)), list(range(10, 19))
+    first, second = summed([0, *some], b"1"), summed([*some, *others], b"2")
+    if rule:
+        with pytest.raises(RemoteProtocolError, match=REFUSED):
+            summed(others, b"3")
+    else:  # the control: client 0 by itself
+        assert (first - second + summed(others, b"3")).tolist() == [0, 10, 20, 30]
+
+
+def test_a_client_that_says_alike_of_all_is_left_out_and_ends_no_session() -> None:
+    """Or one that always gives the same tag would end every session but two. A = 1."""
+    tag, cohort = bytes(TAG_BYTES), Cohort()
+    for task, out in ((b"1", {0}), (b"2", {1}), (b"3", {2})):
+        liar = cohort.records[VICTIM] = in_memory()
+        cohort.alike(VICTIM).of(b"").tags(lambda count: tag)  # type: ignore[union-attr]
+        everybody = set(IDS) - {VICTIM}
+        assert cohort.sum(task, out, new=everybody)[0] - {VICTIM} == everybody - out
+        assert size_of(liar) == 1
+    assert cohort.sum(b"4", new=everybody)[0] == everybody
 
 
 def test_a_record_does_not_grow_by_what_is_asked_again() -> None:
@@ -282,6 +324,21 @@ def test_nor_who_has_decrypted() -> None:
     other.tags()
     with pytest.raises(RemoteProtocolError, match=REFUSED):
         other.once()
+
+
+def test_nor_who_has_told_other_relays() -> None:
+    """The honest one of those may be gone, and the honest one of these has no record of what it added."""
+    others = {**ROSTER.relays, 1: SigningKey(bytes(32)).public}
+    for relays, refused in ((others, True), ({0: ROSTER.relays[0]}, True), (ROSTER.relays, False)):
+        cohort, later = Cohort(), Roster(bytes(32), {0: ROSTER.keys[0]}, relays)
+        told = cohort.alike(VICTIM).of(b"1").tags()  # type: ignore[union-attr]
+        rule = replace(cohort.alike(VICTIM), roster=later)
+        if refused:
+            with pytest.raises(RemoteProtocolError, match=REFUSED):
+                rule.of(b"2").tags()  # type: ignore[union-attr]
+        else:
+            assert rule.of(b"2").tags() == told  # type: ignore[union-attr]
+        assert replace(rule, new=True).of(b"2").tags() != told  # type: ignore[union-attr]
 
 
 # A server that plans
