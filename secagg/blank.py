@@ -3,7 +3,8 @@ learns that they did.
 
 Each client tosses a coin of its own in every session, when its vectors are there. In a sum with noise nobody
 can tell who took part, and the sample of those who did is one that the server does not know: what a sum tells
-is less for it, also against the server (fl/privacy/rdp.py). Without noise a sum may be of few clients.
+is less for it, also against the server (fl/privacy/amplification.py). Without noise a sum may be of few
+clients.
 """
 
 from __future__ import annotations

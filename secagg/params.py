@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, get_args
 
 import msgspec
 import numpy as np
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from secagg.bits import Words, packed_bytes
 from secagg.blank import check_blank
-from secagg.crypto import Rng, Tag, digest, system_rng
+from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
 from secagg.encoding import centred
-from secagg.errors import ClientId, LocalProtocolError, counted
+from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.identity import Roster
+from secagg.policy import Adversary
+from secagg.prg import Prg
 from secagg.private import Calibration, Reading
 from secagg.specs import MAX_LENGTH, Bounded, Private, Spec, Vectors, Weight, integer, set_exactly
 from secagg.wire import MAX_ID
@@ -79,8 +81,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         private = self.private
         self._check(
             not private or self.adds_noise,
-            "a private vector is for masking, in whose ring the clients add their noise: take that scheme, "
-            "or a bounded vector",
+            "a private vector is for masking or split, in whose ring the clients add their noise: take one "
+            "of these, or a bounded vector",
         )
         # Beside a noised vector, another of the same client would tell without noise what that one hides.
         self._check(
@@ -188,21 +190,92 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
 class NoisedParameters(Parameters, frozen=True, kw_only=True):
     """Of a scheme whose clients add noise to their codes, so that the sum has enough of it whoever vanishes.
 
-    m_min: the smallest number of clients that are summed. corrupt: A, how many clients may be on the server's
-    side. blank: P, with what probability a client contributes nothing (secagg/blank.py).
+    m_min: the smallest number of clients that are summed. adversary: what the server may do. corrupt: A, how
+    many clients may be on its side. prg: of masks, or dummies. blank: P, with what probability a client
+    contributes nothing (secagg/blank.py). roster: digest of the roster, active only.
     """
 
     adds_noise = True
 
     m_min: int
+    adversary: Adversary = "semi-honest"
     corrupt: int = 0
+    prg: Prg = "aes-128-ctr"
     blank: float = 0.0
+    roster: bytes = b""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_adversary(self.adversary)
+        self._check(
+            self.prg in get_args(Prg),
+            f"no PRG is called {self.prg!r}: there are {' and '.join(get_args(Prg))}",
+        )
+        set_exactly(self, "m_min", int)
+        set_exactly(self, "corrupt", int)
+        n, A = self.clients, self.corrupt
+        self._check(0 <= A < n, f"{counted(A, 'corrupt client')} of {n} is impossible: from 0 to {n - 1}")
+
+    @classmethod
+    def _check_adversary(cls, adversary: str) -> None:
+        cls._check(
+            adversary in get_args(Adversary),
+            f"no adversary is called {adversary!r}: there are {' and '.join(get_args(Adversary))}",
+        )
 
     def check_contributions(self) -> None:
-        """Once all numbers are integers. Raises: LocalProtocolError where no such noise or blanks can be."""
+        """Once m_min is known to be possible. Raises: LocalProtocolError where no such noise or blanks can
+        be, or the roster is not what the adversary wants.
+        """
+        self._check(
+            len(self.roster) == (DIGEST_BYTES if self.adversary == "active" else 0),
+            "against an active server a session is bound to a roster, and only then",
+        )
         set_exactly(self, "blank", float)
         self.calibrations()
         check_blank(self.blank, self.vectors, self.m_min - self.corrupt)
+
+    def check_roster(self, roster: Roster | None) -> None:
+        """Raises: LocalProtocolError unless this is the roster the parameters are bound to; active only."""
+        self._bound(roster)
+
+    def _bound(self, roster: Roster | None) -> Roster | None:
+        """The roster that the session is bound to, checked; None where it is to none."""
+        if self.adversary != "active":
+            return None
+        if roster is None:
+            raise LocalProtocolError("against an active server a roster of one's own is needed")
+        if roster.digest != self.roster:
+            raise LocalProtocolError("the session is bound to another roster than this one")
+        return roster
+
+    def _check_against(self, policy: Policy, roster: Roster | None) -> None:
+        """What a client, or a relay, wants of the adversary it is protected from, and of its own roster."""
+        policy.check_trust(self.adversary)
+        if self.adversary == "active":
+            self._check_listed(roster)
+
+    def _check_listed(self, roster: Roster | None) -> Roster:
+        """The client's, or relay's, own, from which the cohort is."""
+        if roster is None:
+            raise RemoteProtocolError(
+                "the server offers a session against an active adversary; for that a client needs its "
+                "own copy of the roster (--roster)"
+            )
+        if self.roster != roster.digest:
+            raise RemoteProtocolError("the session is bound to another roster than this client holds")
+        if self.clients > len(roster.keys):
+            raise RemoteProtocolError(
+                f"a cohort of {self.clients} from a roster of {len(roster.keys)} clients"
+            )
+        return roster
+
+    def _check_prg(self, policy: Policy) -> None:
+        if policy.prg not in (None, self.prg):
+            raise RemoteProtocolError(
+                f"the server makes masks by {self.prg}; this client insists on {policy.prg} (prg, in its "
+                "policy)"
+            )
 
     @property
     def blanks_alone(self) -> bool:

@@ -89,7 +89,7 @@ LIKELY = {
     "policy.py": ["test_downgrade", "test_policy"],
     "schemes.py": ["test_downgrade", "test_policy"],
     "identity.py": ["test_other_terms", "test_dishonest_server", "test_dishonest_client"],
-    "params.py": ["test_params", "test_downgrade"],
+    "params.py": ["test_params", "test_downgrade", "test_policy", "test_split_numbers"],
     "specs.py": ["test_specs", "test_downgrade"],
     "encoding.py": ["test_encoding", "test_session"],
     "private.py": ["test_private"],

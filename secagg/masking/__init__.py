@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, get_args
 
 from secagg.alike import Alike
-from secagg.crypto import DIGEST_BYTES, Rng, system_rng
+from secagg.crypto import Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
@@ -61,23 +61,14 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
 
     threshold: int
     degree: int
-    adversary: Adversary = "semi-honest"
     dropout: int = 0
     batch: int = 0
-    prg: Prg = "aes-128-ctr"
-    roster: bytes = b""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_adversary(self.adversary)
-        self._check(
-            self.prg in get_args(Prg),
-            f"no PRG is called {self.prg!r}: there are {' and '.join(get_args(Prg))}",
-        )
-        for number in ("threshold", "m_min", "degree", "corrupt", "dropout", "batch"):
+        for number in ("threshold", "degree", "dropout", "batch"):
             set_exactly(self, number, int)
         n, A, d = self.clients, self.corrupt, self.dropout
-        self._check(0 <= A < n, f"{counted(A, 'corrupt client')} of {n} is impossible: from 0 to {n - 1}")
         self._check(
             0 <= d < n, f"{counted(d, 'dropout')} of {counted(n, 'client')} are impossible: from 0 to {n - 1}"
         )
@@ -95,19 +86,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
             self.batch == 0 or A + 2 <= self.batch <= n,
             f"a batch of {self.batch} is impossible: with {A} of {n} clients corrupt it has {A + 2} to {n}",
         )
-        signed = self.adversary == "active"
-        self._check(
-            len(self.roster) == (DIGEST_BYTES if signed else 0),
-            "against an active server a session is bound to a roster, and only then",
-        )
         self.check_contributions()
-
-    @classmethod
-    def _check_adversary(cls, adversary: str) -> None:
-        cls._check(
-            adversary in get_args(Adversary),
-            f"no adversary is called {adversary!r}: there are {' and '.join(get_args(Adversary))}",
-        )
 
     def _check_complete(self, least: int) -> None:
         n, t, d = self.clients, self.threshold, self.dropout
@@ -234,34 +213,23 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         ]
 
     def check_roster(self, roster: Roster | None) -> None:
-        """Raises: LocalProtocolError unless this is the roster the parameters are bound to; active only. By
-        batches it lists n clients and no more: else two sessions at once could each sum a part of a batch.
+        """As for all such schemes; and by batches the roster lists n clients and no more: else two sessions
+        at once could each sum a part of a batch.
         """
-        if self.adversary != "active":
-            return
-        if roster is None:
-            raise LocalProtocolError("against an active server a roster of one's own is needed")
-        if roster.digest != self.roster:
-            raise LocalProtocolError("the session is bound to another roster than this one")
-        if self.batch and len(roster.keys) != self.clients:
+        roster = self._bound(roster)
+        if self.batch and roster is not None and len(roster.keys) != self.clients:
             raise LocalProtocolError(
                 f"by batches the cohort is the whole roster, {len(roster.keys)} clients, not {self.clients}"
             )
 
     def check_policy(self, policy: Policy, roster: Roster | None) -> None:
         """The policy's own numbers lead to those of this session, or it is refused."""
-        policy.check_trust(self.adversary)
-        if self.adversary == "active":
-            self._check_against(roster)
+        self._check_against(policy, roster)
         if policy.batch is not None and self.batch != policy.batch:
             raise RemoteProtocolError(
                 f"the server sums by batches of {self.batch}; this client insists on {policy.batch} (--batch)"
             )
-        if policy.prg not in (None, self.prg):
-            raise RemoteProtocolError(
-                f"the server makes masks by {self.prg}; this client insists on {policy.prg} (prg, in its "
-                "policy)"
-            )
+        self._check_prg(policy)
         expected = self._by_policy(policy, roster)
         # d decides the sparse graph. Of the complete one it decides no more than the default of t, and t is
         # compared: a client of another d with the same t is protected alike.
@@ -269,25 +237,15 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         for number in numbers:
             policy.check_number(number, getattr(self, number), getattr(expected, number))
 
-    def _check_against(self, roster: Roster | None) -> None:
-        """The client's own."""
-        if roster is None:
-            raise RemoteProtocolError(
-                "the server offers a session against an active adversary; for that a client needs its "
-                "own copy of the roster (--roster)"
-            )
-        if self.roster != roster.digest:
-            raise RemoteProtocolError("the session is bound to another roster than this client holds")
-        if self.clients > len(roster.keys):
-            raise RemoteProtocolError(
-                f"a cohort of {self.clients} from a roster of {len(roster.keys)} clients"
-            )
+    def _check_listed(self, roster: Roster | None) -> Roster:
+        roster = super()._check_listed(roster)
         # Else two sessions at once could each sum a part of one batch.
         if self.batch and self.clients != len(roster.keys):
             raise RemoteProtocolError(
                 f"the server sums by batches a cohort of {self.clients} from a roster of "
                 f"{len(roster.keys)} clients: by batches it is the whole roster"
             )
+        return roster
 
     def _by_policy(self, policy: Policy, roster: Roster | None) -> Masking:
         """This session as its client would have it."""

@@ -8,10 +8,10 @@ dummies that travel as seeds: the same, appendix I.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from secagg.alike import Alike, Tagged
-from secagg.crypto import DIGEST_BYTES, Rng, system_rng
+from secagg.crypto import Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.identity import Identity, Roster
 from secagg.parallel import Executor
@@ -54,28 +54,15 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
     slow_rounds = (SHARES, DELIVER, COLUMNS)
 
     relays: int
-    adversary: Adversary = "semi-honest"
-    prg: Prg = "aes-128-ctr"
-    roster: bytes = b""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(
-            self.adversary in get_args(Adversary),
-            f"no adversary is called {self.adversary!r}: there are {' and '.join(get_args(Adversary))}",
-        )
-        self._check(
-            self.prg in get_args(Prg),
-            f"no PRG is called {self.prg!r}: there are {' and '.join(get_args(Prg))}",
-        )
-        for number in ("relays", "m_min", "corrupt"):
-            set_exactly(self, number, int)
+        set_exactly(self, "relays", int)
         n, A = self.clients, self.corrupt
         self._check(
             2 <= self.relays <= MAX_RELAYS,
             f"a session of split takes 2 to {MAX_RELAYS} relays, not {self.relays}",
         )
-        self._check(0 <= A < n, f"{counted(A, 'corrupt client')} of {n} is impossible: from 0 to {n - 1}")
         least = least_members(n, A)
         self._check(
             least <= n,
@@ -84,10 +71,6 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
         self._check(
             least <= self.m_min <= n,
             f"m_min {self.m_min} is impossible: with {A} of {n} clients corrupt it is {least} to {n}",
-        )
-        self._check(
-            len(self.roster) == (DIGEST_BYTES if self.adversary == "active" else 0),
-            "against an active server a session is bound to a roster, and only then",
         )
         self.check_contributions()
 
@@ -146,30 +129,15 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
         """What is passed on to a relay is the shares of the whole cohort."""
         return 4096 + self.clients * (256 + 34 * self.relays + 8 * len(self.vectors) + self.upload_bytes)
 
-    def check_roster(self, roster: Roster | None) -> None:
-        """Raises: LocalProtocolError unless this is the roster the parameters are bound to; active only."""
-        if self.adversary != "active":
-            return
-        if roster is None:
-            raise LocalProtocolError("against an active server a roster of one's own is needed")
-        if roster.digest != self.roster:
-            raise LocalProtocolError("the session is bound to another roster than this one")
-
     def check_policy(self, policy: Policy, roster: Roster | None) -> None:
         """The policy's own numbers lead to those of this session, or it is refused."""
-        policy.check_trust(self.adversary)
-        if self.adversary == "active":
-            self._check_against(roster)
+        self._check_against(policy, roster)
         if policy.batch:
             raise RemoteProtocolError(
                 f"the server offers split, which sums no batches; this client insists on {policy.batch} "
                 "(--batch)"
             )
-        if policy.prg not in (None, self.prg):
-            raise RemoteProtocolError(
-                f"the server makes masks by {self.prg}; this client insists on {policy.prg} (prg, in its "
-                "policy)"
-            )
+        self._check_prg(policy)
         try:
             expected = Split.for_cohort(
                 self.clients,
@@ -189,20 +157,6 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
             ) from None
         for number in ("corrupt", "m_min"):
             policy.check_number(number, getattr(self, number), getattr(expected, number))
-
-    def _check_against(self, roster: Roster | None) -> None:
-        """The client's, or relay's, own."""
-        if roster is None:
-            raise RemoteProtocolError(
-                "the server offers a session against an active adversary; for that a client needs its "
-                "own copy of the roster (--roster)"
-            )
-        if self.roster != roster.digest:
-            raise RemoteProtocolError("the session is bound to another roster than this client holds")
-        if self.clients > len(roster.keys):
-            raise RemoteProtocolError(
-                f"a cohort of {self.clients} from a roster of {len(roster.keys)} clients"
-            )
 
     def client(
         self,

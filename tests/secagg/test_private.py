@@ -429,7 +429,7 @@ def test_beside_a_private_vector_nothing_is_summed_without_noise(other: Any) -> 
 
 @pytest.mark.parametrize("scheme", [Plain, CKKS])
 def test_a_private_vector_is_for_masking(scheme: Any) -> None:
-    with pytest.raises(LocalProtocolError, match="a private vector is for masking, in whose ring"):
+    with pytest.raises(LocalProtocolError, match="a private vector is for masking or split, in whose ring"):
         scheme.for_cohort(5, ZERO)
 
 
