@@ -128,7 +128,7 @@ def client(setting: Setting, folder: Path, endpoint: str, pipe: Connection) -> N
     """Every session until the server closes; then how the coins fell."""
     coins, policy = (
         list[bool](),
-        Policy(schemes=frozenset({setting.scheme}), adversary="semi-honest", blank=P),
+        Policy(schemes=frozenset({setting.scheme}), adversary="semi-honest", blank=P, noise=1.0),
     )
     x = np.random.default_rng().normal(0, setting.length**-0.5, setting.length)
 
@@ -160,7 +160,7 @@ def encode_idle(reading: Reading, x: Any, secret: bytes, coin: Coin) -> tuple[Wo
 
 def relay(folder: Path, endpoint: str) -> None:
     key, known, roster = (folder / name for name in ("relay.key", "server.pub", "roster"))
-    policy = Policy(schemes=frozenset({"split"}), adversary="semi-honest", blank=P)
+    policy = Policy(schemes=frozenset({"split"}), adversary="semi-honest", blank=P, noise=1.0)
     with join_as_relay(endpoint, key, known, roster, policy=policy, patience=TIMEOUT) as own:
         while own.serve() is not None:
             pass

@@ -49,7 +49,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     multiplier of the noise in the sum, of all vectors of a session together, of which the ring's grid may
     take a twentieth, so that vectors without noise are refused; None: none is needed. clips: name of a
     private vector -> (least, largest) clip it takes, since clips may adapt. blank: the probability with which
-    it insists that clients contribute nothing; None: any where it insists on noise, else none. alike: of
+    it insists that clients contribute nothing; None: any where it insists on noise, else none; beside private
+    vectors none without. alike: of
     sessions whose vectors come out alike it helps to two different sums at most (secagg/alike.py), and so
     "auto" where that is plain, "always" also where models are near, whatever is done with them, or "never";
     difference: clients by which two such sums differ, if more than A + 2; alike_batch: batches of more
@@ -128,17 +129,23 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"client insists on {self.noise:g} (noise, in its policy)"
             )
 
-    def check_blank(self, blank: float) -> None:
+    def check_blank(self, blank: float, *, noised: bool) -> None:
         """Raises: RemoteProtocolError if clients would contribute nothing with another probability than the
-        client insists on.
+        client insists on, or under noise of which it insists on none. noised: whether vectors are private.
         """
-        # Under noise that is enough by itself more blanks tell only less. Where there is next to none, a sum
-        # of those who are left may be one client's.
+        # Under noise that is enough by itself more blanks tell only less. Where there is none, a sum of those
+        # who are left may be of fewer than without.
         due = self.blank if self.blank is not None else 0.0 if self.noise is None else blank
         if blank != due:
             raise RemoteProtocolError(
                 f"the server has clients contribute nothing with a probability of {blank:g}; this client "
                 f"takes {due:g} (blank, in its policy)"
+            )
+        # Else a server's next to none would do where without noise the session would be impossible.
+        if blank and noised and self.noise is None:
+            raise RemoteProtocolError(
+                "the server has clients contribute nothing, and what hides a sum of few is noise of its "
+                "choosing; this client insists on none (noise, in its policy)"
             )
 
     @staticmethod

@@ -242,7 +242,7 @@ def client_process(
     drop: Drop | None,
 ) -> None:
     """Body of a client's process. It leaves its words in its own folder, for the check at the end."""
-    with joined(Output(lines=False, debug=debug), own, endpoint, serving, demo.protection) as peer:
+    with joined(Output(lines=False, debug=debug), own, endpoint, serving, demo.protection.policy()) as peer:
         seed = os.urandom(32)
         x = own_vector(demo, peer.id)
         np.save(own / "input.npy", x)
@@ -276,7 +276,7 @@ def relay_process(
 ) -> None:
     """Body of a relay's process."""
     speaks_up = Output(lines=False, debug=debug)
-    relay.process(speaks_up, own, endpoint, serving, demo.protection, drop)
+    relay.process(speaks_up, own, endpoint, serving, demo.protection.policy(), drop)
 
 
 def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, shown: bool) -> None:

@@ -17,7 +17,7 @@ from fl.cli.output import Output
 from fl.cli.report import WARNINGS, reckoned
 from fl.cli.results import check_file, try_folder
 from fl.cli.rules import Rules
-from fl.config.protection import Protection, check_installed
+from fl.config.protection import check_installed
 from fl.config.section import ConfigError
 from fl.privacy.budget import Account, Budget, Charged
 from secagg import Policy
@@ -131,22 +131,19 @@ def on_account(out: Output, peer: Peer, budget: Budget | None, *, trains: bool) 
 
 
 @contextmanager
-def joined(
-    out: Output, own: Path, endpoint: str, serving: Connection, protection: Protection
-) -> Iterator[Peer]:
-    """Connect a client's process on this machine: with the keys in its own folder, insisting on just
-    this protection; an error becomes one line and the exit code. serving: a pipe that comes to its end when
-    the server does.
+def joined(out: Output, own: Path, endpoint: str, serving: Connection, policy: Policy) -> Iterator[Peer]:
+    """Connect a client's process on this machine: with the keys in its own folder; an error becomes one line
+    and the exit code. serving: a pipe that comes to its end when the server does.
     """
     keys = own / "client.key", own / "server.pub", own / "roster"
-    how = on_this_machine(serving, protection)
+    how = on_this_machine(serving, policy)
     with exit_code(out, own.name), transport.join(endpoint, *keys, **how) as peer:
         yield peer
 
 
-def on_this_machine(serving: Connection, protection: Protection) -> dict[str, Any]:
+def on_this_machine(serving: Connection, policy: Policy) -> dict[str, Any]:
     """How a process joins the server of this machine, for as long as that lives."""
-    return {"policy": protection.policy(), "patience": PATIENCE, "lives": lambda: not serving.poll()}
+    return {"policy": policy, "patience": PATIENCE, "lives": lambda: not serving.poll()}
 
 
 def party_names(clients: int, relays: int) -> dict[str, int]:

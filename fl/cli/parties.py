@@ -23,6 +23,7 @@ from fl.config.limits import Limits
 from fl.config.run import RunConfig
 from fl.config.secret import CLIENT, SERVER, RunSecrets, kept, put
 from fl.data.shard import write_shard
+from secagg import Policy
 from secagg.wire import relay_of
 from transport import TransportError
 from transport.processes import LocalProcesses, lay_out_keys
@@ -194,7 +195,7 @@ def client_process(
 ) -> None:
     """Body of a client's process: what `secagg join` does. It opens nothing but its own folder."""
     speaks_up = Output(lines=False, debug=out.debug)
-    with joined(speaks_up, own, endpoint, serving, config.protection) as peer:
+    with joined(speaks_up, own, endpoint, serving, _policy(config)) as peer:
         limits, killer = Limits.of(config.training.plan), Killer(drop, peer.flush)
         learn.train(speaks_up, peer, own, device=config.training.device, limits=limits, killer=killer)
 
@@ -210,4 +211,9 @@ def relay_process(
 ) -> None:
     """Body of a relay's process: what `secagg relay` does."""
     speaks_up = Output(lines=False, debug=out.debug)
-    relay.process(speaks_up, own, endpoint, serving, config.protection, drop, done)
+    relay.process(speaks_up, own, endpoint, serving, _policy(config), drop, done)
+
+
+def _policy(config: RunConfig) -> Policy:
+    """Of clients and relays: it insists on the run's own protection."""
+    return config.protection.policy(noised=config.privacy.mechanism == "distributed")

@@ -16,7 +16,6 @@ from fl.cli.drops import Drop, Killer
 from fl.cli.join import Door, on_this_machine
 from fl.cli.output import Output
 from fl.cli.rules import policy_of
-from fl.config.protection import Protection
 from fl.config.section import ConfigError
 from secagg import Policy, RemoteProtocolError
 from transport import Relay
@@ -76,12 +75,12 @@ def process(
     own: Path,
     endpoint: str,
     serving: Connection,
-    protection: Protection,
+    policy: Policy,
     drop: Drop | None = None,
     done: int = 0,
 ) -> None:
     """Body of a relay's process on this machine. done: training rounds before it."""
     keys = own / "relay.key", own / "server.pub", own / "roster"
-    how = on_this_machine(serving, protection)
+    how = on_this_machine(serving, policy)
     with exit_code(out, own.name), transport.join_as_relay(endpoint, *keys, **how) as relay:
         serve(out, relay, Killer(drop, relay.flush, round=done))

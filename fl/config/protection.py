@@ -28,6 +28,8 @@ RELAYS = 2
 """Of split, where neither a number nor a roster says how many."""
 BOUND = 3.0
 """Of an update's coordinates, where nothing else is said. The largest seen in 60 default runs is 0.97."""
+ANY_NOISE = 1e-9
+"""Of the clip: less than any that there is."""
 _Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
@@ -212,8 +214,10 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         own = {name: value for name, value in settings.items() if name in takes}
         return scheme.for_cohort(clients, vectors, **own)
 
-    def policy(self) -> Policy:
-        """The policy of a client that insists on just this."""
+    def policy(self, *, noised: bool = False) -> Policy:
+        """The policy of a client that insists on just this. noised: and on noise, whose size is the server's
+        to choose: on one machine both are the same user's.
+        """
         return Policy(
             schemes=frozenset({self.scheme}),
             adversary=self.against,
@@ -227,6 +231,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             smallest_cohort=1 if self.small_cohort else 3,
             alike=self.alike,
             blank=self.blank,
+            noise=ANY_NOISE if noised else None,
         )
 
 

@@ -327,7 +327,7 @@ def test_noise_of_one_deviation_is_in_a_blank_as_in_a_vector() -> None:
     ("vector", "offered", "policy", "due"),
     [
         (NOISED, 0.5, {"noise": 1.0}, None),
-        (NOISED, 0.5, {"blank": 0.5}, None),
+        (NOISED, 0.5, {"blank": 0.5, "noise": 1.0}, None),
         (NOISED, 0.0, {"noise": 1.0}, None),
         (NOISED, 0.5, {}, "0"),  # next to no noise is noise, too
         (NOISED, 0.0, {"noise": 1.0, "blank": 0.5}, "0.5"),
@@ -348,6 +348,16 @@ def test_a_client_takes_the_blanks_it_insists_on_or_any_under_the_noise_it_insis
         return
     with pytest.raises(RemoteProtocolError, match=f"this client takes {due} \\(blank"):
         accept(mine, scheme.offer())
+
+
+def test_under_noise_of_which_a_client_insists_on_none_it_takes_part_in_no_blanks() -> None:
+    """A millionth of the clip is noise, too; of ten clients two sums in five are one client's at P = 0.9."""
+    next_to_none = Private(length=4, clip=1.0, multiplier=1e-6, bits=24)
+    for make in (semi_honest, split):
+        scheme = make(range(10), next_to_none, blank=0.9)
+        policy = Policy(schemes=frozenset({"masking", "split"}), adversary="semi-honest", blank=0.9)
+        with pytest.raises(RemoteProtocolError, match="noise of its choosing; this client insists on none"):
+            accept(policy, scheme.offer())
 
 
 def test_whoever_insists_on_blanks_takes_part_in_no_scheme_without() -> None:

@@ -35,7 +35,7 @@ def test_journal_record_budget_progress_and_outcome_are_the_same_however_the_coi
 
 def session(folder: Path, monkeypatch: pytest.MonkeyPatch, scheme: Any, summed: bool) -> dict[str, Any]:
     """One session of three clients; all that client 0 is told, and the sizes of what it keeps."""
-    federation, policy = Federation(folder, 3), Policy(adversary="semi-honest", blank=0.5)
+    federation, policy = Federation(folder, 3), Policy(adversary="semi-honest", blank=0.5, noise=1.0)
     order: list[str] = []
     sent: list[tuple[str, int, int]] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from secagg import CKKS, Counts, Decoys, Masking, Plain, Private, Split
+from secagg import CKKS, Bounded, Counts, Decoys, Masking, Plain, Private, Split
 from secagg.specs import Spec
 from tests.vectors import independent as i
 from tests.vectors.makers.bad_encodings import Pairs, Raw, wider, written
@@ -222,12 +222,16 @@ def of_private() -> Iterator[Json]:
     yield case("private: a grid too coarse", good, coarse, "rounding leaves noise of 0.", policy)
     smaller = offer_of(vectors={"": Private(length=100, clip=0.5)})
     clips = {**TRUSTING, "clips": {"": [0.75, 1.0]}}
-    insists, least = {**TRUSTING, "blank": 0.5}, {**TRUSTING, "noise": 0.5}
+    insists, least = {**TRUSTING, "blank": 0.5, "noise": 0.5}, {**TRUSTING, "noise": 0.5}
     half, quarter = (offer_of(vectors={"": one}, blank=P) for P in (0.5, 0.25))
     words = "contribute nothing with a probability of 0.25; this client takes"
     yield case("private: fewer blanks than it insists on", half, quarter, f"{words} 0.5", insists)
     yield case("private: blanks, with no noise insisted on", good, quarter, f"{words} 0 ", TRUSTING)
     yield case("private: blanks, against its choice", good, quarter, f"{words} 0 ", {**least, "blank": 0.0})
+    bare = offer_of(vectors={"": Bounded(length=100, bound=1.0)}, blank=1e-7)
+    under = offer_of(vectors={"": one}, blank=1e-7)
+    words, rare = "what hides a sum of few is noise of its choosing", {**TRUSTING, "blank": 1e-7}
+    yield case("private: blanks under noise of the server's choosing", bare, under, words, rare)
     yield case("private: a smaller clip", good, smaller, "offers a clip of 0.5 for the vector ''", clips)
 
 
