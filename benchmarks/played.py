@@ -15,7 +15,8 @@ from unittest.mock import patch
 from secagg import Aggregate, Identity, Scheme
 from secagg.errors import ClientId
 from secagg.graph import graph_of
-from secagg.session import ClientSession, Contribute, Drops, relays_of
+from secagg.in_process import Drops
+from secagg.session import ClientSession, Contribute, relays_of
 from secagg.wire import relay_of
 
 T = TypeVar("T")

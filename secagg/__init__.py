@@ -5,13 +5,14 @@ from secagg.decoys import Among, Decoys
 from secagg.encoding import Clipping
 from secagg.errors import LocalProtocolError, RelayLost, RemoteProtocolError, SecAggError, TooFewClients
 from secagg.identity import Identity, Roster, throwaway_identities
+from secagg.in_process import run
 from secagg.ledger import Ledger, LedgerReport
 from secagg.masking import Masking
 from secagg.plain import Plain
 from secagg.policy import Policy
 from secagg.record import Recorded, ServerView, Tampered
 from secagg.schemes import accept
-from secagg.session import Aggregate, ClientSession, Scheme, ServerSession, run
+from secagg.session import Aggregate, ClientSession, Scheme, ServerSession
 from secagg.specs import Bounded, Counts, Private, Weight
 from secagg.split import Split
 

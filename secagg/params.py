@@ -23,10 +23,10 @@ from secagg.specs import MAX_LENGTH, Bounded, Private, Spec, Vectors, Weight, in
 from secagg.wire import MAX_ID
 
 if TYPE_CHECKING:
-    from secagg.alike import Tagged
     from secagg.identity import Identity
     from secagg.policy import Policy
     from secagg.session import ClientSession, Once
+    from secagg.tagged import Tagged
 
 
 MAX_CLIENTS = 10**6

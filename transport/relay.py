@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secagg import ClientSession, Policy, RemoteProtocolError, Scheme
-from secagg.alike import Tagged
 from secagg.errors import counted
 from secagg.policy import Adversary
 from secagg.schemes import accept
+from secagg.tagged import Tagged
 from secagg.wire import relay_party
 from transport.keys import Readers, read_public
 from transport.line import PATIENCE_SECONDS, Line, known

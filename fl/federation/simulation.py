@@ -49,11 +49,12 @@ from secagg import (
     run,
     throwaway_identities,
 )
-from secagg.alike import Alike, Likeness, Record, Tagged, in_memory
+from secagg.alike import Alike, Likeness, Record, in_memory
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
 from secagg.record import Around, Instrument
 from secagg.session import relays_of
+from secagg.tagged import Tagged
 from secagg.wire import Raw, relay_party
 from transport import RoundReport
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from secagg.alike import Alike, Tagged
+from secagg.alike import Alike
 from secagg.crypto import Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.identity import Identity, Roster
@@ -24,6 +24,7 @@ from secagg.split.client import SplitClient
 from secagg.split.messages import COLUMNS, DELIVER, RELAY_KEYS, SHARES
 from secagg.split.relay import SplitRelay
 from secagg.split.server import SplitServer
+from secagg.tagged import Tagged
 from secagg.wire import MAX_RELAYS, context_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secagg.alike import Tagged
 from secagg.bits import Words, add_packed, check_packed, pack, word_type
 from secagg.crypto import (
     PROTOCOL_VERSION,
@@ -48,6 +47,7 @@ from secagg.split.messages import (
     holder_of,
 )
 from secagg.states import Terms
+from secagg.tagged import Tagged
 from secagg.wire import Join, Raw, decode, encode, relay_party
 
 if TYPE_CHECKING:

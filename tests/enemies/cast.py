@@ -32,6 +32,7 @@ from secagg import (
 )
 from secagg.bits import add_packed, word_type
 from secagg.crypto import KEY_BYTES, Rng, SecretKey, Tag, digest, seal, system_rng, unseal
+from secagg.in_process import Drops
 from secagg.masking.derived import (
     commit_shares,
     keys_statement,
@@ -51,7 +52,7 @@ from secagg.masking.messages import (
     Unmasking,
 )
 from secagg.prg import add_masks
-from secagg.session import Drops, Once
+from secagg.session import Once
 from secagg.shamir import SHARE_BYTES, is_share, recon
 from secagg.wire import Message, Task, decode, encode
 from tests.play import TASK, Says, Session, learned, the_truth

@@ -21,10 +21,11 @@ from secagg import (
     TooFewClients,
     run,
 )
-from secagg.alike import MAX_TAGS, OWN_INPUT, TAG_BYTES, Alike, Likeness, Record, Tagged, in_memory
+from secagg.alike import MAX_TAGS, OWN_INPUT, TAG_BYTES, Alike, Likeness, Record, in_memory
 from secagg.crypto import SigningKey, Tag, digest
 from secagg.split.derived import seal_key
 from secagg.split.messages import ColumnRequest
+from secagg.tagged import Tagged
 from secagg.wire import encode, relay_party
 from tests.play import identities
 
