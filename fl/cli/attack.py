@@ -148,6 +148,7 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
     who = {
         "colluders": f"the server and {counted(len(which), 'client')}",
         "relay": f"relay {min(which, default=0)}",
+        "client": "who is at the clients",
     }.get(party, f"the {party}")
     if seen is None:
         return f"{scheme}: {who} can read nothing, and there is nothing to attack: {outcome.why}."

@@ -229,6 +229,7 @@ def _attack(
 IMAGE_ATTACKS = {
     "inversion": "Look for the images whose update is the one that was seen, by L-BFGS.",
     "cosine": "Look for the images whose update points where the one that was seen does, by Adam on signs.",
+    "analytic": "Read the images that enter a first linear layer off its gradient.",
 }
 for _name, _help in IMAGE_ATTACKS.items():
     attack_app.command(_name, help=_help)(_attack)

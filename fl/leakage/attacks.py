@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from fl.leakage.analytic import analytic
 from fl.leakage.attack import Attack
 from fl.leakage.inversion import cosine, inversion
 from fl.leakage.labels import labels
 
-ATTACKS: dict[str, Attack] = {"inversion": inversion, "cosine": cosine, "labels": labels}
+ATTACKS: dict[str, Attack] = {
+    "inversion": inversion,
+    "cosine": cosine,
+    "analytic": analytic,
+    "labels": labels,
+}

@@ -15,6 +15,7 @@ from torch import nn
 from fl.config.plan import LocalPlan
 from fl.config.section import ConfigError
 from fl.leakage import apart
+from fl.leakage.analytic import analytic
 from fl.leakage.attack import Budget, Knowledge
 from fl.leakage.attacks import ATTACKS
 from fl.leakage.gradients import Matching
@@ -119,6 +120,31 @@ def test_text_is_not_inverted() -> None:
         inversion(view(Part(frozenset({0}), to_vector(model)[None], 1)), knowledge, QUICK, 0)
 
 
+@pytest.mark.parametrize("model", ["logistic", "mlp", "mlp-200"])
+def test_what_enters_a_linear_layer_is_read_off_exactly(model: str) -> None:
+    knowledge = knowing(model=model)
+    (found,) = analytic(view(sent(knowledge, 0)), knowledge, QUICK, 0)
+    assert found.images is not None
+    assert np.linalg.norm(found.images[0] - IMAGES[0]) <= 1e-5 * np.linalg.norm(IMAGES[0])
+
+
+def test_of_several_images_those_are_read_that_moved_a_neuron_alone() -> None:
+    knowledge = knowing(model="mlp-200", examples=2)
+    dark = np.zeros_like(IMAGES[:2])
+    dark[0, :, :4], dark[1, :, 4:] = IMAGES[0, :, :4], IMAGES[1, :, 4:]
+    update = gradient(build("mlp-200", SHAPE, CLASSES, 0), dark, LABELS[:2])
+    (found,) = analytic(view(Part(frozenset({0}), update[None], 2)), knowledge, QUICK, 0)
+    assert found.images is not None
+    assert (psnr(dark, found.images[matched(dark, found.images)]) > 60).all()
+
+
+def test_what_enters_a_convolution_is_not_read_so() -> None:
+    with pytest.raises(
+        ConfigError, match="reads what enters a first linear layer with a bias: this model beg"
+    ):
+        analytic(view(sent(knowing(), 0)), knowing(), QUICK, 0)
+
+
 def test_what_is_matched_is_what_training_sends() -> None:
     """With the true images there is no difference left: the attack takes the very steps that clients take."""
     for plan, images in ((GRADIENT, [0, 1]), (ONE_STEP, [0, 1]), (THREE_STEPS, [0])):
@@ -153,7 +179,7 @@ def test_what_an_attack_is_not_for_is_said() -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_runs_where_it_can_read_no_data(attack: str) -> None:
-    knowledge = knowing()
+    knowledge = knowing(model="mlp" if attack == "analytic" else "lenet-zhu")
     (found,) = apart.run(attack, view(sent(knowledge, 0)), knowledge, QUICK, 0)
     assert found.labels.tolist() == [LABELS[0]]
 
