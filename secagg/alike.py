@@ -183,7 +183,8 @@ class Class(NeverPickled):
         comes. Recorded; to be called before they are told.
 
         Raises: RemoteProtocolError if this client has seen to the set, or decrypted, in a session alike, or
-        if others were the relays then: the one of those that is honest may be gone, and its record with it.
+        if others were the relays then: the one of those that is honest may be gone, and its record with it;
+        and in a second session alike at all, if it insists on a difference.
         """
         found: list[bytes] = []
         roster = self.rule.roster
@@ -192,7 +193,8 @@ class Class(NeverPickled):
 
         def decide(near: Sequence[_Entry]) -> _Entry | None:
             found.extend(dict.fromkeys(tag for entry in near for tag in entry.tags))
-            if any(entry.partition != relays for entry in near) or len(found) > MAX_TAGS:
+            unseen = bool(near) and self.rule.difference is not None  # by how much sets differ, relays say
+            if unseen or any(entry.partition != relays for entry in near) or len(found) > MAX_TAGS:
                 refuse_as_too_near()
             if not found:
                 found.append(rng(TAG_BYTES))

@@ -46,6 +46,11 @@ class Roster:
                 f"the roster lists relay {weak[0]} with a key of small order, under which anybody can sign"
             )
 
+        if len(set(self.relays.values())) < len(self.relays):
+            raise LocalProtocolError(
+                "the roster lists two relays with one key: who has it would have two shares of each vector"
+            )
+
     def key_of(self, u: ClientId) -> bytes | None:
         """That of a client, or of a relay by the id under which it takes part; None of who is not listed."""
         j = relay_of(u)

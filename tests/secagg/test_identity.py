@@ -307,6 +307,11 @@ def test_a_roster_with_a_key_of_small_order_is_refused(public):
         Roster(bytes(32), {}, {1: public})
 
 
+def test_no_two_relays_of_a_roster_have_one_key() -> None:
+    with pytest.raises(LocalProtocolError, match="lists two relays with one key: who has it would have two"):
+        Roster(bytes(32), {}, dict.fromkeys(range(2), SigningKey(bytes(32)).public))
+
+
 def test_a_relay_is_in_the_roster_by_its_number_and_signs_under_its_own_id() -> None:
     roster, keys = throwaway_identities(range(3), relays=2)
     assert (roster.keys.keys(), roster.relays.keys()) == ({0, 1, 2}, {0, 1})

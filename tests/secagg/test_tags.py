@@ -342,6 +342,13 @@ def test_nor_who_has_told_other_relays() -> None:
         assert replace(rule, new=True).of(b"2").tags() != told  # type: ignore[union-attr]
 
 
+def test_nor_twice_who_insists_on_a_difference_that_relays_do_not_know() -> None:
+    rule = Cohort().alike(VICTIM, difference=5)
+    assert rule.of(b"1").tags()  # type: ignore[union-attr]
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        rule.of(b"2").tags()  # type: ignore[union-attr]
+
+
 # A server that plans
 
 
