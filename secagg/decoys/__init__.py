@@ -49,7 +49,7 @@ class Decoys(KeySharing, frozen=True, kw_only=True, tag="decoys"):
     side, as far as it cannot tell decoys from the true vectors. That a client chose one candidate, and not
     several, is not checked.
 
-    Source: of the encryption, BFV, Brakerski, CRYPTO 2012; Fan and Vercauteren, 2012.
+    Source: none; of the encryption, BFV: Brakerski, CRYPTO 2012; Fan and Vercauteren, ePrint 2012/144.
     """
 
     opening_round = None  # the server learns no sum
