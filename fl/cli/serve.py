@@ -25,7 +25,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import SERVER, kept
 from fl.config.section import ConfigError
 from fl.mistyped import nearest
-from secagg import Bounded, Counts, Scheme, Weight
+from secagg import Bounded, Private, Scheme, Weight
 from secagg.alike import OWN_INPUT, Likeness
 from secagg.errors import counted
 from secagg.schemes import SCHEMES
@@ -159,9 +159,9 @@ def training_job(
         protection = config.protection
         # The session but for its vectors, whose length is the model's: what cannot be shows before the folder
         # of an earlier run is emptied.
-        like = protection.for_cohort(
-            config.cohort.per_round, {"": Counts(length=1, maximum=1)}, cohort.roster.identities
-        )
+        noised = config.privacy.mechanism == "distributed"
+        some: Spec = Private(length=2**16, clip=1.0) if noised else Bounded(length=1, bound=1.0)
+        like = protection.for_cohort(config.cohort.per_round, {"": some}, cohort.roster.identities)
         deadlines = of_rounds(seconds, like.rounds)
         warn_of_training(out, config)
         checkpoint = None

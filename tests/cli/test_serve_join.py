@@ -132,9 +132,10 @@ def test_plain_must_be_asked_for_at_both_ends(tmp_path: Path, keys: Path) -> Non
     np.testing.assert_allclose(np.load(tmp_path / "mean.npy"), (vector(0) + vector(1)) / 2, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "noise", [{}, {"privacy": "distributed", "clip": 0.5, "noise_multiplier": 0.1, "adaptive_clip": True}]
-)
+NOISE = {"privacy": "distributed", "clip": 0.5, "noise_multiplier": 0.1}
+
+
+@pytest.mark.parametrize("noise", [{}, NOISE | {"adaptive_clip": True}, NOISE | {"blank": 0.25}])
 def test_a_model_is_trained_over_the_network(
     tmp_path: Path, keys: Path, capfd: pytest.CaptureFixture[str], noise: dict[str, Any]
 ) -> None:
@@ -147,7 +148,9 @@ def test_a_model_is_trained_over_the_network(
     for u in range(CLIENTS):
         write_shard(tmp_path / f"{u}", data.train_x[u::10], data.train_y[u::10], data.classes, data.name)
     endpoint = listening(server)
-    join = ["join", "--json", "--data"]
+    (tmp_path / "policy.toml").write_text("noise = 0.05\n")
+    rules = ["--policy", str(tmp_path / "policy.toml")] if "blank" in noise else []
+    join = ["join", "--json", *rules, "--data"]
     with at_once(
         [*join, str(tmp_path / f"{u}"), *client_options(keys, u, endpoint)] for u in range(CLIENTS)
     ) as joined:
