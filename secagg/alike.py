@@ -88,7 +88,7 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     decrypts alone, or contributes by a coin, whatever the set, and where relays see to the sets. partition:
     of sums by whole batches, which; where relays see to the sets, a digest of their keys. anew: what was
     recorded of this kind before is unlike what comes. tags: what relays were told, by which they know what is
-    alike.
+    alike. part: of sums of so few of the roster that there is one.
     """
 
     kind: str
@@ -97,6 +97,7 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     partition: bytes
     anew: bool = False
     tags: tuple[LikeTag, ...] = ()
+    part: bool = False
 
 
 _entries = msgspec.msgpack.Decoder(_Entry)
@@ -121,14 +122,23 @@ class Alike(NeverPickled):
     difference: int | None = None
     new: bool = False
 
-    def of(self, task: bytes) -> Class | None:
-        """The class of the session with this task; None if nothing is alike."""
+    def of(self, task: bytes, m_min: int | None = None, corrupt: int = 0) -> Class | None:
+        """The class of the session with this task; None if nothing is alike. m_min, corrupt: of its sums,
+        where each client sees to its own sets alone.
+
+        Where two sums of m_min have two honest clients of the roster in common, of whom none is in a third,
+        no three of which each client is in two isolate one. Else S2 may be all of S1 but one client, and all
+        of S3, and S1 - S2 + S3 is that one's.
+        """
         likeness = self.likeness(task)
         if likeness is None:
             return None
         model = likeness.model
         made = b"" if model is None else sketch(model, self.identity.derive(OwnTag.SKETCH)).tobytes()
-        begun = Class(self, likeness.kind, made)
+        part = False
+        if self.roster is not None and m_min is not None:
+            part = 2 * m_min <= len(self.roster.keys) + corrupt + 1
+        begun = Class(self, likeness.kind, made, part)
         if self.new:
             begun.begin()
         return begun
@@ -136,11 +146,12 @@ class Alike(NeverPickled):
 
 @dataclass(frozen=True)
 class Class(NeverPickled):
-    """Sessions that are alike this one."""
+    """Sessions that are alike this one. part: of so few of the roster that there is one sum of them."""
 
     rule: Alike = field(repr=False)
     kind: str
     sketch: bytes = field(repr=False)
+    part: bool = False
 
     def begin(self) -> None:
         """Whatever was signed of this kind before, was of other vectors."""
@@ -166,7 +177,7 @@ class Class(NeverPickled):
         members, apart = frozenset(map(self.name, U3)), self.apart(corrupt)
         # How large batches are is the server's to choose; by how much sets differ, this party's.
         partition = self._partition(batches) if all(len(batch) >= apart for batch in batches) else b""
-        new = _Entry(self.kind, self.sketch, members, partition)
+        new = _Entry(self.kind, self.sketch, members, partition, part=self.part)
         self._keep(lambda near: _checked(new, near, apart))
 
     def once(self) -> None:
@@ -233,7 +244,7 @@ class Class(NeverPickled):
             return None
         ids = {self.name(u): u for u in arrived}
         whole = [frozenset(map(self.name, batch)) for batch in batches]
-        chosen = largest(list(ids), earlier, self.apart(corrupt), whole, differ)
+        chosen = largest(list(ids), earlier, self.apart(corrupt), whole, differ, most=_most(self.part))
         return None if chosen is None else frozenset(ids[name] for name in chosen)
 
     def name(self, u: ClientId) -> bytes:
@@ -295,12 +306,19 @@ def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | N
         return None  # or a server could have a record grow without end
     if new.partition and all(entry.partition == new.partition for entry in near):
         return new  # So et al. (2021): of whole batches of one partition no combination isolates less
-    alone = [entry for entry in (*near, new) if not entry.members]
+    together = (*near, new)
+    alone = [entry for entry in together if not entry.members]
+    most = _most(any(entry.part for entry in together))
     if (near and alone) or not may_be_signed(
-        {entry.members for entry in near}, new.members, difference, differ
+        {entry.members for entry in near}, new.members, difference, differ, most=most
     ):
         refuse_as_too_near()
     return new
+
+
+def _most(part: bool) -> int:
+    """Different sets that a client signs (`Alike.of`)."""
+    return 1 if part else 2
 
 
 T = TypeVar("T")
@@ -322,10 +340,12 @@ def may_be_signed(
     new: frozenset[T],
     difference: int,
     differ: Callable[[frozenset[T], frozenset[T]], int] = _differ,
+    *,
+    most: int = 2,
 ) -> bool:
     """Whether a set may be signed beside those that were: at most two are different, and by so many."""
     different = {*signed, new}
-    return len(different) <= 2 and all(differ(a, b) >= difference for a, b in combinations(different, 2))
+    return len(different) <= most and all(differ(a, b) >= difference for a, b in combinations(different, 2))
 
 
 def largest(
@@ -334,6 +354,8 @@ def largest(
     difference: int,
     whole: Sequence[frozenset[T]] = (),
     differ: Callable[[frozenset[T], frozenset[T]], int] = _differ,
+    *,
+    most: int = 2,
 ) -> frozenset[T] | None:
     """The largest subset of the arrived that may be signed, of: all; an earlier set; and all but some of the
     first `difference` of those that were in the one earlier set. None if there is none.
@@ -353,7 +375,7 @@ def largest(
         for some in candidates
         if some
         and all(batch <= some or not batch & some for batch in whole)
-        and may_be_signed(signed, some, difference, differ)
+        and may_be_signed(signed, some, difference, differ, most=most)
     ]
     return max(allowed, key=len, default=None)
 

@@ -95,6 +95,47 @@ adversaries = pytest.mark.parametrize("adversary", ["active", "semi-honest"])
 # The attack
 
 
+@pytest.mark.parametrize("rule", [False, True])
+def test_small_parts_of_a_roster_are_summed_once_or_three_in_a_row_give_a_client_away(rule: bool) -> None:
+    """No client is in more than two of them, and any two differ by nine clients or more."""
+    ids = range(19)
+    roster, identities = throwaway_identities(ids)
+    alike = {u: Alike(lambda task: OWN_INPUT, in_memory(), identities[u].key, roster) for u in ids}
+
+    def summed(cohort: list[int], task: bytes) -> Any:
+        return run(
+            Masking.for_cohort(len(cohort), SPEC, roster=roster, corrupt=1),
+            {u: np.arange(4) * 10 + u for u in cohort},
+            task=task,
+            identities={u: identities[u] for u in cohort},
+            alike={u: alike[u] for u in cohort if rule},
+        ).sum[""]
+
+    some, others = list(range(1, 10)), list(range(10, 19))
+    first = summed([0, *some], b"1")
+    assert (summed([0, *some], b"1 again") == first).all()
+    if rule:
+        with pytest.raises(SecAggError):
+            summed([*some, *others], b"2")
+    else:  # the control: client 0 by itself
+        assert (first - summed([*some, *others], b"2") + summed(others, b"3")).tolist() == [0, 10, 20, 30]
+
+
+def test_nor_is_a_small_part_summed_beside_a_large_one_and_a_server_that_plans_knows() -> None:
+    """Else two small parts and a large one would do. Small is 6 of ten, with A = 1: 2 x 6 = 10 + 1 + 1."""
+    for first, second in ((7, 6), (6, 7)):
+        rule = Cohort().alike(VICTIM)
+        rule.of(b"1", first, 1).sign(range(N), 1, ())  # type: ignore[union-attr]
+        with pytest.raises(RemoteProtocolError, match=REFUSED):
+            rule.of(b"2", second, 1).sign(range(7), 1, ())  # type: ignore[union-attr]
+    planned = Cohort().alike(None)
+    for m_min, most in ((7, set(range(7))), (6, None)):
+        kept = planned.of(b"1", m_min, 1)
+        assert kept is not None
+        kept.sign(range(N), 1, ())
+        assert kept.largest(range(7), kept.earlier(()), 1) == most
+
+
 @adversaries
 def test_without_a_rule_two_sessions_give_a_client_away(adversary: str) -> None:
     cohort = Cohort(adversary, likeness=lambda task: None)
@@ -260,7 +301,7 @@ def test_a_server_whose_clients_have_signed_twice_says_that_no_other_sum_can_be_
 def test_a_server_that_sums_by_batches_leaves_out_whole_ones() -> None:
     cohort = Cohort()
     assert cohort.sum(b"1", {VICTIM}, plans=True)[0] == set(range(N)) - {VICTIM}
-    survivors, total = cohort.sum(b"2", plans=True, batch=3, dropout=4)
+    survivors, total = cohort.sum(b"2", plans=True, batch=3, dropout=3)
     assert survivors == set(range(3, N))
     assert np.array_equal(total, sum(INPUTS[u] for u in survivors))
 

@@ -18,7 +18,7 @@ from fl.federation.task import write_instructions
 from fl.federation.vectors import UPDATE
 from secagg import Policy
 
-N, VICTIM = 8, 3
+N, VICTIM = 9, 3
 SECRETS = RunSecrets.of_seed(0)
 FEDSGD: dict[str, Any] = {
     "clients": N,
