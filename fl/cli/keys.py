@@ -127,8 +127,8 @@ def cohort(out: Output, clients: int, relays: int, folder: Path, *, force: bool)
     )
     of_parties = f"{', ' if relays else ' and '}{_parties(clients, relays)}"
     out.say(f"wrote the keys of server, roster{of_parties}, and the signed roster, to {folder}")
-    out.say("for demonstrations only: in a deployment every party makes its own key on its own machine (secagg")
-    out.say("keys server, client ID, relay N), and roster.key stays offline.")
+    out.say("for demonstrations only: in a deployment every party makes its own key on its own machine")
+    out.say("(secagg keys server, client ID, relay N), and roster.key stays offline.")
 
 
 def _parties(clients: int, relays: int) -> str:
