@@ -119,7 +119,10 @@ class StatefulClient(NeverPickled, ABC):
     def _take(self, task: Task) -> Terms[Any]:
         """Once, before anything else is made of the task."""
         self._context, self._nonce = context_of(task.task), task.nonce
-        like = None if self._alike is None else self._alike.of(task.task, self._parameters.signed)
+        parameters = self._parameters
+        # Whoever follows the protocol has no sessions to choose.
+        m_min = parameters.m_min if parameters.adversary == "active" else None
+        like = None if self._alike is None else self._alike.of(task.task, m_min, parameters.corrupt)
         return Terms(self._u, self._parameters, self._context, task.nonce, self._identity, like)
 
     def _encode_inputs(self, task: bytes) -> dict[str, Words]:
