@@ -122,13 +122,13 @@ class Alike(NeverPickled):
     difference: int | None = None
     new: bool = False
 
-    def of(self, task: bytes, m_min: int | None = None, corrupt: int = 0) -> Class | None:
-        """The class of the session with this task; None if nothing is alike. m_min, corrupt: of its sums,
-        where each client sees to its own sets alone.
+    def of(self, task: bytes, signed: tuple[int, int] | None = None) -> Class | None:
+        """The class of the session with this task; None if nothing is alike. signed: (m_min, A), where each
+        client sees to its own sets alone.
 
-        Where two sums of m_min have two honest clients of the roster in common, of whom none is in a third,
-        no three of which each client is in two isolate one. Else S2 may be all of S1 but one client, and all
-        of S3, and S1 - S2 + S3 is that one's.
+        If 2 m_min > R + A + 1, R the roster's clients, no sums isolate one: there are three different sets at
+        most, for each client is in two, and any two have two honest clients in common. Else S2 may be all of
+        S1 but one client, and all of S3, and S1 - S2 + S3 is that one's.
         """
         likeness = self.likeness(task)
         if likeness is None:
@@ -136,8 +136,9 @@ class Alike(NeverPickled):
         model = likeness.model
         made = b"" if model is None else sketch(model, self.identity.derive(OwnTag.SKETCH)).tobytes()
         part = False
-        if self.roster is not None and m_min is not None:
-            part = 2 * m_min <= len(self.roster.keys) + corrupt + 1
+        if self.roster is not None and signed is not None:
+            m_min, A = signed
+            part = 2 * m_min <= len(self.roster.keys) + A + 1
         begun = Class(self, likeness.kind, made, part)
         if self.new:
             begun.begin()

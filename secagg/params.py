@@ -128,6 +128,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         return {name: centred(self.vectors[name], x, self.clients) for name, x in codes.items()}
 
     @property
+    def signed(self) -> tuple[int, int] | None:
+        """(m_min, A), where clients, each for itself, see to the sets of a server that chooses sessions."""
+        return None
+
+    @property
     def private(self) -> list[str]:
         """The names of the vectors that are summed under noise."""
         return [name for name, spec in self.vectors.items() if isinstance(spec, Private)]

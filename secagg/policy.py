@@ -50,15 +50,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     take a twentieth, so that vectors without noise are refused; None: none is needed. clips: name of a
     private vector -> (least, largest) clip it takes, since clips may adapt. blank: the probability with which
     it insists that clients contribute nothing; None: any where it insists on noise, else none; beside private
-    vectors none without. alike: of
-    sessions whose vectors come out alike it helps to two different sums at most (secagg/alike.py), and so
-    "auto" where that is plain, "always" also where models are near, whatever is done with them, or "never";
-    difference: clients by which two such sums differ, if more than A + 2; where relays see to that, theirs
-    counts, and a client that has one takes part once; alike_batch: batches of more
-    examples than these count as all of a client's, which come out alike: a client that holds few had better
-    say half of what it holds. answer_after: seconds from the task's arrival until the client's answer leaves,
-    so that the time does not tell how much it computed; None: as soon as it can. The session has no clock:
-    whoever drives it waits (`transport` does).
+    vectors none without. alike: of sessions whose vectors come out alike it helps to two different sums at
+    most (secagg/alike.py), and so "auto" where that is plain, "always" also where models are near, whatever
+    is done with them, or "never"; difference: clients by which two such sums differ, if more than A + 2;
+    where relays see to that, theirs counts, and a client that has one takes part once; alike_batch: batches
+    of more examples than these count as all of a client's, which come out alike: a client that holds few had
+    better say half of what it holds. answer_after: seconds from the task's arrival until the client's answer
+    leaves, so that the time does not tell how much it computed; None: as soon as it can. The session has no
+    clock: whoever drives it waits (`transport` does).
     """
 
     schemes: frozenset[str] = frozenset({"masking"})

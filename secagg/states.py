@@ -119,10 +119,7 @@ class StatefulClient(NeverPickled, ABC):
     def _take(self, task: Task) -> Terms[Any]:
         """Once, before anything else is made of the task."""
         self._context, self._nonce = context_of(task.task), task.nonce
-        parameters = self._parameters
-        # Whoever follows the protocol has no sessions to choose.
-        m_min = parameters.m_min if parameters.adversary == "active" else None
-        like = None if self._alike is None else self._alike.of(task.task, m_min, parameters.corrupt)
+        like = None if self._alike is None else self._alike.of(task.task, self._parameters.signed)
         return Terms(self._u, self._parameters, self._context, task.nonce, self._identity, like)
 
     def _encode_inputs(self, task: bytes) -> dict[str, Words]:

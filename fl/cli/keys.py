@@ -125,14 +125,10 @@ def cohort(out: Output, clients: int, relays: int, folder: Path, *, force: bool)
     out.record(
         {"folder": folder, "server": _key_fields(made["server"].public), **_roster_fields(path, signed)}
     )
-    out.say(
-        f"wrote the keys of server, roster and {_parties(clients, relays)}, and the signed roster, to "
-        f"{folder}"
-    )
-    out.say(
-        "for demonstrations only: in a deployment the server and each client make their own key on their own"
-    )
-    out.say("machine (secagg keys server, secagg keys client ID), and roster.key stays offline.")
+    of_parties = f"{', ' if relays else ' and '}{_parties(clients, relays)}"
+    out.say(f"wrote the keys of server, roster{of_parties}, and the signed roster, to {folder}")
+    out.say("for demonstrations only: in a deployment every party makes its own key on its own machine")
+    out.say("(secagg keys server, client ID, relay N), and roster.key stays offline.")
 
 
 def _parties(clients: int, relays: int) -> str:

@@ -304,9 +304,12 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
     ) -> MaskingServer:
         used = roster if self.adversary == "active" else None
         context = context_of(task)
-        m_min = self.m_min if self.adversary == "active" else None
-        like = alike.of(task, m_min, self.corrupt) if alike is not None else None
+        like = alike.of(task, self.signed) if alike is not None else None
         return MaskingServer(self, cohort, task, context, roster=used, executor=executor, like=like, rng=rng)
+
+    @property
+    def signed(self) -> tuple[int, int] | None:
+        return (self.m_min, self.corrupt) if self.adversary == "active" else None
 
     @property
     def against(self) -> str:

@@ -251,7 +251,7 @@ def test_cohort_makes_relays_where_they_are_asked_for(run: Run) -> None:
     roster = read("a/roster", read_public("a/roster.pub", "roster"))
     keys = [read_private(f"a/relay{j}.key", "relay") for j in range(2)]
     assert dict(roster.relays) == {j: key.public for j, key in enumerate(keys)}
-    assert lines[0].startswith("wrote the keys of server, roster and 3 clients and 2 relays, and the signed")
+    assert lines[0].startswith("wrote the keys of server, roster, 3 clients and 2 relays, and the signed")
 
 
 def test_cohort_overwrites_nothing_without_force(run: Run) -> None:
