@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
-import typer
 
-from fl.cli import app
 from fl.cli.rules import read_policy
 from fl.config.run import RunConfig
+from tests.docs.typed import can_be_typed
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -80,15 +75,7 @@ def test_the_policy_of_the_readme_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", typed())
 def test_a_command_line_of_the_readme_can_be_typed(line: str) -> None:
-    """Its command exists, and takes these options: what they do, other tests show."""
-    command: click.Command = typer.main.get_command(app)
-    words = shlex.split(line.replace("[", "").replace("]", ""))[1:]
-    context = click.Context(command)
-    while isinstance(command, click.Group):
-        name, command, words = command.resolve_command(context, words)
-        assert command is not None
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(click.exceptions.Exit):
-        command.make_context(name, words)
+    can_be_typed(line)
 
 
 @pytest.mark.parametrize(("target", "extras"), [("demo", "[fl]"), ("test", "[fl,ckks,dev]")])
