@@ -228,6 +228,7 @@ def _attack(
 
 IMAGE_ATTACKS = {
     "inversion": "Look for the images whose update is the one that was seen, by L-BFGS.",
+    "sparse": "As inversion, of updates that were compressed: what was left out is not asked to be met.",
     "cosine": "Look for the images whose update points where the one that was seen does, by Adam on signs.",
     "analytic": "Read the images that enter a first linear layer off its gradient.",
 }

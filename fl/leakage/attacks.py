@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fl.leakage.analytic import analytic
 from fl.leakage.attack import Attack
-from fl.leakage.inversion import cosine, inversion
+from fl.leakage.inversion import cosine, inversion, sparse
 from fl.leakage.labels import labels
 
 ATTACKS: dict[str, Attack] = {
     "inversion": inversion,
+    "sparse": sparse,
     "cosine": cosine,
     "analytic": analytic,
     "labels": labels,

@@ -37,16 +37,20 @@ def model_of(knowledge: Knowledge) -> nn.Module:
 class Matching:
     """How far what N images with labels would have sent is from what was seen, beside its own length.
 
-    update: (d,), the mean of what the clients sent. clients: N / clients images belong to each.
+    update: (d,), the mean of what the clients sent. clients: N / clients images belong to each. sparse:
+    where it is 0 it was left out, and says nothing of what the images would have sent.
     """
 
-    def __init__(self, knowledge: Knowledge, update: NDArray[np.float64], clients: int) -> None:
+    def __init__(
+        self, knowledge: Knowledge, update: NDArray[np.float64], clients: int, *, sparse: bool = False
+    ) -> None:
         self.model, self._plan, self._clients = model_of(knowledge), knowledge.plan, clients
         self._named = {name: p.detach() for name, p in self.model.named_parameters()}
         start = torch.cat([p.flatten() for p in self._named.values()])
         seen = torch.tensor(update[: len(start)], dtype=torch.float64)
         # One step is a gradient, whatever the clients called it.
         self.steps = 1 if self._plan.algorithm == "fedsgd" else max(1, self._plan.steps)
+        self._sent = seen != 0 if sparse else torch.ones_like(seen, dtype=torch.bool)
         if self._plan.algorithm == "fedavg-weights":
             seen = seen - start
         if self._plan.algorithm != "fedsgd" and self.steps == 1:
@@ -66,13 +70,14 @@ class Matching:
         """||made - seen||^2 / ||seen||^2. On trained nets, whose gradients are small, an optimiser that looks
         at ||made - seen||^2 stops before it has begun (8.3 dB, and 29.3 so).
         """
-        off: torch.Tensor = (self.made(x, y) - self.seen).square().sum() / self.seen.square().sum()
-        return off
+        off = (self.made(x, y) - self.seen)[self._sent].square().sum()
+        share: torch.Tensor = off / self.seen[self._sent].square().sum()
+        return share
 
     def cosine(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """1 - cos(made, seen)."""
-        made = self.made(x, y)
-        distance: torch.Tensor = 1 - (made @ self.seen) / (made.norm() * self.seen.norm())
+        made, seen = self.made(x, y)[self._sent], self.seen[self._sent]
+        distance: torch.Tensor = 1 - (made @ seen) / (made.norm() * seen.norm())
         return distance
 
     def mean_gradient(self) -> torch.Tensor:

@@ -39,6 +39,14 @@ def inversion(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Gu
     return tuple(_of_part(part, knowledge, budget, seed, by_lbfgs) for part in view.parts)
 
 
+def sparse(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+    """As inversion, of compressed updates: numbers that were left out, which are 0, are not asked to be met.
+
+    Source: none, made for this project: whoever sees an update sees what it lacks.
+    """
+    return tuple(_of_part(part, knowledge, budget, seed, by_lbfgs, sparse=True) for part in view.parts)
+
+
 def cosine(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
     """Images whose gradient points where the one that was seen does, smooth ones, by Adam on signs.
 
@@ -47,7 +55,15 @@ def cosine(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess
     return tuple(_of_part(part, knowledge, budget, seed, by_signs) for part in view.parts)
 
 
-def _of_part(part: Part, knowledge: Knowledge, budget: Budget, seed: int, optimiser: Optimiser) -> Found:
+def _of_part(
+    part: Part,
+    knowledge: Knowledge,
+    budget: Budget,
+    seed: int,
+    optimiser: Optimiser,
+    *,
+    sparse: bool = False,
+) -> Found:
     """The best of all starts, and of all candidates: by the gradient loss, of which the truth is no part."""
     begun, images = time.process_time(), knowledge.images_of(part)
     if budget.start not in STARTS:
@@ -57,7 +73,7 @@ def _of_part(part: Part, knowledge: Knowledge, budget: Budget, seed: int, optimi
         raise ConfigError(f"inversion makes images, and {knowledge.model.model} is for text")
     best: Found | None = None
     for update in part.updates:
-        matching = Matching(knowledge, update, len(part.members))
+        matching = Matching(knowledge, update, len(part.members), sparse=sparse)
         y = of_gradient(matching, knowledge, images)
         x, loss = _from_starts(matching, knowledge, y, budget, seed, optimiser)
         if best is None or loss < best.loss:

@@ -60,7 +60,12 @@ def test_pages_and_pictures_are_written_again(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(
         report,
         "measured",
-        lambda folder: {"privacy": ["cost"], "protocol": ["cost"], "training": ["users"]}[folder],
+        lambda folder: {
+            "leakage": ["encoding"],
+            "privacy": ["cost"],
+            "protocol": ["cost"],
+            "training": ["users"],
+        }[folder],
     )
     for path in report.write():
         assert path.stat().st_size > 0
@@ -96,7 +101,7 @@ def test_a_benchmark_is_measured_by_its_command(quick_result: Path) -> None:
         ("protocol cost --size fll", "no size 'fll': there are quick, full; did you mean 'full'?"),
         (
             "protocl",
-            "no benchmarks 'protocl': there are privacy, protocol, training, report; "
+            "no benchmarks 'protocl': there are leakage, privacy, protocol, training, report; "
             "did you mean 'protocol'?",
         ),
     ],

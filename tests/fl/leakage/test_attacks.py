@@ -20,7 +20,7 @@ from fl.leakage.analytic import analytic
 from fl.leakage.attack import Budget, Knowledge
 from fl.leakage.attacks import ATTACKS
 from fl.leakage.gradients import Matching
-from fl.leakage.inversion import SOLVED, cosine, inversion
+from fl.leakage.inversion import SOLVED, cosine, inversion, sparse
 from fl.leakage.labels import labels, of_gradient
 from fl.leakage.metrics import matched, psnr
 from fl.leakage.starts import STARTS
@@ -93,6 +93,18 @@ def test_without_the_model_nothing_is_found() -> None:
     knowledge = knowing()
     (found,) = inversion(view(sent(knowledge, 0)), knowing(seed=1), QUICK, 0)
     assert psnr(IMAGES[:1], found.images)[0] < 15
+
+
+def test_what_was_left_out_of_an_update_is_not_asked_to_be_met() -> None:
+    """Who takes the zeros for numbers finds nothing, or less."""
+    knowledge = knowing()
+    true = sent(knowledge, 0).updates[0]
+    rest = np.where(np.abs(true) > np.quantile(np.abs(true), 0.5), true, 0.0)
+    compressed = view(Part(frozenset({0}), rest[None], 1))
+    (plain,), (aware,) = (attack(compressed, knowledge, QUICK, 0) for attack in (inversion, sparse))
+    assert psnr(IMAGES[:1], plain.images)[0] + 10 < psnr(IMAGES[:1], aware.images)[0]
+    matching = Matching(knowledge, rest, 1, sparse=True)
+    assert matching.cosine(torch.tensor(IMAGES[:1]).double(), torch.tensor(LABELS[:1])).item() < 1e-6
 
 
 def test_the_direction_of_a_gradient_is_enough() -> None:

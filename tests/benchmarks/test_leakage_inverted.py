@@ -1,0 +1,110 @@
+"""Updates of single images, inverted: each benchmark of them, made small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import inverted, noised
+from benchmarks.inverted import Summary, Target, word
+from benchmarks.leakage import encoding, perturbed, trained
+from fl.data import DataError, Dataset
+from fl.leakage.attack import Budget, Guess, Knowledge
+from fl.leakage.attacks import ATTACKS
+from fl.leakage.labels import labels
+from fl.leakage.verdicts import FAILED
+from fl.leakage.views import View
+from secagg import Bounded
+from tests.benchmarks.cases import rows_of, shown
+
+SEEN = list[tuple[str, View, Knowledge]]()
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Images of 8 x 8 pixels of noise. What is attacked is kept; what is found is grey, with its label."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((200, 1, 8, 8), dtype=np.float32), np.arange(200) % 10
+
+    def load(name: str, data_dir: object = None) -> Dataset:
+        return Dataset(name, x, y, x[:60], y[:60], classes=10)
+
+    def here(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+        assert attack in ATTACKS
+        SEEN.append((attack, view, knowledge))
+        grey = np.full((1, 1, 8, 8), 0.5)
+        return tuple(replace(one, images=grey) for one in labels(view, knowledge, budget, seed))
+
+    monkeypatch.setattr(inverted, "load", load)
+    monkeypatch.setattr("fl.cohort.layout.load", load)
+    monkeypatch.setattr(inverted.apart, "run", here)
+    monkeypatch.setattr(inverted, "EXAMPLES", 20)
+    SEEN.clear()
+    noised.layout_of.cache_clear()
+    yield
+    noised.layout_of.cache_clear()
+
+
+@pytest.mark.parametrize("benchmark_", [encoding, trained, perturbed])
+def test_a_row_for_each_cell_and_a_control_beside_it(benchmark_: Any) -> None:
+    rows = rows_of(benchmark_)
+    assert {len(row["psnr"]) for row in rows} == {8}
+    shown(benchmark_, rows)
+
+
+def test_every_step_of_a_code_is_larger_with_fewer_bits_a_wider_bound_and_less_weight() -> None:
+    x, rng = np.linspace(-0.9, 0.9, 500), np.random.default_rng(0)
+
+    def off(bits: int, bound: float, share: int) -> float:
+        spec = Bounded(length=500, bound=bound, bits=bits)
+        return float(np.abs(encoding.rounded(x, spec, share, rng) - x).max())
+
+    assert off(16, 1.0, 1) <= 1 / 32767
+    for wider in (off(12, 1.0, 1), off(16, 3.0, 1), off(16, 1.0, 10)):
+        assert 2 * off(16, 1.0, 1) < wider < 0.01
+
+
+def test_noise_is_where_it_is_said_and_the_aware_attacker_drops_what_it_doubts() -> None:
+    target = Target.drawn("mnist", 0)
+    knowledge = target.knowledge("lenet-4conv", 0)
+    gradients = target.uploads(knowledge)
+    cells = {(cell.what, cell.attack): cell for cell in perturbed.CELLS}
+
+    def off(what: str, attack: str = "inversion") -> np.ndarray[Any, Any]:
+        sent = perturbed.received(cells[what, attack], target, knowledge, gradients, 0)
+        return np.asarray(sent) - np.asarray(gradients)
+
+    assert not off("none").any()
+    assert off("sd 0.1 on all").std() == pytest.approx(0.1, rel=0.1)
+    some = off("sd 0.1 on the largest 10%")
+    assert (some != 0).mean() == pytest.approx(0.1, abs=0.01)
+    assert off("fixed, z 6").std() == pytest.approx(24, rel=0.1)
+    x = np.array([5.0, 1.0, -9.0, 2.0, 7.0, 7.0])
+    assert perturbed.untrusted(x, 0.5, 2).tolist() == [5.0, 1.0, 0.0, 2.0, 7.0, 7.0]
+
+
+def row(psnr: float, found: bool) -> dict[str, Any]:
+    return {"psnr": [psnr] * 8, "baselines": {"grey": 6.0, "mean image": 9.0}, "found": found, "labels": 8}
+
+
+def test_a_cell_is_summed_up_over_seeds_and_judged_beside_its_control() -> None:
+    found, lost = row(20.0, True), row(8.0, False)
+    both = Summary.of([found, lost])
+    assert (both.mean, both.low, both.baseline, both.found, both.seeds) == (14.0, 8.0, 9.0, 1, 2)
+    assert word([found, lost], [found, found], "hidden") == "leaks"
+    assert word([lost, lost], [found, found], "hidden") == "hidden"
+    assert word([lost, lost], [found, lost], "hidden") == FAILED
+
+
+@pytest.mark.parametrize("case", [lambda: encoding.run_case(0, (8,), 0.1), lambda: Target.drawn("lfw", 0)])
+def test_where_data_are_absent_it_is_said(monkeypatch: pytest.MonkeyPatch, case: Any) -> None:
+    def load(name: str) -> Dataset:
+        raise DataError(f"no {name} here")
+
+    monkeypatch.setattr(inverted, "load", load)
+    with pytest.raises(NotImplementedError, match="here"):
+        case()
