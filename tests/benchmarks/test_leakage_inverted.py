@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import inverted, noised
 from benchmarks.inverted import Summary, Target, word
-from benchmarks.leakage import encoding, perturbed, trained
+from benchmarks.leakage import encoding, faces, perturbed, steps, trained
 from fl.data import DataError, Dataset
 from fl.leakage.attack import Budget, Guess, Knowledge
 from fl.leakage.attacks import ATTACKS
@@ -49,7 +49,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     noised.layout_of.cache_clear()
 
 
-@pytest.mark.parametrize("benchmark_", [encoding, trained, perturbed])
+@pytest.mark.parametrize("benchmark_", [encoding, steps, trained, perturbed, faces])
 def test_a_row_for_each_cell_and_a_control_beside_it(benchmark_: Any) -> None:
     rows = rows_of(benchmark_)
     assert {len(row["psnr"]) for row in rows} == {8}
@@ -66,6 +66,16 @@ def test_every_step_of_a_code_is_larger_with_fewer_bits_a_wider_bound_and_less_w
     assert off(16, 1.0, 1) <= 1 / 32767
     for wider in (off(12, 1.0, 1), off(16, 3.0, 1), off(16, 1.0, 10)):
         assert 2 * off(16, 1.0, 1) < wider < 0.01
+
+
+def test_of_several_steps_one_attacker_is_shown_what_was_sent_and_the_other_a_mean_step() -> None:
+    rows = rows_of(steps)
+    (_, means, once), (_, sent, again), *_ = SEEN
+    assert (once.plan.steps, again.plan.steps) == (1, 9)
+    np.testing.assert_allclose(9 * means.parts[8].updates, sent.parts[0].updates)
+    cells = [(row["round"], row["steps"], row["attacker"]) for row in rows]
+    assert cells == [(0, 1, steps.ONCE), (0, 9, steps.ONCE), (0, 9, steps.AGAIN), (1, 1, steps.ONCE)]
+    assert not np.array_equal(SEEN[0][2].parameters, SEEN[2][2].parameters)
 
 
 def test_noise_is_where_it_is_said_and_the_aware_attacker_drops_what_it_doubts() -> None:
