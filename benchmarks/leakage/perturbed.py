@@ -30,8 +30,8 @@ CLAIM = (
     "1 z is the noise multiplier at clip 4; 15 is that of dynamic noise in the first round. Under both "
     "nothing is found, mostly not even the label; their numbers, which they call MSE, do not come out, "
     "neither as a mean square nor as a distance (L2), and without noise ours is the larger distance in so "
-    "short a time. Hidden is what this attack does not find in this time, and no promise: noise here has "
-    "no epsilon but by its own account, and an attack that has learnt from examples may find more."
+    "short a time. Hidden means that this attack does not find it in this time, which promises nothing of "
+    "another."
 )
 NONE = "none"
 CONTROL = Control("the gradient as it is", lambda row: row["what"] == NONE, by=("dataset", "seed"))
