@@ -1,0 +1,70 @@
+"""The benchmarks of leakage run, at a size at which they say nothing, and measure what they say they do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.harness import Row
+from benchmarks.leakage import single
+from fl.data import DataError, Dataset
+from fl.leakage import apart
+from fl.leakage.attack import Budget, Found, Guess, Knowledge
+from fl.leakage.views import View
+from tests.benchmarks.cases import shown
+
+rng = np.random.default_rng(0)
+X, Y = rng.random((40, 1, 12, 12), dtype=np.float32), np.arange(40) % 10
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+    """Of an attack that is told the truth, but for a tenth, and of a set that is not there."""
+    asked = list[tuple[str, Budget]]()
+
+    def load(name: str) -> Dataset:
+        if name != "mnist":
+            raise DataError(f"no {name} here")
+        return Dataset(name, X[20:], Y[20:], X[:20], Y[:20], classes=10)
+
+    def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+        asked.append((attack, budget))
+        assert (knowledge.plan.algorithm, knowledge.examples) == ("fedsgd", 1)
+        assert [(part.members, part.examples) for part in view.parts] == [({u}, 1) for u in range(4)]
+        return tuple(Found(x + 0.1 * (x < 0.5), Y[u : u + 1], 0.5, 1.0) for u, x in enumerate(X[:4, None]))
+
+    monkeypatch.setattr(single, "load", load)
+    monkeypatch.setattr(apart, "run", run)
+    made = [row for case in single.cases("quick", 0) for row in case.rows(lambda case, what: None)]
+    assert asked == [("inversion", Budget(seconds=4.0, start="patterned"))]
+    return made
+
+
+def test_each_image_has_a_row_beside_the_best_guess(rows: list[Row]) -> None:
+    there = [row for row in rows if "skipped" not in row]
+    assert [(row["image"], row["label"]) for row in there] == [(u, True) for u in range(4)]
+    for row in there:
+        assert row["psnr"] == pytest.approx(20 + 10 * np.log10(2), abs=1.0)  # half the pixels are a tenth off
+        assert row["baseline"] < 15
+    assert [row["dataset"] for row in rows if "skipped" in row] == ["cifar-10"] * 2
+
+
+def test_the_table_says_how_many_reach_the_target(rows: list[Row]) -> None:
+    shown(single, rows)
+    lines = [dict(zip(single.table(rows).header, line, strict=True)) for line in single.table(rows).rows]
+    assert [(line["data"], line["images"], line["reached"]) for line in lines] == [
+        ("mnist", "4", "0"),
+        ("cifar-10", "no data", ""),
+        ("cifar-10", "no data", ""),
+    ]
+    better = [row if "skipped" in row else row | {"psnr": 30.0} for row in rows]
+    assert single.table(better).rows[0][7] == "4"
+
+
+def test_an_image_is_inverted_from_what_a_plain_server_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single, "load", lambda name: Dataset(name, X, Y, X, Y, classes=10))
+    (part, _) = single.session(replace(single.SETUPS[0], images=2), 0).view("server").parts
+    assert part.updates.dtype == np.float64
+    np.testing.assert_array_equal(part.updates, part.updates.astype(np.float32))  # as on the wire
