@@ -136,6 +136,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def cells(row: Row) -> tuple[str, ...]:
+    """A line of the table: medians, and ratios to what was measured beside it."""
     takes, alone = (statistics.median(row[what]) for what in ("seconds", "alone"))
     ratio = statistics.median(a / b for a, b in zip(row["seconds"], row["alone"], strict=True))
     return (

@@ -26,6 +26,7 @@ def warn(out: Output, protection: Protection) -> None:
 
 
 def warn_of_training(out: Output, config: RunConfig) -> None:
+    """What a run's user should know before it begins: of its protection, and of what is not sent with it."""
     warn(out, config.protection)
     if config.training.metrics and not config.tells_metrics:
         among = config.protection.scheme == "decoys"
@@ -80,6 +81,7 @@ def round_line(report: RoundReport) -> str:
 
 
 def round_fields(report: RoundReport) -> dict[str, Any]:
+    """A round of a session as a line of JSON has it: clients by id, and relays apart, by their numbers."""
     clients, relays = report.of_clients, report.of_relays
     of_relays = {
         "relays": sorted(relays.alive),
