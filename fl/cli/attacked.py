@@ -24,9 +24,10 @@ from fl.federation.simulation import SimulatedCohort, simulated
 from fl.federation.task import Instructions
 from fl.federation.vectors import EXAMPLES, UPDATE
 from fl.leakage import apart, views
-from fl.leakage.attack import Budget, Guess, Knowledge
+from fl.leakage.attack import Budget, Guess, Knowledge, Public
 from fl.leakage.baselines import TO_BEAT, baselines
 from fl.leakage.metrics import Scores, identified, matched, psnr
+from fl.leakage.starts import CLASS_IMAGE
 from fl.leakage.verdicts import FEWEST, TOO_FEW, Controls, reconstructed, verdict
 from fl.leakage.views import Part, View
 from fl.training.clients import usable_cores
@@ -72,6 +73,12 @@ class Round:
     def knowledge(self) -> Knowledge:
         examples = max(map(len, self.layout.shares.values()))
         return Knowledge(self.run.description, self.before, self.config.training.plan, examples)
+
+    @property
+    def public(self) -> Public:
+        """Images of an attacker's own: of the test set, as the true ones are of the training set."""
+        dataset = self.layout.serving.dataset
+        return Public(cast(NDArray[np.float32], dataset.test_x)[:GALLERY], dataset.test_y[:GALLERY])
 
     def encoded(self, u: ClientId) -> tuple[Vector, int | None]:
         """What client u's codes say of its update, and its number of examples, where that is sent."""
@@ -316,6 +323,8 @@ def attacked(
     Raises: ConfigError where there is no such party, or the attack is not for this model.
     """
     view, knowledge = round.view(party, which), round.knowledge
+    if budget.start == CLASS_IMAGE:
+        knowledge = replace(knowledge, public=round.public)
     members = sorted(set(round.uploads) - (which if party == "colluders" else set()))
     if party == "relay" and view.parts:
         members = sorted(u for part in view.parts for u in part.members)

@@ -21,7 +21,7 @@ import numpy as np
 
 from fl.config.plan import LocalPlan
 from fl.config.section import ConfigError
-from fl.leakage.attack import Budget, Found, Guess, Knowledge
+from fl.leakage.attack import Budget, Found, Guess, Knowledge, Public
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description
 
@@ -82,8 +82,12 @@ def packed(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> bytes
         "budget": budget,
         "seed": seed,
     }
-    updates = {f"update{i}": part.updates for i, part in enumerate(view.parts)}
-    return _npz({"told": _bytes(told), "parameters": knowledge.parameters, **updates})
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        f"update{i}": part.updates for i, part in enumerate(view.parts)
+    }
+    if knowledge.public is not None:
+        arrays |= {"x": knowledge.public.x, "y": knowledge.public.y}
+    return _npz({"told": _bytes(told), "parameters": knowledge.parameters, **arrays})
 
 
 def unpacked(content: bytes) -> tuple[View, Knowledge, Budget, int]:
@@ -94,7 +98,8 @@ def unpacked(content: bytes) -> tuple[View, Knowledge, Budget, int]:
             for i, part in enumerate(told["parts"])
         )
         model, plan = msgspec.convert(told["model"], Description), msgspec.convert(told["plan"], LocalPlan)
-        knowledge = Knowledge(model, file["parameters"], plan, told["examples"])
+        public = Public(file["x"], file["y"]) if "x" in file else None
+        knowledge = Knowledge(model, file["parameters"], plan, told["examples"], public)
     return View(parts), knowledge, msgspec.convert(told["budget"], Budget), told["seed"]
 
 
@@ -102,12 +107,12 @@ def _main(attack: str) -> None:
     import torch
 
     from fl.leakage.attacks import ATTACKS
-    from fl.leakage.gradients import model_of
+    from fl.leakage.gradients import rehearsed
 
     torch.set_num_threads(1)  # the same bits again, and the budget is of one processor
     here = Path.cwd()
     view, knowledge, budget, seed = unpacked((here / GIVEN).read_bytes())
-    model_of(knowledge)  # what torch imports when it is first used
+    rehearsed(knowledge)  # what torch imports and makes when it is first used, off the clock
     close(here)
     try:
         guess = ATTACKS[attack](view, knowledge, budget, seed)
@@ -123,6 +128,8 @@ def _packed_guess(guess: Guess) -> bytes:
         arrays[f"labels{i}"] = one.labels
         if one.images is not None:
             arrays[f"images{i}"] = one.images
+        if one.path is not None:
+            arrays[f"path{i}"] = one.path
     return _npz(arrays)
 
 
@@ -134,6 +141,7 @@ def _unpacked_guess(content: bytes) -> Guess:
                 file[f"labels{i}"],
                 float("nan") if one["loss"] is None else one["loss"],
                 one["seconds"],
+                file.get(f"path{i}"),
             )
             for i, one in enumerate(msgspec.json.decode(file["told"].tobytes()))
         )

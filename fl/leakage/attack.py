@@ -15,16 +15,26 @@ from fl.models.architectures import Description
 
 
 @dataclass(frozen=True)
+class Public:
+    """Images that are no secret, of the kind of those that are. x: (N, C, H, W) in [0, 1], y: (N,)."""
+
+    x: NDArray[np.float32] = field(repr=False)
+    y: NDArray[np.int64] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Knowledge:
     """What everybody knows who takes part: what was trained, from where, and how.
 
-    parameters: (d,) float32, the model that the clients received. examples: of each client, public.
+    parameters: (d,) float32, the model that the clients received. examples: of each client, public. public:
+    images of an attacker's own, None where it has none; no true one is among them.
     """
 
     model: Description
     parameters: NDArray[np.float32] = field(repr=False)
     plan: LocalPlan
     examples: int
+    public: Public | None = None
 
     def images_of(self, part: Part) -> int:
         """How many examples went into an update: of each client those that its steps can take."""
@@ -42,13 +52,16 @@ class Budget:
     """How much an attack may spend on a part.
 
     seconds: of a processor, for each image in it, so that what else runs takes nothing away. iterations: of
-    an optimiser, from each start. starts: at most so many. start: where the first is, by name (`STARTS`).
+    an optimiser, from each start. starts: at most so many, while there is time. start: where the first is, by
+    name (`starts.NAMES`). looks: after each of the first so many iterations of the first start, what is then
+    the best is kept, to be looked at.
     """
 
     seconds: float = 10.0
     iterations: int = 300
-    starts: int = 2
+    starts: int = 8
     start: str = "grey"
+    looks: int = 0
 
     def until(self, images: int) -> float:
         """When to stop, as time.process_time() tells it."""
@@ -60,13 +73,15 @@ class Found:
     """What an attack makes of one part.
 
     images: (N, C, H, W) float64, as they came, not clipped; None where it looks for labels alone. labels:
-    (N,). loss: by which it chose among what it had found, with nothing of the truth in it.
+    (N,). loss: by which it chose among what it had found, with nothing of the truth in it. path: (K, N, C, H,
+    W), what was best after each of the first K iterations of the first start, as many as the budget looks at.
     """
 
     images: NDArray[np.float64] | None = field(repr=False)
     labels: NDArray[np.int64]
     loss: float = float("nan")
     seconds: float = 0.0
+    path: NDArray[np.float64] | None = field(default=None, repr=False)
 
 
 Guess = tuple[Found, ...]

@@ -34,6 +34,14 @@ def model_of(knowledge: Knowledge) -> nn.Module:
     return model.double().eval()
 
 
+def rehearsed(knowledge: Knowledge) -> None:
+    """An attack's step on an image, for nothing: torch's first one takes as long as a hundred later ones."""
+    if len(knowledge.model.shape) == 3:
+        matching = Matching(knowledge, np.ones(len(knowledge.parameters)), 1)
+        x = torch.zeros((1, *knowledge.model.shape), dtype=torch.float64, requires_grad=True)
+        torch.autograd.grad(matching.squared(x, torch.zeros(1, dtype=torch.int64)), [x])
+
+
 class Matching:
     """How far what N images with labels would have sent is from what was seen, beside its own length.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -14,9 +15,8 @@ from fl.config.section import ConfigError
 from fl.leakage.attack import Budget, Found, Guess, Knowledge
 from fl.leakage.gradients import Matching
 from fl.leakage.labels import of_gradient
-from fl.leakage.starts import STARTS
+from fl.leakage.starts import begun, checked
 from fl.leakage.views import Part, View
-from fl.mistyped import nearest
 
 HISTORY: Final = 100  # of L-BFGS: with 10, as scipy has it, 14.7-18 dB in 300 iterations; with 100, 34
 INNER: Final = 20  # iterations of each of its steps
@@ -27,8 +27,11 @@ STUCK: Final = 8  # steps that together gain less than a hundredth
 SIGNED_LR: Final = 0.1
 TV: Final = 1e-4  # the weight of the total variation: of an untrained net 1e-2 leaves 12.6 dB, this 33.6
 
-Optimiser = Callable[[Matching, torch.Tensor, torch.Tensor, Budget, float], tuple[torch.Tensor, float]]
-"""(what to match, start, labels, budget, when to stop) -> (images, gradient loss)."""
+Look = Callable[[torch.Tensor], None]
+Optimiser = Callable[[Matching, torch.Tensor, torch.Tensor, Budget, float, Look], tuple[torch.Tensor, float]]
+"""(what to match, start, labels, budget, when to stop, told the best after each iteration) -> (images,
+gradient loss).
+"""
 
 
 def inversion(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
@@ -65,21 +68,19 @@ def _of_part(
     sparse: bool = False,
 ) -> Found:
     """The best of all starts, and of all candidates: by the gradient loss, of which the truth is no part."""
-    begun, images = time.process_time(), knowledge.images_of(part)
-    if budget.start not in STARTS:
-        near = nearest(budget.start, STARTS)
-        raise ConfigError(f"--start {budget.start}: there are {', '.join(STARTS)}{near}")
+    since, images = time.process_time(), knowledge.images_of(part)
+    checked(budget.start, knowledge)
     if len(knowledge.model.shape) != 3:
         raise ConfigError(f"inversion makes images, and {knowledge.model.model} is for text")
     best: Found | None = None
     for update in part.updates:
         matching = Matching(knowledge, update, len(part.members), sparse=sparse)
         y = of_gradient(matching, knowledge, images)
-        x, loss = _from_starts(matching, knowledge, y, budget, seed, optimiser)
-        if best is None or loss < best.loss:
-            best = Found(x, y, loss)
+        found = _from_starts(matching, knowledge, y, budget, seed, optimiser)
+        if best is None or found.loss < best.loss:
+            best = found
     assert best is not None  # noqa: S101 - a part has one candidate at least
-    return Found(best.images, best.labels, best.loss, time.process_time() - begun)
+    return replace(best, seconds=time.process_time() - since)
 
 
 def _from_starts(
@@ -89,24 +90,29 @@ def _from_starts(
     budget: Budget,
     seed: int,
     optimiser: Optimiser,
-) -> tuple[NDArray[np.float64], float]:
+) -> Found:
     rng = torch.Generator().manual_seed(seed)
     labels, until = torch.tensor(y), budget.until(len(y))
-    best, least = None, float("inf")
+    best, least, path = None, float("inf"), list[torch.Tensor]()
+
+    def look(x: torch.Tensor) -> None:
+        if number == 0 and len(path) < budget.looks:
+            path.append(x)
+
     for number in range(budget.starts):
         # What grey did not solve, another grey will not.
-        start = STARTS[budget.start if number == 0 else "uniform"](len(y), knowledge.model.shape, rng)
-        x, loss = optimiser(matching, start, labels, budget, until)
+        start = begun(budget.start if number == 0 else "uniform", labels, knowledge, rng)
+        x, loss = optimiser(matching, start, labels, budget, until, look)
         if best is None or loss < least:
             best, least = x, loss
         if least < SOLVED or time.process_time() > until:
             break
     assert best is not None  # noqa: S101 - there is one start at least
-    return best.numpy(), least
+    return Found(best.numpy(), y, least, path=torch.stack(path).numpy() if path else None)
 
 
 def by_lbfgs(
-    matching: Matching, start: torch.Tensor, y: torch.Tensor, budget: Budget, until: float
+    matching: Matching, start: torch.Tensor, y: torch.Tensor, budget: Budget, until: float, look: Look
 ) -> tuple[torch.Tensor, float]:
     """torch's L-BFGS, its tolerances 0, on the squared distance; nothing keeps pixels in [0, 1]."""
     x = start.clone().requires_grad_()
@@ -131,6 +137,7 @@ def by_lbfgs(
     for _ in range(budget.iterations):
         loss = lbfgs.step(closure).item()  # type: ignore[no-untyped-call]
         history.append(least)
+        look(best)
         stuck = len(history) > STUCK and least > 0.99 * history[-STUCK - 1]
         if least < SOLVED or not np.isfinite(loss) or stuck or time.process_time() > until:
             break
@@ -138,29 +145,30 @@ def by_lbfgs(
 
 
 def by_signs(
-    matching: Matching, start: torch.Tensor, y: torch.Tensor, budget: Budget, until: float
+    matching: Matching, start: torch.Tensor, y: torch.Tensor, budget: Budget, until: float, look: Look
 ) -> tuple[torch.Tensor, float]:
     """Adam on the signs of the gradients of the cosine distance and the total variation, its rate a tenth at
-    3/8, 5/8 and 7/8 of the way, pixels kept in [0, 1].
+    3/8, 5/8 and 7/8 of the way, pixels kept in [0, 1]. The way ends with its time or its iterations.
     """
     x = start.clone().clamp(0, 1).requires_grad_()
     adam = torch.optim.Adam([x], lr=SIGNED_LR)
-    steps = budget.iterations * INNER
-    milestones = [steps * part // 8 for part in (3, 5, 7)]
-    schedule = torch.optim.lr_scheduler.MultiStepLR(adam, milestones, gamma=0.1)
     best, least = x.detach().clone(), float("inf")
-    for _ in range(steps):
+    since, steps = time.process_time(), budget.iterations * INNER
+    for step in range(steps):
+        done = max(step / steps, (time.process_time() - since) / max(until - since, 1e-9))
+        if done >= 1:
+            break
+        adam.param_groups[0]["lr"] = SIGNED_LR * 0.1 ** sum(done >= eighths / 8 for eighths in (3, 5, 7))
         distance = matching.cosine(x, y)
         if distance.item() < least:
             best, least = x.detach().clone(), distance.item()
         (gradient,) = torch.autograd.grad(distance + TV * _variation(x), [x])
         x.grad = gradient.sign()
         adam.step()
-        schedule.step()
         with torch.no_grad():
             x.clamp_(0, 1)
-        if time.process_time() > until:
-            break
+        if step % INNER == INNER - 1:
+            look(best)
     return best, least
 
 

@@ -1,4 +1,4 @@
-"""Where an optimiser begins: the ten initial images of Wei et al. (CPL, ESORICS 2020), and grey."""
+"""Where an optimiser begins: the initial images of Wei et al. (CPL, ESORICS 2020), and grey."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 import torch
+
+from fl.config.section import ConfigError
+from fl.leakage.attack import Knowledge
+from fl.mistyped import nearest
 
 Shape = tuple[int, ...]
 
@@ -79,6 +83,33 @@ STARTS: dict[str, Start] = {
     "green": green,
     "blue": blue,
 }
+CLASS_IMAGE: Final = "class-image"
+NAMES: Final = (*STARTS, CLASS_IMAGE)
+
+
+def checked(name: str, knowledge: Knowledge) -> str:
+    """Raises: ConfigError where nothing begins there, or nothing can by what is known."""
+    if name not in NAMES:
+        raise ConfigError(f"--start {name}: there are {', '.join(NAMES)}{nearest(name, NAMES)}")
+    if name == CLASS_IMAGE and knowledge.public is None:
+        raise ConfigError(f"--start {CLASS_IMAGE} needs images of the attacker's own, and there are none")
+    return name
+
+
+def begun(name: str, y: torch.Tensor, knowledge: Knowledge, rng: torch.Generator) -> torch.Tensor:
+    """(N, C, H, W) float64: for images of these labels. Of class-image, one of each label that is public, or
+    any, where none is.
+    """
+    if name != CLASS_IMAGE:
+        return STARTS[name](len(y), knowledge.model.shape, rng)
+    assert knowledge.public is not None  # noqa: S101 - as checked
+    own, labels = torch.tensor(knowledge.public.x).double(), torch.tensor(knowledge.public.y)
+    chosen = []
+    for label in y:
+        of_class = torch.nonzero(labels == label).flatten()
+        among = of_class if len(of_class) else torch.arange(len(own))
+        chosen.append(among[torch.randint(len(among), (1,), generator=rng)])
+    return own[torch.cat(chosen)]
 
 
 def _tiled(of: Start, n: int, shape: Shape, rng: torch.Generator, across: int) -> torch.Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,13 +19,13 @@ from fl.config.plan import LocalPlan
 from fl.config.section import ConfigError
 from fl.leakage import apart
 from fl.leakage.analytic import analytic
-from fl.leakage.attack import Budget, Knowledge
+from fl.leakage.attack import Attack, Budget, Knowledge, Public
 from fl.leakage.attacks import ATTACKS
 from fl.leakage.gradients import Matching
 from fl.leakage.inversion import SOLVED, cosine, inversion, sparse
 from fl.leakage.labels import labels, of_gradient
 from fl.leakage.metrics import matched, psnr
-from fl.leakage.starts import STARTS
+from fl.leakage.starts import CLASS_IMAGE, STARTS, begun
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description, build
 from fl.models.weights import to_vector
@@ -195,6 +197,53 @@ def test_starts_are_images_of_their_number_and_shape_and_of_their_seed(start: st
         assert (tuple(x.shape), x.dtype) == ((n, *shape), torch.float64)
         assert torch.equal(x, again)
         assert n == 1 or not torch.equal(x[0], x[1])  # two that are equal would be equal for ever
+
+
+def test_an_image_of_the_class_is_one_that_is_public() -> None:
+    public = Public(IMAGES, LABELS)
+    knowledge = replace(knowing(), public=public)
+    rng = torch.Generator().manual_seed(0)
+    x = begun(CLASS_IMAGE, torch.tensor([1, 3, 7, 5]), knowledge, rng).numpy()
+    assert np.array_equal(x[:2], IMAGES[[3, 0]])
+    assert any(np.array_equal(x[2], IMAGES[i]) for i in (1, 2))
+    assert any(np.array_equal(x[3], image) for image in IMAGES)  # there is none of class 5
+    with pytest.raises(ConfigError, match="--start class-image needs images of the attacker's own"):
+        inversion(view(sent(knowing(), 0)), knowing(), Budget(start=CLASS_IMAGE), 0)
+
+
+def test_what_is_public_goes_along_and_a_start_from_it_is_made_apart() -> None:
+    knowledge = replace(knowing(), public=Public(IMAGES[1:3], LABELS[1:3]))
+    budget = replace(QUICK, start=CLASS_IMAGE, iterations=1, looks=1)
+    (found,) = apart.run("inversion", view(sent(knowledge, 0)), knowledge, budget, 0)
+    assert found.path is not None
+    assert found.path.shape == (1, 1, *SHAPE)
+    np.testing.assert_array_equal(found.path[0], found.images)
+
+
+@pytest.mark.parametrize("attack", [inversion, cosine])
+def test_the_way_of_the_first_start_is_kept_as_far_as_it_is_looked_at(attack: Attack) -> None:
+    knowledge = knowing()
+    (found,) = attack(view(sent(knowledge, 0)), knowledge, replace(QUICK, iterations=8, looks=2), 0)
+    assert found.path is not None
+    assert found.path.shape == (2, 1, *SHAPE)
+    near = psnr(np.repeat(IMAGES[:1], 2, axis=0), found.path[:, 0])
+    assert near[-1] > near[0]
+
+
+def test_where_one_start_is_stuck_others_follow_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = list[str]()
+
+    def counted(name: str, *rest: Any) -> torch.Tensor:
+        began.append(name)
+        return begun(name, *rest)
+
+    monkeypatch.setattr("fl.leakage.inversion.begun", counted)
+    knowledge = knowing()
+    unsolvable = view(Part(frozenset({0}), rng.normal(size=(1, len(knowledge.parameters))), 1))
+    inversion(unsolvable, knowledge, replace(QUICK, iterations=1, starts=3), 0)
+    assert began == ["grey", "uniform", "uniform"]
+    inversion(unsolvable, knowledge, replace(QUICK, iterations=1, starts=3, seconds=0), 0)
+    assert began[3:] == ["grey"]
 
 
 def test_what_an_attack_is_not_for_is_said() -> None:
