@@ -92,7 +92,7 @@ def checked(name: str, knowledge: Knowledge) -> str:
     if name not in NAMES:
         raise ConfigError(f"--start {name}: there are {', '.join(NAMES)}{nearest(name, NAMES)}")
     if name == CLASS_IMAGE and knowledge.public is None:
-        raise ConfigError(f"--start {CLASS_IMAGE} needs images of the attacker's own, and there are none")
+        raise ConfigError("--start class-image is for an attacker with images of its own")
     return name
 
 

@@ -207,7 +207,7 @@ def test_an_image_of_the_class_is_one_that_is_public() -> None:
     assert np.array_equal(x[:2], IMAGES[[3, 0]])
     assert any(np.array_equal(x[2], IMAGES[i]) for i in (1, 2))
     assert any(np.array_equal(x[3], image) for image in IMAGES)  # there is none of class 5
-    with pytest.raises(ConfigError, match="--start class-image needs images of the attacker's own"):
+    with pytest.raises(ConfigError, match="--start class-image is for an attacker with images of its own"):
         inversion(view(sent(knowing(), 0)), knowing(), Budget(start=CLASS_IMAGE), 0)
 
 
