@@ -22,7 +22,7 @@ from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
 from fl.leakage.attack import Budget
 from fl.leakage.attacks import ATTACKS
-from fl.leakage.verdicts import FAILED, FEWEST, LEAKS, PROTECTS, ROUNDING, TOO_FEW
+from fl.leakage.verdicts import FAILED, FEWEST, LEAKS, NO_MODEL, PROTECTS, ROUNDING, TOO_FEW
 from fl.mistyped import nearest
 from secagg.errors import ClientId, counted
 
@@ -30,6 +30,7 @@ REPORT = "report.json"
 SHOWN = 16  # images of a picture
 NAMES = {
     "seen": "what it read",
+    "informed": "control: the same, with the model",
     "single": "control: single updates, encoded",
     "sum": "control: their sum, not masked",
     "exact": "single updates, not encoded",
@@ -67,7 +68,15 @@ def described(
 
 
 def run(
-    out: Output, attack: str, config: RunConfig, party: str, budget: Budget, folder: Path, *, force: bool
+    out: Output,
+    attack: str,
+    config: RunConfig,
+    party: str,
+    budget: Budget,
+    folder: Path,
+    *,
+    without_model: bool,
+    force: bool,
 ) -> None:
     """Run a session, attack it, write what came of it into the folder."""
     party, which = party_of(party, config.cohort.clients)
@@ -82,7 +91,9 @@ def run(
 
     with shown(out, since(lambda: at[0])):
         session = record(config, layout, secrets)
-        outcome = attacked(session, attack, party, budget, config.training.seed, which, began)
+        outcome = attacked(
+            session, attack, party, budget, config.training.seed, which, began, without_model=without_model
+        )
     told = report(attack, config, party, which, budget, outcome)
     folder.mkdir(parents=True, exist_ok=True)
     for name, cell in outcome.cells.items():
@@ -134,6 +145,7 @@ def report(
         "scheme": config.protection.scheme,
         "view": party,
         "which": sorted(which),
+        "without_model": outcome.informed is not None,
         "budget": budget,
         "verdict": outcome.verdict,
         "sentence": sentence(config, party, which, outcome),
@@ -152,6 +164,8 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
     }.get(party, f"the {party}")
     if seen is None:
         return f"{scheme}: {who} can read nothing, and there is nothing to attack: {outcome.why}."
+    if outcome.informed is not None:
+        who += ", without the model,"
     read = f"{scheme}: {who} read {_read(party, seen)}, and the images found in it have {_numbers(seen)}"
     single = f"{outcome.single.scores.psnr.mean():.1f} dB in single updates"
     summed = "" if outcome.summed is None else f"{outcome.summed.scores.psnr.mean():.1f} dB in their bare sum"
@@ -161,6 +175,9 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
             return f"{read}: it leaks."
         case word if word == PROTECTS:
             return f"{read}: nothing leaks, where the same attack gets {controls}: {scheme} protects."
+        case word if word == NO_MODEL and outcome.informed is not None:
+            known = f"{outcome.informed.scores.psnr.mean():.1f} dB"
+            return f"{read}: nothing is found, where the same attack with the model gets {known}: {NO_MODEL}."
         case word if word == ROUNDING and not outcome.single.found and outcome.exact is not None:
             exact = f"{outcome.exact.scores.psnr.mean():.1f} dB in updates before they are encoded"
             return f"{read}: nothing leaks, but the same attack gets {single} and {exact}: {ROUNDING}."

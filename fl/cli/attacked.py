@@ -30,6 +30,8 @@ from fl.leakage.metrics import Scores, identified, matched, psnr
 from fl.leakage.starts import CLASS_IMAGE
 from fl.leakage.verdicts import FEWEST, TOO_FEW, Controls, reconstructed, verdict
 from fl.leakage.views import Part, View
+from fl.models.architectures import build
+from fl.models.weights import to_vector
 from fl.training.clients import usable_cores
 from fl.training.step import Gradients
 from secagg import ClientSession, Split
@@ -282,7 +284,8 @@ class Cell:
 class Outcome:
     """What an attack made of a party's view, beside the controls: the same attack, in the same run.
 
-    seen: None where the party can read nothing. exact: None where nobody had to look.
+    seen: None where the party can read nothing. exact: None where nobody had to look. informed: what the
+    party reads, attacked by who has the model; None where the attack on it had it.
     """
 
     seen: Cell | None
@@ -290,6 +293,7 @@ class Outcome:
     summed: Cell | None
     exact: Cell | None
     why: str
+    informed: Cell | None = None
 
     @property
     def verdict(self) -> str:
@@ -299,12 +303,14 @@ class Outcome:
             bool(self.single.found),
             None if self.exact is None else bool(self.exact.found),
             None if self.summed is None else bool(self.summed.found),
+            None if self.informed is None else bool(self.informed.found),
         )
         return verdict(None if self.seen is None else bool(self.seen.found), controls)
 
     @property
     def cells(self) -> dict[str, Cell]:
-        there = {"seen": self.seen, "single": self.single, "sum": self.summed, "exact": self.exact}
+        there = {"seen": self.seen, "informed": self.informed, "single": self.single, "sum": self.summed}
+        there["exact"] = self.exact
         return {name: cell for name, cell in there.items() if cell is not None}
 
 
@@ -316,9 +322,11 @@ def attacked(
     seed: int,
     which: frozenset[ClientId] = frozenset(),
     began: Callable[[str], None] = lambda what: None,
+    *,
+    without_model: bool = False,
 ) -> Outcome:
     """The attack on what the party can read, and on the controls. which: as of `Round.view`. began: told what
-    is attacked.
+    is attacked. without_model: who attacks what the party reads draws first weights of its own.
 
     Raises: ConfigError where there is no such party, or the attack is not for this model.
     """
@@ -337,11 +345,14 @@ def attacked(
     if tapped:
         batch = max(len(of) for _, of in round.first.values())
         own["seen"] = replace(knowledge, plan=LocalPlan(algorithm="fedsgd"), examples=batch)
+    if without_model:
+        todo["informed"], own["informed"] = view, own["seen"]
+        own["seen"] = replace(own["seen"], parameters=_other_weights(knowledge, seed))
 
     def cell(name: str, what: View) -> Cell:
         began(name)
         guess = apart.run(attack, what, own.get(name, knowledge), budget, seed)
-        return scored(round, what, guess, tapped=tapped and name == "seen")
+        return scored(round, what, guess, tapped=tapped and name in ("seen", "informed"))
 
     with ThreadPoolExecutor(usable_cores()) as threads:
         jobs = {name: threads.submit(cell, name, each) for name, each in todo.items() if each.parts}
@@ -349,7 +360,13 @@ def attacked(
     seen, single = cells.get("seen"), cells["single"]
     hidden = seen is not None and not seen.found and single.found is False
     exact = cell("exact", round.exact(members)) if hidden else None
-    return Outcome(seen, single, cells.get("sum"), exact, view.why)
+    return Outcome(seen, single, cells.get("sum"), exact, view.why, cells.get("informed"))
+
+
+def _other_weights(knowledge: Knowledge, seed: int) -> NDArray[np.float32]:
+    """First weights of the same model as others would draw them."""
+    described = knowledge.model
+    return to_vector(build(described.model, described.shape, described.classes, seed + 1))
 
 
 def scored(round: Round, view: View, guess: Guess, *, tapped: bool = False) -> Cell:

@@ -213,6 +213,10 @@ def _attack(
     ] = "grey",
     time: Annotated[float, typer.Option(min=0, help="Seconds of a processor for each image.")] = 4.0,
     iterations: Annotated[int, typer.Option(min=1, help="Steps of the attack from each start.")] = 300,
+    without_model: Annotated[
+        bool,
+        typer.Option("--without-model", help="The attacker has not the model: it draws weights of its own."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of data, first weights and the attack.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for report and pictures.")] = Path("runs/attack"),
     force: Force = False,
@@ -223,7 +227,8 @@ def _attack(
     flags = given(ctx, (*ATTACKED, *TRAINED))
     config = described(flags, clients, images, batch, round, seed)
     budget = Budget(seconds=time, iterations=iterations, start=start)
-    run(ctx.obj, str(ctx.info_name), config, view, budget, out, force=force)
+    attack = str(ctx.info_name)
+    run(ctx.obj, attack, config, view, budget, out, without_model=without_model, force=force)
 
 
 IMAGE_ATTACKS = {

@@ -24,6 +24,7 @@ ROUNDING = "rounding hides it"
 FAILED = "attack failed on the control"
 NOTHING = "nothing to read"
 TOO_FEW = "too few images for a verdict"
+NO_MODEL = "hidden from who lacks the model"
 
 
 def reconstructed(psnr: NDArray[np.float64], baselines: Mapping[str, NDArray[np.float64]]) -> bool:
@@ -59,12 +60,14 @@ class Controls:
 
     single: in single updates in the clear, each encoded as it was for the session. exact: in those before
     they were encoded; None where nobody had to look. summed: in the sum of as many as the party saw together,
-    before they were encoded; None where it saw single ones.
+    before they were encoded; None where it saw single ones. informed: in what the party saw, by who has the
+    model; None where the attack itself had it.
     """
 
     single: bool
     exact: bool | None = None
     summed: bool | None = None
+    informed: bool | None = None
 
 
 def verdict(found: bool | None, controls: Controls) -> str:
@@ -77,6 +80,8 @@ def verdict(found: bool | None, controls: Controls) -> str:
         return NOTHING
     if found:
         return LEAKS
+    if controls.informed:  # it lies there open, and no scheme may be praised for that it was not found
+        return NO_MODEL
     if not controls.single:
         return ROUNDING if controls.exact else FAILED
     return ROUNDING if controls.summed else PROTECTS

@@ -20,7 +20,7 @@ from fl.config.section import ConfigError
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Found, Guess, Knowledge
 from fl.leakage.attacks import ATTACKS
-from fl.leakage.verdicts import FAILED, LEAKS, NOTHING, PROTECTS, ROUNDING, TOO_FEW
+from fl.leakage.verdicts import FAILED, LEAKS, NO_MODEL, NOTHING, PROTECTS, ROUNDING, TOO_FEW
 from fl.leakage.views import View
 from fl.models.architectures import build
 from tests.fl.leakage.helpers import gradient
@@ -187,6 +187,26 @@ def test_a_verdict_rests_on_the_controls_of_the_same_run(
     assert outcome.verdict == word
     assert ("exact" in outcome.cells) == ({"seen", "single"} <= fails)
     assert word in sentence(round.config, "server", frozenset(), outcome)
+
+
+@pytest.mark.parametrize(("needs_it", "word"), [(True, NO_MODEL), (False, LEAKS)])
+def test_who_lacks_the_model_is_held_against_who_has_it(
+    needs_it: bool, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    round = round_of()
+
+    def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+        assert knowledge.parameters.shape == round.before.shape
+        lost = needs_it and not np.array_equal(knowledge.parameters, round.before)
+        return knowing_the_truth(round, lambda view: 0.9 * lost)(attack, view, knowledge, budget, seed)
+
+    monkeypatch.setattr(apart, "run", run)
+    outcome = attacked(round, "inversion", "server", BUDGET, 0, without_model=True)
+    assert outcome.verdict == word
+    assert outcome.cells.keys() == {"seen", "informed", "single", "sum"}
+    said = sentence(round.config, "server", frozenset(), outcome)
+    assert "the server, without the model, read one sum of 8 updates" in said
+    assert ("the same attack with the model gets 120.0 dB" in said) == needs_it
 
 
 def test_what_nobody_can_read_is_not_called_protected(monkeypatch: pytest.MonkeyPatch) -> None:

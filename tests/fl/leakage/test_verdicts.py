@@ -8,6 +8,7 @@ import pytest
 from fl.leakage.verdicts import (
     FAILED,
     LEAKS,
+    NO_MODEL,
     NOTHING,
     PROTECTS,
     ROUNDING,
@@ -59,6 +60,10 @@ def test_guesses_are_better_than_chance_by_their_lower_bound() -> None:
         (False, Controls(False, summed=False), FAILED),
         (False, Controls(True), PROTECTS),  # single ones that a party cannot tell from others
         (None, Controls(True), NOTHING),
+        # It was the model that was lacking: no scheme hid it.
+        (False, Controls(True, summed=False, informed=True), NO_MODEL),
+        (False, Controls(True, summed=False, informed=False), PROTECTS),
+        (True, Controls(True, informed=True), LEAKS),
     ],
 )
 def test_a_protection_is_named_only_where_the_controls_say_so(
