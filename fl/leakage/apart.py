@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int
 
     Raises: ConfigError where it is not for this model or plan.
     """
+    return of_program(["-m", "fl.leakage.apart", attack], view, knowledge, budget, seed)
+
+
+def of_program(
+    arguments: Sequence[str], view: View, knowledge: Knowledge, budget: Budget, seed: int
+) -> Guess:
+    """What a Python program makes of it that reads GIVEN in the folder where it is started, and leaves FOUND
+    there. Raises: ConfigError where it left REFUSED.
+    """
     if not view.parts:
         return ()
     with tempfile.TemporaryDirectory(prefix="secagg-attack-") as name:
@@ -50,7 +60,7 @@ def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int
             key: os.environ[key] for key in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if key in os.environ
         }
         environment = kept | {"HOME": name, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "fl.leakage.apart", attack]
+        command = [sys.executable, *arguments]
         subprocess.run(command, cwd=folder, env=environment, check=True)  # noqa: S603
         if (folder / REFUSED).exists():
             raise ConfigError((folder / REFUSED).read_text(encoding="utf-8"))
@@ -119,10 +129,10 @@ def _main(attack: str) -> None:
     except ConfigError as error:
         (here / REFUSED).write_text(str(error), encoding="utf-8")
         return
-    (here / FOUND).write_bytes(_packed_guess(guess))
+    (here / FOUND).write_bytes(packed_guess(guess))
 
 
-def _packed_guess(guess: Guess) -> bytes:
+def packed_guess(guess: Guess) -> bytes:
     arrays = {"told": _bytes([{"loss": _number(one.loss), "seconds": one.seconds} for one in guess])}
     for i, one in enumerate(guess):
         arrays[f"labels{i}"] = one.labels
