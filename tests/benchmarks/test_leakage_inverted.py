@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import inverted, noised
 from benchmarks.inverted import Summary, Target, word
-from benchmarks.leakage import encoding, faces, perturbed, steps, trained
+from benchmarks.leakage import encoding, faces, faces_accuracy, perturbed, steps, trained
 from fl.data import DataError, Dataset
 from fl.leakage.attack import Budget, Guess, Knowledge
 from fl.leakage.attacks import ATTACKS
@@ -95,6 +95,24 @@ def test_noise_is_where_it_is_said_and_the_aware_attacker_drops_what_it_doubts()
     assert off("fixed, z 6").std() == pytest.approx(24, rel=0.1)
     x = np.array([5.0, 1.0, -9.0, 2.0, 7.0, 7.0])
     assert perturbed.untrusted(x, 0.5, 2).tolist() == [5.0, 1.0, 0.0, 2.0, 7.0, 7.0]
+
+
+def test_an_accuracy_is_beside_that_of_the_same_seed_with_nothing_perturbed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = faces_accuracy.configuration
+
+    def smaller(seed: int, rounds: int, steps: int) -> Any:
+        few = {"clients": 6, "sample": 3, "model": "mlp", "examples_per_client": 20}
+        return right(seed, rounds, 2).with_(**few)
+
+    monkeypatch.setattr(faces_accuracy, "configuration", smaller)
+    rows = rows_of(faces_accuracy)
+    shown(faces_accuracy, rows)
+    assert [row["what"] for row in rows] == list(faces_accuracy.PUBLISHED)
+    sizes = {row["what"]: row["size"] for row in rows}
+    assert sizes["none"][0] == sizes["sd 0.1 on all"][0]  # the same first round, perturbed after it
+    assert sizes["none"][1] < sizes["sd 0.1 on all"][1]
 
 
 def row(psnr: float, found: bool) -> dict[str, Any]:
