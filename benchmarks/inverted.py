@@ -97,9 +97,10 @@ class Target:
         parts = [Part(frozenset({u}), x[None]) for cell in cells for u, x in enumerate(cell)]
         guess = apart.run(attack, View(tuple(parts)), knowledge, Budget(seconds=seconds), seed)
         n = len(self.y)
-        return [self._scored(guess[i * n : (i + 1) * n]) for i in range(len(cells))]
+        return [self.scored(guess[i * n : (i + 1) * n]) for i in range(len(cells))]
 
-    def _scored(self, guess: Guess) -> Row:
+    def scored(self, guess: Guess) -> Row:
+        """Of a guess with a part for each image, in their order."""
         images = np.concatenate([cast(NDArray[np.float64], one.images) for one in guess])
         scores = Scores.of(self.x, self.y, images, np.concatenate([one.labels for one in guess]))
         without = baselines(self.x, self.y, self.public, self.of)
