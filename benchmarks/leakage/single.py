@@ -15,7 +15,8 @@ from benchmarks.geiping import Engine
 from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.spread import seeds
 from fl.cli.attack import described
-from fl.cli.attacked import Round, record, scored
+from fl.cli.recorded import Round, record
+from fl.cli.scored import of_images
 from fl.cohort.layout import Layout, Serving
 from fl.config.secret import RunSecrets
 from fl.data import DataError, load
@@ -107,7 +108,7 @@ def run_case(setup: Setup, seed: int) -> Iterator[Row | str]:
         guess, head["budget"] = apart.run(setup.attack, view, round.knowledge, budget, seed), setup.seconds
     else:
         guess, head["engine"] = theirs(view, round.knowledge, budget, seed), theirs.commit
-    cell = scored(round, view, guess)
+    cell = of_images(round, view, guess)
     for i, part in enumerate(view.parts):
         (u,) = part.members
         yield head | {

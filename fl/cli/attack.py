@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from fl.cli.attacked import PARTIES, Cell, Outcome, attacked, record
+from fl.cli.attacked import Outcome, attacked
 from fl.cli.display import shown, since
 from fl.cli.lists import documented, printed
 from fl.cli.output import Output
+from fl.cli.recorded import PARTIES, record
 from fl.cli.report import warn
 from fl.cli.results import check_folder, write_result
+from fl.cli.scored import Cell
 from fl.cohort.layout import lay_out
 from fl.config.protection import check_installed
 from fl.config.run import RunConfig
@@ -22,12 +23,11 @@ from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
 from fl.leakage.attack import Budget
 from fl.leakage.attacks import ATTACKS
-from fl.leakage.verdicts import FAILED, FEWEST, LEAKS, NO_MODEL, PROTECTS, ROUNDING, TOO_FEW
+from fl.leakage.verdicts import FAILED, LEAKS, NO_MODEL, PROTECTS, ROUNDING, TOO_FEW
 from fl.mistyped import nearest
 from secagg.errors import ClientId, counted
 
 REPORT = "report.json"
-SHOWN = 16  # images of a picture
 NAMES = {
     "seen": "what it read",
     "informed": "control: the same, with the model",
@@ -35,6 +35,7 @@ NAMES = {
     "sum": "control: their sum, not masked",
     "exact": "single updates, not encoded",
 }
+FOUND = {True: "yes", False: "no", None: "too few to say"}
 
 
 def show(out: Output) -> None:
@@ -75,7 +76,7 @@ def run(
     budget: Budget,
     folder: Path,
     *,
-    without_model: bool,
+    without_model: bool = False,
     force: bool,
 ) -> None:
     """Run a session, attack it, write what came of it into the folder."""
@@ -97,11 +98,11 @@ def run(
     told = report(attack, config, party, which, budget, outcome)
     folder.mkdir(parents=True, exist_ok=True)
     for name, cell in outcome.cells.items():
-        draw(folder / f"{name}.png", cell, f"{config.protection.scheme}, {party}: {NAMES[name]}")
+        cell.draw(folder / f"{name}.png", f"{config.protection.scheme}, {party}: {NAMES[name]}")
     result = write_result(folder / REPORT, msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
     out.table(
-        [_row(name, cell) for name, cell in outcome.cells.items()],
-        ("attacked", "updates", "images", "PSNR", "best guess without", "SSIM", "labels", "found"),
+        [(NAMES[name], _updates(cell), *cell.row, FOUND[cell.found]) for name, cell in outcome.cells.items()],
+        ("attacked", "updates", *outcome.single.header, "found"),
     )
     out.say(told["sentence"])
     out.record(told)
@@ -166,9 +167,9 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
         return f"{scheme}: {who} can read nothing, and there is nothing to attack: {outcome.why}."
     if outcome.informed is not None:
         who += ", without the model,"
-    read = f"{scheme}: {who} read {_read(party, seen)}, and the images found in it have {_numbers(seen)}"
-    single = f"{outcome.single.scores.psnr.mean():.1f} dB in single updates"
-    summed = "" if outcome.summed is None else f"{outcome.summed.scores.psnr.mean():.1f} dB in their bare sum"
+    read = f"{scheme}: {who} read {_read(party, seen)}, {seen.says}"
+    single = f"{outcome.single.brief} in single updates"
+    summed = "" if outcome.summed is None else f"{outcome.summed.brief} in their bare sum"
     controls = " and ".join(part for part in (single, summed) if part)
     match outcome.verdict:
         case word if word == LEAKS:
@@ -176,15 +177,15 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
         case word if word == PROTECTS:
             return f"{read}: nothing leaks, where the same attack gets {controls}: {scheme} protects."
         case word if word == NO_MODEL and outcome.informed is not None:
-            known = f"{outcome.informed.scores.psnr.mean():.1f} dB"
+            known = outcome.informed.brief
             return f"{read}: nothing is found, where the same attack with the model gets {known}: {NO_MODEL}."
         case word if word == ROUNDING and not outcome.single.found and outcome.exact is not None:
-            exact = f"{outcome.exact.scores.psnr.mean():.1f} dB in updates before they are encoded"
+            exact = f"{outcome.exact.brief} in updates before they are encoded"
             return f"{read}: nothing leaks, but the same attack gets {single} and {exact}: {ROUNDING}."
         case word if word == ROUNDING:
             return f"{read}: nothing leaks, but the same attack gets {controls}: {ROUNDING}, not the sum."
         case word if word == TOO_FEW:
-            return f"{read}: {TOO_FEW}, which is on the mean of at least {FEWEST}."
+            return f"{read}: {TOO_FEW}."
     return f"{read}: {FAILED} ({controls}), so that this says nothing of {scheme}."
 
 
@@ -196,58 +197,10 @@ def _read(party: str, cell: Cell) -> str:
         return f"one share of each of {counted(len(parts), 'client')}"
     if party == "client":
         return f"the gradients of a step of {counted(len(parts), 'client')}"
-    if len(parts) == 1:
+    if len(parts) == 1 and len(parts[0].members) > 1:
         return f"one sum of {counted(len(parts[0].members), 'update')}"
     return counted(len(parts), "single update")
 
 
-def _numbers(cell: Cell) -> str:
-    best = cell.best_baseline
-    return (
-        f"{cell.scores.psnr.mean():.1f} dB in the mean, beside {cell.baseline_psnr[best].mean():.1f} of the "
-        f"{best} without any attack"
-    )
-
-
-def _row(name: str, cell: Cell) -> tuple[str, ...]:
-    best, labels = cell.best_baseline, cell.scores.labels
-    ssim = float(np.mean(cell.scores.ssim))
-    return (
-        NAMES[name],
-        ", ".join(sorted({str(len(part.members)) for part in cell.view.parts})),
-        str(len(cell.truth)),
-        f"{cell.scores.psnr.mean():.1f} dB",
-        f"{cell.baseline_psnr[best].mean():.1f} ({best})",
-        "-" if np.isnan(ssim) else f"{ssim:.2f}",
-        f"{labels.sum()} of {len(labels)}",
-        {True: "yes", False: "no", None: "too few to say"}[cell.found],
-    )
-
-
-def draw(path: Path, cell: Cell, title: str) -> None:
-    """Original, reconstruction and best baseline under one another, each with its PSNR."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    some, best = min(SHOWN, len(cell.truth)), cell.best_baseline
-    rows: Mapping[str, tuple[Any, Any]] = {
-        "original": (cell.truth, None),
-        "found": (cell.guess, cell.scores.psnr),
-        best: (cell.baselines[best], cell.baseline_psnr[best]),
-    }
-    figure, axes = pyplot.subplots(
-        3, some, figsize=(max(4.0, 0.95 * some), 3.6), squeeze=False, layout="constrained"
-    )
-    figure.suptitle(title, fontsize=9)
-    for row, (name, (images, psnr)) in zip(axes, rows.items(), strict=True):
-        row[0].set_ylabel(name, fontsize=8)
-        for i, at in enumerate(row):
-            image = np.clip(images[i], 0, 1).transpose(1, 2, 0)
-            at.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            at.set(xticks=[], yticks=[])
-            if psnr is not None:
-                at.set_title(f"{psnr[i]:.1f} dB", fontsize=7)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+def _updates(cell: Cell) -> str:
+    return ", ".join(sorted({str(len(part.members)) for part in cell.view.parts}))

@@ -1,283 +1,26 @@
-"""A training round to be attacked: recorded as its parties saw it, beside it the truth, for scoring, and the
-controls. Only here are the two together.
-"""
+"""An attack on what a party of a recorded round could read, beside its controls in the same run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, cast
+from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.cohort.layout import Layout
+from fl.cli.recorded import Round
+from fl.cli.scored import Cell, score_of
 from fl.config.plan import LocalPlan
-from fl.config.run import RunConfig
-from fl.config.secret import RunSecrets, rounding_seed
-from fl.config.section import ConfigError
-from fl.federation.server import Server
-from fl.federation.simulation import SimulatedCohort, simulated
-from fl.federation.task import Instructions
-from fl.federation.vectors import EXAMPLES, UPDATE
-from fl.leakage import apart, views
-from fl.leakage.attack import Budget, Guess, Knowledge, Public
-from fl.leakage.baselines import TO_BEAT, baselines
-from fl.leakage.metrics import Scores, identified, matched, psnr
+from fl.leakage import apart
+from fl.leakage.attack import Budget, Knowledge
 from fl.leakage.starts import CLASS_IMAGE
-from fl.leakage.verdicts import FEWEST, TOO_FEW, Controls, reconstructed, verdict
-from fl.leakage.views import Part, View
+from fl.leakage.verdicts import TOO_FEW, Controls, verdict
+from fl.leakage.views import View
 from fl.models.architectures import build
 from fl.models.weights import to_vector
 from fl.training.clients import usable_cores
-from fl.training.step import Gradients
-from secagg import ClientSession, Split
-from secagg.encoding import centred
-from secagg.errors import ClientId, counted
-from secagg.inputs import encode_inputs
-from secagg.record import RecordedClient, Recorder, ServerView
-from secagg.split.messages import SeedShare, VectorShare
-from secagg.split.relay import AwaitingMembers, SplitRelay
-from secagg.wire import Raw, context_of, relay_of
-
-Vector = NDArray[np.float64]
-GALLERY = 1_000  # public images among which a guess is to be told, the true ones beside them
-
-PARTIES = ("server", "eavesdropper", "participant", "client", "relay", "colluders")
-
-
-@dataclass(frozen=True)
-class Round:
-    """What was recorded, and what is true of it.
-
-    server: what the server saw. before, after: (d,), the model that the clients received, and the next one.
-    uploads: what each client trained, not encoded. taken: which of its own examples were in its steps.
-    first: the gradient of its first step, and which examples were in that. opened: what each relay opened.
-    """
-
-    config: RunConfig
-    layout: Layout
-    run: Server
-    server: ServerView
-    task: bytes
-    before: NDArray[np.float32]
-    after: Vector
-    uploads: Mapping[ClientId, Vector]
-    taken: Mapping[ClientId, NDArray[np.int64]]
-    first: Mapping[ClientId, tuple[Vector, NDArray[np.int64]]]
-    opened: Mapping[int, Mapping[ClientId, VectorShare | SeedShare]] = field(repr=False)
-    secrets: RunSecrets = field(repr=False)
-
-    @property
-    def knowledge(self) -> Knowledge:
-        examples = max(map(len, self.layout.shares.values()))
-        return Knowledge(self.run.description, self.before, self.config.training.plan, examples)
-
-    @property
-    def public(self) -> Public:
-        """Images of an attacker's own: of the test set, as the true ones are of the training set."""
-        dataset = self.layout.serving.dataset
-        return Public(cast(NDArray[np.float32], dataset.test_x)[:GALLERY], dataset.test_y[:GALLERY])
-
-    def encoded(self, u: ClientId) -> tuple[Vector, int | None]:
-        """What client u's codes say of its update, and its number of examples, where that is sent."""
-        scheme = cast(Any, self.run.scheme)
-        values: dict[str, Any] = {UPDATE: self.uploads[u], EXAMPLES: len(self.layout.shares[u])}
-        seed = rounding_seed(self.secrets.client(u))
-        mine = {name: values[name] for name in scheme.vectors}
-        words, _ = encode_inputs(scheme, mine, context_of(self.task), seed)
-        codes = {name: centred(scheme.vectors[name], each, scheme.clients) for name, each in words.items()}
-        return views.encoded(scheme.vectors, codes)
-
-    def view(self, party: str, which: frozenset[ClientId] = frozenset()) -> View:
-        """What this party, one of PARTIES, can read of it. which: the colluders, or the relay's number.
-
-        Raises: ConfigError where there is no such party.
-        """
-        match party:
-            case "server":
-                return views.of_server(self.run.scheme, self.server)
-            case "eavesdropper":
-                return views.of_eavesdropper()
-            case "client":
-                return views.of_client({u: (g, len(of)) for u, (g, of) in self.first.items()})
-            case "participant":
-                return self._of_participant()
-            case "relay":
-                (j,) = which
-                if j not in self.opened:
-                    raise ConfigError(
-                        f"--view relay:{j}: this session had {counted(len(self.opened), 'relay')}"
-                    )
-                return views.of_relay(cast(Split, self.run.scheme), self.opened[j])
-        whole = views.of_server(self.run.scheme, self.server)
-        if len(whole.parts) != 1:
-            return whole  # to who reads single updates anyway, or nothing, colluders are no help
-        own = {u: self.encoded(u) for u in which}
-        return views.of_colluders(whole.parts[0], {u: (x, n or 1) for u, (x, n) in own.items()})
-
-    def _of_participant(self) -> View:
-        step, plan = self.config.server.step, self.config.training.plan
-        if step.optimiser != "average" or plan.algorithm == "fedavg-weights":
-            raise ConfigError("--view participant reads the mean off a server that steps along it: average")
-        lr = -plan.lr * step.lr if plan.algorithm == "fedsgd" else step.lr
-        return views.of_participant(self.before.astype(np.float64), self.after, lr, frozenset(self.uploads))
-
-    def single(self, members: Sequence[ClientId]) -> View:
-        """The first control: each one's update in the clear, encoded as it was for the session."""
-        each = {u: self.encoded(u) for u in members}
-        return View(tuple(Part(frozenset({u}), x[None], n) for u, (x, n) in each.items()))
-
-    def exact(self, members: Sequence[ClientId]) -> View:
-        """Each one's update, not encoded."""
-        return View(tuple(self.sum_of([u]) for u in members))
-
-    def sum_of(self, members: Sequence[ClientId]) -> Part:
-        """The second control: what their updates come to together, not encoded and not masked."""
-        weights = np.array([float(len(self.layout.shares[u])) for u in members])
-        mean = np.average([self.uploads[u] for u in members], axis=0, weights=weights)
-        return Part(frozenset(members), mean[None], int(weights.sum()))
-
-    def truth(self, u: ClientId, *, tapped: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Images and labels that are in what was seen of client u. tapped: of its first step alone."""
-        x, y = self.layout.examples(u)
-        of = self.first[u][1] if tapped else self.taken[u]
-        return cast(NDArray[np.float32], x[of]), y[of]
-
-
-class _Ear:
-    """Hears what clients train: the truth."""
-
-    def __init__(self) -> None:
-        self.uploads: dict[ClientId, Vector] = {}
-        self.taken: dict[ClientId, list[NDArray[np.int64]]] = {}
-        self.first: dict[ClientId, tuple[Vector, NDArray[np.int64]]] = {}
-
-    def step(self, u: int, step: int, examples: NDArray[np.int64], gradients: Gradients) -> None:
-        if step == 0:
-            along = gradients.along.detach().cpu().numpy().astype(np.float64)
-            self.first[u] = along, examples.copy()
-            self.taken[u] = []
-        self.taken[u].append(examples.copy())
-
-    def upload(self, u: int, upload: NDArray[np.floating]) -> None:
-        self.uploads[u] = upload.astype(np.float64)
-
-
-class _Looking(Recorder):
-    """Records the server, and looks into the relays, whose secrets are theirs: the last session counts."""
-
-    def __init__(self, wanted: Callable[[bytes], bool]) -> None:
-        super().__init__([None], wanted)
-        self.opened: dict[int, Mapping[ClientId, VectorShare | SeedShare]] = {}
-
-    def client(self, u: ClientId, session: ClientSession) -> ClientSession:
-        j = relay_of(u)
-        return session if j is None else _Opened(session, partial(self.opened.__setitem__, j))
-
-
-class _Opened(RecordedClient):
-    """A relay that is looked at between opening the shares and adding them up."""
-
-    def __init__(self, session: ClientSession, opened: Callable[[Mapping[ClientId, Any]], None]) -> None:
-        super().__init__(session)
-        self._opened = opened
-
-    def receive(self, message: Raw) -> bytes | None:
-        reply = super().receive(message)
-        state = cast(SplitRelay, self._session)._state
-        if isinstance(state, AwaitingMembers):
-            self._opened({u: usable.share for u, usable in state.shares.items()})
-        return reply
-
-
-def record(config: RunConfig, layout: Layout, secrets: RunSecrets) -> Round:
-    """Run it to its last round, which is recorded."""
-    last, tasks, ear = config.training.rounds, list[bytes](), _Ear()
-
-    def wanted(task: bytes) -> bool:
-        if msgspec.msgpack.decode(task, type=Instructions).round != last:
-            return False
-        tasks.append(task)
-        return True
-
-    recorder = _Looking(wanted)
-    server = simulated(config, layout, secrets=secrets, tap=ear, instrument=recorder, evaluate_every=last)
-    before = server.model.broadcast
-    for trained in server.rounds():
-        if trained.record.round < last:
-            before = _model_of(server)
-    taken = {u: np.unique(np.concatenate(each)) for u, each in ear.taken.items()}
-    return Round(
-        config,
-        layout,
-        server,
-        recorder.servers[0],
-        tasks[0],
-        before,
-        _model_of(server).astype(np.float64),
-        ear.uploads,
-        taken,
-        ear.first,
-        recorder.opened,
-        secrets,
-    )
-
-
-def _model_of(server: Server) -> NDArray[np.float32]:
-    """Where the clients keep it, theirs."""
-    cohort = cast(SimulatedCohort, server.cohort)
-    return server.model.broadcast if cohort.held is None else cohort.held.model.broadcast
-
-
-@dataclass(frozen=True)
-class Cell:
-    """An attack on what somebody reads, or would, and how near it came. All (N, ...), in the true order.
-
-    found: whether it beat what can be guessed without one; None of fewer than 8 images, or of nothing.
-    """
-
-    view: View
-    truth: NDArray[np.float32] = field(repr=False)
-    guess: NDArray[np.float64] = field(repr=False)
-    baselines: Mapping[str, NDArray[np.float64]] = field(repr=False)
-    scores: Scores
-    identified: NDArray[np.bool_] = field(repr=False)
-    guesses: Guess = field(repr=False)
-
-    @property
-    def baseline_psnr(self) -> dict[str, NDArray[np.float64]]:
-        return {name: psnr(self.truth, images) for name, images in self.baselines.items()}
-
-    @property
-    def best_baseline(self) -> str:
-        each = self.baseline_psnr
-        return max(TO_BEAT, key=lambda name: float(each[name].mean()))
-
-    @property
-    def found(self) -> bool | None:
-        if len(self.truth) < FEWEST:
-            return None
-        return reconstructed(self.scores.psnr, {name: self.baseline_psnr[name] for name in TO_BEAT})
-
-    def told(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        psnr = self.scores.psnr
-        return {
-            "parts": [sorted(part.members) for part in self.view.parts],
-            "candidates": max(len(part.updates) for part in self.view.parts),
-            "mean_psnr": round(float(psnr.mean()), 2),
-            "median_psnr": round(float(np.median(psnr)), 2),
-            "identified": round(float(self.identified.mean()), 3),
-            "baselines": {n: round(float(each.mean()), 2) for n, each in self.baseline_psnr.items()},
-            "found": self.found,
-            "images": self.scores.told(),
-            "losses": [one.loss if np.isfinite(one.loss) else None for one in self.guesses],
-            "seconds": [round(one.seconds, 2) for one in self.guesses],
-        }
+from secagg.errors import ClientId
 
 
 @dataclass(frozen=True)
@@ -330,7 +73,7 @@ def attacked(
 
     Raises: ConfigError where there is no such party, or the attack is not for this model.
     """
-    view, knowledge = round.view(party, which), round.knowledge
+    view, knowledge, score = round.view(party, which), round.knowledge, score_of(attack)
     if budget.start == CLASS_IMAGE:
         knowledge = replace(knowledge, public=round.public)
     members = sorted(set(round.uploads) - (which if party == "colluders" else set()))
@@ -352,7 +95,7 @@ def attacked(
     def cell(name: str, what: View) -> Cell:
         began(name)
         guess = apart.run(attack, what, own.get(name, knowledge), budget, seed)
-        return scored(round, what, guess, tapped=tapped and name in ("seen", "informed"))
+        return score(round, what, guess, tapped=tapped and name in ("seen", "informed"))
 
     with ThreadPoolExecutor(usable_cores()) as threads:
         jobs = {name: threads.submit(cell, name, each) for name, each in todo.items() if each.parts}
@@ -367,30 +110,3 @@ def _other_weights(knowledge: Knowledge, seed: int) -> NDArray[np.float32]:
     """First weights of the same model as others would draw them."""
     described = knowledge.model
     return to_vector(build(described.model, described.shape, described.classes, seed + 1))
-
-
-def scored(round: Round, view: View, guess: Guess, *, tapped: bool = False) -> Cell:
-    """Each part's images beside the true ones of its members, in the order that fits best."""
-    truths, labels, images, guessed = [], [], [], []
-    for part, found in zip(view.parts, guess, strict=True):
-        own = [round.truth(u, tapped=tapped) for u in sorted(part.members)]
-        x, y = np.concatenate([x for x, _ in own]), np.concatenate([y for _, y in own])
-        assert found.images is not None  # noqa: S101 - of an attack that looks for images
-        order = matched(x, found.images)
-        truths.append(x)
-        labels.append(y)
-        images.append(found.images[order])
-        guessed.append(found.labels[order])
-    x, y, made = np.concatenate(truths), np.concatenate(labels), np.concatenate(images)
-    public = round.layout.serving.dataset
-    public_x = cast(NDArray[np.float32], public.test_x)  # that it is of images was seen to before
-    gallery = np.concatenate([public_x[:GALLERY], x])
-    return Cell(
-        view,
-        x,
-        made,
-        baselines(x, y, public_x, public.test_y),
-        Scores.of(x, y, made, np.concatenate(guessed)),
-        identified(made, gallery, len(gallery) - len(x) + np.arange(len(x))),
-        guess,
-    )

@@ -189,25 +189,34 @@ TRAINED = ("algorithm", "lr", "momentum", "local_steps")
 """Of a run, what a command of an attack asks for; the rest is as the attack needs it."""
 
 
+Clients = Annotated[int, typer.Option(help="Clients of the session.")]
+Images = Annotated[int, typer.Option(min=1, help="Images that each client holds.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", "--batch", help="Examples of a local step.", show_default="all that it holds"
+    ),
+]
+Round = Annotated[int, typer.Option(min=1, help="The training round that is attacked.")]
+Seen = Annotated[
+    str,
+    typer.Option(
+        help="Who saw it: server, eavesdropper, participant (the model over rounds), client (where it "
+        "trains), relay:0 of split, or the server and some clients, colluders:0,3."
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of data, first weights and the attack.")]
+Report = Annotated[Path, typer.Option(help="Folder for report and pictures.")]
+
+
 @takes((*ATTACKED, *TRAINED))
 def _attack(
     ctx: typer.Context,
-    clients: Annotated[int, typer.Option(help="Clients of the session.")] = 10,
-    images: Annotated[int, typer.Option(min=1, help="Images that each client holds.")] = 1,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", "--batch", help="Examples of a local step.", show_default="all that it holds"
-        ),
-    ] = None,
-    round: Annotated[int, typer.Option(min=1, help="The training round that is attacked.")] = 1,
-    view: Annotated[
-        str,
-        typer.Option(
-            help="Who saw it: server, eavesdropper, participant (the model over rounds), client (where it "
-            "trains), relay:0 of split, or the server and some clients, colluders:0,3."
-        ),
-    ] = "server",
+    clients: Clients = 10,
+    images: Images = 1,
+    batch: Batch = None,
+    round: Round = 1,
+    view: Seen = "server",
     start: Annotated[
         str, typer.Option(help="Where the attack begins: grey, patterned, uniform, ...")
     ] = "grey",
@@ -217,8 +226,8 @@ def _attack(
         bool,
         typer.Option("--without-model", help="The attacker has not the model: it draws weights of its own."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of data, first weights and the attack.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for report and pictures.")] = Path("runs/attack"),
+    seed: Seed = 0,
+    out: Report = Path("runs/attack"),
     force: Force = False,
 ) -> None:
     from fl.cli.attack import described, run
@@ -229,6 +238,27 @@ def _attack(
     budget = Budget(seconds=time, iterations=iterations, start=start)
     attack = str(ctx.info_name)
     run(ctx.obj, attack, config, view, budget, out, without_model=without_model, force=force)
+
+
+@attack_app.command("labels")
+@takes((*ATTACKED, *TRAINED))
+def _attack_labels(
+    ctx: typer.Context,
+    clients: Clients = 10,
+    images: Images = 1,
+    batch: Batch = None,
+    round: Round = 1,
+    view: Seen = "server",
+    seed: Seed = 0,
+    out: Report = Path("runs/attack"),
+    force: Force = False,
+) -> None:
+    """Read how many images there are of each class off the last layer, and no image."""
+    from fl.cli.attack import described, run
+    from fl.leakage.attack import Budget
+
+    config = described(given(ctx, (*ATTACKED, *TRAINED)), clients, images, batch, round, seed)
+    run(ctx.obj, "labels", config, view, Budget(), out, force=force)
 
 
 IMAGE_ATTACKS = {

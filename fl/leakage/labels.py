@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from fl.config.section import ConfigError
 from fl.leakage.attack import Budget, Found, Guess, Knowledge
 from fl.leakage.gradients import Matching
-from fl.leakage.views import View
+from fl.leakage.views import Part, View
 
 
 def labels(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
@@ -20,13 +21,21 @@ def labels(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess
 
     Source: Zhao et al. (iDLG), arXiv:2001.02610, 2020; Wainakh et al., PoPETs 2022(2), for batches.
     """
-    found = []
-    for part in view.parts:
-        begun = time.process_time()
-        matching = Matching(knowledge, part.updates[0], len(part.members))
-        told = of_gradient(matching, knowledge, knowledge.images_of(part))
-        found.append(Found(None, told, seconds=time.process_time() - begun))
-    return tuple(found)
+    return tuple(_of_part(part, knowledge) for part in view.parts)
+
+
+def _of_part(part: Part, knowledge: Knowledge) -> Found:
+    """Of candidates those of the one that whole numbers of labels explain best."""
+    begun, images, best = time.process_time(), knowledge.images_of(part), None
+    for update in part.updates:
+        matching = Matching(knowledge, update, len(part.members))
+        told = of_gradient(matching, knowledge, images)
+        counts = np.bincount(told, minlength=knowledge.model.classes)
+        loss = float(np.square(_expected(matching, knowledge, images) - counts).sum())
+        if best is None or loss < best.loss:
+            best = Found(None, told, loss)
+    assert best is not None  # noqa: S101 - a part has one candidate at least
+    return replace(best, seconds=time.process_time() - begun)
 
 
 def of_gradient(matching: Matching, knowledge: Knowledge, images: int) -> NDArray[np.int64]:
@@ -38,16 +47,27 @@ def of_gradient(matching: Matching, knowledge: Knowledge, images: int) -> NDArra
 
     Raises: ConfigError for a model that does not end in a linear layer.
     """
-    weight, bias = _last(matching)
-    p, features = _of_grey(matching, knowledge)
-    g = weight.sum(dim=1) / features.sum() if bias is None else bias
     if images == 1:
-        return np.array([int(g.argmin())])
-    expected = (images * (p - g)).clamp(min=0).numpy()
+        return np.array([int(_gradient(matching, knowledge)[1].argmin())])
+    expected = _expected(matching, knowledge, images).clip(min=0)
     counts = np.zeros(len(expected), dtype=np.int64)
     for _ in range(images):  # each goes where most is still owed
         counts[(expected - counts).argmax()] += 1
     return np.repeat(np.arange(len(counts)), counts)
+
+
+def _expected(matching: Matching, knowledge: Knowledge, images: int) -> NDArray[np.float64]:
+    """(classes,): N (p_c - g_c), which of a true gradient is near to whole numbers."""
+    p, g = _gradient(matching, knowledge)
+    owed: NDArray[np.float64] = (images * (p - g)).numpy()
+    return owed
+
+
+def _gradient(matching: Matching, knowledge: Knowledge) -> tuple[torch.Tensor, torch.Tensor]:
+    """(classes,) each: p of a grey image, and the gradient of the last bias, or what stands for it."""
+    weight, bias = _last(matching)
+    p, features = _of_grey(matching, knowledge)
+    return p, weight.sum(dim=1) / features.sum() if bias is None else bias
 
 
 def _last(matching: Matching) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -23,7 +23,7 @@ PROTECTS = "protects"
 ROUNDING = "rounding hides it"
 FAILED = "attack failed on the control"
 NOTHING = "nothing to read"
-TOO_FEW = "too few images for a verdict"
+TOO_FEW = "too few for a verdict"
 NO_MODEL = "hidden from who lacks the model"
 
 

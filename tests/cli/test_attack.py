@@ -13,7 +13,9 @@ import pytest
 from commands import Ran, is_one_line
 
 from fl.cli.attack import described, party_of, sentence
-from fl.cli.attacked import Outcome, Round, attacked, record, scored
+from fl.cli.attacked import Outcome, attacked
+from fl.cli.recorded import Round, record
+from fl.cli.scored import of_images, of_labels
 from fl.cohort.layout import lay_out
 from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
@@ -156,7 +158,7 @@ def test_images_of_a_sum_are_scored_beside_those_that_they_fit(monkeypatch: pyte
     round = round_of()
     view = round.view("server")
     guess = knowing_the_truth(round, lambda view: 0.1)("", view, round.knowledge, BUDGET, 0)
-    cell = scored(round, view, guess)
+    cell = of_images(round, view, guess)
     assert (cell.scores.psnr.mean() > 19, cell.scores.labels.all(), cell.identified.all()) == (True,) * 3
     assert cell.found is True
     json.dumps(cell.told(), allow_nan=False)
@@ -220,6 +222,45 @@ def test_of_too_few_images_there_is_no_verdict(monkeypatch: pytest.MonkeyPatch) 
     config = described({"scheme": "plain"}, 3, 1, None, 1, 0)
     round = record(config, lay_out(config), RunSecrets.of_seed(0))
     assert outcome_of(round, monkeypatch, lambda view: 0.0).verdict == TOO_FEW
+
+
+# Labels
+
+
+def test_labels_are_scored_by_how_many_there_are_of_each_class_whatever_their_order() -> None:
+    round = round_of(images=2)
+    view = round.single(range(N))
+    true = [round.truth_of(part, tapped=False)[1] for part in view.parts]
+    absent = [min({*range(10)} - {*y}) for y in true]
+    right = of_labels(round, view, tuple(Found(None, y[::-1]) for y in true))
+    assert (right.hits, right.trials, right.found) == (2 * N, 2 * N, True)
+    # Of two labels of ten nearly even classes the best guess is two different ones: 2 P(Bin(2, 1/10) > 0).
+    assert right.expected == pytest.approx(N * 2 * (1 - 0.9**2), rel=0.02)
+    few = of_labels(
+        round,
+        view,
+        tuple(Found(None, np.array([c, c])) for c in absent[:6])
+        + tuple(Found(None, np.array([y[0], c])) for y, c in zip(true[6:], absent[6:], strict=True)),
+    )
+    assert (few.hits, few.found) == (2, False)
+    json.dumps(few.told(), allow_nan=False)
+
+
+def test_of_labels_that_could_not_be_better_than_chance_there_is_no_verdict() -> None:
+    round = round_of()
+    view = View(round.single([0]).parts)
+    (part,) = view.parts
+    assert of_labels(round, view, (Found(None, round.truth_of(part, tapped=False)[1]),)).found is None
+
+
+def test_labels_are_told_of_a_sum_that_hides_images(here: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = here("attack", "labels", "--clients", "8", "--json", "--out", str(tmp_path / "attack"))
+    assert ran.code == 0, ran
+    (told,) = ran.records
+    assert (told["attack"], told["verdict"]) == ("labels", LEAKS)
+    assert [(cell["hits"], cell["labels"]) for cell in told["cells"].values()] == [(8, 8)] * 3
+    assert "8 of 8 labels in it are told right, beside 4.6 of the best guess" in told["sentence"]
+    assert (tmp_path / "attack" / "seen.png").exists()
 
 
 # The command

@@ -131,6 +131,15 @@ def test_labels_are_read_off_the_last_layer(model: str, images: int) -> None:
     assert found.labels.tolist() == sorted(LABELS[:images].tolist())
 
 
+def test_of_candidates_the_labels_are_those_of_one_that_labels_explain() -> None:
+    knowledge = knowing(examples=4)
+    true = sent(knowledge, 0, 1, 2, 3)
+    noise = rng.normal(0, true.updates.std(), size=true.updates.shape)
+    for candidates in ((true.updates, noise), (noise, true.updates)):
+        (found,) = labels(view(replace(true, updates=np.concatenate(candidates))), knowledge, QUICK, 0)
+        assert found.labels.tolist() == sorted(LABELS)
+
+
 def test_a_model_without_a_last_linear_layer_gives_no_labels() -> None:
     matching = Matching(knowing(), sent(knowing(), 0).updates[0], 1)
     matching.model = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())

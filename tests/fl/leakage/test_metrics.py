@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import multinomial
 
-from fl.leakage.baselines import CLASS_MEAN, CONSTANT, GREY, MEAN, baselines
+from fl.leakage.baselines import CLASS_MEAN, CONSTANT, GREY, MEAN, baselines, likely_counts
 from fl.leakage.metrics import BEST_PSNR, Scores, identified, l2, matched, mse, psnr, ssim
 
 rng = np.random.default_rng(19)
@@ -75,3 +76,14 @@ def test_baselines_are_grey_what_is_public_and_the_best_constant() -> None:
     assert found[MEAN] == pytest.approx([0.4, 0.4])
     assert found[CLASS_MEAN] == pytest.approx([0.1, 0.4])  # of a class nobody has seen, the mean
     assert found[CONSTANT] == pytest.approx([0.1, 0.7])
+
+
+def test_no_guess_of_labels_hits_more_than_the_likely_counts() -> None:
+    """Against every guess there is, over every multiset that there is."""
+    shares, n = np.array([0.6, 0.3, 0.1]), 4
+    every = [np.array([i, j, n - i - j]) for i in range(n + 1) for j in range(n + 1 - i)]
+    chances = [multinomial.pmf(true, n, shares) for true in every]
+    hits = [np.dot(chances, [np.minimum(true, guess).sum() for true in every]) for guess in every]
+    counts, expected = likely_counts(shares, n)
+    assert (expected, counts.sum()) == (pytest.approx(max(hits)), n)
+    assert counts.tolist() == every[int(np.argmax(hits))].tolist()

@@ -1,0 +1,56 @@
+"""Pictures of what attacks found: beside the truth, and beside what anybody guesses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHOWN = 16  # images of a picture
+Scored = tuple[NDArray[Any], NDArray[np.float64] | None]
+
+
+def images(path: Path, title: str, rows: Mapping[str, Scored]) -> None:
+    """Under one another, the first few of each. rows: name -> (N, C, H, W), and the PSNR of each, if any."""
+    pyplot = _pyplot()
+    some = min(SHOWN, *(len(each) for each, _ in rows.values()))
+    figure, axes = pyplot.subplots(
+        len(rows), some, figsize=(max(4.0, 0.95 * some), 1.2 * len(rows)), squeeze=False, layout="constrained"
+    )
+    figure.suptitle(title, fontsize=9)
+    for row, (name, (of, psnr)) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=8)
+        for i, at in enumerate(row):
+            image = np.clip(of[i], 0, 1).transpose(1, 2, 0)
+            at.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            at.set(xticks=[], yticks=[])
+            if psnr is not None:
+                at.set_title(f"{psnr[i]:.1f} dB", fontsize=7)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def counts(path: Path, title: str, rows: Mapping[str, NDArray[np.int64]], axis: str) -> None:
+    """Bars side by side. rows: name -> (classes,), how many of each class."""
+    pyplot = _pyplot()
+    figure, at = pyplot.subplots(figsize=(7.0, 3.0), layout="constrained")
+    width = 0.8 / len(rows)
+    for i, (name, each) in enumerate(rows.items()):
+        at.bar(np.arange(len(each)) + (i - (len(rows) - 1) / 2) * width, each, width, label=name)
+    at.set(xlabel="class", ylabel=axis)
+    at.set_title(title, fontsize=9)
+    at.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot

@@ -1,0 +1,229 @@
+"""A training round to be attacked: recorded as its parties saw it, beside it the truth, for scoring, and what
+the controls look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.cohort.layout import Layout
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets, rounding_seed
+from fl.config.section import ConfigError
+from fl.federation.server import Server
+from fl.federation.simulation import SimulatedCohort, simulated
+from fl.federation.task import Instructions
+from fl.federation.vectors import EXAMPLES, UPDATE
+from fl.leakage import views
+from fl.leakage.attack import Knowledge, Public
+from fl.leakage.views import Part, View
+from fl.training.step import Gradients
+from secagg import ClientSession, Split
+from secagg.encoding import centred
+from secagg.errors import ClientId, counted
+from secagg.inputs import encode_inputs
+from secagg.record import RecordedClient, Recorder, ServerView
+from secagg.split.messages import SeedShare, VectorShare
+from secagg.split.relay import AwaitingMembers, SplitRelay
+from secagg.wire import Raw, context_of, relay_of
+
+Vector = NDArray[np.float64]
+GALLERY = 1_000  # public images among which a guess is to be told, the true ones beside them
+
+PARTIES = ("server", "eavesdropper", "participant", "client", "relay", "colluders")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was recorded, and what is true of it.
+
+    server: what the server saw. before, after: (d,), the model that the clients received, and the next one.
+    uploads: what each client trained, not encoded. taken: which of its own examples were in its steps.
+    first: the gradient of its first step, and which examples were in that. opened: what each relay opened.
+    """
+
+    config: RunConfig
+    layout: Layout
+    run: Server
+    server: ServerView
+    task: bytes
+    before: NDArray[np.float32]
+    after: Vector
+    uploads: Mapping[ClientId, Vector]
+    taken: Mapping[ClientId, NDArray[np.int64]]
+    first: Mapping[ClientId, tuple[Vector, NDArray[np.int64]]]
+    opened: Mapping[int, Mapping[ClientId, VectorShare | SeedShare]] = field(repr=False)
+    secrets: RunSecrets = field(repr=False)
+
+    @property
+    def knowledge(self) -> Knowledge:
+        examples = max(map(len, self.layout.shares.values()))
+        return Knowledge(self.run.description, self.before, self.config.training.plan, examples)
+
+    @property
+    def public(self) -> Public:
+        """Images of an attacker's own: of the test set, as the true ones are of the training set."""
+        dataset = self.layout.serving.dataset
+        return Public(cast(NDArray[np.float32], dataset.test_x)[:GALLERY], dataset.test_y[:GALLERY])
+
+    def encoded(self, u: ClientId) -> tuple[Vector, int | None]:
+        """What client u's codes say of its update, and its number of examples, where that is sent."""
+        scheme = cast(Any, self.run.scheme)
+        values: dict[str, Any] = {UPDATE: self.uploads[u], EXAMPLES: len(self.layout.shares[u])}
+        seed = rounding_seed(self.secrets.client(u))
+        mine = {name: values[name] for name in scheme.vectors}
+        words, _ = encode_inputs(scheme, mine, context_of(self.task), seed)
+        codes = {name: centred(scheme.vectors[name], each, scheme.clients) for name, each in words.items()}
+        return views.encoded(scheme.vectors, codes)
+
+    def view(self, party: str, which: frozenset[ClientId] = frozenset()) -> View:
+        """What this party, one of PARTIES, can read of it. which: the colluders, or the relay's number.
+
+        Raises: ConfigError where there is no such party.
+        """
+        match party:
+            case "server":
+                return views.of_server(self.run.scheme, self.server)
+            case "eavesdropper":
+                return views.of_eavesdropper()
+            case "client":
+                return views.of_client({u: (g, len(of)) for u, (g, of) in self.first.items()})
+            case "participant":
+                return self._of_participant()
+            case "relay":
+                (j,) = which
+                if j not in self.opened:
+                    raise ConfigError(
+                        f"--view relay:{j}: this session had {counted(len(self.opened), 'relay')}"
+                    )
+                return views.of_relay(cast(Split, self.run.scheme), self.opened[j])
+        whole = views.of_server(self.run.scheme, self.server)
+        if len(whole.parts) != 1:
+            return whole  # to who reads single updates anyway, or nothing, colluders are no help
+        own = {u: self.encoded(u) for u in which}
+        return views.of_colluders(whole.parts[0], {u: (x, n or 1) for u, (x, n) in own.items()})
+
+    def _of_participant(self) -> View:
+        step, plan = self.config.server.step, self.config.training.plan
+        if step.optimiser != "average" or plan.algorithm == "fedavg-weights":
+            raise ConfigError("--view participant reads the mean off a server that steps along it: average")
+        lr = -plan.lr * step.lr if plan.algorithm == "fedsgd" else step.lr
+        return views.of_participant(self.before.astype(np.float64), self.after, lr, frozenset(self.uploads))
+
+    def single(self, members: Sequence[ClientId]) -> View:
+        """The first control: each one's update in the clear, encoded as it was for the session."""
+        each = {u: self.encoded(u) for u in members}
+        return View(tuple(Part(frozenset({u}), x[None], n) for u, (x, n) in each.items()))
+
+    def exact(self, members: Sequence[ClientId]) -> View:
+        """Each one's update, not encoded."""
+        return View(tuple(self.sum_of([u]) for u in members))
+
+    def sum_of(self, members: Sequence[ClientId]) -> Part:
+        """The second control: what their updates come to together, not encoded and not masked."""
+        weights = np.array([float(len(self.layout.shares[u])) for u in members])
+        mean = np.average([self.uploads[u] for u in members], axis=0, weights=weights)
+        return Part(frozenset(members), mean[None], int(weights.sum()))
+
+    def truth(self, u: ClientId, *, tapped: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Images and labels that are in what was seen of client u. tapped: of its first step alone."""
+        x, y = self.layout.examples(u)
+        of = self.first[u][1] if tapped else self.taken[u]
+        return cast(NDArray[np.float32], x[of]), y[of]
+
+    def truth_of(self, part: Part, *, tapped: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The same of all members of a part."""
+        own = [self.truth(u, tapped=tapped) for u in sorted(part.members)]
+        return np.concatenate([x for x, _ in own]), np.concatenate([y for _, y in own])
+
+
+class _Ear:
+    """Hears what clients train: the truth."""
+
+    def __init__(self) -> None:
+        self.uploads: dict[ClientId, Vector] = {}
+        self.taken: dict[ClientId, list[NDArray[np.int64]]] = {}
+        self.first: dict[ClientId, tuple[Vector, NDArray[np.int64]]] = {}
+
+    def step(self, u: int, step: int, examples: NDArray[np.int64], gradients: Gradients) -> None:
+        if step == 0:
+            along = gradients.along.detach().cpu().numpy().astype(np.float64)
+            self.first[u] = along, examples.copy()
+            self.taken[u] = []
+        self.taken[u].append(examples.copy())
+
+    def upload(self, u: int, upload: NDArray[np.floating]) -> None:
+        self.uploads[u] = upload.astype(np.float64)
+
+
+class _Looking(Recorder):
+    """Records the server, and looks into the relays, whose secrets are theirs: the last session counts."""
+
+    def __init__(self, wanted: Callable[[bytes], bool]) -> None:
+        super().__init__([None], wanted)
+        self.opened: dict[int, Mapping[ClientId, VectorShare | SeedShare]] = {}
+
+    def client(self, u: ClientId, session: ClientSession) -> ClientSession:
+        j = relay_of(u)
+        return session if j is None else _Opened(session, partial(self.opened.__setitem__, j))
+
+
+class _Opened(RecordedClient):
+    """A relay that is looked at between opening the shares and adding them up."""
+
+    def __init__(self, session: ClientSession, opened: Callable[[Mapping[ClientId, Any]], None]) -> None:
+        super().__init__(session)
+        self._opened = opened
+
+    def receive(self, message: Raw) -> bytes | None:
+        reply = super().receive(message)
+        state = cast(SplitRelay, self._session)._state
+        if isinstance(state, AwaitingMembers):
+            self._opened({u: usable.share for u, usable in state.shares.items()})
+        return reply
+
+
+def record(config: RunConfig, layout: Layout, secrets: RunSecrets) -> Round:
+    """Run it to its last round, which is recorded."""
+    last, tasks, ear = config.training.rounds, list[bytes](), _Ear()
+
+    def wanted(task: bytes) -> bool:
+        if msgspec.msgpack.decode(task, type=Instructions).round != last:
+            return False
+        tasks.append(task)
+        return True
+
+    recorder = _Looking(wanted)
+    server = simulated(config, layout, secrets=secrets, tap=ear, instrument=recorder, evaluate_every=last)
+    before = server.model.broadcast
+    for trained in server.rounds():
+        if trained.record.round < last:
+            before = _model_of(server)
+    taken = {u: np.unique(np.concatenate(each)) for u, each in ear.taken.items()}
+    return Round(
+        config,
+        layout,
+        server,
+        recorder.servers[0],
+        tasks[0],
+        before,
+        _model_of(server).astype(np.float64),
+        ear.uploads,
+        taken,
+        ear.first,
+        recorder.opened,
+        secrets,
+    )
+
+
+def _model_of(server: Server) -> NDArray[np.float32]:
+    """Where the clients keep it, theirs."""
+    cohort = cast(SimulatedCohort, server.cohort)
+    return server.model.broadcast if cohort.held is None else cohort.held.model.broadcast
