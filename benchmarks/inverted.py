@@ -111,6 +111,7 @@ class Target:
             "mse": np.round(scores.mse, 5).tolist(),
             "mse_unclipped": [float(f"{each:.4g}") for each in scores.mse_unclipped],
             "l2": np.round(scores.l2, 4).tolist(),
+            "ssim": [None if np.isnan(each) else round(float(each), 4) for each in scores.ssim],
             "labels": int(scores.labels.sum()),
             "baselines": {name: round(float(each.mean()), 2) for name, each in to_beat.items()},
             "found": reconstructed(scores.psnr, to_beat) if enough else None,

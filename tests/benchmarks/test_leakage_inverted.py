@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import inverted, noised
 from benchmarks.inverted import Summary, Target, word
-from benchmarks.leakage import encoding, faces, faces_accuracy, perturbed, steps, trained
+from benchmarks.leakage import analytic, encoding, faces, faces_accuracy, perturbed, sets, steps, trained
 from fl.data import DataError, Dataset
 from fl.leakage.attack import Budget, Guess, Knowledge
 from fl.leakage.attacks import ATTACKS
@@ -49,7 +49,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     noised.layout_of.cache_clear()
 
 
-@pytest.mark.parametrize("benchmark_", [encoding, steps, trained, perturbed, faces])
+@pytest.mark.parametrize("benchmark_", [encoding, steps, trained, perturbed, faces, sets])
 def test_a_row_for_each_cell_and_a_control_beside_it(benchmark_: Any) -> None:
     rows = rows_of(benchmark_)
     assert {len(row["psnr"]) for row in rows} == {8}
@@ -113,6 +113,47 @@ def test_an_accuracy_is_beside_that_of_the_same_seed_with_nothing_perturbed(
     sizes = {row["what"]: row["size"] for row in rows}
     assert sizes["none"][0] == sizes["sd 0.1 on all"][0]  # the same first round, perturbed after it
     assert sizes["none"][1] < sizes["sd 0.1 on all"][1]
+
+
+def test_of_each_set_noise_and_other_weights_stand_beside_what_is_as_it_is() -> None:
+    rows = list(sets.run_case(sets.SETUPS[0], 0, 1.0))
+    assert [row["what"] for row in rows if isinstance(row, dict)] == [sets.NONE, *sets.NOISES, sets.OTHER]
+    (_, plain, knows), (_, noised, _), (_, other, stranger) = SEEN
+    np.testing.assert_array_equal(
+        [part.updates for part in plain.parts], [part.updates for part in other.parts]
+    )
+    assert not np.array_equal(knows.parameters, stranger.parameters)
+    off = [part.updates - plain.parts[u % 8].updates for u, part in enumerate(noised.parts)]
+    assert len(off) == 16
+    assert np.std(off[:8]) == pytest.approx(24, rel=0.1)  # of clip 4, whatever the gradient
+
+
+def test_their_number_is_held_against_ours_in_both_readings() -> None:
+    """Without noise it is to be at most theirs, with it at least."""
+    found = row(20.0, True) | {"dataset": "mnist", "model": "mlp", "seed": 0, "mse": [0.2] * 8}
+    found |= {"mse_unclipped": [0.3] * 8, "l2": [9.0] * 8, "ssim": [0.5] * 8}
+    rows = [found | {"what": what, "published": 4.95} for what in (sets.NONE, *sets.NOISES)]
+    (header, *_), lines = [sets.table(rows).header], sets.table(rows).rows
+    as_mse, as_l2 = header.index("as MSE"), header.index("as L2")
+    assert [(line[as_mse], line[as_l2]) for line in lines] == [
+        ("8 of 8", "0 of 8"),
+        ("0 of 8", "8 of 8"),
+        ("0 of 8", "8 of 8"),
+    ]
+
+
+def test_how_exactly_an_image_is_read_off_and_how_many_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(attack: str, *given: Any) -> Guess:
+        return ATTACKS[attack](*given)
+
+    monkeypatch.setattr(analytic.apart, "run", here)
+    monkeypatch.setattr(analytic, "MODELS", ("mlp",))
+    rows = rows_of(analytic)
+    shown(analytic, rows)
+    by = {(row["bound"], row["bits"], row["images"]): row for row in rows}
+    assert all(len(row["error"]) == 32 for row in rows)
+    assert max(by[analytic.FLOAT, None, 1]["error"]) <= analytic.EXACT < min(by["3", 16, 1]["error"])
+    assert (by[analytic.FLOAT, None, 1]["read"], by[analytic.FLOAT, None, 32]["read"] < 16) == (32, True)
 
 
 def row(psnr: float, found: bool) -> dict[str, Any]:
