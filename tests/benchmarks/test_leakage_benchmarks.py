@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -103,6 +104,11 @@ def test_geipings_engine_is_driven_in_a_process_of_its_own(
     (row,) = single.run_case(setup, 0)
     assert "say where one is by SECAGG_GEIPING=FOLDER" in row["skipped"]
     monkeypatch.setenv(CLONE, str(tmp_path))
+    rows = [row for row in single.run_case(setup, 0) if isinstance(row, dict)]
+    assert [(row["image"], row["loss"], "budget" in row) for row in rows] == [
+        (0, ANY, False),
+        (1, ANY, False),
+    ]
     round = single.session(setup, 0)
     view = round.view("server")
     found = Engine.found()(view, round.knowledge, Budget(), 0)
