@@ -79,7 +79,8 @@ def rounded(x: Vector, spec: Bounded, share: int, rng: np.random.Generator) -> V
     key = rng.bytes(KEY_BYTES)  # of an experiment that is to be repeated: a client's is a secret
     words, _ = encode_vector(spec, x, clients=CLIENTS, rounding_key=key, weight=(1, share))
     codes = {UPDATE: centred(spec, words, CLIENTS), EXAMPLES: np.array([1])}
-    return encoded({UPDATE: spec, EXAMPLES: Weight(maximum=share)}, codes)[0]
+    read: Vector = encoded(0, {UPDATE: spec, EXAMPLES: Weight(maximum=share)}, [codes]).updates[0]
+    return read
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -266,6 +266,7 @@ IMAGE_ATTACKS = {
     "sparse": "As inversion, of updates that were compressed: what was left out is not asked to be met.",
     "cosine": "Look for the images whose update points where the one that was seen does, by Adam on signs.",
     "analytic": "Read the images that enter a first linear layer off its gradient.",
+    "peeling": "Read images out of a sum through a first linear layer, each taken off before the next.",
 }
 for _name, _help in IMAGE_ATTACKS.items():
     attack_app.command(_name, help=_help)(_attack)

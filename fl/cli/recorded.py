@@ -73,15 +73,15 @@ class Round:
         dataset = self.layout.serving.dataset
         return Public(cast(NDArray[np.float32], dataset.test_x)[:GALLERY], dataset.test_y[:GALLERY])
 
-    def encoded(self, u: ClientId) -> tuple[Vector, int | None]:
-        """What client u's codes say of its update, and its number of examples, where that is sent."""
+    def encoded(self, u: ClientId) -> Part:
+        """What client u's codes say of its update, and of its number of examples, where that is sent."""
         scheme = cast(Any, self.run.scheme)
         values: dict[str, Any] = {UPDATE: self.uploads[u], EXAMPLES: len(self.layout.shares[u])}
         seed = rounding_seed(self.secrets.client(u))
         mine = {name: values[name] for name in scheme.vectors}
         words, _ = encode_inputs(scheme, mine, context_of(self.task), seed)
         codes = {name: centred(scheme.vectors[name], each, scheme.clients) for name, each in words.items()}
-        return views.encoded(scheme.vectors, codes)
+        return views.encoded(u, scheme.vectors, [codes])
 
     def view(self, party: str, which: frozenset[ClientId] = frozenset()) -> View:
         """What this party, one of PARTIES, can read of it. which: the colluders, or the relay's number.
@@ -108,7 +108,8 @@ class Round:
         if len(whole.parts) != 1:
             return whole  # to who reads single updates anyway, or nothing, colluders are no help
         own = {u: self.encoded(u) for u in which}
-        return views.of_colluders(whole.parts[0], {u: (x, n or 1) for u, (x, n) in own.items()})
+        each = {u: (part.updates[0], part.examples or 1) for u, part in own.items()}
+        return views.of_colluders(whole.parts[0], each)
 
     def _of_participant(self) -> View:
         step, plan = self.config.server.step, self.config.training.plan
@@ -119,8 +120,7 @@ class Round:
 
     def single(self, members: Sequence[ClientId]) -> View:
         """The first control: each one's update in the clear, encoded as it was for the session."""
-        each = {u: self.encoded(u) for u in members}
-        return View(tuple(Part(frozenset({u}), x[None], n) for u, (x, n) in each.items()))
+        return View(tuple(self.encoded(u) for u in members))
 
     def exact(self, members: Sequence[ClientId]) -> View:
         """Each one's update, not encoded."""

@@ -88,7 +88,10 @@ def packed(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> bytes
         "model": knowledge.model,
         "plan": knowledge.plan,
         "examples": knowledge.examples,
-        "parts": [{"members": sorted(part.members), "examples": part.examples} for part in view.parts],
+        "parts": [
+            {"members": sorted(part.members), "examples": part.examples, "deviation": part.deviation}
+            for part in view.parts
+        ],
         "budget": budget,
         "seed": seed,
     }
@@ -104,7 +107,7 @@ def unpacked(content: bytes) -> tuple[View, Knowledge, Budget, int]:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         told = msgspec.json.decode(file["told"].tobytes())
         parts = tuple(
-            Part(frozenset(part["members"]), file[f"update{i}"], part["examples"])
+            Part(frozenset(part["members"]), file[f"update{i}"], part["examples"], part["deviation"])
             for i, part in enumerate(told["parts"])
         )
         model, plan = msgspec.convert(told["model"], Description), msgspec.convert(told["plan"], LocalPlan)
@@ -140,6 +143,8 @@ def packed_guess(guess: Guess) -> bytes:
             arrays[f"images{i}"] = one.images
         if one.path is not None:
             arrays[f"path{i}"] = one.path
+        if one.claimed is not None:
+            arrays[f"claimed{i}"] = one.claimed
     return _npz(arrays)
 
 
@@ -152,6 +157,7 @@ def _unpacked_guess(content: bytes) -> Guess:
                 float("nan") if one["loss"] is None else one["loss"],
                 one["seconds"],
                 file.get(f"path{i}"),
+                file.get(f"claimed{i}"),
             )
             for i, one in enumerate(msgspec.json.decode(file["told"].tobytes()))
         )

@@ -6,6 +6,7 @@ from fl.leakage.analytic import analytic
 from fl.leakage.attack import Attack
 from fl.leakage.inversion import cosine, inversion, sparse
 from fl.leakage.labels import labels
+from fl.leakage.peeling import peeling
 
 ATTACKS: dict[str, Attack] = {
     "inversion": inversion,
@@ -13,4 +14,5 @@ ATTACKS: dict[str, Attack] = {
     "cosine": cosine,
     "analytic": analytic,
     "labels": labels,
+    "peeling": peeling,
 }

@@ -7,7 +7,8 @@ hides, a sum; of one whose clients keep the sum, nothing. A function for each pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from secagg import Aggregate, Bounded, Decoys, Plain, Scheme, Split, Weight
 from secagg.bits import add_packed, word_type
 from secagg.decoys.messages import Candidates
-from secagg.encoding import centred, decode_mean
+from secagg.encoding import centred, decode_mean, error_bound
 from secagg.errors import ClientId
 from secagg.plain import INPUT, Input
 from secagg.record import ServerView
@@ -36,12 +37,14 @@ class Part:
     """The mean of some clients' updates, weighted by their examples.
 
     members: whose. updates: (K, d), of which one is it: K is 1 but where a party cannot tell. examples: of
-    all members together; None where it is not told.
+    all members together; None where it is not told. deviation: of each number, by how it was encoded and by
+    declared noise; 0 of float32.
     """
 
     members: frozenset[ClientId]
     updates: NDArray[np.float64] = field(repr=False)
     examples: int | None = None
+    deviation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,10 @@ def of_server(scheme: Scheme, seen: ServerView) -> View:
 def of_aggregate(total: Aggregate) -> Part:
     """The one thing that every scheme that hides single vectors gives, whichever it is."""
     examples = int(total.sum[EXAMPLES][0]) if EXAMPLES in total.sum else None
-    return Part(total.survivors, total.mean[UPDATE].astype(np.float64)[None], examples)
+    # Each client's code is rounded at random, off by a sixth of a square step in the mean.
+    rounding = total.error_bound.get(UPDATE, 0.0) / math.sqrt(6 * len(total.survivors))
+    deviation = math.hypot(rounding, total.noise.get(UPDATE, 0.0))
+    return Part(total.survivors, total.mean[UPDATE].astype(np.float64)[None], examples, deviation)
 
 
 def of_relay(scheme: Split, opened: Mapping[ClientId, VectorShare | SeedShare]) -> View:
@@ -105,7 +111,10 @@ def of_colluders(whole: Part, own: Mapping[ClientId, tuple[Vector, int]]) -> Vie
     rest = everything * whole.updates[0] - sum(weight * x for x, weight in inside.values())
     left = everything - sum(weight for _, weight in inside.values())
     told = None if whole.examples is None else left
-    return View((Part(whole.members - inside.keys(), (rest / left)[None], told),))
+    others = whole.members - inside.keys()
+    # Of the colluders' own codes nothing is uncertain: what is left is the rounding of the others.
+    deviation = whole.deviation * everything / left * math.sqrt(len(others) / len(whole.members))
+    return View((Part(others, (rest / left)[None], told, deviation),))
 
 
 def of_participant(before: Vector, after: Vector, lr: float, members: frozenset[ClientId]) -> View:
@@ -122,14 +131,13 @@ def of_client(steps: Mapping[ClientId, tuple[Vector, int]]) -> View:
     return View(tuple(Part(frozenset({u}), g[None], n) for u, (g, n) in sorted(steps.items())))
 
 
-def encoded(specs: Vectors, codes: Mapping[str, NDArray[np.int64]]) -> tuple[Vector, int | None]:
-    """What one client's signed codes say: its update, and its number of examples, None where that is no part
-    of the session.
-    """
-    weight, largest = weight_of(specs, codes)
-    spec = specs[UPDATE]
-    x = decode_mean(spec, codes[UPDATE], survivors=1, total_weight=weight, max_weight=largest)
-    return x, int(codes[EXAMPLES][0]) if EXAMPLES in codes else None
+def encoded(u: ClientId, specs: Vectors, codes: Sequence[Mapping[str, NDArray[np.int64]]]) -> Part:
+    """What one client's signed codes say: its update, or of several its candidates."""
+    weight, largest = weight_of(specs, codes[0])
+    spec, number = specs[UPDATE], {"survivors": 1, "total_weight": weight, "max_weight": largest}
+    updates = [decode_mean(spec, each[UPDATE], **number) for each in codes]
+    examples = int(codes[0][EXAMPLES][0]) if EXAMPLES in codes[0] else None
+    return Part(frozenset({u}), np.stack(updates), examples, error_bound(spec, **number) / math.sqrt(6))
 
 
 def _largest(specs: Vectors) -> int:
@@ -152,8 +160,7 @@ def _candidates(scheme: Decoys, seen: ServerView) -> Iterator[Part]:
     for round, u, message in seen.received:
         if round == scheme.upload_round:
             flat = [x.reshape(-1) for x in scheme.plan.unpack(decode(Candidates, message).vectors)]
-            each = [encoded(scheme.vectors, _split(scheme.vectors, x)) for x in flat]
-            yield Part(frozenset({u}), np.stack([x for x, _ in each]), each[0][1])
+            yield encoded(u, scheme.vectors, [_split(scheme.vectors, x) for x in flat])
 
 
 def _split(specs: Mapping[str, Spec], flat: NDArray[Any]) -> dict[str, NDArray[np.int64]]:

@@ -25,6 +25,7 @@ from fl.leakage.gradients import Matching
 from fl.leakage.inversion import SOLVED, cosine, inversion, sparse
 from fl.leakage.labels import labels, of_gradient
 from fl.leakage.metrics import matched, psnr
+from fl.leakage.peeling import peeling
 from fl.leakage.starts import CLASS_IMAGE, STARTS, begun
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description, build
@@ -181,6 +182,54 @@ def test_what_enters_a_convolution_is_not_read_so() -> None:
         analytic(view(sent(knowing(), 0)), knowing(), QUICK, 0)
 
 
+def test_a_sum_is_peeled_to_its_last_image_by_a_check_that_sees_no_truth() -> None:
+    """Six clients of two images: few neurons are fired by one alone, and all twelve come out."""
+    x = np.random.default_rng(3).random((12, 1, 16, 16)).astype(np.float32)
+    x *= x > 0.6  # as of images with much black: other images fire other neurons
+    y = np.arange(12) % CLASSES
+    description = Description("mlp-1000", (1, 16, 16), CLASSES)
+    net = build(description.model, description.shape, CLASSES, 0)
+    knowledge = Knowledge(description, to_vector(net), GRADIENT, 2)
+    update = gradient(net, x, y)
+    (found,) = peeling(view(Part(frozenset(range(6)), update[None], 12)), knowledge, QUICK, 0)
+    assert found.images is not None
+    assert found.claimed is not None
+    assert found.claimed.all()
+    order = matched(x, found.images)
+    assert (psnr(x, found.images[order]) > 60).all()
+    assert found.labels[order].tolist() == y.tolist()
+
+    # With noise it finds what it can, says how many that is, and takes no mixture for an image.
+    noisy = update + rng.normal(0, 1e-5, len(update))
+    told = Part(frozenset(range(6)), noisy[None], 12, deviation=1e-5)
+    (found,) = peeling(view(told), knowledge, QUICK, 0)
+    assert found.images is not None
+    assert found.claimed is not None
+    assert found.claimed.sum() > 0
+    near = psnr(x, found.images[matched(x, found.images)])
+    assert (near > 25).sum() >= 0.9 * found.claimed.sum()
+    assert (found.images[~found.claimed] == 0.5).all()
+
+
+def test_neurons_that_several_images_fire_are_not_taken_for_one() -> None:
+    """Of a narrow net with every neuron fired by all of them there is nothing to begin with."""
+    net = build("mlp", SHAPE, CLASSES, 0)
+    net[2].bias.data += 10  # type: ignore[index]
+    update = gradient(net, IMAGES, LABELS)
+    knowledge = replace(knowing(model="mlp", examples=4), parameters=to_vector(net.float()))
+    (found,) = peeling(view(Part(frozenset({0}), update[None], 4)), knowledge, QUICK, 0)
+    assert found.claimed is not None
+    assert not found.claimed.any()
+
+
+def test_what_peeling_is_not_for_is_said() -> None:
+    with pytest.raises(ConfigError, match="peeling reads what enters a first linear layer with a bias, and"):
+        peeling(view(sent(knowing(), 0)), knowing(), QUICK, 0)
+    several = knowing(THREE_STEPS, model="mlp")
+    with pytest.raises(ConfigError, match="peeling takes what one step has added: with --local-steps 1, or"):
+        peeling(view(sent(several, 0)), several, QUICK, 0)
+
+
 def test_what_is_matched_is_what_training_sends() -> None:
     """With the true images there is no difference left: the attack takes the very steps that clients take."""
     for plan, images in ((GRADIENT, [0, 1]), (ONE_STEP, [0, 1]), (THREE_STEPS, [0])):
@@ -262,7 +311,7 @@ def test_what_an_attack_is_not_for_is_said() -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_runs_where_it_can_read_no_data(attack: str) -> None:
-    knowledge = knowing(model="mlp" if attack == "analytic" else "lenet-zhu")
+    knowledge = knowing(model="mlp" if attack in ("analytic", "peeling") else "lenet-zhu")
     (found,) = apart.run(attack, view(sent(knowledge, 0)), knowledge, QUICK, 0)
     assert found.labels.tolist() == [LABELS[0]]
 
@@ -318,7 +367,7 @@ def test_the_reason_why_an_attack_is_not_for_this_comes_back_from_its_process() 
 
 def test_no_attack_has_anything_to_score_with() -> None:
     folder = Path(apart.__file__).parent
-    for name in ("inversion", "labels", "gradients", "starts", "attack", "attacks", "apart"):
+    for name in (*("inversion", "labels", "gradients", "starts", "attack", "attacks", "apart"), "peeling"):
         tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
         imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert not imported & {f"fl.leakage.{scoring}" for scoring in ("metrics", "baselines", "verdicts")}

@@ -105,7 +105,7 @@ def test_of_decoys_a_server_reads_every_candidate_and_not_which_is_true() -> Non
         (u,) = part.members
         assert (part.updates.shape, part.examples) == ((3, LENGTH), INPUTS[u]["examples"])
         # The true one is rounded under the client's own seed, as in every scheme.
-        true, _ = encoded(VECTORS, own_codes(scheme, u))
+        true = encoded(u, VECTORS, [own_codes(scheme, u)]).updates[0]
         (place,) = np.flatnonzero((part.updates == true).all(axis=1))
         places.add(int(place))
         other = np.delete(part.updates, place, axis=0)
@@ -115,20 +115,35 @@ def test_of_decoys_a_server_reads_every_candidate_and_not_which_is_true() -> Non
 
 
 def test_codes_say_the_update_to_a_step_of_the_encoding() -> None:
-    update, examples = encoded(VECTORS, own_codes(masking(), 2))
-    assert examples == 4
+    part = encoded(2, VECTORS, [own_codes(masking(), 2)])
+    assert (part.members, part.examples) == (frozenset({2}), 4)
     step = 1 / VECTORS["update"].levels * 10 / 4  # w_max / w levels of a weighted code
-    assert np.abs(update - INPUTS[2]["update"]).max() <= step
+    assert np.abs(part.updates[0] - INPUTS[2]["update"]).max() <= step
+    assert part.deviation == pytest.approx(step / 6**0.5)
+
+
+def test_how_far_a_sum_is_off_is_known_of_its_encoding() -> None:
+    """Of random rounding: as the root of the number of clients, and twice as far with as little weight."""
+    length, n = 20_000, N
+    specs = {"update": Bounded(length=length, bound=1.0, bits=8), "examples": Weight(maximum=2)}
+    inputs = {u: {"update": rng.uniform(-0.9, 0.9, length), "examples": np.array([1])} for u in range(n)}
+    (part,) = seen(Masking.for_cohort(n, specs, adversary="semi-honest"), inputs).parts
+    off = part.updates[0] - np.mean([own["update"] for own in inputs.values()], axis=0)
+    assert part.deviation == pytest.approx(off.std(), rel=0.05)
+    (left,) = of_colluders(part, {u: (inputs[u]["update"], 1) for u in range(3)}).parts
+    assert left.deviation == pytest.approx(part.deviation * n / 1 * (1 / n) ** 0.5)
 
 
 def test_the_server_and_clients_on_its_side_read_the_sum_of_the_others() -> None:
     scheme = masking()
     (whole,) = seen(scheme).parts
-    own = {u: encoded(VECTORS, own_codes(scheme, u)) for u in (0, 1, 3)}
-    (left,) = of_colluders(whole, {u: (x, w or 1) for u, (x, w) in own.items()}).parts
+    own = {u: encoded(u, VECTORS, [own_codes(scheme, u)]) for u in (0, 1, 3)}
+    (left,) = of_colluders(whole, {u: (part.updates[0], part.examples or 1) for u, part in own.items()}).parts
     assert (left.members, left.examples) == (frozenset({2}), 4)
     # To the last bit what the one that is left had encoded: there is nobody to hide among.
-    np.testing.assert_allclose(left.updates[0], encoded(VECTORS, own_codes(scheme, 2))[0], atol=1e-12)
+    np.testing.assert_allclose(
+        left.updates[0], encoded(2, VECTORS, [own_codes(scheme, 2)]).updates[0], atol=1e-12
+    )
     nobody = of_colluders(Part(frozenset({0}), np.zeros((1, 2)), 2), {0: (np.zeros(2), 2)})
     assert (nobody.parts, nobody.why) == ((), "nobody else is in the sum")
 

@@ -1,0 +1,208 @@
+"""Images read out of a sum one after another, through a first linear layer: no optimiser, no single update.
+
+A neuron that one image alone fires holds it: its weight gradient over its bias gradient. Who has the model
+can tell whether what it reads there is an image, with nothing of the truth: it works out what that image, of
+each label, would have added to the neuron, and no mixture adds just that. A true image is taken off the whole
+sum, with all that it added to it, and of neurons that two had fired one is left: the sum is peeled, as an
+erasure code is decoded.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from fl.config.section import ConfigError
+from fl.leakage.attack import Budget, Found, Guess, Knowledge
+from fl.leakage.gradients import Matching
+from fl.leakage.views import Part, View
+from fl.models.architectures import Centred
+
+Vector = NDArray[np.float64]
+
+BLURRED: Final = 0.04  # standard deviation of a pixel, from rounding: above it nothing is read off a neuron
+FLOAT: Final = 1e-7  # of the largest number: what an update in float32 does not know
+LATITUDE: Final = 4.0  # standard deviations, and
+LOOSE: Final = 2e-3  # a share, by which a neuron may differ from what an image would have added
+RANGE: Final = 5.0  # standard deviations that a pixel may leave [0, 1] by
+
+
+def peeling(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+    """Images out of sums of one step, each taken off before the next is read off a neuron of its own.
+
+    Source: Marchand et al., SRATTA, ICML 2023, reads the neurons; the check and the peeling: this project.
+    """
+    return tuple(_of_part(part, knowledge, budget) for part in view.parts)
+
+
+def _of_part(part: Part, knowledge: Knowledge, budget: Budget) -> Found:
+    since, images = time.process_time(), knowledge.images_of(part)
+    matching = Matching(knowledge, part.updates[0], len(part.members))
+    if matching.steps > 1:
+        raise ConfigError(
+            "peeling takes what one step has added: with --local-steps 1, or --algorithm fedsgd"
+        )
+    net = FirstLayer.of(matching.model)
+    scale = images if knowledge.plan.algorithm == "fedsgd" else images / knowledge.plan.lr
+    sum = Sum.of(net, images * matching.mean_gradient(), part.deviation * scale)
+    until = budget.until(images)
+    while len(sum.images) < images and time.process_time() < until and sum.peel(images):
+        pass
+    return sum.found(images, knowledge, time.process_time() - since)
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """A model in two: the linear layer that images enter first, and all that follows it. centred: images are
+    brought to [-1, 1] before.
+    """
+
+    first: nn.Linear
+    rest: nn.Sequential
+    centred: bool
+
+    @classmethod
+    def of(cls, model: nn.Module) -> FirstLayer:
+        """Raises: ConfigError for a model that begins with anything else than a linear layer with a bias."""
+        layers = list(model.children())
+        at = next(i for i, layer in enumerate(layers) if not isinstance(layer, Centred | nn.Flatten))
+        first = layers[at]
+        if not isinstance(first, nn.Linear) or first.bias is None:
+            raise ConfigError(
+                f"peeling reads what enters a first linear layer with a bias, and this model begins with "
+                f"{type(first).__name__}: try --model mlp-1000"
+            )
+        centred = any(isinstance(layer, Centred) for layer in layers[:at])
+        return cls(first, nn.Sequential(*layers[at + 1 :]), centred)
+
+    @property
+    def size(self) -> int:
+        return self.first.weight.numel() + self.first.bias.numel()
+
+    @property
+    def classes(self) -> int:
+        *_, last = (layer for layer in (self.first, *self.rest) if isinstance(layer, nn.Linear))
+        return last.out_features
+
+    def added(self, x: Vector) -> Vector:
+        """(C, m, H): what each of these inputs, (m, d), with each label adds to the gradient of the bias; to
+        that of the weights it adds the same times itself.
+        """
+        before = self.first(torch.tensor(x)).detach().requires_grad_()
+        logits = self.rest(before)
+        each = []
+        for label in range(self.classes):
+            loss = cross_entropy(logits, torch.full((len(x),), label), reduction="sum")
+            each.append(torch.autograd.grad(loss, before, retain_graph=True)[0].numpy())
+        return np.stack(each)
+
+
+@dataclass
+class Sum:
+    """What is left of a sum of gradients of the first layer. weight: (H, d), bias: (H,). deviation: (H,), of
+    each number of a neuron, by rounding and by what was taken off a little wrong.
+    """
+
+    net: FirstLayer
+    weight: Vector = field(repr=False)
+    bias: Vector = field(repr=False)
+    deviation: Vector = field(repr=False)
+    images: list[Vector] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, net: FirstLayer, gradient: torch.Tensor, deviation: float) -> Sum:
+        sizes = [net.first.weight.numel(), net.first.bias.numel()]
+        weight, bias = (each.numpy().copy() for each in torch.split(gradient[: net.size], sizes))
+        known = deviation + FLOAT * float(np.abs(gradient.numpy()).max())
+        return cls(net, weight.reshape(len(bias), -1), bias, np.full(len(bias), known))
+
+    def peel(self, images: int) -> bool:
+        """Take off all images that several neurons tell of, or where none is told of so, the surest one.
+
+        Returns: whether there was any.
+        """
+        read = self._read()
+        if read is None:
+            return False
+        agreed = read.votes.max() >= 2
+        left = np.ones(len(read.x), dtype=bool)
+        before = len(self.images)
+        for i in np.lexsort((read.off[read.label, np.arange(len(read.x))], -read.votes)):
+            label = int(read.label[i])
+            tell = read.same[i] & left & (read.off[label] < 1)
+            if not left[i] or (agreed and read.votes[i] < 2) or not tell.any():
+                continue
+            left &= ~read.same[i]
+            sure = 1 / np.square(read.deviation[tell])
+            self._take((sure @ read.x[tell]) / sure.sum(), label, 1 / np.sqrt(sure.sum()))
+            if not agreed or len(self.images) == images:
+                break
+        return len(self.images) > before
+
+    def _read(self) -> _Read | None:
+        """What stands in neurons and may be an image by its pixels, and of some label by what it adds."""
+        clear = np.flatnonzero(np.abs(self.bias) > self.deviation / BLURRED)
+        x = self.weight[clear] / self.bias[clear, None]
+        deviation = self.deviation[clear] / np.abs(self.bias[clear])
+        low = -1.0 if self.net.centred else 0.0
+        slack = RANGE * deviation + 1e-3
+        inside = (x.min(axis=1, initial=np.inf) > low - slack) & (x.max(axis=1, initial=-np.inf) < 1 + slack)
+        clear, x, deviation = clear[inside], np.clip(x[inside], low, 1), deviation[inside]
+        if not len(clear):
+            return None
+        allowed = LATITUDE * self.deviation[clear] + LOOSE * np.abs(self.bias[clear])
+        own = self.net.added(x)[:, np.arange(len(clear)), clear]
+        off = np.abs(own - self.bias[clear]) / allowed
+        true = off.min(axis=0) < 1
+        return _Read.of(x[true], deviation[true], off[:, true]) if true.any() else None
+
+    def _take(self, x: Vector, label: int, deviation: float) -> None:
+        added = self.net.added(x[None])[label, 0]
+        self.weight -= np.outer(added, x)
+        self.bias -= added
+        self.deviation = np.sqrt(np.square(self.deviation) + np.square(added * deviation))
+        self.images.append(x)
+        self.labels.append(label)
+
+    def found(self, images: int, knowledge: Knowledge, seconds: float) -> Found:
+        """Grey stands for those that were not found."""
+        shape = knowledge.model.shape
+        x = np.stack(self.images) if self.images else np.empty((0, self.weight.shape[1]))
+        x = (x + 1) / 2 if self.net.centred else x
+        claimed = np.arange(images) < len(x)
+        grey = np.full((images - len(x), x.shape[1]), 0.5)
+        labels = np.array(self.labels + [0] * len(grey), dtype=np.int64)
+        found = np.concatenate([x, grey]).reshape(images, *shape)
+        left = float(np.square(self.weight).sum())
+        return Found(found, labels, left, seconds, claimed=claimed)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """x: (m, d), what m neurons hold. off: (C, m), how far a neuron is from what its content adds to it with
+    each label, in parts of what is allowed. same: (m, m), which hold one image. votes: (m,), how many that
+    do so agree on the label.
+    """
+
+    x: Vector
+    deviation: Vector
+    off: Vector
+    same: NDArray[np.bool_]
+    label: NDArray[np.int64]
+    votes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, x: Vector, deviation: Vector, off: Vector) -> _Read:
+        squares, variance = np.square(x).sum(axis=1), np.square(deviation)
+        apart = (squares[:, None] + squares - 2 * x @ x.T) / x.shape[1]
+        same = apart < 2.5 * (variance[:, None] + variance) + 1e-6
+        votes = (off < 1).astype(np.float64) @ same
+        return cls(x, deviation, off, same, votes.argmax(axis=0), votes.max(axis=0))
