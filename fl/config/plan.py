@@ -24,6 +24,7 @@ MODELS = (
     "mlp",
     "logistic",
     "mlp-200",
+    "mlp-1000",
     "mcmahan-cnn",
     "lenet-zhu",
     "lenet-4conv",

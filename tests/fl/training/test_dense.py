@@ -81,7 +81,7 @@ def test_what_comes_before_the_first_layer_is_kept() -> None:
 def test_dense_models_are_written_out_and_no_others() -> None:
     shape = dict.fromkeys(MODELS, (3, 32, 32)) | dict.fromkeys(FOR_TEXT, (8,))
     dense = {name for name in MODELS if is_written_out(build(name, shape[name], 10, 0), LocalPlan())}
-    assert dense == {"logistic", "mlp", "mlp-200"}
+    assert dense == {"logistic", "mlp", "mlp-200", "mlp-1000"}
 
 
 @pytest.mark.parametrize(
