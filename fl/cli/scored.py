@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from fl.leakage.baselines import TO_BEAT, baselines, likely_counts
 from fl.leakage.metrics import Scores, identified, matched, psnr
 from fl.leakage.verdicts import FEWEST, guessed, reconstructed
 from fl.leakage.views import View
+from secagg.errors import counted
+
+RIGHT: Final = 30.0  # dB, from which on a claimed image is a true one
 
 
 class Cell(Protocol):
@@ -56,7 +59,9 @@ class Cell(Protocol):
 
 @dataclass(frozen=True)
 class Images:
-    """All (N, ...), in the true order. found: None of fewer than 8."""
+    """All (N, ...), in the true order. found: None of fewer than 8. claimed: which the attack says to be true
+    ones, of one that knows.
+    """
 
     view: View
     truth: NDArray[np.float32] = field(repr=False)
@@ -65,6 +70,7 @@ class Images:
     scores: Scores
     identified: NDArray[np.bool_] = field(repr=False)
     guesses: Guess = field(repr=False)
+    claimed: NDArray[np.bool_] | None = None
 
     @property
     def baseline_psnr(self) -> dict[str, NDArray[np.float64]]:
@@ -88,10 +94,22 @@ class Images:
     @property
     def says(self) -> str:
         best = self.best_baseline
+        claims = ""
+        if self.claimed is not None:
+            claims = (
+                f"; of {len(self.claimed)} it says {counted(int(self.claimed.sum()), 'image')}, "
+                f"{self.right} of them rightly"
+            )
         return (
             f"and the images found in it have {self.brief} in the mean, beside "
-            f"{self.baseline_psnr[best].mean():.1f} of the {best} without any attack"
+            f"{self.baseline_psnr[best].mean():.1f} of the {best} without any attack{claims}"
         )
+
+    @property
+    def right(self) -> int:
+        """Of the claimed ones those that are within `RIGHT` of a true image, each counted once."""
+        near = self.scores.psnr >= RIGHT
+        return int((near if self.claimed is None else near & self.claimed).sum())
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -118,8 +136,14 @@ class Images:
             "baselines": {n: round(float(each.mean()), 2) for n, each in self.baseline_psnr.items()},
             "found": self.found,
             "images": self.scores.told(),
+            **self._claims(),
             **_spent(self.guesses),
         }
+
+    def _claims(self) -> dict[str, Any]:
+        if self.claimed is None:
+            return {}
+        return {"claimed": int(self.claimed.sum()), "right": self.right}
 
     def draw(self, path: Path, title: str) -> None:
         best = self.best_baseline
@@ -133,7 +157,7 @@ class Images:
 
 def of_images(round: Round, view: View, guess: Guess, *, tapped: bool = False) -> Images:
     """Each part's images beside the true ones of its members, in the order that fits best."""
-    truths, labels, images, told = [], [], [], []
+    truths, labels, images, told, claimed = [], [], [], [], []
     for part, found in zip(view.parts, guess, strict=True):
         x, y = round.truth_of(part, tapped=tapped)
         assert found.images is not None  # noqa: S101 - of an attack that looks for images
@@ -142,6 +166,8 @@ def of_images(round: Round, view: View, guess: Guess, *, tapped: bool = False) -
         labels.append(y)
         images.append(found.images[order])
         told.append(found.labels[order])
+        if found.claimed is not None:
+            claimed.append(found.claimed[order])
     x, y, made = np.concatenate(truths), np.concatenate(labels), np.concatenate(images)
     public = round.layout.serving.dataset
     public_x = cast(NDArray[np.float32], public.test_x)  # that it is of images was seen to before
@@ -154,6 +180,7 @@ def of_images(round: Round, view: View, guess: Guess, *, tapped: bool = False) -
         Scores.of(x, y, made, np.concatenate(told)),
         identified(made, gallery, len(gallery) - len(x) + np.arange(len(x))),
         guess,
+        np.concatenate(claimed) if claimed else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from fl.config.section import ConfigError
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Found, Guess, Knowledge
 from fl.leakage.attacks import ATTACKS
+from fl.leakage.peeling import peeling
 from fl.leakage.verdicts import FAILED, LEAKS, NO_MODEL, NOTHING, PROTECTS, ROUNDING, TOO_FEW
 from fl.leakage.views import View
 from fl.models.architectures import build
@@ -29,6 +31,7 @@ from tests.fl.leakage.helpers import gradient
 
 N = 8
 EVERYBODY = frozenset(range(N))
+BUDGET_OF_PEELING = Budget(seconds=1e9)
 BUDGET = Budget(seconds=0.2, iterations=2, starts=1)
 
 
@@ -216,6 +219,20 @@ def test_what_nobody_can_read_is_not_called_protected(monkeypatch: pytest.Monkey
     outcome = outcome_of(round, monkeypatch, lambda view: 0.0)
     assert outcome.verdict == NOTHING
     assert "the server can read nothing" in sentence(round.config, "server", frozenset(), outcome)
+
+
+def test_who_peels_a_sum_says_how_many_images_it_has_and_that_is_held_against_the_truth() -> None:
+    round = round_of("plain", images=2, algorithm="fedsgd", model="mlp-1000")
+    sum = View((round.sum_of(range(N)),))
+    (found,) = peeling(sum, round.knowledge, BUDGET_OF_PEELING, 0)
+    cell = of_images(round, sum, (found,))
+    assert cell.claimed is not None
+    claims = int(cell.claimed.sum())
+    assert (cell.told()["claimed"], cell.told()["right"]) == (claims, cell.right)
+    assert cell.right >= 0.9 * claims > 8
+    assert f"of 16 it says {claims} images, {cell.right} of them rightly" in cell.says
+    (wrong,) = (replace(found, images=np.zeros_like(found.images)),)
+    assert of_images(round, sum, (wrong,)).right == 0
 
 
 def test_of_too_few_images_there_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
