@@ -30,6 +30,7 @@ from secagg.errors import ClientId, counted
 REPORT = "report.json"
 NAMES = {
     "seen": "what it read",
+    "last": "the last round of it alone",
     "informed": "control: the same, with the model",
     "single": "control: single updates, encoded",
     "sum": "control: their sum, not masked",
@@ -77,10 +78,14 @@ def run(
     folder: Path,
     *,
     without_model: bool = False,
+    rounds_seen: int | None = None,
     force: bool,
 ) -> None:
-    """Run a session, attack it, write what came of it into the folder."""
+    """Run a session, attack it, write what came of it into the folder. rounds_seen: None for all that there
+    are, where the attack is of several.
+    """
     party, which = party_of(party, config.cohort.clients)
+    rounds = seen_of(attack, rounds_seen, config.training.rounds)
     check_installed({config.protection.scheme})
     warn(out, config.protection)
     check_folder(folder, force=force)
@@ -91,11 +96,11 @@ def run(
         at[0] = f"{attack}, {NAMES[what]}"
 
     with shown(out, since(lambda: at[0])):
-        session = record(config, layout, secrets)
+        session = record(config, layout, secrets, rounds)
         outcome = attacked(
             session, attack, party, budget, config.training.seed, which, began, without_model=without_model
         )
-    told = report(attack, config, party, which, budget, outcome)
+    told = report(attack, config, party, which, budget, outcome, rounds)
     folder.mkdir(parents=True, exist_ok=True)
     for name, cell in outcome.cells.items():
         cell.draw(folder / f"{name}.png", f"{config.protection.scheme}, {party}: {NAMES[name]}")
@@ -130,6 +135,19 @@ def party_of(text: str, clients: int) -> tuple[str, frozenset[ClientId]]:
     return party, numbers
 
 
+def seen_of(attack: str, rounds_seen: int | None, round: int) -> int:
+    """How many rounds are recorded. Raises: ConfigError for more than there are, or than are looked at."""
+    if attack != "history":
+        if rounds_seen is not None and rounds_seen != 1:
+            raise ConfigError(f"--rounds-seen {rounds_seen}: {attack} looks at one round, history at several")
+        return 1
+    if rounds_seen is not None and rounds_seen > round:
+        raise ConfigError(
+            f"--rounds-seen {rounds_seen}: up to round {round} there are no more: raise --round"
+        )
+    return rounds_seen or round
+
+
 def report(
     attack: str,
     config: RunConfig,
@@ -137,6 +155,7 @@ def report(
     which: frozenset[ClientId],
     budget: Budget,
     outcome: Outcome,
+    rounds_seen: int = 1,
 ) -> dict[str, Any]:
     """All that was found, as JSON holds it."""
     return {
@@ -146,6 +165,7 @@ def report(
         "scheme": config.protection.scheme,
         "view": party,
         "which": sorted(which),
+        "rounds_seen": rounds_seen,
         "without_model": outcome.informed is not None,
         "budget": budget,
         "verdict": outcome.verdict,
@@ -168,6 +188,8 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
     if outcome.informed is not None:
         who += ", without the model,"
     read = f"{scheme}: {who} read {_read(party, seen)}, {seen.says}"
+    if outcome.last is not None:
+        read += f" ({outcome.last.brief} by the last round alone)"
     single = f"{outcome.single.brief} in single updates"
     summed = "" if outcome.summed is None else f"{outcome.summed.brief} in their bare sum"
     controls = " and ".join(part for part in (single, summed) if part)
@@ -190,6 +212,11 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
 
 
 def _read(party: str, cell: Cell) -> str:
+    earlier = max(len(part.earlier) for part in cell.view.parts)
+    return _read_in_a_round(party, cell) + (f" in each of {earlier + 1} rounds" if earlier else "")
+
+
+def _read_in_a_round(party: str, cell: Cell) -> str:
     parts = cell.view.parts
     if max(len(part.updates) for part in parts) > 1:
         return f"{len(parts[0].updates)} candidates of each of {counted(len(parts), 'client')}"

@@ -28,7 +28,8 @@ class Outcome:
     """What an attack made of a party's view, beside the controls: the same attack, in the same run.
 
     seen: None where the party can read nothing. exact: None where nobody had to look. informed: what the
-    party reads, attacked by who has the model; None where the attack on it had it.
+    party reads, attacked by who has the model; None where the attack on it had it. last: what it reads of the
+    last round alone, inverted; None where no earlier ones were attacked with it.
     """
 
     seen: Cell | None
@@ -37,6 +38,7 @@ class Outcome:
     exact: Cell | None
     why: str
     informed: Cell | None = None
+    last: Cell | None = None
 
     @property
     def verdict(self) -> str:
@@ -53,7 +55,7 @@ class Outcome:
     @property
     def cells(self) -> dict[str, Cell]:
         there = {"seen": self.seen, "informed": self.informed, "single": self.single, "sum": self.summed}
-        there["exact"] = self.exact
+        there |= {"exact": self.exact, "last": self.last}
         return {name: cell for name, cell in there.items() if cell is not None}
 
 
@@ -83,7 +85,7 @@ def attacked(
     todo = {"seen": view, "single": round.single(members)}
     if view.parts and any(len(part.members) > 1 for part in view.parts):
         (part,) = view.parts
-        todo["sum"] = View((round.sum_of(sorted(part.members)),))
+        todo["sum"] = round.summed(sorted(part.members))
     own = dict.fromkeys(todo, knowledge)
     if tapped:
         batch = max(len(of) for _, of in round.first.values())
@@ -92,10 +94,14 @@ def attacked(
         todo["informed"], own["informed"] = view, own["seen"]
         own["seen"] = replace(own["seen"], parameters=_other_weights(knowledge, seed))
 
+    if round.earlier and view.parts:
+        todo["last"], own["last"] = view, own["seen"]
+
     def cell(name: str, what: View) -> Cell:
         began(name)
-        guess = apart.run(attack, what, own.get(name, knowledge), budget, seed)
-        return score(round, what, guess, tapped=tapped and name in ("seen", "informed"))
+        by = "inversion" if name == "last" else attack
+        guess = apart.run(by, what, own.get(name, knowledge), budget, seed)
+        return score(round, what, guess, tapped=tapped and name in ("seen", "informed", "last"))
 
     with ThreadPoolExecutor(usable_cores()) as threads:
         jobs = {name: threads.submit(cell, name, each) for name, each in todo.items() if each.parts}
@@ -103,7 +109,7 @@ def attacked(
     seen, single = cells.get("seen"), cells["single"]
     hidden = seen is not None and not seen.found and single.found is False
     exact = cell("exact", round.exact(members)) if hidden else None
-    return Outcome(seen, single, cells.get("sum"), exact, view.why, cells.get("informed"))
+    return Outcome(seen, single, cells.get("sum"), exact, view.why, cells.get("informed"), cells.get("last"))
 
 
 def _other_weights(knowledge: Knowledge, seed: int) -> NDArray[np.float32]:

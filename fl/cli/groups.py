@@ -216,6 +216,12 @@ def _attack(
     images: Images = 1,
     batch: Batch = None,
     round: Round = 1,
+    rounds_seen: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of the rounds up to that one, how many it saw.", show_default="one; of history all"
+        ),
+    ] = None,
     view: Seen = "server",
     start: Annotated[
         str, typer.Option(help="Where the attack begins: grey, patterned, uniform, ...")
@@ -237,7 +243,17 @@ def _attack(
     config = described(flags, clients, images, batch, round, seed)
     budget = Budget(seconds=time, iterations=iterations, start=start)
     attack = str(ctx.info_name)
-    run(ctx.obj, attack, config, view, budget, out, without_model=without_model, force=force)
+    run(
+        ctx.obj,
+        attack,
+        config,
+        view,
+        budget,
+        out,
+        without_model=without_model,
+        rounds_seen=rounds_seen,
+        force=force,
+    )
 
 
 @attack_app.command("labels")
@@ -265,6 +281,7 @@ IMAGE_ATTACKS = {
     "inversion": "Look for the images whose update is the one that was seen, by L-BFGS.",
     "sparse": "As inversion, of updates that were compressed: what was left out is not asked to be met.",
     "cosine": "Look for the images whose update points where the one that was seen does, by Adam on signs.",
+    "history": "As inversion, of several rounds at once in which the same clients took the same images.",
     "analytic": "Read the images that enter a first linear layer off its gradient.",
     "peeling": "Read images out of a sum through a first linear layer, each taken off before the next.",
 }

@@ -5,7 +5,7 @@ the controls look at.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -47,6 +47,7 @@ class Round:
     server: what the server saw. before, after: (d,), the model that the clients received, and the next one.
     uploads: what each client trained, not encoded. taken: which of its own examples were in its steps.
     first: the gradient of its first step, and which examples were in that. opened: what each relay opened.
+    earlier: rounds before it that were recorded, too, in their order.
     """
 
     config: RunConfig
@@ -61,6 +62,7 @@ class Round:
     first: Mapping[ClientId, tuple[Vector, NDArray[np.int64]]]
     opened: Mapping[int, Mapping[ClientId, VectorShare | SeedShare]] = field(repr=False)
     secrets: RunSecrets = field(repr=False)
+    earlier: tuple[Round, ...] = field(default=(), repr=False)
 
     @property
     def knowledge(self) -> Knowledge:
@@ -84,10 +86,18 @@ class Round:
         return views.encoded(u, scheme.vectors, [codes])
 
     def view(self, party: str, which: frozenset[ClientId] = frozenset()) -> View:
-        """What this party, one of PARTIES, can read of it. which: the colluders, or the relay's number.
+        """What this party, one of PARTIES, can read of it, and of the rounds before it that were recorded.
+        which: the colluders, or the relay's number.
 
         Raises: ConfigError where there is no such party.
         """
+        return self._with_earlier(lambda round: round._alone(party, which))
+
+    def _with_earlier(self, read: Callable[[Round], View]) -> View:
+        """read: what is read of one round."""
+        return views.over_rounds(read(self), [(round.before, read(round)) for round in self.earlier])
+
+    def _alone(self, party: str, which: frozenset[ClientId]) -> View:
         match party:
             case "server":
                 return views.of_server(self.run.scheme, self.server)
@@ -120,14 +130,24 @@ class Round:
 
     def single(self, members: Sequence[ClientId]) -> View:
         """The first control: each one's update in the clear, encoded as it was for the session."""
-        return View(tuple(self.encoded(u) for u in members))
+        return self._with_earlier(
+            lambda round: View(tuple(round.encoded(u) for u in members if u in round.uploads))
+        )
 
     def exact(self, members: Sequence[ClientId]) -> View:
         """Each one's update, not encoded."""
-        return View(tuple(self.sum_of([u]) for u in members))
+        return self._with_earlier(
+            lambda round: View(tuple(round.sum_of([u]) for u in members if u in round.uploads))
+        )
+
+    def summed(self, members: Sequence[ClientId]) -> View:
+        """The second control: what their updates come to together, not encoded and not masked."""
+        return self._with_earlier(
+            lambda round: View((round.sum_of(members),) if round.uploads.keys() >= set(members) else ())
+        )
 
     def sum_of(self, members: Sequence[ClientId]) -> Part:
-        """The second control: what their updates come to together, not encoded and not masked."""
+        """What their updates come to together in this round, not encoded and not masked."""
         weights = np.array([float(len(self.layout.shares[u])) for u in members])
         mean = np.average([self.uploads[u] for u in members], axis=0, weights=weights)
         return Part(frozenset(members), mean[None], int(weights.sum()))
@@ -162,6 +182,11 @@ class _Ear:
     def upload(self, u: int, upload: NDArray[np.floating]) -> None:
         self.uploads[u] = upload.astype(np.float64)
 
+    def forget(self) -> None:
+        """For another round, which may be of others."""
+        for each in (self.uploads, self.taken, self.first):
+            each.clear()
+
 
 class _Looking(Recorder):
     """Records the server, and looks into the relays, whose secrets are theirs: the last session counts."""
@@ -190,37 +215,42 @@ class _Opened(RecordedClient):
         return reply
 
 
-def record(config: RunConfig, layout: Layout, secrets: RunSecrets) -> Round:
-    """Run it to its last round, which is recorded."""
-    last, tasks, ear = config.training.rounds, list[bytes](), _Ear()
+def record(config: RunConfig, layout: Layout, secrets: RunSecrets, rounds: int = 1) -> Round:
+    """Run it to its last round, which is recorded, and so many in all, the others as its `earlier`."""
+    last, tasks = config.training.rounds, list[bytes]()
 
     def wanted(task: bytes) -> bool:
-        if msgspec.msgpack.decode(task, type=Instructions).round != last:
+        if msgspec.msgpack.decode(task, type=Instructions).round <= last - rounds:
             return False
         tasks.append(task)
         return True
 
-    recorder = _Looking(wanted)
+    recorder, ear = _Looking(wanted), _Ear()
     server = simulated(config, layout, secrets=secrets, tap=ear, instrument=recorder, evaluate_every=last)
-    before = server.model.broadcast
-    for trained in server.rounds():
-        if trained.record.round < last:
-            before = _model_of(server)
-    taken = {u: np.unique(np.concatenate(each)) for u, each in ear.taken.items()}
-    return Round(
-        config,
-        layout,
-        server,
-        recorder.servers[0],
-        tasks[0],
-        before,
-        _model_of(server).astype(np.float64),
-        ear.uploads,
-        taken,
-        ear.first,
-        recorder.opened,
-        secrets,
-    )
+    recorded, before = list[Round](), server.model.broadcast
+    for _ in server.rounds():
+        after = _model_of(server)
+        if tasks:
+            taken = {u: np.unique(np.concatenate(each)) for u, each in ear.taken.items()}
+            recorded.append(
+                Round(
+                    config,
+                    layout,
+                    server,
+                    recorder.servers[-1],
+                    tasks[-1],
+                    before,
+                    after.astype(np.float64),
+                    dict(ear.uploads),
+                    taken,
+                    dict(ear.first),
+                    dict(recorder.opened),
+                    secrets,
+                )
+            )
+        before = after
+        ear.forget()
+    return replace(recorded[-1], earlier=tuple(recorded[:-1]))
 
 
 def _model_of(server: Server) -> NDArray[np.float32]:

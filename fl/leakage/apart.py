@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +90,21 @@ def packed(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> bytes
         "plan": knowledge.plan,
         "examples": knowledge.examples,
         "parts": [
-            {"members": sorted(part.members), "examples": part.examples, "deviation": part.deviation}
+            [
+                {"members": sorted(one.members), "examples": one.examples, "deviation": one.deviation}
+                for one in (part, *part.earlier)
+            ]
             for part in view.parts
         ],
         "budget": budget,
         "seed": seed,
     }
-    arrays: dict[str, np.ndarray[Any, Any]] = {
-        f"update{i}": part.updates for i, part in enumerate(view.parts)
-    }
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for i, part in enumerate(view.parts):
+        for j, one in enumerate((part, *part.earlier)):
+            arrays[f"update{i},{j}"] = one.updates
+            if one.before is not None:
+                arrays[f"before{i},{j}"] = one.before
     if knowledge.public is not None:
         arrays |= {"x": knowledge.public.x, "y": knowledge.public.y}
     return _npz({"told": _bytes(told), "parameters": knowledge.parameters, **arrays})
@@ -106,14 +113,23 @@ def packed(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> bytes
 def unpacked(content: bytes) -> tuple[View, Knowledge, Budget, int]:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         told = msgspec.json.decode(file["told"].tobytes())
-        parts = tuple(
-            Part(frozenset(part["members"]), file[f"update{i}"], part["examples"], part["deviation"])
-            for i, part in enumerate(told["parts"])
-        )
+        parts = []
+        for i, rounds in enumerate(told["parts"]):
+            last, *earlier = (
+                Part(
+                    frozenset(one["members"]),
+                    file[f"update{i},{j}"],
+                    one["examples"],
+                    one["deviation"],
+                    before=file.get(f"before{i},{j}"),
+                )
+                for j, one in enumerate(rounds)
+            )
+            parts.append(replace(last, earlier=tuple(earlier)))
         model, plan = msgspec.convert(told["model"], Description), msgspec.convert(told["plan"], LocalPlan)
         public = Public(file["x"], file["y"]) if "x" in file else None
         knowledge = Knowledge(model, file["parameters"], plan, told["examples"], public)
-    return View(parts), knowledge, msgspec.convert(told["budget"], Budget), told["seed"]
+    return View(tuple(parts)), knowledge, msgspec.convert(told["budget"], Budget), told["seed"]
 
 
 def _main(attack: str) -> None:

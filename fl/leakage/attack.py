@@ -38,13 +38,17 @@ class Knowledge:
 
     def images_of(self, part: Part) -> int:
         """How many examples went into an update: of each client those that its steps can take."""
-        held = self.examples
-        if part.examples is not None:
-            held = max(1, round(part.examples / len(part.members)))
-        taken = held
+        held = self.held_by(part)
         if self.plan.algorithm != "fedsgd" and self.plan.steps:
-            taken = min(held, self.plan.steps * self.plan.batch_size)
-        return taken * len(part.members)
+            return min(held, self.plan.steps * self.plan.batch_size * len(part.members))
+        return held
+
+    def held_by(self, part: Part) -> int:
+        """How many examples its members hold, as many each."""
+        each = self.examples
+        if part.examples is not None:
+            each = max(1, round(part.examples / len(part.members)))
+        return each * len(part.members)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fl.leakage.analytic import analytic
 from fl.leakage.attack import Attack
+from fl.leakage.history import history
 from fl.leakage.inversion import cosine, inversion, sparse
 from fl.leakage.labels import labels
 from fl.leakage.peeling import peeling
@@ -12,6 +13,7 @@ ATTACKS: dict[str, Attack] = {
     "inversion": inversion,
     "sparse": sparse,
     "cosine": cosine,
+    "history": history,
     "analytic": analytic,
     "labels": labels,
     "peeling": peeling,

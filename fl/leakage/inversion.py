@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -28,8 +29,10 @@ SIGNED_LR: Final = 0.1
 TV: Final = 1e-4  # the weight of the total variation: of an untrained net 1e-2 leaves 12.6 dB, this 33.6
 
 Look = Callable[[torch.Tensor], None]
-Optimiser = Callable[[Matching, torch.Tensor, torch.Tensor, Budget, float, Look], tuple[torch.Tensor, float]]
-"""(what to match, start, labels, budget, when to stop, told the best after each iteration) -> (images,
+Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(images, labels) -> how far what they would have sent is from what was seen; differentiable."""
+Optimiser = Callable[[Distance, torch.Tensor, torch.Tensor, Budget, float, Look], tuple[torch.Tensor, float]]
+"""(what to make small, start, labels, budget, when to stop, told the best after each iteration) -> (images,
 gradient loss).
 """
 
@@ -39,7 +42,7 @@ def inversion(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Gu
 
     Source: Zhu et al., Deep Leakage from Gradients, NeurIPS 2019; Wei et al. (CPL), ESORICS 2020.
     """
-    return tuple(_of_part(part, knowledge, budget, seed, by_lbfgs) for part in view.parts)
+    return tuple(_of_part(part, knowledge, budget, seed, Matching.squared, by_lbfgs) for part in view.parts)
 
 
 def sparse(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
@@ -47,7 +50,10 @@ def sparse(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess
 
     Source: none, made for this project: whoever sees an update sees what it lacks.
     """
-    return tuple(_of_part(part, knowledge, budget, seed, by_lbfgs, sparse=True) for part in view.parts)
+    return tuple(
+        _of_part(part, knowledge, budget, seed, Matching.squared, by_lbfgs, sparse=True)
+        for part in view.parts
+    )
 
 
 def cosine(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
@@ -55,7 +61,7 @@ def cosine(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess
 
     Source: Geiping et al., Inverting Gradients, NeurIPS 2020.
     """
-    return tuple(_of_part(part, knowledge, budget, seed, by_signs) for part in view.parts)
+    return tuple(_of_part(part, knowledge, budget, seed, Matching.cosine, by_signs) for part in view.parts)
 
 
 def _of_part(
@@ -63,34 +69,41 @@ def _of_part(
     knowledge: Knowledge,
     budget: Budget,
     seed: int,
+    measure: Callable[[Matching, torch.Tensor, torch.Tensor], torch.Tensor],
     optimiser: Optimiser,
     *,
     sparse: bool = False,
 ) -> Found:
     """The best of all starts, and of all candidates: by the gradient loss, of which the truth is no part."""
     since, images = time.process_time(), knowledge.images_of(part)
-    checked(budget.start, knowledge)
-    if len(knowledge.model.shape) != 3:
-        raise ConfigError(f"inversion makes images, and {knowledge.model.model} is for text")
+    refused(knowledge, budget)
     best: Found | None = None
     for update in part.updates:
         matching = Matching(knowledge, update, len(part.members), sparse=sparse)
         y = of_gradient(matching, knowledge, images)
-        found = _from_starts(matching, knowledge, y, budget, seed, optimiser)
+        found = from_starts(partial(measure, matching), knowledge, y, budget, seed, optimiser)
         if best is None or found.loss < best.loss:
             best = found
     assert best is not None  # noqa: S101 - a part has one candidate at least
     return replace(best, seconds=time.process_time() - since)
 
 
-def _from_starts(
-    matching: Matching,
+def refused(knowledge: Knowledge, budget: Budget) -> None:
+    """Raises: ConfigError where no images are looked for, or not from this start."""
+    checked(budget.start, knowledge)
+    if len(knowledge.model.shape) != 3:
+        raise ConfigError(f"inversion makes images, and {knowledge.model.model} is for text")
+
+
+def from_starts(
+    distance: Distance,
     knowledge: Knowledge,
     y: NDArray[np.int64],
     budget: Budget,
     seed: int,
     optimiser: Optimiser,
 ) -> Found:
+    """The best of all starts, the first as the budget says, while there is time and nothing is solved."""
     rng = torch.Generator().manual_seed(seed)
     labels, until = torch.tensor(y), budget.until(len(y))
     best, least, path = None, float("inf"), list[torch.Tensor]()
@@ -102,7 +115,7 @@ def _from_starts(
     for number in range(budget.starts):
         # What grey did not solve, another grey will not.
         start = begun(budget.start if number == 0 else "uniform", labels, knowledge, rng)
-        x, loss = optimiser(matching, start, labels, budget, until, look)
+        x, loss = optimiser(distance, start, labels, budget, until, look)
         if best is None or loss < least:
             best, least = x, loss
         if least < SOLVED or time.process_time() > until:
@@ -112,7 +125,7 @@ def _from_starts(
 
 
 def by_lbfgs(
-    matching: Matching, start: torch.Tensor, y: torch.Tensor, budget: Budget, until: float, look: Look
+    distance: Distance, start: torch.Tensor, y: torch.Tensor, budget: Budget, until: float, look: Look
 ) -> tuple[torch.Tensor, float]:
     """torch's L-BFGS, its tolerances 0, on the squared distance; nothing keeps pixels in [0, 1]."""
     x = start.clone().requires_grad_()
@@ -128,7 +141,7 @@ def by_lbfgs(
     def closure() -> torch.Tensor:
         nonlocal best, least
         lbfgs.zero_grad()
-        loss = matching.squared(x, y)
+        loss = distance(x, y)
         (x.grad,) = torch.autograd.grad(SCALE * loss, [x])
         if loss.item() < least:
             best, least = x.detach().clone(), loss.item()
@@ -145,7 +158,7 @@ def by_lbfgs(
 
 
 def by_signs(
-    matching: Matching, start: torch.Tensor, y: torch.Tensor, budget: Budget, until: float, look: Look
+    distance: Distance, start: torch.Tensor, y: torch.Tensor, budget: Budget, until: float, look: Look
 ) -> tuple[torch.Tensor, float]:
     """Adam on the signs of the gradients of the cosine distance and the total variation, its rate a tenth at
     3/8, 5/8 and 7/8 of the way, pixels kept in [0, 1]. The way ends with its time or its iterations.
@@ -159,10 +172,10 @@ def by_signs(
         if done >= 1:
             break
         adam.param_groups[0]["lr"] = SIGNED_LR * 0.1 ** sum(done >= eighths / 8 for eighths in (3, 5, 7))
-        distance = matching.cosine(x, y)
-        if distance.item() < least:
-            best, least = x.detach().clone(), distance.item()
-        (gradient,) = torch.autograd.grad(distance + TV * _variation(x), [x])
+        loss = distance(x, y)
+        if loss.item() < least:
+            best, least = x.detach().clone(), loss.item()
+        (gradient,) = torch.autograd.grad(loss + TV * _variation(x), [x])
         x.grad = gradient.sign()
         adam.step()
         with torch.no_grad():

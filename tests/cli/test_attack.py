@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from commands import Ran, is_one_line
 
-from fl.cli.attack import described, party_of, sentence
+from fl.cli.attack import described, party_of, seen_of, sentence
 from fl.cli.attacked import Outcome, attacked
 from fl.cli.recorded import Round, record
 from fl.cli.scored import of_images, of_labels
@@ -133,6 +133,34 @@ def test_a_later_round_is_attacked_from_the_model_that_it_started_from() -> None
     first, second = round_of(), round_of(number=2)
     np.testing.assert_array_equal(second.before, first.after.astype(np.float32))
     assert not np.array_equal(second.uploads[0], first.uploads[0])
+
+
+def test_rounds_before_it_are_read_as_they_were() -> None:
+    config = described({"scheme": "masking"}, N, 1, None, 3, 0)
+    round = record(config, lay_out(config), RunSecrets.of_seed(0), rounds=3)
+    first, second = round.earlier
+    np.testing.assert_array_equal(first.before, round_of().before)
+    np.testing.assert_array_equal(second.before, first.after.astype(np.float32))
+    np.testing.assert_array_equal(round.before, second.after.astype(np.float32))
+    sums = [round_of(number=number).view("server").parts[0] for number in (1, 2, 3)]
+    (part,) = round.view("server").parts
+    for one, expected in zip((*part.earlier, part), sums, strict=True):
+        np.testing.assert_allclose(one.updates, expected.updates, atol=1e-6)
+    for control in (round.single(range(N)), round.exact(range(N)), round.summed(range(N))):
+        assert all(len(part.earlier) == 2 for part in control.parts)
+    np.testing.assert_array_equal(round.exact([5]).parts[0].earlier[1].updates[0], second.uploads[5])
+    (summed,) = round.summed(range(N)).parts
+    np.testing.assert_allclose(summed.earlier[0].updates, part.earlier[0].updates, atol=3.0 / 2**15)
+
+
+def test_how_many_rounds_were_seen() -> None:
+    assert (seen_of("inversion", None, 4), seen_of("history", None, 4), seen_of("history", 2, 4)) == (1, 4, 2)
+    with pytest.raises(
+        ConfigError, match="--rounds-seen 2: inversion looks at one round, history at several"
+    ):
+        seen_of("inversion", 2, 4)
+    with pytest.raises(ConfigError, match="--rounds-seen 5: up to round 4 there are no more: raise --round"):
+        seen_of("history", 5, 4)
 
 
 # Scores and verdicts
@@ -294,6 +322,18 @@ def test_a_session_is_attacked_and_what_leaked_is_told(here: Callable[..., Ran],
     assert told["cells"].keys() == {"seen", "single", "sum"}
     assert {path.name for path in folder.iterdir()} == {"report.json", "seen.png", "single.png", "sum.png"}
     is_one_line(here(*line, "--out", str(folder)), 2, "is not empty", "--force")
+
+
+def test_what_a_history_adds_is_told_beside_its_last_round_alone(
+    here: Callable[..., Ran], tmp_path: Path
+) -> None:
+    line = ["attack", "history", "--clients", "3", "--round", "2", "--time", "0.1", "--json"]
+    ran = here(*line, "--iterations", "1", "--out", str(tmp_path / "attack"))
+    assert ran.code == 0, ran
+    (told,) = ran.records
+    assert (told["rounds_seen"], told["cells"].keys()) == (2, {"seen", "single", "sum", "last"})
+    assert "one sum of 3 updates in each of 2 rounds" in told["sentence"]
+    assert "by the last round alone)" in told["sentence"]
 
 
 def test_the_attacks_are_listed_with_their_sources(here: Callable[..., Ran]) -> None:

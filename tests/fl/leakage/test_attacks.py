@@ -141,6 +141,13 @@ def test_of_candidates_the_labels_are_those_of_one_that_labels_explain() -> None
         assert found.labels.tolist() == sorted(LABELS)
 
 
+def test_over_several_steps_labels_are_read_by_the_models_before_and_after() -> None:
+    """By the first alone one of the two 7 is taken for a 0."""
+    knowledge = knowing(LocalPlan(steps=8, batch_size=2, lr=0.1, momentum=0.0), examples=4)
+    (found,) = labels(view(sent(knowledge, 0, 1, 2, 3)), knowledge, QUICK, 0)
+    assert found.labels.tolist() == sorted(LABELS.tolist())
+
+
 def test_a_model_without_a_last_linear_layer_gives_no_labels() -> None:
     matching = Matching(knowing(), sent(knowing(), 0).updates[0], 1)
     matching.model = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
@@ -367,7 +374,11 @@ def test_the_reason_why_an_attack_is_not_for_this_comes_back_from_its_process() 
 
 def test_no_attack_has_anything_to_score_with() -> None:
     folder = Path(apart.__file__).parent
-    for name in (*("inversion", "labels", "gradients", "starts", "attack", "attacks", "apart"), "peeling"):
+    for name in (
+        *("inversion", "labels", "gradients", "starts", "attack", "attacks", "apart"),
+        "peeling",
+        "history",
+    ):
         tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
         imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert not imported & {f"fl.leakage.{scoring}" for scoring in ("metrics", "baselines", "verdicts")}
