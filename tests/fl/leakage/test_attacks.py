@@ -22,7 +22,7 @@ from fl.leakage.analytic import analytic
 from fl.leakage.attack import Attack, Budget, Knowledge, Public
 from fl.leakage.attacks import ATTACKS
 from fl.leakage.gradients import Matching
-from fl.leakage.inversion import SOLVED, cosine, inversion, sparse
+from fl.leakage.inversion import SOLVED, Memory, cosine, inversion, sparse
 from fl.leakage.labels import labels, of_gradient
 from fl.leakage.metrics import matched, psnr
 from fl.leakage.peeling import peeling
@@ -58,7 +58,7 @@ def test_an_image_is_found_in_what_one_client_sends(plan: LocalPlan) -> None:
 
 
 def test_the_engine_does_not_stop_at_what_can_be_seen() -> None:
-    """torch's L-BFGS forgets steps of a curvature below 1e-10: unscaled, it is stuck here at 6e-9."""
+    """torch's own L-BFGS forgets steps of a curvature below 1e-10, and is stuck here at 6e-9."""
     description = Description("lenet-4conv", (1, 28, 28), CLASSES)
     model, x = build(*msgspec.structs.astuple(description), seed=0), rng.random((1, 1, 28, 28), np.float32)
     update = gradient(model, x, LABELS[:1])
@@ -66,6 +66,25 @@ def test_the_engine_does_not_stop_at_what_can_be_seen() -> None:
     budget = Budget(seconds=1e9, iterations=60, starts=1)
     (found,) = inversion(view(Part(frozenset({0}), update[None], 1)), knowledge, budget, 0)
     assert found.loss < SOLVED
+
+
+def test_its_steps_are_those_of_torchs_l_bfgs() -> None:
+    curvature = torch.linspace(1, 50, 30, dtype=torch.float64)
+    theirs = torch.ones(30, dtype=torch.float64, requires_grad=True)
+    lbfgs = torch.optim.LBFGS([theirs], max_iter=15, history_size=5, tolerance_grad=0, tolerance_change=0)
+
+    def closure() -> torch.Tensor:
+        lbfgs.zero_grad()
+        loss = (curvature * theirs**2).sum() + (theirs**4).sum()
+        loss.backward()
+        return loss
+
+    lbfgs.step(closure)
+    memory, x, c = Memory(history=5), np.ones(30), curvature.numpy()
+    for _ in range(15):
+        x = x + memory.step(2 * c * x + 4 * x**3)
+    assert 0 < np.abs(x).max() < 0.5
+    np.testing.assert_allclose(x, theirs.detach(), rtol=1e-6)
 
 
 def test_every_part_of_a_view_is_attacked_for_itself() -> None:
