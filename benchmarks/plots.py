@@ -66,3 +66,22 @@ def lines(panels: Mapping[str, tuple[str, str, Mapping[str, Line]]], *, log: boo
         if curves:
             ax.legend(fontsize=7)
     return figure
+
+
+def grids(
+    panels: Mapping[str, tuple[Sequence[str], Sequence[str], Sequence[Sequence[float]]]], x: str, what: str
+) -> Figure:
+    """A panel each, in one scale of colours. title -> (rows, columns, a number for each); x: what the columns
+    are; what: the numbers.
+    """
+    most = max(len(names) for names, _, _ in panels.values())
+    figure = Figure(figsize=(9.0, 1.4 + 0.3 * most), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    every = [each for _, _, numbers in panels.values() for row in numbers for each in row]
+    for ax, (title, (names, columns, numbers)) in zip(axes, panels.items(), strict=True):
+        image = ax.imshow(numbers, vmin=min(every), vmax=max(every), aspect="auto")
+        ax.set_yticks(range(len(names)), names)
+        ax.set_xticks(range(len(columns)), columns)
+        ax.set(title=title, xlabel=x)
+    figure.colorbar(image, ax=list(axes), label=what)
+    return figure

@@ -152,7 +152,7 @@ def _main(attack: str) -> None:
 
 
 def packed_guess(guess: Guess) -> bytes:
-    arrays = {"told": _bytes([{"loss": _number(one.loss), "seconds": one.seconds} for one in guess])}
+    arrays = {"told": _bytes([_told(one) for one in guess])}
     for i, one in enumerate(guess):
         arrays[f"labels{i}"] = one.labels
         if one.images is not None:
@@ -170,17 +170,18 @@ def _unpacked_guess(content: bytes) -> Guess:
             Found(
                 file.get(f"images{i}"),
                 file[f"labels{i}"],
-                float("nan") if one["loss"] is None else one["loss"],
-                one["seconds"],
-                file.get(f"path{i}"),
-                file.get(f"claimed{i}"),
+                **{name: float("nan") if each is None else each for name, each in one.items()},
+                path=file.get(f"path{i}"),
+                claimed=file.get(f"claimed{i}"),
             )
             for i, one in enumerate(msgspec.json.decode(file["told"].tobytes()))
         )
 
 
-def _number(x: float) -> float | None:
-    return x if np.isfinite(x) else None
+def _told(one: Found) -> dict[str, float | None]:
+    """Its numbers as JSON holds them: infinity comes back as not a number."""
+    numbers = {"loss": one.loss, "seconds": one.seconds, "halfway": one.halfway}
+    return {name: x if np.isfinite(x) else None for name, x in numbers.items()}
 
 
 def _bytes(told: Any) -> np.ndarray[Any, Any]:

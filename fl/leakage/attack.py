@@ -77,16 +77,17 @@ class Found:
     """What an attack makes of one part.
 
     images: (N, C, H, W) float64, as they came, not clipped; None where it looks for labels alone. labels:
-    (N,). loss: by which it chose among what it had found, with nothing of the truth in it. path: (K, N, C, H,
-    W), what was best after each of the first K iterations of the first start, as many as the budget looks at.
-    claimed: (N,), which of the images the attack says to have found, the others only fill their places; None
-    of an attack that does not know.
+    (N,). loss: by which it chose among what it had found, with nothing of the truth in it. halfway: the least
+    one at half of its time. path: (K, N, C, H, W), what was best after each of the first K iterations of the
+    first start, as many as the budget looks at. claimed: (N,), which of the images the attack says to have
+    found, the others only fill their places; None of an attack that does not know.
     """
 
     images: NDArray[np.float64] | None = field(repr=False)
     labels: NDArray[np.int64]
     loss: float = float("nan")
     seconds: float = 0.0
+    halfway: float = float("nan")
     path: NDArray[np.float64] | None = field(default=None, repr=False)
     claimed: NDArray[np.bool_] | None = None
 

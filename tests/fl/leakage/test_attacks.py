@@ -167,6 +167,18 @@ def test_over_several_steps_labels_are_read_by_the_models_before_and_after() -> 
     assert found.labels.tolist() == sorted(LABELS.tolist())
 
 
+def test_labels_are_counted_by_images_of_the_kind_where_there_are_some() -> None:
+    """Of dark images the model thinks other than of grey."""
+    knowledge, dark, y = knowing(examples=200, seed=1), IMAGES / 10, np.arange(200) % 7
+    update = gradient(build("lenet-zhu", SHAPE, CLASSES, 1), np.repeat(dark, 50, axis=0), y)
+    (by_grey,), (by_own,) = (
+        labels(view(Part(frozenset({0}), update[None], 200)), known, QUICK, 0)
+        for known in (knowledge, replace(knowledge, public=Public(dark, LABELS)))
+    )
+    assert by_own.labels.tolist() == sorted(y.tolist())
+    assert by_grey.labels.tolist() != sorted(y.tolist())
+
+
 def test_a_model_without_a_last_linear_layer_gives_no_labels() -> None:
     matching = Matching(knowing(), sent(knowing(), 0).updates[0], 1)
     matching.model = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
@@ -314,6 +326,15 @@ def test_the_way_of_the_first_start_is_kept_as_far_as_it_is_looked_at(attack: At
     assert near[-1] > near[0]
 
 
+@pytest.mark.parametrize("attack", [inversion, cosine])
+def test_the_loss_at_half_of_the_time_is_told(attack: Attack) -> None:
+    knowledge = knowing()
+    (early,) = attack(view(sent(knowledge, 0)), knowledge, replace(QUICK, iterations=2), 0)
+    assert early.halfway == early.loss  # half of the time was not over
+    late = attack(view(sent(knowledge, 0)), knowledge, replace(QUICK, seconds=0, iterations=2), 0)
+    assert late[0].halfway == np.inf
+
+
 def test_where_one_start_is_stuck_others_follow_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     began = list[str]()
 
@@ -351,6 +372,7 @@ def test_apart_it_finds_what_it_finds_here() -> None:
     (there,) = apart.run("inversion", view(sent(knowledge, 0)), knowledge, budget, 5)
     np.testing.assert_array_equal(here.images, there.images)
     assert (here.loss, here.labels.tolist()) == (there.loss, there.labels.tolist())
+    assert here.halfway == there.halfway
 
 
 def test_behind_the_closed_door_no_data_are_read_and_nothing_is_started(tmp_path: Path) -> None:
