@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,10 @@ class Knowledge:
         if part.examples is not None:
             each = max(1, round(part.examples / len(part.members)))
         return each * len(part.members)
+
+    def at(self, part: Part) -> Knowledge:
+        """Of the round that a part is of, which was made from that round's model."""
+        return self if part.before is None else replace(self, parameters=part.before)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,4 @@ def _of_part(part: Part, knowledge: Knowledge, budget: Budget, seed: int) -> Fou
 
 
 def _of_round(part: Part, knowledge: Knowledge) -> Matching:
-    """Made from the model of its own round."""
-    then = knowledge if part.before is None else replace(knowledge, parameters=part.before)
-    return Matching(then, part.updates[0], len(part.members))
+    return Matching(knowledge.at(part), part.updates[0], len(part.members))

@@ -48,7 +48,7 @@ def peeling(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Gues
 
 def _of_part(part: Part, knowledge: Knowledge, budget: Budget) -> Found:
     since, images = time.process_time(), knowledge.images_of(part)
-    matching = Matching(knowledge, part.updates[0], len(part.members))
+    matching = Matching(knowledge.at(part), part.updates[0], len(part.members))
     net = FirstLayer.of(matching.model)
     # As the gradients of all examples add up, each with weight 1: those of a step were averaged.
     scale = images / knowledge.plan.lr if knowledge.plan.algorithm != "fedsgd" else float(images)

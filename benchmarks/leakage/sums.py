@@ -1,0 +1,245 @@
+"""Images out of masked sums: of whom the server sees nothing but what all send together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from benchmarks.harness import Case, Control, Row, Table
+from benchmarks.inverted import cells_of
+from benchmarks.noised import Training, Updates, Vector, clipped, layout_of, mean_of
+from benchmarks.spread import seeds, spread
+from fl.config.run import RunConfig
+from fl.data import DataError
+from fl.leakage import apart
+from fl.leakage.attack import Budget, Knowledge
+from fl.leakage.views import Part, View
+from fl.models.architectures import Description
+from fl.privacy.accounting import epsilon
+from fl.privacy.releases import Gaussian
+from secagg import Bounded
+from secagg.crypto import KEY_BYTES
+from secagg.encoding import centred, decode_mean, encode_vector, error_bound
+
+if TYPE_CHECKING:
+    pass
+
+CLAIM = "Not measured yet."
+FLOAT, TIGHT, DEFAULT = "none", "tight", "3"
+CONTROL = Control("the same sum, not encoded", lambda row: row["bound"] == FLOAT, by=("name", "seed"))
+ALONE = False
+SEEDS = {"quick": 1, "full": 3}
+ROUNDS = {"quick": 4, "full": 20}
+BITS: Final = 16
+RIGHT: Final = 1e-3  # mean squared error of a claimed image, 30 dB
+DELTA: Final = 1e-5
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Clients who each hold `examples` images, and take `steps` of `batch` in each round. bounds: of the
+    encoding. noise: the multiplier of Gaussian noise on the sum of clipped updates.
+    """
+
+    dataset: str = "fashion-mnist"
+    model: str = "mlp-1000"
+    clients: int = 5
+    examples: int = 100
+    batch: int = 8
+    steps: int = 1
+    rate: float = 0.5
+    bounds: tuple[str, ...] = (FLOAT, TIGHT)
+    noise: float = 0.0
+
+    @property
+    def name(self) -> str:
+        each = f"{self.model}, {self.clients} x {self.batch}"
+        each += f", {self.steps} steps" if self.steps > 1 else ""
+        return each + (f", noise {self.noise:g}" if self.noise else "")
+
+
+BASE = Setup(bounds=(FLOAT, TIGHT, DEFAULT))
+SETUPS = {
+    "quick": (BASE,),
+    "full": (
+        BASE,
+        replace(BASE, model="mlp-200"),
+        replace(BASE, model="mlp"),
+        *(replace(BASE, clients=n, bounds=(FLOAT, TIGHT)) for n in (10, 20)),
+        *(replace(BASE, batch=b, bounds=(FLOAT, TIGHT)) for b in (2, 16, 100)),
+        replace(BASE, steps=5, bounds=(FLOAT, TIGHT)),
+        *(replace(BASE, noise=z, bounds=(FLOAT,)) for z in (1e-4, 0.05, 0.5)),
+    ),
+}
+CLIP: Final = 1.0
+
+
+def cases(size: str, seed: int) -> list[Case]:
+    return [
+        Case(f"{setup.name}, seed {each}", partial(run_case, setup, each, ROUNDS[size]))
+        for setup in SETUPS[size]
+        for each in seeds(seed, SEEDS[size])
+    ]
+
+
+def run_case(setup: Setup, seed: int, rounds: int) -> Iterator[Row | str]:
+    """share: of all examples of all clients, how many a claim is right of. precision: of claims, how many are
+    right. Raises: NotImplementedError where the data set is not to be had.
+    """
+    config = _configuration(setup, seed, rounds)
+    try:
+        layout = layout_of(config)
+    except DataError as error:
+        raise NotImplementedError(str(error)) from error
+    own = np.concatenate([layout.examples(u)[0] for u in range(setup.clients)])
+    truth = own.reshape(len(own), -1).astype(np.float64)
+    largest = 0.0
+    for bound in setup.bounds:  # that in floats is first, and tells how tight a bound can be
+        yield f"bound {bound}, {rounds} rounds"
+        heard = Heard(setup, bound, largest, np.random.default_rng(seed))
+        training = Training(config, layout)
+        for _ in training.rounds(partial(heard.mean, training)):
+            pass
+        largest = heard.largest
+        dataset = layout.serving.dataset
+        described = Description(setup.model, dataset.shape, dataset.classes)
+        knowledge = Knowledge(
+            described, training.parameters.astype(np.float32), config.training.plan, setup.examples
+        )
+        guess = apart.run("peeling", View(tuple(heard.parts)), knowledge, Budget(seconds=1), seed)
+        claims = np.concatenate([one.images[one.claimed] for one in guess])  # type: ignore[index]
+        yield {
+            "name": setup.name,
+            "model": setup.model,
+            "clients": setup.clients,
+            "batch": setup.batch,
+            "steps": setup.steps,
+            "noise": setup.noise,
+            "epsilon": _epsilon(setup, rounds),
+            "bound": bound,
+            "seed": seed,
+            "accuracy": training.accuracy(),
+            "seconds": round(sum(one.seconds for one in guess), 1),
+            "images": setup.clients * setup.batch * setup.steps,
+            **_scored(claims.reshape(len(claims), -1), truth),
+        }
+
+
+def _configuration(setup: Setup, seed: int, rounds: int) -> RunConfig:
+    plan = {"local_steps": setup.steps, "batch_size": setup.batch, "lr": setup.rate, "momentum": 0.0}
+    cohort = {"clients": setup.clients, "examples_per_client": setup.examples, "partition": "iid"}
+    rest = {"dataset": setup.dataset, "model": setup.model, "rounds": rounds, "seed": seed}
+    return RunConfig.of(**plan, **cohort, **rest, scheme="plain", execution="sequential")
+
+
+@dataclass
+class Heard:
+    """The server of a session that hides single updates: of each round it has the mean, as it is decoded."""
+
+    setup: Setup
+    bound: str
+    tight: float
+    rng: np.random.Generator
+    largest: float = 0.0
+    parts: list[Part] = field(default_factory=list)
+
+    def mean(self, training: Training, updates: Updates) -> Vector:
+        before = training.parameters.astype(np.float32)
+        self.largest = max(self.largest, *(float(np.abs(x).max()) for x in updates.values()))
+        if self.setup.noise:
+            # As the shares of all clients come to together, whoever adds them.
+            deviation = self.setup.noise * CLIP / len(updates)
+            mean = mean_of(clipped(CLIP, updates))
+            mean = mean + self.rng.normal(0, deviation, len(mean))
+        elif self.bound == FLOAT:
+            mean, deviation = mean_of(updates), 0.0
+        else:
+            bound = self.tight if self.bound == TIGHT else float(self.bound)
+            mean, deviation = self._decoded(updates, Bounded(length=len(before), bound=bound, bits=BITS))
+        members = frozenset(updates)
+        self.parts.append(Part(members, mean[None], deviation=deviation, before=before))
+        return mean
+
+    def _decoded(self, updates: Updates, spec: Bounded) -> tuple[Vector, float]:
+        """Of the sum of codes, which is what is left of masked inputs to the last bit."""
+        n, codes = len(updates), np.zeros(spec.length, np.int64)
+        for x in updates.values():
+            words, _ = encode_vector(spec, x, clients=n, rounding_key=self.rng.bytes(KEY_BYTES))
+            codes += centred(spec, words, n)
+        numbers: dict[str, Any] = {"survivors": n, "total_weight": n, "max_weight": 1}
+        return decode_mean(spec, codes, **numbers), error_bound(spec, **numbers) / math.sqrt(6 * n)
+
+
+def _epsilon(setup: Setup, rounds: int) -> float | None:
+    """Of a client against the server, over all rounds."""
+    if not setup.noise:
+        return None
+    return float(f"{epsilon([Gaussian(setup.noise, steps=rounds)], DELTA):.4g}")
+
+
+def _scored(claims: Vector, truth: Vector) -> Row:
+    """Claims beside all true images, as pixels: (K, d) and (N, d)."""
+    if not len(claims):
+        return {"claims": 0, "right": 0, "share": 0.0, "precision": None}
+    nearest = np.array([_nearest(one, truth) for one in np.clip(claims, 0, 1)])
+    right = nearest[:, 1] <= RIGHT
+    found = np.unique(nearest[right, 0])
+    return {
+        "claims": len(claims),
+        "right": int(right.sum()),
+        "share": len(found) / len(truth),
+        "precision": float(right.mean()),
+    }
+
+
+def _nearest(one: Vector, truth: Vector) -> tuple[float, float]:
+    """(which, mean squared error)."""
+    errors = np.square(truth - one).mean(axis=1)
+    return float(errors.argmin()), float(errors.min())
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """images: in a sum. found: of all examples of all clients, the share that a claim is right of. precision:
+    of claims. s: of a processor, for all rounds.
+    """
+    header = (
+        "model",
+        "clients",
+        "batch",
+        "steps",
+        "noise",
+        "epsilon",
+        "bound",
+        "images",
+        "found",
+        "precision",
+    )
+    by = cells_of(rows, "name", "bound")
+    return Table.of(
+        (*header, "accuracy", "s"),
+        [
+            (*_settings(some[0]), bound, str(some[0]["images"]), *_cells(some))
+            for (_, bound), some in by.items()
+        ],
+    )
+
+
+def _settings(row: Row) -> tuple[str, ...]:
+    noise = f"{row['noise']:g}" if row["noise"] else ""
+    told = "" if row["epsilon"] is None else f"{row['epsilon']:.3g}"
+    return row["model"], str(row["clients"]), str(row["batch"]), str(row["steps"]), noise, told
+
+
+def _cells(some: Sequence[Row]) -> tuple[str, ...]:
+    precise = [row["precision"] for row in some if row["precision"] is not None]
+    return (
+        spread([row["share"] for row in some]),
+        spread(precise) if precise else "no claim",
+        f"{np.mean([row['accuracy'] for row in some]):.2f}",
+        f"{np.median([row['seconds'] for row in some]):.1f}",
+    )

@@ -1,0 +1,43 @@
+"""What the table of peeled sums is made of: sums as they are decoded, and claims held against the truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.leakage import sums
+from benchmarks.leakage.sums import BASE, FLOAT, TIGHT, Heard, run_case, table
+
+SMALL = replace(BASE, dataset="digits", clients=2, examples=10, batch=3, bounds=(FLOAT, TIGHT))
+
+
+def test_images_come_out_of_a_sum_and_no_fewer_are_said_to_than_do() -> None:
+    rows = [row for row in run_case(SMALL, 0, 2) if not isinstance(row, str)]
+    assert [row["bound"] for row in rows] == [FLOAT, TIGHT]
+    for row in rows:
+        assert row["precision"] > 0.9
+        # Two rounds of six images of twenty, of which some are in both.
+        assert 6 / 20 <= row["share"] <= 12 / 20
+    assert len(table(rows).rows) == 2
+
+
+def test_what_is_heard_of_a_session_is_the_sum_of_its_codes() -> None:
+    updates = {u: np.random.default_rng(u).uniform(-1, 1, 5000) for u in range(4)}
+    heard = Heard(SMALL, TIGHT, 1.0, np.random.default_rng(0))
+    training = type("Training", (), {"parameters": np.zeros(5000)})()
+    mean = heard.mean(training, updates)
+    (part,) = heard.parts
+    np.testing.assert_array_equal(part.updates[0], mean)
+    off = mean - np.mean(list(updates.values()), axis=0)
+    assert part.deviation == pytest.approx(off.std(), rel=0.1)
+    assert 0.99 < heard.largest <= 1
+
+
+def test_a_claim_is_right_within_30_db_and_counts_once() -> None:
+    truth = np.eye(4)
+    near, far = truth[0] + 0.03, truth[1] + np.array([0, 0, 0.2, 0])
+    told = sums._scored(np.stack([near, truth[0], far]), truth)
+    assert (told["claims"], told["right"], told["share"]) == (3, 2, 0.25)
+    assert sums._scored(np.empty((0, 4)), truth)["precision"] is None
