@@ -109,6 +109,8 @@ def run(
         [(NAMES[name], _updates(cell), *cell.row, FOUND[cell.found]) for name, cell in outcome.cells.items()],
         ("attacked", "updates", *outcome.single.header, "found"),
     )
+    for line in next(iter(outcome.cells.values())).lines:
+        out.say(line)
     out.say(told["sentence"])
     out.record(told)
     out.say(f"wrote {folder}: {REPORT}, {', '.join(f'{name}.png' for name in outcome.cells)}")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl.cli.guessed import of_labels, of_words
 from fl.cli.recorded import Round
-from fl.cli.scored import Cell, score_of
+from fl.cli.scored import Cell, of_images
 from fl.config.plan import LocalPlan
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Knowledge
@@ -21,6 +22,12 @@ from fl.models.architectures import build
 from fl.models.weights import to_vector
 from fl.training.clients import usable_cores
 from secagg.errors import ClientId
+
+Score = Callable[..., Cell]
+"""(round, view, guess, tapped=) -> cell. tapped: what was read is of clients' first steps alone."""
+
+SCORES: Mapping[str, Score] = {"labels": of_labels, "words": of_words}
+"""Of attacks that look for something else than images."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def attacked(
 
     Raises: ConfigError where there is no such party, or the attack is not for this model.
     """
-    view, knowledge, score = round.view(party, which), round.knowledge, score_of(attack)
+    view, knowledge, score = round.view(party, which), round.knowledge, SCORES.get(attack, of_images)
     if budget.start == CLASS_IMAGE:
         knowledge = replace(knowledge, public=round.public)
     members = sorted(set(round.uploads) - (which if party == "colluders" else set()))

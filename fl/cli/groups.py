@@ -277,6 +277,28 @@ def _attack_labels(
     run(ctx.obj, "labels", config, view, Budget(), out, force=force)
 
 
+@attack_app.command("words")
+@takes((*ATTACKED, *TRAINED))
+def _attack_words(
+    ctx: typer.Context,
+    clients: Clients = 10,
+    texts: Annotated[int, typer.Option(min=1, help="Texts of 8 words, and the next, of each client.")] = 1,
+    batch: Batch = None,
+    round: Round = 1,
+    view: Seen = "server",
+    seed: Seed = 0,
+    out: Report = Path("runs/attack"),
+    force: Force = False,
+) -> None:
+    """Read the words of texts off the embedding of a model of language."""
+    from fl.cli.attack import described, run
+    from fl.leakage.attack import Budget
+
+    flags = {"dataset": "text", "model": "bag-of-words"} | given(ctx, (*ATTACKED, *TRAINED))
+    config = described(flags, clients, texts, batch, round, seed)
+    run(ctx.obj, "words", config, view, Budget(), out, force=force)
+
+
 IMAGE_ATTACKS = {
     "inversion": "Look for the images whose update is the one that was seen, by L-BFGS.",
     "sparse": "As inversion, of updates that were compressed: what was left out is not asked to be met.",

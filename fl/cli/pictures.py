@@ -33,14 +33,14 @@ def images(path: Path, title: str, rows: Mapping[str, Scored]) -> None:
     pyplot.close(figure)
 
 
-def counts(path: Path, title: str, rows: Mapping[str, NDArray[np.int64]], axis: str) -> None:
-    """Bars side by side. rows: name -> (classes,), how many of each class."""
+def counts(path: Path, title: str, rows: Mapping[str, NDArray[np.int64]], of: str, each: str) -> None:
+    """Bars side by side. rows: name -> (n,), how many `of` something in `each`."""
     pyplot = _pyplot()
     figure, at = pyplot.subplots(figsize=(7.0, 3.0), layout="constrained")
     width = 0.8 / len(rows)
-    for i, (name, each) in enumerate(rows.items()):
-        at.bar(np.arange(len(each)) + (i - (len(rows) - 1) / 2) * width, each, width, label=name)
-    at.set(xlabel="class", ylabel=axis)
+    for i, (name, many) in enumerate(rows.items()):
+        at.bar(np.arange(len(many)) + (i - (len(rows) - 1) / 2) * width, many, width, label=name)
+    at.set(xlabel=each, ylabel=of)
     at.set_title(title, fontsize=9)
     at.legend(fontsize=8)
     figure.savefig(path, dpi=110)

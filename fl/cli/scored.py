@@ -1,10 +1,10 @@
-"""What an attack guessed, beside the truth, by the kind of what it looks for: how near it came, and whether
-that is more than anybody guesses without one.
+"""What an attack found, beside the truth: how near it came, and whether that is more than anybody guesses
+without one. Of images; of what is counted, `fl.cli.guessed`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from fl.cli import pictures
 from fl.cli.recorded import GALLERY, Round
 from fl.leakage.attack import Found, Guess
-from fl.leakage.baselines import TO_BEAT, baselines, likely_counts
+from fl.leakage.baselines import TO_BEAT, baselines
 from fl.leakage.metrics import Scores, identified, matched, psnr
-from fl.leakage.verdicts import FEWEST, guessed, reconstructed
+from fl.leakage.verdicts import FEWEST, reconstructed
 from fl.leakage.views import View
 from secagg.errors import counted
 
@@ -48,13 +48,14 @@ class Cell(Protocol):
     @property
     def row(self) -> tuple[str, ...]: ...
 
+    @property
+    def lines(self) -> Sequence[str]:
+        """What else is to be looked at."""
+
     def told(self) -> dict[str, Any]:
         """As JSON holds it."""
 
     def draw(self, path: Path, title: str) -> None: ...
-
-
-# Images
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,13 @@ class Images:
             f"{labels.sum()} of {len(labels)}",
         )
 
+    @property
+    def lines(self) -> Sequence[str]:
+        return ()
+
     def told(self) -> dict[str, Any]:
         psnr = self.scores.psnr
-        return _read(self.view) | {
+        return parts_of(self.view) | {
             "mean_psnr": round(float(psnr.mean()), 2),
             "median_psnr": round(float(np.median(psnr)), 2),
             "identified": round(float(self.identified.mean()), 3),
@@ -137,7 +142,7 @@ class Images:
             "found": self.found,
             "images": self.scores.told(),
             **self._claims(),
-            **_spent(self.guesses),
+            **spent(self.guesses),
         }
 
     def _claims(self) -> dict[str, Any]:
@@ -184,117 +189,14 @@ def of_images(round: Round, view: View, guess: Guess, *, tapped: bool = False) -
     )
 
 
-# Labels
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Of each part how many labels of each class, (P, classes): the true ones, those that the attack guessed,
-    and those that hit most of what is drawn by the public shares of the classes. expected: how many of these
-    hit in the mean, of all parts together.
-
-    A class of k guessed and K true labels has min(k, K) hits. found: by the bound of as many independent
-    guesses; hits of a multiset spread less (of ten labels of ten even classes by 0.9 where those spread by
-    1.5). None where all of them right would be no more than chance.
-    """
-
-    view: View
-    truth: NDArray[np.int64] = field(repr=False)
-    guess: NDArray[np.int64] = field(repr=False)
-    without: NDArray[np.int64] = field(repr=False)
-    expected: float
-    guesses: Guess = field(repr=False)
-
-    @property
-    def trials(self) -> int:
-        return int(self.truth.sum())
-
-    @property
-    def hits(self) -> int:
-        return int(np.minimum(self.truth, self.guess).sum())
-
-    @property
-    def found(self) -> bool | None:
-        chance = self.expected / self.trials
-        return guessed(self.hits, self.trials, chance) if guessed(self.trials, self.trials, chance) else None
-
-    @property
-    def brief(self) -> str:
-        return f"{self.hits} of {self.trials} labels"
-
-    @property
-    def says(self) -> str:
-        return (
-            f"and {self.brief} in it are told right, beside {self.expected:.1f} of the best guess without "
-            "any attack"
-        )
-
-    @property
-    def header(self) -> tuple[str, ...]:
-        return "labels", "right", "best guess without"
-
-    @property
-    def row(self) -> tuple[str, ...]:
-        return str(self.trials), str(self.hits), f"{self.expected:.1f}"
-
-    def told(self) -> dict[str, Any]:
-        return _read(self.view) | {
-            "labels": self.trials,
-            "hits": self.hits,
-            "chance": round(self.expected / self.trials, 4),
-            "found": self.found,
-            "true": self.truth.tolist(),
-            "guessed": self.guess.tolist(),
-            **_spent(self.guesses),
-        }
-
-    def draw(self, path: Path, title: str) -> None:
-        rows = {"true": self.truth.sum(axis=0), "guessed": self.guess.sum(axis=0)}
-        rows["best guess without"] = self.without.sum(axis=0)
-        pictures.counts(path, title, rows, f"labels, of {len(self.truth)} read: {self.hits} right")
-
-
-def of_labels(round: Round, view: View, guess: Guess, *, tapped: bool = False) -> Labels:
-    """How many of each class, beside how many are in what was read; the shares are those of the test set."""
-    dataset = round.layout.serving.dataset
-    shares = np.bincount(dataset.test_y, minlength=dataset.classes) / len(dataset.test_y)
-    true = [round.truth_of(part, tapped=tapped)[1] for part in view.parts]
-    likely = [likely_counts(shares, len(y)) for y in true]
-    return Labels(
-        view,
-        _counted(true, dataset.classes),
-        _counted([found.labels for found in guess], dataset.classes),
-        np.stack([counts for counts, _ in likely]),
-        sum(hits for _, hits in likely),
-        guess,
-    )
-
-
-def _counted(labels: Sequence[NDArray[np.int64]], classes: int) -> NDArray[np.int64]:
-    return np.stack([np.bincount(each, minlength=classes) for each in labels])
-
-
-# By attack
-
-Score = Callable[..., Cell]
-"""(round, view, guess, tapped=) -> cell. tapped: what was read is of clients' first steps alone."""
-
-SCORES: Mapping[str, Score] = {"labels": of_labels}
-"""Of attacks that look for something else than images."""
-
-
-def score_of(attack: str) -> Score:
-    return SCORES.get(attack, of_images)
-
-
-def _read(view: View) -> dict[str, Any]:
+def parts_of(view: View) -> dict[str, Any]:
     return {
         "parts": [sorted(part.members) for part in view.parts],
         "candidates": max(len(part.updates) for part in view.parts),
     }
 
 
-def _spent(guess: Guess) -> dict[str, Any]:
+def spent(guess: Guess) -> dict[str, Any]:
     return {
         "losses": [_finite(one) for one in guess],
         "seconds": [round(one.seconds, 2) for one in guess],

@@ -161,6 +161,8 @@ def packed_guess(guess: Guess) -> bytes:
             arrays[f"path{i}"] = one.path
         if one.claimed is not None:
             arrays[f"claimed{i}"] = one.claimed
+        if one.words is not None:
+            arrays[f"words{i}"] = one.words
     return _npz(arrays)
 
 
@@ -173,6 +175,7 @@ def _unpacked_guess(content: bytes) -> Guess:
                 **{name: float("nan") if each is None else each for name, each in one.items()},
                 path=file.get(f"path{i}"),
                 claimed=file.get(f"claimed{i}"),
+                words=file.get(f"words{i}"),
             )
             for i, one in enumerate(msgspec.json.decode(file["told"].tobytes()))
         )

@@ -80,11 +80,12 @@ class Budget:
 class Found:
     """What an attack makes of one part.
 
-    images: (N, C, H, W) float64, as they came, not clipped; None where it looks for labels alone. labels:
+    images: (N, C, H, W) float64, as they came, not clipped; None where it looks for none. labels:
     (N,). loss: by which it chose among what it had found, with nothing of the truth in it. halfway: the least
     one at half of its time. path: (K, N, C, H, W), what was best after each of the first K iterations of the
     first start, as many as the budget looks at. claimed: (N,), which of the images the attack says to have
-    found, the others only fill their places; None of an attack that does not know.
+    found, the others only fill their places; None of an attack that does not know. words: (W,), ascending,
+    each once; the labels are then those that come next.
     """
 
     images: NDArray[np.float64] | None = field(repr=False)
@@ -94,6 +95,7 @@ class Found:
     halfway: float = float("nan")
     path: NDArray[np.float64] | None = field(default=None, repr=False)
     claimed: NDArray[np.bool_] | None = None
+    words: NDArray[np.int64] | None = field(default=None, repr=False)
 
 
 Guess = tuple[Found, ...]

@@ -8,6 +8,7 @@ from fl.leakage.history import history
 from fl.leakage.inversion import cosine, inversion, sparse
 from fl.leakage.labels import labels
 from fl.leakage.peeling import peeling
+from fl.leakage.words import words
 
 ATTACKS: dict[str, Attack] = {
     "inversion": inversion,
@@ -17,4 +18,5 @@ ATTACKS: dict[str, Attack] = {
     "analytic": analytic,
     "labels": labels,
     "peeling": peeling,
+    "words": words,
 }

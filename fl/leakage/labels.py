@@ -82,7 +82,7 @@ def _gradient(matching: Matching, knowledge: Knowledge) -> tuple[torch.Tensor, t
     Of several steps, over which p changes, its mean before and after: of 4 MNIST images in 4 steps of 2 at
     rate .01, 21 of 24 labels are so read right, and 14 by the model before alone.
     """
-    weight, bias = _last(matching)
+    weight, bias = last_layer(matching)
     p, features = _likely(matching.model, knowledge)
     if matching.steps > 1:
         moved = copy.deepcopy(matching.model)
@@ -91,8 +91,8 @@ def _gradient(matching: Matching, knowledge: Knowledge) -> tuple[torch.Tensor, t
     return p, weight.sum(dim=1) / features.sum() if bias is None else bias
 
 
-def _last(matching: Matching) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The gradient of the last layer's weight and, if there is one, bias."""
+def last_layer(matching: Matching) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The gradient of the last layer's weight and, if there is one, bias. Raises: as `of_gradient`."""
     layer = _linear(matching.model)
     gradients = dict[int, torch.Tensor]()
     start, gradient = 0, matching.mean_gradient()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -15,11 +16,13 @@ from commands import Ran, is_one_line
 
 from fl.cli.attack import described, party_of, seen_of, sentence
 from fl.cli.attacked import Outcome, attacked
+from fl.cli.guessed import of_labels, of_words
 from fl.cli.recorded import Round, record
-from fl.cli.scored import of_images, of_labels
+from fl.cli.scored import of_images
 from fl.cohort.layout import lay_out
 from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
+from fl.data.examples import Dataset
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Found, Guess, Knowledge
 from fl.leakage.attacks import ATTACKS
@@ -306,6 +309,70 @@ def test_labels_are_told_of_a_sum_that_hides_images(here: Callable[..., Ran], tm
     assert [(cell["hits"], cell["labels"]) for cell in told["cells"].values()] == [(8, 8)] * 3
     assert "8 of 8 labels in it are told right, beside 4.6 of the best guess" in told["sentence"]
     assert (tmp_path / "attack" / "seen.png").exists()
+
+
+# Words
+
+
+@pytest.fixture
+def text(monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Of 300 words of which the first are most frequent; that of the library takes seconds to read."""
+    rng = np.random.default_rng(0)
+    x = np.minimum(rng.geometric(0.03, (400, 8)) - 1, 299).astype(np.int64)
+    y = rng.integers(1, 300, 400)
+    dataset = Dataset("text", x[:300], y[:300], x[300:], y[300:], 300, tuple(f"w{i:03}" for i in range(300)))
+    monkeypatch.setattr("fl.cohort.layout.load", lambda name, data_dir: dataset)
+    return dataset
+
+
+def of_text(**flags: Any) -> Round:
+    config = described({"dataset": "text", "model": "bag-of-words", **flags}, N, 2, None, 1, 0)
+    return record(config, lay_out(config), RunSecrets.of_seed(0))
+
+
+def test_words_are_scored_beside_as_many_frequent_ones(text: Dataset) -> None:
+    round = of_text()
+    view = round.view("server")
+    x, y = round.truth_of(view.parts[0], tapped=False)
+    true = np.setdiff1d(np.append(x, y), [0])  # token 0 is all words without a token
+    wrong = np.setdiff1d(np.arange(300), np.append(true, 0))[:3]
+    named = np.concatenate([[0], wrong, true[5:]])
+    cell = of_words(round, view, (Found(None, y, words=np.sort(named)),))
+    assert (cell.true, cell.named, cell.hits) == (len(true), len(true) - 2, len(true) - 5)
+    assert (cell.precision, cell.recall) == ((len(true) - 5) / (len(true) - 2), (len(true) - 5) / len(true))
+    tokens = [int(w) for row, next in zip(text.test_x, text.test_y, strict=True) for w in (*row, next) if w]
+    frequent = [w for w, _ in sorted(Counter(tokens).items(), key=lambda one: (-one[1], one[0]))]
+    assert cell.chance == len({*frequent[: cell.named]} & {*true.tolist()})
+    assert cell.found is True
+    assert cell.lines[1] == f"not named: {' '.join(f'w{i:03}' for i in true[:5])}"
+    # Those that anybody names are no find.
+    frequent_ones = np.array(sorted(frequent[:30]))
+    assert of_words(round, view, (Found(None, y, words=frequent_ones),)).found is False
+    assert of_words(round, view, (Found(None, y, words=np.array([], np.int64)),)).found is False
+    json.dumps(cell.told(), allow_nan=False)
+
+
+def test_the_words_of_a_cohort_are_read_out_of_its_masked_sum(
+    text: Dataset, here: Callable[..., Ran], tmp_path: Path
+) -> None:
+    ran = here(
+        "attack", "words", "--clients", "4", "--texts", "2", "--json", "--out", str(tmp_path / "attack")
+    )
+    assert ran.code == 0, ran
+    (told,) = ran.records
+    assert (told["attack"], told["verdict"]) == ("words", LEAKS)
+    for cell in told["cells"].values():
+        assert (cell["precision"], cell["recall"], cell["true"]) == (1.0, 1.0, cell["guessed"])
+    assert len(told["cells"]["single"]["true"]) == 4
+    assert (tmp_path / "attack" / "seen.png").exists()
+
+
+def test_words_whose_rows_are_below_a_step_of_the_codes_are_hidden_by_rounding(text: Dataset) -> None:
+    outcome = attacked(of_text(bits=2), "words", "server", BUDGET, 0)
+    assert outcome.verdict == ROUNDING
+    assert outcome.seen is not None
+    assert outcome.seen.row[-2] < "0.50"  # recall
+    assert outcome.exact is None or outcome.exact.found
 
 
 # The command

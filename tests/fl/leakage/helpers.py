@@ -47,8 +47,10 @@ def view(*parts: Part) -> View:
     return View(parts)
 
 
-def gradient(model: torch.nn.Module, x: NDArray[np.float32], y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(d,) in float64, as torch has it without any of our own code."""
-    model = model.double()
-    loss = cross_entropy(model(torch.tensor(x).double()), torch.tensor(y))
+def gradient(
+    model: torch.nn.Module, x: NDArray[np.float32 | np.int64], y: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(d,) in float64, as torch has it without any of our own code. x: images, or tokens."""
+    model, inputs = model.double(), torch.tensor(x)
+    loss = cross_entropy(model(inputs.double() if inputs.is_floating_point() else inputs), torch.tensor(y))
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]).numpy()
