@@ -13,6 +13,7 @@ from fl.cli.guessed import of_labels, of_words
 from fl.cli.recorded import Round
 from fl.cli.scored import Cell, of_images
 from fl.config.plan import LocalPlan
+from fl.config.section import ConfigError
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Knowledge
 from fl.leakage.starts import CLASS_IMAGE
@@ -80,8 +81,11 @@ def attacked(
     """The attack on what the party can read, and on the controls. which: as of `Round.view`. began: told what
     is attacked. without_model: who attacks what the party reads draws first weights of its own.
 
-    Raises: ConfigError where there is no such party, or the attack is not for this model.
+    Raises: ConfigError where there is no such party, it has the model by what it is, or the attack is not for
+    this model.
     """
+    if without_model and (party == "participant" or round.earlier):
+        raise ConfigError("--without-model: who follows the model over rounds has it; take one round")
     view, knowledge, score = round.view(party, which), round.knowledge, SCORES.get(attack, of_images)
     if budget.start == CLASS_IMAGE:
         knowledge = replace(knowledge, public=round.public)

@@ -205,6 +205,9 @@ Seen = Annotated[
         "trains), relay:0 of split, or the server and some clients, colluders:0,3."
     ),
 ]
+WithoutModel = Annotated[
+    bool, typer.Option("--without-model", help="The attacker has not the model: it draws weights of its own.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of data, first weights and the attack.")]
 Report = Annotated[Path, typer.Option(help="Folder for report and pictures.")]
 
@@ -228,10 +231,7 @@ def _attack(
     ] = "grey",
     time: Annotated[float, typer.Option(min=0, help="Seconds of a processor for each image.")] = 4.0,
     iterations: Annotated[int, typer.Option(min=1, help="Steps of the attack from each start.")] = 300,
-    without_model: Annotated[
-        bool,
-        typer.Option("--without-model", help="The attacker has not the model: it draws weights of its own."),
-    ] = False,
+    without_model: WithoutModel = False,
     seed: Seed = 0,
     out: Report = Path("runs/attack"),
     force: Force = False,
@@ -265,6 +265,7 @@ def _attack_labels(
     batch: Batch = None,
     round: Round = 1,
     view: Seen = "server",
+    without_model: WithoutModel = False,
     seed: Seed = 0,
     out: Report = Path("runs/attack"),
     force: Force = False,
@@ -274,7 +275,7 @@ def _attack_labels(
     from fl.leakage.attack import Budget
 
     config = described(given(ctx, (*ATTACKED, *TRAINED)), clients, images, batch, round, seed)
-    run(ctx.obj, "labels", config, view, Budget(), out, force=force)
+    run(ctx.obj, "labels", config, view, Budget(), out, without_model=without_model, force=force)
 
 
 @attack_app.command("words")

@@ -245,6 +245,11 @@ def test_who_lacks_the_model_is_held_against_who_has_it(
     assert ("the same attack with the model gets 120.0 dB" in said) == needs_it
 
 
+def test_who_follows_the_model_over_rounds_has_it() -> None:
+    with pytest.raises(ConfigError, match="--without-model: who follows the model over rounds has it"):
+        attacked(round_of(), "inversion", "participant", BUDGET, 0, without_model=True)
+
+
 def test_what_nobody_can_read_is_not_called_protected(monkeypatch: pytest.MonkeyPatch) -> None:
     round = round_of("ckks", ending="keep")
     outcome = outcome_of(round, monkeypatch, lambda view: 0.0)
