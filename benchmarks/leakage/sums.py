@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import cells_of
@@ -17,7 +18,7 @@ from benchmarks.spread import seeds, spread
 from fl.config.run import RunConfig
 from fl.data import DataError
 from fl.leakage import apart
-from fl.leakage.attack import Budget, Knowledge
+from fl.leakage.attack import Budget, Guess, Knowledge
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description
 from fl.privacy.accounting import epsilon
@@ -25,9 +26,6 @@ from fl.privacy.releases import Gaussian
 from secagg import Bounded
 from secagg.crypto import KEY_BYTES
 from secagg.encoding import centred, decode_mean, encode_vector, error_bound
-
-if TYPE_CHECKING:
-    pass
 
 CLAIM = "Not measured yet."
 FLOAT, TIGHT, DEFAULT = "none", "tight", "3"
@@ -55,6 +53,7 @@ class Setup:
     rate: float = 0.5
     bounds: tuple[str, ...] = (FLOAT, TIGHT)
     noise: float = 0.0
+    chosen: int | None = None
 
     @property
     def name(self) -> str:
@@ -91,28 +90,11 @@ def run_case(setup: Setup, seed: int, rounds: int) -> Iterator[Row | str]:
     """share: of all examples of all clients, how many a claim is right of. precision: of claims, how many are
     right. Raises: NotImplementedError where the data set is not to be had.
     """
-    config = _configuration(setup, seed, rounds)
-    try:
-        layout = layout_of(config)
-    except DataError as error:
-        raise NotImplementedError(str(error)) from error
-    own = np.concatenate([layout.examples(u)[0] for u in range(setup.clients)])
-    truth = own.reshape(len(own), -1).astype(np.float64)
-    largest = 0.0
+    tight = 0.0
     for bound in setup.bounds:  # that in floats is first, and tells how tight a bound can be
         yield f"bound {bound}, {rounds} rounds"
-        heard = Heard(setup, bound, largest, np.random.default_rng(seed))
-        training = Training(config, layout)
-        for _ in training.rounds(partial(heard.mean, training)):
-            pass
-        largest = heard.largest
-        dataset = layout.serving.dataset
-        described = Description(setup.model, dataset.shape, dataset.classes)
-        knowledge = Knowledge(
-            described, training.parameters.astype(np.float32), config.training.plan, setup.examples
-        )
-        guess = apart.run("peeling", View(tuple(heard.parts)), knowledge, Budget(seconds=1), seed)
-        claims = np.concatenate([one.images[one.claimed] for one in guess])  # type: ignore[index]
+        run = Peeled.of(setup, bound, tight, seed, rounds)
+        tight = run.largest
         yield {
             "name": setup.name,
             "model": setup.model,
@@ -123,16 +105,65 @@ def run_case(setup: Setup, seed: int, rounds: int) -> Iterator[Row | str]:
             "epsilon": _epsilon(setup, rounds),
             "bound": bound,
             "seed": seed,
-            "accuracy": training.accuracy(),
-            "seconds": round(sum(one.seconds for one in guess), 1),
+            "accuracy": run.accuracy,
+            "seconds": round(sum(one.seconds for one in run.guess), 1),
             "images": setup.clients * setup.batch * setup.steps,
-            **_scored(claims.reshape(len(claims), -1), truth),
+            **_scored(run.claims, run.truth),
         }
+
+
+@dataclass(frozen=True)
+class Peeled:
+    """A run whose sums were peeled. truth: (N, pixels), all examples, with `owners`, (N,), the client that
+    each is of. largest: number in any update.
+    """
+
+    view: View
+    guess: Guess
+    truth: Vector
+    owners: NDArray[np.int64]
+    largest: float
+    accuracy: float
+
+    @property
+    def claims(self) -> Vector:
+        """(K, pixels): all that the attack says to be images."""
+        each = [cast(Vector, one.images)[one.claimed] for one in self.guess]
+        return np.concatenate(each).reshape(-1, self.truth.shape[1])
+
+    @classmethod
+    def of(cls, setup: Setup, bound: str, tight: float, seed: int, rounds: int) -> Peeled:
+        """Raises: NotImplementedError where the data set is not to be had."""
+        config = _configuration(setup, seed, rounds)
+        try:
+            layout = layout_of(config)
+        except DataError as error:
+            raise NotImplementedError(str(error)) from error
+        heard = Heard(setup, bound, tight, np.random.default_rng(seed))
+        training = Training(config, layout)
+        for _ in training.rounds(partial(heard.mean, training)):
+            pass
+        dataset = layout.serving.dataset
+        described = Description(setup.model, dataset.shape, dataset.classes)
+        last = training.parameters.astype(np.float32)
+        knowledge = Knowledge(described, last, config.training.plan, setup.examples)
+        view = View(tuple(heard.parts))
+        each = [layout.examples(u)[0] for u in range(setup.clients)]
+        truth = np.concatenate(each).astype(np.float64)
+        return cls(
+            view,
+            apart.run("peeling", view, knowledge, Budget(seconds=1), seed),
+            truth.reshape(len(truth), -1),
+            np.repeat(np.arange(setup.clients), [len(x) for x in each]),
+            heard.largest,
+            training.accuracy(),
+        )
 
 
 def _configuration(setup: Setup, seed: int, rounds: int) -> RunConfig:
     plan = {"local_steps": setup.steps, "batch_size": setup.batch, "lr": setup.rate, "momentum": 0.0}
-    cohort = {"clients": setup.clients, "examples_per_client": setup.examples, "partition": "iid"}
+    cohort: dict[str, Any] = {"clients": setup.clients, "examples_per_client": setup.examples}
+    cohort |= {"partition": "iid", "sample": setup.chosen}
     rest = {"dataset": setup.dataset, "model": setup.model, "rounds": rounds, "seed": seed}
     return RunConfig.of(**plan, **cohort, **rest, scheme="plain", execution="sequential")
 
@@ -186,21 +217,20 @@ def _scored(claims: Vector, truth: Vector) -> Row:
     """Claims beside all true images, as pixels: (K, d) and (N, d)."""
     if not len(claims):
         return {"claims": 0, "right": 0, "share": 0.0, "precision": None}
-    nearest = np.array([_nearest(one, truth) for one in np.clip(claims, 0, 1)])
-    right = nearest[:, 1] <= RIGHT
-    found = np.unique(nearest[right, 0])
+    which, errors = nearest(claims, truth)
+    right = errors <= RIGHT
     return {
         "claims": len(claims),
         "right": int(right.sum()),
-        "share": len(found) / len(truth),
+        "share": len(np.unique(which[right])) / len(truth),
         "precision": float(right.mean()),
     }
 
 
-def _nearest(one: Vector, truth: Vector) -> tuple[float, float]:
-    """(which, mean squared error)."""
-    errors = np.square(truth - one).mean(axis=1)
-    return float(errors.argmin()), float(errors.min())
+def nearest(claims: Vector, truth: Vector) -> tuple[NDArray[np.int64], Vector]:
+    """Of each claim (which true image is nearest, their mean squared error)."""
+    errors = np.stack([np.square(truth - one).mean(axis=1) for one in np.clip(claims, 0, 1)])
+    return errors.argmin(axis=1), errors.min(axis=1)
 
 
 def table(rows: Sequence[Row]) -> Table:

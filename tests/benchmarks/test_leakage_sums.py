@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.leakage import sums
+from benchmarks.leakage import grouped, sums
 from benchmarks.leakage.sums import BASE, FLOAT, TIGHT, Heard, run_case, table
 
 SMALL = replace(BASE, dataset="digits", clients=2, examples=10, batch=3, bounds=(FLOAT, TIGHT))
@@ -21,6 +21,20 @@ def test_images_come_out_of_a_sum_and_no_fewer_are_said_to_than_do() -> None:
         # Two rounds of six images of twenty, of which some are in both.
         assert 6 / 20 <= row["share"] <= 12 / 20
     assert len(table(rows).rows) == 2
+
+
+def test_who_is_in_the_sums_that_an_image_came_out_of_tells_whose_it_is() -> None:
+    few = replace(SMALL, clients=4, examples=6, chosen=2)
+    rows = [row for row in grouped.run_case(few, 0, (2, 16)) if not isinstance(row, str)]
+    first, last = (row["named"] / row["images"] for row in rows)
+    assert first < last
+    assert last > 0.5
+    assert rows[-1]["rightly"] > 0.9 * rows[-1]["named"]
+    everybody = [
+        row for row in grouped.run_case(replace(few, chosen=None), 0, (4,)) if not isinstance(row, str)
+    ]
+    assert everybody[0]["named"] == 0
+    assert len(grouped.table([*rows, *everybody]).rows) == 3
 
 
 def test_what_is_heard_of_a_session_is_the_sum_of_its_codes() -> None:
