@@ -16,6 +16,7 @@ from benchmarks.spread import seeds, spread
 from fl.leakage import apart
 from fl.leakage.attack import Budget
 from fl.leakage.labels import labels
+from fl.leakage.starts import CLASS_MEAN
 from fl.leakage.verdicts import FAILED
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 CLAIM = (
     "One gradient of a batch of images, at a net's first weights, inverted with 1 s of a processor for each "
-    "image in it (0.5 s in the batch of 100)."
+    "image in it (0.5 s in the batch of 100), from the mean image of each label."
 )
 CONTROL = Control(
     "batches of one image, of the same data and seed", lambda row: row["size"] == 1, by=("dataset", "seed")
@@ -46,6 +47,8 @@ CELLS: dict[str, dict[str, tuple[Cell, ...]]] = {
 SECONDS = {"quick": 0.3, "full": 1.0}  # of a processor, an image
 SHORTER: Final = 0.5  # times as many, where there are a hundred
 SEEDS = {"quick": 1, "full": 3}
+START: Final = CLASS_MEAN
+"""In batches of 4 and of 8 faces 17.2 and 15.5 dB, where grey gave 14.7 and 13.6; digits are alike."""
 
 
 def cases(size: str, seed: int) -> list[Case]:
@@ -62,7 +65,7 @@ def run_case(dataset: str, cells: Sequence[Cell], seed: int, seconds: float) -> 
         yield f"batches of {size}" + (f", {classes} in each" if classes else "")
         batches = Batches.drawn(dataset, size, classes, seed)
         knowledge = batches.knowledge(NETS[dataset], seed)
-        budget = Budget(seconds=seconds * (SHORTER if size == HUNDRED[0] else 1))
+        budget = Budget(seconds=seconds * (SHORTER if size == HUNDRED[0] else 1), start=START)
         view = batches.view(knowledge)
         row = {"dataset": dataset, "model": NETS[dataset], "size": size, "classes": classes, "seed": seed}
         row |= {"batches": len(view.parts), "budget": budget.seconds}

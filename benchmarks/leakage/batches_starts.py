@@ -30,7 +30,7 @@ TOGETHER, ALONE_ = "eight together", "one alone"
 CONTROL = Control("eight together, of the same batch", lambda row: row["looked"] == TOGETHER, by=("seed",))
 ALONE = False
 SIZE: Final = 8
-STARTS = {"quick": ("grey", "uniform"), "full": ("grey", "uniform", "patterned", "binary", "red")}
+STARTS = {"quick": ("grey", "uniform"), "full": ("grey", "uniform", "patterned", "binary", "class-mean")}
 SECONDS = {"quick": 0.3, "full": 1.0}  # of a processor, for each of the eight, however many are looked for
 SEEDS = {"quick": 1, "full": 3}
 

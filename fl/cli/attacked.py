@@ -16,7 +16,7 @@ from fl.config.plan import LocalPlan
 from fl.config.section import ConfigError
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Knowledge
-from fl.leakage.starts import CLASS_IMAGE
+from fl.leakage.starts import OWN
 from fl.leakage.verdicts import TOO_FEW, Controls, verdict
 from fl.leakage.views import View
 from fl.models.architectures import build
@@ -87,7 +87,7 @@ def attacked(
     if without_model and (party == "participant" or round.earlier):
         raise ConfigError("--without-model: who follows the model over rounds has it; take one round")
     view, knowledge, score = round.view(party, which), round.knowledge, SCORES.get(attack, of_images)
-    if budget.start == CLASS_IMAGE:
+    if budget.start in OWN:
         knowledge = replace(knowledge, public=round.public)
     members = sorted(set(round.uploads) - (which if party == "colluders" else set()))
     if party == "relay" and view.parts:

@@ -22,8 +22,7 @@ APART: Final = 0.05
 
 def grey(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
     """One half everywhere; of several images, each a little apart."""
-    x = torch.full((n, *shape), 0.5, dtype=torch.float64)
-    return x if n == 1 else x + APART * torch.randn(x.shape, generator=rng, dtype=torch.float64)
+    return _apart(torch.full((n, *shape), 0.5, dtype=torch.float64), rng)
 
 
 def uniform(n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
@@ -83,33 +82,37 @@ STARTS: dict[str, Start] = {
     "green": green,
     "blue": blue,
 }
-CLASS_IMAGE: Final = "class-image"
-NAMES: Final = (*STARTS, CLASS_IMAGE)
+CLASS_IMAGE, CLASS_MEAN = "class-image", "class-mean"
+OWN: Final = (CLASS_IMAGE, CLASS_MEAN)
+"""Made of images of the attacker's own."""
+NAMES: Final = (*STARTS, *OWN)
 
 
 def checked(name: str, knowledge: Knowledge) -> str:
     """Raises: ConfigError where nothing begins there, or nothing can by what is known."""
     if name not in NAMES:
         raise ConfigError(f"--start {name}: there are {', '.join(NAMES)}{nearest(name, NAMES)}")
-    if name == CLASS_IMAGE and knowledge.public is None:
-        raise ConfigError("--start class-image is for an attacker with images of its own")
+    if name in OWN and knowledge.public is None:
+        raise ConfigError(f"--start {name} is for an attacker with images of its own")
     return name
 
 
 def begun(name: str, y: torch.Tensor, knowledge: Knowledge, rng: torch.Generator) -> torch.Tensor:
-    """(N, C, H, W) float64: for images of these labels. Of class-image, one of each label that is public, or
-    any, where none is.
+    """(N, C, H, W) float64: for images of these labels. Of class-image, one of each label that is public, of
+    class-mean their mean, several a little apart; where none is, of any label.
     """
-    if name != CLASS_IMAGE:
+    if name not in OWN:
         return STARTS[name](len(y), knowledge.model.shape, rng)
     assert knowledge.public is not None  # noqa: S101 - as checked
     own, labels = torch.tensor(knowledge.public.x).double(), torch.tensor(knowledge.public.y)
-    chosen = []
-    for label in y:
-        of_class = torch.nonzero(labels == label).flatten()
-        among = of_class if len(of_class) else torch.arange(len(own))
-        chosen.append(among[torch.randint(len(among), (1,), generator=rng)])
-    return own[torch.cat(chosen)]
+    among = [own[labels == label] if (labels == label).any() else own for label in y]
+    if name == CLASS_MEAN:
+        return _apart(torch.stack([images.mean(dim=0) for images in among]), rng)
+    return torch.cat([images[torch.randint(len(images), (1,), generator=rng)] for images in among])
+
+
+def _apart(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    return x if len(x) == 1 else x + APART * torch.randn(x.shape, generator=rng, dtype=torch.float64)
 
 
 def _tiled(of: Start, n: int, shape: Shape, rng: torch.Generator, across: int) -> torch.Tensor:
@@ -122,4 +125,4 @@ def _tiled(of: Start, n: int, shape: Shape, rng: torch.Generator, across: int) -
 def _coloured(channel: int, n: int, shape: Shape, rng: torch.Generator) -> torch.Tensor:
     x = torch.zeros((n, *shape), dtype=torch.float64)
     x[:, min(channel, shape[0] - 1)] = 1.0
-    return x if n == 1 else x + APART * torch.randn(x.shape, generator=rng, dtype=torch.float64)
+    return _apart(x, rng)

@@ -26,7 +26,7 @@ from fl.leakage.inversion import SOLVED, Memory, cosine, inversion, sparse
 from fl.leakage.labels import labels, of_gradient
 from fl.leakage.metrics import matched, psnr
 from fl.leakage.peeling import peeling
-from fl.leakage.starts import CLASS_IMAGE, STARTS, begun
+from fl.leakage.starts import CLASS_IMAGE, CLASS_MEAN, OWN, STARTS, begun
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description, build
 from fl.models.weights import to_vector
@@ -315,8 +315,23 @@ def test_an_image_of_the_class_is_one_that_is_public() -> None:
     assert np.array_equal(x[:2], IMAGES[[3, 0]])
     assert any(np.array_equal(x[2], IMAGES[i]) for i in (1, 2))
     assert any(np.array_equal(x[3], image) for image in IMAGES)  # there is none of class 5
-    with pytest.raises(ConfigError, match="--start class-image is for an attacker with images of its own"):
-        inversion(view(sent(knowing(), 0)), knowing(), Budget(start=CLASS_IMAGE), 0)
+
+
+def test_the_mean_of_a_class_is_that_of_the_public_ones() -> None:
+    knowledge = replace(knowing(), public=Public(IMAGES, LABELS))
+    one, two = (
+        begun(CLASS_MEAN, torch.tensor(y), knowledge, torch.Generator().manual_seed(0)).numpy()
+        for y in ([7], [7, 7, 5])
+    )
+    np.testing.assert_allclose(one[0], IMAGES[1:3].mean(axis=0), rtol=1e-6)
+    assert not np.array_equal(two[0], two[1])  # two that are equal would be equal for ever
+    np.testing.assert_allclose(two[2], IMAGES.mean(axis=0), atol=0.3)  # there is none of class 5
+
+
+@pytest.mark.parametrize("start", OWN)
+def test_who_has_no_images_does_not_begin_from_them(start: str) -> None:
+    with pytest.raises(ConfigError, match=f"--start {start} is for an attacker with images of its own"):
+        inversion(view(sent(knowing(), 0)), knowing(), Budget(start=start), 0)
 
 
 def test_what_is_public_goes_along_and_a_start_from_it_is_made_apart() -> None:
