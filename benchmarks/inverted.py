@@ -16,10 +16,10 @@ from fl.config.plan import LocalPlan
 from fl.config.run import RunConfig
 from fl.data import DataError, load
 from fl.leakage import apart
-from fl.leakage.attack import Budget, Guess, Knowledge
-from fl.leakage.baselines import TO_BEAT, baselines
+from fl.leakage.attack import Budget, Guess, Knowledge, Public
+from fl.leakage.baselines import CLASS_MEAN, TO_BEAT, baselines
 from fl.leakage.metrics import Scores, psnr
-from fl.leakage.verdicts import FAILED, FEWEST, reconstructed
+from fl.leakage.verdicts import FAILED, FEWEST, LEARNED, learned, reconstructed
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector, to_vector
@@ -67,6 +67,10 @@ class Target:
         parameters = to_vector(build(model, described.shape, self.classes, seed))
         return Knowledge(described, parameters, plan, examples=1)
 
+    def with_own(self, knowledge: Knowledge) -> Knowledge:
+        """And images of the attacker's own, which are those that are public."""
+        return replace(knowledge, public=Public(self.public, self.of))
+
     def uploads(self, knowledge: Knowledge, per_example: PerExample | None = None) -> list[Vector]:
         """Of each image what its client sends, as the plan says. per_example: what its steps make of it."""
         torch.set_num_threads(1)
@@ -97,15 +101,17 @@ class Target:
         parts = [Part(frozenset({u}), x[None]) for cell in cells for u, x in enumerate(cell)]
         guess = apart.run(attack, View(tuple(parts)), knowledge, Budget(seconds=seconds), seed)
         n = len(self.y)
-        return [self.scored(guess[i * n : (i + 1) * n]) for i in range(len(cells))]
+        own = attack in LEARNED
+        return [self.scored(guess[i * n : (i + 1) * n], own=own) for i in range(len(cells))]
 
-    def scored(self, guess: Guess) -> Row:
-        """Of a guess with a part for each image, in their order."""
+    def scored(self, guess: Guess, *, own: bool = False) -> Row:
+        """Of a guess with a part for each image, in their order. own: by who has learned from images of its
+        own.
+        """
         images = np.concatenate([cast(NDArray[np.float64], one.images) for one in guess])
         scores = Scores.of(self.x, self.y, images, np.concatenate([one.labels for one in guess]))
         without = baselines(self.x, self.y, self.public, self.of)
         to_beat = {name: psnr(self.x, without[name]) for name in TO_BEAT}
-        enough = len(self.y) >= FEWEST
         return {
             "psnr": np.round(scores.psnr, 2).tolist(),
             "mse": np.round(scores.mse, 5).tolist(),
@@ -114,9 +120,14 @@ class Target:
             "ssim": [None if np.isnan(each) else round(float(each), 4) for each in scores.ssim],
             "labels": int(scores.labels.sum()),
             "baselines": {name: round(float(each.mean()), 2) for name, each in to_beat.items()},
-            "found": reconstructed(scores.psnr, to_beat) if enough else None,
+            "found": self._found(scores, to_beat, own=own),
             "seconds": round(sum(one.seconds for one in guess), 1),
         }
+
+    def _found(self, scores: Scores, to_beat: dict[str, Vector], *, own: bool) -> bool | None:
+        if len(self.y) < FEWEST:
+            return None
+        return learned(scores.psnr, to_beat[CLASS_MEAN]) if own else reconstructed(scores.psnr, to_beat)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import cells_of
-from benchmarks.leakage.perturbed import FIGURE_6, NONE, Cell
+from benchmarks.leakage.faces import FIGURE_6
+from benchmarks.leakage.perturbed import NONE, Cell
 from benchmarks.noised import Training, Updates, Vector, mean_of
 from benchmarks.spread import by_seed, paired, seeds, spread
 from fl.config.presets import PRESETS
@@ -36,14 +37,13 @@ PUBLISHED = {
     "sd 0.032 on all": 0.651,
     "sd 0.1 on all": 0.344,
 }
-CELLS = tuple(cell for cell in FIGURE_6 if cell.attack == "inversion")
 
 
 def cases(size: str, seed: int) -> list[Case]:
     return [
         Case(f"{cell.what}, seed {each}", partial(run_case, cell, each, ROUNDS[size], STEPS[size]))
         for each in seeds(seed, SEEDS[size])
-        for cell in CELLS
+        for cell in FIGURE_6
     ]
 
 

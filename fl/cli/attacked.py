@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,18 +19,23 @@ from fl.config.section import ConfigError
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Knowledge
 from fl.leakage.starts import OWN
-from fl.leakage.verdicts import TOO_FEW, Controls, verdict
+from fl.leakage.verdicts import LEARNED, TOO_FEW, Controls, verdict
 from fl.leakage.views import View
 from fl.models.architectures import build
 from fl.models.weights import to_vector
 from fl.training.clients import usable_cores
+from secagg import Plain
 from secagg.errors import ClientId
 
 Score = Callable[..., Cell]
 """(round, view, guess, tapped=) -> cell. tapped: what was read is of clients' first steps alone."""
 
-SCORES: Mapping[str, Score] = {"labels": of_labels, "words": of_words}
-"""Of attacks that look for something else than images."""
+SCORES: Mapping[str, Score] = {
+    "labels": of_labels,
+    "words": of_words,
+    **dict.fromkeys(LEARNED, partial(of_images, learned=True)),
+}
+"""Of attacks that look for something else than images, or have learned from the like of them."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def attacked(
     if without_model and (party == "participant" or round.earlier):
         raise ConfigError("--without-model: who follows the model over rounds has it; take one round")
     view, knowledge, score = round.view(party, which), round.knowledge, SCORES.get(attack, of_images)
-    if budget.start in OWN:
+    if budget.start in OWN or attack in LEARNED:
         knowledge = replace(knowledge, public=round.public)
     members = sorted(set(round.uploads) - (which if party == "colluders" else set()))
     if party == "relay" and view.parts:
@@ -97,10 +104,11 @@ def attacked(
     if view.parts and any(len(part.members) > 1 for part in view.parts):
         (part,) = view.parts
         todo["sum"] = round.summed(sorted(part.members))
-    own = dict.fromkeys(todo, knowledge)
+    own = dict.fromkeys(todo, knowledge) | {"single": replace(knowledge, encoding=round.encoding)}
+    if not isinstance(round.run.scheme, Plain):  # under which updates are sent as they are
+        own["seen"] = own["single"]
     if tapped:
-        batch = max(len(of) for _, of in round.first.values())
-        own["seen"] = replace(knowledge, plan=LocalPlan(algorithm="fedsgd"), examples=batch)
+        own["seen"] = _of_first_step(round, knowledge)
     if without_model:
         todo["informed"], own["informed"] = view, own["seen"]
         own["seen"] = replace(own["seen"], parameters=_other_weights(knowledge, seed))
@@ -121,6 +129,16 @@ def attacked(
     hidden = seen is not None and not seen.found and single.found is False
     exact = cell("exact", round.exact(members)) if hidden else None
     return Outcome(seen, single, cells.get("sum"), exact, view.why, cells.get("informed"), cells.get("last"))
+
+
+def _of_first_step(round: Round, knowledge: Knowledge) -> Knowledge:
+    """What is known of the gradient of a client's first step: what is sent is perturbed later, but for the
+    noise of each step.
+    """
+    batch, asked = max(len(of) for _, of in round.first.values()), knowledge.perturbation
+    if asked is not None:
+        asked = msgspec.structs.replace(asked, compress=0.0) if asked.mechanism == "example" else None
+    return replace(knowledge, plan=LocalPlan(algorithm="fedsgd"), examples=batch, perturbation=asked)
 
 
 def _other_weights(knowledge: Knowledge, seed: int) -> NDArray[np.float32]:

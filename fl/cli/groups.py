@@ -186,6 +186,7 @@ def _attack_list(ctx: typer.Context) -> None:
 
 ATTACKED = ("dataset", "data_dir", "model", "scheme", "ending", "relays", "decoys", "bits", "bound")
 TRAINED = ("algorithm", "lr", "momentum", "local_steps")
+PERTURBED = ("privacy", "noise", "clip", "noise_multiplier", "noise_largest", "compress")
 """Of a run, what a command of an attack asks for; the rest is as the attack needs it."""
 
 
@@ -212,7 +213,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Of data, first weights and the a
 Report = Annotated[Path, typer.Option(help="Folder for report and pictures.")]
 
 
-@takes((*ATTACKED, *TRAINED))
+@takes((*ATTACKED, *TRAINED, *PERTURBED))
 def _attack(
     ctx: typer.Context,
     clients: Clients = 10,
@@ -239,7 +240,7 @@ def _attack(
     from fl.cli.attack import described, run
     from fl.leakage.attack import Budget
 
-    flags = given(ctx, (*ATTACKED, *TRAINED))
+    flags = given(ctx, (*ATTACKED, *TRAINED, *PERTURBED))
     config = described(flags, clients, images, batch, round, seed)
     budget = Budget(seconds=time, iterations=iterations, start=start)
     attack = str(ctx.info_name)
@@ -305,6 +306,7 @@ IMAGE_ATTACKS = {
     "sparse": "As inversion, of updates that were compressed: what was left out is not asked to be met.",
     "cosine": "Look for the images whose update points where the one that was seen does, by Adam on signs.",
     "history": "As inversion, of several rounds at once in which the same clients took the same images.",
+    "learned": "Train a net on images of the attacker's own, perturbed as the clients perturb theirs.",
     "analytic": "Read the images that enter a first linear layer off its gradient.",
     "peeling": "Read images out of a sum through a first linear layer, each taken off before the next.",
 }

@@ -22,10 +22,10 @@ from fl.federation.simulation import SimulatedCohort, simulated
 from fl.federation.task import Instructions
 from fl.federation.vectors import EXAMPLES, UPDATE
 from fl.leakage import views
-from fl.leakage.attack import Knowledge, Public
+from fl.leakage.attack import Encoding, Knowledge, Public
 from fl.leakage.views import Part, View
 from fl.training.step import Gradients
-from secagg import ClientSession, Split
+from secagg import Bounded, ClientSession, Split, Weight
 from secagg.encoding import centred
 from secagg.errors import ClientId, counted
 from secagg.inputs import encode_inputs
@@ -36,6 +36,7 @@ from secagg.wire import Raw, context_of, relay_of
 
 Vector = NDArray[np.float64]
 GALLERY = 1_000  # public images among which a guess is to be told, the true ones beside them
+OWN = 6_000  # images of an attacker's own, at most
 
 PARTIES = ("server", "eavesdropper", "participant", "client", "relay", "colluders")
 
@@ -67,13 +68,24 @@ class Round:
     @property
     def knowledge(self) -> Knowledge:
         examples = max(map(len, self.layout.shares.values()))
-        return Knowledge(self.run.description, self.before, self.config.training.plan, examples)
+        plan, asked = self.config.training.plan, msgspec.msgpack.decode(self.task, type=Instructions).privacy
+        return Knowledge(self.run.description, self.before, plan, examples, perturbation=asked)
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """Of an update of as many examples as a client has at most; None where none is so rounded."""
+        vectors, examples = self.run.scheme.vectors, self.knowledge.examples
+        spec = vectors[UPDATE]
+        most = next((one.maximum for one in vectors.values() if isinstance(one, Weight)), None)
+        if not isinstance(spec, Bounded):
+            return None
+        return Encoding(spec.bits, spec.bound, 1.0 if most is None else most / examples, spec.clip)
 
     @property
     def public(self) -> Public:
         """Images of an attacker's own: of the test set, as the true ones are of the training set."""
         dataset = self.layout.serving.dataset
-        return Public(cast(NDArray[np.float32], dataset.test_x)[:GALLERY], dataset.test_y[:GALLERY])
+        return Public(cast(NDArray[np.float32], dataset.test_x)[:OWN], dataset.test_y[:OWN])
 
     def encoded(self, u: ClientId) -> Part:
         """What client u's codes say of its update, and of its number of examples, where that is sent."""

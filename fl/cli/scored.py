@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from fl.cli import pictures
 from fl.cli.recorded import GALLERY, Round
 from fl.leakage.attack import Found, Guess
-from fl.leakage.baselines import TO_BEAT, baselines
+from fl.leakage.baselines import CLASS_MEAN, TO_BEAT, baselines
 from fl.leakage.metrics import Scores, identified, matched, psnr
-from fl.leakage.verdicts import FEWEST, reconstructed
+from fl.leakage.verdicts import FEWEST, learned, reconstructed
 from fl.leakage.views import View
 from secagg.errors import counted
 
@@ -61,7 +61,7 @@ class Cell(Protocol):
 @dataclass(frozen=True)
 class Images:
     """All (N, ...), in the true order. found: None of fewer than 8. claimed: which the attack says to be true
-    ones, of one that knows.
+    ones, of one that knows. learned: from images of the same kind, and so held against the class mean.
     """
 
     view: View
@@ -72,6 +72,7 @@ class Images:
     identified: NDArray[np.bool_] = field(repr=False)
     guesses: Guess = field(repr=False)
     claimed: NDArray[np.bool_] | None = None
+    learned: bool = False
 
     @property
     def baseline_psnr(self) -> dict[str, NDArray[np.float64]]:
@@ -86,6 +87,8 @@ class Images:
     def found(self) -> bool | None:
         if len(self.truth) < FEWEST:
             return None
+        if self.learned:
+            return learned(self.scores.psnr, self.baseline_psnr[CLASS_MEAN])
         return reconstructed(self.scores.psnr, {name: self.baseline_psnr[name] for name in TO_BEAT})
 
     @property
@@ -160,7 +163,9 @@ class Images:
         pictures.images(path, title, rows)
 
 
-def of_images(round: Round, view: View, guess: Guess, *, tapped: bool = False) -> Images:
+def of_images(
+    round: Round, view: View, guess: Guess, *, tapped: bool = False, learned: bool = False
+) -> Images:
     """Each part's images beside the true ones of its members, in the order that fits best."""
     truths, labels, images, told, claimed = [], [], [], [], []
     for part, found in zip(view.parts, guess, strict=True):
@@ -186,6 +191,7 @@ def of_images(round: Round, view: View, guess: Guess, *, tapped: bool = False) -
         identified(made, gallery, len(gallery) - len(x) + np.arange(len(x))),
         guess,
         np.concatenate(claimed) if claimed else None,
+        learned,
     )
 
 

@@ -22,8 +22,9 @@ import msgspec
 import numpy as np
 
 from fl.config.plan import LocalPlan
+from fl.config.privacy import Perturbation
 from fl.config.section import ConfigError
-from fl.leakage.attack import Budget, Found, Guess, Knowledge, Public
+from fl.leakage.attack import Budget, Encoding, Found, Guess, Knowledge, Public
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description
 
@@ -89,6 +90,8 @@ def packed(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> bytes
         "model": knowledge.model,
         "plan": knowledge.plan,
         "examples": knowledge.examples,
+        "perturbation": knowledge.perturbation,
+        "encoding": knowledge.encoding,
         "parts": [
             [
                 {"members": sorted(one.members), "examples": one.examples, "deviation": one.deviation}
@@ -128,7 +131,11 @@ def unpacked(content: bytes) -> tuple[View, Knowledge, Budget, int]:
             parts.append(replace(last, earlier=tuple(earlier)))
         model, plan = msgspec.convert(told["model"], Description), msgspec.convert(told["plan"], LocalPlan)
         public = Public(file["x"], file["y"]) if "x" in file else None
-        knowledge = Knowledge(model, file["parameters"], plan, told["examples"], public)
+        perturbation = msgspec.convert(told["perturbation"], Perturbation | None)
+        encoding = msgspec.convert(told["encoding"], Encoding | None)
+        knowledge = Knowledge(
+            model, file["parameters"], plan, told["examples"], public, perturbation, encoding
+        )
     return View(tuple(parts)), knowledge, msgspec.convert(told["budget"], Budget), told["seed"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.config.plan import LocalPlan
+from fl.config.privacy import Perturbation
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description
 
@@ -23,11 +24,25 @@ class Public:
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """How what is sent was rounded: as `secagg.Bounded` has it. bound: None for the largest number of each
+    update. share: w_max / w, of the weight at which it was sent. bits: 1 for the signs alone, times the mean
+    size, which no scheme here does.
+    """
+
+    bits: int
+    bound: float | None = None
+    share: float = 1.0
+    clip: float | None = None
+
+
+@dataclass(frozen=True)
 class Knowledge:
     """What everybody knows who takes part: what was trained, from where, and how.
 
     parameters: (d,) float32, the model that the clients received. examples: of each client, public. public:
-    images of an attacker's own, None where it has none; no true one is among them.
+    images of an attacker's own, None where it has none; no true one is among them. perturbation, encoding:
+    what clients were asked to do to what they send, and how it was rounded; None for neither.
     """
 
     model: Description
@@ -35,6 +50,8 @@ class Knowledge:
     plan: LocalPlan
     examples: int
     public: Public | None = None
+    perturbation: Perturbation | None = None
+    encoding: Encoding | None = None
 
     def images_of(self, part: Part) -> int:
         """How many examples went into an update: of each client those that its steps can take."""

@@ -7,6 +7,7 @@ from fl.leakage.attack import Attack
 from fl.leakage.history import history
 from fl.leakage.inversion import cosine, inversion, sparse
 from fl.leakage.labels import labels
+from fl.leakage.learned import learned
 from fl.leakage.peeling import peeling
 from fl.leakage.words import words
 
@@ -15,6 +16,7 @@ ATTACKS: dict[str, Attack] = {
     "sparse": sparse,
     "cosine": cosine,
     "history": history,
+    "learned": learned,
     "analytic": analytic,
     "labels": labels,
     "peeling": peeling,

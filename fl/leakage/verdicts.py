@@ -18,6 +18,9 @@ ABOVE_BASELINE: Final = 3.0  # dB
 FEWEST: Final = 8  # images: single ones can pass by luck (one of four of a ReLU net gave 17.3 dB)
 CONFIDENCE: Final = 0.95
 
+LEARNED: Final = frozenset({"learned"})
+"""Attacks, by name, that are trained on images of the kind of those that they look for."""
+
 LEAKS = "leaks"
 PROTECTS = "protects"
 ROUNDING = "rounding hides it"

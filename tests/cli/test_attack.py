@@ -15,11 +15,12 @@ import pytest
 from commands import Ran, is_one_line
 
 from fl.cli.attack import described, party_of, seen_of, sentence
-from fl.cli.attacked import Outcome, attacked
+from fl.cli.attacked import SCORES, Outcome, attacked
 from fl.cli.guessed import of_labels, of_words
 from fl.cli.recorded import Round, record
 from fl.cli.scored import of_images
 from fl.cohort.layout import lay_out
+from fl.config.privacy import Perturbation
 from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
 from fl.data.examples import Dataset
@@ -248,6 +249,44 @@ def test_who_lacks_the_model_is_held_against_who_has_it(
 def test_who_follows_the_model_over_rounds_has_it() -> None:
     with pytest.raises(ConfigError, match="--without-model: who follows the model over rounds has it"):
         attacked(round_of(), "inversion", "participant", BUDGET, 0, without_model=True)
+
+
+def test_who_has_learned_is_held_against_the_class_mean() -> None:
+    round = round_of("plain")
+    view = round.view("server")
+    guess = knowing_the_truth(round, lambda view: 0.0)("", view, round.knowledge, BUDGET, 0)
+    cell = of_images(round, view, guess)
+    nearer = 0.9 * cell.baselines["class mean"] + 0.1 * cell.truth  # by 0.9 dB
+    guess = tuple(replace(one, images=x[None]) for one, x in zip(guess, nearer, strict=True))
+    learned = SCORES["learned"](round, view, guess)
+    assert (of_images(round, view, guess).found, learned.found) == (False, True)
+
+
+def test_who_learns_is_told_what_was_done_to_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = dict[frozenset[int], list[Knowledge]]()
+
+    def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+        told.setdefault(view.parts[0].members, []).append(knowledge)
+        return knowing_the_truth(round, lambda view: 0.0)(attack, view, knowledge, budget, seed)
+
+    monkeypatch.setattr(apart, "run", run)
+    round = round_of(privacy="local", clip=1.0, noise_multiplier=0.01, bits=8)
+    attacked(round, "learned", "server", BUDGET, 0)
+    (single,), both = told[frozenset({0})], told[EVERYBODY]
+    assert single.perturbation == Perturbation("local", clip=1.0, multiplier=0.01)
+    assert single.encoding == round.encoding
+    assert round.encoding is not None
+    assert (round.encoding.bits, round.encoding.share) == (8, 1.0)
+    # Of what was summed in the clear nothing was rounded.
+    assert sorted((one.encoding for one in both), key=str) == [round.encoding, None]
+    assert single.public is not None
+    assert not (single.public.x[:, None] == round.layout.x[:N]).all(axis=(2, 3, 4)).any()
+    told.clear()
+    attacked(round, "learned", "client", BUDGET, 0)  # where nothing is noised yet
+    assert {(one.perturbation, one.encoding) for one in told[frozenset({0})]} == {
+        (None, None),
+        (single.perturbation, round.encoding),
+    }
 
 
 def test_what_nobody_can_read_is_not_called_protected(monkeypatch: pytest.MonkeyPatch) -> None:
