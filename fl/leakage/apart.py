@@ -139,7 +139,7 @@ def unpacked(content: bytes) -> tuple[View, Knowledge, Budget, int]:
     return View(tuple(parts)), knowledge, msgspec.convert(told["budget"], Budget), told["seed"]
 
 
-def _main(attack: str) -> None:
+def main(attack: str) -> None:
     import torch
 
     from fl.leakage.attacks import ATTACKS
@@ -205,4 +205,4 @@ def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    main(sys.argv[1])
