@@ -180,11 +180,7 @@ def report(
 def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome: Outcome) -> str:
     """What leaked, in one sentence, with the numbers that it rests on."""
     scheme, seen = config.protection.scheme, outcome.seen
-    who = {
-        "colluders": f"the server and {counted(len(which), 'client')}",
-        "relay": f"relay {min(which, default=0)}",
-        "client": "who is at the clients",
-    }.get(party, f"the {party}")
+    who = who_is(party, which)
     if seen is None:
         return f"{scheme}: {who} can read nothing, and there is nothing to attack: {outcome.why}."
     if outcome.informed is not None:
@@ -211,6 +207,15 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
         case word if word == TOO_FEW:
             return f"{read}: {TOO_FEW}."
     return f"{read}: {FAILED} ({controls}), so that this says nothing of {scheme}."
+
+
+def who_is(party: str, which: frozenset[ClientId]) -> str:
+    """In words."""
+    return {
+        "colluders": f"the server and {counted(len(which), 'client')}",
+        "relay": f"relay {min(which, default=0)}",
+        "client": "who is at the clients",
+    }.get(party, f"the {party}")
 
 
 def _read(party: str, cell: Cell) -> str:

@@ -301,6 +301,34 @@ def _attack_words(
     run(ctx.obj, "words", config, view, Budget(), out, force=force)
 
 
+@attack_app.command("face")
+@takes((*ATTACKED, *TRAINED, "local_epochs"))
+def _attack_face(
+    ctx: typer.Context,
+    clients: Clients = 4,
+    images: Images = 300,
+    batch: Annotated[int, typer.Option("--batch-size", "--batch", help="Examples of a local step.")] = 32,
+    round: Annotated[int, typer.Option(min=1, help="Rounds of training before the attack.")] = 20,
+    view: Seen = "server",
+    processed: Annotated[
+        bool, typer.Option("--processed", help="Denoise and sharpen the image after each step.")
+    ] = False,
+    time: Annotated[float, typer.Option(min=0, help="Seconds of a processor for each class.")] = 4.0,
+    iterations: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 2000,
+    seed: Seed = 0,
+    out: Report = Path("runs/attack"),
+    force: Force = False,
+) -> None:
+    """Make an image of each class out of the trained model alone."""
+    from fl.cli.face import described, run
+    from fl.leakage.attack import Budget
+
+    flags = given(ctx, (*ATTACKED, *TRAINED, "local_epochs"))
+    config = described(flags, clients, images, batch, round, seed)
+    budget = Budget(seconds=time, iterations=iterations, processed=processed)
+    run(ctx.obj, config, view, budget, out, force=force)
+
+
 IMAGE_ATTACKS = {
     "inversion": "Look for the images whose update is the one that was seen, by L-BFGS.",
     "sparse": "As inversion, of updates that were compressed: what was left out is not asked to be met.",

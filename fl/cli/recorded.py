@@ -241,7 +241,7 @@ def record(config: RunConfig, layout: Layout, secrets: RunSecrets, rounds: int =
     server = simulated(config, layout, secrets=secrets, tap=ear, instrument=recorder, evaluate_every=last)
     recorded, before = list[Round](), server.model.broadcast
     for _ in server.rounds():
-        after = _model_of(server)
+        after = model_of(server)
         if tasks:
             taken = {u: np.unique(np.concatenate(each)) for u, each in ear.taken.items()}
             recorded.append(
@@ -265,7 +265,7 @@ def record(config: RunConfig, layout: Layout, secrets: RunSecrets, rounds: int =
     return replace(recorded[-1], earlier=tuple(recorded[:-1]))
 
 
-def _model_of(server: Server) -> NDArray[np.float32]:
+def model_of(server: Server) -> NDArray[np.float32]:
     """Where the clients keep it, theirs."""
     cohort = cast(SimulatedCohort, server.cohort)
     return server.model.broadcast if cohort.held is None else cohort.held.model.broadcast

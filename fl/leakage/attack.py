@@ -79,7 +79,7 @@ class Budget:
     seconds: of a processor, for each image in it, so that what else runs takes nothing away. iterations: of
     an optimiser, from each start. starts: at most so many, while there is time. start: where the first is, by
     name (`starts.NAMES`). looks: after each of the first so many iterations of the first start, what is then
-    the best is kept, to be looked at.
+    the best is kept, to be looked at. processed: what each step of `face` makes is denoised and sharpened.
     """
 
     seconds: float = 10.0
@@ -87,6 +87,7 @@ class Budget:
     starts: int = 8
     start: str = "grey"
     looks: int = 0
+    processed: bool = False
 
     def until(self, images: int) -> float:
         """When to stop, as time.process_time() tells it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fl.leakage.analytic import analytic
 from fl.leakage.attack import Attack
+from fl.leakage.face import face
 from fl.leakage.history import history
 from fl.leakage.inversion import cosine, inversion, sparse
 from fl.leakage.labels import labels
@@ -21,4 +22,5 @@ ATTACKS: dict[str, Attack] = {
     "labels": labels,
     "peeling": peeling,
     "words": words,
+    "face": face,
 }

@@ -27,6 +27,7 @@ ROUNDING = "rounding hides it"
 FAILED = "attack failed on the control"
 NOTHING = "nothing to read"
 TOO_FEW = "too few for a verdict"
+MISSED = "this attack does not find it"
 NO_MODEL = "hidden from who lacks the model"
 
 
@@ -88,3 +89,17 @@ def verdict(found: bool | None, controls: Controls) -> str:
     if not controls.single:
         return ROUNDING if controls.exact else FAILED
     return ROUNDING if controls.summed else PROTECTS
+
+
+def of_model(found: bool | None, *, untrained: bool, few: bool = False) -> str:
+    """The one word for what a finished model gives away, which no way of adding updates up protects. found:
+    as of `verdict`. untrained: whether the same attack finds it in the first weights, where it is not. few:
+    whether all that could be found would be chance.
+    """
+    if few:
+        return TOO_FEW
+    if found is None:
+        return NOTHING
+    if untrained:
+        return FAILED
+    return LEAKS if found else MISSED

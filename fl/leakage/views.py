@@ -154,6 +154,11 @@ def over_rounds(last: View, earlier: Sequence[tuple[NDArray[np.float32], View]])
     return View(tuple(parts), last.why)
 
 
+def of_model(parameters: NDArray[np.float32], members: frozenset[ClientId]) -> View:
+    """What can be read by who has the model, (d,), that these have trained: that, in an update's place."""
+    return View((Part(members, parameters.astype(np.float64)[None]),))
+
+
 def encoded(u: ClientId, specs: Vectors, codes: Sequence[Mapping[str, NDArray[np.int64]]]) -> Part:
     """What one client's signed codes say: its update, or of several its candidates."""
     weight, largest = weight_of(specs, codes[0])

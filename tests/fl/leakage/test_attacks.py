@@ -383,7 +383,7 @@ def test_what_an_attack_is_not_for_is_said() -> None:
         inversion(view(sent(knowing(), 0)), knowing(), Budget(start="gray"), 0)
 
 
-@pytest.mark.parametrize("attack", [name for name in ATTACKS if name != "words"])  # of text: test_words
+@pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in ("words", "face")])
 def test_an_attack_runs_where_it_can_read_no_data(attack: str) -> None:
     knowledge = knowing(model="mlp" if attack in ("analytic", "peeling") else "lenet-zhu")
     knowledge = replace(knowledge, public=Public(IMAGES, LABELS))
@@ -444,7 +444,7 @@ def test_the_reason_why_an_attack_is_not_for_this_comes_back_from_its_process() 
 def test_no_attack_has_anything_to_score_with() -> None:
     folder = Path(apart.__file__).parent
     others = "gradients", "sent", "starts", "attack", "attacks", "apart"
-    for name in ("inversion", "history", "labels", "learned", "peeling", "words", *others):
+    for name in ("inversion", "history", "labels", "learned", "peeling", "words", "face", *others):
         tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
         imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert not imported & {f"fl.leakage.{scoring}" for scoring in ("metrics", "baselines", "verdicts")}
