@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import ANY
@@ -9,9 +10,11 @@ from unittest.mock import ANY
 import numpy as np
 import pytest
 
+from benchmarks import gallery
 from benchmarks.geiping import CLONE, SETTINGS, Engine
 from benchmarks.harness import Row
 from benchmarks.leakage import single
+from benchmarks.report import FIGURES
 from fl.data import DataError, Dataset
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Found, Guess, Knowledge
@@ -118,3 +121,28 @@ def test_geipings_engine_is_driven_in_a_process_of_its_own(
         assert one.labels.tolist() == [Y[u]]
         assert one.loss == pytest.approx(part.updates[0][-10:].sum(), abs=1e-6)
     assert capfd.readouterr().out == ""
+
+
+def test_a_gallery_shows_what_is_found_in_single_updates_and_in_a_masked_sum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+        shades = {1: 0.5, 10: 0.0}
+        return tuple(
+            Found(np.full((n, *knowledge.model.shape), shades[n]), np.zeros(n, np.int64))
+            for n in (len(part.members) for part in view.parts)
+        )
+
+    monkeypatch.setattr(apart, "run", run)
+    said = gallery.drawn("digits", tmp_path)
+    grey, black = (float(db) for db in re.findall(r"(?:update|of 10) (\d+\.\d) dB", said))
+    assert grey > black
+    assert (tmp_path / "leakage-digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_galleries_of_the_page_are_there_are_small_and_show_no_faces() -> None:
+    page = (FIGURES.parent / "leakage.md").read_text()
+    assert "lfw" not in gallery.DATASETS
+    for dataset in gallery.DATASETS:
+        assert f"(figures/leakage-{dataset}.png)" in page
+        assert (FIGURES / f"leakage-{dataset}.png").stat().st_size < 150_000
