@@ -57,7 +57,7 @@ class Setup:
 
     @property
     def name(self) -> str:
-        each = f"{self.model}, {self.clients} x {self.batch}"
+        each = f"{self.dataset}, {self.model}, {self.clients} x {self.batch}"
         each += f", {self.steps} steps" if self.steps > 1 else ""
         return each + (f", noise {self.noise:g}" if self.noise else "")
 
@@ -67,6 +67,7 @@ SETUPS = {
     "quick": (BASE,),
     "full": (
         BASE,
+        *(replace(BASE, dataset=name, bounds=(FLOAT, TIGHT)) for name in ("mnist", "cifar-10")),
         replace(BASE, model="mlp-200"),
         replace(BASE, model="mlp"),
         *(replace(BASE, clients=n, bounds=(FLOAT, TIGHT)) for n in (10, 20)),
@@ -97,6 +98,7 @@ def run_case(setup: Setup, seed: int, rounds: int) -> Iterator[Row | str]:
         tight = run.largest
         yield {
             "name": setup.name,
+            "dataset": setup.dataset,
             "model": setup.model,
             "clients": setup.clients,
             "batch": setup.batch,
@@ -237,24 +239,12 @@ def table(rows: Sequence[Row]) -> Table:
     """images: in a sum. found: of all examples of all clients, the share that a claim is right of. precision:
     of claims. s: of a processor, for all rounds.
     """
-    header = (
-        "model",
-        "clients",
-        "batch",
-        "steps",
-        "noise",
-        "epsilon",
-        "bound",
-        "images",
-        "found",
-        "precision",
-    )
-    by = cells_of(rows, "name", "bound")
+    header = "data model clients batch steps noise epsilon bound images found precision accuracy s"
     return Table.of(
-        (*header, "accuracy", "s"),
+        tuple(header.split()),
         [
             (*_settings(some[0]), bound, str(some[0]["images"]), *_cells(some))
-            for (_, bound), some in by.items()
+            for (_, bound), some in cells_of(rows, "name", "bound").items()
         ],
     )
 
@@ -262,7 +252,8 @@ def table(rows: Sequence[Row]) -> Table:
 def _settings(row: Row) -> tuple[str, ...]:
     noise = f"{row['noise']:g}" if row["noise"] else ""
     told = "" if row["epsilon"] is None else f"{row['epsilon']:.3g}"
-    return row["model"], str(row["clients"]), str(row["batch"]), str(row["steps"]), noise, told
+    numbers = [str(row[name]) for name in ("clients", "batch", "steps")]
+    return row["dataset"], row["model"], *numbers, noise, told
 
 
 def _cells(some: Sequence[Row]) -> tuple[str, ...]:
