@@ -18,7 +18,7 @@ from fl.data import DataError, load
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Guess, Knowledge, Public
 from fl.leakage.baselines import CLASS_MEAN, TO_BEAT, baselines
-from fl.leakage.metrics import Scores, psnr
+from fl.leakage.metrics import Scores, matched, psnr
 from fl.leakage.verdicts import FAILED, FEWEST, LEARNED, learned, reconstructed
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description, build
@@ -38,7 +38,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Target:
-    """Images that are attacked, each a client's only one, and of whom everybody has the like.
+    """Images that are attacked, each a client's only one but where it is said, of a kind that everybody has.
 
     x: (N, C, H, W), y: (N,), of the test set. public, of: images of the training set, with their labels.
     """
@@ -71,17 +71,21 @@ class Target:
         """And images of the attacker's own, which are those that are public."""
         return replace(knowledge, public=Public(self.public, self.of))
 
-    def uploads(self, knowledge: Knowledge, per_example: PerExample | None = None) -> list[Vector]:
-        """Of each image what its client sends, as the plan says. per_example: what its steps make of it."""
+    def uploads(
+        self, knowledge: Knowledge, per_example: PerExample | None = None, order: bytes = ORDER
+    ) -> list[Vector]:
+        """What each client sends, as the plan says, which has as many of the images as it is known to hold.
+        per_example: what its steps make of each. order: the key of the order in which it takes them.
+        """
         torch.set_num_threads(1)
         described = knowledge.model
         model = build(described.model, described.shape, described.classes, 0)
         from_vector(model, knowledge.parameters)
         x, y = torch.tensor(self.x), torch.tensor(self.y)
-        each = zip(torch.split(x, 1), torch.split(y, 1), strict=True)
+        each = zip(torch.split(x, knowledge.examples), torch.split(y, knowledge.examples), strict=True)
         trained = [
-            train(model, image, label, knowledge.plan, ORDER, per_example=per_example, counting=False)
-            for image, label in each
+            train(model, images, labels, knowledge.plan, order, per_example=per_example, counting=False)
+            for images, labels in each
         ]
         return [result.upload.astype(np.float64) for result in trained]
 
@@ -93,23 +97,29 @@ class Target:
         seed: int,
         attack: str = "inversion",
     ) -> list[Row]:
-        """Of each cell, which has an upload of every image, what the attack makes of them, each for itself,
+        """Of each cell, which has an upload of every client, what the attack makes of them, each for itself,
         chosen by its own loss: of every image its numbers, and of what can be guessed without an attack the
         mean PSNR. found: as verdicts are reached. seconds: of a processor, for each image.
         """
         # All in one: a process takes longer to begin than an image to be found.
         parts = [Part(frozenset({u}), x[None]) for cell in cells for u, x in enumerate(cell)]
         guess = apart.run(attack, View(tuple(parts)), knowledge, Budget(seconds=seconds), seed)
-        n = len(self.y)
+        n = len(self.y) // knowledge.examples
         own = attack in LEARNED
         return [self.scored(guess[i * n : (i + 1) * n], own=own) for i in range(len(cells))]
 
     def scored(self, guess: Guess, *, own: bool = False) -> Row:
-        """Of a guess with a part for each image, in their order. own: by who has learned from images of its
+        """Of a guess with a part for each client, in their order. own: by who has learned from images of its
         own.
         """
-        images = np.concatenate([cast(NDArray[np.float64], one.images) for one in guess])
-        scores = Scores.of(self.x, self.y, images, np.concatenate([one.labels for one in guess]))
+        images, guessed, start = list[NDArray[np.float64]](), list[NDArray[np.int64]](), 0
+        for one in guess:  # of a client's images, which is which is not told
+            made = cast(NDArray[np.float64], one.images)
+            order = matched(self.x[start : start + len(made)], made)
+            images.append(made[order])
+            guessed.append(one.labels[order])
+            start += len(made)
+        scores = Scores.of(self.x, self.y, np.concatenate(images), np.concatenate(guessed))
         without = baselines(self.x, self.y, self.public, self.of)
         to_beat = {name: psnr(self.x, without[name]) for name in TO_BEAT}
         return {
@@ -121,6 +131,7 @@ class Target:
             "labels": int(scores.labels.sum()),
             "baselines": {name: round(float(each.mean()), 2) for name, each in to_beat.items()},
             "found": self._found(scores, to_beat, own=own),
+            "losses": [float(f"{one.loss:.3g}") if np.isfinite(one.loss) else None for one in guess],
             "seconds": round(sum(one.seconds for one in guess), 1),
         }
 

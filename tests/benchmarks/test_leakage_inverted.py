@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import inverted, noised
 from benchmarks.inverted import Summary, Target, word
@@ -25,6 +26,7 @@ from benchmarks.leakage import (
 from fl.data import DataError, Dataset
 from fl.leakage.attack import Budget, Encoding, Guess, Knowledge
 from fl.leakage.attacks import ATTACKS
+from fl.leakage.gradients import Matching
 from fl.leakage.labels import labels
 from fl.leakage.verdicts import FAILED
 from fl.leakage.views import View
@@ -46,8 +48,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def here(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
         assert attack in ATTACKS
         SEEN.append((attack, view, knowledge))
-        grey = np.full((1, 1, 8, 8), 0.5)
-        return tuple(replace(one, images=grey) for one in labels(view, knowledge, budget, seed))
+        read = labels(view, knowledge, budget, seed)
+        return tuple(replace(one, images=np.full((len(one.labels), 1, 8, 8), 0.5)) for one in read)
 
     monkeypatch.setattr(inverted, "load", load)
     monkeypatch.setattr("fl.cohort.layout.load", load)
@@ -79,13 +81,34 @@ def test_every_step_of_a_code_is_larger_with_fewer_bits_a_wider_bound_and_less_w
 
 
 def test_of_several_steps_one_attacker_is_shown_what_was_sent_and_the_other_a_mean_step() -> None:
-    rows = rows_of(steps)
-    (_, means, once), (_, sent, again), *_ = SEEN
+    rows = [row for row in steps.of_steps(0, (1, 9), 0.1) if not isinstance(row, str)]
+    (_, means, once), (_, sent, again) = SEEN
     assert (once.plan.steps, again.plan.steps) == (1, 9)
     np.testing.assert_allclose(9 * means.parts[8].updates, sent.parts[0].updates)
-    cells = [(row["round"], row["steps"], row["attacker"]) for row in rows]
-    assert cells == [(0, 1, steps.ONCE), (0, 9, steps.ONCE), (0, 9, steps.AGAIN), (1, 1, steps.ONCE)]
-    assert not np.array_equal(SEEN[0][2].parameters, SEEN[2][2].parameters)
+    assert [(row["steps"], row["attacker"], row["budget"]) for row in rows] == [
+        (1, steps.ONCE, 0.1),
+        (9, steps.ONCE, 0.1),
+        (9, steps.AGAIN, pytest.approx(0.9)),
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_clients_take_their_batches_as_the_attacker_does_or_not(batch: int) -> None:
+    """With the true images what is matched is what was sent, if the order is the attacker's."""
+    plan = steps.plan_of(batch)
+    target = steps.by_label(Target.drawn("mnist", 0))
+    knowledge = replace(target.knowledge("lenet-4conv", 0, plan), examples=steps.IMAGES)
+    x, y = torch.tensor(target.x[:4]).double(), torch.tensor(target.y[:4])
+    assert y.tolist() == sorted(y.tolist())
+    for lucky in (True, False) if batch < steps.IMAGES else (True,):
+        update, _ = target.uploads(knowledge, order=steps.order_of(plan, 0, lucky=lucky))
+        assert (float(Matching(knowledge, update, 1).squared(x, y).detach()) < 1e-6) == lucky
+
+
+def test_later_rounds_are_attacked_from_their_own_models() -> None:
+    rows = [row for row in steps.of_rounds(0, (0, 1), 0.1) if not isinstance(row, str)]
+    assert [row["round"] for row in rows] == [0, 1]
+    assert not np.array_equal(SEEN[0][2].parameters, SEEN[1][2].parameters)
 
 
 def test_noise_is_where_it_is_said_and_the_aware_attacker_drops_what_it_doubts() -> None:
