@@ -238,8 +238,8 @@ def nearest(claims: Vector, truth: Vector) -> tuple[NDArray[np.int64], Vector]:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """images: in a sum. found: of the 100 examples of each client the share that a claim is right of, over all
-    rounds; more than took part cannot be. precision: of claims. s: of a processor, for all rounds.
+    """images: in a sum. found: of the 100 examples of each client the share that a claim is right of, over
+    all rounds; more than took part cannot be. precision: of claims. s: of a processor, for all rounds.
     """
     header = "data model clients batch steps rounds noise epsilon bound images found precision accuracy s"
     return Table.of(
