@@ -20,9 +20,10 @@ from fl.leakage import apart
 from fl.leakage.attack import Budget, Guess, Knowledge
 from fl.leakage.views import View
 from fl.models import architectures
+from fl.models.architectures import Centred, Residual
 
 CHANNELS: Final = 12
-SIGMOID, RELU = "sigmoid", "relu"
+SIGMOID, RELU, RESIDUAL = "sigmoid", "relu", "residual-17"
 
 
 def deep(layers: int, activation: str, shape: Shape, classes: int) -> nn.Module:
@@ -47,12 +48,24 @@ def deep(layers: int, activation: str, shape: Shape, classes: int) -> nn.Module:
     return model
 
 
+def narrow(shape: Shape, classes: int) -> nn.Module:
+    """resnet18 with an eighth of its channels."""
+    before = 8
+    first = nn.Conv2d(shape[0], before, 3, padding=1, bias=False)
+    net: list[nn.Module] = [Centred(), first, nn.GroupNorm(2, before), nn.ReLU()]
+    for width in (8, 16, 32, 64):
+        net += [Residual(before, width, stride=width // before), Residual(width, width, stride=1)]
+        before = width
+    return nn.Sequential(*net, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
+
+
 DEPTHS: Final = (2, 4, 6, 8)
-NETS = {
+NETS: dict[str, architectures.Architecture] = {
     f"{activation}-{layers}": partial(deep, layers, activation)
     for activation in (SIGMOID, RELU)
     for layers in DEPTHS
 }
+NETS[RESIDUAL] = narrow
 
 
 @contextmanager

@@ -51,6 +51,8 @@ def test_the_nets_are_as_deep_as_they_say_and_are_no_models_of_a_client() -> Non
         for layers in deep.DEPTHS:
             model = build(f"relu-{layers}", (1, 8, 8), 10, 0)
             assert len([p for p in model.parameters() if p.ndim == 4]) == layers
+        all_along = [p for p in build(deep.RESIDUAL, (1, 8, 8), 10, 0).parameters() if p.shape[2:] == (3, 3)]
+        assert len(all_along) == depth.RESIDUAL.convolutions  # and shortcuts of 1 x 1 beside them
     assert not MODELS.keys() & deep.NETS.keys()
     with pytest.raises(ModelError):
         build("relu-2", (1, 8, 8), 10, 0)
