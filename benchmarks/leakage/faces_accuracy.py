@@ -23,7 +23,11 @@ from secagg.crypto import KEY_BYTES
 CLAIM = (
     "What the compression and the noise of `faces` cost: Wei and Liu's training on LFW (62 people, 100 "
     "clients of 300 images, 10 a round, 100 steps of 3 at rate 0.05), in 30 rounds of their 60, every "
-    "client's update perturbed as there before they are averaged, beside the accuracies of figure 6."
+    "client's update perturbed before they are averaged, beside the accuracies of figure 6. The order of "
+    "the five is theirs. Ours lie higher, with nothing perturbed by 0.08. To leave out 10 % costs nothing "
+    "that can be seen, 90 % four points (there five); noise of variance 0.001 (deviation 0.032) two "
+    "points (there four), and of 0.01 (deviation 0.1) sixteen, where theirs lose half of their accuracy: "
+    "where they add it, in each step or to the update, is not said."
 )
 CONTROL = Control("the same training, nothing perturbed", lambda row: row["what"] == NONE, by=("seed",))
 ALONE = False

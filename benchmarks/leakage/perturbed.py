@@ -20,10 +20,17 @@ from secagg.crypto import KEY_BYTES
 
 CLAIM = (
     "Gradients of one MNIST image each, of `lenet-4conv` at its first weights, perturbed as a client "
-    "perturbs what it sends. plain: L-BFGS, 2.5 s of a processor an image. aware: it does not ask for "
-    "numbers that were left out, which are 0 and so are seen, or for the largest, where only these are "
-    "noised; 5 s an image. learned: a net that has learned from 6,000 public images, perturbed likewise, "
-    "20 s for eight images."
+    "perturbs what it sends, and inverted with 0.3 s of a processor an image. Who is aware does not ask "
+    "for numbers that were left out, which are 0 and so are seen, or for the largest, where only these "
+    "are noised. Half of the numbers left out hide nothing from who is aware of it; 90 % hide the image "
+    "from either in this time. Noise of deviation 0.01 hides nothing, of 0.032 (variance 0.001, which in "
+    "Wei and Liu's figure 6 leaks) the image; on the largest tenth of the numbers alone, 0.1 leaves 14 dB "
+    "where on all it leaves 5, and who is aware still finds images: that is no substitute. Of their Table "
+    "1 z is the noise multiplier at clip 4; 15 is that of dynamic noise in the first round. Under both "
+    "nothing is found, mostly not even the label; their numbers, which they call MSE, do not come out, "
+    "neither as a mean square nor as a distance (L2), and without noise ours is the larger distance in so "
+    "short a time. Hidden means that this attack does not find it in this time, which promises nothing of "
+    "another."
 )
 NONE = "none"
 CONTROL = Control(
@@ -147,7 +154,7 @@ def table(rows: Sequence[Row]) -> Table:
                 ATTACKERS[attack],
                 *Summary.of(some).cells,
                 f"{np.median([row['l2'] for row in some]):.2g}",
-                some[0]["published"],
+                some[0]["published"] or "",
                 said(some, by[dataset, NONE, PLAIN if attack == AWARE else attack], others(by, key)),
             )
             for key, some in by.items()
