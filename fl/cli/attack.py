@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from fl.cli.attacked import Outcome, attacked
 from fl.cli.display import shown, since
@@ -16,15 +18,17 @@ from fl.cli.recorded import PARTIES, record
 from fl.cli.report import warn
 from fl.cli.results import check_folder, write_result
 from fl.cli.scored import Cell
-from fl.cohort.layout import lay_out
-from fl.config.protection import check_installed
+from fl.cohort.layout import Layout, lay_out
+from fl.config.protection import BOUND, check_installed
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
 from fl.leakage.attack import Budget
 from fl.leakage.attacks import ATTACKS
+from fl.leakage.imprint import crafted
 from fl.leakage.verdicts import FAILED, LEAKS, NO_MODEL, PROTECTS, ROUNDING, TOO_FEW
 from fl.mistyped import nearest
+from fl.models.architectures import Description
 from secagg.errors import ClientId, counted
 
 REPORT = "report.json"
@@ -79,10 +83,11 @@ def run(
     *,
     without_model: bool = False,
     rounds_seen: int | None = None,
+    bins: int | None = None,
     force: bool,
 ) -> None:
     """Run a session, attack it, write what came of it into the folder. rounds_seen: None for all that there
-    are, where the attack is of several.
+    are, where the attack is of several. bins: of an imprint, None for as many as there are neurons.
     """
     party, which = party_of(party, config.cohort.clients)
     rounds = seen_of(attack, rounds_seen, config.training.rounds)
@@ -96,7 +101,8 @@ def run(
         at[0] = f"{attack}, {NAMES[what]}"
 
     with shown(out, since(lambda: at[0])):
-        session = record(config, layout, secrets, rounds)
+        first = imprinted(config, layout, bins) if attack == "imprint" else None
+        session = record(config, layout, secrets, rounds, first=first)
         outcome = attacked(
             session, attack, party, budget, config.training.seed, which, began, without_model=without_model
         )
@@ -115,6 +121,19 @@ def run(
     out.record(told)
     out.say(f"wrote {folder}: {REPORT}, {', '.join(f'{name}.png' for name in outcome.cells)}")
     result.check()
+
+
+def imprinted(config: RunConfig, layout: Layout, bins: int | None) -> NDArray[np.float32]:
+    """The first model of a server that crafts it: by the test images, which are its own, and so that updates
+    are as large as the session's bound lets them be.
+
+    Raises: ConfigError for a model that cannot be crafted so.
+    """
+    plan, dataset = config.training.plan, layout.serving.dataset
+    bound = config.protection.bound or BOUND
+    description = Description(config.training.model, dataset.shape, dataset.classes)
+    largest = bound / plan.lr if plan.algorithm == "fedavg" else bound
+    return crafted(description, cast(NDArray[np.float32], dataset.test_x), bins=bins, largest=largest)
 
 
 def party_of(text: str, clients: int) -> tuple[str, frozenset[ClientId]]:

@@ -329,6 +329,31 @@ def _attack_face(
     run(ctx.obj, config, view, budget, out, force=force)
 
 
+@attack_app.command("imprint")
+@takes((*ATTACKED, *TRAINED))
+def _attack_imprint(
+    ctx: typer.Context,
+    clients: Clients = 10,
+    images: Images = 8,
+    batch: Batch = None,
+    bins: Annotated[
+        int | None,
+        typer.Option(min=1, help="Into which images are sorted.", show_default="as many as neurons"),
+    ] = None,
+    view: Seen = "server",
+    seed: Seed = 0,
+    out: Report = Path("runs/attack"),
+    force: Force = False,
+) -> None:
+    """Read images out of a sum through a model that the server crafted: bins of brightness."""
+    from fl.cli.attack import described, run
+    from fl.leakage.attack import Budget
+
+    flags = {"model": "mlp-1000"} | given(ctx, (*ATTACKED, *TRAINED))
+    config = described(flags, clients, images, batch, 1, seed)
+    run(ctx.obj, "imprint", config, view, Budget(), out, bins=bins, force=force)
+
+
 IMAGE_ATTACKS = {
     "inversion": "Look for the images whose update is the one that was seen, by L-BFGS.",
     "sparse": "As inversion, of updates that were compressed: what was left out is not asked to be met.",

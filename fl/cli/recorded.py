@@ -24,6 +24,7 @@ from fl.federation.vectors import EXAMPLES, UPDATE
 from fl.leakage import views
 from fl.leakage.attack import Encoding, Knowledge, Public
 from fl.leakage.views import Part, View
+from fl.training.server import GlobalModel
 from fl.training.step import Gradients
 from secagg import Bounded, ClientSession, Split, Weight
 from secagg.encoding import centred
@@ -227,8 +228,17 @@ class _Opened(RecordedClient):
         return reply
 
 
-def record(config: RunConfig, layout: Layout, secrets: RunSecrets, rounds: int = 1) -> Round:
-    """Run it to its last round, which is recorded, and so many in all, the others as its `earlier`."""
+def record(
+    config: RunConfig,
+    layout: Layout,
+    secrets: RunSecrets,
+    rounds: int = 1,
+    *,
+    first: NDArray[np.float32] | None = None,
+) -> Round:
+    """Run it to its last round, which is recorded, and so many in all, the others as its `earlier`. first:
+    parameters that the server begins with, None for weights that are drawn from the seed.
+    """
     last, tasks = config.training.rounds, list[bytes]()
 
     def wanted(task: bytes) -> bool:
@@ -239,6 +249,8 @@ def record(config: RunConfig, layout: Layout, secrets: RunSecrets, rounds: int =
 
     recorder, ear = _Looking(wanted), _Ear()
     server = simulated(config, layout, secrets=secrets, tap=ear, instrument=recorder, evaluate_every=last)
+    if first is not None:
+        server.model = GlobalModel(first, config.server.step)
     recorded, before = list[Round](), server.model.broadcast
     for _ in server.rounds():
         after = model_of(server)

@@ -6,6 +6,7 @@ from fl.leakage.analytic import analytic
 from fl.leakage.attack import Attack
 from fl.leakage.face import face
 from fl.leakage.history import history
+from fl.leakage.imprint import imprint
 from fl.leakage.inversion import cosine, inversion, sparse
 from fl.leakage.labels import labels
 from fl.leakage.learned import learned
@@ -21,6 +22,7 @@ ATTACKS: dict[str, Attack] = {
     "analytic": analytic,
     "labels": labels,
     "peeling": peeling,
+    "imprint": imprint,
     "words": words,
     "face": face,
 }

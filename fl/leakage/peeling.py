@@ -133,7 +133,7 @@ class Sum:
 
         Returns: whether there was any.
         """
-        read = self._read()
+        read = self.read()
         if read is None:
             return False
         agreed = read.votes.max() >= 2 or not self.exact
@@ -151,8 +151,10 @@ class Sum:
                 break
         return len(self.images) > before
 
-    def _read(self) -> _Read | None:
-        """What stands in neurons and may be an image by its pixels, and of some label by what it adds."""
+    def read(self, like: int | None = None) -> _Read | None:
+        """What stands in neurons and may be an image by its pixels, and of some label by what it adds: to its
+        own neuron, or to this one, where it adds the same to all that it fires.
+        """
         clear = np.flatnonzero(np.abs(self.bias) > self.deviation / BLURRED)
         x = self.weight[clear] / self.bias[clear, None]
         deviation = self.deviation[clear] / np.abs(self.bias[clear])
@@ -164,7 +166,7 @@ class Sum:
             return None
         loose = LOOSE if self.exact else LOOSER
         allowed = LATITUDE * self.deviation[clear] + loose * np.abs(self.bias[clear])
-        own = self.net.added(x)[:, np.arange(len(clear)), clear]
+        own = self.net.added(x)[:, np.arange(len(clear)), clear if like is None else like]
         off = np.abs(own - self.bias[clear]) / allowed
         true = off.min(axis=0) < 1
         return _Read.of(x[true], deviation[true], off[:, true]) if true.any() else None

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from commands import Ran, is_one_line
 
-from fl.cli.attack import described, party_of, seen_of, sentence
+from fl.cli.attack import described, imprinted, party_of, seen_of, sentence
 from fl.cli.attacked import SCORES, Outcome, attacked
 from fl.cli.guessed import of_labels, of_words
 from fl.cli.recorded import Round, record
-from fl.cli.scored import of_images
+from fl.cli.scored import Images, of_images
 from fl.cohort.layout import lay_out
 from fl.config.privacy import Perturbation
+from fl.config.protection import BOUND
 from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
 from fl.data.examples import Dataset
@@ -308,6 +309,20 @@ def test_who_peels_a_sum_says_how_many_images_it_has_and_that_is_held_against_th
     assert f"of 16 it says {claims} images, {cell.right} of them rightly" in cell.says
     (wrong,) = (replace(found, images=np.zeros_like(found.images)),)
     assert of_images(round, sum, (wrong,)).right == 0
+
+
+def test_a_server_that_crafts_the_model_reads_images_out_of_a_masked_sum_at_the_usual_bound() -> None:
+    config = described({"model": "mlp-1000"}, 4, 4, None, 1, 0)
+    layout = lay_out(config)
+    round = record(config, layout, RunSecrets.of_seed(0), first=imprinted(config, layout, None))
+    outcome = attacked(round, "imprint", "server", BUDGET, 0)
+    assert outcome.verdict == LEAKS
+    assert isinstance(outcome.seen, Images)
+    assert outcome.seen.claimed is not None
+    assert outcome.seen.right == outcome.seen.claimed.sum() >= 8
+    # As large as the bound lets them be, and no number is clipped: the image of one client alone fills it.
+    largest = max(np.abs(upload).max() for upload in round.uploads.values())
+    assert 0.3 * BOUND < largest <= BOUND
 
 
 def test_of_too_few_images_there_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

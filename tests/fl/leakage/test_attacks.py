@@ -47,6 +47,7 @@ from tests.fl.leakage.helpers import (
 
 QUICK = Budget(seconds=1e9, iterations=20, starts=1)
 ONE_STEP = LocalPlan(steps=1, batch_size=8, lr=0.05)
+ELSEWHERE = ("words", "face", "imprint")  # of text, of a model alone, of a crafted one
 THREE_STEPS = LocalPlan(steps=3, batch_size=1, lr=0.05, momentum=0.8)
 
 
@@ -383,7 +384,7 @@ def test_what_an_attack_is_not_for_is_said() -> None:
         inversion(view(sent(knowing(), 0)), knowing(), Budget(start="gray"), 0)
 
 
-@pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in ("words", "face")])
+@pytest.mark.parametrize("attack", [name for name in ATTACKS if name not in ELSEWHERE])
 def test_an_attack_runs_where_it_can_read_no_data(attack: str) -> None:
     knowledge = knowing(model="mlp" if attack in ("analytic", "peeling") else "lenet-zhu")
     knowledge = replace(knowledge, public=Public(IMAGES, LABELS))
