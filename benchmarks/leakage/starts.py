@@ -16,15 +16,24 @@ from benchmarks.spread import seeds, spread
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Found, Public
 from fl.leakage.metrics import mse, psnr, ssim
-from fl.leakage.starts import NAMES
+from fl.leakage.starts import CLASS_IMAGE, CLASS_MEAN, NAMES, OWN
 from fl.leakage.views import Part, View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = (
-    "Gradients of one CIFAR-10 image each, at a net's first weights, inverted from one start each with 1.5 s "
-    "of a processor an image: how near the image is after each iteration, of 20 steps of L-BFGS."
+    "Gradients of one CIFAR-10 image each, at a net's first weights, inverted from one start each with 1.5 "
+    "s of a processor an image: how near the image is after each iteration, of 20 steps of L-BFGS. Figure 3 "
+    "has every geometric start faster than a random one. Here that holds only against noise from N(0, 1), "
+    "from which no image is found. Beside uniform noise the tiles of a quarter are no faster (12 to 15 "
+    "iterations to 20 dB in the median, as it) and end less than 1 dB above it; those of a sixteenth are "
+    "alike on `lenet-zhu` and below it on `lenet-4conv`; patterns and noise of 0 and 1 and the three "
+    "colours are slower, and have 20 dB of fewer than half of the images in this time. Fastest is grey, "
+    "which is none of the ten: 8 and 6 iterations, 5 to 6 dB above uniform noise at the end, for each of "
+    "the 48 images. An image of the class is a little faster than noise; the mean of its images is as good "
+    "as grey. Their figure is of CIFAR-100, which is no data set here: its images are of the same size and "
+    "kind, and its hundred classes would make the last layer alone another one."
 )
 RANDOM: Final = "uniform"
 CONTROL = Control(
@@ -120,15 +129,19 @@ def _reached(some: Sequence[Row]) -> str:
 
 
 def plot(rows: Sequence[Row]) -> Figure:
-    """Figure 3: SSIM and MSE by iteration, a line a start, of the first net."""
+    """Figure 3: SSIM and MSE by every second iteration, a line a start, of the first net. Dashed, in the
+    colours of grey and of uniform noise: the mean of a class, and an image of it.
+    """
     from benchmarks.plots import lines
 
     by = cells_of([row for row in rows if row["model"] == rows[0]["model"]], "start")
 
     def curves(what: str) -> dict[str, list[tuple[float, float]]]:
+        order = ("grey", CLASS_MEAN, RANDOM, CLASS_IMAGE, *(start for (start,) in by))
+        means = {start: np.mean([row[what] for row in by[start,]], axis=0) for start in dict.fromkeys(order)}
         return {
-            start: list(enumerate(np.mean([row[what] for row in some], axis=0).tolist(), 1))
-            for (start,), some in by.items()
+            f"~{start}" if start in OWN else start: [(i + 1, float(mean[i])) for i in range(0, LOOKS, 2)]
+            for start, mean in means.items()
         }
 
     panels = {what: ("iterations", what, curves(f"by_{what.lower()}")) for what in ("SSIM", "MSE")}
