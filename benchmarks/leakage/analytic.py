@@ -20,7 +20,17 @@ from fl.leakage.metrics import matched, psnr
 from fl.leakage.views import Part, View
 from secagg import Bounded
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Updates of one local step at rate 0.05, of nets that begin with a linear layer with a bias, at first "
+    "weights; what enters that layer is read off without an optimiser. Of one image each: the largest "
+    "error of 96 (32 of each of 3 seeds), beside the image's own length. In float32 all 1,152 come out "
+    "within 1.3e-6, where 1e-5 is asked. Encoded they come out as exactly as their codes are, at the "
+    "largest weight: under a tight bound (the largest number in the update) within 1.4e-3 at 16 bits and "
+    "5.6e-6 at 24; under a client's default of 3 within 0.2 % to 9 % at 16 bits, by net and set. Of the "
+    "mean update of several, the share of images above 40 dB: those that have a neuron to themselves, 95 "
+    "% and more of two, 1 % to 32 % of sixteen, through a hidden layer; none without one, where every "
+    "neuron sees all of them."
+)
 FLOAT = "float32"
 CONTROL = Control(
     "the update of one image in float32, not encoded",
@@ -36,7 +46,7 @@ BOUNDS = {"tight": None, "3": 3.0}
 TOGETHER = (2, 4, 8, 16, 32)  # images whose mean update is read
 DRAWN = 32  # images: 16 pairs, or one set of 32
 PLAN = LocalPlan(steps=1, batch_size=1, lr=0.05, momentum=0.0)
-EXACT = 1e-5  # what is asked of one image
+EXACT = 1e-5  # asked of one image in float32
 READ = 40.0  # dB from which an image of several is said to be read off, and no mixture
 
 
@@ -91,24 +101,33 @@ def _scored(target: Target, sets: Sequence[NDArray[np.int64]], guesses: Iterator
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """error: relative, of one image: median and largest. exact: of how many it is at most 1e-5. read: the
-    share of images that come out above 40 dB.
+    """Of one image the largest relative error, by how its update is encoded; of so many together, the share
+    that comes out above 40 dB.
     """
+    encoded = [(FLOAT, None), *product(BOUNDS, BITS)]
     by = cells_of(rows, "dataset", "model", "bound", "bits", "images")
     return Table.of(
-        ("data", "model", "update", "images", "error", "largest", "exact", "read"),
+        (
+            *("data", "model", "images", FLOAT),
+            *(f"{bits} bits, {bound}" for bound, bits in encoded[1:]),
+            *(f"of {together}" for together in TOGETHER),
+        ),
         [
             (
                 dataset,
                 model,
-                FLOAT if bits is None else f"{bits} bits, {bound}",
-                str(together),
-                f"{np.median(errors):.1e}",
-                f"{errors.max():.1e}",
-                f"{(errors <= EXACT).sum()} of {len(errors)}",
-                f"{sum(row['read'] for row in some) / len(errors):.0%}",
+                str(sum(len(row["error"]) for row in by[dataset, model, FLOAT, None, 1])),
+                *(f"{_largest(by[dataset, model, *how, 1]):.1e}" for how in encoded),
+                *(f"{_share(by[dataset, model, FLOAT, None, together]):.0%}" for together in TOGETHER),
             )
-            for (dataset, model, bound, bits, together), some in by.items()
-            for errors in [np.concatenate([row["error"] for row in some])]
+            for dataset, model in cells_of(rows, "dataset", "model")
         ],
     )
+
+
+def _largest(some: Sequence[Row]) -> float:
+    return float(max(max(row["error"]) for row in some))
+
+
+def _share(some: Sequence[Row]) -> float:
+    return float(sum(row["read"] for row in some) / sum(len(row["error"]) for row in some))
