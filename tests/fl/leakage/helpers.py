@@ -11,7 +11,7 @@ from fl.config.plan import LocalPlan
 from fl.leakage.attack import Knowledge
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description, build
-from fl.models.weights import to_vector
+from fl.models.weights import from_vector, to_vector
 from fl.training.local import train
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -31,6 +31,7 @@ def knowing(
 def sent(knowledge: Knowledge, *images: int, u: int = 0) -> Part:
     """What client u with these images sends."""
     model = build(knowledge.model.model, SHAPE, CLASSES, 0)
+    from_vector(model, knowledge.parameters)
     x, y = torch.tensor(IMAGES[list(images)]), torch.tensor(LABELS[list(images)])
     upload = train(model, x, y, knowledge.plan, bytes(32)).upload
     return Part(frozenset({u}), upload.astype(np.float64)[None], len(images))

@@ -29,7 +29,7 @@ def followed(deviation: float = 0.0) -> tuple[View, Knowledge]:
     rng = np.random.default_rng(3)
     models = [knowing()]
     for _ in range(ROUNDS - 1):
-        moved = models[-1].parameters + rng.normal(scale=0.005, size=len(models[-1].parameters))
+        moved = models[-1].parameters + rng.normal(scale=0.02, size=len(models[-1].parameters))
         models.append(replace(models[-1], parameters=moved.astype(np.float32)))
     last, *earlier = models
 
@@ -45,13 +45,13 @@ def test_what_noise_hides_in_a_round_is_found_in_several() -> None:
     seen, knowledge = followed(0.006)
     (alone,), (found,) = (attack(seen, knowledge, QUICK, 0) for attack in (inversion, history))
     assert found.labels.tolist() == [LABELS[0]]
-    assert psnr(IMAGES[:1], found.images)[0] > psnr(IMAGES[:1], alone.images)[0] + 5
+    assert psnr(IMAGES[:1], found.images)[0] > psnr(IMAGES[:1], alone.images)[0] + 8
 
 
 def test_each_round_is_explained_from_its_own_model() -> None:
     seen, knowledge = followed()
     (found,) = history(seen, knowledge, QUICK, 0)
-    assert psnr(IMAGES[:1], found.images)[0] > 20
+    assert psnr(IMAGES[:1], found.images)[0] > 50
 
 
 def test_of_one_round_it_is_the_inversion() -> None:
