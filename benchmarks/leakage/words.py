@@ -38,8 +38,8 @@ CONTROL = Control(
 ALONE = False
 SEEDS = {"quick": 1, "full": 3}
 MODELS = ("bag-of-words", "gru")
-CLIENTS = {"quick": (1, 10), "full": (1, 2, 5, 10, 20)}
-TEXTS = {"quick": (1, 8), "full": (1, 8, 32)}
+CLIENTS = {"quick": (10,), "full": (1, 5, 20)}
+TEXTS = {"quick": (1,), "full": (1, 8)}
 BITS = (16, 8)
 
 
