@@ -31,7 +31,7 @@ CONTROL = Control(
     "the gradient as it is, in the same round", lambda row: row["what"] == NONE, by=("seed", "round")
 )
 ALONE = False
-SECONDS = {"quick": 0.3, "full": 2.5}  # of a processor, an image
+SECONDS = {"quick": 0.3, "full": 1.5}  # of a processor, an image
 SEEDS = {"quick": 1, "full": 3}
 ROUNDS = {"quick": (0, 1), "full": (0, 2, 6)}
 CELLS = tuple(Cell(f"sd {sd:g}" if sd else NONE, gaussian(sd) if sd else None) for sd in (0.0, 0.01, 0.03))

@@ -35,7 +35,7 @@ CONTROL = Control(
     by=("seed", "attack"),
 )
 ALONE = False
-SECONDS = {"quick": {PLAIN: 0.2, LEARNED: 0.5}, "full": {PLAIN: 1.5, LEARNED: 2.5}}
+SECONDS = {"quick": {PLAIN: 0.2, LEARNED: 0.5}, "full": {PLAIN: 0.8, LEARNED: 1.0}}
 """Of a processor, an image."""
 SEEDS = {"quick": 1, "full": 3}
 BOUNDS = {"tight": None, "3": 3.0}

@@ -22,7 +22,7 @@ CLAIM = (
 )
 CONTROL = perturbed.CONTROL
 ALONE = False
-SECONDS = {"quick": {PLAIN: 0.5, LEARNED: 1.0}, "full": {PLAIN: 10.0, AWARE: 5.0, LEARNED: 5.0}}
+SECONDS = {"quick": {PLAIN: 0.5, LEARNED: 1.0}, "full": {PLAIN: 4.0, AWARE: 4.0, LEARNED: 2.0}}
 SEEDS = {"quick": 1, "full": 3}
 FIGURE_6 = (
     Cell(NONE, published="leaks"),

@@ -39,7 +39,7 @@ CONTROL = Control(
 ALONE = False
 PLAIN, AWARE, LEARNED = "inversion", "sparse", "learned"
 ATTACKERS = {PLAIN: "plain", AWARE: "aware", LEARNED: "learned"}
-SECONDS = {"quick": {PLAIN: 0.3, AWARE: 0.3, LEARNED: 0.5}, "full": {PLAIN: 2.5, AWARE: 5.0, LEARNED: 2.5}}
+SECONDS = {"quick": {PLAIN: 0.3, AWARE: 0.3, LEARNED: 0.5}, "full": {PLAIN: 1.0, AWARE: 2.5, LEARNED: 1.0}}
 SEEDS = {"quick": 1, "full": 3}
 NEVER: Final = 1e6  # a clip that no gradient reaches: what is studied is noise of one size
 

@@ -24,8 +24,8 @@ CLAIM = "Not run yet."
 ONCE, AGAIN, OTHER = "as one step", "steps taken again", "again, in another order"
 CONTROL = Control("one step, of the same round", lambda row: row["steps"] == 1, by=("by", "seed", "round"))
 ALONE = False
-SECONDS = {"quick": 0.2, "full": 1.0}  # of a processor, an image and step
-LONGER = {"quick": 0.2, "full": 4.0}  # after the first weights, as gradients are smaller then
+SECONDS = {"quick": 0.2, "full": 0.5}  # of a processor, an image and step
+LONGER = {"quick": 0.2, "full": 2.0}  # after the first weights, as gradients are smaller then
 SEEDS = {"quick": 1, "full": 3}
 STEPS = {"quick": (1, 9), "full": (1, 3, 5, 7, 9)}
 ROUNDS = {"quick": (0, 1), "full": (0, 2, 6)}

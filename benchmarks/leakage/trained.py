@@ -33,9 +33,9 @@ class Net:
 
 NETS = (
     Net("mlp", "1 hidden, ReLU", "inversion", (0, 10), (0.3, 2.0)),
-    Net("cnn", "2 conv, ReLU, pooling", "cosine", (0, 10), (4.0, 4.0)),
-    Net("lenet-zhu", "3 conv, sigmoid", "inversion", (0, 10), (2.0, 10.0)),
-    Net("lenet-4conv", "4 conv, sigmoid", "inversion", (0, 5, 10, 20), (2.0, 10.0)),
+    Net("cnn", "2 conv, ReLU, pooling", "cosine", (0, 10), (3.0, 3.0)),
+    Net("lenet-zhu", "3 conv, sigmoid", "inversion", (0, 10), (1.0, 5.0)),
+    Net("lenet-4conv", "4 conv, sigmoid", "inversion", (0, 5, 10), (1.0, 5.0)),
 )
 FEW = tuple(replace(net, rounds=(0, 1), seconds=(0.3, 0.3)) for net in NETS)
 
