@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = (
-    "One gradient of a batch of images, at a net's first weights, inverted with 0.6 s of a processor for each "
-    "image in it (0.3 s in the batch of 100), from the mean image of each label."
+    "One gradient of a batch of images, at a net's first weights, inverted with 0.6 s of a processor for "
+    "each image in it (0.3 s in the batch of 100), from the mean image of each label."
 )
 CONTROL = Control(
     "batches of one image, of the same data and seed", lambda row: row["size"] == 1, by=("dataset", "seed")
@@ -48,8 +48,8 @@ SECONDS = {"quick": 0.3, "full": 0.6}  # of a processor, an image
 SHORTER: Final = 0.5  # times as many, where there are a hundred
 SEEDS = {"quick": 1, "full": 3}
 START: Final = CLASS_MEAN
-"""In batches of 4 and of 8 faces, 1 s an image, 17.2 and 15.5 dB where grey gave 14.7 and 13.6; of 8 and of
-16 digits 20.0 and 13.5, and 20.2 and 12.7.
+"""In batches of 4 and of 8 faces, 1 s an image, 17.2 and 15.5 dB, and from grey 14.7 and 13.6; of 8 and of
+16 digits 20.0 and 13.5, and from grey 20.2 and 12.7.
 """
 
 
