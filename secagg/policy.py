@@ -12,7 +12,7 @@ import msgspec
 
 from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.prg import Prg
-from secagg.specs import Spec, Vectors, check_fields
+from secagg.specs import Bounded, Spec, Vectors, Weight, check_fields
 
 if TYPE_CHECKING:
     from secagg.private import Calibration
@@ -26,6 +26,8 @@ _Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 _Multiplier = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 _Clip = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
+_Bits = Annotated[int, msgspec.Meta(ge=2, le=32)]
+_Weight = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**6)]
 
 # The words of every scheme stand here, below all schemes, since a policy says them.
@@ -48,7 +50,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     for either. vectors: exactly what it is willing to send, or None for whatever is asked. noise: the least
     multiplier of the noise in the sum, of all vectors of a session together, of which the ring's grid may
     take a twentieth, so that vectors without noise are refused; None: none is needed. clips: name of a
-    private vector -> (least, largest) clip it takes, since clips may adapt. blank: the probability with which
+    private vector -> (least, largest) clip it takes, since clips may adapt. bounds: name of a bounded vector
+    -> (least, largest) bound it takes; bits: the most it sends of a number of such a one; heaviest: the least
+    that the largest weight of a session may be: a vector is sent in steps of its bound by 2^(bits - 1) times
+    w_max / w of its own, and the finer they are, the more of a single client can be read out of a sum; None
+    for any. blank: the probability with which
     it insists that clients contribute nothing; None: any where it insists on noise, else none; beside private
     vectors none without. alike: of sessions whose vectors come out alike it helps to two different sums at
     most (secagg/alike.py), and so "auto" where that is plain, "always" also where models are near, whatever
@@ -74,6 +80,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     vectors: dict[str, Spec] | None = None
     noise: _Multiplier | None = None
     clips: dict[str, tuple[_Clip, _Clip]] | None = None
+    bounds: dict[str, tuple[_Clip, _Clip]] | None = None
+    bits: _Bits | None = None
+    heaviest: _Weight | None = None
     blank: _Fraction | None = None
     alike: Likening = "auto"
     difference: _Count | None = None
@@ -86,6 +95,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if least > largest:
                 raise LocalProtocolError(
                     f"clips of the vector {name!r} go from {least:g} to {largest:g}: turn them round"
+                )
+
+        for name, (least, largest) in (self.bounds or {}).items():
+            if least > largest:
+                raise LocalProtocolError(
+                    f"bounds of the vector {name!r} go from {least:g} to {largest:g}: turn them round"
                 )
 
     def check_trust(self, adversary: Adversary) -> None:
@@ -128,6 +143,30 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"the server offers so few bits that rounding leaves noise of {left:.3g} x the clip; this "
                 f"client insists on {self.noise:g} (noise, in its policy)"
             )
+
+    def check_steps(self, vectors: Vectors) -> None:
+        """Raises: RemoteProtocolError if vectors would be sent in finer steps than the client takes, or in
+        another range.
+        """
+        for name, spec in vectors.items():
+            if isinstance(spec, Bounded):
+                least, largest = (self.bounds or {}).get(name, (0, math.inf))
+                if not least <= spec.bound <= largest:
+                    raise RemoteProtocolError(
+                        f"the server offers a bound of {spec.bound:g} for the vector {name!r}; this client "
+                        f"takes {least:g} to {largest:g} (bounds, in its policy)"
+                    )
+                if self.bits is not None and spec.bits > self.bits:
+                    raise RemoteProtocolError(
+                        f"the server asks for {spec.bits} bits of each number of the vector {name!r}; this "
+                        f"client sends {self.bits} at most (bits, in its policy)"
+                    )
+            # Of a session whose largest weight is a client's own the steps are as fine as they can be.
+            if self.heaviest is not None and isinstance(spec, Weight) and spec.maximum < self.heaviest:
+                raise RemoteProtocolError(
+                    f"the server offers weights up to {spec.maximum}; this client takes part where they may "
+                    f"be {self.heaviest} at least (heaviest, in its policy)"
+                )
 
     def check_blank(self, blank: float, *, noised: bool) -> None:
         """Raises: RemoteProtocolError if clients would contribute nothing with another probability than the

@@ -53,6 +53,7 @@ def accept(policy: Policy, offer: bytes, roster: Roster | None = None) -> Offere
             f"{_difference(scheme.vectors, policy.vectors)}"
         )
     policy.check_noise(scheme.vectors, scheme.calibrations())
+    policy.check_steps(scheme.vectors)
     policy.check_blank(scheme.blank, noised=bool(scheme.private))
     scheme.check_policy(policy, roster)
     return scheme

@@ -19,6 +19,7 @@ from secagg import (
     Policy,
     Private,
     RemoteProtocolError,
+    Weight,
 )
 from secagg.params import MAX_NAME
 from secagg.schemes import SCHEMES, accept, read_offer
@@ -140,6 +141,33 @@ def test_a_clip_may_adapt_within_the_limits_of_a_policy() -> None:
             f"clip of 0.5 for the vector ''; this client takes {least:g} to",
         )
     accepts(with_clips(1.0, 2.0), semi_honest(range(5), Bounded(length=1, bound=1.0, clip=0.5)))
+
+
+def test_a_client_says_in_how_fine_steps_it_is_summed() -> None:
+    """A bound just above its numbers, many bits, and no weight above its own: each makes steps finer."""
+    update = Bounded(length=3, bound=0.5, bits=16)
+    offered = semi_honest(range(5), {"update": update, "examples": Weight(maximum=8)})
+
+    def insisting(**numbers: Any) -> Policy:
+        return msgspec.structs.replace(LAX, **numbers)
+
+    accepts(insisting(bounds={"update": (0.5, 0.5)}, bits=16, heaviest=8), offered)
+    accepts(insisting(bounds={"other": (1.0, 2.0)}), offered)
+    for least, largest in ((0.51, 3.0), (0.1, 0.49)):
+        refuses(
+            insisting(bounds={"update": (least, largest)}),
+            offered,
+            f"bound of 0.5 for the vector 'update'; this client takes {least:g} to {largest:g}",
+        )
+    refuses(
+        insisting(bits=15), offered, "16 bits of each number of the vector 'update'; this client sends 15"
+    )
+    refuses(insisting(heaviest=9), offered, "weights up to 8; this client takes part where they may be 9 at")
+    accepts(insisting(bounds={"": (9.0, 9.0)}, bits=2, heaviest=9), NOISY)
+    with pytest.raises(LocalProtocolError, match="bounds of the vector '' go from 2 to 1: turn them round"):
+        Policy(bounds={"": (2.0, 1.0)})
+    with pytest.raises(LocalProtocolError, match="bits 1 of a policy"):
+        Policy(bits=1)
 
 
 def test_the_share_of_noise_is_by_the_clients_own_numbers() -> None:
