@@ -25,7 +25,7 @@ from fl.leakage.gradients import Matching
 from fl.leakage.peeling import FirstLayer, Sum
 from fl.leakage.views import Part, View
 from fl.models.architectures import Centred, Description, build
-from fl.models.weights import to_vector
+from fl.models.weights import from_vector, to_vector
 
 FAINT: Final = 1e-7  # of a brightness, as a neuron says it: a thousand of them leave the logits at 0
 APART: Final = 0.4  # share by which what the labels add differs: no two of them come to a third
@@ -130,3 +130,40 @@ def _bins(net: FirstLayer, total: Sum) -> tuple[Sum, int]:
     between.weight[order] = total.weight[order] - np.append(total.weight[order[1:]], [0 * weight[0]], axis=0)
     between.bias[order] = total.bias[order] - np.append(total.bias[order[1:]], 0)
     return between, int(order[0])
+
+
+def permuted(
+    parameters: NDArray[np.float32], model: Description, public: NDArray[np.float32], images: int, seed: int
+) -> NDArray[np.float32]:
+    """Parameters, (d,), in which the weights of each neuron of the first layer have changed places, and no
+    number is another: so that one of so many images fires it, by public ones, (N, C, H, W), and no more.
+
+    Those that have moved stand against the mean image, large where it is dark. Source: Geiping et al.,
+    NeurIPS 2020, name the attack; Boenisch et al., EuroS&P 2023, set such traps by weights of their own.
+    Raises: ConfigError as `crafted`.
+    """
+    net = _sieve(build(model.model, model.shape, model.classes, 0), model.model)
+    both = nn.Sequential(net.first, *net.rest)
+    from_vector(both, parameters)
+    x = public.reshape(len(public), -1).astype(np.float32)
+    x = 2 * x - 1 if net.centred else x
+    dark, rng = x.mean(axis=0), np.random.default_rng(seed)
+    weight, bias = (p.detach().numpy() for p in (net.first.weight, net.first.bias))
+    for row, b in zip(weight, bias, strict=True):
+        honest, order = row.copy(), rng.permutation(len(row))
+        few, many = 0, len(row)
+        while many - few > len(row) // 50:
+            moved = (few + many) // 2
+            row[:] = _against(honest, order[:moved], dark)
+            few, many = (few, moved) if np.quantile(x @ row + b, 1 - 1 / images) <= 0 else (moved, many)
+        row[:] = _against(honest, order[:many], dark)
+    return to_vector(both)
+
+
+def _against(
+    row: NDArray[np.float32], places: NDArray[np.int64], mean: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The row, its numbers at these places sorted: the smallest stands where the mean is largest."""
+    moved = row.copy()
+    moved[places[np.argsort(-mean[places])]] = np.sort(row[places])
+    return moved
