@@ -25,7 +25,8 @@ UPDATES: Final = 6_000  # of the attacker's own: 1.4 s for those of lenet-4conv
 NUMBERS: Final = 2**28  # of all of them together: 1 GiB
 TOGETHER: Final = 50
 DRAWS: Final = 4  # of noise, of each of them
-MAKING: Final = 0.25  # of its time, at most, and as much again for these
+MAKING: Final = 0.4  # of its time, at most: too few of them cost more than a net that is not done
+DRAWN: Final = 0.5  # and when no noise is drawn any more
 KEPT: Final = 256  # principal components
 HELD_OUT: Final = 0.1
 HIDDEN: Final = 1_000  # neurons
@@ -102,7 +103,7 @@ class Inverter:
         del clean
         each = list[torch.Tensor]()
         while not each or (
-            len(each) < DRAWS and sent.random and time.process_time() < since + 2 * MAKING * (until - since)
+            len(each) < DRAWS and sent.random and time.process_time() < since + DRAWN * (until - since)
         ):
             each.append(torch.cat([(x - middle) @ axes for x in own.sent(sent, noisy=True)]))
         z, target = torch.stack(each), own.x.flatten(1)
