@@ -65,10 +65,14 @@ class Control:
                 )
 
 
+UNMEASURED = "Not measured yet."
+"""The claim of a benchmark whose full size nobody has run."""
+
+
 class Benchmark(Protocol):
     """A module of a folder: what it shows, how it is measured, and how it is read.
 
-    CONTROL: what its claim is compared with. ALONE: whether its cases run one at a time, here, since they
+    CLAIM: what its committed rows show, and nothing that they do not. CONTROL: what its claim is compared with. ALONE: whether its cases run one at a time, here, since they
     measure time or take all cores. Otherwise one runs on each core.
     """
 

@@ -35,6 +35,11 @@ def measured(folder: str) -> list[str]:
     return [name for name in harness.names(folder) if harness.file(folder, name).exists()]
 
 
+def unmeasured(folder: str) -> list[str]:
+    """The others, which can be run and claim nothing."""
+    return [name for name in harness.names(folder) if name not in measured(folder)]
+
+
 def page(folder: str) -> Path:
     return PAGES / f"{folder}.md"
 
@@ -43,7 +48,13 @@ def text(folder: str) -> str:
     """The whole page. Raises: NoControlError where a claim is compared with nothing."""
     what = (import_module(f"benchmarks.{folder}").__doc__ or "").strip()
     head = _HEAD.format(folder=folder, what=what)
-    return "\n".join([head, *(section(folder, name) for name in measured(folder))])
+    return "\n".join([head, *(section(folder, name) for name in measured(folder)), *_to_come(folder)])
+
+
+def _to_come(folder: str) -> list[str]:
+    names = unmeasured(folder)
+    lines = [f"- `{name}`: {(harness.load(folder, name).__doc__ or '').splitlines()[0]}" for name in names]
+    return ["\n".join(["## Not measured yet", "", *lines]) + "\n"] if lines else []
 
 
 def section(folder: str, name: str) -> str:

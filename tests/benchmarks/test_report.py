@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import harness, report
 from benchmarks.__main__ import main as benchmarks_main
-from benchmarks.harness import Table
+from benchmarks.harness import UNMEASURED, Table
 from benchmarks.tables import fitted, markdown
 from fl.cli import FAILED, USAGE, main
 from fl.cli.bench import run
@@ -19,7 +19,7 @@ from fl.cli.output import Output
 from fl.config.section import ConfigError
 
 FOLDERS = report.folders()
-EVERY = [(folder, name) for folder in FOLDERS for name in harness.names(folder)]
+EVERY = [(folder, name) for folder in FOLDERS for name in report.measured(folder)]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -42,9 +42,16 @@ def test_another_number_in_a_result_gives_another_page(monkeypatch: pytest.Monke
     assert report.text("protocol") != page
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_was_not_measured_claims_nothing_and_is_said(folder: str) -> None:
+    silent = {name for name in harness.names(folder) if harness.load(folder, name).CLAIM == UNMEASURED}
+    assert silent == set(report.unmeasured(folder))
+    page = report.page(folder).read_text(encoding="utf-8")
+    assert all(f"- `{name}`: " in page.partition("## Not measured yet")[2] for name in silent)
+
+
 @pytest.mark.parametrize(("folder", "name"), EVERY)
-def test_every_benchmark_has_a_full_result_and_its_picture(folder: str, name: str) -> None:
-    assert name in report.measured(folder)
+def test_every_result_is_a_full_one_and_has_its_picture(folder: str, name: str) -> None:
     record = harness.read(folder, name)
     assert record["size"] == "full"
     assert record["machine"]["cores"] >= 1
