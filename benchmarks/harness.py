@@ -72,8 +72,9 @@ UNMEASURED = "Not measured yet."
 class Benchmark(Protocol):
     """A module of a folder: what it shows, how it is measured, and how it is read.
 
-    CLAIM: what its committed rows show, and nothing that they do not. CONTROL: what its claim is compared with. ALONE: whether its cases run one at a time, here, since they
-    measure time or take all cores. Otherwise one runs on each core.
+    CLAIM: what its committed rows show, and nothing that they do not. CONTROL: what it is compared with.
+    ALONE: whether its cases run one at a time, here, since they measure time or take all cores. Otherwise one
+    runs on each core.
     """
 
     CLAIM: str
