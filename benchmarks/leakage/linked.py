@@ -1,0 +1,126 @@
+"""Clients linked by the likeness of their updates: who holds the same classes, of two each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from benchmarks.harness import Case, Control, Row, Table
+from benchmarks.inverted import cells_of
+from benchmarks.noised import Training, Updates, Vector, layout_of, mean_of
+from benchmarks.spread import seeds, spread
+from fl.config.run import RunConfig
+from fl.data import DataError
+
+CLAIM = "Not measured yet."
+SINGLE, SUM, SUMS = "single updates", "one masked sum", "masked sums"
+CONTROL = Control("every client's single updates", lambda row: row["read"] == SINGLE, by=("rounds", "seed"))
+ALONE = False
+SEEDS = {"quick": 1, "full": 3}
+ROUNDS = {"quick": (10,), "full": (1, 10, 40, 160)}
+CLIENTS, CHOSEN, EXAMPLES = 20, 10, 100
+
+
+def cases(size: str, seed: int) -> list[Case]:
+    return [Case(f"seed {each}", partial(run_case, each, ROUNDS[size])) for each in seeds(seed, SEEDS[size])]
+
+
+def run_case(seed: int, looks: Sequence[int], dataset: str = "mnist") -> Iterator[Row | str]:
+    """auc: of all pairs of clients, by the cosine of what is known of their updates, where those that have a
+    class in common are to be told from those that have none.
+
+    Raises: NotImplementedError where the data set is not to be had.
+    """
+    config = RunConfig.of(
+        dataset=dataset,
+        model="mlp-200",
+        clients=CLIENTS,
+        sample=CHOSEN,
+        partition="shards",
+        classes_per_client=2,
+        examples_per_client=EXAMPLES,
+        rounds=max(looks),
+        local_epochs=1,
+        batch_size=10,
+        lr=0.05,
+        momentum=0.0,
+        seed=seed,
+        scheme="plain",
+        execution="sequential",
+    )
+    try:
+        layout = layout_of(config)
+    except DataError as error:
+        raise NotImplementedError(str(error)) from error
+    held = [frozenset(layout.examples(u)[1].tolist()) for u in range(CLIENTS)]
+    heard, training = list[Updates](), Training(config, layout)
+
+    def mean(updates: Updates) -> Vector:
+        heard.append(updates)
+        return mean_of(updates)
+
+    for round in training.rounds(mean):
+        if round in looks:
+            yield f"{round} rounds"
+            read = {SINGLE: of_single(heard), SUM: None, SUMS: of_sums(heard)}
+            for name, known in read.items():
+                yield {"read": name, "rounds": round, "seed": seed, "auc": linked(known, held)}
+
+
+def of_single(heard: Sequence[Updates]) -> Vector:
+    """(n, d): the mean of each client's updates, as who reads them has it; beside the others' of a round."""
+    total, times = np.zeros((CLIENTS, _length(heard))), np.zeros(CLIENTS)
+    for updates in heard:
+        mean = mean_of(updates)
+        for u, x in updates.items():
+            total[u] += x - mean
+            times[u] += 1
+    return total / np.maximum(times, 1)[:, None]
+
+
+def of_sums(heard: Sequence[Updates]) -> Vector:
+    """(n, d): what sums alone tell of each client, by who was in which: the least squares of all rounds, in
+    which a client that is in a sum adds the same to it each time.
+    """
+    there = np.zeros((len(heard), CLIENTS))
+    for i, updates in enumerate(heard):
+        there[i, list(updates)] = 1
+    sums = np.stack([mean_of(updates) for updates in heard]) * CHOSEN
+    known: Vector = np.linalg.pinv(there - there.mean(axis=0)) @ (sums - sums.mean(axis=0))
+    return known
+
+
+def _length(heard: Sequence[Updates]) -> int:
+    return len(next(iter(heard[0].values())))
+
+
+def linked(known: Vector | None, held: Sequence[frozenset[int]]) -> float:
+    """The AUC. known: None of who has nothing of single clients, and so of all pairs the same: 0.5."""
+    first, second = np.triu_indices(len(held), 1)
+    same = np.array([bool(one & other) for one, other in combinations(held, 2)])
+    likeness: NDArray[np.float64] = np.zeros(len(first))
+    if known is not None:
+        lengths = np.linalg.norm(known, axis=1, keepdims=True)
+        unit = known / np.where(lengths > 0, lengths, 1)
+        likeness = np.round((unit @ unit.T)[first, second], 12)
+    ranks = rankdata(likeness)
+    positive = int(same.sum())
+    above = ranks[same].sum() - positive * (positive + 1) / 2
+    return float(above / (positive * (len(same) - positive)))
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """auc: chance is .5, and of one sum it is that by what a sum is: there is nothing of a pair in it."""
+    by = cells_of(rows, "rounds", "read")
+    return Table.of(
+        ("rounds", "what is read", "AUC"),
+        [
+            (str(rounds), read, spread([row["auc"] for row in some], ".2f"))
+            for (rounds, read), some in by.items()
+        ],
+    )
