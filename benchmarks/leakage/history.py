@@ -28,7 +28,19 @@ from fl.leakage.views import View
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = "Not run yet."
+CLAIM = (
+    "Images of MNIST, one a client and the same in each of eight rounds, one local step a round. Attacked "
+    "are the last one, two, four or eight rounds at once, of sums the masked ones that a server has, in "
+    "as many seconds of a processor an image however many they are. One sum of ten hides the images from "
+    "this attack in 2 s, with every seed and of both nets; two and more sums of the same ten give them "
+    "away, with all three seeds of `lenet-4conv` (20 dB, where one has 11) and from four rounds on with "
+    "two of `lenet-zhu`. A sum of four leaks by itself, and by two rounds 10 dB more. What rounding "
+    "hides, rounds give back, too: of single updates in 11 bits one round leaves 12 dB, in which nothing "
+    "is found, four leave 21. At 16 bits it makes no difference to sums whether the bound is tight, or "
+    "whether they are encoded at all. Rounds cost time: of single updates, which one round gives away, "
+    "eight have 21 dB where one has 42. So whoever is always summed with the same clients is hidden less "
+    "with each round; that one sum hides an image from this attack promises nothing of another."
+)
 CONTROL = Control(
     "the last round alone, in as many seconds",
     lambda row: row["rounds"] == 1,
