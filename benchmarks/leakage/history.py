@@ -36,10 +36,11 @@ CLAIM = (
     "away, with all three seeds of `lenet-4conv` (20 dB, where one has 11) and from four rounds on with "
     "two of `lenet-zhu`. A sum of four leaks by itself, and by two rounds 10 dB more. What rounding "
     "hides, rounds give back, too: of single updates in 11 bits one round leaves 12 dB, in which nothing "
-    "is found, four leave 21. At 16 bits it makes no difference to sums whether the bound is tight, or "
-    "whether they are encoded at all. Rounds cost time: of single updates, which one round gives away, "
-    "eight have 21 dB where one has 42. So whoever is always summed with the same clients is hidden less "
-    "with each round; that one sum hides an image from this attack promises nothing of another."
+    "is found, four leave 21. A tight bound of 16 bits is as good as no encoding; the default one takes 3 "
+    "dB from one sum of four, and from eight nothing. Rounds cost time: of single updates, which one "
+    "round gives away, eight have 21 dB where one has 42. So whoever is always summed with the same "
+    "clients is hidden less with each round; that one sum hides an image from this attack promises "
+    "nothing of another."
 )
 CONTROL = Control(
     "the last round alone, in as many seconds",
