@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secagg import Aggregate, ClientSession, Clipping, Plain, Policy, Scheme
+from secagg import Aggregate, Among, ClientSession, Clipping, Plain, Policy, Scheme
 from secagg.alike import OWN_INPUT, Alike, Likeness
-from secagg.inputs import checked
+from secagg.inputs import checked, named_values
 from secagg.schemes import accept
 from secagg.session import Contribute
 from secagg.specs import Vector
@@ -17,6 +17,10 @@ from transport.journal import Spent
 from transport.keys import Readers, read_public
 from transport.line import PATIENCE_SECONDS, Line, known
 from transport.talk import Progress, Talk, Tell
+
+Inspect = Callable[[bytes, Mapping[str, Any]], None]
+"""(the task, this client's vectors by name, before they are clipped, encoded or noised): what it raises keeps
+them here."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def join(
     state: str | Path | None = None,
     readers: Readers = "owner",
     lives: Callable[[], bool] = lambda: False,
+    inspect: Inspect | None = None,
 ) -> Peer:
     """Connect to a server whose public key this client holds.
 
@@ -63,6 +68,8 @@ def join(
     names; always the same folder. readers: who may read the key's file, "owner", "group" or "all".
 
     lives: of a server on this machine, whether its process does: as long as it does, patience has no end.
+    inspect: looks at what would leave in each session, decoys too, each by itself; what it raises is raised
+    by `contribute`, and the server hears that this client takes no part, not why.
 
     Raises: TransportError if a file is not right, with what to do; LocalProtocolError if `connect` is no
         address.
@@ -70,11 +77,15 @@ def join(
     own, identity, memory = known("client", key, roster, roster_key, state, readers)
     if policy is None:
         policy = Policy(adversary="active" if identity else "semi-honest")
-    return Peer(connect, own, read_public(server, "server"), policy, patience, identity, memory, lives)
+    peer = Peer(connect, own, read_public(server, "server"), policy, patience, identity, memory, lives)
+    peer.inspect = inspect
+    return peer
 
 
 class Peer(Line):
-    """This client, connected. A context that closes the socket."""
+    """This client, connected. A context that closes the socket. inspect: as of `join`."""
+
+    inspect: Inspect | None = None
 
     def contribute(
         self,
@@ -126,7 +137,7 @@ class Peer(Line):
             session = instrument(
                 scheme.client(
                     self.id,
-                    vectors if callable(vectors) else _constant(checked(scheme, vectors)),
+                    self._inspected(vectors if callable(vectors) else _constant(checked(scheme, vectors))),
                     rounding_seed=rounding_seed,
                     identity=self._identity,
                     once=once,
@@ -143,6 +154,18 @@ class Peer(Line):
     def spent(self) -> Spent:
         """What this client's key has told of its vectors so far, for whoever keeps to a budget."""
         return self._memory.spent
+
+    def _inspected(self, vectors: Contribute) -> Contribute:
+        if (inspect := self.inspect) is None:
+            return vectors
+
+        def looked_at(task: bytes) -> Mapping[str, Vector] | Vector:
+            values = vectors(task)
+            for each in (values, *(values.decoys if isinstance(values, Among) else ())):
+                inspect(task, named_values(each))
+            return values
+
+        return looked_at
 
     def _alike(
         self, vectors: Any, alike: Callable[[bytes], Likeness | None] | None, new: bool

@@ -23,7 +23,7 @@ from typer.core import TyperGroup
 from fl.cli.output import Output
 from fl.cli.streams import bearing
 
-OK, FAILED, USAGE, TOO_FEW_CLIENTS, PEER_MISBEHAVED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, FAILED, USAGE, TOO_FEW_CLIENTS, PEER_MISBEHAVED, WITHHELD, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 EPILOG = "\n\n".join(
     [
@@ -34,6 +34,7 @@ EPILOG = "\n\n".join(
         f"{USAGE} usage: an option, argument, file or configuration that cannot be",
         f"{TOO_FEW_CLIENTS} too few clients were left: no sum, nothing revealed",
         f"{PEER_MISBEHAVED} a peer misbehaved",
+        f"{WITHHELD} the update would have given this client's examples away, and was not sent",
         f"{INTERRUPTED} interrupted",
     ]
 )
@@ -49,6 +50,7 @@ EXIT_CODES = {
     "DataError": FAILED,
     "ModelError": FAILED,
     "Diverged": FAILED,
+    "Withheld": WITHHELD,
     "SecAggError": FAILED,
 }
 

@@ -211,6 +211,14 @@ def _join(
     most_steps: Annotated[int | None, most("steps", "So too where steps are counted.")] = None,
     most_batch_size: Annotated[int | None, most("batch_size", "Refuse steps of more examples.")] = None,
     most_parameters: Annotated[int | None, most("parameters", "Refuse larger models.")] = None,
+    preflight: Annotated[
+        bool | None,
+        typer.Option(
+            "--preflight/--no-preflight",
+            help="Send no update off which more of the examples can be read than may be.",
+            show_default="preflight",
+        ),
+    ] = None,
     new: Annotated[
         bool, typer.Option("--new", help="The input is another one than those that were summed before.")
     ] = False,
@@ -231,9 +239,9 @@ def _join(
 ) -> None:
     """Take part in a federation over a network, with a vector or with data to train on."""
     from fl.cli.join import Door, run
-    from fl.cli.rules import MOST, OF_POLICY, rules_of
+    from fl.cli.rules import MOST, OF_POLICY, PREFLIGHT, rules_of
 
-    said = given(ctx, (*OF_POLICY, *(f"{MOST}{name}" for name in Limits.__struct_fields__)))
+    said = given(ctx, (*OF_POLICY, PREFLIGHT, *(f"{MOST}{name}" for name in Limits.__struct_fields__)))
     run(
         ctx.obj,
         Door(connect, key, server, roster, roster_key, state, key_readers, patience),

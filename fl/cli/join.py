@@ -100,7 +100,15 @@ def run(
             if x is not None:
                 contribute(out, peer, x, weight, result, new=new, charged=charged)
             elif data is not None:
-                train(out, peer, data, device=device, limits=rules.limits, charged=charged)
+                train(
+                    out,
+                    peer,
+                    data,
+                    device=device,
+                    limits=rules.limits,
+                    charged=charged,
+                    preflight=rules.preflight,
+                )
 
 
 def kept_in(vector: Path | None, out_path: Path | None, policy: Policy, *, force: bool) -> Path | None:

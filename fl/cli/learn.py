@@ -17,6 +17,7 @@ from fl.cli.output import Output
 from fl.cli.report import outcome, tell_clipping
 from fl.cli.rounds import FIRST_ROUND, METRICS
 from fl.config.limits import Limits
+from fl.config.preflight import OFF, Preflight
 from fl.config.secret import CLIENT, kept, rounding_seed
 from fl.privacy.budget import Charged
 from secagg import Aggregate, Scheme
@@ -25,6 +26,7 @@ from transport import Peer
 if TYPE_CHECKING:
     from fl.data.shard import Shard
     from fl.federation.task import Held, Instructions
+    from fl.preflight import Verdict
     from fl.privacy.releases import Release
 
 TEST = "test"  # folder of a test set, beside a client's own examples
@@ -39,10 +41,11 @@ def train(
     limits: Limits,
     killer: Killer | None = None,
     charged: Charged | None = None,
+    preflight: Preflight = OFF,
 ) -> None:
     """Train on the shard in `folder` whenever the server asks, until it closes. Where the clients keep the
     model it is left in `folder`, beside what each round made of it. charged: the account that each round is
-    charged to, if there is one.
+    charged to, if there is one. preflight: what an update may give away of the shard.
     """
     import torch
 
@@ -65,8 +68,18 @@ def train(
         if charged is not None:
             charged.accepted(scheme)
 
-    shard = read_shard(folder)
-    trainer = LocalTrainer(peer.id, shard, device, secret, limits=limits, asked=asked, tell=out.warn)
+    shard, looked = read_shard(folder), Looked(out, f"client {peer.id}")
+    trainer = LocalTrainer(
+        peer.id,
+        shard,
+        device,
+        secret,
+        limits=limits,
+        asked=asked,
+        tell=out.warn,
+        preflight=preflight,
+        looked=looked,
+    )
     test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
     take_part = partial(
         peer.contribute,
@@ -85,9 +98,27 @@ def train(
             clipped = clipped or tell_clipping(out, peer.id, contribution, " (said once)")
             out.say(f"client {peer.id}: round {killer.round}: {outcome(contribution)}")
             fields = {"client": peer.id, "session": killer.round, "summed": contribution.summed}
+            fields |= looked.last
             if contribution.result is not None:
                 fields |= keep(trainer.keep(contribution.result), contribution.result, folder, test, device)
             out.record(fields)
+
+
+class Looked:
+    """Says what the updates of a client give away of its examples: the first time that there is something to
+    say, and whenever it is more than may be. Where nothing can be read, once. last: for programs.
+    """
+
+    def __init__(self, out: Output, who: str) -> None:
+        self._out, self._who, self._said, self.last = out, who, False, dict[str, int]()
+
+    def __call__(self, verdict: Verdict) -> None:
+        self.last = {} if verdict.nothing else {"examples": verdict.examples, "read_off": verdict.out}
+        if verdict.leaks or (verdict.out and not self._said):
+            self._out.warn(f"{self._who}: {verdict.sentence()}")
+        elif verdict.nothing and not self._said:
+            self._out.say(f"{self._who}: {verdict.nothing}")
+        self._said = self._said or bool(verdict.out or verdict.nothing)
 
 
 def _at(round: int) -> str:

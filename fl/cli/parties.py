@@ -20,6 +20,7 @@ from fl.cli.output import Output
 from fl.cli.spent import spending_of
 from fl.cohort.layout import Layout, read_serving, write_serving
 from fl.config.limits import Limits
+from fl.config.preflight import Preflight
 from fl.config.run import RunConfig
 from fl.config.secret import CLIENT, SERVER, RunSecrets, kept, put
 from fl.data.shard import write_shard
@@ -197,7 +198,15 @@ def client_process(
     speaks_up = Output(lines=False, debug=out.debug)
     with joined(speaks_up, own, endpoint, serving, _policy(config)) as peer:
         limits, killer = Limits.of(config.training.plan), Killer(drop, peer.flush)
-        learn.train(speaks_up, peer, own, device=config.training.device, limits=limits, killer=killer)
+        learn.train(
+            speaks_up,
+            peer,
+            own,
+            device=config.training.device,
+            limits=limits,
+            killer=killer,
+            preflight=Preflight(action=config.training.preflight),
+        )
 
 
 def relay_process(

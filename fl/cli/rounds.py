@@ -35,6 +35,7 @@ from transport import RoundReport
 if TYPE_CHECKING:
     from fl.federation.records import Local, Trained
     from fl.federation.server import Server
+    from fl.preflight import Verdict
 
 CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
 PARTITION = "partition.png"
@@ -166,7 +167,7 @@ def conduct(
     out.record({"scheme": scheme.explain().splitlines()})
     tell_noise(out, server)
     parameters = None if resume is None else resume.parameters
-    clipped, local = False, Local()
+    clipped, looked, local = False, False, Local()
     how = "a" if resume else "w"
     with book.told(out), display.running(), (folder / METRICS).open(how, encoding="utf-8") as metrics:
         for trained in () if accurate(config, progress.records) else server.rounds(deadlines, watch):
@@ -186,6 +187,7 @@ def conduct(
                     rest = msgspec.json.encode(progress)
                     write_checkpoint(folder, dataclasses.replace(trained.checkpoint, rest=rest))
             clipped = clipped or tell_clipping(out, config, local.clipped)
+            looked = looked or tell_looked(out, local.looked)
             display.training_round(record)
             out.record({"training_round": record})
     tell_spending(out, server, progress.records)
@@ -205,6 +207,21 @@ def tell_clipping(out: Output, config: RunConfig, clipped: Mapping[int, int]) ->
             f"±{config.protection.bound:g} and were clipped: raise --bound (said once)"
         )
     return bool(beyond)
+
+
+def tell_looked(out: Output, looked: Mapping[int, Verdict]) -> bool:
+    """Say in one process, where no client does, what updates give away of examples: of the worst. Returns
+    whether there was anything to say.
+    """
+    given_away = {u: verdict for u, verdict in looked.items() if verdict.out}
+    if not given_away:
+        for nothing in {verdict.nothing for verdict in looked.values()} - {""}:
+            out.detail(nothing)
+        return False
+    worst = max(given_away, key=lambda u: given_away[u].share)
+    others = f", the worst of {len(given_away)}" if len(given_away) > 1 else ""
+    out.warn(f"client {worst}{others}: {given_away[worst].sentence()} (said once)")
+    return True
 
 
 def accurate(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from fl.cli.options import check_choices
 from fl.config.files import table_in
 from fl.config.limits import Limits
+from fl.config.preflight import OFF, Preflight
 from fl.config.run import CHOICES
 from fl.config.section import ConfigError
 from fl.mistyped import nearest
@@ -24,7 +25,8 @@ OF_POLICY = ("allow", "semi_honest", "smallest_cohort", "batch", "blank", "endin
 """Options that say a client's policy, where no file does: after the first two, fields of `Policy`."""
 MOST = "most_"  # before the fields of `Limits`, as options
 TRAINING = "training"  # table of a policy file: what a client computes at most
-PRIVACY = "privacy"  # and what all its sessions may cost
+PRIVACY = "privacy"  # what all its sessions may cost
+PREFLIGHT = "preflight"  # and what its updates may give away
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Rules:
     policy: Policy
     limits: Limits
     budget: Budget | None
+    preflight: Preflight
 
 
 def rules_of(file: Path | None, roster: Path | None, flags: Mapping[str, Any], *, trains: bool) -> Rules:
@@ -42,8 +45,13 @@ def rules_of(file: Path | None, roster: Path | None, flags: Mapping[str, Any], *
     Raises: ConfigError for both, or for what cannot be.
     """
     most = {name: number for name, number in flags.items() if name.startswith(MOST)}
-    others = {name: value for name, value in flags.items() if name not in most}
-    return Rules(policy_of(file, roster, others), limits_of(file, most, trains=trains), budget_of(file))
+    others = {name: value for name, value in flags.items() if name not in {*most, PREFLIGHT}}
+    return Rules(
+        policy_of(file, roster, others),
+        limits_of(file, most, trains=trains),
+        budget_of(file),
+        preflight_of(file, flags.get(PREFLIGHT), trains=trains),
+    )
 
 
 def policy_of(file: Path | None, roster: Path | None, flags: Mapping[str, Any]) -> Policy:
@@ -96,6 +104,27 @@ def limits_of(file: Path | None, flags: Mapping[str, int], *, trains: bool) -> L
         raise ConfigError(f"{file}, {TRAINING}: {error}") from error
 
 
+def preflight_of(file: Path | None, asked: bool | None, *, trains: bool) -> Preflight:
+    """How much of its examples this client's updates may give away: by its rules in the file, or by the
+    option. Raises: ConfigError for both, for what is no rule, or where nothing is trained.
+    """
+    if asked is not None and not trains:
+        raise ConfigError("--preflight is for --data: of an --input nobody knows what it was made of")
+    if asked is not None and file is not None:
+        raise ConfigError(
+            f"--policy says it all: write action = 'refuse' or 'off' into its table [{PREFLIGHT}]"
+        )
+    if asked is False:
+        return OFF
+    given = {} if file is None else table_in(file).get(PREFLIGHT, {})
+    if isinstance(given, dict):
+        check_keys(given, Preflight.__struct_fields__, f"{file}, {PREFLIGHT}: ")
+    try:
+        return msgspec.convert(given, Preflight)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}, {PREFLIGHT}: {error}") from error
+
+
 def budget_of(file: Path | None) -> Budget | None:
     """What this client's sessions may cost together, by its rules in the file; None where nothing is said.
 
@@ -114,15 +143,15 @@ def budget_of(file: Path | None) -> Budget | None:
 
 
 def read_policy(path: Path) -> Policy:
-    """The client's own rules, a .toml of the fields of `secagg.Policy`, and tables of `Limits` and of a
-    `Budget`.
+    """The client's own rules, a .toml of the fields of `secagg.Policy`, and tables of `Limits`, of a
+    `Budget` and of a `Preflight`.
 
     Raises: ConfigError for any other.
     """
     try:
         rules = table_in(path)
         check_words(rules, f"{path} is not a policy: ")
-        for table in (TRAINING, PRIVACY):
+        for table in (TRAINING, PRIVACY, PREFLIGHT):
             rules.pop(table, None)
         return msgspec.convert(rules, Policy)
     except (msgspec.ValidationError, LocalProtocolError) as error:
@@ -131,7 +160,7 @@ def read_policy(path: Path) -> Policy:
 
 def check_words(rules: Mapping[str, Any], where: str) -> None:
     """Raises: ConfigError for a key or a word that no policy has, with the nearest that it could be."""
-    check_keys(rules, (*Policy.__struct_fields__, TRAINING, PRIVACY), where)
+    check_keys(rules, (*Policy.__struct_fields__, TRAINING, PRIVACY, PREFLIGHT), where)
     schemes = rules.get("schemes", ())
     said = [*rules.items(), *(("scheme", word) for word in schemes if isinstance(schemes, list))]
     for key, word in said:

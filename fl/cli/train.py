@@ -17,6 +17,7 @@ from fl.cli.parties import PARTIES, Parties, collect, federation, lay_out_partie
 from fl.cli.report import draw_accuracy, reckoned, size, warn_of_training
 from fl.cli.spent import spending_of
 from fl.cohort.layout import Layout, lay_out
+from fl.config.preflight import Preflight
 from fl.config.presets import PRESETS
 from fl.config.protection import check_installed
 from fl.config.run import CHOICES, RunConfig
@@ -138,7 +139,7 @@ def run(
         )
     # With the same secrets: the first round takes the same orders, and differs by the protection alone.
     unprotected = {"scheme": "plain", "ending": None, "decoys": None, "relays": None, "blank": 0.0}
-    plain = config.with_(**unprotected, drop=(), **without_noise(config))
+    plain = config.with_(**unprotected, drop=(), preflight="off", **without_noise(config))
     aside = dataclasses.replace(out, beside=True)
     beside = folder / BASELINE
     rounds.prepare_folder(beside, force=force or resume)
@@ -241,7 +242,15 @@ def simulate(
 
     way = rounds.progress_of(checkpoint).way if checkpoint is not None else None
     spending = spending_of(config, folder, checkpoint)
-    server = simulated(config, layout, secrets=secrets, resume=checkpoint, way=way, spending=spending)
+    server = simulated(
+        config,
+        layout,
+        secrets=secrets,
+        resume=checkpoint,
+        way=way,
+        preflight=Preflight(action=config.training.preflight),
+        spending=spending,
+    )
     local = rounds.conduct(out, server, folder, checkpoint)
     if local.rates:
         measured = ", ".join(f"{way} {rate:.0f}" for way, rate in local.rates.items())

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from fl.config.preflight import Action
 from fl.config.section import ConfigError, setting, settle
 from secagg.specs import check_fields
 
@@ -115,6 +116,10 @@ class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
     """auto is CUDA where there is one, else cpu."""
     metrics: Annotated[bool, setting("Sum the clients' own loss and accuracy, too.")] = True
     """Unnoised sums: whoever promises an epsilon leaves them out."""
+    preflight: Annotated[
+        Action, setting("Of an update off which more of a client's examples can be read than may be.")
+    ] = "warn"
+    """Of clients on this machine; over a network each has its own rule."""
     seed: Annotated[
         int,
         setting("Of data and first weights; of no choice, order, key or mask.", ge=0, le=2**63 - 1),

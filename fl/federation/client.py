@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ from torch import nn
 
 from fl.config.alike import likeness
 from fl.config.limits import Limits
+from fl.config.preflight import OFF, Preflight
 from fl.data.shard import Shard
 from fl.federation.decoys import Training, decoys
+from fl.federation.looking import Looking
 from fl.federation.sending import Sending, as_trained, contributions, in_place_of
 from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
 from fl.models.weights import to_vector
+from fl.preflight import Verdict, Withheld
 from fl.privacy.releases import Release
 from fl.privacy.spending import own_releases
 from fl.privacy.step import asked_for
@@ -28,6 +32,7 @@ from secagg import Aggregate, Among, Decoys, Policy, Private, RemoteProtocolErro
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
+from secagg.specs import Spec
 
 
 class LocalTrainer:
@@ -38,7 +43,8 @@ class LocalTrainer:
     asked: told what a task asks for, and what its session's vectors will tell by the noise that this client
     adds itself, before anything is trained; what it raises keeps the client out. tell: told, for whoever runs
     this client, what the server is not. tap, per_example: as `fl.training.local.train`, the latter in place
-    of what a task asks for. sending: of this client alone.
+    of what a task asks for. sending: of this client alone. preflight: how much of its examples an update may
+    give away; looked: told what each does, before it leaves.
     """
 
     def __init__(
@@ -54,12 +60,16 @@ class LocalTrainer:
         tap: Tap | None = None,
         per_example: PerExample | None = None,
         sending: Sending = as_trained,
+        preflight: Preflight = OFF,
+        looked: Callable[[Verdict], None] = lambda verdict: None,
     ) -> None:
+        self._preflight, self._looked = preflight, looked
         self._secret, self._limits = secret or os.urandom(KEY_BYTES), limits
         self._u, self._shard, self._told, self._tell = u, shard, asked, tell
         self._tap, self._per_example, self._sending = tap, per_example, sending
         self._x, self._y = on_device(device(device_name), shard.x, shard.y)
         self._names: Collection[str] = (UPDATE, EXAMPLES, LOSS, CORRECT)
+        self._specs: Mapping[str, Spec] = {}
         self._private = False  # whether all that the session asks for is summed under noise
         self._decoys = 0  # that the session asks for beside what is true
         self._earlier: NDArray[np.float32] | None = None  # the model that was received last
@@ -71,7 +81,8 @@ class LocalTrainer:
         it asks for these.
 
         Raises: RemoteProtocolError if the task does not fit this client's data, is beyond its limits, or
-        starts from a model it does not have; Diverged, where no noise bounds what is told.
+        starts from a model it does not have; Diverged, where no noise bounds what is told; Withheld, where
+        the update would give away more than it may.
         """
         instructions, model = read_instructions(task, self._held, self._limits)
         asked = instructions.privacy
@@ -101,10 +112,21 @@ class LocalTrainer:
             # the data of this client are: a server can make a model that overflows on some data alone.
             self._tell(f"{error}; that would tell of this client's data: it contributes zeros instead")
             result = LocalResult(np.zeros_like(to_vector(model)), len(shard.y), 0.0, 0)
-        sent = contributions(
-            instructions, {self._u: result}, self._names, sending=self._sending, tap=self._tap
-        )[self._u]
+        looking = Looking.of(self._preflight, instructions, self._specs, noised=bool(releases))
+        sent = self._sent(looking, model, result)
         return self._among(sent, result, instructions, model) if self._decoys else sent
+
+    def _sent(self, looking: Looking, model: nn.Module, result: LocalResult) -> dict[str, Any]:
+        """Raises: Withheld."""
+        send = partial(
+            contributions, looking.instructions, names=self._names, sending=self._sending, tap=self._tap
+        )
+        sent, verdicts = looking.sent(model, lambda u: self._shard.x, {self._u: result}, send)
+        for verdict in verdicts.values():
+            self._looked(verdict)
+            if looking.withholds(verdict):
+                raise Withheld(f"nothing was sent: {verdict.sentence()}")
+        return sent[self._u]
 
     def _among(
         self, sent: dict[str, Any], result: LocalResult, instructions: Instructions, model: nn.Module
@@ -143,7 +165,7 @@ class LocalTrainer:
 
     def offered(self, scheme: Scheme) -> None:
         """Be told the session that was accepted, and so which vectors it asks for; untold, give all."""
-        self._names = scheme.vectors.keys()
+        self._specs, self._names = scheme.vectors, scheme.vectors.keys()
         self._private = all(isinstance(spec, Private) for spec in scheme.vectors.values())
         self._decoys = scheme.candidates - 1 if isinstance(scheme, Decoys) else 0
 

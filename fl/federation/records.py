@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fl.config.plan import Way
 from fl.federation.vectors import CORRECT, LOSS, UPDATE, examples_of, mean_of
+from fl.preflight import Verdict
 from fl.training.checkpoint import Checkpoint
 from secagg import Aggregate
 from secagg.errors import ClientId
@@ -138,7 +139,8 @@ class Local:
 
     way, rates: how they are computed, and client-steps a second of each way that was tried. clipped: how many
     coordinates of whose upload were beyond the bound. learned, parameters: where they keep the model, what
-    they learned of it and itself, (d,) float64.
+    they learned of it and itself, (d,) float64. looked: what each one's update gives away of its examples,
+    where that was looked at.
     """
 
     way: Way | None = None
@@ -146,6 +148,7 @@ class Local:
     clipped: Mapping[ClientId, int] = field(default_factory=dict)
     learned: Learned | None = None
     parameters: NDArray[np.float64] | None = field(default=None, repr=False)
+    looked: Mapping[ClientId, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

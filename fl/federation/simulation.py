@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,19 @@ from torch import nn
 from fl.cohort.delay import client_seconds
 from fl.cohort.layout import Layout
 from fl.config.plan import Way
+from fl.config.preflight import OFF, Preflight
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, rounding_seed
 from fl.federation.decoys import Training, decoys
+from fl.federation.looking import Looking
 from fl.federation.records import Learned, Local
 from fl.federation.sending import Sending, as_trained, contributions, in_place_of
 from fl.federation.server import Server
 from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, UPDATE
 from fl.models.weights import from_vector, to_vector
-from fl.privacy.spending import Spending
+from fl.preflight import Verdict
+from fl.privacy.spending import Spending, own_releases
 from fl.privacy.step import asked_for
 from fl.robust import Rule
 from fl.robust.rules import mean
@@ -46,6 +50,7 @@ from secagg import (
     Roster,
     Scheme,
     ServerSession,
+    TooFewClients,
     run,
     throwaway_identities,
 )
@@ -56,7 +61,8 @@ from secagg.record import Around, Instrument
 from secagg.session import relays_of
 from secagg.tagged import Tagged
 from secagg.wire import Raw, relay_party
-from transport import RoundReport
+from transport import Refused, RoundReport
+from transport.errors import clients as named
 
 Watch = Callable[[RoundReport], None]
 WAYS: dict[str, Way | None] = {
@@ -82,8 +88,9 @@ class SimulatedCohort:
     secrets: of each client, 32 bytes, from which it draws the order of its examples and how it rounds, so
     that a resumed run does alike; None for fresh ones. way: how they are computed, None as the configuration
     says. tap, per_example: as `fl.training.local.train`, the latter in place of what a task asks for.
-    sending: of all clients together. instrument: put around the sessions of clients and relays, as over a
-    network each one's own.
+    sending: of all clients together. preflight: how much of its examples each update may give away; a client
+    that sends nothing for it takes no part from then on. instrument: put around the sessions of clients and
+    relays, as over a network each one's own.
     """
 
     def __init__(
@@ -96,9 +103,11 @@ class SimulatedCohort:
         tap: Tap | None = None,
         per_example: PerExample | None = None,
         sending: Sending = as_trained,
+        preflight: Preflight = OFF,
         instrument: Instrument | None = None,
     ) -> None:
         self._config, self._serving = config, layout.serving
+        self._preflight, self.looked = preflight, dict[ClientId, Verdict]()
         self._tap, self._per_example = tap, per_example
         self._sending, self._instrument = sending, instrument
         self._secrets = secrets or {u: os.urandom(KEY_BYTES) for u in range(config.cohort.clients)}
@@ -123,7 +132,8 @@ class SimulatedCohort:
         self.learned: Learned | None = None
         self.clipped: dict[ClientId, int] = {}  # coordinates beyond the bound, in the last session
         self._training = 0  # clients, in this round
-        self._without: set[ClientId] = set()  # who missed a sum then: it has the model no more
+        self._withheld: dict[ClientId, str] = {}  # who would not send, and why
+        self._without: set[ClientId] = set()  # these, and who missed a sum then: it has the model no more
 
     def aggregate(
         self,
@@ -156,29 +166,57 @@ class SimulatedCohort:
             per_example=self._per_example or asked_for(instructions.privacy, instructions.plan),
             counting=CORRECT in scheme.vectors,
         )
-        sent: dict[ClientId, Any] = {
-            **contributions(instructions, results, scheme.vectors, sending=self._sending, tap=self._tap)
-        }
+        sent: dict[ClientId, Any] = {**self._sent(instructions, model, results, scheme)}
         if isinstance(scheme, Decoys):
             sent = self._among(sent, results, instructions, model, scheme)
-        total = run(
-            scheme,
-            {u: sent.get(u, {}) for u in cohort},
-            task=task,
-            drop={scheme.rounds[0]: self._without & set(cohort)} | self._late(scheme, task, there),
-            rounding_seeds={u: rounding_seed(self._secrets[u]) for u in cohort},
-            identities={u: self._identities[u] for u in (*cohort, *relays_of(scheme))},
-            instrument=lambda session: Watched(instrument(session), watch or (lambda report: None)),
-            listen=self._listen,
-            parts=parts,
-            alike=self._rules(cohort, alike),
-            tagged=self._tagged,
-            told=self._tell,
-        )
+        try:
+            total = run(
+                scheme,
+                {u: sent.get(u, {}) for u in cohort},
+                task=task,
+                drop={scheme.rounds[0]: self._without & set(cohort)} | self._late(scheme, task, there),
+                rounding_seeds={u: rounding_seed(self._secrets[u]) for u in cohort},
+                identities={u: self._identities[u] for u in (*cohort, *relays_of(scheme))},
+                instrument=lambda session: Watched(instrument(session), watch or (lambda report: None)),
+                listen=self._listen,
+                parts=parts,
+                alike=self._rules(cohort, alike),
+                tagged=self._tagged,
+                told=self._tell,
+            )
+        except TooFewClients as few:
+            if not self._withheld:
+                raise
+            why = next(iter(self._withheld.values()))
+            message = f"{few}; {named(self._withheld)} sent nothing: {why}"
+            raise Refused(message, few, self._withheld) from None
         if self._config.protection.kept:
             self._keep(instructions, model, total)
             self._without |= set(cohort) - total.survivors
         return total
+
+    def _sent(
+        self,
+        instructions: Instructions,
+        model: nn.Module,
+        results: Mapping[ClientId, LocalResult],
+        scheme: Scheme,
+    ) -> Mapping[ClientId, Any]:
+        """What each client sends that sends anything."""
+        send = partial(
+            contributions, instructions, names=scheme.vectors, sending=self._sending, tap=self._tap
+        )
+        most = max((result.examples for result in results.values()), default=1)
+        length = len(to_vector(model))
+        noised = bool(own_releases(instructions.privacy, instructions.plan, length, most))
+        looking = Looking.of(self._preflight, instructions, scheme.vectors, noised=noised)
+        sent, self.looked = looking.sent(
+            model, lambda u: self.clients.examples(u)[0].cpu().numpy(), results, send
+        )
+        withheld = {u: v.sentence() for u, v in self.looked.items() if looking.withholds(v)}
+        self._withheld |= withheld
+        self._without |= withheld.keys()
+        return {u: vectors for u, vectors in sent.items() if u not in withheld}
 
     def _among(
         self,
@@ -209,6 +247,7 @@ class SimulatedCohort:
             self.clipped,
             self.learned,
             None if self.held is None else self.held.model.parameters,
+            self.looked,
         )
 
     def in_round(self) -> tuple[str, int, int]:
@@ -266,6 +305,7 @@ def simulated(
     tap: Tap | None = None,
     per_example: PerExample | None = None,
     sending: Sending = as_trained,
+    preflight: Preflight = OFF,
     instrument: Instrument | None = None,
     rule: Rule = mean,
     evaluate_every: int = 1,
@@ -274,8 +314,8 @@ def simulated(
     """A run with all its clients in this process, for everybody who trains like that: go over its `rounds`.
 
     secrets: of all parties; None for fresh ones. resume, rule, evaluate_every, spending: as `Server`; way,
-    tap, per_example, sending: as `SimulatedCohort`. instrument: put around the sessions of the server and of
-    the clients.
+    tap, per_example, sending, preflight: as `SimulatedCohort`. instrument: put around the sessions of the
+    server and of the clients.
     """
     drawn = secrets or RunSecrets.fresh()
     cohort = SimulatedCohort(
@@ -286,6 +326,7 @@ def simulated(
         tap=tap,
         per_example=per_example,
         sending=sending,
+        preflight=preflight,
         instrument=instrument,
     )
     return Server(

@@ -172,6 +172,37 @@ def test_a_model_is_trained_over_the_network(
     assert (tmp_path / "run" / "server.secret").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_client_whose_update_gives_its_examples_away_sends_nothing_and_says_why(
+    tmp_path: Path, keys: Path
+) -> None:
+    """Of two examples each; its own exit code, and the server does not hear why."""
+    RunConfig.of(clients=CLIENTS, rounds=1, model="mlp").write(tmp_path / "run.json")
+    options = ["--config", str(tmp_path / "run.json"), "--out", str(tmp_path / "run")]
+    server = Command("serve", *server_options(keys), *options)
+    data = load("digits")
+    for u in range(CLIENTS):
+        some = slice(2 * u, 2 * u + 2)
+        write_shard(tmp_path / f"{u}", data.train_x[some], data.train_y[some], data.classes, data.name)
+    (tmp_path / "policy.toml").write_text("[preflight]\nshares = [[1, 0.0]]\n")
+    endpoint = listening(server)
+    rules = ["--policy", str(tmp_path / "policy.toml")]
+    clients = [
+        Command("join", *client_options(keys, u, endpoint), "--data", str(tmp_path / f"{u}"), *rules)
+        for u in range(CLIENTS)
+    ]
+    for client in clients:
+        ran = client.end()
+        assert ran.code == 5
+        assert "error: nothing was sent: " in ran.err
+        assert "of the 2 examples in this client's update can be read off its first layer" in ran.err
+    ran = server.end()
+    assert ran.code == 3
+    assert "it could not take part" in ran.out + ran.err
+    assert "first layer" not in ran.out + ran.err
+    for u in range(CLIENTS):
+        assert not (keys / f"client{u}.key.journal").exists()
+
+
 def test_ctrl_c_ends_a_server_that_waits(tmp_path: Path, keys: Path) -> None:
     server = Command("serve", *server_options(keys), "--length", "5", cwd=tmp_path)
     listening(server)

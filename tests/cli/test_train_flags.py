@@ -51,6 +51,7 @@ ASKED: dict[str, tuple[str, Any]] = {
     "execution": ("--execution batched", "batched"),
     "device": ("--device cuda:1", "cuda:1"),
     "seed": ("--seed 7", 7),
+    "preflight": ("--preflight refuse", "refuse"),
     "baseline": ("--no-baseline", False),
     "metrics": ("--no-metrics", False),
     "server": ("--server yogi", "yogi"),

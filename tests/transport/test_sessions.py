@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Event
@@ -35,6 +35,7 @@ from loopback import (
 
 import transport.exchange
 from secagg import (
+    Among,
     Counts,
     LocalProtocolError,
     Masking,
@@ -1153,3 +1154,43 @@ def bits_of(packed: bytes) -> list[int]:
     width = scheme_of("masking", N, SHORT).vectors[""].ring_bits(N)
     number = int.from_bytes(packed, "little")
     return [number >> i * width & (1 << width) - 1 for i in range(SHORT)]
+
+
+def test_what_a_client_inspects_and_refuses_stays_with_it_and_nothing_is_on_its_record(
+    federation: Federation, threads: ThreadPoolExecutor
+) -> None:
+    task, seen = os.urandom(16), list[tuple[bytes, Mapping[str, Any]]]()
+    journal = federation.clients[0] / "client.key.journal"
+    before = journal.read_bytes() if journal.exists() else b""
+
+    def inspect(task: bytes, vectors: Mapping[str, Any]) -> None:
+        seen.append((task, vectors))
+        raise ValueError("not this one")
+
+    def refusing(endpoint: str) -> None:
+        with federation.join(0, endpoint, inspect=inspect) as peer:
+            with pytest.raises(ValueError, match="not this one"):
+                peer.contribute(lambda task: vector(0, SHORT))
+            session.closed["masked-input"].wait(PATIENCE)
+
+    with federation.serve() as cohort:
+        session = Session(federation, cohort, threads)
+        session.start(*OTHERS)
+        refused = threads.submit(refusing, cohort.endpoint)
+        assert session.run(scheme_of("masking", N, SHORT), task) == OTHERS
+        refused.result()
+    assert session.lost == {0: "left: it could not take part"}  # not why: that may tell of its data
+    assert seen[0][0] == task
+    np.testing.assert_array_equal(seen[0][1][""], vector(0, SHORT))
+    assert (journal.read_bytes() if journal.exists() else b"") == before
+
+
+def test_decoys_are_inspected_each_by_itself(federation: Federation) -> None:
+    seen = list[float]()
+    with federation.join(
+        0, "tcp://127.0.0.1:1", inspect=lambda task, vectors: seen.append(vectors["x"][0])
+    ) as peer:
+        true, decoy = ({"x": np.array([value])} for value in (1.0, 2.0))
+        among = Among(true, [decoy])
+        assert peer._inspected(lambda task: among)(b"") is among
+    assert seen == [1.0, 2.0]

@@ -1,0 +1,265 @@
+"""What a client's update would give away of its own examples: the analytic attack, on itself, before anything
+leaves. It knows the truth, and so needs no guess of what an image is.
+
+The verdict is the leak, whoever made the model: an honest one gives away most of a few examples, too. It is
+of the single update, before it is rounded: by these means no more is read of a sum that holds it, in which a
+neuron has to be moved by one example of all clients alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fl.config.plan import LocalPlan
+from fl.config.preflight import Preflight
+from fl.data.examples import Inputs
+from fl.models.architectures import Centred
+from secagg.errors import counted
+
+Vector = NDArray[np.float32]
+
+NEAR: Final = 1e-3  # mean squared error of pixels, 30 dB: an example that has come out
+SILENT: Final = 1e-7  # of the largest move of a bias: a neuron that nothing has moved
+PIXELS: Final = 64  # those that tell examples apart best, at which most pairs are seen to differ
+SKETCHED: Final = 16  # own examples, by whose answers rows of weights are compared
+LIKE: Final = 0.9  # cosine of two rows that point the same way
+FLOAT: Final = 1e-5  # of squared lengths, by which float32 may be off
+TINY: Final = 1e-6
+NOTHING: Final = (
+    "the preflight reads what enters a first linear layer, and this model begins with another: what its "
+    "update gives away is not known"
+)
+LEADERS: Final = 64  # rows that all are compared with
+CHUNK: Final = 1024  # pairs compared in all their pixels at a time
+
+
+class Withheld(Exception):  # noqa: N818 - reads as what happened
+    """This client's update would have given more of its examples away than its policy lets it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one update. nothing: why there is nothing that is read so, "" where there is. examples: that are in
+    it, at most; out: how many of the client's own come out. largest: share that may. alike: neurons whose
+    weights point the same way as those of two others, where most do, as in a layer made for reading.
+    """
+
+    nothing: str
+    examples: int
+    out: int = 0
+    largest: float = 1.0
+    alike: int = 0
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.out / self.examples)
+
+    @property
+    def leaks(self) -> bool:
+        return self.share > self.largest
+
+    def sentence(self) -> str:
+        """What there is to say, and what to do."""
+        if self.nothing:
+            return self.nothing
+        of_them = f"{self.out} of the {counted(self.examples, 'example')} in this client's update"
+        alike = (
+            f", and {self.alike} of its neurons have weights that point the same way" if self.alike else ""
+        )
+        return (
+            f"{of_them} can be read off its first layer ({self.share:.0%}; {self.largest:.0%} may){alike}: "
+            "more local steps, larger batches, noise or another model hide more"
+        )
+
+
+def preflight(
+    model: nn.Module,
+    x: Inputs,
+    update: NDArray[np.floating],
+    plan: LocalPlan,
+    rules: Preflight,
+    *,
+    noise: float = 0.0,
+) -> Verdict:
+    """How many of this client's examples come out of its update.
+
+    model: as it was received, on the CPU. x: (N, ...), all that this client holds. update: (d,), as
+    `LocalResult.upload`. noise: standard deviation of what is still to be added to each number of it.
+
+    Read are the rows of a first linear layer, each over the move of its bias, which a neuron that one example
+    alone has moved holds to the last digit (Phong et al., IEEE TIFS 13(5), 2018), after one local step or
+    many; and the differences of rows whose weights point the same way, in the order in which the neurons fire
+    (Fowl et al., Robbing the Fed, ICLR 2022).
+    """
+    most = len(x) if plan.algorithm == "fedsgd" else plan.steps_of(len(x)) * plan.batch_size
+    examples = min(len(x), most)
+    before, first, rest = _opened(model)
+    if first is None:
+        return Verdict(NOTHING, examples)
+    with torch.no_grad():
+        inputs = torch.flatten(nn.Sequential(*before)(torch.as_tensor(x).float()), 1).numpy()
+    layer = Layer.of(first, rest)
+    moved, groups = Moved.of(layer, update, plan, noise), layer.groups(inputs)
+    near = NEAR * (4.0 if any(isinstance(one, Centred) for one in before) else 1.0)
+    out = _come_out(moved, inputs, near)
+    out |= _come_out(_differences(moved, layer, groups, inputs), inputs, near)
+    sizes = np.bincount(groups)
+    alike = int(sizes[sizes > 2].sum())
+    # Of few examples any row looks like another, and of a trained model some do.
+    alike = alike if len(x) > SKETCHED and 2 * alike > len(groups) else 0
+    return Verdict("", examples, int(out.sum()), rules.largest(examples), alike)
+
+
+def _opened(model: nn.Module) -> tuple[list[nn.Module], nn.Linear | None, list[nn.Module]]:
+    """What examples go through before a first linear layer with a bias, which moves no pixel; that layer,
+    None where examples do not enter one so; and what follows it.
+    """
+    layers = list(model.children()) if isinstance(model, nn.Sequential) else []
+    before = list(takewhile(lambda layer: isinstance(layer, Centred | nn.Flatten), layers))
+    first = layers[len(before)] if len(before) < len(layers) else None
+    if not isinstance(first, nn.Linear) or first.bias is None:
+        return before, None, []
+    return before, first, layers[len(before) + 1 :]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The first linear layer as it was received. weight: (H, d), bias: (H,). following: (H, K), what each
+    neuron is multiplied by in the linear layer behind, (H, 1) of ones where there is none.
+    """
+
+    weight: Vector
+    bias: Vector
+    following: Vector
+
+    @classmethod
+    def of(cls, first: nn.Linear, rest: list[nn.Module]) -> Layer:
+        weight, bias = first.weight.detach().numpy(), first.bias.detach().numpy()
+        behind = next((layer for layer in rest if isinstance(layer, nn.Linear)), None)
+        following = (
+            np.ones((len(bias), 1), np.float32) if behind is None else behind.weight.detach().numpy().T
+        )
+        return cls(weight, bias, following)
+
+    def groups(self, inputs: Vector) -> NDArray[np.int64]:
+        """(H,): of each neuron one whose weights point the same way, itself where there is none: seen from
+        this client's own examples, which a server that hides a likeness does not know.
+        """
+        some = inputs[:SKETCHED] - inputs[:SKETCHED].mean(axis=0) if len(inputs) > 2 else inputs
+        squares, turned = np.linalg.eigh(some @ some.T)
+        kept = squares > TINY * max(1.0, squares[-1])
+        if not kept.any():  # one image many times
+            return np.arange(len(self.bias))
+        answers = self.weight @ (some.T @ (turned[:, kept] / np.sqrt(squares[kept])))
+        answers /= np.maximum(np.linalg.norm(answers, axis=1, keepdims=True), 1e-30)
+        # Rows that are alike stand together in this order: of any LEADERS-th of all one is among them.
+        order = np.argsort(answers[:, -1], kind="stable")
+        leaders = order[:: max(1, len(order) // LEADERS)]
+        alike = answers @ answers[leaders].T > LIKE
+        found: NDArray[np.int64] = np.where(
+            alike.any(axis=1), leaders[alike.argmax(axis=1)], np.arange(len(order))
+        )
+        return found
+
+    def scale(self, groups: NDArray[np.int64]) -> Vector:
+        """(H,): by how much more than its group's first each neuron counts behind."""
+        of_first = self.following[groups]
+        dots = np.einsum("hk,hk->h", self.following, of_first)
+        scale: Vector = dots / np.maximum(np.square(of_first).sum(axis=1), 1e-30)
+        return scale
+
+    def firing(self, inputs: Vector) -> Vector:
+        """(H,): how far the mean of the examples is above each neuron's threshold, in lengths of its row."""
+        lengths = np.maximum(np.linalg.norm(self.weight, axis=1), 1e-30)
+        answers: Vector = (self.weight @ inputs.mean(axis=0) + self.bias) / lengths
+        return answers
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a linear layer has moved, or differences of its neurons. weight: (M, d), bias: (M,). deviation:
+    (M,), of the noise that each number of a neuron is still to get.
+    """
+
+    weight: Vector
+    bias: Vector
+    deviation: Vector
+
+    @classmethod
+    def of(cls, layer: Layer, update: NDArray[np.floating], plan: LocalPlan, noise: float) -> Moved:
+        size, (hidden, width) = layer.weight.size, layer.weight.shape
+        weight, bias = update[:size].reshape(hidden, width), update[size : size + hidden]
+        if plan.algorithm == "fedavg-weights":
+            weight, bias = weight - layer.weight, bias - layer.bias
+        return cls(
+            weight.astype(np.float32, copy=False),
+            bias.astype(np.float32, copy=False),
+            np.full(hidden, noise, np.float32),
+        )
+
+    @property
+    def heard(self) -> Moved:
+        """Without neurons that nothing has moved."""
+        some = np.abs(self.bias) > SILENT * np.abs(self.bias).max(initial=0)
+        if some.all():
+            return self
+        return Moved(self.weight[some], self.bias[some], self.deviation[some])
+
+    def rows(self, pixels: NDArray[np.int64] | slice = slice(None)) -> Vector:
+        """(M, p): weights over biases, in these pixels."""
+        rows: Vector = self.weight[:, pixels] / self.bias[:, None]
+        return rows
+
+    def variance(self, rows: Vector) -> Vector:
+        """(M,): of each number in these rows, by the noise."""
+        variance: Vector = np.square(self.deviation / self.bias) * (1 + np.square(rows).mean(axis=1))
+        return variance
+
+
+def _differences(moved: Moved, layer: Layer, groups: NDArray[np.int64], inputs: Vector) -> Moved:
+    """Of neighbours in a group, in the order in which they fire: what makes the one fire and not the other.
+    Each is brought to the scale on which the group's first is multiplied behind.
+    """
+    order = np.lexsort((layer.firing(inputs), groups))
+    near = groups[order[1:]] == groups[order[:-1]]
+    one, other = order[1:][near], order[:-1][near]
+    scale = layer.scale(groups)
+    usable = np.minimum(np.abs(scale[one]), np.abs(scale[other])) > TINY
+    one, other = one[usable], other[usable]
+    return Moved(
+        moved.weight[one] / scale[one, None] - moved.weight[other] / scale[other, None],
+        moved.bias[one] / scale[one] - moved.bias[other] / scale[other],
+        np.hypot(moved.deviation[one] / scale[one], moved.deviation[other] / scale[other]),
+    )
+
+
+def _come_out(moved: Moved, inputs: Vector, near: float) -> NDArray[np.bool_]:
+    """(N,): which examples, (N, d), are as near to a row over its bias as that.
+
+    All pairs are compared in a few pixels first, in which they can only be nearer than in all: no pair is
+    missed, and it costs a small part of a step of training.
+    """
+    moved, out = moved.heard, np.zeros(len(inputs), dtype=bool)
+    pixels = np.argsort(-inputs.var(axis=0), kind="stable")[:PIXELS]
+    few, some = moved.rows(pixels), inputs[:, pixels]
+    squared = (near - moved.variance(few)) * inputs.shape[1]
+    possible = squared > np.square(few - np.clip(few, inputs.min(), inputs.max())).sum(axis=1)
+    few, left, squared = few[possible], np.flatnonzero(possible), squared[possible]
+    lengths = np.square(few).sum(axis=1)[:, None] + np.square(some).sum(axis=1)
+    i, j = np.nonzero(lengths * (1 - FLOAT) - 2 * few @ some.T < squared[:, None])
+    for at in range(0, len(i), CHUNK):
+        which, of = left[i[at : at + CHUNK]], j[at : at + CHUNK]
+        # The same neurons many times where many examples are like one another.
+        neurons, back = np.unique(which, return_inverse=True)
+        rows = Moved(moved.weight[neurons], moved.bias[neurons], moved.deviation[neurons])
+        full = rows.rows()
+        apart = np.square(full[back] - inputs[of]).mean(axis=1) + rows.variance(full)[back]
+        out[of[apart < near]] = True
+    return out
