@@ -329,7 +329,7 @@ def test_a_key_that_others_can_read(here: Here, folder: Path, keys: Path) -> Non
 
 
 def test_limits_of_training_are_counts_and_stand_in_one_place(here: Here, folder: Path, keys: Path) -> None:
-    from fl.cli.rules import limits_of, preflight_of, read_policy
+    from fl.cli.rules import limits_of, read_policy
 
     Path("p.toml").write_text("smallest_cohort = 4\n[training]\nsteps = 7\n", encoding="utf-8")
     assert read_policy(Path("p.toml")).smallest_cohort == 4
@@ -348,13 +348,16 @@ def test_limits_of_training_are_counts_and_stand_in_one_place(here: Here, folder
 
 def test_rules_of_what_an_update_may_give_away(here: Here, folder: Path) -> None:
     """In a policy file, or none; and only of what is trained."""
+    from fl.cli.rules import preflight_of
     from fl.config.preflight import OFF, Preflight
 
     Path("p.toml").write_text("[preflight]\naction = 'warn'\nshares = [[10, 0.5]]\n", encoding="utf-8")
     assert preflight_of(Path("p.toml"), None, trains=True) == Preflight(action="warn", shares=((10, 0.5),))
     assert preflight_of(None, None, trains=True) == preflight_of(None, True, trains=True) == Preflight()
     assert preflight_of(None, False, trains=True) == OFF
-    refuses(here, folder, f"{JOIN} --no-preflight", 2, "--preflight is for --data: of an --input nobody knows")
+    refuses(
+        here, folder, f"{JOIN} --no-preflight", 2, "--preflight is for --data: of an --input nobody knows"
+    )
     line = f"join --connect {NOWHERE} --key client0.key --roster roster --data . --policy p.toml"
     words = "--policy says it all: write action = 'refuse' or 'off' into its table [preflight]"
     refuses(here, folder, f"{line} --no-preflight", 2, words)
