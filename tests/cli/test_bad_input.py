@@ -362,7 +362,7 @@ def test_rules_of_what_an_update_may_give_away(here: Here, folder: Path) -> None
     words = "--policy says it all: write action = 'refuse' or 'off' into its table [preflight]"
     refuses(here, folder, f"{line} --no-preflight", 2, words)
     Path("p.toml").write_text("[preflight]\nactoin = 'off'\n", encoding="utf-8")
-    refuses(here, folder, line, 2, "p.toml, preflight: unknown key 'actoin': did you mean action?")
+    refuses(here, folder, line, 2, "p.toml, preflight: unknown key 'actoin'; did you mean 'action'?")
     Path("p.toml").write_text("[preflight]\nshares = [[1, 2.0]]\n", encoding="utf-8")
     refuses(here, folder, line, 2, "p.toml, preflight: Expected `float` <= 1")
 
