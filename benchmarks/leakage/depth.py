@@ -14,7 +14,7 @@ from benchmarks.spread import seeds
 from fl.leakage.attack import Budget
 from fl.leakage.views import Part, View
 
-CLAIM = "Not run yet."
+CLAIM = "Not measured yet."
 SHALLOW = DEPTHS[0]
 CONTROL = Control(
     "two convolutions of the same kind", lambda row: row["convolutions"] == SHALLOW, by=("seed", "group")

@@ -20,7 +20,7 @@ from fl.training.local import batches
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = "Not run yet."
+CLAIM = "Not measured yet."
 ONCE, AGAIN, OTHER = "as one step", "steps taken again", "again, in another order"
 CONTROL = Control("one step, of the same round", lambda row: row["steps"] == 1, by=("by", "seed", "round"))
 ALONE = False

@@ -12,7 +12,7 @@ from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import HEADER, Summary, Target, cells_of, over_rounds, word
 from benchmarks.spread import seeds
 
-CLAIM = "Not run yet."
+CLAIM = "Not measured yet."
 CONTROL = Control("the same net at its first weights", lambda row: row["round"] == 0, by=("seed", "model"))
 ALONE = False
 SEEDS = {"quick": 1, "full": 3}
