@@ -18,7 +18,22 @@ from fl.config.privacy import Perturbation
 from fl.privacy.step import per_example
 from secagg.crypto import KEY_BYTES
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Gradients of one image each, of four sets, at first weights (`lenet-4conv`, of colours `lenet-zhu`): "
+    "as they are; with the noise of Wei and Liu's Table 1 on each example, at clip 4, of multiplier 6, or "
+    "of 15 times the example's own norm (4 at most), as dynamic noise begins; and as they are, to an "
+    "attacker with other first weights. Inverted with 10 s of a processor an image, and a tenth of that "
+    "where noise or other weights leave nothing to find. Without noise all 96 images are found, the worst "
+    "at 42 dB, and what they call MSE comes out in both readings: as a mean square by far (0.0001 at "
+    "most, where 0.014 to 0.174 is asked), and as a distance, which their code takes, in the mean: 0.006, "
+    "0.006, 0.10, 0.11, for 0.014, 0.014, 0.123, 0.174; of CIFAR-10 and LFW 39 of 48 images are below it "
+    "each. Under either noise nothing is found, and labels about as often as by chance. Their numbers for "
+    "it (2.8 to 5.1) come out in neither reading: ours are 17 to 30 as a distance, and without bound as a "
+    "mean square of pixels that nothing keeps in range; as a distance theirs would be nearer than the "
+    "class mean, which is no attack. Without the model no image is found, and every label, which of one "
+    "image is the least number of a last bias's gradient whatever the weights. Hidden means that this "
+    "attack does not find it in this time, which promises nothing of another."
+)
 NONE, OTHER = "none", "none, other weights"
 CONTROL = Control(
     "the gradient as it is, by who has the model", lambda row: row["what"] == NONE, by=("dataset", "seed")
@@ -116,7 +131,7 @@ def table(rows: Sequence[Row]) -> Table:
                 model,
                 what,
                 *Summary.of(some).cells,
-                *(f"{np.median(_all(some, name)):.2g}" for name in ("mse", "mse_unclipped", "l2", "ssim")),
+                *(_median(some, name) for name in ("mse", "mse_unclipped", "l2", "ssim")),
                 *_readings(some),
                 word(some, by[dataset, model, NONE], "hidden from this attack"),
             )
@@ -127,6 +142,11 @@ def table(rows: Sequence[Row]) -> Table:
 
 def _all(some: Sequence[Row], name: str) -> NDArray[np.float64]:
     return np.concatenate([np.array(row[name], dtype=np.float64) for row in some])
+
+
+def _median(some: Sequence[Row], name: str) -> str:
+    median = float(np.median(_all(some, name)))
+    return "< 1e-05" if median == 0 else f"{median:.2g}"  # of which no more is kept of a mean square
 
 
 def _readings(some: Sequence[Row]) -> tuple[str, ...]:
