@@ -39,7 +39,7 @@ PAIRS: Final = (
     ("fashion-mnist", "mlp-1000"),
     ("fashion-mnist", "lenet-4conv"),
 )
-ATTACKED: Final = {"quick": PAIRS[3:4], "full": PAIRS[3:6]}
+ATTACKED: Final = {"quick": PAIRS[3:4], "full": PAIRS[3:5]}
 EXAMPLES: Final = {"quick": (8, 100), "full": (8, 20, 50, 100, 200, 500)}
 CLIENTS, ROUNDS = {"quick": 1, "full": 4}, {"quick": 2, "full": 5}
 MODELS: Final = {"quick": 2, "full": 20}
