@@ -1,4 +1,8 @@
-"""Which images of a batch come out with which start."""
+"""Which images of a batch come out with which start.
+
+One gradient of eight MNIST images, of `lenet-4conv` at its first weights, from several starts: eight images
+looked for together, and one alone, as in equation 2 of Wei and Liu.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +26,7 @@ from fl.leakage.metrics import matched, psnr
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = (
-    "One gradient of eight MNIST images, of `lenet-4conv` at its first weights, from several starts: eight "
-    "images looked for together, and one alone, as in equation 2 of Wei and Liu."
-)
+CLAIM = "Not measured yet."
 TOGETHER, ALONE_ = "eight together", "one alone"
 CONTROL = Control("eight together, of the same batch", lambda row: row["looked"] == TOGETHER, by=("seed",))
 ALONE = False

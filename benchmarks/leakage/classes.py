@@ -1,4 +1,10 @@
-"""Images of classes out of a model that was trained by secure sums, and out of its first weights."""
+"""Images of classes out of a model that was trained by secure sums, and out of its first weights.
+
+An image of each class out of a model that 4 clients have trained in masked sums, by descent on 1 - p of the
+class (MI-Face), with the source's denoising and sharpening and without, beside the same out of the first
+weights. A class is right where the class mean that correlates most with its image is its own. No sum of
+updates is looked at: the model alone is enough, whatever summed them.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +24,7 @@ from fl.config.secret import RunSecrets
 from fl.data import DataError
 from fl.leakage.attack import Budget
 
-CLAIM = (
-    "An image of each class out of a model that 4 clients have trained in masked sums, by descent on 1 - p "
-    "of the class (MI-Face), with the source's denoising and sharpening and without, beside the same out of "
-    "the first weights. A class is right where the class mean that correlates most with its image is its "
-    "own. No sum of updates is looked at: the model alone is enough, whatever summed them."
-)
+CLAIM = "Not measured yet."
 FIRST = "first weights"
 CONTROL = Control(
     "the same model at its first weights", lambda row: row["weights"] == FIRST, by=("seed", "dataset")

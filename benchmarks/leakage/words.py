@@ -1,4 +1,11 @@
-"""Which words of texts can be read off an update of a model of language, and off a masked sum of many."""
+"""Which words of texts can be read off an update of a model of language, and off a masked sum of many.
+
+Texts of eight words and the next one, each a client's own, in one step of a model of language at its first
+weights: which words are in what is read. Read are the masked sum of all clients, their updates one by one, as
+a plain server has them, their sum before it is encoded, and the gradient where a client trains. The words
+named stand beside as many of the most frequent ones of public text. What is named of a sum is the words of
+the cohort, and not whose they are.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +31,7 @@ from fl.leakage.attack import Budget, Guess, Knowledge
 from fl.leakage.verdicts import FAILED, PROTECTS, ROUNDING
 from fl.leakage.views import View
 
-CLAIM = (
-    "Texts of eight words and the next one, each a client's own, in one step of a model of language at its "
-    "first weights: which words are in what is read. Read are the masked sum of all clients, their updates "
-    "one by one, as a plain server has them, their sum before it is encoded, and the gradient where a client "
-    "trains. The words named stand beside as many of the most frequent ones of public text. What is named of "
-    "a sum is the words of the cohort, and not whose they are."
-)
+CLAIM = "Not measured yet."
 SUM, SINGLE, BARE, TAP = "masking, server", "plain, server", "their bare sum", "client"
 CONTROL = Control(
     "the sum of the same updates, not encoded", lambda row: row["read"] == BARE, by=("seed", "model")
