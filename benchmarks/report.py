@@ -52,8 +52,10 @@ def text(folder: str) -> str:
 
 
 def _to_come(folder: str) -> list[str]:
-    names = unmeasured(folder)
-    lines = [f"- `{name}`: {(harness.load(folder, name).__doc__ or '').splitlines()[0]}" for name in names]
+    lines = []
+    for name in unmeasured(folder):
+        first, *_ = (harness.load(folder, name).__doc__ or "").split("\n\n")
+        lines.append(f"- `{name}`: {' '.join(first.split())}")
     return ["\n".join(["## Not measured yet", "", *lines]) + "\n"] if lines else []
 
 

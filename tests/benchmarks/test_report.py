@@ -68,7 +68,7 @@ def test_pages_and_pictures_are_written_again(tmp_path: Path, monkeypatch: pytes
         report,
         "measured",
         lambda folder: {
-            "leakage": ["encoding"],
+            "leakage": ["single"],
             "privacy": ["cost"],
             "protocol": ["cost"],
             "training": ["users"],
