@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from secagg import CKKS, Bounded, Counts, Decoys, Masking, Plain, Private, Split
+from secagg import CKKS, Bounded, Counts, Decoys, Masking, Plain, Private, Split, Weight
 from secagg.specs import Spec
 from tests.vectors import independent as i
 from tests.vectors.makers.bad_encodings import Pairs, Raw, wider, written
@@ -235,6 +235,21 @@ def of_private() -> Iterator[Json]:
     yield case("private: a smaller clip", good, smaller, "offers a clip of 0.5 for the vector ''", clips)
 
 
+def in_finer_steps() -> Iterator[Json]:
+    """Offers of sums whose codes tell more of one client than this one's policy has it."""
+    policy = {**TRUSTING, "bounds": {"update": [0.5, 4.0]}, "bits": 16, "heaviest": 10}
+
+    def offered(bound: float = 1.0, bits: int = 16, maximum: int = 10) -> Json:
+        update = Bounded(length=100, bound=bound, bits=bits)
+        return offer_of(vectors={"update": update, "weight": Weight(maximum=maximum)})
+
+    words = "for the vector 'update'; this client takes 0.5 to 4"
+    yield case("a tighter bound", offered(), offered(bound=0.25), f"a bound of 0.25 {words}", policy)
+    yield case("a wider bound", offered(), offered(bound=8.0), f"a bound of 8 {words}", policy)
+    yield case("more bits", offered(), offered(bits=17), "asks for 17 bits of each number", policy)
+    yield case("a smaller largest weight", offered(), offered(maximum=9), "offers weights up to 9", policy)
+
+
 TO_SPLIT = {**TRUSTING, "schemes": ["split"]}
 
 
@@ -327,6 +342,7 @@ def offers() -> Iterator[Json]:
     yield from forms()
     yield from impossible()
     yield from against_policy()
+    yield from in_finer_steps()
     yield from of_private()
     yield from of_split()
     yield from of_ckks()
