@@ -180,7 +180,7 @@ def _join(
     policy: Annotated[Path | None, typer.Option(help="This client's rules, .toml.")] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="[split|ckks|plain|decoys]", help="Accept this scheme too; may be repeated."),
+        typer.Option(metavar="SCHEME", help="Accept split, ckks, plain or decoys too; may be repeated."),
     ] = None,
     semi_honest: Annotated[
         bool, typer.Option("--semi-honest", help="Trust the server to follow the protocol.")
