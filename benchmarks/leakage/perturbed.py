@@ -20,17 +20,16 @@ from secagg.crypto import KEY_BYTES
 
 CLAIM = (
     "Gradients of one MNIST image each, of `lenet-4conv` at its first weights, perturbed as a client "
-    "perturbs what it sends, and inverted with 0.3 s of a processor an image. Who is aware does not ask "
-    "for numbers that were left out, which are 0 and so are seen, or for the largest, where only these "
-    "are noised. Half of the numbers left out hide nothing from who is aware of it; 90 % hide the image "
-    "from either in this time. Noise of deviation 0.01 hides nothing, of 0.032 (variance 0.001, which in "
-    "Wei and Liu's figure 6 leaks) the image; on the largest tenth of the numbers alone, 0.1 leaves 14 dB "
-    "where on all it leaves 5, and who is aware still finds images: that is no substitute. Of their Table "
-    "1 z is the noise multiplier at clip 4; 15 is that of dynamic noise in the first round. Under both "
-    "nothing is found, mostly not even the label; their numbers, which they call MSE, do not come out, "
-    "neither as a mean square nor as a distance (L2), and without noise ours is the larger distance in so "
-    "short a time. Hidden means that this attack does not find it in this time, which promises nothing of "
-    "another."
+    "perturbs what it sends. plain: L-BFGS, 1 s of a processor an image. aware: it does not ask for "
+    "numbers that were left out, which are 0 and so are seen, or for the largest, where only these are "
+    "noised; 2.5 s an image. learned: a net that has learned from 6,000 public images, perturbed "
+    "likewise, 8 s for eight images. Half of the numbers left out hide nothing from who is aware of it, "
+    "and 90 % not for sure; 99 % hide the image from both, and none of this hides it from who has learned "
+    "(18 dB and 16, where the class mean has 13). Noise of deviation 0.01 hides nothing; 0.03 and 0.1 "
+    "stop L-BFGS, and leave 20 and 17 dB to who has learned; 1 on every number leaves that one at the "
+    "class mean, above it with one seed of three, and takes half of the labels away. On the largest tenth "
+    "of the numbers alone even 1 does not stop who has learned: that is no substitute. What hides an "
+    "image from one attack hides it from one attack."
 )
 NONE = "none"
 CONTROL = Control(
