@@ -179,6 +179,17 @@ def report(
     rounds_seen: int = 1,
 ) -> dict[str, Any]:
     """All that was found, as JSON holds it."""
+    more = {"rounds_seen": rounds_seen, "without_model": outcome.informed is not None}
+    text = sentence(config, party, which, outcome)
+    return (
+        asked(attack, config, party, which, budget) | more | concluded(outcome.verdict, text, outcome.cells)
+    )
+
+
+def asked(
+    attack: str, config: RunConfig, party: str, which: frozenset[ClientId], budget: Budget
+) -> dict[str, Any]:
+    """Of every report: what was attacked, and with what."""
     return {
         "attack": attack,
         "dataset": config.data.dataset,
@@ -186,14 +197,15 @@ def report(
         "scheme": config.protection.scheme,
         "view": party,
         "which": sorted(which),
-        "rounds_seen": rounds_seen,
-        "without_model": outcome.informed is not None,
         "budget": budget,
-        "verdict": outcome.verdict,
-        "sentence": sentence(config, party, which, outcome),
-        "cells": {name: cell.told() for name, cell in outcome.cells.items()},
         "config": {name: value for name, value in config.flat().items() if value is not None},
     }
+
+
+def concluded(verdict: str, text: str, cells: Mapping[str, Cell]) -> dict[str, Any]:
+    """Of every report: what came of it."""
+    found = {name: cell.told() for name, cell in cells.items()}
+    return {"verdict": verdict, "sentence": text, "cells": found}
 
 
 def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome: Outcome) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from fl.cli.attack import FOUND, REPORT, party_of, who_is
+from fl.cli.attack import FOUND, REPORT, asked, concluded, party_of, who_is
 from fl.cli.classes import Outcome, Trained, attacked, trained
 from fl.cli.display import shown, since
 from fl.cli.output import Output
@@ -80,21 +80,9 @@ def report(
     model: Trained, party: str, which: frozenset[ClientId], budget: Budget, outcome: Outcome
 ) -> dict[str, Any]:
     """All that was found, as JSON holds it."""
-    config = model.config
-    return {
-        "attack": "face",
-        "dataset": config.data.dataset,
-        "model": config.training.model,
-        "scheme": config.protection.scheme,
-        "view": party,
-        "which": sorted(which),
-        "accuracy": model.accuracy,
-        "budget": budget,
-        "verdict": outcome.verdict,
-        "sentence": sentence(config, party, which, outcome),
-        "cells": {name: cell.told() for name, cell in outcome.cells.items()},
-        "config": {name: value for name, value in config.flat().items() if value is not None},
-    }
+    text = sentence(model.config, party, which, outcome)
+    of = asked("face", model.config, party, which, budget) | {"accuracy": model.accuracy}
+    return of | concluded(outcome.verdict, text, outcome.cells)
 
 
 def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome: Outcome) -> str:
