@@ -27,7 +27,19 @@ from secagg import Bounded
 from secagg.crypto import KEY_BYTES
 from secagg.encoding import centred, decode_mean, encode_vector, error_bound
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Five clients of 100 examples each take one step of eight at rate 0.5, and the server has the sum, as "
+    "it is left of masked inputs, 16 bits a number. After 20 rounds, with a bound as tight as the updates "
+    "allow, .72 to .77 of all examples have come out of the sums, nine claims of ten right, found by a "
+    "rule that sees no truth (`peeling`); out of sums that are not encoded .79 to .84, and no claim is "
+    "wrong (a fifth is never drawn). At a client's default bound of 3 it is a fifth to a quarter, two "
+    "claims of three right: rounding hides some, masking nothing. MNIST is alike; CIFAR-10 comes out in "
+    "floats alone, its model having left all sense at this rate. What helps is more images in a sum "
+    "beside the net's width: of 80 images to 1,000 neurons most come out, of 160 few, of 500 next to "
+    "none, and of 40 to 64 neurons few. Of five local steps a tenth comes out in floats and nothing at 16 "
+    "bits, for which the attack allows more rounding there than there is. Noise with any epsilon that is "
+    "one stops it, and much less: at a multiplier of 0.0001 nothing comes out."
+)
 FLOAT, TIGHT, DEFAULT = "none", "tight", "3"
 CONTROL = Control("the same sum, not encoded", lambda row: row["bound"] == FLOAT, by=("name", "seed"))
 ALONE = False
