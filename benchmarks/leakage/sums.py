@@ -37,8 +37,10 @@ CLAIM = (
     "floats alone, its model having left all sense at this rate. What helps is more images in a sum "
     "beside the net's width: of 80 images to 1,000 neurons most come out, of 160 few, of 500 next to "
     "none, and of 40 to 64 neurons few. Of five local steps a tenth comes out in floats and nothing at 16 "
-    "bits, for which the attack allows more rounding there than there is. Noise with any epsilon that is "
-    "one stops it, and much less: at a multiplier of 0.0001 nothing comes out."
+    "bits, for which the attack allows more rounding there than there is. Where updates are clipped at 1 "
+    "and noised nothing comes out, at a multiplier of 0.0001 (which no epsilon is worth) as at 0.5; which "
+    "of the two does it is not told apart here: clipping weighs each client anew, and the attack takes "
+    "all to weigh alike."
 )
 FLOAT, TIGHT, DEFAULT = "none", "tight", "3"
 CONTROL = Control("the same sum, not encoded", lambda row: row["bound"] == FLOAT, by=("name", "seed"))
