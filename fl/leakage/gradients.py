@@ -99,13 +99,20 @@ class Matching:
         """(d,): the gradient that was seen; of several steps, what stands for it: their move, over as far as
         a constant gradient would have moved the model.
         """
-        if self.steps == 1:
-            return self.seen
-        reach, velocity = 0.0, 0.0
+        return self.seen if self.steps == 1 else self.seen / -self.reach
+
+    @property
+    def reach(self) -> float:
+        """How far a constant gradient of length 1 would have moved what is sent: what is uncertain by so much
+        leaves the mean gradient uncertain by 1.
+        """
+        if self._plan.algorithm == "fedsgd":
+            return 1.0
+        moved, velocity = 0.0, 0.0
         for _ in range(self.steps):
             velocity = self._plan.momentum * velocity + 1
-            reach += velocity
-        return self.seen / (-self._plan.lr * reach)
+            moved += velocity
+        return self._plan.lr * moved
 
     def _gradient(self, named: Named, x: torch.Tensor, y: torch.Tensor) -> Tensors:
         held = {name: p if p.requires_grad else p.clone().requires_grad_() for name, p in named.items()}

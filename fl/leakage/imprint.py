@@ -99,9 +99,7 @@ def _of_part(part: Part, knowledge: Knowledge) -> Found:
     since, images = time.process_time(), knowledge.images_of(part)
     matching = Matching(knowledge, part.updates[0], len(part.members))
     net = _sieve(matching.model, knowledge.model.model)
-    scale = images / knowledge.plan.lr if knowledge.plan.algorithm != "fedsgd" else float(images)
-    total = Sum.of(net, images * matching.mean_gradient(), part.deviation * scale, exact=matching.steps == 1)
-    bins, lowest = _bins(net, total)
+    bins, lowest = _bins(net, Sum.of(net, matching, images, part.deviation))
     # Rounded, an image may be a little darker than the threshold that it is above: the lowest it is above.
     read = bins.read(like=lowest)
     if read is not None:

@@ -50,9 +50,7 @@ def _of_part(part: Part, knowledge: Knowledge, budget: Budget) -> Found:
     since, images = time.process_time(), knowledge.images_of(part)
     matching = Matching(knowledge.at(part), part.updates[0], len(part.members))
     net = FirstLayer.of(matching.model)
-    # As the gradients of all examples add up, each with weight 1: those of a step were averaged.
-    scale = images / knowledge.plan.lr if knowledge.plan.algorithm != "fedsgd" else float(images)
-    left = Sum.of(net, images * matching.mean_gradient(), part.deviation * scale, exact=matching.steps == 1)
+    left = Sum.of(net, matching, images, part.deviation)
     until = budget.until(images)
     while left.peel(images) and left.exact and len(left.images) < images and time.process_time() < until:
         pass
@@ -121,11 +119,17 @@ class Sum:
     labels: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, net: FirstLayer, gradient: torch.Tensor, deviation: float, *, exact: bool) -> Sum:
+    def of(cls, net: FirstLayer, matching: Matching, images: int, deviation: float) -> Sum:
+        """As the gradients of all images add up, each with weight 1: those of a step were averaged.
+        deviation: of each number that was seen.
+        """
+        gradient = images * matching.mean_gradient()
         sizes = [net.first.weight.numel(), net.first.bias.numel()]
         weight, bias = (each.numpy().copy() for each in torch.split(gradient[: net.size], sizes))
-        known = deviation + FLOAT * float(np.abs(gradient.numpy()).max())
-        return cls(net, weight.reshape(len(bias), -1), bias, np.full(len(bias), known), exact)
+        known = images * deviation / matching.reach + FLOAT * float(np.abs(gradient.numpy()).max())
+        return cls(
+            net, weight.reshape(len(bias), -1), bias, np.full(len(bias), known), exact=matching.steps == 1
+        )
 
     def peel(self, images: int) -> bool:
         """Take off all images that several neurons tell of, or where none is told of so, the surest one; of

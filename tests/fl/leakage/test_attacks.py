@@ -25,7 +25,7 @@ from fl.leakage.gradients import Matching
 from fl.leakage.inversion import SOLVED, Memory, cosine, inversion, sparse
 from fl.leakage.labels import labels, of_gradient
 from fl.leakage.metrics import matched, psnr
-from fl.leakage.peeling import peeling
+from fl.leakage.peeling import FirstLayer, Sum, peeling
 from fl.leakage.starts import CLASS_IMAGE, CLASS_MEAN, OWN, STARTS, begun
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description, build
@@ -263,6 +263,29 @@ def test_of_several_steps_images_are_read_that_neurons_agree_on() -> None:
     assert found.claimed is not None
     assert found.claimed.sum() == 3
     assert (psnr(dark, found.images[matched(dark, found.images)]) > 40).all()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        GRADIENT,
+        ONE_STEP,
+        THREE_STEPS,
+        LocalPlan(algorithm="fedavg-weights", steps=3, batch_size=1, lr=0.05, momentum=0.8),
+    ],
+    ids=["gradient", "step", "steps", "weights"],
+)
+def test_a_sum_knows_how_far_rounding_has_moved_it(plan: LocalPlan) -> None:
+    knowledge = knowing(plan, model="mlp", examples=3)
+    update, rounding = sent(knowledge, 0, 1, 2).updates[0], 0.01
+    before, after = (
+        Sum.of(FirstLayer.of(matching.model), matching, 3, rounding)
+        for matching in (
+            Matching(knowledge, update, 1),
+            Matching(knowledge, update + rng.normal(0, rounding, len(update)), 1),
+        )
+    )
+    assert after.deviation == pytest.approx((after.weight - before.weight).std(), rel=0.1)
 
 
 def test_neurons_that_several_images_fire_are_not_taken_for_one() -> None:
