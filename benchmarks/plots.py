@@ -44,12 +44,14 @@ def bars(names: Sequence[str], panels: Mapping[str, Stacks], *, log: bool = Fals
     return figure
 
 
-def lines(panels: Mapping[str, tuple[str, str, Mapping[str, Line]]], *, log: bool = True) -> Figure:
+def lines(
+    panels: Mapping[str, tuple[str, str, Mapping[str, Line]]], *, log: bool = True, below: bool = False
+) -> Figure:
     """A panel each, on two logarithmic axes, or two linear ones. title -> (what is on x, what is on y,
     label -> points); a label that begins with "~" is a prediction, or what others published, drawn as dashes
-    in the colour of the line before it, grey where none is.
+    in the colour of the line before it, grey where none is. below: one legend, of the first panel, under all.
     """
-    figure = Figure(figsize=(9.0, 3.2), layout="constrained")
+    figure = Figure(figsize=(9.0, 3.7 if below else 3.2), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     scale = "log" if log else "linear"
     for ax, (title, (x, y, curves)) in zip(axes, panels.items(), strict=True):
@@ -63,8 +65,10 @@ def lines(panels: Mapping[str, tuple[str, str, Mapping[str, Line]]], *, log: boo
         ax.set(title=title, xlabel=x, ylabel=y, xscale=scale, yscale=scale)
         if log:
             ax.xaxis.set_minor_formatter(NullFormatter())
-        if curves:
+        if curves and not below:
             ax.legend(fontsize=7)
+    if below:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return figure
 
 

@@ -174,5 +174,5 @@ def said(some: Sequence[Row], control: Sequence[Row], others: Mapping[str, list[
     finds = [who for who, theirs in others.items() if any(row["found"] for row in theirs)]
     so = word(some, control, "hidden from these attacks" if others else "hidden from this attack")
     if so.startswith("hidden") and finds:
-        return f"not hidden: {' and '.join(finds)} finds it"
+        return f"not hidden: {' and '.join(finds)} {'finds' if len(finds) == 1 else 'find'} it"
     return so

@@ -145,4 +145,4 @@ def plot(rows: Sequence[Row]) -> Figure:
         }
 
     panels = {what: ("iterations", what, curves(f"by_{what.lower()}")) for what in ("SSIM", "MSE")}
-    return lines(panels, log=False)
+    return lines(panels, log=False, below=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +40,13 @@ NAMES = {
     "sum": "control: their sum, not masked",
     "exact": "single updates, not encoded",
 }
+BY_STEPS = ("inversion", "sparse", "cosine", "history")
+USES = {
+    "start": BY_STEPS,
+    "time": (*BY_STEPS, "learned", "peeling"),
+    "iterations": (*BY_STEPS, "learned"),
+}
+"""Options of a budget -> the attacks on images that spend it so."""
 FOUND = {True: "yes", False: "no", None: "too few to say"}
 
 
@@ -154,6 +161,13 @@ def party_of(text: str, clients: int) -> tuple[str, frozenset[ClientId]]:
     if party not in ("colluders", "relay") and rest:
         raise ConfigError(f"--view {text}: only of colluders there are several: colluders:0,3")
     return party, numbers
+
+
+def check_spent(attack: str, options: Iterable[str]) -> None:
+    """Raises: ConfigError for an option of a budget, of USES, that would change nothing of this attack."""
+    for name in options:
+        if attack not in USES[name]:
+            raise ConfigError(f"--{name}: {attack} has no use for it: it is for {', '.join(USES[name])}")
 
 
 def seen_of(attack: str, rounds_seen: int | None, round: int) -> int:

@@ -237,13 +237,14 @@ def _attack(
     out: Report = Path("runs/attack"),
     force: Force = False,
 ) -> None:
-    from fl.cli.attack import described, run
+    from fl.cli.attack import USES, check_spent, described, run
     from fl.leakage.attack import Budget
 
+    attack = str(ctx.info_name)
+    check_spent(attack, given(ctx, USES))
     flags = given(ctx, (*ATTACKED, *TRAINED, *PERTURBED))
     config = described(flags, clients, images, batch, round, seed)
     budget = Budget(seconds=time, iterations=iterations, start=start)
-    attack = str(ctx.info_name)
     run(
         ctx.obj,
         attack,
@@ -288,6 +289,7 @@ def _attack_words(
     batch: Batch = None,
     round: Round = 1,
     view: Seen = "server",
+    without_model: WithoutModel = False,
     seed: Seed = 0,
     out: Report = Path("runs/attack"),
     force: Force = False,
@@ -298,7 +300,7 @@ def _attack_words(
 
     flags = {"dataset": "text", "model": "bag-of-words"} | given(ctx, (*ATTACKED, *TRAINED))
     config = described(flags, clients, texts, batch, round, seed)
-    run(ctx.obj, "words", config, view, Budget(), out, force=force)
+    run(ctx.obj, "words", config, view, Budget(), out, without_model=without_model, force=force)
 
 
 @attack_app.command("face")

@@ -150,6 +150,8 @@ def seen_by(benchmark_: Any) -> list[tuple[str, View, Knowledge]]:
 def test_nothing_is_hidden_that_another_attacker_finds() -> None:
     found, lost = [row(20.0, True)], [row(8.0, False)]
     assert perturbed.said(lost, found, {"learned": found}) == "not hidden: learned finds it"
+    both = {"aware": found, "learned": found}
+    assert perturbed.said(lost, found, both) == "not hidden: aware and learned find it"
     assert perturbed.said(lost, found, {"learned": lost}) == "hidden from these attacks"
     assert perturbed.said(lost, found, {}) == "hidden from this attack"
     assert perturbed.said(lost, lost, {"learned": found}) == FAILED

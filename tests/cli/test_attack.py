@@ -227,9 +227,12 @@ def test_a_verdict_rests_on_the_controls_of_the_same_run(
     assert word in sentence(round.config, "server", frozenset(), outcome)
 
 
-@pytest.mark.parametrize(("needs_it", "word"), [(True, NO_MODEL), (False, LEAKS)])
+@pytest.mark.parametrize(
+    ("attack", "needs_it", "word"),
+    [("inversion", True, NO_MODEL), ("inversion", False, LEAKS), ("learned", True, NO_MODEL)],
+)
 def test_who_lacks_the_model_is_held_against_who_has_it(
-    needs_it: bool, word: str, monkeypatch: pytest.MonkeyPatch
+    attack: str, needs_it: bool, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     round = round_of()
 
@@ -239,7 +242,7 @@ def test_who_lacks_the_model_is_held_against_who_has_it(
         return knowing_the_truth(round, lambda view: 0.9 * lost)(attack, view, knowledge, budget, seed)
 
     monkeypatch.setattr(apart, "run", run)
-    outcome = attacked(round, "inversion", "server", BUDGET, 0, without_model=True)
+    outcome = attacked(round, attack, "server", BUDGET, 0, without_model=True)
     assert outcome.verdict == word
     assert outcome.cells.keys() == {"seen", "informed", "single", "sum"}
     said = sentence(round.config, "server", frozenset(), outcome)
@@ -426,6 +429,14 @@ def test_the_words_of_a_cohort_are_read_out_of_its_masked_sum(
     assert (tmp_path / "attack" / "seen.png").exists()
 
 
+def test_words_are_read_without_the_model(text: Dataset) -> None:
+    outcome = attacked(of_text(), "words", "server", BUDGET, 0, without_model=True)
+    assert outcome.verdict == LEAKS
+    assert outcome.seen is not None
+    assert outcome.informed is not None
+    assert outcome.seen.row == outcome.informed.row
+
+
 def test_words_whose_rows_are_below_a_step_of_the_codes_are_hidden_by_rounding(text: Dataset) -> None:
     outcome = attacked(of_text(bits=2), "words", "server", BUDGET, 0)
     assert outcome.verdict == ROUNDING
@@ -460,6 +471,24 @@ def test_what_a_history_adds_is_told_beside_its_last_round_alone(
     assert (told["rounds_seen"], told["cells"].keys()) == (2, {"seen", "single", "sum", "last"})
     assert "one sum of 3 updates in each of 2 rounds" in told["sentence"]
     assert "by the last round alone)" in told["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("analytic --time 1", "--time: analytic has no use for it: it is for inversion, sparse"),
+        ("learned --start uniform", "--start: learned has no use for it"),
+        (
+            "peeling --iterations 3",
+            "--iterations: peeling has no use for it: it is for inversion, sparse, cosine, history, learned",
+        ),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(
+    line: str, words: str, here: Callable[..., Ran], tmp_path: Path
+) -> None:
+    is_one_line(here("attack", *line.split(), "--out", str(tmp_path / "attack")), 2, words)
+    assert not (tmp_path / "attack").exists()
 
 
 def test_the_attacks_are_listed_with_their_sources(here: Callable[..., Ran]) -> None:
