@@ -1,11 +1,4 @@
-"""What the encoding of an update hides of the image in it: by bits, bound and weight.
-
-Updates of one MNIST image each, one step at rate 0.05 of `lenet-4conv` at its first weights, encoded as every
-scheme encodes them and then read in the clear: no mask, no sum. A bound of 3 is a client's default, tight is
-the largest number in that update; a weight of w_max/100 is that of a client with a hundredth of the most
-examples that one may have. Codes have two bits at least; of one bit are signs, times the mean size. plain:
-L-BFGS, 1.5 s of a processor an image; learned: 20 s for eight.
-"""
+"""What the encoding of an update hides of the image in it: by bits, bound and weight."""
 
 from __future__ import annotations
 
@@ -27,7 +20,22 @@ from secagg import Bounded, Weight
 from secagg.crypto import KEY_BYTES
 from secagg.encoding import centred, encode_vector
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Updates of one MNIST image each, one step at rate 0.05 of `lenet-4conv` at its first weights, "
+    "encoded as every scheme encodes them and then read in the clear: no mask, no sum. A bound of 3 is "
+    "a client's default, tight is the largest number in that update; a weight of w_max/100 is that of a "
+    "client with a hundredth of the most examples that one may have. Codes have two bits at least; of "
+    "one bit are signs, times the mean size. plain: L-BFGS, 0.8 s of a processor an image; learned: a "
+    "net that has learned from 6,000 public images, encoded likewise, 8 s for eight. What counts is how "
+    "large a step of the codes is beside the mean number of an update, whatever made it so: at a third "
+    "of that an image of 20 dB comes out, at a tenth 28 to 31, at a fiftieth 44, and at a thousandth "
+    "and less all but what comes out of an update that is not encoded. So 16 bits hide nothing at full "
+    "weight, at either bound. At one and a half steps and more L-BFGS finds nothing, and who has "
+    "learned still does: 18 dB, of the signs alone, too, where the class mean has 13; of two bits 14.5, "
+    "of 8 bits at the default bound 16. Labels come out wherever a step is below ten times the mean. To "
+    "share as few bits as there can be is no protection; where a cell says that something is rounded "
+    "away from this attack, no other was tried."
+)
 EXACT, SIGNS = "not encoded", "signs"
 CONTROL = Control(
     "the same updates, not encoded, by the same attack",
