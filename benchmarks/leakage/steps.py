@@ -20,7 +20,19 @@ from fl.training.local import batches
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Updates of MNIST images of `lenet-4conv`, without momentum, inverted with half a second of a "
+    "processor an image and step. Of one image a client, at rate 0.05: who takes an update of several "
+    "steps for one step finds nothing, which is what a figure that falls with the steps measures; who "
+    "takes the steps again, as everybody knows how many they were, finds the image after nine steps as "
+    "after one (45 dB and more). Local steps hide nothing by being several. Of four images a client, at "
+    "rate 0.005 in two epochs, they come out of two steps of all four as of one step; of batches of "
+    "two, or one by one, at all three seeds or two where the attacker happens to guess the order in "
+    "which the client takes them, and at one or none where it does not: the secret order hides, not the "
+    "steps, and not the labels. By round, with 2 s an image: 74 dB at first weights, 78 after two "
+    "rounds and 34 after six, of a net that is better by then: later rounds are harder and hide "
+    "nothing."
+)
 ONCE, AGAIN, OTHER = "as one step", "steps taken again", "again, in another order"
 CONTROL = Control("one step, of the same round", lambda row: row["steps"] == 1, by=("by", "seed", "round"))
 ALONE = False
