@@ -1,8 +1,4 @@
-"""What noise of one size hides, round by round, while gradients get smaller.
-
-Gradients of one MNIST image each, of `lenet-4conv` at its first weights and after two and six rounds of
-training as in `trained`, under noise of one deviation in all rounds; 2.5 s of a processor an image.
-"""
+"""What noise of one size hides, round by round, while gradients get smaller."""
 
 from __future__ import annotations
 
@@ -26,7 +22,17 @@ from benchmarks.leakage.perturbed import (
 )
 from benchmarks.spread import seeds
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Gradients of one MNIST image each, of `lenet-4conv` at its first weights and after two and six "
+    "rounds of training as in `trained`, under noise of one deviation in all rounds; plain: L-BFGS, 1.5 "
+    "s of a processor an image; learned: as in `perturbed`, 12 s for eight. The mean number of a "
+    "gradient falls from 0.096 to 0.061 and 0.027 as the net learns, and so the same noise hides more "
+    "in later rounds: 0.01 hides nothing at first and after two rounds, and after six stops L-BFGS; "
+    "0.03 stops it from the first on, and after six rounds who has learned, too, which finds images "
+    "before. Noise that is just enough in a late round leaves the first rounds open, and what is enough "
+    "for these is more than later ones need: constant noise is wrong in some rounds, as Wei and Liu "
+    "say."
+)
 CONTROL = Control(
     "the gradient as it is, in the same round", lambda row: row["what"] == NONE, by=("seed", "round")
 )
