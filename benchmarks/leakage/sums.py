@@ -15,6 +15,7 @@ from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import cells_of
 from benchmarks.noised import Training, Updates, Vector, clipped, layout_of, mean_of
 from benchmarks.spread import seeds, spread
+from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.data import DataError
 from fl.leakage import apart
@@ -37,10 +38,10 @@ CLAIM = (
     "floats alone, its model having left all sense at this rate. What helps is more images in a sum "
     "beside the net's width: of 80 images to 1,000 neurons most come out, of 160 few, of 500 next to "
     "none, and of 40 to 64 neurons few. Of five local steps a tenth comes out in floats and nothing at 16 "
-    "bits, for which the attack allows more rounding there than there is. Where updates are clipped at 1 "
-    "and noised nothing comes out, at a multiplier of 0.0001 (which no epsilon is worth) as at 0.5; which "
-    "of the two does it is not told apart here: clipping weighs each client anew, and the attack takes "
-    "all to weigh alike."
+    "bits, for which the attack of these rows allowed more rounding than there was. Where updates are "
+    "clipped at 1 and noised nothing comes out, at a multiplier of 0.0001 (which no epsilon is worth) as "
+    "at 0.5; which of the two does it is not told apart by these rows: clipping weighs each client anew, "
+    "and their attack took all to weigh alike."
 )
 FLOAT, TIGHT, DEFAULT = "none", "tight", "3"
 CONTROL = Control("the same sum, not encoded", lambda row: row["bound"] == FLOAT, by=("name", "seed"))
@@ -50,12 +51,14 @@ QUICK: Final = 4  # rounds
 BITS: Final = 16
 RIGHT: Final = 1e-3  # mean squared error of a claimed image, 30 dB
 DELTA: Final = 1e-5
+CLIP: Final = 1.0  # updates of eight images at first weights have norms of 1.1 to 1.6
 
 
 @dataclass(frozen=True)
 class Setup:
     """Clients who each hold `examples` images, and take `steps` of `batch` in each round. bounds: of the
-    encoding. noise: the multiplier of Gaussian noise on the sum of clipped updates.
+    encoding. clip: the largest L2 norm of an update. noise: the multiplier of Gaussian noise on the sum of
+    clipped updates.
     """
 
     dataset: str = "fashion-mnist"
@@ -66,6 +69,7 @@ class Setup:
     steps: int = 1
     rate: float = 0.5
     bounds: tuple[str, ...] = (FLOAT, TIGHT)
+    clip: float | None = None
     noise: float = 0.0
     chosen: int | None = None
     rounds: int = 8
@@ -74,7 +78,13 @@ class Setup:
     def name(self) -> str:
         each = f"{self.dataset}, {self.model}, {self.clients} x {self.batch}"
         each += f", {self.steps} steps" if self.steps > 1 else ""
+        each += f", clip {self.clip:g}" if self.clip else ""
         return each + (f", noise {self.noise:g}" if self.noise else "")
+
+    @property
+    def asked(self) -> Perturbation | None:
+        """What clients do to their updates, as all know: of the noise on their sum each adds a share."""
+        return None if self.clip is None else Perturbation(clip=self.clip)
 
 
 BASE = Setup(bounds=(FLOAT, TIGHT, DEFAULT), rounds=20)
@@ -86,9 +96,9 @@ SETUPS = (
     *(replace(FEWER, clients=n) for n in (10, 20)),
     *(replace(FEWER, batch=b) for b in (2, 16, 100)),
     replace(BASE, steps=5, bounds=(FLOAT, TIGHT)),
-    *(replace(FEWER, noise=z, bounds=(FLOAT,)) for z in (1e-4, 0.05, 0.5)),
+    replace(FEWER, clip=CLIP),
+    *(replace(FEWER, clip=CLIP, noise=z, bounds=(FLOAT,)) for z in (1e-5, 1e-4, 0.05, 0.5)),
 )
-CLIP: Final = 1.0
 
 
 def cases(size: str, seed: int) -> list[Case]:
@@ -118,6 +128,7 @@ def run_case(setup: Setup, seed: int, rounds: int) -> Iterator[Row | str]:
             "clients": setup.clients,
             "batch": setup.batch,
             "steps": setup.steps,
+            "clip": setup.clip,
             "noise": setup.noise,
             "epsilon": _epsilon(setup, rounds),
             "bound": bound,
@@ -164,7 +175,8 @@ class Peeled:
         dataset = layout.serving.dataset
         described = Description(setup.model, dataset.shape, dataset.classes)
         last = training.parameters.astype(np.float32)
-        knowledge = Knowledge(described, last, config.training.plan, setup.examples)
+        plan = config.training.plan
+        knowledge = Knowledge(described, last, plan, setup.examples, perturbation=setup.asked)
         view = View(tuple(heard.parts))
         each = [layout.examples(u)[0] for u in range(setup.clients)]
         truth = np.concatenate(each).astype(np.float64)
@@ -199,12 +211,12 @@ class Heard:
 
     def mean(self, training: Training, updates: Updates) -> Vector:
         before = training.parameters.astype(np.float32)
+        updates = updates if self.setup.clip is None else clipped(self.setup.clip, updates)
         self.largest = max(self.largest, *(float(np.abs(x).max()) for x in updates.values()))
         if self.setup.noise:
             # As the shares of all clients come to together, whoever adds them.
-            deviation = self.setup.noise * CLIP / len(updates)
-            mean = mean_of(clipped(CLIP, updates))
-            mean = mean + self.rng.normal(0, deviation, len(mean))
+            deviation = self.setup.noise * (self.setup.clip or 0.0) / len(updates)
+            mean = mean_of(updates) + self.rng.normal(0, deviation, len(before))
         elif self.bound == FLOAT:
             mean, deviation = mean_of(updates), 0.0
         else:
@@ -255,7 +267,9 @@ def table(rows: Sequence[Row]) -> Table:
     """images: in a sum. found: of the 100 examples of each client the share that a claim is right of, over
     all rounds; more than took part cannot be. precision: of claims. s: of a processor, for all rounds.
     """
-    header = "data model clients batch steps rounds noise epsilon bound images found precision accuracy s"
+    header = (
+        "data model clients batch steps rounds clip noise epsilon bound images found precision accuracy s"
+    )
     return Table.of(
         tuple(header.split()),
         [
@@ -269,7 +283,8 @@ def _settings(row: Row) -> tuple[str, ...]:
     noise = f"{row['noise']:g}" if row["noise"] else ""
     told = "" if row["epsilon"] is None else f"{row['epsilon']:.3g}"
     numbers = [str(row[name]) for name in ("clients", "batch", "steps", "rounds")]
-    return row["dataset"], row["model"], *numbers, noise, told
+    clip = f"{row['clip']:g}" if row.get("clip") else ""
+    return row["dataset"], row["model"], *numbers, clip, noise, told
 
 
 def _cells(some: Sequence[Row]) -> tuple[str, ...]:

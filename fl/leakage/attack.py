@@ -67,6 +67,13 @@ class Knowledge:
             each = max(1, round(part.examples / len(part.members)))
         return each * len(part.members)
 
+    @property
+    def clipped(self) -> bool:
+        """Whether clients scale down an update that is too long, each by a factor that it tells nobody."""
+        asked = self.perturbation
+        itself = asked is not None and asked.mechanism != "example" and asked.clip is not None
+        return itself or (self.encoding is not None and self.encoding.clip is not None)
+
     def at(self, part: Part) -> Knowledge:
         """Of the round that a part is of, which was made from that round's model."""
         return self if part.before is None else replace(self, parameters=part.before)

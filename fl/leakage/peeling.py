@@ -6,6 +6,9 @@ each label, would have added to the neuron, and no mixture adds just that. A tru
 sum, with all that it added to it, and of neurons that two had fired one is left: the sum is peeled, as an
 erasure code is decoded.
 
+Where clients clip, each scales all that it sends by a factor of its own. Several neurons that hold one image
+tell that, too, as what they say of it must agree, and all images of that client are then taken off with it.
+
 Of several local steps it is known but roughly what an image added, since the model moved in between: then an
 image is what several neurons agree on, and nothing is taken off.
 """
@@ -13,7 +16,7 @@ image is what several neurons agree on, and nothing is taken off.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -35,6 +38,7 @@ FLOAT: Final = 1e-7  # of the largest number: what an update in float32 does not
 LATITUDE: Final = 4.0  # standard deviations, and
 LOOSE: Final = 2e-3  # a share, by which a neuron may differ from what an image would have added in one step,
 LOOSER: Final = 0.1  # and in one of several
+TELLING: Final = 3  # neurons that hold one image, to learn a client's factor by
 RANGE: Final = 5.0  # standard deviations that a pixel may leave [0, 1] by
 
 
@@ -51,6 +55,8 @@ def _of_part(part: Part, knowledge: Knowledge, budget: Budget) -> Found:
     matching = Matching(knowledge.at(part), part.updates[0], len(part.members))
     net = FirstLayer.of(matching.model)
     left = Sum.of(net, matching, images, part.deviation)
+    if knowledge.clipped and left.exact:
+        left = replace(left, factors=[], unknown=len(part.members))
     until = budget.until(images)
     while left.peel(images) and left.exact and len(left.images) < images and time.process_time() < until:
         pass
@@ -107,7 +113,8 @@ class FirstLayer:
 class Sum:
     """What is left of a sum of gradients of the first layer. weight: (H, d), bias: (H,). deviation: (H,), of
     each number of a neuron, by rounding and by what was taken off a little wrong. exact: whether it is known
-    what an image added, of one step.
+    what an image added, of one step. factors: of clients, by which they scaled what their images add, as far
+    as they are known; unknown: how many more there may be.
     """
 
     net: FirstLayer
@@ -115,6 +122,8 @@ class Sum:
     bias: Vector = field(repr=False)
     deviation: Vector = field(repr=False)
     exact: bool
+    factors: list[float] = field(default_factory=lambda: [1.0])
+    unknown: int = 0
     images: list[Vector] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
 
@@ -143,14 +152,14 @@ class Sum:
         agreed = read.votes.max() >= 2 or not self.exact
         left = np.ones(len(read.x), dtype=bool)
         before = len(self.images)
-        for i in np.lexsort((read.off[read.label, np.arange(len(read.x))], -read.votes)):
-            label = int(read.label[i])
-            tell = read.same[i] & left & (read.off[label] < 1)
+        for i in np.lexsort((read.off[read.why, np.arange(len(read.x))], -read.votes)):
+            why = int(read.why[i])
+            tell = read.same[i] & left & (read.off[why] < 1)
             if not left[i] or (agreed and read.votes[i] < 2) or not tell.any():
                 continue
             left &= ~read.same[i]
             sure = 1 / np.square(read.deviation[tell])
-            self._take((sure @ read.x[tell]) / sure.sum(), label, 1 / np.sqrt(sure.sum()))
+            self._take((sure @ read.x[tell]) / sure.sum(), why, 1 / np.sqrt(sure.sum()))
             if not agreed or len(self.images) == images:
                 break
         return len(self.images) > before
@@ -168,16 +177,53 @@ class Sum:
         clear, x, deviation = clear[inside], np.clip(x[inside], low, 1), deviation[inside]
         if not len(clear):
             return None
-        loose = LOOSE if self.exact else LOOSER
-        allowed = LATITUDE * self.deviation[clear] + loose * np.abs(self.bias[clear])
         own = self.net.added(x)[:, np.arange(len(clear)), clear if like is None else like]
-        off = np.abs(own - self.bias[clear]) / allowed
-        true = off.min(axis=0) < 1
+        told = self._learn(clear, own, _same(x, deviation)) if self.unknown else np.ones(len(clear), bool)
+        off = self._off(clear, own)
+        true = told & (off.min(axis=0, initial=np.inf) < 1)
         return _Read.of(x[true], deviation[true], off[:, true]) if true.any() else None
 
-    def _take(self, x: Vector, label: int, deviation: float) -> None:
+    def _off(self, clear: NDArray[np.int64], own: Vector) -> Vector:
+        """(F C, m): how far m neurons are from what their content adds to them, (C, m), by each factor."""
+        each = [np.abs(f * own - self.bias[clear]) for f in self.factors]
+        off: Vector = np.concatenate([own[:0], *each]) / self._allowed(clear)
+        return off
+
+    def _allowed(self, clear: NDArray[np.int64]) -> Vector:
+        loose = LOOSE if self.exact else LOOSER
+        allowed: Vector = LATITUDE * self.deviation[clear] + loose * np.abs(self.bias[clear])
+        return allowed
+
+    def _learn(self, clear: NDArray[np.int64], own: Vector, same: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Learn factors on which neurons agree that hold one image, those that most agree on first.
+
+        Returns: (m,), of which no factor that is not known explains more: by a wrong one a few of many agree,
+        on a wrong label.
+        """
+        bias, allowed = self.bias[clear], self._allowed(clear)
+        factor = bias / np.where(own == 0, np.inf, own)  # (C, m)
+        i, j = np.nonzero(same)
+        within = allowed[j] + allowed[i] * np.abs(bias[j] / bias[i])
+        agree = np.abs(factor[:, i] * own[:, j] - bias[j]) < within
+        agree &= (factor[:, i] > 0) & (factor[:, i] < 1 + allowed[i] / np.abs(bias[i]))
+        votes = np.stack([np.bincount(i, each, len(bias)) for each in agree])
+        most = votes.max(axis=0)
+        while True:
+            known = ((self._off(clear, own) < 1) @ same.astype(np.float64)).max(axis=0, initial=0)
+            told: NDArray[np.bool_] = (most < TELLING) | (2 * known >= most)
+            if not self.unknown or told.all():
+                return told
+            at = int((most * ~told).argmax())
+            label = int(votes[:, at].argmax())
+            tell = j[(i == at) & agree[label]]
+            sure = np.square(own[label, tell] / allowed[tell])
+            self.factors.append(float((sure @ factor[label, tell]) / sure.sum()))
+            self.unknown -= 1
+
+    def _take(self, x: Vector, why: int, deviation: float) -> None:
+        factor, label = divmod(why, self.net.classes)
         if self.exact:
-            added = self.net.added(x[None])[label, 0]
+            added = self.factors[factor] * self.net.added(x[None])[label, 0]
             self.weight -= np.outer(added, x)
             self.bias -= added
             self.deviation = np.sqrt(np.square(self.deviation) + np.square(added * deviation))
@@ -199,22 +245,29 @@ class Sum:
 
 @dataclass(frozen=True)
 class _Read:
-    """x: (m, d), what m neurons hold. off: (C, m), how far a neuron is from what its content adds to it with
-    each label, in parts of what is allowed. same: (m, m), which hold one image. votes: (m,), how many that
-    do so agree on the label.
+    """x: (m, d), what m neurons hold. off: (F C, m), how far a neuron is from what its content adds to it by
+    each factor and with each label, in parts of what is allowed. same: (m, m), which hold one image. why:
+    (m,), the factor and label that most neurons agree on that do so; votes: (m,), how many these are.
     """
 
     x: Vector
     deviation: Vector
     off: Vector
     same: NDArray[np.bool_]
-    label: NDArray[np.int64]
+    why: NDArray[np.int64]
     votes: NDArray[np.float64]
 
     @classmethod
     def of(cls, x: Vector, deviation: Vector, off: Vector) -> _Read:
-        squares, variance = np.square(x).sum(axis=1), np.square(deviation)
-        apart = (squares[:, None] + squares - 2 * x @ x.T) / x.shape[1]
-        same = apart < 2.5 * (variance[:, None] + variance) + 1e-6
+        same = _same(x, deviation)
         votes = (off < 1).astype(np.float64) @ same
-        return cls(x, deviation, off, same, votes.argmax(axis=0), votes.max(axis=0))
+        why = (votes - np.minimum(off, 1) / 2).argmax(axis=0)  # of as many votes what fits best
+        return cls(x, deviation, off, same, why, votes.max(axis=0))
+
+
+def _same(x: Vector, deviation: Vector) -> NDArray[np.bool_]:
+    """(m, m): which of (m, d), each pixel of a deviation of (m,), are one image."""
+    squares, variance = np.square(x).sum(axis=1), np.square(deviation)
+    apart = (squares[:, None] + squares - 2 * x @ x.T) / x.shape[1]
+    same: NDArray[np.bool_] = apart < 2.5 * (variance[:, None] + variance) + 1e-6
+    return same

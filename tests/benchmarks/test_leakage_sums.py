@@ -23,6 +23,18 @@ def test_images_come_out_of_a_sum_and_no_fewer_are_said_to_than_do() -> None:
     assert len(table(rows).rows) == 2
 
 
+def test_clipping_hides_no_image_and_noise_does() -> None:
+    """Updates of three digits are of norm 1.6 and more."""
+    clip = replace(SMALL, clip=1.0, bounds=(FLOAT,))
+    (alone,) = (row for row in run_case(clip, 0, 2) if not isinstance(row, str))
+    assert alone["precision"] > 0.9
+    assert alone["share"] >= 6 / 20
+    (noised,) = (row for row in run_case(replace(clip, noise=0.1), 0, 2) if not isinstance(row, str))
+    assert noised["right"] == 0
+    assert noised["epsilon"] > 0
+    assert [row[6:9] for row in table([alone, noised]).rows] == [("1", "", ""), ("1", "0.1", "159")]
+
+
 def test_who_is_in_the_sums_that_an_image_came_out_of_tells_whose_it_is() -> None:
     few = replace(SMALL, clients=4, examples=6, chosen=2)
     rows = [row for row in grouped.run_case(few, 0, (2, 16)) if not isinstance(row, str)]

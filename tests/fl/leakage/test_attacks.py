@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from fl.config.plan import LocalPlan
+from fl.config.privacy import Perturbation
 from fl.config.section import ConfigError
 from fl.leakage import apart
 from fl.leakage.analytic import analytic
@@ -249,6 +250,30 @@ def test_a_sum_is_peeled_to_its_last_image_by_a_check_that_sees_no_truth() -> No
     near = psnr(x, found.images[matched(x, found.images)])
     assert (near > 25).sum() >= 0.9 * found.claimed.sum()
     assert (found.images[~found.claimed] == 0.5).all()
+
+
+def test_a_sum_of_clipped_updates_is_peeled_with_the_factor_of_each_client() -> None:
+    x = np.random.default_rng(3).random((6, 1, 16, 16)).astype(np.float32)
+    x *= x > 0.6
+    y = np.arange(6) % CLASSES
+    net = build("mlp-1000", (1, 16, 16), CLASSES, 0)
+    knowledge = Knowledge(Description("mlp-1000", (1, 16, 16), CLASSES), to_vector(net), GRADIENT, 2)
+    mine = [slice(2 * u, 2 * u + 2) for u in range(3)]
+    scaled = [f * gradient(net, x[own], y[own]) for f, own in zip((0.9, 0.4, 1), mine, strict=True)]
+    seen = view(Part(frozenset(range(3)), np.mean(scaled, axis=0)[None], 6))
+
+    (found,) = peeling(seen, replace(knowledge, perturbation=Perturbation(clip=1.0)), QUICK, 0)
+    assert found.images is not None
+    assert found.claimed is not None
+    assert found.claimed.all()
+    order = matched(x, found.images)
+    assert (psnr(x, found.images[order]) > 60).all()
+    assert found.labels[order].tolist() == y.tolist()
+
+    # Who takes all to weigh alike takes the first off wrongly, and does not come to the end.
+    (blind,) = peeling(seen, knowledge, QUICK, 0)
+    assert blind.claimed is not None
+    assert not blind.claimed.all()
 
 
 def test_of_several_steps_images_are_read_that_neurons_agree_on() -> None:
