@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmarks.crafted import imprint, traps
@@ -15,7 +17,17 @@ from fl.config.preflight import SHARES, Preflight
 from fl.data import load
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector
-from fl.preflight import NEAR, Verdict, preflight
+from fl.preflight import (
+    NEAR,
+    SILENT,
+    Layer,
+    Moved,
+    Own,
+    Verdict,
+    differences_of,
+    opened,
+    preflight,
+)
 from fl.training.local import train
 
 STEP = LocalPlan(steps=1, batch_size=1000, momentum=0.0)
@@ -109,17 +121,55 @@ def test_where_no_linear_layer_sees_the_pixels_nothing_is_said_to_be_safe() -> N
     assert "this model begins with another" in verdict.sentence()
 
 
-def test_no_pair_of_a_row_and_an_example_is_missed() -> None:
-    """Beside all of them compared in all their pixels."""
+def read_plainly(moved: Moved, x: NDArray[np.float32], near: float) -> NDArray[np.bool_]:
+    """Each neuron that moved beside each example, in all their pixels, in float64."""
+    some = np.abs(moved.bias) > SILENT * np.abs(moved.bias).max()
+    rows = moved.weight[some].astype(np.float64) / moved.bias[some, None]
+    noise = np.square(moved.deviation[some] / moved.bias[some]) * (1 + np.square(rows).mean(axis=1))
+    errors = np.stack([np.square(rows - one).mean(axis=1) for one in x.astype(np.float64)])
+    out: NDArray[np.bool_] = (errors + noise < near).any(axis=1)
+    return out
+
+
+@pytest.mark.parametrize("noise", [0.0, 3e-7, 3e-6])
+@pytest.mark.parametrize("how", ["honest", "imprint", "directions", "traps"])
+def test_no_pair_of_a_row_and_an_example_is_missed(how: str, noise: float) -> None:
+    """Of rows and of differences, beside all of them compared as they are."""
     x, y = DIGITS.train_x[:60], DIGITS.train_y[:60]
     net = build("mlp-1000", DIGITS.shape, DIGITS.classes, 3)
+    if how == "traps":
+        description = Description("mlp-1000", DIGITS.shape, DIGITS.classes)
+        from_vector(net, traps(description, PUBLIC, np.random.default_rng(0), strength=0.5))
+    elif how != "honest":
+        from_vector(net, crafted(**({} if how == "imprint" else {"directions": 4})))
     result = train(net, torch.tensor(x), torch.tensor(y), STEP, bytes(32))
-    weight, bias = result.upload[:64000].reshape(1000, 64), result.upload[64000:65000]
-    rows = weight[bias != 0] / bias[bias != 0, None]
-    errors = np.square(rows[:, None] - x.reshape(60, -1)).mean(axis=2)
-    out = preflight(net, x, result.upload, STEP, Preflight()).out
-    assert out == np.count_nonzero(errors.min(axis=0) < NEAR)
-    assert out > 10
+    _, first, rest = opened(net)
+    assert first is not None
+    layer, flat = Layer.of(first, rest), x.reshape(60, -1)
+    moved, groups = Moved.of(layer, result.upload, STEP, noise), layer.groups(flat)
+    all_of = [moved, differences_of(moved, layer, groups, flat)]
+    plain = np.any([read_plainly(one, flat, NEAR) for one in all_of if one is not None], axis=0)
+    out = preflight(net, x, result.upload, STEP, Preflight(), noise=noise).out
+    assert out == np.count_nonzero(plain)
+    assert out or noise
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 60), st.integers(1, 100), st.booleans())
+def test_no_pair_is_missed_of_any_rows_and_examples(
+    seed: int, neurons: int, examples: int, width: int, noisy: bool
+) -> None:
+    """Rows that are some example, by more or less than is near; of all sizes of biases, and of none."""
+    rng = np.random.default_rng(seed)
+    x = (rng.random((examples, width)) * (rng.random(width) > 0.5)).astype(np.float32)
+    off = rng.normal(size=(neurons, width)) * np.sqrt(NEAR * rng.choice([0.0, 0.9, 1.1, 100.0], (neurons, 1)))
+    bias = rng.normal(size=neurons) * 10.0 ** rng.integers(-9, 3, neurons)
+    weight = (x[rng.integers(examples, size=neurons)] + off) * bias[:, None]
+    deviation = np.abs(bias) * rng.choice([0.0, 0.5, 1.0, 2.0], neurons) * np.sqrt(NEAR / 2) * noisy
+    moved = Moved(*(each.astype(np.float32) for each in (weight, bias, deviation)))
+    sure, may = (read_plainly(moved, x, NEAR * by) for by in (0.999, 1.001))  # float32
+    out = Own.of(x, NEAR).come_out(moved)
+    assert (out[sure]).all()
+    assert (may[out]).all()
 
 
 def test_how_much_may_come_out_goes_by_how_many_there_are() -> None:
