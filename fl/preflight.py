@@ -178,7 +178,7 @@ class Layer:
 
     def scale(self, of: NDArray[np.int64], groups: NDArray[np.int64]) -> Vector:
         """By how much more than its group's first each of these neurons counts behind."""
-        of_first: Vector = self.following[groups[of]]
+        of_first = self.following[groups[of]]
         dots = np.einsum("hk,hk->h", self.following[of], of_first)
         scale: Vector = dots / np.maximum(np.square(of_first).sum(axis=1), SMALL)
         return scale
@@ -187,7 +187,7 @@ class Layer:
         """How far the mean of the examples is above the threshold of each of these neurons, in lengths of its
         row.
         """
-        weight: Vector = self.weight[of]
+        weight = self.weight[of]
         lengths = np.maximum(np.linalg.norm(weight, axis=1), SMALL)
         answers: Vector = (weight @ inputs.mean(axis=0) + self.bias[of]) / lengths
         return answers
@@ -195,8 +195,8 @@ class Layer:
 
 def _sketch(inputs: Vector) -> Vector:
     """A few examples, less their mean."""
-    some = inputs[:SKETCHED]
-    return some - some.mean(axis=0)
+    some: Vector = inputs[:SKETCHED] - inputs[:SKETCHED].mean(axis=0)
+    return some
 
 
 @dataclass(frozen=True)
