@@ -8,12 +8,20 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks import undivided
 from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import HEADER, Summary, Target, cells_of, over_rounds, word
 from benchmarks.spread import seeds
+from fl.leakage import apart
+from fl.leakage.attack import Budget
+from fl.leakage.views import Part, View
 
 CLAIM = "Not measured yet."
-CONTROL = Control("the same net at its first weights", lambda row: row["round"] == 0, by=("seed", "model"))
+CONTROL = Control(
+    "the same net at its first weights, by the same attack",
+    lambda row: row["round"] == 0,
+    by=("seed", "model", "attack"),
+)
 ALONE = False
 SEEDS = {"quick": 1, "full": 3}
 
@@ -35,7 +43,8 @@ NETS = (
     Net("mlp", "1 hidden, ReLU", "inversion", (0, 10), (0.3, 2.0)),
     Net("cnn", "2 conv, ReLU, pooling", "cosine", (0, 10), (3.0, 3.0)),
     Net("lenet-zhu", "3 conv, sigmoid", "inversion", (0, 10), (1.0, 5.0)),
-    Net("lenet-4conv", "4 conv, sigmoid", "inversion", (0, 5, 10), (1.0, 5.0)),
+    Net("lenet-4conv", "4 conv, sigmoid", "inversion", (0, 5, 10, 20), (1.0, 10.0)),
+    Net("lenet-4conv", "4 conv, sigmoid", undivided.NAME, (0, 20), (1.0, 10.0)),
 )
 FEW = tuple(replace(net, rounds=(0, 1), seconds=(0.3, 0.3)) for net in NETS)
 
@@ -43,7 +52,7 @@ FEW = tuple(replace(net, rounds=(0, 1), seconds=(0.3, 0.3)) for net in NETS)
 def cases(size: str, seed: int) -> list[Case]:
     """Quick: after one round."""
     return [
-        Case(f"{net.model}, seed {each}", partial(run_case, net, each))
+        Case(f"{net.model}, {net.attack}, seed {each}", partial(run_case, net, each))
         for net in (FEW if size == "quick" else NETS)
         for each in seeds(seed, SEEDS[size])
     ]
@@ -58,26 +67,29 @@ def run_case(net: Net, seed: int) -> Iterator[Row | str]:
         uploads = target.uploads(trained.knowledge)
         row = {"model": net.model, "kind": net.kind, "attack": net.attack, "numbers": len(uploads[0])}
         row |= {"seed": seed, "round": trained.round, "accuracy": trained.accuracy, "budget": seconds}
-        (found,) = target.attacked(trained.knowledge, [uploads], seconds, seed, net.attack)
-        yield row | found
+        view = View(tuple(Part(frozenset({u}), x[None]) for u, x in enumerate(uploads)))
+        run = undivided.attacked if net.attack == undivided.NAME else partial(apart.run, net.attack)
+        yield row | target.scored(run(view, trained.knowledge, Budget(seconds=seconds), seed))
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """s: of a processor, that the attack may take for an image."""
-    by = cells_of(rows, "model", "round")
+    """s: of a processor, that the attack may take for an image. undivided: torch's L-BFGS as it is, on the
+    squared distance, from one start.
+    """
+    by = cells_of(rows, "model", "attack", "round")
     return Table.of(
         ("model", "layers", "attack", "rounds", "accuracy", "s", *HEADER, "so"),
         [
             (
                 model,
                 some[0]["kind"],
-                some[0]["attack"],
+                attack,
                 str(round),
                 f"{np.mean([row['accuracy'] for row in some]):.2f}",
                 f"{some[0]['budget']:g}",
                 *Summary.of(some).cells,
-                word(some, by[model, 0], "training hides it from this attack"),
+                word(some, by[model, attack, 0], "training hides it from this attack"),
             )
-            for (model, round), some in by.items()
+            for (model, attack, round), some in by.items()
         ],
     )
