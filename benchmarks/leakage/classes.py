@@ -1,10 +1,4 @@
-"""Images of classes out of a model that was trained by secure sums, and out of its first weights.
-
-An image of each class out of a model that 4 clients have trained in masked sums, by descent on 1 - p of the
-class (MI-Face), with the source's denoising and sharpening and without, beside the same out of the first
-weights. A class is right where the class mean that correlates most with its image is its own. No sum of
-updates is looked at: the model alone is enough, whatever summed them.
-"""
+"""Images of classes out of a model that was trained by secure sums, and out of its first weights."""
 
 from __future__ import annotations
 
@@ -24,7 +18,17 @@ from fl.config.secret import RunSecrets
 from fl.data import DataError
 from fl.leakage.attack import Budget
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "An image of each class out of a model that 4 clients have trained in masked sums, by descent on 1 "
+    "- p of the class (MI-Face), with the source's denoising and sharpening and without, beside the "
+    "same out of the first weights. A class is right where the class mean that correlates most with its "
+    "image is its own. No sum of updates is looked at: the model alone is enough, whatever summed them. "
+    "Out of trained models all ten classes of digits and of MNIST are right, and 183 to 186 of 186 of "
+    "LFW; out of first weights as many as by chance, but with one seed of three, where the logistic "
+    "model of MNIST gives 4 of 10 and its cell says that the attack failed on the control. They are "
+    "nobody's picture: 0.1 to 0.7 dB nearer to the mean of the class than grey is, 2.3 of digits at "
+    "most. What the source does to its images makes these worse, of LFW by 10 dB."
+)
 FIRST = "first weights"
 CONTROL = Control(
     "the same model at its first weights", lambda row: row["weights"] == FIRST, by=("seed", "dataset")
