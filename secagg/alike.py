@@ -45,11 +45,13 @@ class Likeness:
     """What the vectors of a session are computed from, as far as the server knows it.
 
     kind: sessions of two kinds are never alike. model: (d,) real, where training starts; sessions of one kind
-    are alike if their models are near, or if there is none.
+    are alike if their models are near, or if there is none. whatever: it is alike all of its kind, whatever
+    their models: for who asks, near is what it makes so.
     """
 
     kind: str
     model: NDArray[np.floating] | None = field(default=None, repr=False)
+    whatever: bool = False
 
 
 OWN_INPUT: Final = Likeness("input")
@@ -139,7 +141,7 @@ class Alike(NeverPickled):
         if self.roster is not None and signed is not None:
             m_min, A = signed
             part = 2 * m_min <= len(self.roster.keys) + A + 1
-        begun = Class(self, likeness.kind, made, part)
+        begun = Class(self, likeness.kind, made, part, likeness.whatever)
         if self.new:
             begun.begin()
         return begun
@@ -147,12 +149,15 @@ class Alike(NeverPickled):
 
 @dataclass(frozen=True)
 class Class(NeverPickled):
-    """Sessions that are alike this one. part: of so few of the roster that there is one sum of them."""
+    """Sessions that are alike this one. part: of so few of the roster that there is one sum of them.
+    whatever: as of `Likeness`.
+    """
 
     rule: Alike = field(repr=False)
     kind: str
     sketch: bytes = field(repr=False)
     part: bool = False
+    whatever: bool = False
 
     def begin(self) -> None:
         """Whatever was signed of this kind before, was of other vectors."""
@@ -266,7 +271,8 @@ class Class(NeverPickled):
             entries = [_entries.decode(opened(key, sealed)) for sealed in kept]
             of_kind = [entry for entry in entries if entry.kind == self.kind]
             last = max((i for i, entry in enumerate(of_kind) if entry.anew), default=-1)
-            near = [entry for entry in of_kind[last + 1 :] if is_near(entry.sketch, self.sketch)]
+            since = of_kind[last + 1 :]
+            near = [entry for entry in since if self.whatever or is_near(entry.sketch, self.sketch)]
             new = decide(near)
             return None if new is None else seal(key, msgspec.msgpack.encode(new), b"")
 

@@ -34,7 +34,7 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**6)]
 Adversary = Literal["semi-honest", "active"]
 GraphChoice = Literal["auto", "complete", "sparse"]
 Ending = Literal["keep", "release"]
-Likening = Literal["auto", "always", "never"]
+Likening = Literal["auto", "always", "any", "never"]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +58,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     it insists that clients contribute nothing; None: any where it insists on noise, else none; beside private
     vectors none without. alike: of sessions whose vectors come out alike it helps to two different sums at
     most (secagg/alike.py), and so "auto" where that is plain, "always" also where models are near, whatever
-    is done with them, or "never"; difference: clients by which two such sums differ, if more than A + 2;
+    is done with them, "any" whatever the models are, which is for sums of always the same clients, or of
+    whole batches, or "never"; difference: clients by which two such sums differ, if more than A + 2;
     where relays see to that, theirs counts, and a client that has one takes part once; alike_batch: batches
     of more examples than these count as all of a client's, which come out alike: a client that holds few had
     better say half of what it holds. answer_after: seconds from the task's arrival until the client's answer

@@ -36,9 +36,9 @@ def warn_of_training(out: Output, config: RunConfig) -> None:
         out.say(f"the clients' own loss and accuracy are not summed: {why}")
     if config.comes_out_alike and not config.protection.batch:
         out.warn(
-            "updates of full gradients, one step or large batches come out alike in near models, and a "
-            "client helps to two different sums of them at most: once some are lost, others are left out, or "
-            "refuse. With --batch N whole batches of clients are summed, as often as you like"
+            "updates of full gradients, one step or large batches count as alike, and by alike = 'any' all: "
+            "a client helps to two different sums of them at most. Once some are lost, others are left out "
+            "or refuse. With --batch N whole batches of clients are summed, as often as you like"
         )
 
 

@@ -32,4 +32,4 @@ def likeness(plan: LocalPlan, model: NDArray[np.floating], policy: Policy) -> Li
     """
     if policy.alike == "never" or (policy.alike == "auto" and not one_gradient(plan, policy.alike_batch)):
         return None
-    return Likeness(KIND, model)
+    return Likeness(KIND, model, whatever=policy.alike == "any")

@@ -123,7 +123,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Likening,
         setting(
             "A client helps to two different sums at most of updates that come out alike: of one gradient "
-            "(auto), of near models (always), or to any (never)."
+            "(auto), of near models (always), of any models (any), or of none (never)."
         ),
     ] = "auto"
     bits: Annotated[int, setting("Bits of a coordinate as it is sent.", ge=2, le=32)] = 16

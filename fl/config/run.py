@@ -87,13 +87,13 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         )
         ConfigError.unless(
             not (self.comes_out_alike and some),
-            "fedsgd, one local step or a batch_size above 64: such updates come out alike in near models, "
+            "fedsgd, one local step, a batch_size above 64 or alike = 'any': such updates count as alike, "
             "and a client helps to two different sums of them at most: no sample and no cluster with it, or "
             "alike = 'never'",
         )
         ConfigError.unless(
             not (self.comes_out_alike and protection.scheme in ("ckks", "decoys")),
-            "fedsgd, one local step or a batch_size above 64: such updates come out alike in near models; "
+            "fedsgd, one local step, a batch_size above 64 or alike = 'any': such updates count as alike; "
             f"with {protection.scheme} a client helps to one sum of them: take masking, or alike = 'never'",
         )
 
@@ -113,7 +113,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         )
         ConfigError.unless(
             mechanism == "distributed" or not self.comes_out_alike,
-            "fedsgd, one local step or a batch_size above 64: such updates come out alike in near models, "
+            "fedsgd, one local step, a batch_size above 64 or alike = 'any': such updates count as alike, "
             "and with blank and no noise a client helps to one sum of them: take privacy = 'distributed', or "
             "alike = 'never'",
         )
@@ -171,9 +171,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def comes_out_alike(self) -> bool:
-        """Whether clients keep to two different sums of updates from near models, whatever their order."""
-        keeps_to_two = self.protection.scheme != "plain" and self.protection.alike != "never"
-        return keeps_to_two and one_gradient(self.training, Policy().alike_batch)
+        """Whether clients keep to two different sums of updates from near models, or from any."""
+        if self.protection.scheme == "plain" or self.protection.alike == "never":
+            return False
+        return self.protection.alike == "any" or one_gradient(self.training, Policy().alike_batch)
 
     @property
     def held_out(self) -> float:

@@ -279,7 +279,7 @@ def test_a_roster_of_two_is_too_small_unless_it_is_an_experiment(here: Here, fol
         ("--input x.npy --policy p.toml --blank 0.5", 2, "--policy says it all"),
         ("--input x.npy --blank 1", 2, "--blank 1.0: a probability, at least 0 and below 1"),
         ("--input x.npy --policy p.toml --alike never", 2, "--ending, --alike or --answer-after"),
-        ("--input x.npy --alike never-ever", 2, "there are auto, always, never"),
+        ("--input x.npy --alike never-ever", 2, "there are auto, always, any, never"),
         ("--data . --new", 2, "--new is for --input: what training gives follows from the model"),
         ("--input x.npy --policy p.toml --ending keep", 2, "--smallest-cohort, --batch, --blank, --ending"),
         ("--input x.npy --ending keep", 2, "--ending keep is of ckks: give --allow ckks with it"),

@@ -410,6 +410,29 @@ def test_models_of_two_sizes_two_kinds_or_none_are_unlike() -> None:
         begun.sign(range(N), 1, [])
 
 
+def test_who_takes_all_of_a_kind_for_alike_looks_at_no_model_of_any_time() -> None:
+    """A model can be disguised; where it is not looked at, it need not be recognised. What was signed while
+    it still was counts too, and what is signed now counts for who looks again.
+    """
+    one, other = np.ones(50), -np.ones(50)
+    likeness = {
+        b"1": Likeness("training", one),
+        b"2": Likeness("training", other, whatever=True),
+        b"3": Likeness("other", other, whatever=True),
+        b"4": Likeness("training", other),
+        b"5": Likeness("training", one),
+    }
+    cohort = Cohort(likeness=likeness.__getitem__)
+    cohort.sum(b"1")
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"2", {VICTIM})
+    assert cohort.sum(b"2", {0, 1, 2})[0] == set(range(3, N))
+    assert cohort.sum(b"3", {VICTIM})[0] == set(range(N)) - {VICTIM}
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        cohort.sum(b"4", {0})
+    assert cohort.sum(b"5", {7, 8, 9})[0] == set(range(7))  # unlike all but the first
+
+
 def test_where_only_one_has_a_model_they_are_unlike() -> None:
     made = sketch(np.ones(3), bytes(32)).tobytes()
     assert is_near(b"", b"")

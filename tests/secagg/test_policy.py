@@ -491,7 +491,7 @@ def test_an_offer_with_any_fields_changed_is_accepted_exactly_if_its_numbers_fol
             {"adversary": "Semi-honest"},
             "adversary 'Semi-honest' of a policy: give one of semi-honest, active",
         ),
-        ({"alike": "nevver"}, "alike 'nevver' of a policy: give one of auto, always, never"),
+        ({"alike": "nevver"}, "alike 'nevver' of a policy: give one of auto, always, any, never"),
         ({"adversary": None}, "adversary None of a policy: give one of semi-honest, active"),
         ({"prg": "aes"}, "prg 'aes' of a policy: give one of aes-128-ctr, chacha20"),
         ({"corrupt": float("nan")}, "corrupt nan of a policy: give "),

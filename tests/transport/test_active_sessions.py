@@ -314,6 +314,21 @@ def test_a_client_remembers_what_its_own_vector_was_summed_with(
     assert total.survivors == set(range(8)) - {3}
 
 
+@pytest.mark.parametrize("likening", ["auto", "any"])
+def test_of_a_function_that_says_nothing_all_is_alike_by_a_policy_of_any(
+    eight: Federation, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, likening: Any
+) -> None:
+    given = vector
+    monkeypatch.setattr(f"{__name__}.ACTIVE", replace(ACTIVE_OF_EIGHT, alike=likening))
+    monkeypatch.setattr(f"{__name__}.vector", lambda u, length: lambda task: given(u, length))
+    assert sum_of_eight(eight, threads, set())[0].survivors == set(range(8))
+    if likening == "any":
+        with pytest.raises(TooFewClients, match="consistency-check"):
+            sum_of_eight(eight, threads, {3})
+    else:
+        assert sum_of_eight(eight, threads, {3})[0].survivors == set(range(8)) - {3}
+
+
 def test_a_server_with_the_rule_sums_what_its_clients_sign(
     eight: Federation, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

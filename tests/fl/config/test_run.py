@@ -307,6 +307,7 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
             "no sample and no cluster with it, or alike",
         ),
         ({"local_steps": 1, "cluster": "label"}, {"local_steps": 2}, "no sample and no cluster with it, or"),
+        ({"alike": "any", "sample": 4}, {"alike": "always"}, "no sample and no cluster with it, or"),
         (
             {"batch_size": 65, "scheme": "ckks"},
             {"scheme": "masking"},

@@ -50,6 +50,9 @@ def test_a_plan_that_leaves_the_order_nothing_to_do_is_alike(plan: LocalPlan, al
     assert (likeness(plan, model, Policy()) is not None) is alike
     assert likeness(plan, model, Policy(alike="always")) is not None
     assert likeness(plan, model, Policy(alike="never")) is None
+    of_any = likeness(plan, model, Policy(alike="any"))
+    assert of_any is not None
+    assert of_any.whatever
 
 
 def two_chosen_sessions(**settings: Any) -> tuple[Any, Any, dict[int, np.ndarray[Any, Any]]]:
@@ -101,8 +104,11 @@ def test_steps_that_are_small_add_up_alike_in_any_order_and_only_a_rule_for_all_
     assert np.linalg.norm(wrong) < 0.05 * np.linalg.norm(found)
 
 
-def test_a_run_of_full_gradients_sums_the_same_clients_in_every_round() -> None:
-    config = RunConfig.of(**FEDSGD)
+@pytest.mark.parametrize("settings", [{}, {"algorithm": "fedavg", "lr": 0.5, "alike": "any"}])
+def test_a_run_whose_updates_count_as_alike_sums_the_same_clients_in_every_round(
+    settings: dict[str, Any],
+) -> None:
+    config = RunConfig.of(**FEDSGD | settings)
     layout = lay_out(config)
     cohort = SimulatedCohort(config, layout, secrets=SECRETS.clients(N))
     server = Server(cohort, config, layout.serving)
