@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, order_key
 from fl.data import DataError
 from fl.federation.task import write_instructions
+from fl.leakage.disguised import renumbered
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector, to_vector
 from fl.training.clients import LocalClients
@@ -94,7 +95,7 @@ class Federation:
         self._config = RunConfig.of(clients=CLIENTS, seed=seed, scheme="plain")
         layout = lay_out(self._config)
         dataset = layout.serving.dataset
-        self._description = Description("cnn", dataset.shape, dataset.classes)
+        self.description = Description("cnn", dataset.shape, dataset.classes)
         self._clients = LocalClients(layout.x, layout.y, layout.shares, torch.device("cpu"), "sequential")
         self._secrets = RunSecrets.of_seed(seed)
         self.counts = {u: len(own) for u, own in layout.shares.items()}
@@ -108,8 +109,8 @@ class Federation:
         a seed of the server's, the client and the round.
         """
         sent = model.astype(np.float32)
-        task = write_instructions(self._config, run, round, self._description, sent)
-        received = build("cnn", self._description.shape, self._description.classes, 0)
+        task = write_instructions(self._config, run, round, self.description, sent)
+        received = build("cnn", self.description.shape, self.description.classes, 0)
         from_vector(received, sent)
         drawn_from = task if order == "secret" else b"round %d" % round
         orders = {u: order_key(self._secrets.client(u), drawn_from) for u in self.counts}
@@ -120,18 +121,6 @@ class Federation:
         """The model, moved by the mean."""
         moved: Vector = self.model + np.sum(list(updates.values()), axis=0) / sum(self.counts.values())
         return moved
-
-    def renumbered(self) -> NDArray[np.int64]:
-        """Of the model's coordinates, so that its channels are others and it computes the same."""
-        model = build("cnn", self._description.shape, self._description.classes, 0)
-        shapes = [tuple(parameter.shape) for parameter in model.parameters()]
-        ends = np.cumsum([np.prod(shape) for shape in shapes])
-        parts = np.split(np.arange(ends[-1]), ends[:-1])
-        w1, b1, w2, b2, w3, b3 = (part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
-        one, two = self.rng.permutation(len(w1)), self.rng.permutation(len(w2))
-        w3 = w3.reshape(len(w3), len(w2), -1)[:, two]
-        moved = (w1[one], b1[one], w2[two][:, one], b2[two], w3, b3)
-        return np.concatenate([part.ravel() for part in moved])
 
 
 @lru_cache(maxsize=8)
@@ -145,23 +134,28 @@ def first_session(seed: int, honest: int, what: str, order: str) -> Updates:
     return played.updates(played.model, PLANS[what], order, b"the first run id")
 
 
+def _as_it_is(update: Vector) -> Vector:
+    return update
+
+
 def correlations(case: Sessions, seed: int, honest: int) -> list[float]:
     """Of each client as the victim."""
     played, plan = federation(seed, honest), PLANS[case.what]
-    first, back = first_session(seed, honest, case.what, case.order), np.arange(len(played.model))
+    first = first_session(seed, honest, case.what, case.order)
+    back: Callable[[Vector], Vector] = _as_it_is
     model, round = played.model, 1
     if case.moved == NEXT:
         model, round = played.after(first), 2
     elif case.moved == DISGUISED:
-        renumbered = played.renumbered()
-        model, back = model[renumbered], np.argsort(renumbered)
+        disguise = renumbered(played.description, model, played.rng)
+        model, back = disguise.parameters, disguise.back
     elif case.moved:
         direction = played.rng.standard_normal(len(model))
         model = model + float(case.moved) * direction * np.linalg.norm(model) / np.linalg.norm(direction)
     second = played.updates(model, plan, case.order, b"another run's id", round)
     whole, nearly = np.sum(list(first.values()), axis=0), np.sum(list(second.values()), axis=0)
     return [
-        float(np.corrcoef(whole - (nearly - second[victim])[back], first[victim])[0, 1]) for victim in first
+        float(np.corrcoef(whole - back(nearly - second[victim]), first[victim])[0, 1]) for victim in first
     ]
 
 

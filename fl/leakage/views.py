@@ -121,6 +121,24 @@ def of_colluders(whole: Part, own: Mapping[ClientId, tuple[Vector, int]]) -> Vie
     return View((Part(others, (rest / left)[None], told, deviation),))
 
 
+def of_two(whole: Part, without: Part) -> View:
+    """What a server reads that has asked for two sums, the second without some: what the updates of these
+    come to, if all others have sent the same again.
+
+    without: its update in terms of the first session's model (`disguised.Disguise.back`).
+    """
+    members = whole.members - without.members
+    if not members or not without.members <= whole.members:
+        return View((), "the second sum is not of some of the first")
+    counts = [len(one.members) if one.examples is None else one.examples for one in (whole, without)]
+    left = counts[0] - counts[1]
+    rest = counts[0] * whole.updates[0] - counts[1] * without.updates[0]
+    told = left if whole.examples is not None and without.examples is not None else None
+    # The rounding of both sums is in it, and small as it may be, all of it is held against a few.
+    deviation = math.hypot(counts[0] * whole.deviation, counts[1] * without.deviation) / left
+    return View((Part(members, (rest / left)[None], told, deviation),))
+
+
 def of_participant(before: Vector, after: Vector, lr: float, members: frozenset[ClientId]) -> View:
     """What a client reads that follows the model over rounds: the mean update of them all is what the model
     moved by. before, after: (d,), two broadcast models, one step of `lr` along the mean apart.

@@ -10,7 +10,7 @@ import pytest
 
 from fl.federation import vectors
 from fl.leakage import views
-from fl.leakage.views import Part, View, encoded, of_colluders, of_participant, of_server
+from fl.leakage.views import Part, View, encoded, of_colluders, of_participant, of_server, of_two
 from secagg import CKKS, Among, Bounded, Decoys, Masking, Plain, Recorded, Scheme, Split, Weight, run
 from secagg.encoding import centred
 from secagg.inputs import encode_inputs
@@ -146,6 +146,23 @@ def test_the_server_and_clients_on_its_side_read_the_sum_of_the_others() -> None
     )
     nobody = of_colluders(Part(frozenset({0}), np.zeros((1, 2)), 2), {0: (np.zeros(2), 2)})
     assert (nobody.parts, nobody.why) == ((), "nobody else is in the sum")
+
+
+def test_a_server_that_asks_for_two_sums_reads_what_is_in_one_alone() -> None:
+    (whole,) = seen(masking()).parts
+    without = Masking.for_cohort(3, VECTORS, adversary="semi-honest")
+    (most,) = seen(without, {u: own for u, own in INPUTS.items() if u != 2}).parts
+    (left,) = of_two(whole, most).parts
+    assert (left.members, left.examples) == (frozenset({2}), 4)
+    off = np.abs(left.updates[0] - INPUTS[2]["update"]).max()
+    assert off < 1e-3
+    assert left.deviation == pytest.approx(np.hypot(14 * whole.deviation, 10 * most.deviation) / 4)
+    for one, other in ((most, whole), (whole, whole)):
+        assert of_two(one, other) == View((), "the second sum is not of some of the first")
+    # Where weights are not told, each counts 1.
+    of_three, of_two_of_them = (Part(frozenset(range(n)), np.full((1, 2), n / 2)) for n in (3, 2))
+    (left,) = of_two(of_three, of_two_of_them).parts
+    assert (left.updates.tolist(), left.examples) == ([[2.5, 2.5]], None)
 
 
 def test_a_participant_reads_the_mean_off_two_models() -> None:
