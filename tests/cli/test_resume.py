@@ -404,6 +404,37 @@ def test_a_server_goes_on_with_the_run_of_the_folder_alone(here: Here, ended: Pa
     is_one_line(here(*line, "--scheme", "plain"), 2, "(not 0.1), scheme = masking (not plain): put that")
 
 
+def test_clients_that_refuse_a_model_made_to_be_read_lose_nothing_of_the_run(
+    tmp_path: Path, here: Here
+) -> None:
+    """In round 2, after the server took another model in the place of the one that was trained."""
+    from fl.data import load
+    from fl.leakage.imprint import crafted
+    from fl.models.architectures import Description
+
+    folder = tmp_path / "run"
+    line = ["train", "--clients", "3", "--model", "mlp-1000", "--examples-per-client", "100"]
+    line += ["--partition", "iid", "--local-steps", "1", "--batch-size", "99", "--no-baseline"]
+    line += ["--preflight", "refuse", "--execution", "processes", "--rounds", "1"]
+    assert here(*line, "--out", str(folder)).code == 0
+    trained, data = read_checkpoint(folder), load("digits")
+    made = crafted(Description("mlp-1000", data.shape, data.classes), data.test_x)
+    write_checkpoint(folder, replace(trained, parameters=made.astype(np.float64)))
+    files = [folder / name for name in ("checkpoint.bin", "metrics.jsonl", "model.safetensors")]
+    left = [file.read_bytes() for file in files]
+    again = ["train", "--resume", "--rounds", "2", "--no-baseline", "--out", str(folder)]
+    ran = here(*again)
+    assert ran.code == 3
+    for u in range(3):
+        assert f"error: client{u}: nothing was sent: " in ran.err
+    assert "of the 99 examples in this client's update can be read off its first layer" in ran.err
+    assert "3 of 3 clients refused: it could not take part" in ran.err
+    assert [file.read_bytes() for file in files] == left
+    write_checkpoint(folder, trained)
+    assert here(*again).code == 0
+    assert rounds(folder) == [1, 2]
+
+
 # Over a network
 
 
