@@ -1,5 +1,5 @@
-"""Models that a server crafts so that a client's examples come out of its update: numbers alone, in the
-architecture of an honest one.
+"""Models that a server crafts so that a client's examples come out of its update, beside that of the library
+(`fl.leakage.imprint.crafted`): numbers alone, in the architecture of an honest one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FAINT: Final = 0.01  # of what each neuron adds to what comes behind
 Vector = NDArray[np.float32]
 
 
-def imprint(
+def hidden(
     model: Description,
     public: NDArray[np.floating],
     rng: np.random.Generator,
@@ -31,8 +31,8 @@ def imprint(
     uneven: bool = False,
     above: float = 0.0,
 ) -> Vector:
-    """Parameters, (d,), of which each neuron fires above a threshold of its own: public images, (N, ...), are
-    alike many between any two.
+    """Parameters, (d,), of which each neuron fires above a threshold of its own, as an imprint's do: public
+    images, (N, ...), are alike many between any two. What hides it is on top, and layers may follow.
 
     jitter: of each number of a row, as a share of it. directions: how many things neurons measure, each its
     own, in turns. uneven: neurons count behind by different factors, which the server knows. above: no bin

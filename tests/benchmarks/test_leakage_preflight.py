@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.leakage import preflight
 from benchmarks.leakage.preflight import OTHERS, Clients, crafted, plans, run_crafted, run_honest, table
+from fl.leakage.imprint import crafted as imprint
 
 
 @pytest.fixture
@@ -21,8 +22,11 @@ def test_honest_rounds_and_crafted_models_are_counted_alike() -> None:
     assert [row["rounds"] for row in rows] == [4] * len(plans(50))
     assert sum(row["alarms"] for row in rows) == 0
     made = [row for row in run_crafted("digits", "mlp", 50, 0, "quick") if not isinstance(row, str)]
-    assert len(made) == len(crafted(50)) * len(plans(50))
+    assert len(made) == len(crafted("mlp", 50)) * len(plans(50))
     assert {row["alike"] for row in made if row["model"] == "imprint"} == {1}
+    drawn = Clients.drawn("digits", "mlp", 50, 1, np.random.default_rng(0))
+    sent = crafted("mlp", 50)["imprint"](drawn.description, drawn.public, np.random.default_rng(0))
+    np.testing.assert_array_equal(sent, imprint(drawn.description, drawn.public))  # what the attack sends
     preflight.CONTROL.check([*rows, *made])
     assert len(table([*rows, *made]).rows) == len(rows) + len(made)
 

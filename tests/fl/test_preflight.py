@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.crafted import imprint, traps
+from benchmarks.crafted import hidden, traps
 from fl.config.plan import LocalPlan
 from fl.config.preflight import SHARES, Preflight
 from fl.data import load
+from fl.leakage.attack import Budget, Knowledge
+from fl.leakage.imprint import crafted, imprint
+from fl.leakage.views import Part, View
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector
 from fl.preflight import (
@@ -56,9 +59,9 @@ def looked(
     return preflight(net, x, result.upload, plan, rules, noise=noise)
 
 
-def crafted(model: str = "mlp-1000", **how: Any) -> NDArray[np.float32]:
+def sieve(model: str = "mlp-1000", **how: Any) -> NDArray[np.float32]:
     description = Description(model, DIGITS.shape, DIGITS.classes)
-    return imprint(description, PUBLIC, np.random.default_rng(0), **how)
+    return hidden(description, PUBLIC, np.random.default_rng(0), **how)
 
 
 @pytest.mark.parametrize("model", ["mlp", "mlp-200", "logistic"])
@@ -75,8 +78,10 @@ def test_an_example_that_trains_alone_comes_out_whatever_is_sent_and_however_it_
 
 
 def test_of_many_examples_an_honest_model_gives_few_away_and_one_made_for_it_most() -> None:
-    honest, made = looked(100, "mlp-1000"), looked(100, "mlp-1000", parameters=crafted())
-    assert honest.share < 0.3 < 0.5 < made.share
+    """That of `secagg attack imprint`."""
+    imprinted = crafted(Description("mlp-1000", DIGITS.shape, DIGITS.classes), PUBLIC)
+    honest, made = looked(100, "mlp-1000"), looked(100, "mlp-1000", parameters=imprinted)
+    assert honest.share < 0.3 < made.share
     assert not honest.leaks
     assert made.leaks
     assert not honest.alike
@@ -84,10 +89,25 @@ def test_of_many_examples_an_honest_model_gives_few_away_and_one_made_for_it_mos
     assert "neurons have weights that point the same way" in made.sentence()
 
 
+def test_of_a_crafted_models_update_just_those_examples_count_that_its_attack_reads() -> None:
+    description, x = Description("mlp-1000", DIGITS.shape, DIGITS.classes), DIGITS.train_x[:100]
+    parameters = crafted(description, PUBLIC)
+    net = build("mlp-1000", DIGITS.shape, DIGITS.classes, 0)
+    from_vector(net, parameters)
+    update = train(net, torch.tensor(x), torch.tensor(DIGITS.train_y[:100]), STEP, bytes(32)).upload
+    view = View((Part(frozenset({0}), update.astype(np.float64)[None], 100),))
+    (found,) = imprint(view, Knowledge(description, parameters, STEP, 100), Budget(), 0)
+    assert found.images is not None
+    assert found.claimed is not None
+    claims = found.images[found.claimed].reshape(-1, 1, 64)
+    right = (np.square(claims - x.reshape(1, 100, 64)).mean(axis=2) < NEAR).any(axis=0)
+    assert preflight(net, x, update, STEP, Preflight()).out == right.sum() > 30
+
+
 @pytest.mark.parametrize("how", [{"jitter": 0.05}, {"directions": 2}, {"uneven": True}])
 def test_rows_that_are_hidden_among_others_are_differenced_all_the_same(how: dict[str, Any]) -> None:
     """Not two of them alike; measuring two things in turns; counting behind by factors of the server's."""
-    assert looked(100, "mlp-1000", parameters=crafted(**how)).leaks
+    assert looked(100, "mlp-1000", parameters=sieve(**how)).leaks
 
 
 def test_traps_are_read_without_differences() -> None:
@@ -141,7 +161,7 @@ def test_no_pair_of_a_row_and_an_example_is_missed(how: str, noise: float) -> No
         description = Description("mlp-1000", DIGITS.shape, DIGITS.classes)
         from_vector(net, traps(description, PUBLIC, np.random.default_rng(0), strength=0.5))
     elif how != "honest":
-        from_vector(net, crafted(**({} if how == "imprint" else {"directions": 4})))
+        from_vector(net, sieve(**({} if how == "imprint" else {"directions": 4})))
     result = train(net, torch.tensor(x), torch.tensor(y), STEP, bytes(32))
     _, first, rest = opened(net)
     assert first is not None
