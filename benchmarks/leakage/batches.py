@@ -1,8 +1,4 @@
-"""A batch from its one gradient, by its size and how many classes are in it: Wei and Liu's figure 4.
-
-One gradient of a batch of images, at a net's first weights, inverted with 0.6 s of a processor for each image
-in it (0.3 s in the batch of 100), from the mean image of each label.
-"""
+"""A batch from its one gradient, by its size and how many classes are in it: Wei and Liu's figure 4."""
 
 from __future__ import annotations
 
@@ -26,7 +22,20 @@ from fl.leakage.verdicts import FAILED
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "One gradient of a batch of images, at a net's first weights, inverted with 0.6 s of a processor "
+    "for each image in it (0.3 s in the batch of 100), from the mean image of each label. Digits come "
+    "out of batches of up to eight as such (21 dB in the mean, and every one is told apart from all "
+    "others), of sixteen above the best guess; of one class alone, of batches of four. Faces come out "
+    "of batches of one and two in this time, and no larger ones. What decides is how many pixels are "
+    "asked for beside how many numbers are known: no batch of the hundred, where there are 5 to 19 "
+    "times as many pixels as numbers and other images have the same gradient, gives an image (13.0 dB "
+    "of digits, 13.4 of CIFAR-10 of 307,200 pixels to 15,826 numbers; published, of CIFAR-100 and "
+    "another net: 11.20 dB, with 8 % told apart; here 1 %, of digits 9 %). Labels of all batches of up "
+    "to sixteen come out whole, and of the hundred in five batches of nine. All attacks but eight on "
+    "single digits ended with their time, and not with their means: what was not found so is not "
+    "hidden."
+)
 CONTROL = Control(
     "batches of one image, of the same data and seed", lambda row: row["size"] == 1, by=("dataset", "seed")
 )
