@@ -12,13 +12,15 @@ from benchmarks.leakage.perturbed import AWARE, LEARNED, LEFT_OUT, NONE, PLAIN, 
 from benchmarks.spread import seeds
 
 CLAIM = (
-    "Gradients of one face of LFW each (62 people, 32 x 32 pixels), of `lenet-zhu` at its first weights, "
-    "perturbed as in `perturbed` and inverted with 1.5 s of a processor an image; published is whether "
-    "figure 6 shows the face. Without 10 % of the numbers faces leak, there and here. Without 90 % they "
-    "are hidden, there and here, but only from who takes the zeros for numbers: who sees what was left "
-    "out finds them. Noise of variance 0.01 (deviation 0.1) hides them, there and here; 0.001 (0.032), "
-    "under which they leak there, hides them here from this attack in this time, which does not mean from "
-    "every one. Accuracies are not measured here."
+    "Gradients of one face of LFW each (62 people, 32 x 32 pixels), of `lenet-zhu` at its first "
+    "weights, perturbed as in `perturbed`, by the same attackers: plain and aware with 4 s of a "
+    "processor an image, learned from other pictures of the same people, 16 s for eight. Published is "
+    "whether figure 6 shows the face. Without 10 % of the numbers faces leak, there and here. Without "
+    "90 %, and under noise of variance 0.01 (deviation 0.1), they are hidden there, and here from "
+    "L-BFGS alone: who does not ask for what was left out finds them at 23 dB, and who has learned at "
+    "19 to 20, where the best guess has 15. At variance 0.001 (0.032), under which they leak there, "
+    "L-BFGS does not find them in this time, and who has learned does. No perturbation of the figure "
+    "hides faces. Accuracies are in `faces_accuracy`."
 )
 CONTROL = perturbed.CONTROL
 ALONE = False
