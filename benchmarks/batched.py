@@ -18,7 +18,7 @@ from fl.leakage.attack import Found, Guess, Knowledge, Public
 from fl.leakage.baselines import TO_BEAT, baselines
 from fl.leakage.inversion import SOLVED
 from fl.leakage.metrics import identified, matched, psnr
-from fl.leakage.verdicts import FEWEST, reconstructed
+from fl.leakage.verdicts import FAILED, FEWEST, reconstructed
 from fl.leakage.views import Part, View
 from fl.models.architectures import build
 from fl.models.weights import from_vector
@@ -39,9 +39,11 @@ class Batches:
     size: int
 
     @classmethod
-    def drawn(cls, dataset: str, size: int, classes: int | None, seed: int) -> Batches:
-        """As many batches as hold 8 images, of the test set. classes: of each batch, as many images of one as
-        of another; None for images of any.
+    def drawn(
+        cls, dataset: str, size: int, classes: int | None, seed: int, count: int | None = None
+    ) -> Batches:
+        """So many batches, or as few as hold 8 images, of the test set. classes: of each batch, as many
+        images of one as of another; None for images of any.
 
         Raises: NotImplementedError where the data set is not to be had.
         """
@@ -50,7 +52,7 @@ class Batches:
         except DataError as error:
             raise NotImplementedError(str(error)) from error
         rng = np.random.default_rng(seed)
-        count = max(1, FEWEST // size)
+        count = count or -(-FEWEST // size)
         if classes is None:
             some = rng.choice(len(data.test_y), count * size, replace=False)
         else:
@@ -78,10 +80,24 @@ class Batches:
             parts.append(Part(frozenset({i}), gradient.double().numpy()[None], self.size))
         return View(tuple(parts))
 
+    def labels(self) -> NDArray[np.int64]:
+        """(batches, size): of each, ascending, as a gradient says nothing of their order."""
+        return np.sort(self.target.y.reshape(-1, self.size))
+
     def whole(self, guess: Guess) -> int:
-        """In how many batches every label is right; of their order a gradient says nothing."""
-        true = np.sort(self.target.y.reshape(-1, self.size))
-        return sum(np.array_equal(y, np.sort(one.labels)) for y, one in zip(true, guess, strict=True))
+        """In how many batches every label is right."""
+        pairs = zip(self.labels(), guess, strict=True)
+        return sum(np.array_equal(y, np.sort(one.labels)) for y, one in pairs)
+
+    def hits(self, guess: Guess) -> int:
+        """Of all images, how many labels are right: of k guessed of a class and K true ones min(k, K)."""
+        classes = self.target.classes
+        pairs = zip(self.labels(), guess, strict=True)
+        both = (
+            np.minimum(np.bincount(y, minlength=classes), np.bincount(one.labels, minlength=classes))
+            for y, one in pairs
+        )
+        return sum(int(each.sum()) for each in both)
 
     def scored(self, guess: Guess) -> Row:
         """Guessed images beside the true ones of their batch, in the order that fits best. recognised,
@@ -123,6 +139,16 @@ def ended(one: Found) -> str:
 def ends(all_: Sequence[str]) -> str:
     """How many attacks ended how."""
     return ", ".join(f"{all_.count(how)} {how}" for how in sorted(set(all_)))
+
+
+def so(some: Sequence[Row], control: Sequence[Row]) -> str:
+    """What may be said: nothing is said to be hidden that more time may find."""
+    if any(row["found"] for row in some):
+        return "leaks"
+    if not all(row["found"] for row in control):
+        return FAILED
+    bound = any(end == "budget-bound" for row in some for end in row["ended"])
+    return "not found in this time" if bound else "not found by this attack"
 
 
 def _of_classes(

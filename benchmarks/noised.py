@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -25,6 +26,7 @@ from fl.training.local import Diverged, evaluate
 from fl.training.step import PerExample
 from secagg import Bounded
 from secagg.crypto import KEY_BYTES
+from secagg.encoding import centred, decode_mean, encode_vector, error_bound
 from secagg.errors import ClientId
 
 DELTA = 1e-5
@@ -109,6 +111,18 @@ def layout_of(config: RunConfig) -> Layout:
 def mean_of(updates: Updates) -> Vector:
     mean: Vector = np.mean(list(updates.values()), axis=0)
     return mean
+
+
+def decoded(spec: Bounded, updates: Updates, rng: np.random.Generator) -> tuple[Vector, float]:
+    """(mean, the deviation of each of its numbers): of the sum of codes, which is what a session that hides
+    single updates leaves of its masked inputs, to the last bit. rng: how they are rounded.
+    """
+    n, codes = len(updates), np.zeros(spec.length, np.int64)
+    for x in updates.values():
+        words, _ = encode_vector(spec, x, clients=n, rounding_key=rng.bytes(KEY_BYTES))
+        codes += centred(spec, words, n)
+    numbers: dict[str, Any] = {"survivors": n, "total_weight": n, "max_weight": 1}
+    return decode_mean(spec, codes, **numbers), error_bound(spec, **numbers) / math.sqrt(6 * n)
 
 
 def clipped(clip: float, updates: Updates) -> Updates:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from benchmarks.batched import Batches, ends
+from benchmarks.batched import Batches, ends, so
 from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import cells_of
 from benchmarks.spread import seeds, spread
@@ -17,7 +17,6 @@ from fl.leakage import apart
 from fl.leakage.attack import Budget
 from fl.leakage.labels import labels
 from fl.leakage.starts import CLASS_MEAN
-from fl.leakage.verdicts import FAILED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,7 +113,7 @@ def table(rows: Sequence[Row]) -> Table:
                 _of_batches(some, "labels"),
                 _of_batches(some, "labels_without"),
                 ends([end for row in some for end in row["ended"]]),
-                _so(some, by[dataset, model, 1, MIXED]),
+                so(some, by[dataset, model, 1, MIXED]),
             )
             for (dataset, model, size, classes), some in by.items()
         ],
@@ -127,16 +126,6 @@ def _share(some: Sequence[Row], what: str) -> str:
 
 def _of_batches(some: Sequence[Row], what: str) -> str:
     return f"{sum(row[what] for row in some)} of {sum(row['batches'] for row in some)}"
-
-
-def _so(some: Sequence[Row], control: Sequence[Row]) -> str:
-    """Nothing is said to be hidden that more time may find."""
-    if any(row["found"] for row in some):
-        return "leaks"
-    if not all(row["found"] for row in control):
-        return FAILED
-    bound = any(end == "budget-bound" for row in some for end in row["ended"])
-    return "not found in this time" if bound else "not found by this attack"
 
 
 def plot(rows: Sequence[Row]) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import cells_of
-from benchmarks.noised import Training, Updates, Vector, clipped, layout_of, mean_of
+from benchmarks.noised import Training, Updates, Vector, clipped, decoded, layout_of, mean_of
 from benchmarks.spread import seeds, spread
 from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
@@ -25,8 +24,6 @@ from fl.models.architectures import Description
 from fl.privacy.accounting import epsilon
 from fl.privacy.releases import Gaussian
 from secagg import Bounded
-from secagg.crypto import KEY_BYTES
-from secagg.encoding import centred, decode_mean, encode_vector, error_bound
 
 CLAIM = (
     "Five clients of 100 examples each take one step of eight at rate 0.5, and the server has the sum, as "
@@ -221,19 +218,11 @@ class Heard:
             mean, deviation = mean_of(updates), 0.0
         else:
             bound = self.tight if self.bound == TIGHT else float(self.bound)
-            mean, deviation = self._decoded(updates, Bounded(length=len(before), bound=bound, bits=BITS))
+            spec = Bounded(length=len(before), bound=bound, bits=BITS)
+            mean, deviation = decoded(spec, updates, self.rng)
         members = frozenset(updates)
         self.parts.append(Part(members, mean[None], deviation=deviation, before=before))
         return mean
-
-    def _decoded(self, updates: Updates, spec: Bounded) -> tuple[Vector, float]:
-        """Of the sum of codes, which is what is left of masked inputs to the last bit."""
-        n, codes = len(updates), np.zeros(spec.length, np.int64)
-        for x in updates.values():
-            words, _ = encode_vector(spec, x, clients=n, rounding_key=self.rng.bytes(KEY_BYTES))
-            codes += centred(spec, words, n)
-        numbers: dict[str, Any] = {"survivors": n, "total_weight": n, "max_weight": 1}
-        return decode_mean(spec, codes, **numbers), error_bound(spec, **numbers) / math.sqrt(6 * n)
 
 
 def _epsilon(setup: Setup, rounds: int) -> float | None:

@@ -108,6 +108,8 @@ def packed(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> bytes
             arrays[f"update{i},{j}"] = one.updates
             if one.before is not None:
                 arrays[f"before{i},{j}"] = one.before
+            if one.labels is not None:
+                arrays[f"labels{i},{j}"] = one.labels
     if knowledge.public is not None:
         arrays |= {"x": knowledge.public.x, "y": knowledge.public.y}
     return _npz({"told": _bytes(told), "parameters": knowledge.parameters, **arrays})
@@ -125,6 +127,7 @@ def unpacked(content: bytes) -> tuple[View, Knowledge, Budget, int]:
                     one["examples"],
                     one["deviation"],
                     before=file.get(f"before{i},{j}"),
+                    labels=file.get(f"labels{i},{j}"),
                 )
                 for j, one in enumerate(rounds)
             )

@@ -82,7 +82,7 @@ def _of_part(
     best: Found | None = None
     for update in part.updates:
         matching = Matching(knowledge, update, len(part.members), sparse=sparse)
-        y = of_gradient(matching, knowledge, images)
+        y = of_gradient(matching, knowledge, images) if part.labels is None else part.labels
         found = from_starts(partial(measure, matching), knowledge, y, budget, seed, optimiser)
         if best is None or found.loss < best.loss:
             best = found

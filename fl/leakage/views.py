@@ -49,6 +49,7 @@ class Part:
     deviation: float = 0.0
     earlier: tuple[Part, ...] = field(default=(), repr=False)
     before: NDArray[np.float32] | None = field(default=None, repr=False)
+    labels: NDArray[np.int64] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import batched
 from benchmarks.batched import Batches, ended
-from benchmarks.leakage import batches, batches_starts
+from benchmarks.leakage import batches, batches_starts, cohorts
 from fl.data import DataError, Dataset
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Found, Guess, Knowledge
@@ -38,10 +38,11 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     data = Dataset("noise", x[:200], y[:200], x[200:], y[200:], classes=10)
     monkeypatch.setattr(batched, "load", lambda name: data)
     monkeypatch.setattr(apart, "run", here)
+    monkeypatch.setattr(cohorts, "SUMS", 2)
     SEEN.clear()
 
 
-@pytest.mark.parametrize("benchmark_", [batches, batches_starts])
+@pytest.mark.parametrize("benchmark_", [batches, batches_starts, cohorts])
 def test_a_row_for_each_cell_and_a_control_beside_it(benchmark_: Any) -> None:
     shown(benchmark_, rows_of(benchmark_))
 
@@ -121,6 +122,41 @@ def test_one_image_is_looked_for_in_the_gradient_of_all() -> None:
     for row in rows:
         assert len(row["psnr"]) == 8
         assert row["psnr"][row["best"]] == max(row["psnr"])
+
+
+def test_sums_are_inverted_as_they_are_decoded_and_again_where_labels_were_counted_wrongly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = list[View]()
+
+    def here(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+        seen.append(view)
+        grey = np.full((5, 1, 8, 8), 0.5)
+        told = [np.zeros(5, np.int64) if part.labels is None else part.labels for part in view.parts]
+        return tuple(Found(grey, y, 1.0, halfway=1.0) for y in told)
+
+    monkeypatch.setattr(apart, "run", here)
+    inferred, given = (row for row in cohorts.run_case(5, 0, 1.0) if not isinstance(row, str))
+    assert (inferred["told"], given["told"]) == ("inferred", "given")
+    assert inferred["hits"] < given["hits"] == given["images"] == 10
+    assert 0 < given["chance"] < 10
+    counted, told = seen
+    assert [sorted(part.members) for part in counted.parts] == [list(range(5))] * 2
+    assert all(part.labels is None for part in counted.parts)
+    assert len(told.parts) == 2
+    # Of five clients' steps, and off by what rounding says; by less where numbers are 0.
+    some = Batches.drawn("mnist", 5, None, 0)
+    knowledge = replace(some.knowledge(cohorts.NET, 0), plan=cohorts.PLAN, examples=1)
+    mean = np.mean(some.target.uploads(knowledge)[:5], axis=0)
+    part = counted.parts[0]
+    assert part.deviation / 2 < (part.updates[0] - mean).std() < 1.1 * part.deviation
+
+
+def test_of_many_clients_labels_are_counted_and_no_image_is_looked_for() -> None:
+    (row,) = (row for row in cohorts.run_case(50, 0, 1.0) if not isinstance(row, str))
+    assert not SEEN
+    assert (row["psnr"], row["images"]) == (None, 100)
+    assert 0 < row["hits"] <= 100
 
 
 def test_where_data_are_absent_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -440,6 +440,15 @@ def test_an_attack_runs_where_it_can_read_no_data(attack: str) -> None:
     assert found.labels.tolist() == [LABELS[0]]
 
 
+def test_labels_that_are_told_are_not_inferred() -> None:
+    knowledge, budget = knowing(), Budget(seconds=1e9, iterations=1, starts=1)
+    told = replace(sent(knowledge, 0), labels=np.array([5]))
+    assert told.labels is not None
+    assert LABELS[0] != 5
+    (found,) = apart.run("inversion", view(told), knowledge, budget, 0)
+    assert found.labels.tolist() == [5]
+
+
 def test_apart_it_finds_what_it_finds_here() -> None:
     knowledge, budget = knowing(), Budget(seconds=1e9, iterations=2, starts=1, start="uniform")
     threads = torch.get_num_threads()
