@@ -1,11 +1,4 @@
-"""Which words of texts can be read off an update of a model of language, and off a masked sum of many.
-
-Texts of eight words and the next one, each a client's own, in one step of a model of language at its first
-weights: which words are in what is read. Read are the masked sum of all clients, their updates one by one, as
-a plain server has them, their sum before it is encoded, and the gradient where a client trains. The words
-named stand beside as many of the most frequent ones of public text. What is named of a sum is the words of
-the cohort, and not whose they are.
-"""
+"""Which words of texts can be read off an update of a model of language, and off a masked sum of many."""
 
 from __future__ import annotations
 
@@ -31,7 +24,19 @@ from fl.leakage.attack import Budget, Guess, Knowledge
 from fl.leakage.verdicts import FAILED, PROTECTS, ROUNDING
 from fl.leakage.views import View
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Texts of eight words and the next one, each a client's own, in one step of a model of language at "
+    "its first weights: which words are in what is read. Read are the masked sum of all clients, their "
+    "updates one by one, as a plain server has them, their sum before it is encoded, and the gradient "
+    "where a client trains. The words named stand beside as many of the most frequent ones of public "
+    "text. Out of a masked sum of twenty clients of eight texts, at 16 bits, every one of 1,251 words "
+    "(three seeds) is named of `bag-of-words`, and 96 % of `gru`, and no word that is not there: a sum "
+    "of whatever size has every word that anybody used, since each moves a row of its own. At 8 bits, "
+    "of one text each, all of `bag-of-words` still are and 45 % of `gru`; of eight texts 61 to 69 % and "
+    "13 to 15 %, less there than the most frequent words would have been right: that is rounding, as "
+    "their sum before it is encoded gives all. What is named of a sum is the words of the cohort, and "
+    "not whose they are."
+)
 SUM, SINGLE, BARE, TAP = "masking, server", "plain, server", "their bare sum", "client"
 CONTROL = Control(
     "the sum of the same updates, not encoded", lambda row: row["read"] == BARE, by=("seed", "model")
