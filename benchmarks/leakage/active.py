@@ -50,11 +50,11 @@ SAME, BLOCKS, SUPPRESSED, PERMUTED, HONEST = "imprint", "blocks", "suppressed", 
 CONTROL = Control(
     "the same sum, neither encoded nor masked",
     lambda row: row["bound"] == FLOAT,
-    by=("attack", "bins", "seed"),
+    by=("attack", "bins", "clients", "seed"),
 )
 ALONE = False
 SEEDS = {"quick": 1, "full": 5}
-CLIENTS, EACH, VICTIM = 10, 8, 0
+CLIENTS, EACH, VICTIM, FEW = 10, 8, 0, 50
 PUBLIC: Final = 300  # images by which places of weights are chosen
 PLAN = LocalPlan(steps=1, batch_size=EACH, lr=0.05, momentum=0.0)
 ORDER = bytes(32)
@@ -83,9 +83,12 @@ COARSE = (
 
 @dataclass(frozen=True)
 class Setup:
+    """bins: of all clients together, where each has some of its own."""
+
     attack: str
     bins: int
     encodings: tuple[Encoded, ...] = (FLOATS, FITTED)
+    clients: int = CLIENTS
 
 
 SETUPS = {
@@ -94,6 +97,9 @@ SETUPS = {
         *(Setup(SAME, bins, (FLOATS, FITTED, USUAL, FILLED)) for bins in (100, 300)),
         Setup(SAME, 1000, (FLOATS, FITTED, USUAL, FILLED, *COARSE)),
         Setup(BLOCKS, 1000),
+        # Of as many neurons a client, whether they are its own or everybody's.
+        *(Setup(BLOCKS, FEW * clients, clients=clients) for clients in (5, 10, 20)),
+        *(Setup(SAME, FEW, clients=clients) for clients in (5, 10, 20)),
         Setup(SUPPRESSED, 1000),
         Setup(PERMUTED, 1000),
         Setup(HONEST, 1000),
@@ -103,7 +109,10 @@ SETUPS = {
 
 def cases(size: str, seed: int) -> list[Case]:
     return [
-        Case(f"{setup.attack}, {setup.bins}, seed {each}", partial(run_case, setup, each))
+        Case(
+            f"{setup.attack}, {setup.bins}, {setup.clients} clients, seed {each}",
+            partial(run_case, setup, each),
+        )
         for setup in SETUPS[size]
         for each in seeds(seed, SEEDS[size])
     ]
@@ -116,7 +125,7 @@ def run_case(setup: Setup, seed: int, dataset: str = "mnist", net: str = "mlp-10
 
     Raises: NotImplementedError where the data set is not to be had.
     """
-    company = Company.drawn(dataset, net, seed)
+    company = Company.drawn(dataset, net, seed, setup.clients)
     tight = 0.0
     for encoded in setup.encodings:
         models = company.models(setup, (3 if encoded.scaled else PLAN.lr) / PLAN.lr, seed)
@@ -131,6 +140,7 @@ def run_case(setup: Setup, seed: int, dataset: str = "mnist", net: str = "mlp-10
             yield {
                 "attack": setup.attack,
                 "bins": setup.bins,
+                "clients": setup.clients,
                 "bound": encoded.bound,
                 "bits": encoded.bits,
                 "scaled": encoded.scaled,
@@ -152,28 +162,30 @@ class Company:
     model: Description
 
     @classmethod
-    def drawn(cls, dataset: str, net: str, seed: int) -> Company:
+    def drawn(cls, dataset: str, net: str, seed: int, clients: int = CLIENTS) -> Company:
+        """Raises: NotImplementedError where the data set is not to be had."""
         try:
             data = load(dataset)
         except DataError as error:
             raise NotImplementedError(str(error)) from error
-        some = np.random.default_rng(seed).choice(len(data.train_y), (CLIENTS, EACH), replace=False)
+        some = np.random.default_rng(seed).choice(len(data.train_y), (clients, EACH), replace=False)
         x, public = cast(NDArray[np.float32], data.train_x), cast(NDArray[np.float32], data.test_x)
         return cls(x[some], data.train_y[some], public, Description(net, data.shape, data.classes))
 
     def models(self, setup: Setup, largest: float, seed: int) -> Models:
         """What each client is sent."""
-        clients = range(CLIENTS)
+        clients = range(len(self.x))
         craft = partial(crafted, self.model, self.public, largest=largest)
         first = to_vector(build(self.model.model, self.model.shape, self.model.classes, seed))
         match setup.attack:
             case name if name == BLOCKS:
-                return {u: craft(block=(u, CLIENTS)) for u in clients}
+                bins = setup.bins // len(clients)
+                return {u: craft(bins=bins, block=(u, len(clients))) for u in clients}
             case name if name == SUPPRESSED:
                 # No neuron of a net of zeros fires, and no number of it but the last biases has a gradient.
                 return {u: craft() if u == VICTIM else np.zeros_like(first) for u in clients}
             case name if name == PERMUTED:
-                same = permuted(first, self.model, self.public[:PUBLIC], CLIENTS * EACH, seed)
+                same = permuted(first, self.model, self.public[:PUBLIC], len(clients) * EACH, seed)
             case name if name == HONEST:
                 same = first
             case _:
@@ -217,10 +229,10 @@ class Company:
         knowledge = Knowledge(self.model, models[VICTIM], PLAN, EACH)
         guess = apart.run(attack, view, knowledge, Budget(seconds=1), seed)
         each = [cast(Vector, found.images)[found.claimed] for found in guess]
-        claims = np.concatenate(each).reshape(sum(map(len, each)), -1)
+        claims = np.concatenate(each).reshape(-1, self.x[VICTIM, 0].size)  # also where there is none
         if not len(claims):
             return {"claims": 0, "share": 0.0, "precision": None, "mine": None}
-        which, errors = nearest(claims, self.x.reshape(CLIENTS * EACH, -1).astype(np.float64))
+        which, errors = nearest(claims, self.x.reshape(len(self.x) * EACH, -1).astype(np.float64))
         right = errors <= RIGHT
         said = np.repeat(owners or (VICTIM,), [len(some) for some in each])
         mine = which // EACH == said
@@ -228,7 +240,7 @@ class Company:
         return {
             "claims": len(claims),
             "share": len(np.unique(which[counted]))
-            / (EACH if setup.attack == SUPPRESSED else CLIENTS * EACH),
+            / (EACH if setup.attack == SUPPRESSED else len(self.x) * EACH),
             "precision": float(right.mean()),
             "mine": float(mine[right].mean()) if owners and right.any() else None,
         }
@@ -291,17 +303,29 @@ def session(
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """update: what the server picks, "filled" by a crafted model. read: of all images, of the victim's where
-    the others are suppressed, the share that a claim is right of. precision: of claims. whose: of right
-    claims, how many are of the client that they are said to be of. refused: of the ten clients.
+    """bins: of all clients together, where each has its own part of them. update: what the server picks,
+    "filled" by a crafted model. read: of all images, of the victim's where the others are suppressed, the
+    share that a claim is right of. precision: of claims. whose: of right claims, how many are of the client
+    that they are said to be of. refused: of the clients.
     """
-    by = cells_of(rows, "attack", "bins", "bound", "bits", "scaled", "heaviest", "context")
+    by = cells_of(rows, "attack", "bins", "clients", "bound", "bits", "scaled", "heaviest", "context")
     return Table.of(
-        ("model", "bins", "update", "model in the context", "read", "precision", "whose", "refused"),
+        (
+            "model",
+            "bins",
+            "clients",
+            "update",
+            "model in the context",
+            "read",
+            "precision",
+            "whose",
+            "refused",
+        ),
         [
             (
                 attack,
                 str(bins) if attack in (SAME, BLOCKS, SUPPRESSED) else "",
+                str(clients),
                 _picked(bound, bits, scaled, heaviest),
                 "yes" if context else "no",
                 spread([row["share"] for row in some], ".2f"),
@@ -309,7 +333,7 @@ def table(rows: Sequence[Row]) -> Table:
                 _mean([row.get("mine") for row in some]),
                 spread([row["refused"] for row in some], ".0f"),
             )
-            for (attack, bins, bound, bits, scaled, heaviest, context), some in by.items()
+            for (attack, bins, clients, bound, bits, scaled, heaviest, context), some in by.items()
         ],
     )
 

@@ -48,6 +48,15 @@ def test_a_model_for_each_works_where_clients_leave_it_out_of_their_context_and_
     assert len(table(rows).rows) == 3
 
 
+def test_neurons_of_ones_own_read_as_many_of_more_clients_and_everybodys_fewer() -> None:
+    """Ten bins a client, of three and of six."""
+    own = [rows_of(Setup(BLOCKS, 10 * n, (FLOATS,), n))[0] for n in (3, 6)]
+    same = [rows_of(Setup(SAME, 10, (FLOATS,), n))[0] for n in (3, 6)]
+    assert [row["clients"] for row in own] == [3, 6]
+    assert own[1]["share"] > 0.7 * own[0]["share"] > 0.7 * 0.2
+    assert same[1]["share"] < 0.6 * same[0]["share"]
+
+
 def test_refusals_are_counted_and_a_common_task_has_none() -> None:
     vectors, inputs = {"count": Counts(length=1, maximum=9)}, {u: {"count": [u]} for u in range(7)}
     total, refused = session(vectors, inputs, dict.fromkeys(range(7), b"a task"))
