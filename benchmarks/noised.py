@@ -47,7 +47,10 @@ class Training:
         self.config, layout = config, layout or layout_of(config)
         dataset = layout.serving.dataset
         way = WAYS[config.training.execution]
-        self._clients = LocalClients(layout.x, layout.y, layout.shares, torch.device("cpu"), way)
+        # A copy of what they hold, and not of a data set of which most is nobody's.
+        held = np.unique(np.concatenate(list(layout.shares.values())))
+        shares = {u: np.searchsorted(held, own) for u, own in layout.shares.items()}
+        self._clients = LocalClients(layout.x[held], layout.y[held], shares, torch.device("cpu"), way)
         self._test = torch.tensor(dataset.test_x), torch.tensor(dataset.test_y)
         self._secrets = RunSecrets.of_seed(config.training.seed)
         self._model = build(config.training.model, dataset.shape, dataset.classes, config.training.seed)

@@ -11,9 +11,10 @@ import numpy as np
 
 from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import cells_of
-from benchmarks.leakage.sums import BASE, FLOAT, RIGHT, TIGHT, Peeled, Setup, nearest
+from benchmarks.leakage.sums import BASE, FLOAT, RIGHT, TIGHT, Peeled, Setup, nearest, tightest
 from benchmarks.spread import seeds, spread
 from fl.leakage.grouping import grouped
+from fl.leakage.views import View
 
 CLAIM = "Not measured yet."
 CONTROL = Control(
@@ -41,10 +42,9 @@ def run_case(setup: Setup, seed: int, rounds: Sequence[int]) -> Iterator[Row | s
     Raises: NotImplementedError where the data set is not to be had.
     """
     yield f"{max(rounds)} rounds"
-    tight = Peeled.of(setup, FLOAT, 0.0, seed, max(rounds)).largest
-    run = Peeled.of(setup, TIGHT, tight, seed, max(rounds))
+    run = Peeled.of(setup, TIGHT, tightest(setup, seed, max(rounds)), seed, max(rounds))
     for seen in rounds:
-        groups = grouped(replace(run.view, parts=run.view.parts[:seen]), run.guess[:seen])
+        groups = grouped(View(run.parts[:seen]), run.guess[:seen])
         which, errors = nearest(np.stack([group.image.ravel() for group in groups]), run.truth)
         owners = np.where(errors <= RIGHT, run.owners[which], -1)
         one = [i for i, group in enumerate(groups) if len(group.clients) == 1]

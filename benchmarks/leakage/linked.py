@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 
@@ -58,45 +59,53 @@ def run_case(seed: int, looks: Sequence[int], dataset: str = "mnist") -> Iterato
     except DataError as error:
         raise NotImplementedError(str(error)) from error
     held = [frozenset(layout.examples(u)[1].tolist()) for u in range(CLIENTS)]
-    heard, training = list[Updates](), Training(config, layout)
-
-    def mean(updates: Updates) -> Vector:
-        heard.append(updates)
-        return mean_of(updates)
-
-    for round in training.rounds(mean):
+    heard, training = Heard(), Training(config, layout)
+    for round in training.rounds(heard.mean):
         if round in looks:
             yield f"{round} rounds"
-            read = {SINGLE: of_single(heard), SUM: None, SUMS: of_sums(heard)}
+            read = {SINGLE: heard.of_single(), SUM: None, SUMS: heard.of_sums()}
             for name, known in read.items():
                 yield {"read": name, "rounds": round, "seed": seed, "auc": linked(known, held)}
 
 
-def of_single(heard: Sequence[Updates]) -> Vector:
-    """(n, d): the mean of each client's updates, as who reads them has it; beside the others' of a round."""
-    total, times = np.zeros((CLIENTS, _length(heard))), np.zeros(CLIENTS)
-    for updates in heard:
-        mean = mean_of(updates)
-        for u, x in updates.items():
-            total[u] += x - mean
-            times[u] += 1
-    return total / np.maximum(times, 1)[:, None]
-
-
-def of_sums(heard: Sequence[Updates]) -> Vector:
-    """(n, d): what sums alone tell of each client, by who was in which: the least squares of all rounds, in
-    which a client that is in a sum adds the same to it each time.
+@dataclass
+class Heard:
+    """What was sent in some rounds, and no more of it than is read. total: (n, d), of each client's updates,
+    beside the mean of their round; there: who was in each sum.
     """
-    there = np.zeros((len(heard), CLIENTS))
-    for i, updates in enumerate(heard):
-        there[i, list(updates)] = 1
-    sums = np.stack([mean_of(updates) for updates in heard]) * CHOSEN
-    known: Vector = np.linalg.pinv(there - there.mean(axis=0)) @ (sums - sums.mean(axis=0))
-    return known
 
+    total: Vector | None = None
+    there: list[list[int]] = field(default_factory=list)
+    sums: list[NDArray[np.float32]] = field(default_factory=list)
 
-def _length(heard: Sequence[Updates]) -> int:
-    return len(next(iter(heard[0].values())))
+    def mean(self, updates: Updates) -> Vector:
+        mean, who = mean_of(updates), list(updates)
+        if self.total is None:
+            self.total = np.zeros((CLIENTS, len(mean)))
+        self.total[who] += np.stack(list(updates.values())) - mean
+        self.there.append(who)
+        self.sums.append((len(who) * mean).astype(np.float32))
+        return mean
+
+    def of_single(self) -> Vector:
+        """(n, d): the mean of each client's updates, as who reads them has it."""
+        assert self.total is not None  # noqa: S101 - there was a round
+        times = np.bincount(np.concatenate(self.there), minlength=CLIENTS)
+        mean: Vector = self.total / np.maximum(times, 1)[:, None]
+        return mean
+
+    def of_sums(self) -> Vector:
+        """(n, d): what sums alone tell of each client, by who was in which: the least squares of all rounds,
+        in which a client that is in a sum adds the same to it each time.
+        """
+        there = np.zeros((len(self.sums), CLIENTS))
+        for i, who in enumerate(self.there):
+            there[i, who] = 1
+        inverse = np.linalg.pinv(
+            there - there.mean(axis=0)
+        )  # its rows add up to 0: no mean is to be taken off
+        known: Vector = (inverse.astype(np.float32) @ np.stack(self.sums)).astype(np.float64)
+        return known
 
 
 def linked(known: Vector | None, held: Sequence[frozenset[int]]) -> float:

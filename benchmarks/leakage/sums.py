@@ -14,6 +14,7 @@ from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import cells_of
 from benchmarks.noised import Training, Updates, Vector, clipped, decoded, layout_of, mean_of
 from benchmarks.spread import seeds, spread
+from fl.cohort.layout import Layout
 from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.data import DataError
@@ -48,6 +49,7 @@ QUICK: Final = 4  # rounds
 BITS: Final = 16
 RIGHT: Final = 1e-3  # mean squared error of a claimed image, 30 dB
 DELTA: Final = 1e-5
+AT_ONCE: Final = 10  # rounds: of a net of 1,000 neurons each is 10 MB
 CLIP: Final = 1.0  # updates of eight images at first weights have norms of 1.1 to 1.6
 
 
@@ -140,11 +142,11 @@ def run_case(setup: Setup, seed: int, rounds: int) -> Iterator[Row | str]:
 
 @dataclass(frozen=True)
 class Peeled:
-    """A run whose sums were peeled. truth: (N, pixels), all examples, with `owners`, (N,), the client that
-    each is of. largest: number in any update.
+    """A run whose sums were peeled. parts: of the server's view, without their numbers. truth: (N, pixels),
+    all examples, with `owners`, (N,), the client that each is of. largest: number in any update.
     """
 
-    view: View
+    parts: tuple[Part, ...]
     guess: Guess
     truth: Vector
     owners: NDArray[np.int64]
@@ -160,31 +162,45 @@ class Peeled:
     @classmethod
     def of(cls, setup: Setup, bound: str, tight: float, seed: int, rounds: int) -> Peeled:
         """Raises: NotImplementedError where the data set is not to be had."""
-        config = _configuration(setup, seed, rounds)
-        try:
-            layout = layout_of(config)
-        except DataError as error:
-            raise NotImplementedError(str(error)) from error
-        heard = Heard(setup, bound, tight, np.random.default_rng(seed))
-        training = Training(config, layout)
-        for _ in training.rounds(partial(heard.mean, training)):
-            pass
+        training, layout = _training(setup, seed, rounds)
         dataset = layout.serving.dataset
         described = Description(setup.model, dataset.shape, dataset.classes)
-        last = training.parameters.astype(np.float32)
-        plan = config.training.plan
-        knowledge = Knowledge(described, last, plan, setup.examples, perturbation=setup.asked)
-        view = View(tuple(heard.parts))
+        first, plan = training.parameters.astype(np.float32), training.config.training.plan
+        knowledge = Knowledge(described, first, plan, setup.examples, perturbation=setup.asked)
+        heard, parts, guess = (
+            Heard(setup, bound, tight, np.random.default_rng(seed)),
+            list[Part](),
+            cast(Guess, ()),
+        )
+        for round in training.rounds(partial(heard.mean, training)):
+            if round % AT_ONCE == 0 or round == rounds:
+                view = View(tuple(heard.parts))
+                guess += apart.run("peeling", view, knowledge, Budget(seconds=1), seed)
+                parts += [replace(part, updates=np.empty((0, 0)), before=None) for part in heard.parts]
+                heard.parts.clear()
         each = [layout.examples(u)[0] for u in range(setup.clients)]
         truth = np.concatenate(each).astype(np.float64)
-        return cls(
-            view,
-            apart.run("peeling", view, knowledge, Budget(seconds=1), seed),
-            truth.reshape(len(truth), -1),
-            np.repeat(np.arange(setup.clients), [len(x) for x in each]),
-            heard.largest,
-            training.accuracy(),
-        )
+        owners = np.repeat(np.arange(setup.clients), [len(x) for x in each])
+        accuracy = training.accuracy()
+        return cls(tuple(parts), guess, truth.reshape(len(truth), -1), owners, heard.largest, accuracy)
+
+
+def tightest(setup: Setup, seed: int, rounds: int) -> float:
+    """The largest number in any update of a run whose sums are not encoded. Raises: as `Peeled.of`."""
+    heard = Heard(setup, FLOAT, 0.0, np.random.default_rng(seed))
+    training, _ = _training(setup, seed, rounds)
+    for _ in training.rounds(partial(heard.mean, training)):
+        heard.parts.clear()
+    return heard.largest
+
+
+def _training(setup: Setup, seed: int, rounds: int) -> tuple[Training, Layout]:
+    config = _configuration(setup, seed, rounds)
+    try:
+        layout = layout_of(config)
+    except DataError as error:
+        raise NotImplementedError(str(error)) from error
+    return Training(config, layout), layout
 
 
 def _configuration(setup: Setup, seed: int, rounds: int) -> RunConfig:
