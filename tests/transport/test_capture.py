@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -12,21 +12,44 @@ import pytest
 from loopback import PATIENCE, Cable, Federation
 from numpy.typing import NDArray
 
-from secagg import Bounded, Masking, Plain, Policy, Recorded, Scheme, ServerView
+from secagg import (
+    CKKS,
+    Among,
+    Bounded,
+    Decoys,
+    Masking,
+    Plain,
+    Policy,
+    Recorded,
+    Roster,
+    Scheme,
+    ServerView,
+    Split,
+)
 from secagg.record import RecordedClient
 from transport.keys import read_private
 
-N, LENGTH, RUN = 3, 2_000, 8  # bytes in a row: in 10^6 of them chance has one of 10^5 with 10^-8
-SCHEMES = {
-    "masking": Masking.for_cohort(N, Bounded(length=LENGTH, bound=1.0), adversary="semi-honest"),
-    "plain": Plain.for_cohort(N, Bounded(length=LENGTH, bound=1.0)),
+N, RELAYS, LENGTH = 3, 2, 2_000
+RUN = 8  # bytes in a row: in 10^7 of them chance has one of 10^7 with 10^-5
+OF = Bounded(length=LENGTH, bound=1.0)
+SCHEMES: dict[str, Callable[[Roster], Scheme]] = {
+    "masking": lambda roster: Masking.for_cohort(N, OF, adversary="semi-honest"),
+    "plain": lambda roster: Plain.for_cohort(N, OF),
+    "split": lambda roster: Split.for_cohort(N, OF, relays=RELAYS, roster=roster),
+    "ckks, kept": lambda roster: CKKS.for_cohort(N, OF, ending="keep", roster=roster),
+    "ckks, released": lambda roster: CKKS.for_cohort(N, OF, ending="release", roster=roster),
+    "decoys": lambda roster: Decoys.for_cohort(N, OF, candidates=2, roster=roster),
 }
-ANY = Policy(schemes=frozenset(SCHEMES), adversary="semi-honest")
+ANY = Policy(schemes=frozenset(name.partition(",")[0] for name in SCHEMES), adversary="semi-honest")
 MODEL = np.random.default_rng(19).standard_normal(4_000).astype("<f4").tobytes()
 
 
 def update(u: int) -> NDArray[np.float32]:
     return np.random.default_rng(u).uniform(-1, 1, LENGTH).astype(np.float32)
+
+
+def decoy(u: int) -> NDArray[np.float32]:
+    return update(N + u)
 
 
 def runs(data: bytes) -> NDArray[np.uint64]:
@@ -39,15 +62,24 @@ def runs(data: bytes) -> NDArray[np.uint64]:
 def found(secrets: Mapping[str, bytes], in_what: Collection[bytes]) -> set[str]:
     """Which of the secrets have a run of bytes in any of these streams."""
     heard = np.unique(np.concatenate([runs(data) for data in in_what if len(data) >= RUN]))
-    return {name for name, secret in secrets.items() if np.isin(runs(secret), heard).any()}
+
+    def there(secret: bytes) -> bool:
+        wanted = runs(secret)  # sorted, as what was heard: of many secrets faster than np.isin
+        places = np.minimum(np.searchsorted(heard, wanted), len(heard) - 1)
+        return bool((heard[places] == wanted).any())
+
+    return {name for name, secret in secrets.items() if there(secret)}
 
 
 class Listener:
-    """A wire for each client, and what passed on it, in either direction, in the pieces in which it came."""
+    """A wire for each party, and what passed on it, in either direction, in the pieces in which it came."""
 
-    def __init__(self, endpoint: str, stack: ExitStack) -> None:
-        self.heard: dict[int, list[bytes]] = {u: [] for u in range(N)}
-        self.cables = {u: stack.enter_context(Cable(endpoint, self.heard[u].append)) for u in range(N)}
+    def __init__(self, endpoint: str, parties: Collection[str], stack: ExitStack) -> None:
+        self.heard: dict[str, list[bytes]] = {party: [] for party in parties}
+        self.at = {
+            party: stack.enter_context(Cable(endpoint, heard.append)).endpoint
+            for party, heard in self.heard.items()
+        }
 
     @property
     def streams(self) -> list[bytes]:
@@ -57,50 +89,70 @@ class Listener:
 
 
 def session(
-    federation: Federation, scheme: Scheme, task: bytes
+    federation: Federation, make: Callable[[Roster], Scheme], task: bytes
 ) -> tuple[list[bytes], ServerView, list[RecordedClient]]:
-    """(all that was on the wire, what the server saw, what the clients saw)"""
-    seen, clients = list[Recorded](), list[RecordedClient]()
+    """(all that was on the wire, what the server saw, what clients and relays saw)"""
+    seen, parties = list[Recorded](), list[RecordedClient]()
 
     def recorded(server: object) -> Recorded:
         seen.append(Recorded(server))  # type: ignore[arg-type]
         return seen[0]
 
-    def listening(client: object) -> RecordedClient:
-        clients.append(RecordedClient(client))  # type: ignore[arg-type]
-        return clients[-1]
+    def listening(party: object) -> RecordedClient:
+        parties.append(RecordedClient(party))  # type: ignore[arg-type]
+        return parties[-1]
 
     def contribute(u: int, endpoint: str) -> None:
         with federation.join(u, endpoint, policy=ANY) as peer:
-            assert peer.contribute(lambda task: update(u), instrument=listening) is not None
+            # Where no decoys are sent it is just the true one.
+            among = Among(update(u), [decoy(u)])
+            assert peer.contribute(lambda task: among, instrument=listening) is not None
+
+    def add_shares(j: int, endpoint: str) -> None:
+        with federation.join_as_relay(j, endpoint, ANY) as relay:
+            assert relay.serve(instrument=listening) is not None
 
     with ExitStack() as stack:
-        threads = stack.enter_context(ThreadPoolExecutor(N))
+        threads = stack.enter_context(ThreadPoolExecutor(N + RELAYS))
         cohort = stack.enter_context(federation.serve())
-        wire = Listener(cohort.endpoint, stack)
-        gone = [threads.submit(contribute, u, cable.endpoint) for u, cable in wire.cables.items()]
-        cohort.wait_for_clients(N, PATIENCE)
+        scheme = make(cohort.roster.identities)
+        relays = RELAYS if isinstance(scheme, Split) else 0
+        bodies = {f"client {u}": (contribute, u) for u in range(N)}
+        bodies |= {f"relay {j}": (add_shares, j) for j in range(relays)}
+        wire = Listener(cohort.endpoint, bodies, stack)
+        gone = [threads.submit(body, number, wire.at[party]) for party, (body, number) in bodies.items()]
+        cohort.wait_for_clients(N, PATIENCE, relays=relays)
         total = cohort.aggregate(scheme, task, instrument=recorded)
         assert len(total.survivors) == N
         for each in gone:
             each.result()
-    return wire.streams, seen[0].view, clients
+    assert len(parties) == len(bodies)
+    return wire.streams, seen[0].view, parties
+
+
+@pytest.fixture(scope="module")
+def with_relays(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    return Federation(tmp_path_factory.mktemp("heard"), N, RELAYS)
 
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_on_the_wire_there_is_no_run_of_bytes_of_model_update_or_key(
-    name: str, strangers: Federation
+    name: str, with_relays: Federation
 ) -> None:
+    if name.startswith(("ckks", "decoys")):
+        pytest.importorskip("tenseal")
     task = os.urandom(16) + MODEL
-    wire, server, clients = session(strangers, SCHEMES[name], task)
-    said = [message for client in clients for message in (*client.view.sent, *client.view.received)]
+    wire, server, parties = session(with_relays, SCHEMES[name], task)
+    said = {message for party in parties for message in (*party.view.sent, *party.view.received)}
     secrets = {"model": MODEL} | {f"update of {u}": update(u).tobytes() for u in range(N)}
+    secrets |= {f"decoy of {u}": decoy(u).tobytes() for u in range(N)}
     secrets |= {f"message {i}": message for i, message in enumerate(said) if len(message) >= 32}
-    for file in (strangers.server / "server.key", *(own / "client.key" for own in strangers.clients)):
-        key = read_private(file)
+    folders = {**dict.fromkeys(with_relays.clients, "client"), **dict.fromkeys(with_relays.relays, "relay")}
+    for own, kind in {with_relays.server: "server", **folders}.items():
+        key = read_private(own / f"{kind}.key")
         secrets |= {
-            f"{file.parent.name}: signing": key.signing.private_bytes_raw(),
-            f"{file.parent.name}: curve": key.curve_secret,
+            f"{own.name}: signing": key.signing.private_bytes_raw(),
+            f"{own.name}: curve": key.curve_secret,
         }
     assert sum(map(len, wire)) > 2 * N * len(task)  # it was all heard, whole and in pieces
     assert found(secrets, wire) == set()
