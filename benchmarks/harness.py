@@ -129,7 +129,6 @@ def measure(folder: str, name: str, size: str, seed: int, out: Output) -> Path:
     benchmark.CONTROL.check(rows)
     show(benchmark.table(rows), out)
     record = {
-        "claim": benchmark.CLAIM,
         "size": size,
         "seed": seed,
         "commit": begun.settings["commit"],
