@@ -12,6 +12,7 @@ from fl.data import DataError, Dataset
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Guess, Knowledge
 from fl.leakage.labels import labels
+from fl.leakage.verdicts import ROUNDING
 from fl.leakage.views import View
 from tests.benchmarks.cases import rows_of, shown
 
@@ -60,6 +61,24 @@ def test_a_tight_bound_is_that_of_the_largest_number_in_all_rounds(attacked: lis
     assert round.config.protection.bound == pytest.approx(1.01 * largest)
     off = np.abs(history.seen(setup, round).parts[0].updates[0] - round.sum_of(range(4)).updates[0]).max()
     assert 0 < off < 2 * largest / 2**15
+
+
+@pytest.mark.parametrize(
+    ("bare", "word"),
+    [
+        ([False, False], "nor found in a bare sum"),
+        ([True, True], ROUNDING),
+        ([True, False], "hidden from this attack"),
+        ([], "hidden from this attack"),
+    ],
+)
+def test_what_hid_a_sum_is_said_where_it_was_attacked_bare(bare: list[bool], word: str) -> None:
+    sum = {"model": "lenet-zhu", "clients": 10, "sent": history.encoding(16), "rounds": 1, "found": False}
+    by = {
+        ("lenet-zhu", 10, history.EXACT, 1): [sum | {"sent": history.EXACT, "found": each} for each in bare]
+    }
+    assert history.hidden(by, [sum]) == word
+    assert history.hidden(by, [sum | {"sent": history.EXACT}]) == "the sum is not found"
 
 
 def test_where_data_are_absent_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
