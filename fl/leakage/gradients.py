@@ -61,7 +61,9 @@ class Matching:
         self._sent = seen != 0 if sparse else torch.ones_like(seen, dtype=torch.bool)
         if self._plan.algorithm == "fedavg-weights":
             seen = seen - start
+        self._unit = 1.0  # in which the numbers that were sent stand here
         if self._plan.algorithm != "fedsgd" and self.steps == 1:
+            self._unit = self._plan.lr
             seen = seen / -self._plan.lr
         self.seen = seen
 
@@ -88,6 +90,10 @@ class Matching:
     def size(self) -> torch.Tensor:
         """||seen||^2."""
         return self.seen[self._sent].square().sum()
+
+    def explained(self, deviation: float) -> float:
+        """What `squared` is of the true images, in the mean, where each number sent is off by so much."""
+        return float(self._sent.sum() * (deviation / self._unit) ** 2 / self.size)
 
     def cosine(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """1 - cos(made, seen)."""

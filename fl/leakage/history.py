@@ -41,7 +41,9 @@ def _of_part(part: Part, knowledge: Knowledge, budget: Budget, seed: int) -> Fou
         return off
 
     y = of_gradients(rounds, knowledge, images)
-    found = from_starts(distance, knowledge, y, budget, seed, by_lbfgs)
+    rounding = zip(rounds, (*part.earlier, part), strict=True)
+    explained = sum(one.explained(each.deviation) * float(one.size) for one, each in rounding) / float(size)
+    found = from_starts(distance, knowledge, y, budget, seed, by_lbfgs, explained)
     return replace(found, seconds=time.process_time() - since)
 
 

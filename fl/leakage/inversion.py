@@ -24,7 +24,8 @@ from fl.leakage.views import Part, View
 HISTORY: Final = 100  # of L-BFGS: with 10, as scipy has it, 14.7-18 dB in 300 iterations; with 100, 34
 INNER: Final = 20  # steps between two looks at the clock
 SOLVED: Final = 1e-10  # of the squared gradient norm: images are then nearer than any eye tells
-STUCK: Final = 8  # steps that together gain less than a hundredth
+STUCK: Final = 8  # iterations that together gain less than a hundredth
+FITTED: Final = 0.05  # or less than so much, of a loss that rounding alone explains: they fit the rounding
 
 SIGNED_LR: Final = 0.1
 TV: Final = 1e-4  # the weight of the total variation: of an untrained net 1e-2 leaves 12.6 dB, this 33.6
@@ -33,9 +34,11 @@ Vector = NDArray[np.float64]
 Look = Callable[[torch.Tensor, float], None]
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(images, labels) -> how far what they would have sent is from what was seen; differentiable."""
-Optimiser = Callable[[Distance, torch.Tensor, torch.Tensor, Budget, float, Look], tuple[torch.Tensor, float]]
-"""(what to make small, start, labels, budget, when to stop, told the best after each iteration and its loss)
--> (images, gradient loss).
+Optimiser = Callable[
+    [Distance, torch.Tensor, torch.Tensor, Budget, float, Look, float], tuple[torch.Tensor, float]
+]
+"""(what to make small, start, labels, budget, when to stop, told the best after each iteration and its loss,
+what rounding alone leaves of it) -> (images, gradient loss).
 """
 
 
@@ -83,7 +86,8 @@ def _of_part(
     for update in part.updates:
         matching = Matching(knowledge, update, len(part.members), sparse=sparse)
         y = of_gradient(matching, knowledge, images) if part.labels is None else part.labels
-        found = from_starts(partial(measure, matching), knowledge, y, budget, seed, optimiser)
+        explained = matching.explained(part.deviation) if optimiser is by_lbfgs else 0.0
+        found = from_starts(partial(measure, matching), knowledge, y, budget, seed, optimiser, explained)
         if best is None or found.loss < best.loss:
             best = found
     assert best is not None  # noqa: S101 - a part has one candidate at least
@@ -104,8 +108,11 @@ def from_starts(
     budget: Budget,
     seed: int,
     optimiser: Optimiser,
+    explained: float = 0.0,
 ) -> Found:
-    """The best of all starts, the first as the budget says, while there is time and nothing is solved."""
+    """The best of all starts, the first as the budget says, while there is time and nothing is solved, or
+    explained: where the loss is below what rounding alone leaves, a smaller one is of no better images.
+    """
     rng = torch.Generator().manual_seed(seed)
     labels, until = torch.tensor(y), budget.until(len(y))
     half = until - budget.seconds * len(y) / 2
@@ -121,10 +128,10 @@ def from_starts(
     for number in range(budget.starts):
         # What grey did not solve, another grey will not.
         start = begun(budget.start if number == 0 else "uniform", labels, knowledge, rng)
-        x, loss = optimiser(distance, start, labels, budget, until, look)
+        x, loss = optimiser(distance, start, labels, budget, until, look, explained)
         if best is None or loss < least:
             best, least = x, loss
-        if least < SOLVED or time.process_time() > until:
+        if least < max(SOLVED, explained) or time.process_time() > until:
             break
     assert best is not None  # noqa: S101 - there is one start at least
     kept = torch.stack(path).numpy() if path else None
@@ -132,9 +139,19 @@ def from_starts(
 
 
 def by_lbfgs(
-    distance: Distance, start: torch.Tensor, y: torch.Tensor, budget: Budget, until: float, look: Look
+    distance: Distance,
+    start: torch.Tensor,
+    y: torch.Tensor,
+    budget: Budget,
+    until: float,
+    look: Look,
+    explained: float = 0.0,
 ) -> tuple[torch.Tensor, float]:
     """L-BFGS on the squared distance, steps of length 1, without tolerances; nothing keeps pixels in [0, 1].
+
+    Of what was rounded it stops before it fits the rounding: where the loss is below what that explains
+    (Morozov's discrepancy principle) and falls slowly. A sum of ten MNIST images was at 17.7 dB after 90
+    iterations, and at 16.7 after 156, with a smaller loss.
 
     Source: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 7.4. The steps are those of
     torch's, which takes longer for a direction than such nets do for their gradient, and forgets steps of a
@@ -155,7 +172,8 @@ def by_lbfgs(
                 x += torch.from_numpy(memory.step(gradient.numpy().ravel())).view_as(x)
         history.append(least)
         look(best, least)
-        stuck = len(history) > STUCK and least > 0.99 * history[-STUCK - 1]
+        gain = FITTED if least < explained else 0.01
+        stuck = len(history) > STUCK and least > (1 - gain) * history[-STUCK - 1]
         if least < SOLVED or not np.isfinite(loss) or stuck or time.process_time() > until:
             break
     return best, least
@@ -202,7 +220,13 @@ class Memory:
 
 
 def by_signs(
-    distance: Distance, start: torch.Tensor, y: torch.Tensor, budget: Budget, until: float, look: Look
+    distance: Distance,
+    start: torch.Tensor,
+    y: torch.Tensor,
+    budget: Budget,
+    until: float,
+    look: Look,
+    explained: float = 0.0,
 ) -> tuple[torch.Tensor, float]:
     """Adam on the signs of the gradients of the cosine distance and the total variation, its rate a tenth at
     3/8, 5/8 and 7/8 of the way, pixels kept in [0, 1]. The way ends with its time or its iterations.
