@@ -10,14 +10,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.cli.attacked import Outcome, attacked
+from fl.cli.attacked import Doing, Outcome, attacked
 from fl.cli.display import shown, since
 from fl.cli.lists import documented, printed
 from fl.cli.output import Output
 from fl.cli.recorded import PARTIES, record
 from fl.cli.report import warn
 from fl.cli.results import check_folder, write_result
-from fl.cli.scored import Cell
+from fl.cli.scored import Cell, Images
 from fl.cohort.layout import Layout, lay_out
 from fl.config.protection import BOUND, check_installed
 from fl.config.run import RunConfig
@@ -26,9 +26,10 @@ from fl.config.section import ConfigError
 from fl.leakage.attack import Budget
 from fl.leakage.attacks import ATTACKS
 from fl.leakage.imprint import crafted
-from fl.leakage.verdicts import FAILED, LEAKS, NO_MODEL, PROTECTS, ROUNDING, TOO_FEW
+from fl.leakage.starts import named
+from fl.leakage.verdicts import FAILED, FEWEST, LEAKS, NO_MODEL, PROTECTS, ROUNDING, TOO_FEW
 from fl.mistyped import nearest
-from fl.models.architectures import Description
+from fl.models.architectures import Description, ModelError, build
 from secagg.errors import ClientId, counted
 
 REPORT = "report.json"
@@ -62,6 +63,8 @@ def described(
 
     Raises: ConfigError for what does not go together.
     """
+    if flags.get("local_steps") == 0:
+        raise ConfigError("--local-steps 0: an attack is on steps that are counted: give 1 or more")
     one_step = {} if flags.get("algorithm") == "fedsgd" else {"local_steps": 1}
     settings = {"model": "lenet-zhu"} | one_step | dict(flags)
     return RunConfig.of(
@@ -97,21 +100,24 @@ def run(
     are, where the attack is of several. bins: of an imprint, None for as many as there are neurons.
     """
     party, which = party_of(party, config.cohort.clients)
+    check_relay(party, which, config)
     rounds = seen_of(attack, rounds_seen, config.training.rounds)
     check_installed({config.protection.scheme})
     warn(out, config.protection)
     check_folder(folder, force=force)
-    layout, secrets = lay_out(config), RunSecrets.of_seed(config.training.seed)
-    at = ["the session"]
+    if attack in BY_STEPS:
+        named(budget.start)
+    layout, secrets = fitting(config), RunSecrets.of_seed(config.training.seed)
+    doing = Doing()
 
-    def began(what: str) -> None:
-        at[0] = f"{attack}, {NAMES[what]}"
+    def at() -> str:
+        return f"{attack}: {'; '.join(NAMES[what] for what in doing)}" if [*doing] else "the session"
 
-    with shown(out, since(lambda: at[0])):
+    with shown(out, since(at), news=at):
         first = imprinted(config, layout, bins) if attack == "imprint" else None
         session = record(config, layout, secrets, rounds, first=first)
         outcome = attacked(
-            session, attack, party, budget, config.training.seed, which, began, without_model=without_model
+            session, attack, party, budget, config.training.seed, which, doing, without_model=without_model
         )
     told = report(attack, config, party, which, budget, outcome, rounds)
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,6 +134,18 @@ def run(
     out.record(told)
     out.say(f"wrote {folder}: {REPORT}, {', '.join(f'{name}.png' for name in outcome.cells)}")
     result.check()
+
+
+def fitting(config: RunConfig) -> Layout:
+    """The data, laid out. Raises: ConfigError for a model that is not for them."""
+    layout = lay_out(config)
+    dataset = layout.serving.dataset
+    try:
+        described = Description(config.training.model, dataset.shape, dataset.classes)
+        build(described.model, described.shape, described.classes, 0)
+    except ModelError as error:
+        raise ConfigError(str(error)) from None
+    return layout
 
 
 def imprinted(config: RunConfig, layout: Layout, bins: int | None) -> NDArray[np.float32]:
@@ -151,6 +169,7 @@ def party_of(text: str, clients: int) -> tuple[str, frozenset[ClientId]]:
     parts = rest.split(",")
     numbers = frozenset(int(part) for part in parts if part.isdecimal())
     known = len(numbers) == len(parts)
+    text = text.rstrip(":")  # a colon would follow it
     if party == "colluders" and not (known and max(numbers) < clients):
         raise ConfigError(
             f"--view {text}: say which of the clients 0 to {clients - 1} are on the server's side: "
@@ -159,8 +178,14 @@ def party_of(text: str, clients: int) -> tuple[str, frozenset[ClientId]]:
     if party == "relay" and not (known and len(parts) == 1):
         raise ConfigError(f"--view {text}: say which relay of --scheme split: relay:0")
     if party not in ("colluders", "relay") and rest:
-        raise ConfigError(f"--view {text}: only of colluders there are several: colluders:0,3")
+        raise ConfigError(f"--view {text}: only colluders and relays have numbers: colluders:0,3, relay:0")
     return party, numbers
+
+
+def check_relay(party: str, which: frozenset[ClientId], config: RunConfig) -> None:
+    """Raises: ConfigError for a relay of a session without any."""
+    if party == "relay" and config.protection.scheme != "split":
+        raise ConfigError(f"--view relay:{min(which)}: only split has relays: try --scheme split")
 
 
 def check_spent(attack: str, options: Iterable[str]) -> None:
@@ -233,6 +258,8 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
     read = f"{scheme}: {who} read {_read(party, seen)}, {seen.says}"
     if outcome.last is not None:
         read += f" ({outcome.last.brief} by the last round alone)"
+    # Where the labels come out it is not said that nothing does.
+    missed = f"images are not found; {seen.besides} are" if seen.besides else "nothing is found"
     single = f"{outcome.single.brief} in single updates"
     summed = "" if outcome.summed is None else f"{outcome.summed.brief} in their bare sum"
     controls = " and ".join(part for part in (single, summed) if part)
@@ -240,18 +267,21 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
         case word if word == LEAKS:
             return f"{read}: it leaks."
         case word if word == PROTECTS:
-            return f"{read}: nothing leaks, where the same attack gets {controls}: {scheme} protects."
+            what = f"{scheme} protects the images" if seen.besides else f"{scheme} protects"
+            return f"{read}: {missed}, where the same attack gets {controls}: {what}."
         case word if word == NO_MODEL and outcome.informed is not None:
             known = outcome.informed.brief
-            return f"{read}: nothing is found, where the same attack with the model gets {known}: {NO_MODEL}."
+            return f"{read}: {missed}, where the same attack with the model gets {known}: {NO_MODEL}."
         case word if word == ROUNDING and not outcome.single.found and outcome.exact is not None:
             exact = f"{outcome.exact.brief} in updates before they are encoded"
-            return f"{read}: nothing leaks, but the same attack gets {single} and {exact}: {ROUNDING}."
+            return f"{read}: {missed}, where the same attack gets {single} and {exact}: {ROUNDING}."
         case word if word == ROUNDING:
-            return f"{read}: nothing leaks, but the same attack gets {controls}: {ROUNDING}, not the sum."
+            return f"{read}: {missed}, where the same attack gets {controls}: {ROUNDING}, not the sum."
         case word if word == TOO_FEW:
-            return f"{read}: {TOO_FEW}."
-    return f"{read}: {FAILED} ({controls}), so that this says nothing of {scheme}."
+            fewest = f", which takes {FEWEST} images" if isinstance(seen, Images) else ""
+            return f"{read}: {TOO_FEW}{fewest}: raise --images."
+    besides = f"; {seen.besides} are found" if seen.besides else ""
+    return f"{read}: {FAILED} ({controls}), so that this says nothing of {scheme}{besides}."
 
 
 def who_is(party: str, which: frozenset[ClientId]) -> str:

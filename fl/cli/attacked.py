@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -36,6 +37,24 @@ SCORES: Mapping[str, Score] = {
     **dict.fromkeys(LEARNED, partial(of_images, learned=True)),
 }
 """Of attacks that look for something else than images, or have learned from the like of them."""
+
+
+class Doing:
+    """What is attacked just now, in the order in which it was begun."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+
+    @contextmanager
+    def this(self, name: str) -> Iterator[None]:
+        self._names[name] = None
+        try:
+            yield
+        finally:
+            del self._names[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._names))
 
 
 @dataclass(frozen=True)
@@ -81,12 +100,13 @@ def attacked(
     budget: Budget,
     seed: int,
     which: frozenset[ClientId] = frozenset(),
-    began: Callable[[str], None] = lambda what: None,
+    doing: Doing | None = None,
     *,
     without_model: bool = False,
 ) -> Outcome:
-    """The attack on what the party can read, and on the controls. which: as of `Round.view`. began: told what
-    is attacked. without_model: who attacks what the party reads draws first weights of its own.
+    """The attack on what the party can read, and on the controls. which: as of `Round.view`. doing: holds
+    what is attacked meanwhile. without_model: who attacks what the party reads draws first weights of its
+    own.
 
     Raises: ConfigError where there is no such party, it has the model by what it is, or the attack is not for
     this model.
@@ -116,10 +136,12 @@ def attacked(
     if round.earlier and view.parts:
         todo["last"], own["last"] = view, own["seen"]
 
+    now = Doing() if doing is None else doing
+
     def cell(name: str, what: View) -> Cell:
-        began(name)
         by = "inversion" if name == "last" else attack
-        guess = apart.run(by, what, own.get(name, knowledge), budget, seed)
+        with now.this(name):
+            guess = apart.run(by, what, own.get(name, knowledge), budget, seed)
         return score(round, what, guess, tapped=tapped and name in ("seen", "informed", "last"))
 
     with ThreadPoolExecutor(usable_cores()) as threads:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl.cli import pictures
+from fl.cli.attacked import Doing
 from fl.cli.recorded import model_of
 from fl.cli.scored import parts_of, spent
 from fl.cohort.layout import Layout
@@ -118,6 +119,10 @@ class Classes:
         )
 
     @property
+    def besides(self) -> str:
+        return ""
+
+    @property
     def header(self) -> tuple[str, ...]:
         return "classes", "right", "by chance", "PSNR", "grey"
 
@@ -173,15 +178,13 @@ class Outcome:
         return {name: cell for name, cell in there.items() if cell is not None}
 
 
-def attacked(
-    run: Trained, party: str, budget: Budget, seed: int, began: Callable[[str], None] = lambda what: None
-) -> Outcome:
-    """began: told what is attacked. Raises: ConfigError for a model of text."""
-    means = run.means
+def attacked(run: Trained, party: str, budget: Budget, seed: int, doing: Doing | None = None) -> Outcome:
+    """doing: holds what is attacked meanwhile. Raises: ConfigError for a model of text."""
+    means, now = run.means, Doing() if doing is None else doing
 
     def cell(name: str, view: View) -> Classes:
-        began(name)
-        guess = apart.run("face", view, run.knowledge, budget, seed)
+        with now.this(name):
+            guess = apart.run("face", view, run.knowledge, budget, seed)
         images = guess[0].images
         assert images is not None  # noqa: S101 - of an attack that looks for images
         return Classes(view, means, images, guess)

@@ -19,9 +19,11 @@ from fl.cli.options import (
     Drops,
     Force,
     KeyReaders,
+    Patience,
     RosterKey,
     State,
     Threshold,
+    finite,
     given,
     listed,
     most,
@@ -66,7 +68,9 @@ def _demo(
     deadline: Annotated[
         float | None,
         typer.Option(
-            help="Seconds of a round; who is later is dropped.", show_default="while processes live"
+            callback=finite,
+            help="Seconds of a round; who is later is dropped.",
+            show_default="while processes live",
         ),
     ] = None,
 ) -> None:
@@ -106,9 +110,9 @@ def _serve(
     ctx: typer.Context,
     config: Annotated[Path | None, typer.Option(help="Train as this .toml or .json describes.")] = None,
     length: Annotated[int | None, typer.Option(help="Or sum one vector of this length a client.")] = None,
-    bound: Annotated[float, typer.Option(help="Range of a coordinate.")] = 1.0,
+    bound: Annotated[float, typer.Option(callback=finite, help="Range of a coordinate.")] = 1.0,
     bits: Bits = 16,
-    clip: Annotated[float | None, typer.Option(help="Largest L2 norm of a vector.")] = None,
+    clip: Annotated[float | None, typer.Option(callback=finite, help="Largest L2 norm of a vector.")] = None,
     max_weight: Annotated[int | None, typer.Option(help="Clients give weights from 1 to this.")] = None,
     new: Annotated[
         bool, typer.Option("--new", help="With --length: all inputs are others than those summed before.")
@@ -131,7 +135,10 @@ def _serve(
         ),
     ] = None,
     finish: Annotated[
-        float, typer.Option(help="Seconds to wait on for clients without whom a sum cannot be finished.")
+        float,
+        typer.Option(
+            callback=finite, help="Seconds to wait on for clients without whom a sum cannot be finished."
+        ),
     ] = 600.0,
     out: Annotated[
         Path | None, typer.Option(help="The mean, or the run's folder.", show_default="mean.npy, runs/serve")
@@ -192,7 +199,8 @@ def _join(
         int | None, typer.Option(min=2, help="Be summed by whole batches of so many clients, or not at all.")
     ] = None,
     blank: Annotated[
-        float | None, typer.Option(help="Insist that clients contribute nothing with this probability.")
+        float | None,
+        typer.Option(callback=finite, help="Insist that clients contribute nothing with this probability."),
     ] = None,
     ending: Annotated[
         str | None,
@@ -205,7 +213,9 @@ def _join(
     alike: Alike = None,
     answer_after: Annotated[
         float | None,
-        typer.Option(help="Seconds from a task to its answer, however much there is to train on."),
+        typer.Option(
+            callback=finite, help="Seconds from a task to its answer, however much there is to train on."
+        ),
     ] = None,
     most_epochs: Annotated[int | None, most("epochs", "Refuse to train longer in a round.")] = None,
     most_steps: Annotated[int | None, most("steps", "So too where steps are counted.")] = None,
@@ -222,7 +232,7 @@ def _join(
     new: Annotated[
         bool, typer.Option("--new", help="The input is another one than those that were summed before.")
     ] = False,
-    patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
+    patience: Patience = 60.0,
     state: State = None,
     key_readers: KeyReaders = "owner",
     device: Annotated[
@@ -272,7 +282,7 @@ def _relay(
     smallest_cohort: Annotated[
         int | None, typer.Option(help="Take no part in a smaller one.", show_default="3")
     ] = None,
-    patience: Annotated[float, typer.Option(help="Seconds without the server before giving up.")] = 60.0,
+    patience: Patience = 60.0,
     state: State = None,
     key_readers: KeyReaders = "owner",
 ) -> None:

@@ -25,14 +25,16 @@ InRound = tuple[str, int, int]
 
 
 @contextmanager
-def shown(out: Output, status: Status) -> Iterator[None]:
-    """While the block runs, it is seen to run."""
+def shown(out: Output, status: Status, news: Callable[[], str] | None = None) -> Iterator[None]:
+    """While the block runs, it is seen to run. news: where there is no terminal, after a line of it there is
+    another only when it has changed; None for a line after each silence.
+    """
     if out.terminal:
         with _foot(status):
             yield
         return
     over = threading.Event()
-    thread = threading.Thread(target=_break_silences, args=(out, status, over), daemon=True)
+    thread = threading.Thread(target=_break_silences, args=(out, status, news, over), daemon=True)
     if out.for_people:
         thread.start()
     try:
@@ -41,10 +43,13 @@ def shown(out: Output, status: Status) -> Iterator[None]:
         over.set()
 
 
-def _break_silences(out: Output, status: Status, over: threading.Event) -> None:
-    said = out.said
+def _break_silences(
+    out: Output, status: Status, news: Callable[[], str] | None, over: threading.Event
+) -> None:
+    said, told = out.said, None
     while not over.wait(SILENCE_SECONDS):
-        if out.said == said:
+        if out.said == said and (news is None or news() != told):
+            told = None if news is None else news()
             out.progress_line(status()[1])
         said = out.said
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from fl.cli.attack import FOUND, REPORT, asked, concluded, party_of, who_is
+from fl.cli.attack import FOUND, REPORT, asked, check_relay, concluded, fitting, party_of, who_is
+from fl.cli.attacked import Doing
 from fl.cli.classes import Outcome, Trained, attacked, trained
 from fl.cli.display import shown, since
 from fl.cli.output import Output
 from fl.cli.report import warn
 from fl.cli.results import check_folder, write_result
-from fl.cohort.layout import lay_out
 from fl.config.protection import check_installed
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
@@ -49,18 +49,19 @@ def described(
 def run(out: Output, config: RunConfig, view: str, budget: Budget, folder: Path, *, force: bool) -> None:
     """Train, attack what the party has of the model, write what came of it into the folder."""
     party, which = party_of(view, config.cohort.clients)
+    check_relay(party, which, config)
     check_installed({config.protection.scheme})
     warn(out, config.protection)
     check_folder(folder, force=force)
-    layout, seed = lay_out(config), config.training.seed
-    at = ["the rounds"]
+    layout, seed = fitting(config), config.training.seed
+    doing = Doing()
 
-    def began(what: str) -> None:
-        at[0] = f"face, {NAMES[what]}"
+    def at() -> str:
+        return f"face: {'; '.join(NAMES[what] for what in doing)}" if [*doing] else "the rounds"
 
-    with shown(out, since(lambda: at[0])):
+    with shown(out, since(at), news=at):
         model = trained(config, layout, RunSecrets.of_seed(seed))
-        outcome = attacked(model, party, budget, seed, began)
+        outcome = attacked(model, party, budget, seed, doing)
     told = report(model, party, which, budget, outcome)
     folder.mkdir(parents=True, exist_ok=True)
     for name, cell in outcome.cells.items():

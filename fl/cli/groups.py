@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fl.cli import group
-from fl.cli.options import Force, PrivateKey, check_choices, given, listed, takes
+from fl.cli.options import Force, PrivateKey, check_choices, finite, given, listed, takes
 from fl.config.run import CHOICES
 from secagg.wire import MAX_RELAYS
 
@@ -160,7 +160,7 @@ def _data_picture(
     partition: Annotated[
         str, typer.Option(**listed(CHOICES["partition"], "How they are dealt out."))
     ] = "dirichlet",
-    alpha: Annotated[float, typer.Option(help="Dirichlet concentration.")] = 0.5,
+    alpha: Annotated[float, typer.Option(callback=finite, help="Dirichlet concentration.")] = 0.5,
     classes_per_client: Annotated[int, typer.Option(help="With --partition shards.")] = 2,
     examples_per_client: Annotated[int | None, typer.Option(help="Just so many each.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -195,7 +195,11 @@ Images = Annotated[int, typer.Option(min=1, help="Images that each client holds.
 Batch = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", "--batch", help="Examples of a local step.", show_default="all that it holds"
+        "--batch-size",
+        "--batch",
+        min=1,
+        help="Examples of a local step.",
+        show_default="all that it holds",
     ),
 ]
 Round = Annotated[int, typer.Option(min=1, help="The training round that is attacked.")]
@@ -230,7 +234,9 @@ def _attack(
     start: Annotated[
         str, typer.Option(help="Where the attack begins: grey, patterned, uniform, ...")
     ] = "grey",
-    time: Annotated[float, typer.Option(min=0, help="Seconds of a processor for each image.")] = 4.0,
+    time: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Seconds of a processor for each image.")
+    ] = 4.0,
     iterations: Annotated[int, typer.Option(min=1, help="Steps of the attack from each start.")] = 300,
     without_model: WithoutModel = False,
     seed: Seed = 0,
@@ -309,13 +315,17 @@ def _attack_face(
     ctx: typer.Context,
     clients: Clients = 4,
     images: Images = 300,
-    batch: Annotated[int, typer.Option("--batch-size", "--batch", help="Examples of a local step.")] = 32,
+    batch: Annotated[
+        int, typer.Option("--batch-size", "--batch", min=1, help="Examples of a local step.")
+    ] = 32,
     round: Annotated[int, typer.Option(min=1, help="Rounds of training before the attack.")] = 20,
     view: Seen = "server",
     processed: Annotated[
         bool, typer.Option("--processed", help="Denoise and sharpen the image after each step.")
     ] = False,
-    time: Annotated[float, typer.Option(min=0, help="Seconds of a processor for each class.")] = 4.0,
+    time: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Seconds of a processor for each class.")
+    ] = 4.0,
     iterations: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 2000,
     seed: Seed = 0,
     out: Report = Path("runs/attack"),

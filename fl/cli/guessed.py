@@ -69,6 +69,10 @@ class Labels:
         )
 
     @property
+    def besides(self) -> str:
+        return ""
+
+    @property
     def header(self) -> tuple[str, ...]:
         return "labels", "right", "best guess without"
 
@@ -176,6 +180,10 @@ class Words:
             f"and {self.brief} in it are named, and {self.named - self.hits} that are not, where of as many "
             f"of the most frequent words {self.chance} are right"
         )
+
+    @property
+    def besides(self) -> str:
+        return ""
 
     @property
     def header(self) -> tuple[str, ...]:

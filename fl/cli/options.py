@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +54,13 @@ def count_or_fraction(text: str) -> int | float:
         ) from None
 
 
+def finite(value: float | None) -> float | None:
+    """Of every option that takes a number. Raises: BadParameter for infinity, and for what is no number."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value}: give a finite number")
+    return value
+
+
 Alike = Annotated[
     str | None,
     typer.Option(
@@ -91,6 +99,10 @@ KeyReaders = Annotated[
         metavar="[owner|group|all]",
         help="Who may read the key's file: group or all for a mounted secret, whose mode others decide.",
     ),
+]
+
+Patience = Annotated[
+    float, typer.Option(callback=finite, help="Seconds without the server before giving up.")
 ]
 
 
@@ -157,6 +169,8 @@ def _typed(setting: Setting, options: dict[str, Any]) -> tuple[bool | None, Any]
         return setting.default, Annotated[bool, option]
     if setting.kinds == {int, float}:
         options |= {"parser": count_or_fraction, "metavar": "N|FRACTION"}
+    if float in setting.kinds:
+        options |= {"callback": finite}
     if setting.words:
         options |= listed(setting.words, options["help"])
     kind: Any = float if float in setting.kinds else next(iter(setting.kinds))

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from fl.cli import pictures
 from fl.cli.recorded import GALLERY, Round
 from fl.leakage.attack import Found, Guess
-from fl.leakage.baselines import CLASS_MEAN, TO_BEAT, baselines
-from fl.leakage.metrics import Scores, identified, matched, psnr
-from fl.leakage.verdicts import FEWEST, learned, reconstructed
+from fl.leakage.baselines import CLASS_MEAN, TO_BEAT, baselines, likely_counts
+from fl.leakage.metrics import WINDOW, Scores, identified, matched, psnr
+from fl.leakage.verdicts import FEWEST, guessed, learned, reconstructed, to_pass, to_reach
 from fl.leakage.views import View
 from secagg.errors import counted
 
@@ -43,6 +43,10 @@ class Cell(Protocol):
         """The same in a sentence that begins with what was read."""
 
     @property
+    def besides(self) -> str:
+        """What came out that was not looked for, in words."""
+
+    @property
     def header(self) -> tuple[str, ...]: ...
 
     @property
@@ -60,8 +64,10 @@ class Cell(Protocol):
 
 @dataclass(frozen=True)
 class Images:
-    """All (N, ...), in the true order. found: None of fewer than 8. claimed: which the attack says to be true
-    ones, of one that knows. learned: from images of the same kind, and so held against the class mean.
+    """All (N, ...), in the true order. found: None of fewer than 8. hits: how many labels of each part are
+    right, whatever their order; by_chance: of the best guess without any attack. claimed: which the attack
+    says to be true ones, of one that knows. learned: from images of the same kind, and so held against the
+    class mean.
     """
 
     view: View
@@ -71,6 +77,8 @@ class Images:
     scores: Scores
     identified: NDArray[np.bool_] = field(repr=False)
     guesses: Guess = field(repr=False)
+    hits: int
+    by_chance: float
     claimed: NDArray[np.bool_] | None = None
     learned: bool = False
 
@@ -89,11 +97,28 @@ class Images:
             return None
         if self.learned:
             return learned(self.scores.psnr, self.baseline_psnr[CLASS_MEAN])
-        return reconstructed(self.scores.psnr, {name: self.baseline_psnr[name] for name in TO_BEAT})
+        return reconstructed(self.scores.psnr, self._to_beat)
+
+    @property
+    def needed(self) -> float:
+        """dB in the mean, from which on they are found; of too few, as if they were enough."""
+        if self.learned and len(self.truth) > 1:
+            return to_pass(self.scores.psnr, self.baseline_psnr[CLASS_MEAN])
+        return to_reach(self._to_beat)
+
+    @property
+    def _to_beat(self) -> dict[str, NDArray[np.float64]]:
+        return {name: self.baseline_psnr[name] for name in TO_BEAT}
 
     @property
     def brief(self) -> str:
-        return f"{self.scores.psnr.mean():.1f} dB"
+        return f"{self.scores.psnr.mean():.{self._digits}f} dB"
+
+    @property
+    def _digits(self) -> int:
+        """So many that what was reached is told from what was needed."""
+        alike = f"{self.scores.psnr.mean():.1f}" == f"{self.needed:.1f}"
+        return 2 if alike else 1
 
     @property
     def says(self) -> str:
@@ -105,9 +130,16 @@ class Images:
                 f"{self.right} of them rightly"
             )
         return (
-            f"and the images found in it have {self.brief} in the mean, beside "
-            f"{self.baseline_psnr[best].mean():.1f} of the {best} without any attack{claims}"
+            f"and images made of it have {self.brief} in the mean, {self.needed:.{self._digits}f} needed, "
+            f"beside {self.baseline_psnr[best].mean():.1f} of the {best} without any attack{claims}"
         )
+
+    @property
+    def besides(self) -> str:
+        labels = len(self.truth)
+        if not guessed(self.hits, labels, self.by_chance / labels):
+            return ""
+        return f"{'all ' if self.hits == labels else f'{self.hits} of '}{counted(labels, 'label')}"
 
     @property
     def right(self) -> int:
@@ -117,32 +149,38 @@ class Images:
 
     @property
     def header(self) -> tuple[str, ...]:
-        return "images", "PSNR", "best guess without", "SSIM", "labels"
+        return "images", "PSNR", "needed", "best guess without", "SSIM", "labels"
 
     @property
     def row(self) -> tuple[str, ...]:
-        best, labels = self.best_baseline, self.scores.labels
+        best = self.best_baseline
         ssim = float(np.mean(self.scores.ssim))
         return (
             str(len(self.truth)),
             self.brief,
+            f"{self.needed:.{self._digits}f}",
             f"{self.baseline_psnr[best].mean():.1f} ({best})",
             "-" if np.isnan(ssim) else f"{ssim:.2f}",
-            f"{labels.sum()} of {len(labels)}",
+            f"{self.hits} of {len(self.truth)}",
         )
 
     @property
     def lines(self) -> Sequence[str]:
-        return ()
+        height, width = self.truth.shape[2:]
+        if min(height, width) >= WINDOW:
+            return ()
+        return (f"no SSIM: its window of {WINDOW} x {WINDOW} does not fit into {height} x {width} pixels",)
 
     def told(self) -> dict[str, Any]:
         psnr = self.scores.psnr
         return parts_of(self.view) | {
             "mean_psnr": round(float(psnr.mean()), 2),
+            "needed_psnr": round(self.needed, 2),
             "median_psnr": round(float(np.median(psnr)), 2),
             "identified": round(float(self.identified.mean()), 3),
             "baselines": {n: round(float(each.mean()), 2) for n, each in self.baseline_psnr.items()},
             "found": self.found,
+            "labels_right": self.hits,
             "images": self.scores.told(),
             **self._claims(),
             **spent(self.guesses),
@@ -167,7 +205,10 @@ def of_images(
     round: Round, view: View, guess: Guess, *, tapped: bool = False, learned: bool = False
 ) -> Images:
     """Each part's images beside the true ones of its members, in the order that fits best."""
+    public = round.layout.serving.dataset
+    shares = np.bincount(public.test_y, minlength=public.classes) / len(public.test_y)
     truths, labels, images, told, claimed = [], [], [], [], []
+    hits, by_chance = 0, 0.0
     for part, found in zip(view.parts, guess, strict=True):
         x, y = round.truth_of(part, tapped=tapped)
         assert found.images is not None  # noqa: S101 - of an attack that looks for images
@@ -176,10 +217,12 @@ def of_images(
         labels.append(y)
         images.append(found.images[order])
         told.append(found.labels[order])
+        counts = [np.bincount(each, minlength=public.classes) for each in (y, found.labels)]
+        hits += int(np.minimum(*counts).sum())
+        by_chance += likely_counts(shares, len(y))[1]
         if found.claimed is not None:
             claimed.append(found.claimed[order])
     x, y, made = np.concatenate(truths), np.concatenate(labels), np.concatenate(images)
-    public = round.layout.serving.dataset
     public_x = cast(NDArray[np.float32], public.test_x)  # that it is of images was seen to before
     gallery = np.concatenate([public_x[:GALLERY], x])
     return Images(
@@ -190,6 +233,8 @@ def of_images(
         Scores.of(x, y, made, np.concatenate(told)),
         identified(made, gallery, len(gallery) - len(x) + np.arange(len(x))),
         guess,
+        hits,
+        by_chance,
         np.concatenate(claimed) if claimed else None,
         learned,
     )

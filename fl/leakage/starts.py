@@ -88,10 +88,16 @@ OWN: Final = (CLASS_IMAGE, CLASS_MEAN)
 NAMES: Final = (*STARTS, *OWN)
 
 
-def checked(name: str, knowledge: Knowledge) -> str:
-    """Raises: ConfigError where nothing begins there, or nothing can by what is known."""
+def named(name: str) -> str:
+    """Raises: ConfigError where nothing begins there."""
     if name not in NAMES:
         raise ConfigError(f"--start {name}: there are {', '.join(NAMES)}{nearest(name, NAMES)}")
+    return name
+
+
+def checked(name: str, knowledge: Knowledge) -> str:
+    """Raises: ConfigError where nothing begins there, or nothing can by what is known."""
+    named(name)
     if name in OWN and knowledge.public is None:
         raise ConfigError(f"--start {name} is for an attacker with images of its own")
     return name

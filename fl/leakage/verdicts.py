@@ -31,6 +31,11 @@ MISSED = "this attack does not find it"
 NO_MODEL = "hidden from who lacks the model"
 
 
+def to_reach(baselines: Mapping[str, NDArray[np.float64]]) -> float:
+    """dB in the mean, from which on images count as found by optimisation. baselines: (N,) of each."""
+    return max(float(each.mean()) for each in baselines.values()) + ABOVE_BASELINE
+
+
 def reconstructed(psnr: NDArray[np.float64], baselines: Mapping[str, NDArray[np.float64]]) -> bool:
     """Whether images were found by optimisation: 3 dB above the best of the baselines, in the mean.
 
@@ -38,8 +43,16 @@ def reconstructed(psnr: NDArray[np.float64], baselines: Mapping[str, NDArray[np.
     """
     if len(psnr) < FEWEST:
         raise ValueError(f"{len(psnr)} images: a verdict is on the mean of at least {FEWEST}")
-    best = max(float(each.mean()) for each in baselines.values())
-    return float(psnr.mean()) >= best + ABOVE_BASELINE
+    return float(psnr.mean()) >= to_reach(baselines)
+
+
+def to_pass(psnr: NDArray[np.float64], class_mean: NDArray[np.float64]) -> float:
+    """dB in the mean, above which a learned attack has found something: the class mean, and half of the
+    paired 95 % interval of the gain over it.
+    """
+    gain = psnr - class_mean
+    half = student.ppf((1 + CONFIDENCE) / 2, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+    return float(class_mean.mean() + half)
 
 
 def learned(psnr: NDArray[np.float64], class_mean: NDArray[np.float64]) -> bool:
@@ -48,9 +61,7 @@ def learned(psnr: NDArray[np.float64], class_mean: NDArray[np.float64]) -> bool:
     """
     if len(psnr) < FEWEST:
         raise ValueError(f"{len(psnr)} images: a verdict is on the mean of at least {FEWEST}")
-    gain = psnr - class_mean
-    half = student.ppf((1 + CONFIDENCE) / 2, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
-    return bool(gain.mean() - half > 0)
+    return float(psnr.mean()) > to_pass(psnr, class_mean)
 
 
 def guessed(hits: int, trials: int, chance: float) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from commands import Ran, is_one_line
 
 from fl.cli.attack import described, imprinted, party_of, seen_of, sentence
-from fl.cli.attacked import SCORES, Outcome, attacked
+from fl.cli.attacked import SCORES, Doing, Outcome, attacked
 from fl.cli.guessed import of_labels, of_words
 from fl.cli.recorded import Round, record
 from fl.cli.scored import Images, of_images
@@ -28,8 +29,9 @@ from fl.data.examples import Dataset
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Found, Guess, Knowledge
 from fl.leakage.attacks import ATTACKS
+from fl.leakage.baselines import TO_BEAT
 from fl.leakage.peeling import peeling
-from fl.leakage.verdicts import FAILED, LEAKS, NO_MODEL, NOTHING, PROTECTS, ROUNDING, TOO_FEW
+from fl.leakage.verdicts import ABOVE_BASELINE, FAILED, LEAKS, NO_MODEL, NOTHING, PROTECTS, ROUNDING, TOO_FEW
 from fl.leakage.views import View
 from fl.models.architectures import build
 from tests.fl.leakage.helpers import gradient
@@ -224,7 +226,39 @@ def test_a_verdict_rests_on_the_controls_of_the_same_run(
     outcome = outcome_of(round, monkeypatch, lambda view: 0.9 if cell_of(view) in fails else 0.0)
     assert outcome.verdict == word
     assert ("exact" in outcome.cells) == ({"seen", "single"} <= fails)
-    assert word in sentence(round.config, "server", frozenset(), outcome)
+    said = sentence(round.config, "server", frozenset(), outcome)
+    assert word in said
+    # The labels came out with the images, and where these did not, too.
+    assert ("all 8 labels are" in said) == (word != LEAKS)
+    assert ("images are not found; all 8 labels are" in said) == (word not in (LEAKS, FAILED))
+
+
+def test_what_is_needed_is_told_beside_what_was_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    round = round_of()
+    seen = outcome_of(round, monkeypatch, lambda view: 0.1).seen
+    assert isinstance(seen, Images)
+    needed = max(float(seen.baseline_psnr[name].mean()) for name in TO_BEAT) + ABOVE_BASELINE
+    assert dict(zip(seen.header, seen.row, strict=True))["needed"] == f"{needed:.1f}"
+    assert f"{seen.brief} in the mean, {needed:.1f} needed" in seen.says
+    assert seen.told()["needed_psnr"] == pytest.approx(needed, abs=0.01)
+    # Two numbers that are printed alike and are not say nothing.
+    near = replace(seen, scores=replace(seen.scores, psnr=np.full(N, needed - 0.002)))
+    assert (near.found, near.row[1], near.row[2]) == (False, f"{needed - 0.002:.2f} dB", f"{needed:.2f}")
+    assert seen.lines == ("no SSIM: its window of 11 x 11 does not fit into 8 x 8 pixels",)
+
+
+def test_labels_come_out_as_many_as_there_are_whatever_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    round = round_of(images=2)
+    view = round.view("server")
+    (found,) = knowing_the_truth(round, lambda view: 0.0)("", view, round.knowledge, BUDGET, 0)
+    turned = of_images(round, view, (replace(found, labels=np.roll(found.labels, 1)),))
+    assert (turned.besides, turned.scores.labels.all()) == ("all 16 labels", False)
+    absent = min({*range(10)} - {*found.labels.tolist()})
+    one = found.labels.copy()
+    one[0] = absent
+    assert of_images(round, view, (replace(found, labels=one),)).besides == "15 of 16 labels"
+    none = np.full(2 * N, absent)
+    assert of_images(round, view, (replace(found, labels=none),)).besides == ""
 
 
 @pytest.mark.parametrize(
@@ -331,7 +365,27 @@ def test_a_server_that_crafts_the_model_reads_images_out_of_a_masked_sum_at_the_
 def test_of_too_few_images_there_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     config = described({"scheme": "plain"}, 3, 1, None, 1, 0)
     round = record(config, lay_out(config), RunSecrets.of_seed(0))
-    assert outcome_of(round, monkeypatch, lambda view: 0.0).verdict == TOO_FEW
+    outcome = outcome_of(round, monkeypatch, lambda view: 0.0)
+    assert outcome.verdict == TOO_FEW
+    said = sentence(config, "server", frozenset(), outcome)
+    assert said.endswith("too few for a verdict, which takes 8 images: raise --images.")
+
+
+def test_what_is_attacked_meanwhile_is_told_as_long_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    round, doing, seen = round_of(), Doing(), list[list[str]]()
+    all_there = Barrier(2)
+
+    def run(*args: Any) -> Guess:
+        all_there.wait()
+        seen.append(sorted(doing))
+        all_there.wait()
+        return knowing_the_truth(round, lambda view: 0.0)(*args)
+
+    monkeypatch.setattr(apart, "run", run)
+    monkeypatch.setattr("fl.cli.attacked.usable_cores", lambda: 2)
+    attacked(round, "inversion", "client", BUDGET, 0, doing=doing)
+    assert seen == [["seen", "single"]] * 2
+    assert [*doing] == []
 
 
 # Labels
@@ -476,6 +530,31 @@ def test_what_a_history_adds_is_told_beside_its_last_round_alone(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
+        ("inversion --time nan", "Invalid value for '--time': nan: give a finite number"),
+        ("inversion --lr inf", "Invalid value for '--lr': inf: give a finite number"),
+        ("inversion --local-steps 0", "--local-steps 0: an attack is on steps that are counted: give 1 or"),
+        ("labels --batch 0", "0 is not in the range x>=1"),
+        ("inversion --start nowhere", "--start nowhere: there are grey,"),
+        ("inversion --view colluders:", "--view colluders: say which of the clients 0 to 9"),
+        ("inversion --view relay:0", "--view relay:0: only split has relays: try --scheme split"),
+        ("face --view relay:0", "--view relay:0: only split has relays: try --scheme split"),
+        ("inversion --model gru", "gru is not for images: there are"),
+        ("face --model gru", "gru is not for images: there are"),
+        ("inversion --model lenat", "model = 'lenat': give one of cnn, mlp"),
+    ],
+)
+def test_what_is_asked_for_amiss_is_refused_before_anything_runs(
+    line: str, words: str, here: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fl.cli.attack.record", None)
+    monkeypatch.setattr("fl.cli.face.trained", None)
+    is_one_line(here("attack", *line.split(), "--out", str(tmp_path / "attack")), 2, words)
+    assert not (tmp_path / "attack").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
         ("analytic --time 1", "--time: analytic has no use for it: it is for inversion, sparse"),
         ("learned --start uniform", "--start: learned has no use for it"),
         (
@@ -502,9 +581,10 @@ def test_who_saw_it_is_one_of_the_parties() -> None:
     assert party_of("relay:1", 4) == ("relay", {1})
     for text, words in {
         "sever": "--view sever: there are server, .*did you mean 'server'",
-        "server:1": "--view server:1: only of colluders there are several",
+        "server:1": "--view server:1: only colluders and relays have numbers: colluders:0,3, relay:0",
         "colluders:4": "--view colluders:4: say which of the clients 0 to 3 are on the server's side",
         "colluders": "--view colluders: say which of the clients",
+        "colluders:": "--view colluders: say which of the clients",
         "relay:0,1": "--view relay:0,1: say which relay of --scheme split: relay:0",
     }.items():
         with pytest.raises(ConfigError, match=words):

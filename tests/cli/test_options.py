@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import click
 import pytest
+import typer
 from commands import Ran
 
+from fl.cli import app
 from fl.cli.demo import Demo
+from fl.cli.options import count_or_fraction
 from fl.cli.output import Output
 from fl.cli.serve import described
 from fl.config.protection import Protection
@@ -109,3 +113,26 @@ def test_neither_a_number_nor_a_fraction_of_clients(
     ran = here(command, option, text)
     assert (ran.code, called) == (2, [])
     assert f"Invalid value for '{option}': {text}: a number of clients such as 2" in ran.err
+
+
+def of_numbers(group: click.Group, *path: str) -> Iterator[tuple[click.Context, click.Parameter]]:
+    """Every option of every command that takes a number with a fraction."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from of_numbers(command, *path, name)
+            continue
+        context = click.Context(command, info_name=" ".join((*path, name)))
+        fraction = click.types.FloatParamType
+        for option in command.params:
+            if isinstance(option.type, fraction) or getattr(option.type, "func", None) is count_or_fraction:
+                yield context, option
+
+
+def test_infinity_and_what_is_no_number_are_refused_wherever_a_number_is_asked_for() -> None:
+    options = [*of_numbers(cast(click.Group, typer.main.get_command(app)))]
+    assert {"time", "lr", "alpha", "patience", "dropout"} <= {option.name for _, option in options}
+    for context, option in options:
+        assert option.process_value(context, "1") == 1
+        for text in ("nan", "inf", "-inf"):
+            with pytest.raises(click.BadParameter):
+                option.process_value(context, text)

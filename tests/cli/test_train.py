@@ -23,7 +23,7 @@ from commands import PATIENCE, Command, Ran, before, is_one_line, once, secagg
 
 import fl
 from fl.cli import exit_code
-from fl.cli.display import TrainingDisplay
+from fl.cli.display import TrainingDisplay, shown
 from fl.cli.output import Output
 from fl.cli.parties import client_process
 from fl.cli.report import duration
@@ -299,6 +299,26 @@ def test_a_long_silence_is_broken_by_a_line(monkeypatch: pytest.MonkeyPatch) -> 
     with TrainingDisplay(Output(beside=True), 5, 1, in_round, "advertise-keys").running():
         assert spoken.wait(PATIENCE)
     assert log.getvalue().startswith("round 2/5  2 of 4 clients trained  ")
+
+
+def test_a_silence_is_not_broken_to_say_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, asked, at = io.StringIO(), threading.Semaphore(0), ["one"]
+    monkeypatch.setattr(sys, "stdout", log)
+    monkeypatch.setattr("fl.cli.display.SILENCE_SECONDS", 0.001)
+
+    def news() -> str:
+        asked.release()
+        return at[0]
+
+    def silences(several: int) -> None:
+        for _ in range(several):
+            assert asked.acquire(timeout=PATIENCE)
+
+    with shown(Output(beside=True), lambda: (None, f"at {at[0]}"), news):
+        silences(10)
+        at[0] = "two"
+        silences(10)
+    assert log.getvalue().splitlines() == ["at one", "at two"]
 
 
 @pytest.mark.parametrize(
