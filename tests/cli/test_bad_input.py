@@ -213,6 +213,7 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(here: Here, folder: Pa
         ("--length 5 --max-weight 0", 2, "maximum"),
         ("--length 5 --scheme none", 2, "there are masking, split, ckks, plain"),
         ("--length 5 --out nowhere/mean.npy", 2, "there is no folder nowhere: make it"),
+        ("--length 5 --finish -1", 2, "--finish -1.0: a number of seconds, 0 or more"),
         ("--length 5 --finish nan", 2, "Invalid value for '--finish': nan: give a finite number"),
         ("--length 5 --deadline join", 2, "the form is SECONDS, or ROUND=SECONDS"),
         ("--length 5 --deadline join=soon", 2, "the form is SECONDS, or ROUND=SECONDS"),
