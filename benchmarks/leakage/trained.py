@@ -16,7 +16,18 @@ from fl.leakage import apart
 from fl.leakage.attack import Budget
 from fl.leakage.views import Part, View
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Gradients of one MNIST image each, at first weights and after rounds of training with 4 clients of "
+    "1,500 images. Training hides nothing: a net of 4 convolutions gives 57 dB at .90 accuracy after "
+    "twenty rounds, where it gave 63 untrained with a tenth of the time, and one of 3, and a hidden "
+    "layer of ReLU, 62 and 65 dB. It makes the attack harder, and the usual engine fails there: torch's "
+    "L-BFGS on the squared distance as it is gives 13 dB, with one seed of three, where ours, which "
+    "divides by the size of the gradient and starts again, gives 57 on the same gradients. Single "
+    "images get stuck (the worst of 24 has 3 dB): later rounds leave more to luck and time, and protect "
+    "nobody. On ReLU with pooling the smoothest of attacks, cosine and signs, finds images untrained "
+    "with two seeds of three (16 dB) and trained with all (20 dB); where it fails that says nothing of "
+    "the net."
+)
 CONTROL = Control(
     "the same net at its first weights, by the same attack",
     lambda row: row["round"] == 0,
