@@ -9,7 +9,7 @@ from typing import Protocol
 
 from secagg.encoding import Clipping
 from secagg.errors import ClientId, RemoteProtocolError
-from secagg.session import Aggregate, ClientSession, ServerSession
+from secagg.session import Aggregate, ClientSession, Scheme, ServerSession
 from secagg.wire import Raw, decode_task
 
 
@@ -27,6 +27,10 @@ class Around:
 
     def __init__(self, session: ServerSession) -> None:
         self._session = session
+
+    @property
+    def scheme(self) -> Scheme:
+        return self._session.scheme
 
     def receive(self, sender: ClientId, message: Raw) -> None:
         self._session.receive(sender, message)

@@ -40,6 +40,10 @@ class RoundServer(NeverPickled, ABC):
         self._answered: set[ClientId] = set()
         self._lost: set[ClientId] = set()  # answered, then said something it should not have
 
+    @property
+    def scheme(self) -> Scheme:
+        return self._parameters
+
     def receive(self, sender: ClientId, message: Raw) -> None:
         if sender not in self.waiting_for:
             self._lost.add(sender)

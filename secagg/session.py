@@ -164,6 +164,11 @@ class ClientSession(Protocol):
 class ServerSession(Protocol):
     """The server's side. `sender` is who the channel says it is, never what a message says."""
 
+    @property
+    def scheme(self) -> Scheme:
+        """Its parameters."""
+        ...
+
     def receive(self, sender: ClientId, message: Raw) -> None:
         """Raises: RemoteProtocolError naming the sender, who has lost its place; the session goes on."""
         ...

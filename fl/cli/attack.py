@@ -247,15 +247,21 @@ def concluded(verdict: str, text: str, cells: Mapping[str, Cell]) -> dict[str, A
     return {"verdict": verdict, "sentence": text, "cells": found}
 
 
-def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome: Outcome) -> str:
-    """What leaked, in one sentence, with the numbers that it rests on."""
+def sentence(
+    config: RunConfig,
+    party: str,
+    which: frozenset[ClientId],
+    outcome: Outcome,
+    more: str = ": raise --images",
+) -> str:
+    """What leaked, in one sentence, with the numbers that it rests on. more: what to do about too few."""
     scheme, seen = config.protection.scheme, outcome.seen
     who = who_is(party, which)
     if seen is None:
         return f"{scheme}: {who} can read nothing, and there is nothing to attack: {outcome.why}."
     if outcome.informed is not None:
         who += ", without the model,"
-    read = f"{scheme}: {who} read {_read(party, seen)}, {seen.says}"
+    read = f"{scheme}: {who} read {read_by(party, seen)}, {seen.says}"
     if outcome.last is not None:
         read += f" ({outcome.last.brief} by the last round alone)"
     # Where the labels come out it is not said that nothing does.
@@ -279,7 +285,7 @@ def sentence(config: RunConfig, party: str, which: frozenset[ClientId], outcome:
             return f"{read}: {missed}, where the same attack gets {controls}: {ROUNDING}, not the sum."
         case word if word == TOO_FEW:
             fewest = f", which takes {FEWEST} images" if isinstance(seen, Images) else ""
-            return f"{read}: {TOO_FEW}{fewest}: raise --images."
+            return f"{read}: {TOO_FEW}{fewest}{more}."
     besides = f"; {seen.besides} are found" if seen.besides else ""
     return f"{read}: {FAILED} ({controls}), so that this says nothing of {scheme}{besides}."
 
@@ -293,7 +299,8 @@ def who_is(party: str, which: frozenset[ClientId]) -> str:
     }.get(party, f"the {party}")
 
 
-def _read(party: str, cell: Cell) -> str:
+def read_by(party: str, cell: Cell) -> str:
+    """What the party read, that the cell is of, in words."""
     earlier = max(len(part.earlier) for part in cell.view.parts)
     return _read_in_a_round(party, cell) + (f" in each of {earlier + 1} rounds" if earlier else "")
 
@@ -308,6 +315,9 @@ def _read_in_a_round(party: str, cell: Cell) -> str:
         return f"the gradients of a step of {counted(len(parts), 'client')}"
     if len(parts) == 1 and len(parts[0].members) > 1:
         return f"one sum of {counted(len(parts[0].members), 'update')}"
+    if len(parts[0].members) > 1:
+        members = sorted(len(part.members) for part in parts)
+        return f"{len(parts)} sums of {', '.join(map(str, members))} updates"
     return counted(len(parts), "single update")
 
 

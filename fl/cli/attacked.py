@@ -121,11 +121,10 @@ def attacked(
         members = sorted(u for part in view.parts for u in part.members)
     tapped = party == "client"
     todo = {"seen": view, "single": round.single(members)}
-    if view.parts and any(len(part.members) > 1 for part in view.parts):
-        (part,) = view.parts
-        todo["sum"] = round.summed(sorted(part.members))
+    if sums := [sorted(part.members) for part in view.parts if len(part.members) > 1]:
+        todo["sum"] = View(tuple(part for members in sums for part in round.summed(members).parts))
     own = dict.fromkeys(todo, knowledge) | {"single": replace(knowledge, encoding=round.encoding)}
-    if not isinstance(round.run.scheme, Plain):  # under which updates are sent as they are
+    if not isinstance(round.scheme, Plain):  # under which updates are sent as they are
         own["seen"] = own["single"]
     if tapped:
         own["seen"] = _of_first_step(round, knowledge)

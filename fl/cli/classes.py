@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fl.cli import pictures
 from fl.cli.attacked import Doing
 from fl.cli.recorded import model_of
-from fl.cli.scored import parts_of, spent
+from fl.cli.scored import Tally, parts_of, spent
 from fl.cohort.layout import Layout
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
@@ -106,6 +106,14 @@ class Classes:
         """By chance one of them all is right; None of so few that all right would be chance."""
         trials = len(self.means)
         return guessed(self.hits, trials, 1 / trials) if guessed(trials, trials, 1 / trials) else None
+
+    @property
+    def tally(self) -> Tally:
+        return Tally(self.hits, len(self.means), 1.0)
+
+    @property
+    def beside(self) -> str:
+        return f"{self.brief}, beside 1"
 
     @property
     def brief(self) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fl.cli import pictures
 from fl.cli.recorded import Round
-from fl.cli.scored import parts_of, spent
+from fl.cli.scored import Tally, parts_of, spent
 from fl.leakage.attack import Guess
 from fl.leakage.baselines import likely_counts
 from fl.leakage.verdicts import guessed
@@ -56,6 +56,14 @@ class Labels:
     def found(self) -> bool | None:
         chance = self.expected / self.trials
         return guessed(self.hits, self.trials, chance) if guessed(self.trials, self.trials, chance) else None
+
+    @property
+    def tally(self) -> Tally:
+        return Tally(self.hits, self.trials, self.expected)
+
+    @property
+    def beside(self) -> str:
+        return f"{self.brief}, beside {self.expected:.1f}"
 
     @property
     def brief(self) -> str:
@@ -102,19 +110,19 @@ class Labels:
 
 
 def of_labels(round: Round, view: View, guess: Guess, *, tapped: bool = False) -> Labels:
-    """How many of each class, beside how many are in what was read; the shares are those of the test set."""
+    """How many of each class, beside how many are in what was read; the shares are those of the test set.
+    Of clients who were not dealt their labels by these, what a guess by them hits is counted.
+    """
     dataset = round.layout.serving.dataset
     shares = np.bincount(dataset.test_y, minlength=dataset.classes) / len(dataset.test_y)
     true = [round.truth_of(part, tapped=tapped)[1] for part in view.parts]
     likely = [likely_counts(shares, len(y)) for y in true]
-    return Labels(
-        view,
-        _counted(true, dataset.classes),
-        _counted([found.labels for found in guess], dataset.classes),
-        np.stack([counts for counts, _ in likely]),
-        sum(hits for _, hits in likely),
-        guess,
-    )
+    truth, without = _counted(true, dataset.classes), np.stack([counts for counts, _ in likely])
+    expected = sum(hits for _, hits in likely)
+    if round.config.data.partition != "iid":
+        expected = float(np.minimum(truth, without).sum())
+    told = _counted([found.labels for found in guess], dataset.classes)
+    return Labels(view, truth, told, without, expected, guess)
 
 
 def _counted(labels: Sequence[NDArray[np.int64]], classes: int) -> NDArray[np.int64]:
@@ -169,6 +177,15 @@ class Words:
     @property
     def found(self) -> bool:
         return self.named > 0 and guessed(self.hits, self.named, self.chance / self.named)
+
+    @property
+    def tally(self) -> Tally:
+        return Tally(self.hits, self.true, self.chance)
+
+    @property
+    def beside(self) -> str:
+        wrong = self.named - self.hits
+        return f"{self.brief}, and {wrong} wrong, beside {self.chance} of the most frequent"
 
     @property
     def brief(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import transport
 from fl.cli import exit_code, learn, relay, rounds
@@ -23,12 +24,17 @@ from fl.config.limits import Limits
 from fl.config.preflight import Preflight
 from fl.config.run import RunConfig
 from fl.config.secret import CLIENT, SERVER, RunSecrets, kept, put
+from fl.data.files import write_atomically
 from fl.data.shard import write_shard
 from secagg import Policy
 from secagg.wire import relay_of
 from transport import TransportError
 from transport.processes import LocalProcesses, lay_out_keys
 
+if TYPE_CHECKING:
+    from fl.cli.readings import Record
+
+READ = "read.bin"  # in the server's, for as long as nobody has taken it: what it read, of a run with a meter
 PARTIES = "parties"  # the folder of their folders, in the run's
 COMING_SECONDS = 60  # in which a client's process, which imports torch, comes to hear that all is done
 LOST = 255  # the exit code of a process that was forked from one that has gone
@@ -86,6 +92,15 @@ def collect(clients: list[Path], folder: Path, total: int) -> Path:
             )
             return own
     raise TransportError("no client came to the end of the run: the model that they keep is lost")
+
+
+def taken_from(server: Path) -> Record:
+    """What the server's process left of what it read, which is then there no more."""
+    from fl.cli.readings import unpacked
+
+    record = unpacked((server / READ).read_bytes())
+    (server / READ).unlink()
+    return record
 
 
 def federation(
@@ -179,11 +194,27 @@ def server_process(
         torch.set_num_threads(1)
         known = read_serving(own, load(config.data.dataset, config.data.data_dir))
         checkpoint = rounds.going_on(config, folder) if resume else None
+        readings = None
+        if config.meter.on:
+            from fl.cli.readings import Readings, packed
+
+            readings = Readings.of(config)
         spending, secret = spending_of(config, folder, checkpoint), kept(own / SERVER)
-        server = Server(cohort, config, known, checkpoint, secret=secret, run=run_id, spending=spending)
+        server = Server(
+            cohort,
+            config,
+            known,
+            checkpoint,
+            secret=secret,
+            run=run_id,
+            instrument=readings,
+            spending=spending,
+        )
         # Not before: of a run that cannot be, no client is started, to say that its server has gone.
         endpoint.send(cohort.endpoint)
         rounds.conduct(out, server, folder, checkpoint)
+        if readings is not None:
+            write_atomically(own / READ, packed(readings.read()), mode=0o600)
         # Where no round was left they are only coming now, and would take a server that is done for one that
         # never was.
         left = COMING_SECONDS

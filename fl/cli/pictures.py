@@ -47,6 +47,28 @@ def counts(path: Path, title: str, rows: Mapping[str, NDArray[np.int64]], of: st
     pyplot.close(figure)
 
 
+def shares(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Bars of shares from 0 to 1, one group for each name. rows: name -> what is shown of it -> its share."""
+    pyplot = _pyplot()
+    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
+    figure, at = pyplot.subplots(figsize=(7.0, 1.2 + 0.6 * len(rows)), layout="constrained")
+    height = 0.8 / max(len(kinds), 1)
+    for i, kind in enumerate(kinds):
+        there = {place: row[kind] for place, row in enumerate(rows.values()) if kind in row}
+        at.barh(
+            [place + (i - (len(kinds) - 1) / 2) * height for place in there],
+            list(there.values()),
+            height,
+            label=kind,
+        )
+    at.set(xlim=(0, 1), xlabel="share", yticks=range(len(rows)), yticklabels=list(rows))
+    at.invert_yaxis()
+    at.set_title(title, fontsize=9)
+    at.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
 def _pyplot() -> Any:
     import matplotlib
 

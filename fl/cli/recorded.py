@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, cast
 
 import msgspec
@@ -26,11 +27,11 @@ from fl.leakage.attack import Encoding, Knowledge, Public
 from fl.leakage.views import Part, View
 from fl.training.server import GlobalModel
 from fl.training.step import Gradients
-from secagg import Bounded, ClientSession, Split, Weight
+from secagg import Bounded, ClientSession, Scheme, Split, Weight
 from secagg.encoding import centred
 from secagg.errors import ClientId, counted
 from secagg.inputs import encode_inputs
-from secagg.record import RecordedClient, Recorder, ServerView
+from secagg.record import RecordedClient, Recorder
 from secagg.split.messages import SeedShare, VectorShare
 from secagg.split.relay import AwaitingMembers, SplitRelay
 from secagg.wire import Raw, context_of, relay_of
@@ -46,36 +47,56 @@ PARTIES = ("server", "eavesdropper", "participant", "client", "relay", "colluder
 class Round:
     """What was recorded, and what is true of it.
 
-    server: what the server saw. before, after: (d,), the model that the clients received, and the next one.
-    uploads: what each client trained, not encoded. taken: which of its own examples were in its steps.
-    first: the gradient of its first step, and which examples were in that. opened: what each relay opened.
-    earlier: rounds before it that were recorded, too, in their order.
+    scheme: of its session. read: what the server could read. before, after: (d,), the model that the clients
+    received, and the next one, None where nobody follows the model. uploads: what each client trained, not
+    encoded. taken: which of its own examples were in its steps. first: the gradient of its first step, and
+    which examples were in that. opened: what each relay opened. earlier: rounds before it that were recorded,
+    too, in their order. means: of sets of clients whose uploads are not all there, their weighted mean.
     """
 
     config: RunConfig
     layout: Layout
-    run: Server
-    server: ServerView
-    task: bytes
+    secrets: RunSecrets = field(repr=False)
+    scheme: Scheme
+    read: View
+    task: bytes = field(repr=False)
     before: NDArray[np.float32]
-    after: Vector
     uploads: Mapping[ClientId, Vector]
     taken: Mapping[ClientId, NDArray[np.int64]]
     first: Mapping[ClientId, tuple[Vector, NDArray[np.int64]]]
-    opened: Mapping[int, Mapping[ClientId, VectorShare | SeedShare]] = field(repr=False)
-    secrets: RunSecrets = field(repr=False)
+    after: Vector | None = None
+    opened: Mapping[int, Mapping[ClientId, VectorShare | SeedShare]] = field(default_factory=dict, repr=False)
     earlier: tuple[Round, ...] = field(default=(), repr=False)
+    means: Mapping[frozenset[ClientId], Vector] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        config: RunConfig,
+        layout: Layout,
+        secrets: RunSecrets,
+        scheme: Scheme,
+        read: View,
+        task: bytes,
+        before: NDArray[np.float32],
+        heard: Ear,
+        **rest: Any,
+    ) -> Round:
+        """heard: of what its clients trained. rest: the fields that follow."""
+        taken = {u: np.unique(np.concatenate(each)) for u, each in heard.taken.items()}
+        truth = dict(heard.uploads), taken, dict(heard.first)
+        return cls(config, layout, secrets, scheme, read, task, before, *truth, **rest)
 
     @property
     def knowledge(self) -> Knowledge:
         examples = max(map(len, self.layout.shares.values()))
-        plan, asked = self.config.training.plan, msgspec.msgpack.decode(self.task, type=Instructions).privacy
-        return Knowledge(self.run.description, self.before, plan, examples, perturbation=asked)
+        asked = msgspec.msgpack.decode(self.task, type=Instructions)
+        return Knowledge(asked.model, self.before, asked.plan, examples, perturbation=asked.privacy)
 
     @property
     def encoding(self) -> Encoding | None:
         """Of an update of as many examples as a client has at most; None where none is so rounded."""
-        vectors, examples = self.run.scheme.vectors, self.knowledge.examples
+        vectors, examples = self.scheme.vectors, self.knowledge.examples
         spec = vectors[UPDATE]
         most = next((one.maximum for one in vectors.values() if isinstance(one, Weight)), None)
         if not isinstance(spec, Bounded):
@@ -89,11 +110,16 @@ class Round:
         return Public(cast(NDArray[np.float32], dataset.test_x)[:OWN], dataset.test_y[:OWN])
 
     def encoded(self, u: ClientId) -> Part:
-        """What client u's codes say of its update, and of its number of examples, where that is sent."""
-        scheme = cast(Any, self.run.scheme)
+        """What client u's codes say of its update, and of its number of examples, where that is sent. Of a
+        private vector, whose codes carry noise, the update.
+        """
+        scheme = cast(Any, self.scheme)
+        if not isinstance(scheme.vectors[UPDATE], Bounded):
+            return self.sum_of([u])
         values: dict[str, Any] = {UPDATE: self.uploads[u], EXAMPLES: len(self.layout.shares[u])}
         seed = rounding_seed(self.secrets.client(u))
-        mine = {name: values[name] for name in scheme.vectors}
+        # What is summed beside the two has a stream of its own, and changes none of their codes.
+        mine = {n: values.get(n, np.zeros(spec.length, np.int64)) for n, spec in scheme.vectors.items()}
         words, _ = encode_inputs(scheme, mine, context_of(self.task), seed)
         codes = {name: centred(scheme.vectors[name], each, scheme.clients) for name, each in words.items()}
         return views.encoded(u, scheme.vectors, [codes])
@@ -113,7 +139,7 @@ class Round:
     def _alone(self, party: str, which: frozenset[ClientId]) -> View:
         match party:
             case "server":
-                return views.of_server(self.run.scheme, self.server)
+                return self.read
             case "eavesdropper":
                 return views.of_eavesdropper()
             case "client":
@@ -126,8 +152,8 @@ class Round:
                     raise ConfigError(
                         f"--view relay:{j}: this session had {counted(len(self.opened), 'relay')}"
                     )
-                return views.of_relay(cast(Split, self.run.scheme), self.opened[j])
-        whole = views.of_server(self.run.scheme, self.server)
+                return views.of_relay(cast(Split, self.scheme), self.opened[j])
+        whole = self.read
         if len(whole.parts) != 1:
             return whole  # to who reads single updates anyway, or nothing, colluders are no help
         own = {u: self.encoded(u) for u in which}
@@ -138,6 +164,7 @@ class Round:
         step, plan = self.config.server.step, self.config.training.plan
         if step.optimiser != "average" or plan.algorithm == "fedavg-weights":
             raise ConfigError("--view participant reads the mean off a server that steps along it: average")
+        assert self.after is not None  # noqa: S101 - of a round that was recorded for this
         lr = -plan.lr * step.lr if plan.algorithm == "fedsgd" else step.lr
         return views.of_participant(self.before.astype(np.float64), self.after, lr, frozenset(self.uploads))
 
@@ -156,14 +183,21 @@ class Round:
     def summed(self, members: Sequence[ClientId]) -> View:
         """The second control: what their updates come to together, not encoded and not masked."""
         return self._with_earlier(
-            lambda round: View((round.sum_of(members),) if round.uploads.keys() >= set(members) else ())
+            lambda round: View((round.sum_of(members),) if round.knows(members) else ())
         )
+
+    def knows(self, members: Sequence[ClientId]) -> bool:
+        """Whether their sum can be had."""
+        return frozenset(members) in self.means or self.uploads.keys() >= set(members)
 
     def sum_of(self, members: Sequence[ClientId]) -> Part:
         """What their updates come to together in this round, not encoded and not masked."""
-        weights = np.array([float(len(self.layout.shares[u])) for u in members])
-        mean = np.average([self.uploads[u] for u in members], axis=0, weights=weights)
-        return Part(frozenset(members), mean[None], int(weights.sum()))
+        weights = np.array([weight_in(self.config, self.layout, u) for u in members])
+        mean = self.means.get(frozenset(members))
+        if mean is None:
+            mean = np.average([self.uploads[u] for u in members], axis=0, weights=weights)
+        told = int(weights.sum()) if self.config.weighted else None
+        return Part(frozenset(members), mean[None], told)
 
     def truth(self, u: ClientId, *, tapped: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Images and labels that are in what was seen of client u. tapped: of its first step alone."""
@@ -177,12 +211,21 @@ class Round:
         return np.concatenate([x for x, _ in own]), np.concatenate([y for _, y in own])
 
 
-class _Ear:
+def weight_in(config: RunConfig, layout: Layout, u: ClientId) -> float:
+    """What client u's update weighs in a sum: its examples, or where no weights are summed 1."""
+    return float(len(layout.shares[u])) if config.weighted else 1.0
+
+
+class Ear:
     """Hears what clients train: the truth."""
 
-    def __init__(self) -> None:
-        self.uploads: dict[ClientId, Vector] = {}
-        self.taken: dict[ClientId, list[NDArray[np.int64]]] = {}
+    def __init__(
+        self,
+        uploads: Mapping[ClientId, Vector] = MappingProxyType({}),
+        taken: Mapping[ClientId, list[NDArray[np.int64]]] = MappingProxyType({}),
+    ) -> None:
+        self.uploads = dict(uploads)
+        self.taken = dict(taken)
         self.first: dict[ClientId, tuple[Vector, NDArray[np.int64]]] = {}
 
     def step(self, u: int, step: int, examples: NDArray[np.int64], gradients: Gradients) -> None:
@@ -247,7 +290,7 @@ def record(
         tasks.append(task)
         return True
 
-    recorder, ear = _Looking(wanted), _Ear()
+    recorder, ear = _Looking(wanted), Ear()
     server = simulated(config, layout, secrets=secrets, tap=ear, instrument=recorder, evaluate_every=last)
     if first is not None:
         server.model = GlobalModel(first, config.server.step)
@@ -255,21 +298,18 @@ def record(
     for _ in server.rounds():
         after = model_of(server)
         if tasks:
-            taken = {u: np.unique(np.concatenate(each)) for u, each in ear.taken.items()}
             recorded.append(
-                Round(
+                Round.of(
                     config,
                     layout,
-                    server,
-                    recorder.servers[-1],
+                    secrets,
+                    server.scheme,
+                    views.of_server(server.scheme, recorder.servers[-1]),
                     tasks[-1],
                     before,
-                    after.astype(np.float64),
-                    dict(ear.uploads),
-                    taken,
-                    dict(ear.first),
-                    dict(recorder.opened),
-                    secrets,
+                    ear,
+                    after=after.astype(np.float64),
+                    opened=dict(recorder.opened),
                 )
             )
         before = after

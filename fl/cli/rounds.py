@@ -51,8 +51,11 @@ OUTPUTS = (
     RUN,
     SERVER,
     SPENT,
+    "meter.json",
+    "meter.png",
 )
-MAY_CHANGE = ("rounds", "device", "data_dir", "baseline")
+METER = ("meter", "meter_rounds", "meter_memory", "meter_time")
+MAY_CHANGE = ("rounds", "device", "data_dir", "baseline", *METER)
 """Settings that may change when a run goes on: how far it goes, on what machine, and what is done beside it
 when it has ended."""
 

@@ -5,9 +5,9 @@ without one. Of images; of what is counted, `fl.cli.guessed`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,14 @@ from secagg.errors import counted
 RIGHT: Final = 30.0  # dB, from which on a claimed image is a true one
 
 
+class Tally(NamedTuple):
+    """How much came out: `right` of `of`, where `chance` of them are hit without any attack."""
+
+    right: int
+    of: int
+    chance: float
+
+
 class Cell(Protocol):
     """An attack on what somebody reads, or would, and how near it came."""
 
@@ -35,8 +43,15 @@ class Cell(Protocol):
         """Whether it beat what can be guessed without one; None of too few to say, or of nothing."""
 
     @property
+    def tally(self) -> Tally: ...
+
+    @property
     def brief(self) -> str:
         """How near, in a word or two."""
+
+    @property
+    def beside(self) -> str:
+        """The same beside what anybody hits."""
 
     @property
     def says(self) -> str:
@@ -64,10 +79,10 @@ class Cell(Protocol):
 
 @dataclass(frozen=True)
 class Images:
-    """All (N, ...), in the true order. found: None of fewer than 8. hits: how many labels of each part are
-    right, whatever their order; by_chance: of the best guess without any attack. claimed: which the attack
-    says to be true ones, of one that knows. learned: from images of the same kind, and so held against the
-    class mean.
+    """All (N, ...), in the true order. found: in the mean; or some images as good as exactly, more than are
+    so without any attack; None of fewer than 8. hits: how many labels of each part are right, whatever their
+    order; by_chance: of the best guess without any attack. claimed: which the attack says to be true ones, of
+    one that knows. learned: from images of the same kind, and so held against the class mean.
     """
 
     view: View
@@ -97,7 +112,13 @@ class Images:
             return None
         if self.learned:
             return learned(self.scores.psnr, self.baseline_psnr[CLASS_MEAN])
-        return reconstructed(self.scores.psnr, self._to_beat)
+        right, of, chance = self.tally
+        return reconstructed(self.scores.psnr, self._to_beat) or guessed(right, of, chance / of)
+
+    @property
+    def tally(self) -> Tally:
+        lucky = int((self.baseline_psnr[self.best_baseline] >= RIGHT).sum())
+        return Tally(self.right, len(self.truth), lucky)
 
     @property
     def needed(self) -> float:
@@ -121,9 +142,15 @@ class Images:
         return 2 if alike else 1
 
     @property
+    def beside(self) -> str:
+        best = self.baseline_psnr[self.best_baseline].mean()
+        at = f"{self.right} of {counted(len(self.truth), 'image')} at {RIGHT:.0f} dB"
+        return f"{at}; {self.brief} in the mean, beside {best:.1f}"
+
+    @property
     def says(self) -> str:
         best = self.best_baseline
-        claims = ""
+        claims = f"; {self.right} of {len(self.truth)} are at {RIGHT:.0f} dB" if self.right else ""
         if self.claimed is not None:
             claims = (
                 f"; of {len(self.claimed)} it says {counted(int(self.claimed.sum()), 'image')}, "
@@ -211,13 +238,14 @@ def of_images(
     hits, by_chance = 0, 0.0
     for part, found in zip(view.parts, guess, strict=True):
         x, y = round.truth_of(part, tapped=tapped)
+        counts = [np.bincount(each, minlength=public.classes) for each in (y, found.labels)]
+        found = _as_many(found, len(x))
         assert found.images is not None  # noqa: S101 - of an attack that looks for images
         order = matched(x, found.images)
         truths.append(x)
         labels.append(y)
         images.append(found.images[order])
         told.append(found.labels[order])
-        counts = [np.bincount(each, minlength=public.classes) for each in (y, found.labels)]
         hits += int(np.minimum(*counts).sum())
         by_chance += likely_counts(shares, len(y))[1]
         if found.claimed is not None:
@@ -238,6 +266,17 @@ def of_images(
         np.concatenate(claimed) if claimed else None,
         learned,
     )
+
+
+def _as_many(found: Found, images: int) -> Found:
+    """With grey for those that are there besides: who reads a sum may not know how many images are in it."""
+    missing = images - len(found.labels)
+    if missing <= 0 or found.images is None:
+        return found
+    grey = np.full((missing, *found.images.shape[1:]), 0.5)
+    claimed = None if found.claimed is None else np.append(found.claimed, np.zeros(missing, dtype=bool))
+    labels = np.append(found.labels, np.full(missing, -1))
+    return replace(found, images=np.concatenate([found.images, grey]), labels=labels, claimed=claimed)
 
 
 def parts_of(view: View) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from fl.cli.options import protection_of
 from fl.cli.output import Output
 from fl.cli.report import mean_over, round_fields, round_line, warn, warn_of_training, within
 from fl.cli.results import check_file, check_folder, npy, write_result
-from fl.cli.rounds import METRICS, conduct, going_on, last_accuracy, prepare_folder, read_metrics
+from fl.cli.rounds import METER, METRICS, conduct, going_on, last_accuracy, prepare_folder, read_metrics
 from fl.cli.spent import spending_of
 from fl.cohort.layout import Serving
 from fl.config.protection import Protection
@@ -95,8 +95,10 @@ Job = Callable[[Cohort], None]
 ITS_OWN = (
     *("execution", "partition", "alpha", "classes_per_client", "examples_per_client"),
     *("damage", "damage_level", "damaged", "drop", "baseline"),
+    *METER,
 )
-"""Of a run's description what `secagg train` alone does: it deals out the data and starts the processes."""
+"""Of a run's description what `secagg train` alone does: it deals out the data, starts the processes, and has
+the examples beside which a meter tells what came out."""
 
 
 def sum_job(

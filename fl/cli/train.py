@@ -6,14 +6,14 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fl.cli import rounds
 from fl.cli.drops import Drop, in_plain, parse
 from fl.cli.output import Output
-from fl.cli.parties import PARTIES, Parties, collect, federation, lay_out_parties
+from fl.cli.parties import PARTIES, Parties, collect, federation, lay_out_parties, taken_from
 from fl.cli.report import draw_accuracy, reckoned, size, warn_of_training
 from fl.cli.spent import spending_of
 from fl.cohort.layout import Layout, lay_out
@@ -25,9 +25,12 @@ from fl.config.secret import RUN, RunSecrets, kept, put
 from fl.config.section import ConfigError
 from fl.mistyped import nearest
 from fl.training.checkpoint import Checkpoint
-from secagg import throwaway_identities
+from secagg import Scheme, throwaway_identities
 from secagg.errors import counted
 from secagg.wire import relay_of
+
+if TYPE_CHECKING:
+    from fl.cli.readings import Readings
 
 BASELINE = "plain"
 COUNTS_WITH = {
@@ -54,8 +57,8 @@ def described(
     if resumed is not None:
         if file or preset or flags.keys() - set(rounds.MAY_CHANGE):
             raise ConfigError(
-                "--resume goes on with the run as it was: with it go --out, --rounds, --device, --data-dir "
-                "and --no-baseline alone"
+                "--resume goes on with the run as it was: with it go --out, --rounds, --device, --data-dir, "
+                "--no-baseline and --meter alone"
             )
         return RunConfig.read(resumed / rounds.CONFIG, **flags)
     if preset is not None and file is not None:
@@ -73,6 +76,8 @@ def described(
         other, words = COUNTS_WITH.get(name, ("", ()))
         if other and has[other] not in words:
             raise ConfigError(f"--{_typed(name)} counts with --{_typed(other)} {' or '.join(words)} only")
+    if not config.meter.on and (idle := flags.keys() & set(rounds.METER) - {"meter"}):
+        raise ConfigError(f"--{_typed(min(idle))} counts with --meter only")
     if flags.get("select") == "quality" and config.data.damage is None:
         raise ConfigError("--select quality: all declare the same quality: give --damage too")
     return config
@@ -124,30 +129,60 @@ def run(
     parties = None
     if config.training.execution == "processes":
         parties = lay_out_parties(config, layout, folder, resume, secrets)
-    if code := train(out, config, folder, layout, parties, drops, checkpoint, secrets):
+    readings = listening(config)
+    if code := train(out, config, folder, layout, parties, drops, checkpoint, secrets, readings):
         return code
     models = folder
     if parties is not None and config.protection.kept:
         models = collect(parties.clients, folder, config.training.rounds)
-    if config.protection.scheme == "plain" or not config.cohort.baseline:
-        summary(out, config, folder, models, None)
-        return 0
+    beside = None
+    if config.protection.scheme != "plain" and config.cohort.baseline:
+        beside = folder / BASELINE
+        if code := unprotected(
+            out, config, beside, layout, parties, drops, scheme, secrets, force=force or resume
+        ):
+            return code
+    summary(out, config, folder, models, beside)
+    if readings is not None:
+        from fl.cli import meter
+
+        record = readings.read() if parties is None else taken_from(parties.server)
+        meter.run(out, config, layout, secrets, record, folder)
+    return 0
+
+
+def listening(config: RunConfig) -> Readings | None:
+    """What listens at the server of a run with a meter."""
+    if not config.meter.on:
+        return None
+    from fl.cli.readings import Readings
+
+    return Readings.of(config)
+
+
+def unprotected(
+    out: Output,
+    config: RunConfig,
+    beside: Path,
+    layout: Layout,
+    parties: Parties | None,
+    drops: Mapping[int, Drop],
+    scheme: Scheme,
+    secrets: RunSecrets,
+    *,
+    force: bool,
+) -> int:
+    """Train without protection, in a folder beside. scheme: of the run that has it. Returns the exit code."""
     out.say("the same without protection, to compare with (--no-baseline leaves it out)")
     if config.privacy.mechanism != "none":
-        out.say(
-            f"it has no noise: no epsilon is of what {folder / BASELINE} and the picture tell of the data"
-        )
+        out.say(f"it has no noise: no epsilon is of what {beside} and the picture tell of the data")
     # With the same secrets: the first round takes the same orders, and differs by the protection alone.
-    unprotected = {"scheme": "plain", "ending": None, "decoys": None, "relays": None, "blank": 0.0}
-    plain = config.with_(**unprotected, drop=(), preflight="off", **without_noise(config))
-    aside = dataclasses.replace(out, beside=True)
-    beside = folder / BASELINE
-    rounds.prepare_folder(beside, force=force or resume)
+    without = {"scheme": "plain", "ending": None, "decoys": None, "relays": None, "blank": 0.0}
+    plain = config.with_(**without, drop=(), preflight="off", meter=False, **without_noise(config))
+    rounds.prepare_folder(beside, force=force)
     in_beside = {u: in_plain(drop, scheme) for u, drop in drops.items() if relay_of(u) is None}
-    if code := train(aside, plain, beside, layout, parties, in_beside, None, secrets):
-        return code
-    summary(out, config, folder, models, beside)
-    return 0
+    aside = dataclasses.replace(out, beside=True)
+    return train(aside, plain, beside, layout, parties, in_beside, None, secrets)
 
 
 def without_noise(config: RunConfig) -> dict[str, Any]:
@@ -206,10 +241,11 @@ def train(
     drops: Mapping[int, Drop],
     checkpoint: Checkpoint | None,
     secrets: RunSecrets,
+    readings: Readings | None = None,
 ) -> int:
-    """One run; parties: of a run over processes. Returns the exit code."""
+    """One run. parties: of a run over processes, whose server has its own readings. Returns the exit code."""
     if parties is None:
-        simulate(out, config, folder, layout, checkpoint, secrets)
+        simulate(out, config, folder, layout, checkpoint, secrets, readings)
         return 0
     clients, relays = config.cohort.clients, config.protection.relay_count
     who = f"a server, {counted(clients, 'client')} and {counted(relays, 'relay')}"
@@ -236,6 +272,7 @@ def simulate(
     layout: Layout,
     checkpoint: Checkpoint | None,
     secrets: RunSecrets,
+    readings: Readings | None,
 ) -> None:
     """All clients in this process."""
     from fl.federation.simulation import simulated
@@ -249,6 +286,7 @@ def simulate(
         resume=checkpoint,
         way=way,
         preflight=Preflight(action=config.training.preflight),
+        instrument=readings,
         spending=spending,
     )
     local = rounds.conduct(out, server, folder, checkpoint)

@@ -14,6 +14,7 @@ from fl.config.alike import one_gradient
 from fl.config.cohort import CohortConfig
 from fl.config.data import DataConfig
 from fl.config.files import said_in, table_in
+from fl.config.meter import MeterConfig
 from fl.config.plan import WITH_STATISTICS, ServerConfig, TrainingConfig
 from fl.config.privacy import PrivacyConfig
 from fl.config.protection import Protection
@@ -37,6 +38,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     server: Annotated[ServerConfig, Meta(title="The server's step")] = ServerConfig()
     protection: Annotated[Protection, Meta(title="Protection")] = Protection()
     privacy: Annotated[PrivacyConfig, Meta(title="Privacy")] = PrivacyConfig()
+    meter: Annotated[MeterConfig, Meta(title="The meter")] = MeterConfig()
 
     def __post_init__(self) -> None:
         self._training_agrees()

@@ -31,7 +31,7 @@ def analytic(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Gue
 
 def _of_part(part: Part, knowledge: Knowledge) -> Found:
     begun, images = time.process_time(), knowledge.images_of(part)
-    matching = Matching(knowledge, part.updates[0], len(part.members))
+    matching = Matching(knowledge.at(part), part.updates[0], len(part.members))
     weight, bias = _first(matching)
     moved = np.abs(bias) > SILENT * np.abs(bias).max()
     rows = weight[moved] / bias[moved, None]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,8 +76,14 @@ class Knowledge:
         return itself or (self.encoding is not None and self.encoding.clip is not None)
 
     def at(self, part: Part) -> Knowledge:
-        """Of the round that a part is of, which was made from that round's model."""
-        return self if part.before is None else replace(self, parameters=part.before)
+        """Of what a part is of: the model of its round, and as many steps as its members take in it, of
+        whom each holds as many examples as the others.
+        """
+        plan, parameters = self.plan, self.parameters if part.before is None else part.before
+        if plan.algorithm != "fedsgd":
+            steps = plan.steps_of(self.held_by(part) // len(part.members))
+            plan = msgspec.structs.replace(plan, steps=steps)
+        return replace(self, plan=plan, parameters=parameters)
 
 
 @dataclass(frozen=True)

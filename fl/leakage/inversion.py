@@ -84,7 +84,7 @@ def _of_part(
     refused(knowledge, budget)
     best: Found | None = None
     for update in part.updates:
-        matching = Matching(knowledge, update, len(part.members), sparse=sparse)
+        matching = Matching(knowledge.at(part), update, len(part.members), sparse=sparse)
         y = of_gradient(matching, knowledge, images) if part.labels is None else part.labels
         explained = matching.explained(part.deviation) if optimiser is by_lbfgs else 0.0
         found = from_starts(partial(measure, matching), knowledge, y, budget, seed, optimiser, explained)

@@ -34,7 +34,7 @@ def _of_part(part: Part, knowledge: Knowledge) -> Found:
     """Of candidates those of the one that whole numbers of labels explain best."""
     begun, images, best = time.process_time(), knowledge.images_of(part), None
     for update in part.updates:
-        matching = Matching(knowledge, update, len(part.members))
+        matching = Matching(knowledge.at(part), update, len(part.members))
         told = of_gradient(matching, knowledge, images)
         counts = np.bincount(told, minlength=knowledge.model.classes)
         loss = float(np.square(_expected(matching, knowledge, images) - counts).sum())

@@ -70,11 +70,13 @@ def _windowed(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def matched(truth: Images, guess: Images) -> NDArray[np.int64]:
-    """(N,): which of as many guesses belongs to each true image, by the least MSE of them all together.
+    """(N,): which of as many guesses, or more, belongs to each true image, by the least MSE in all.
 
     A sum has no order: none is to be held against a guess. Source: Kuhn, 1955 (the Hungarian method).
     """
-    cost = np.stack([mse(np.broadcast_to(image, guess.shape), guess) for image in truth])
+    x, near = truth.reshape(len(truth), -1).astype(np.float64), np.clip(guess, 0, 1)
+    y = near.reshape(len(guess), -1).astype(np.float64)
+    cost = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1) - 2 * x @ y.T
     _, columns = linear_sum_assignment(cost)
     return np.asarray(columns, dtype=np.int64)
 
@@ -87,7 +89,8 @@ def identified(guess: Images, gallery: Images, true: NDArray[np.int64]) -> NDArr
     """
     flat = np.clip(guess, 0, 1).reshape(len(guess), -1)
     others = gallery.reshape(len(gallery), -1)
-    nearest = np.array([np.square(others - one).sum(axis=1).argmin() for one in flat])
+    # Of squared distances, but for what is the same of all of a guess.
+    nearest = (np.square(others.astype(np.float64)).sum(axis=1) - 2 * flat @ others.T).argmin(axis=1)
     found: NDArray[np.bool_] = nearest == true
     return found
 

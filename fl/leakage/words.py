@@ -32,7 +32,7 @@ def words(view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
 def _of_part(part: Part, knowledge: Knowledge) -> Found:
     """Of candidates those of the one that leaves most rows as they were, as a true update does."""
     begun = time.process_time()
-    each = [Matching(knowledge, update, len(part.members)) for update in part.updates]
+    each = [Matching(knowledge.at(part), update, len(part.members)) for update in part.updates]
     named, following = _named(min(each, key=lambda one: np.count_nonzero(_embedding(one).any(axis=1))))
     return Found(None, following, seconds=time.process_time() - begun, words=named)
 

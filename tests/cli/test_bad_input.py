@@ -141,6 +141,7 @@ def test_a_demo_that_cannot_be(here: Here, folder: Path, line: str, words: str) 
         ("--algorithm fedsgd --local-steps 3", "with fedsgd a client takes one gradient of all it holds"),
         ("--select quality --sample 3", "--select quality: all declare the same quality: give --damage too"),
         ("--local-epochs 1 --local-steps 3", "--local-epochs or --local-steps: give one of them"),
+        ("--meter-rounds 3", "--meter-rounds counts with --meter only"),
         ("--alpha 1 --partition iid", "--alpha counts with --partition dirichlet or quantity only"),
         ("--classes-per-client 3", "--classes-per-client counts with --partition shards only"),
         ("--damage-level 0.2", "--damage-level counts with --damage noise or missing or labels only"),

@@ -266,7 +266,9 @@ def ended(tmp_path: Path) -> Path:
 )
 def test_a_run_goes_on_as_it_was_or_not_at_all(here: Here, ended: Path, flags: str) -> None:
     ran = here("train", "--resume", *flags.split(), "--out", str(ended))
-    is_one_line(ran, 2, "as it was: with it go --out, --rounds, --device, --data-dir and --no-baseline alone")
+    is_one_line(
+        ran, 2, "as it was: with it go --out, --rounds, --device, --data-dir, --no-baseline and --meter alone"
+    )
 
 
 def test_an_edited_description_is_another_run(here: Here, ended: Path) -> None:

@@ -85,6 +85,10 @@ ASKED: dict[str, tuple[str, Any]] = {
     "sensitivity": ("--sensitivity l2-max", "l2-max"),
     "compress": ("--compress 0.1", 0.1),
     "noise_largest": ("--noise-largest 0.1", 0.1),
+    "meter": ("--meter", True),
+    "meter_rounds": ("--meter-rounds 5", 5),
+    "meter_memory": ("--meter-memory 64", 64),
+    "meter_time": ("--meter-time 0.5", 0.5),
 }
 """Field -> what is typed, and what the run then has."""
 LOCAL = {"privacy": "local", "clip": 1.0, "noise_multiplier": 1.0}
@@ -108,6 +112,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "noise_end": LOCAL | {"noise_schedule": "staircase"},
     "sensitivity": LOCAL,
     "noise_largest": LOCAL,
+    **{name: {"meter": True} for name in ("meter_rounds", "meter_memory", "meter_time")},
 }
 """Field -> what has to be typed beside it."""
 
@@ -133,7 +138,8 @@ def test_every_field_is_a_flag_that_reaches_the_run(
 ) -> None:
     line, value = ASKED[field]
     others = BESIDE.get(field, {})
-    more = [word for name, word in others.items() for word in (f"--{name.replace('_', '-')}", str(word))]
+    said = {f"--{name.replace('_', '-')}": word for name, word in others.items()}
+    more = [part for flag, word in said.items() for part in ([flag] if word is True else [flag, str(word)])]
     assert here("train", *line.split(), *more).code == 0
     (config,) = asked_for
     reached = config.flat()[field]

@@ -230,6 +230,13 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("blank", -0.1, "float >= 0.0"),
     ("blank", 1.0, "float < 1.0"),
     ("noise_largest", 0.0, "float > 0.0"),
+    ("meter", "yes", "got str"),
+    ("meter_rounds", 0, "int >= 1"),
+    ("meter_rounds", 101, "int <= 100"),
+    ("meter_memory", 0, "int >= 1"),
+    ("meter_memory", 1_000_001, "int <= 1000000"),
+    ("meter_time", 0.0, "float > 0.0"),
+    ("meter_time", 100_001.0, "float <= 100000.0"),
     ("noise_largest", 1.1, "float <= 1.0"),
 ]
 

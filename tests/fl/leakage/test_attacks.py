@@ -205,6 +205,15 @@ def test_over_several_steps_labels_are_read_by_the_models_before_and_after() -> 
     assert found.labels.tolist() == sorted(LABELS.tolist())
 
 
+def test_passes_over_what_a_client_holds_are_so_many_steps() -> None:
+    """Those of each part, by what its members hold."""
+    passes = knowing(LocalPlan(epochs=3, batch_size=2, lr=0.01), examples=4)
+    part = sent(passes, 0, 1, 2, 3)
+    assert (passes.at(part).plan.steps, passes.at(sent(passes, 0)).plan.steps) == (6, 3)
+    (found,) = labels(view(part), passes, QUICK, 0)
+    assert found.labels.tolist() == sorted(LABELS.tolist())
+
+
 def test_labels_are_counted_by_images_of_the_kind_where_there_are_some() -> None:
     """Of dark images the model thinks other than of grey."""
     knowledge, dark, y = knowing(examples=200, seed=1), IMAGES / 10, np.arange(200) % 7

@@ -1,0 +1,242 @@
+"""`secagg train --meter`: what came out of the server's own record of a run, of whom, beside chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from fl.cli import pictures
+from fl.cli.attack import concluded, read_by, sentence
+from fl.cli.attacked import SCORES, Outcome, attacked
+from fl.cli.display import shown
+from fl.cli.fitting import GROUPING, LINKAGE, fitting
+from fl.cli.linked import linked, owned
+from fl.cli.output import Output
+from fl.cli.readings import Reading, Record, rebuilt
+from fl.cli.recorded import Round
+from fl.cli.report import size
+from fl.cli.results import write_result
+from fl.cli.scored import Cell, Images, Tally, of_images
+from fl.cohort.layout import Layout
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets
+from fl.leakage import apart
+from fl.leakage.attack import Budget, Guess
+from fl.leakage.verdicts import LEAKS, MISSED
+from fl.leakage.views import Part, View
+from secagg import Plain
+from secagg.errors import counted
+
+METER, PICTURE = "meter.json", "meter.png"
+CLOSING: Final = (
+    "that is what these attacks found, on this record: what is hidden from them is not protected by that, "
+    "and a server that crafts the model was not tried: secagg attack imprint"
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one attack came to. beside: what came out, beside what anybody hits. tally, control:
+    of what was read, and of single updates; None where an attack counts nothing of the kind.
+    """
+
+    attack: str
+    read: str
+    beside: str
+    of_whom: str
+    verdict: str
+    sentence: str
+    tally: Tally | None
+    control: Tally | None
+    told: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        return self.attack, self.read, self.beside, self.of_whom, self.verdict
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        words = {name: getattr(self, name) for name in ("attack", "read", "beside", "of_whom")}
+        return words | (self.tally._asdict() if self.tally else {}) | dict(self.told)
+
+
+def run(
+    out: Output,
+    config: RunConfig,
+    layout: Layout,
+    secrets: RunSecrets,
+    record: Record,
+    folder: Path,
+) -> None:
+    """Attack what was kept of the run, say what came out, and leave it in the folder."""
+    some = [one for one in record.rounds if one.view.parts]
+    left_out = record.left_out
+    if not some:
+        why = record.rounds[-1].view.why if record.rounds else "no round was left to be read"
+        out.say(f"the meter: the server could read nothing: {why}")
+        _write(out, folder, {"read": [], "why": why, "attacks": [], "not_tried": {}, "sentence": CLOSING})
+        return
+    held = sum(part.updates.nbytes for one in some for part in one.view.parts)
+    of = f"the last {counted(len(some), 'round')}" if len(some) > 1 else "the last round"
+    out.say(f"attacking what the server read in {of} ({size(held)} of at most {config.meter.memory} MB)")
+    if left_out:
+        out.warn(
+            f"{counted(left_out, 'upload')} or sums more than --meter-memory {config.meter.memory} holds "
+            "were not kept, and are not attacked"
+        )
+    at, done = ["what the clients trained"], [0, 1]
+    with shown(out, lambda: (done[0] / done[1], f"the meter: {at[0]}")):
+        rounds = rebuilt(config, layout, secrets, some)
+        fits = fitting(rounds)
+        tried = [name for name, reason in fits.items() if not reason]
+        done[1], results = len(tried), list[Found]()
+        for name in tried:
+            at[0] = name
+            results.append(_found(config, name, rounds))
+            done[0] += 1
+    out.table(
+        [each.row for each in results], ("attack", "it read", "came out, beside chance", "of whom", "verdict")
+    )
+    for each in results:
+        out.say(f"{each.attack}: {each.sentence}")
+    untried = {name: reason for name, reason in fits.items() if reason}
+    for name, reason in untried.items():
+        out.say(f"{name} was not tried: it {reason}")
+    out.say(CLOSING)
+    if drawn := {each.attack: _bars(each) for each in results if each.tally}:
+        title = f"{config.protection.scheme}: what came out of what was read"
+        pictures.shares(folder / PICTURE, title, drawn)
+    _write(
+        out,
+        folder,
+        {
+            "scheme": config.protection.scheme,
+            "read": [_read(one) for one in some],
+            "bytes": held,
+            "left_out": left_out,
+            "attacks": [each.fields for each in results],
+            "not_tried": untried,
+            "sentence": CLOSING,
+        },
+    )
+
+
+def _read(one: Reading) -> dict[str, Any]:
+    return {"round": one.round, "updates": [len(part.members) for part in one.view.parts]}
+
+
+def _write(out: Output, folder: Path, told: Mapping[str, Any]) -> None:
+    result = write_result(folder / METER, msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
+    there = [name for name in (METER, PICTURE) if (folder / name).exists()]
+    out.say(f"wrote {folder}: {', '.join(there)}")
+    out.record({"meter": told})
+    result.check()
+
+
+def _bars(each: Found) -> dict[str, float]:
+    tallies = {"what the server read": each.tally, "single updates": each.control}
+    bars = {name: tally.right / max(tally.of, 1) for name, tally in tallies.items() if tally is not None}
+    assert each.tally is not None  # noqa: S101 - asked for before
+    return bars | {"without any attack": each.tally.chance / max(each.tally.of, 1)}
+
+
+# One attack
+
+
+def _found(config: RunConfig, name: str, rounds: Sequence[Round]) -> Found:
+    if name == LINKAGE:
+        return _linked(config, rounds)
+    if name == GROUPING:
+        return _owned(config, rounds)
+    before = rounds[:-1] if name == "history" else ()
+    round = replace(rounds[-1], earlier=tuple(before))
+    budget = _budget(config, round, round.read.parts)
+    return _of(config, name, round, attacked(round, name, "server", budget, config.training.seed))
+
+
+def _budget(config: RunConfig, round: Round, parts: Sequence[Part]) -> Budget:
+    """So many seconds for all images of what was read, which a part has by its images."""
+    images = sum(round.knowledge.images_of(part) for part in parts)
+    return Budget(seconds=config.meter.time / max(images, 1))
+
+
+def _of(config: RunConfig, name: str, round: Round, outcome: Outcome) -> Found:
+    seen, control = outcome.seen, outcome.single
+    assert seen is not None  # noqa: S101 - of a round of which something was read
+    text = sentence(config, "server", frozenset(), outcome, more="")
+    told = concluded(outcome.verdict, text, outcome.cells)
+    told["cells"] = {cell: _briefly(each) for cell, each in told["cells"].items()}
+    whom, worst = _whom(round, name, seen)
+    return Found(
+        name,
+        read_by("server", seen),
+        seen.beside,
+        whom,
+        outcome.verdict,
+        text,
+        seen.tally,
+        control.tally,
+        told | worst,
+    )
+
+
+def _briefly(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what there is of every image, class or word."""
+    lists = {name for name, each in told.items() if isinstance(each, list)} | {"images"}
+    return {name: each for name, each in told.items() if name not in lists}
+
+
+def _whom(round: Round, name: str, seen: Cell) -> tuple[str, dict[str, Any]]:
+    """In words, and as JSON holds it: of single updates the client of whom most came out."""
+    parts = seen.view.parts
+    guess: Guess | None = getattr(seen, "guesses", None)
+    if any(len(part.members) > 1 for part in parts) or guess is None:
+        members = sorted({len(part.members) for part in parts})
+        return f"some of the {' or '.join(map(str, members))} in a sum", {}
+    score = partial(SCORES.get(name, of_images), round)
+    each = [score(View((part,)), (one,)) for part, one in zip(parts, guess, strict=True)]
+    worst = max(each, key=_rank)
+    (u,) = worst.view.parts[0].members
+    right, of, _ = worst.tally
+    told = {"client": u, "right": right, "of": of}
+    return f"{counted(len(parts), 'client')}; worst {u}: {right} of {of}", {"worst": told}
+
+
+def _rank(cell: Cell) -> tuple[float, float]:
+    near = float(cell.scores.psnr.mean()) if isinstance(cell, Images) else 0.0
+    return cell.tally.right / max(cell.tally.of, 1), near
+
+
+def _linked(config: RunConfig, rounds: Sequence[Round]) -> Found:
+    seen = linked([round.read for round in rounds])
+    control = seen
+    if not isinstance(rounds[-1].scheme, Plain):
+        control = linked([round.single(sorted(round.uploads)) for round in rounds])
+    outcome = Outcome(seen, control, None, None, "")
+    text = sentence(config, "server", frozenset(), outcome, more="")
+    told = concluded(outcome.verdict, text, outcome.cells)
+    told["cells"] = {cell: _briefly(each) for cell, each in told["cells"].items()}
+    whom = counted(len(rounds[-1].uploads), "client") if seen.trials else "nobody"
+    tally = seen.tally if seen.trials else Tally(0, 1, control.expected / max(control.trials, 1))
+    read = f"{read_by('server', seen)} in each of {counted(len(rounds), 'round')}"
+    return Found(LINKAGE, read, seen.beside, whom, outcome.verdict, text, tally, control.tally, told)
+
+
+def _owned(config: RunConfig, rounds: Sequence[Round]) -> Found:
+    parts = [replace(part, before=round.before) for round in rounds for part in round.read.parts]
+    view, last = View(tuple(parts)), rounds[-1]
+    knowledge = replace(last.knowledge, encoding=last.encoding)
+    guess = apart.run("peeling", view, knowledge, _budget(config, last, parts), config.training.seed)
+    result = owned(rounds, view, guess)
+    verdict = LEAKS if result.found else MISSED
+    text = f"of {result.beside} by chance: {verdict}."
+    told = {"verdict": verdict, "sentence": text} | dict(result.told())
+    read = f"the sums of {counted(len(rounds), 'round')}"
+    whom = f"the {len(last.layout.shares)} clients of the run"
+    return Found(GROUPING, read, result.beside, whom, verdict, text, None, None, told)

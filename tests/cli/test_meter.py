@@ -1,0 +1,320 @@
+"""`secagg train --meter`: what came out of the server's own record of a run, of whom, beside chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Ran
+
+from fl.cli.fitting import fitting
+from fl.cli.guessed import of_labels
+from fl.cli.linked import linked, owned
+from fl.cli.readings import MOST, Readings, Record, packed, rebuilt, unpacked
+from fl.cli.recorded import Round, record
+from fl.cli.scored import RIGHT, of_images
+from fl.cohort.layout import Layout, lay_out
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets, put
+from fl.federation.simulation import simulated
+from fl.leakage import apart
+from fl.leakage.attack import Budget, Found, Guess, Knowledge
+from fl.leakage.attacks import ATTACKS
+from fl.leakage.verdicts import LEAKS, PROTECTS, ROUNDING
+from fl.leakage.views import Part, View
+
+Here = Callable[..., Ran]
+
+N = 8
+ONE_STEP = {"examples_per_client": 1, "batch_size": 1, "local_steps": 1, "partition": "iid", "alike": "never"}
+SMALL: dict[str, Any] = ONE_STEP | {
+    "clients": N,
+    "rounds": 3,
+    "model": "mlp-200",
+    "execution": "sequential",
+    "preflight": "off",
+    "baseline": False,
+}
+EVERYBODY = frozenset(range(N))
+
+
+@lru_cache
+def recorded(kept: int = 2, most: int = 10**9, **flags: Any) -> tuple[RunConfig, Layout, Readings]:
+    config = RunConfig.of(**SMALL | flags)
+    layout, readings = lay_out(config), Readings(kept, most)
+    server = simulated(config, layout, secrets=RunSecrets.of_seed(0), instrument=readings)
+    for _ in server.rounds():
+        pass
+    return config, layout, readings
+
+
+def rounds_of(kept: int = 2, **flags: Any) -> list[Round]:
+    config, layout, readings = recorded(kept, **flags)
+    return rebuilt(config, layout, RunSecrets.of_seed(0), readings.read().rounds)
+
+
+# What is kept
+
+
+def test_of_the_last_rounds_is_kept_what_the_server_could_read() -> None:
+    for scheme, members in (("plain", [{u} for u in range(N)]), ("masking", [EVERYBODY])):
+        read = recorded(scheme=scheme)[2].read()
+        assert [one.round for one in read.rounds] == [2, 3]
+        assert [part.members for part in read.rounds[-1].view.parts] == members
+        assert read.left_out == 0
+
+
+def test_no_more_is_kept_than_there_is_memory_for() -> None:
+    """Of masked sums the older rounds go, of single uploads those that come last."""
+    one = recorded(3, scheme="masking")[2].bytes // 3
+    tight = recorded(3, int(2.5 * one), scheme="masking")[2]
+    assert ([each.round for each in tight.read().rounds], tight.bytes <= 2.5 * one) == ([2, 3], True)
+    plain = recorded(1, scheme="plain")[2]
+    few = recorded(1, plain.bytes // 2, scheme="plain")[2]
+    (kept,) = few.read().rounds
+    assert few.bytes <= plain.bytes // 2
+    assert few.read().left_out == N - len(kept.view.parts) > 0
+
+
+def test_what_the_servers_process_writes_is_what_is_read_of_it() -> None:
+    for scheme in ("plain", "masking"):
+        given = replace(recorded(scheme=scheme)[2].read(), left_out=3)
+        back = unpacked(packed(given))
+        assert back.left_out == 3
+        for one, other in zip(given.rounds, back.rounds, strict=True):
+            assert (one.task, one.scheme, one.view.why) == (other.task, other.scheme, other.view.why)
+            for part, same in zip(one.view.parts, other.view.parts, strict=True):
+                np.testing.assert_array_equal(part.updates, same.updates)
+                assert replace(part, updates=same.updates) == same
+
+
+@pytest.mark.parametrize("scheme", ["plain", "masking"])
+def test_the_steps_of_clients_are_taken_again_as_they_were(scheme: str) -> None:
+    """Held against what was heard while they were taken."""
+    config, layout, readings = recorded(scheme=scheme, local_steps=3, examples_per_client=4)
+    (_, round) = rebuilt(config, layout, RunSecrets.of_seed(0), readings.read().rounds)
+    heard = record(config, layout, RunSecrets.of_seed(0))
+    np.testing.assert_array_equal(round.before, heard.before)
+    assert round.uploads.keys() == EVERYBODY
+    for u in EVERYBODY:
+        np.testing.assert_allclose(round.uploads[u], heard.uploads[u], atol=1e-6)
+        np.testing.assert_array_equal(round.taken[u], heard.taken[u])
+        np.testing.assert_allclose(round.encoded(u).updates, heard.encoded(u).updates, atol=1.1 * 3 / 2**15)
+    np.testing.assert_allclose(round.sum_of(range(N)).updates, heard.sum_of(range(N)).updates, atol=1e-6)
+    assert [part.members for part in round.read.parts] == [part.members for part in heard.read.parts]
+
+
+def test_of_many_clients_those_who_hold_least_are_looked_at_and_all_are_in_the_sum() -> None:
+    many = {"clients": MOST + 4, "partition": "quantity", "examples_per_client": None, "local_steps": 1}
+    for scheme in ("plain", "masking"):
+        round = rounds_of(scheme=scheme, **many)[-1]
+        held = {u: len(own) for u, own in round.layout.shares.items()}
+        assert len(round.uploads) == MOST
+        assert max(held[u] for u in round.uploads) <= min(held[u] for u in held.keys() - round.uploads)
+    (part,), (bare,) = round.read.parts, round.summed(range(MOST + 4)).parts
+    np.testing.assert_allclose(part.updates, bare.updates, atol=1e-3)
+
+
+# What it is told beside
+
+
+def test_an_image_that_came_out_exactly_is_found_among_many_that_did_not() -> None:
+    round = rounds_of(scheme="masking")[-1]
+    x, y = round.truth_of(round.read.parts[0], tapped=False)
+    grey = np.full(x.shape, 0.5)
+    for right in (0, 1):
+        images = np.concatenate([x[:right], grey[right:]])
+        cell = of_images(round, round.read, (Found(images, y),))
+        assert (cell.found, cell.tally[:2]) == (right > 0, (right, N))
+    assert cell.beside.startswith(f"1 of {N} images at {RIGHT:.0f} dB")
+
+
+def test_who_reads_a_sum_need_not_know_how_many_images_are_in_it() -> None:
+    round = rounds_of(scheme="masking")[-1]
+    x, y = round.truth_of(round.read.parts[0], tapped=False)
+    for some in (x[:3], np.concatenate([x, x])):
+        labels = np.resize(y, len(some))
+        cell = of_images(round, round.read, (Found(some.astype(float), labels, claimed=labels >= 0),))
+        assert cell.tally[:2] == (min(len(some), N), N)
+
+
+def test_labels_that_were_dealt_by_other_shares_are_held_against_what_a_guess_by_these_hits() -> None:
+    flags = {"partition": "shards", "classes_per_client": 1, "examples_per_client": None, "local_steps": 1}
+    round = rounds_of(scheme="plain", **flags)[-1]
+    cell = of_labels(round, round.read, tuple(Found(None, np.array([0])) for _ in round.read.parts))
+    assert cell.expected == np.minimum(cell.truth, cell.without).sum() < 0.3 * cell.trials
+
+
+def test_updates_of_one_client_are_told_by_their_likeness() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(4, 50))
+    views = [
+        View(tuple(Part(frozenset({u}), (own[u] + rng.normal(size=50) / 4)[None]) for u in order))
+        for order in ((0, 1, 2, 3), (3, 1, 0))
+    ]
+    cell = linked(views)
+    assert (cell.auc, cell.hits, cell.trials, cell.expected, cell.found) == (1.0, 3, 3, 0.75, True)
+    strangers = [View(tuple(Part(frozenset({u}), rng.normal(size=(1, 50))) for u in range(20))) for _ in "12"]
+    assert linked(strangers).found is False
+    assert abs(linked(strangers).auc - 0.5) < 0.25
+    summed = linked([View((Part(frozenset({0, 1, 2}), own[:1]),))] * 2)
+    assert (summed.auc, summed.trials, summed.found) == (0.5, 0, False)
+
+
+def test_whose_an_image_is_who_is_in_which_sum_tells() -> None:
+    rounds = rounds_of(scheme="masking")
+    x, y = rounds[-1].truth(5, tapped=False)
+    parts = Part(frozenset({1, 5}), np.zeros((1, 1))), Part(frozenset({2, 5}), np.zeros((1, 1)))
+    one = Found(x.astype(float), y, claimed=np.ones(1, dtype=bool))
+    result = owned(rounds, View(parts), (one, one))
+    assert (result.images, result.named, result.rightly) == (1, 1, 1)
+    wrong = replace(one, images=1 - x.astype(float))
+    assert owned(rounds, View(parts), (wrong, wrong)).rightly == 0
+
+
+# Which attacks
+
+
+def tried(rounds: list[Round]) -> set[str]:
+    return {name for name, why in fitting(rounds).items() if not why}
+
+
+def test_every_attack_is_tried_or_it_is_said_why_not() -> None:
+    fits = fitting(rounds_of(scheme="masking"))
+    assert fits.keys() == ATTACKS.keys() | {"linkage", "grouping"}
+    assert {name for name, why in fits.items() if not why} == {
+        *("labels", "analytic", "peeling", "inversion", "history", "linkage")
+    }
+    assert "every update has its sender" in fitting(rounds_of(scheme="plain"))["grouping"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "attack", "why"),
+    [
+        ({"model": "cnn"}, "peeling", "this model begins with Conv2d"),
+        ({"model": "cnn"}, "analytic", "this model begins with Conv2d"),
+        ({"dataset": "text", "model": "bag-of-words"}, "labels", "see words"),
+        ({"dataset": "text", "model": "bag-of-words"}, "peeling", "these are texts"),
+        ({}, "words", "these are images"),
+        ({"examples_per_client": 30, "batch_size": 30}, "inversion", "30 images in one of what was read"),
+        ({"local_steps": 11, "examples_per_client": 2}, "inversion", "take 11 local steps"),
+        ({"compress": 0.5}, "inversion", "see sparse"),
+        ({"examples_per_client": 2}, "history", "a client's steps take others each time"),
+        ({"rounds": 1}, "linkage", "of two rounds, and one was read"),
+        ({"rounds": 1}, "history", "in two rounds, and they were read in one"),
+    ],
+)
+def test_what_an_attack_is_not_for_is_said(flags: dict[str, Any], attack: str, why: str) -> None:
+    assert why in fitting(rounds_of(scheme="plain", **flags))[attack]
+
+
+def test_sums_of_other_clients_each_time_are_grouped() -> None:
+    flags = {"scheme": "masking", "sample": 4, "clients": 12, "rounds": 6}
+    assert "grouping" in tried(rounds_of(6, **flags))
+
+
+# The command
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the attack's own process tests/fl/leakage/test_attacks.py tells: it takes seconds to begin."""
+
+    def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+        quick = replace(budget, iterations=2, starts=1)
+        return ATTACKS[attack](view, knowledge, quick, seed)
+
+    monkeypatch.setattr(apart, "run", run)
+
+
+def metered(here: Here, folder: Path, **flags: Any) -> tuple[Ran, dict[str, Any]]:
+    secret = folder.parent / "secret"
+    secret.mkdir(exist_ok=True)
+    put(secret / "run.secret", RunSecrets.of_seed(0).secret)
+    RunConfig.of(**SMALL | flags).write(secret / "config.json")
+    ran = here("train", "--config", str(secret / "config.json"), "--meter", "--out", str(folder))
+    assert ran.code == 0
+    return ran, json.loads((folder / "meter.json").read_text())
+
+
+def verdicts(told: dict[str, Any]) -> dict[str, str]:
+    return {each["attack"]: each["verdict"] for each in told["attacks"]}
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_of_a_plain_run_images_and_labels_come_out_of_each_client(here: Here, tmp_path: Path) -> None:
+    ran, told = metered(here, tmp_path / "run", scheme="plain")
+    found = {each["attack"]: each for each in told["attacks"]}
+    for attack in ("labels", "analytic", "peeling"):
+        assert (found[attack]["verdict"], found[attack]["read"]) == (LEAKS, "8 single updates")
+        assert (found[attack]["right"], found[attack]["of"]) == (N, N)
+        assert found[attack]["worst"]["right"] == 1
+        assert found[attack]["of_whom"].startswith("8 clients; worst")
+    assert found["analytic"]["cells"].keys() == {"seen", "single"}
+    assert [each["round"] for each in told["read"]] == [2, 3]
+    assert told["not_tried"].keys() | found.keys() == ATTACKS.keys() | {"linkage", "grouping"}
+    assert "attacking what the server read in the last 2 rounds" in ran.out
+    assert all(f"{name} was not tried: it {why}" in ran.out for name, why in told["not_tried"].items())
+    assert told["sentence"] in ran.out
+    assert "what is hidden from them is not protected by that" in told["sentence"]
+    assert (tmp_path / "run" / "meter.png").stat().st_size > 0
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_of_a_masked_run_the_sum_is_read_and_peeled_where_it_is_rounded_finely(
+    here: Here, tmp_path: Path
+) -> None:
+    words = []
+    for bound, folder in ((0.05, tmp_path / "fine"), (3.0, tmp_path / "coarse")):
+        _, told = metered(here, folder, scheme="masking", bound=bound)
+        words.append(verdicts(told))
+        found = {each["attack"]: each for each in told["attacks"]}
+        assert found["peeling"]["read"] == "one sum of 8 updates"
+        assert found["peeling"]["of_whom"] == "some of the 8 in a sum"
+        assert found["peeling"]["cells"].keys() >= {"seen", "single", "sum"}
+    assert (words[0]["peeling"], words[1]["peeling"]) == (LEAKS, ROUNDING)
+    assert [each["linkage"] for each in words] == [PROTECTS, PROTECTS]
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize("scheme", ["plain", "masking"])
+def test_training_is_the_same_to_the_bit_with_a_meter(here: Here, tmp_path: Path, scheme: str) -> None:
+    metered(here, tmp_path / "with", scheme=scheme, execution="batched")
+    config = str(tmp_path / "secret" / "config.json")
+    ran = here("train", "--config", config, "--out", str(tmp_path / "without"))
+    assert (ran.code, ran.err, "meter" in ran.out) == (0, "", False)
+    both = [tmp_path / name for name in ("with", "without")]
+    models, metrics = (
+        [(folder / name).read_bytes() for folder in both] for name in ("model.safetensors", "metrics.jsonl")
+    )
+    assert models[0] == models[1]
+    records = [[json.loads(line) | {"seconds": None} for line in each.splitlines()] for each in metrics]
+    assert records[0] == records[1]
+    assert not (both[1] / "meter.json").exists()
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_of_a_run_over_processes_the_servers_process_has_the_record(here: Here, tmp_path: Path) -> None:
+    flags = {"scheme": "masking", "execution": "processes", "clients": 4, "rounds": 1, "model": "mlp"}
+    _, told = metered(here, tmp_path / "run", **flags)
+    assert told["read"] == [{"round": 1, "updates": [4]}]
+    assert "labels" in verdicts(told)
+    assert not list((tmp_path / "run" / "parties" / "server").glob("*.bin"))
+
+
+def test_where_the_server_reads_nothing_it_is_said_why(here: Here, tmp_path: Path) -> None:
+    pytest.importorskip("tenseal")
+    ran, told = metered(here, tmp_path / "run", scheme="ckks", ending="keep", rounds=1)
+    assert told["attacks"] == []
+    assert "ciphertexts under a key of theirs" in told["why"]
+    assert f"the meter: the server could read nothing: {told['why']}" in ran.out
+
+
+def test_of_a_run_that_was_at_its_end_nothing_is_left_to_be_read() -> None:
+    assert Readings(2, 10**9).read() == Record((), 0)
