@@ -1,6 +1,4 @@
-"""A client out of two masked sums that differ by it alone: what a malicious server reads that asks twice, by
-what the second session is, the order in which clients take their examples, and the rule that they keep.
-"""
+"""A client out of two masked sums that differ by it alone: by what is asked, the order and the rule."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import HEADER, Summary, Target, cells_of, word
 from benchmarks.leakage.active import Refusing
 from benchmarks.spread import seeds
@@ -45,7 +43,22 @@ from secagg.errors import ClientId
 from secagg.policy import Likening
 from secagg.session import Contribute
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Ten clients of `mlp`, MNIST, in real masked sessions at a tight bound, and again without one of "
+    "them: the server subtracts, and inverts the difference (0.4 s of a processor an image) and divides "
+    "its rows (`analytic`), for the eight images of the victim, whose best guess is 12 to 13 dB. "
+    "Without a rule the same task twice gives the victim as its update in the clear does to inversion, "
+    "and 26 to 31 dB by division. The client's usual rule (`auto`) refuses that, and the same model as "
+    "another round where one step takes all examples. It does not know a disguised model again, hidden "
+    "units renumbered or rescaled or one function added to all logits, nor one that is 2 % off, and "
+    "from these the victim comes out as well (22 to 23 dB by division): nor does `always`. What stands "
+    "against that is the secret order, where a step takes some of a client's examples: nothing comes "
+    "out of one step of 8 of 32, in an order that is known all of it; of two steps of 4 of 8 little at "
+    "rate .05 (one seed of three, or two), but all where the server asks 64 times over, and all at rate "
+    ".0005, where steps are too small for their order to matter. `--alike any` refuses every second "
+    "session, the next honest model's without one client, too: it needs to see nothing, and a run under "
+    "it sums the same clients every round."
+)
 SINGLE, SUM = "single update, in the clear", "sum of all, alone"
 AGAIN, NEXT_TASK, NEXT = "the same task", "the same model, as the next round", "the next honest model"
 NAMES: Final = {
