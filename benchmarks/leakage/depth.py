@@ -14,7 +14,16 @@ from benchmarks.spread import seeds
 from fl.leakage.attack import Budget
 from fl.leakage.views import Part, View
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Gradients of one MNIST image each, at first weights, of nets of two to eight convolutions of 12 "
+    "channels and a linear layer. Of sigmoids images come out of all of them in a second of a "
+    "processor, each depth with fewer decibels (81 of two, 33 of eight). Of ReLU, which L-BFGS does not "
+    "invert, the attack by direction and signs finds them of two and four convolutions in 3 s (34 and "
+    "21 dB), of six with one seed of three, and of eight with none; and of a residual net of 17 "
+    "convolutions, resnet18 with an eighth of its channels, with none in 16 s. That depth is no defence "
+    "is shown here for sigmoids, and not for deep ReLU nets, on which more time was not tried; labels "
+    "come out of all."
+)
 SHALLOW = DEPTHS[0]
 CONTROL = Control(
     "two convolutions of the same kind", lambda row: row["convolutions"] == SHALLOW, by=("seed", "group")
