@@ -1,8 +1,4 @@
-"""Which images of a batch come out with which start.
-
-One gradient of eight MNIST images, of `lenet-4conv` at its first weights, from several starts: eight images
-looked for together, and one alone, as in equation 2 of Wei and Liu.
-"""
+"""Which images of a batch come out with which start."""
 
 from __future__ import annotations
 
@@ -26,7 +22,15 @@ from fl.leakage.metrics import matched, psnr
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "One gradient of eight MNIST images, of `lenet-4conv` at its first weights, from five starts, with "
+    "8 s of a processor: eight images looked for together, and one alone, as in equation 2 of Wei and "
+    "Liu. Looked for together, which image comes out best is another one with nearly every start, and "
+    "so is how many: from the mean image of each label 21 of 24 above 20 dB, from grey 14, from noise "
+    "5, from one bit a pixel none; that is a matter of time, as all of them ended with it. One image "
+    "alone in the gradient of eight is none of them, from whatever start: 3 to 4 dB, stuck, where the "
+    "best guess without an attack has 13. The mean of eight gradients is no image's."
+)
 TOGETHER, ALONE_ = "eight together", "one alone"
 CONTROL = Control("eight together, of the same batch", lambda row: row["looked"] == TOGETHER, by=("seed",))
 ALONE = False
