@@ -133,6 +133,12 @@ class Images:
 
     @property
     def brief(self) -> str:
+        """With the images that decide where the mean does not."""
+        few = f", {self.right} of {counted(len(self.truth), 'image')} at {RIGHT:.0f} dB"
+        return self._mean + (few if self.found and self.scores.psnr.mean() < self.needed else "")
+
+    @property
+    def _mean(self) -> str:
         return f"{self.scores.psnr.mean():.{self._digits}f} dB"
 
     @property
@@ -145,7 +151,7 @@ class Images:
     def beside(self) -> str:
         best = self.baseline_psnr[self.best_baseline].mean()
         at = f"{self.right} of {counted(len(self.truth), 'image')} at {RIGHT:.0f} dB"
-        return f"{at}; {self.brief} in the mean, beside {best:.1f}"
+        return f"{at}; {self._mean} in the mean, beside {best:.1f}"
 
     @property
     def says(self) -> str:
@@ -157,7 +163,7 @@ class Images:
                 f"{self.right} of them rightly"
             )
         return (
-            f"and images made of it have {self.brief} in the mean, {self.needed:.{self._digits}f} needed, "
+            f"and images made of it have {self._mean} in the mean, {self.needed:.{self._digits}f} needed, "
             f"beside {self.baseline_psnr[best].mean():.1f} of the {best} without any attack{claims}"
         )
 
@@ -184,7 +190,7 @@ class Images:
         ssim = float(np.mean(self.scores.ssim))
         return (
             str(len(self.truth)),
-            self.brief,
+            self._mean,
             f"{self.needed:.{self._digits}f}",
             f"{self.baseline_psnr[best].mean():.1f} ({best})",
             "-" if np.isnan(ssim) else f"{ssim:.2f}",
