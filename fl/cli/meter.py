@@ -75,11 +75,11 @@ def run(
     folder: Path,
 ) -> None:
     """Attack what was kept of the run, say what came out, and leave it in the folder."""
-    some = [one for one in record.rounds if one.view.parts]
+    some = [one for one in record.rounds if one.view.parts and one.brings_model]
     left_out = record.left_out
     if not some:
-        why = record.rounds[-1].view.why if record.rounds else "no round was left to be read"
-        out.say(f"the meter: the server could read nothing: {why}")
+        why = _why(record)
+        out.say(f"the meter: nothing to attack at the server: {why}")
         _write(out, folder, {"read": [], "why": why, "attacks": [], "not_tried": {}, "sentence": CLOSING})
         return
     held = sum(part.updates.nbytes for one in some for part in one.view.parts)
@@ -108,6 +108,8 @@ def run(
     untried = {name: reason for name, reason in fits.items() if reason}
     for name, reason in untried.items():
         out.say(f"{name} was not tried: it {reason}")
+    if noise := _hidden(config):
+        out.say(noise)
     out.say(CLOSING)
     if drawn := {each.attack: _bars(each) for each in results if each.tally}:
         title = f"{config.protection.scheme}: what came out of what was read"
@@ -122,9 +124,27 @@ def run(
             "left_out": left_out,
             "attacks": [each.fields for each in results],
             "not_tried": untried,
+            "noise": noise,
             "sentence": CLOSING,
         },
     )
+
+
+def _why(record: Record) -> str:
+    """Nothing is attacked."""
+    if not record.rounds:
+        return "no round was left to be read"
+    kept = "the clients keep the model, by which it would attack what it read; it has that of a first round"
+    return record.rounds[-1].view.why or f"{kept}: try --rounds 1"
+
+
+def _hidden(config: RunConfig) -> str:
+    """What besides the scheme may be what hides; "" for nothing."""
+    mechanism = config.privacy.mechanism
+    if mechanism not in ("local", "example", "distributed"):  # of central noise, which the server adds itself
+        return ""
+    noise = f"what was read carries the noise of --privacy {mechanism}: where nothing is found"
+    return f"{noise}, it may be that which hides it, and not {config.protection.scheme}"
 
 
 def _read(one: Reading) -> dict[str, Any]:

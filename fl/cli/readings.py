@@ -48,7 +48,16 @@ class Reading:
 
     @property
     def round(self) -> int:
-        return msgspec.msgpack.decode(self.task, type=Instructions).round
+        return self._asked.round
+
+    @property
+    def brings_model(self) -> bool:
+        """Whether the server had the model that the round began with, which clients may keep from it."""
+        return bool(self._asked.parameters)
+
+    @property
+    def _asked(self) -> Instructions:
+        return msgspec.msgpack.decode(self.task, type=Instructions)
 
 
 @dataclass(frozen=True)

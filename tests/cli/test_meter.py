@@ -313,7 +313,24 @@ def test_where_the_server_reads_nothing_it_is_said_why(here: Here, tmp_path: Pat
     ran, told = metered(here, tmp_path / "run", scheme="ckks", ending="keep", rounds=1)
     assert told["attacks"] == []
     assert "ciphertexts under a key of theirs" in told["why"]
-    assert f"the meter: the server could read nothing: {told['why']}" in ran.out
+    assert f"the meter: nothing to attack at the server: {told['why']}" in ran.out
+
+
+def test_where_the_clients_keep_the_model_what_was_read_is_not_attacked(here: Here, tmp_path: Path) -> None:
+    pytest.importorskip("tenseal")
+    flags = {"scheme": "decoys", "decoys": 2, "model": "logistic", "rounds": 3, "local_steps": 2}
+    ran, told = metered(here, tmp_path / "run", **flags)
+    assert told["attacks"] == []
+    assert "the clients keep the model, by which it would attack what it read" in ran.out
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_noise_in_what_was_read_is_not_laid_to_the_scheme(here: Here, tmp_path: Path) -> None:
+    noise = {"privacy": "distributed", "clip": 1.0, "noise_multiplier": 1.0}
+    ran, told = metered(here, tmp_path / "run", scheme="masking", model="mlp", metrics=False, **noise)
+    assert "carries the noise of --privacy distributed" in told["noise"]
+    assert told["noise"] in ran.out
+    assert LEAKS not in verdicts(told).values()
 
 
 def test_of_a_run_that_was_at_its_end_nothing_is_left_to_be_read() -> None:
