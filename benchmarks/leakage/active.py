@@ -1,6 +1,4 @@
-"""A server that attacks: images out of masked sums through a model that it crafted, the same for all or one
-for each client. Where clients have the model in the context of their session, they refuse the latter.
-"""
+"""A server that attacks: images out of masked sums through a model that it crafted, one for all or each its own."""
 
 from __future__ import annotations
 
@@ -44,7 +42,20 @@ from secagg.record import RecordedClient, Tampered
 from secagg.specs import Spec
 from secagg.wire import Raw, Task, decode, encode
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Clients of eight MNIST images each take one step of all of them, in masked sessions, five seeds, "
+    "and the server reads the sum. With one model for all, whose neurons measure brightness (Robbing "
+    "the Fed), it reads .45 of 80 images at 100 bins, .73 at 300 and .89 at 1,000, at a tight bound, at "
+    "the usual one of 3, where it scales the model until updates fill it or not, and as many as of "
+    "floats that nothing masks: next to no claim is wrong, masking takes nothing away, and no client "
+    "refuses, since all are sent the same. What takes it away is 8 bits, and a largest weight of 60,000 "
+    "where clients weigh 8: both are a client's policy to ask for. With bins of each client's own, 50 a "
+    "client, it reads .85 to .89 of 5 to 20 clients and whose each is, where one model of 50 bins for "
+    "all reads .47 of 5 and .04 of 20; with all but one client's gradients suppressed, all of that "
+    "one's images. Both take a model for each client: where clients have the model in their session's "
+    "context all of them refuse, and the control is a session whose clients leave it out. First weights "
+    "that only changed places read .78, where honest ones read .08."
+)
 FLOAT, TIGHT, DEFAULT = "none", "tight", "3"
 SAME, BLOCKS, SUPPRESSED, PERMUTED, HONEST = "imprint", "blocks", "suppressed", "permuted", "honest"
 CONTROL = Control(
