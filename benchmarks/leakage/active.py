@@ -1,4 +1,4 @@
-"""A server that attacks: images out of masked sums through a model it crafted, one for all or one for each."""
+"""A server that attacks: images out of masked sums by a model it crafted, one for all or one for each."""
 
 from __future__ import annotations
 
