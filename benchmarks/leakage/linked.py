@@ -9,7 +9,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import cells_of
@@ -17,6 +16,7 @@ from benchmarks.noised import Training, Updates, Vector, layout_of, mean_of
 from benchmarks.spread import seeds, spread
 from fl.config.run import RunConfig
 from fl.data import DataError
+from fl.leakage.linkage import auc
 
 CLAIM = "Not measured yet."
 SINGLE, SUM, SUMS = "single updates", "one masked sum", "masked sums"
@@ -117,10 +117,7 @@ def linked(known: Vector | None, held: Sequence[frozenset[int]]) -> float:
         lengths = np.linalg.norm(known, axis=1, keepdims=True)
         unit = known / np.where(lengths > 0, lengths, 1)
         likeness = np.round((unit @ unit.T)[first, second], 12)
-    ranks = rankdata(likeness)
-    positive = int(same.sum())
-    above = ranks[same].sum() - positive * (positive + 1) / 2
-    return float(above / (positive * (len(same) - positive)))
+    return auc(likeness, same)
 
 
 def table(rows: Sequence[Row]) -> Table:
