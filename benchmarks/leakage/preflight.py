@@ -38,10 +38,10 @@ PAIRS: Final = (
     ("mnist", "mlp"),
     ("mnist", "mlp-200"),
     ("mnist", "mlp-1000"),
+    ("fashion-mnist", "mlp"),
     ("fashion-mnist", "mlp-1000"),
-    ("fashion-mnist", "lenet-4conv"),
 )
-ATTACKED: Final = {"quick": PAIRS[4:5], "full": PAIRS[3:5]}
+ATTACKED: Final = {"quick": PAIRS[4:5], "full": PAIRS[2:5]}
 SIEVES: Final = ("mlp", "mlp-1000")  # of two layers, which are those of an imprint
 EXAMPLES: Final = {"quick": (8, 100), "full": (8, 20, 50, 100, 200, 500)}
 CLIENTS, ROUNDS = {"quick": 1, "full": 4}, {"quick": 2, "full": 5}
@@ -234,7 +234,8 @@ def counted_of(seen: Sequence[Seen]) -> Row:
 def table(rows: Sequence[Row]) -> Table:
     """runs: honest ones, whose largest shares set the limits, or others. share: of a client's examples, that
     comes out of its update, and the largest; may: the limit. alarms: of all rounds. alike: rounds with rows
-    that point the same way. never, always, mass: alarms by naive signs. cost: beside training, the median.
+    that point the same way. never, always, mass: alarms by naive signs. cost: beside training, of the
+    pair that it costs most.
     """
     cells = cells_of(rows, "model", "used", "plan", "examples")
     header = ("model", "runs", "local", "examples", "share", "largest", "may", "alarms", "alike")
@@ -254,6 +255,6 @@ def _line(some: Sequence[Row]) -> tuple[str, ...]:
         f"{first['may']:.2f}",
         f"{sum(row['alarms'] for row in some)} of {rounds}",
         *(str(sum(row[name] for row in some)) for name in ("alike", *SIGNS)),
-        f"{np.median([row['cost'] for row in some]):.2f}",
+        f"{max(row['cost'] for row in some):.2f}",
         f"{np.median([row['ms'] for row in some]):.1f}",
     )
