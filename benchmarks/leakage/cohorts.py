@@ -1,11 +1,4 @@
-"""Images out of masked sums, by how many clients are in one: whether more clients hide more.
-
-Each client takes one step of its one image, at a net's first weights. The server has the sum as it is left of
-masked inputs, 16 bits a number, with a bound as tight as the updates allow, so that it is the sum that hides
-what is hidden, and not its rounding. It is inverted with 3 s of a processor for each image in it, from the
-mean image of each label, by who has images of its own; where labels are counted wrongly, once more with the
-right ones. Of fifty clients only the labels are counted.
-"""
+"""Images out of masked sums, by how many clients are in one: whether more clients hide more."""
 
 from __future__ import annotations
 
@@ -17,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from benchmarks.batched import Batches, ends, so
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import cells_of
 from benchmarks.noised import Vector, decoded
 from benchmarks.spread import seeds, spread
@@ -33,7 +26,17 @@ from secagg import Bounded
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Each client takes one step of its one MNIST image, at first weights of `lenet-4conv`. The server "
+    "has the sum as it is left of masked inputs, 16 bits a number, with a bound as tight as the updates "
+    "allow, so that it is the sum that hides what is hidden, and not its rounding. It is inverted with "
+    "3 s of a processor for each image in it, from the mean image of each label, by who has images of "
+    "its own. More clients hide more, and slowly: 79 dB of one, 67 of two, 32 of eight, all above 20 "
+    "dB; of ten two images of three are, of fifteen two of five, and of twenty 7 %, where all is still "
+    "3 dB above the best guess. From five clients on every attack ended with its time. Labels are "
+    "counted rightly in every sum, of fifty clients too, 1,200 of 1,200, where chance has 83 %, so that "
+    "being given them helps nobody."
+)
 SINGLE, SUM = "single updates", "a masked sum"
 INFERRED, GIVEN = "inferred", "given"
 CONTROL = Control("single updates in the clear", lambda row: row["read"] == SINGLE, by=("seed",))

@@ -18,7 +18,15 @@ from fl.config.run import RunConfig
 from fl.data import DataError
 from fl.leakage.linkage import auc
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Twenty clients of 100 MNIST images of two classes each, ten in each round, one pass, `mlp-200`: of "
+    "all pairs, those with a class in common are to be told from those with none, by how alike what is "
+    "known of their updates is. Single updates tell it with an AUC of .71 after one round and 1.00 "
+    "after ten. In one masked sum there is nothing of a pair, which is .5 by what a sum is. But a "
+    "server knows who was in which sum: by the least squares of all rounds masked sums give .56 after "
+    "ten, .81 after forty and .98 after 160. Masking within a round does not hide what clients have in "
+    "common over many; what does is a cohort that stays together, or noise."
+)
 SINGLE, SUM, SUMS = "single updates", "one masked sum", "masked sums"
 CONTROL = Control("every client's single updates", lambda row: row["read"] == SINGLE, by=("rounds", "seed"))
 ALONE = False
