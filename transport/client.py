@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +108,15 @@ class Peer(Line):
         before anything is answered. alike: task -> what the vectors are computed from, as far as the server
         knows it, None for what comes out unlike whatever was: of like sessions this client helps to two
         different sums at most (secagg/alike.py). Vectors that are given are all alike, unless they are `new`;
-        of a function without `alike` nothing is taken to be, but by a policy's "any" all. rounding_seed: 32
-        secret bytes that make the rounding, and nothing else, repeatable. progress: told of every piece
-        before it leaves. left: called when the masked vectors have left: from then on the sum may need this
-        client to stay. tell: told when its connection is lost or it is interrupted after that. largest_task:
-        bytes of a task, 2^31 if not given; a larger one is refused before it is sent. accepted: told the
-        session's parameters once the policy has accepted them, before the task. leaving: called before the
-        vectors leave, masked or not, when all else is settled; what it raises keeps them here. instrument:
-        wraps the session (see secagg/record.py).
+        of a function without `alike` nothing is taken to be. By a policy's "any" all of a kind is, and all of
+        which `alike` says None, or which has none, is of one kind. rounding_seed: 32 secret bytes that make
+        the rounding, and nothing else, repeatable. progress: told of every piece before it leaves. left:
+        called when the masked vectors have left: from then on the sum may need this client to stay. tell:
+        told when its connection is lost or it is interrupted after that. largest_task: bytes of a task, 2^31
+        if not given; a larger one is refused before it is sent. accepted: told the session's parameters once
+        the policy has accepted them, before the task. leaving: called before the vectors leave, masked or
+        not, when all else is settled; what it raises keeps them here. instrument: wraps the session (see
+        secagg/record.py).
 
         Raises: RemoteProtocolError if the server broke the protocol or offers what the policy refuses;
         TransportError if the server is gone; LocalProtocolError, or whatever `vectors` raises.
@@ -171,8 +172,8 @@ class Peer(Line):
         self, vectors: Any, alike: Callable[[bytes], Likeness | None] | None, new: bool
     ) -> Alike | None:
         likeness = alike if callable(vectors) else lambda task: OWN_INPUT
-        if likeness is None and self.policy.alike == "any":
-            likeness = lambda task: OWN_INPUT  # noqa: E731 - nothing else is known of what a function gives
+        if self.policy.alike == "any":
+            likeness = _whatever(likeness)
         if likeness is None or self.policy.alike == "never":
             return None
         memory, difference = self._memory, self.policy.difference
@@ -184,6 +185,14 @@ class Peer(Line):
         if scheme.finishing_rounds:
             return f"{trying}go on where it was; keep this running, the sum may need it"
         return f"{trying}hear how it ended"
+
+
+def _whatever(alike: Callable[[bytes], Likeness | None] | None) -> Callable[[bytes], Likeness | None]:
+    """By a policy's "any" all of a kind is alike, whatever its model: a server can disguise one. What is said
+    to be like nothing, or of what nothing is said, is one kind: what a function finds in a task is the
+    server's to choose.
+    """
+    return lambda task: replace((alike and alike(task)) or OWN_INPUT, whatever=True)
 
 
 def _constant(values: Mapping[str, Vector]) -> Contribute:

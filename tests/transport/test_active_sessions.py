@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Barrier, Event
 from typing import Any
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 from fl.cli.report import round_line
 from secagg import Counts, Masking, Policy, RemoteProtocolError, Tampered, TooFewClients
-from secagg.alike import OWN_INPUT
+from secagg.alike import OWN_INPUT, Likeness
 from secagg.masking.messages import Delivery, MaskedInputRequest, traffic
 from secagg.wire import decode, encode
 from transport import Cohort, RoundReport, TransportError
@@ -314,13 +315,20 @@ def test_a_client_remembers_what_its_own_vector_was_summed_with(
     assert total.survivors == set(range(8)) - {3}
 
 
+def far_off(task: bytes) -> Likeness:
+    """Of a server that sends another model each time."""
+    return Likeness("training", np.frombuffer(task, np.uint8).astype(float))
+
+
+@pytest.mark.parametrize("alike", [None, lambda task: None, far_off], ids=["unsaid", "none", "far off"])
 @pytest.mark.parametrize("likening", ["auto", "any"])
-def test_of_a_function_that_says_nothing_all_is_alike_by_a_policy_of_any(
-    eight: Federation, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, likening: Any
+def test_by_a_policy_of_any_all_is_alike_whatever_a_function_says_of_the_task(
+    eight: Federation, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, likening: Any, alike: Any
 ) -> None:
     given = vector
     monkeypatch.setattr(f"{__name__}.ACTIVE", replace(ACTIVE_OF_EIGHT, alike=likening))
     monkeypatch.setattr(f"{__name__}.vector", lambda u, length: lambda task: given(u, length))
+    monkeypatch.setattr(f"{__name__}.contribute", partial(contribute, alike=alike))
     assert sum_of_eight(eight, threads, set())[0].survivors == set(range(8))
     if likening == "any":
         with pytest.raises(TooFewClients, match="consistency-check"):
