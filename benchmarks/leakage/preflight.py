@@ -1,6 +1,5 @@
 """What a client sees that looks at its own update before it sends it: how often it is alarmed by honest
-models, and how often by crafted ones.
-"""
+models, and how often by crafted ones."""
 
 from __future__ import annotations
 
@@ -28,7 +27,24 @@ from fl.models.weights import from_vector, to_vector
 from fl.preflight import Verdict, preflight
 from fl.training.local import LocalResult, train
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "What a client sees that looks at its own update before it sends it. Limits were chosen on the "
+    "honest runs of one seed (the largest share that came out stays below each), and alarms counted on "
+    "those of another: none in 2,520 honest client rounds of seven pairs of data and net, where naive "
+    "signs fire on 9 % (units that never fire) and 3 %, and on up to a fifth of some plans. The share "
+    "that comes out of an honest update falls from .8 of 8 examples to .02 of 500: of few, the first "
+    "layer gives most away whoever made the model, and no limit is set below 50. Of models that a "
+    "server crafts for 100 examples and one step, on `mlp-200` and `mlp-1000`, the imprint is caught 40 "
+    "times of 40, jittered 34, hidden by one who knows the detector 21; trap weights of strength 0.5 "
+    "and 0.7 on `mlp-1000` alone, 15 and 20 of 20, of 0.9 never. For 500 examples the plain imprint is "
+    "caught 32 times of 40, hidden and jittered never: they read a fiftieth then. Two passes of "
+    "batches, or one, leave of any imprint a tenth and less, which no limit sees, and need not; nor "
+    "does it see who stays below the limit, nor the narrow `mlp`, whose 64 neurons are few for so many. "
+    "Rows that point the same way, the second sign, are there in every imprint of all kinds, and in no "
+    "honest model. It takes 1 to 3 ms, which beside training is .06 to .15 for an epoch of 500 "
+    "examples, .15 to .33 of 100, and .17 to .63 for one step of as many: more than a tenth but for two "
+    "epochs of 500."
+)
 CONTROL = Control("honest models", lambda row: row["model"] == "honest", by=("examples",))
 ALONE = True  # it measures time
 RULES = Preflight()
