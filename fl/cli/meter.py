@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +18,7 @@ from fl.cli.display import shown
 from fl.cli.fitting import GROUPING, LINKAGE, fitting
 from fl.cli.linked import linked, owned
 from fl.cli.output import Output
-from fl.cli.readings import Reading, Record, rebuilt
+from fl.cli.readings import READABLE, Reading, Record, rebuilt
 from fl.cli.recorded import Round
 from fl.cli.report import size
 from fl.cli.results import write_result
@@ -76,20 +77,19 @@ def run(
 ) -> None:
     """Attack what was kept of the run, say what came out, and leave it in the folder."""
     some = [one for one in record.rounds if one.view.parts and one.brings_model]
-    left_out = record.left_out
+    always = {"scheme": config.protection.scheme, "left_out": record.left_out}
     if not some:
-        why = _why(record)
+        why = _why(config, record)
         out.say(f"the meter: nothing to attack at the server: {why}")
-        _write(out, folder, {"read": [], "why": why, "attacks": [], "not_tried": {}, "sentence": CLOSING})
+        nothing = {"read": [], "why": why, "attacks": [], "not_tried": {}, "sentence": CLOSING}
+        _write(out, folder, always | nothing)
         return
     held = sum(part.updates.nbytes for one in some for part in one.view.parts)
     of = f"the last {counted(len(some), 'round')}" if len(some) > 1 else "the last round"
     out.say(f"attacking what the server read in {of} ({size(held)} of at most {config.meter.memory} MB)")
-    if left_out:
-        out.warn(
-            f"{counted(left_out, 'upload')} or sums more than --meter-memory {config.meter.memory} holds "
-            "were not kept, and are not attacked"
-        )
+    if record.left_out:
+        what = counted(record.left_out, "upload" if isinstance(some[-1].scheme, READABLE) else "sum")
+        out.warn(f"{what} not kept, and not attacked: {_too_much(config, record)}")
     at, done = ["what the clients trained"], [0, 1]
     with shown(out, lambda: (done[0] / done[1], f"the meter: {at[0]}")):
         rounds = rebuilt(config, layout, secrets, some)
@@ -117,11 +117,10 @@ def run(
     _write(
         out,
         folder,
-        {
-            "scheme": config.protection.scheme,
+        always
+        | {
             "read": [_read(one) for one in some],
             "bytes": held,
-            "left_out": left_out,
             "attacks": [each.fields for each in results],
             "not_tried": untried,
             "noise": noise,
@@ -130,12 +129,23 @@ def run(
     )
 
 
-def _why(record: Record) -> str:
+def _why(config: RunConfig, record: Record) -> str:
     """Nothing is attacked."""
     if not record.rounds:
         return "no round was left to be read"
-    kept = "the clients keep the model, by which it would attack what it read; it has that of a first round"
-    return record.rounds[-1].view.why or f"{kept}: try --rounds 1"
+    last = record.rounds[-1].view
+    if last.parts:
+        kept = "the clients keep the model, by which it would attack what it read"
+        return f"{kept}; it has that of a first round: try --rounds 1"
+    if record.left_out:  # before what its view says: of what was not kept that is not true
+        return f"what it read was not kept, which protects nobody: {_too_much(config, record)}"
+    return last.why or "no upload came"
+
+
+def _too_much(config: RunConfig, record: Record) -> str:
+    """What was left out, and what to do."""
+    enough = math.ceil(record.needed / 10**6)
+    return f"it is more than --meter-memory {config.meter.memory} MB holds: give at least {enough}"
 
 
 def _hidden(config: RunConfig) -> str:

@@ -62,10 +62,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Record:
-    """What was kept of a run. left_out: how many uploads, or sums, were too many to be kept."""
+    """What was kept of a run. left_out: how many uploads, or sums, of as many rounds were too many
+    to be kept. needed: bytes that hold all of any one round.
+    """
 
     rounds: tuple[Reading, ...]
     left_out: int
+    needed: int
 
 
 class Readings:
@@ -82,10 +85,15 @@ class Readings:
     def __init__(self, rounds: int, most: int) -> None:
         self._rounds, self._most = rounds, most
         self._kept: list[tuple[bytes, list[_Kept]]] = []
+        self._lost: list[int] = []  # what was left out of earlier rounds of which nothing was kept
+        self._came, self._needed = 0, 0
 
     def server(self, task: bytes, session: ServerSession) -> ServerSession:
         if not self._kept or self._kept[-1][0] != task:
             there = [(of, some) for of, some in self._kept if any(one.bytes for one in some)]
+            gone = [_left_out(some) for _, some in self._kept if not any(one.bytes for one in some)]
+            self._lost = [*self._lost, *filter(None, gone)][-self._rounds :]
+            self._came = len(task)
             self._kept = [*there[max(0, len(there) - self._rounds + 1) :], (task, [])]
         kept = _Kept(session, self)
         self._kept[-1][1].append(kept)
@@ -99,16 +107,24 @@ class Readings:
         return sum(len(task) + sum(one.bytes for one in some) for task, some in self._kept)
 
     def room_for(self, more: int) -> bool:
-        """Whether so many bytes can be kept besides, for which older rounds may be forgotten."""
-        while len(self._kept) > 1 and self.bytes + more > self._most:
+        """Whether so many bytes of the last round can be kept besides. Older rounds are forgotten for them,
+        but not for what there is no room for without these.
+        """
+        self._came += more
+        self._needed = max(self._needed, self._came)
+        task, some = self._kept[-1]
+        if len(task) + sum(one.bytes for one in some) + more > self._most:
+            return False
+        while self.bytes + more > self._most:
             del self._kept[0]
-        return self.bytes + more <= self._most
+        return True
 
     def read(self) -> Record:
         """What could be read, round by round in their order; of the last at least why nothing could."""
         rounds = [Reading(task, some[0].scheme, _together(some)) for task, some in self._kept]
-        left_out = sum(one.left_out for _, some in self._kept for one in some)
-        return Record(tuple([one for one in rounds if one.view.parts] or rounds[-1:]), left_out)
+        lost = [*self._lost, *filter(None, (_left_out(some) for _, some in self._kept))]
+        kept = tuple([one for one in rounds if one.view.parts] or rounds[-1:])
+        return Record(kept, sum(lost[-self._rounds :]), self._needed)
 
 
 class _Kept(Around):
@@ -133,11 +149,15 @@ class _Kept(Around):
         if self.result is not None and not isinstance(self.scheme, READABLE):
             keeps = getattr(self.scheme, "ending", "release") == "keep"  # and the server has no codes
             size = 0 if keeps else sum(codes.nbytes for codes in self.result.codes.values())
-            if self._readings.room_for(size):
+            if keeps or self._readings.room_for(size):
                 self.view.aggregate, self.bytes = self.result, size
             else:
                 self.left_out += 1
         return requests
+
+
+def _left_out(some: Sequence[_Kept]) -> int:
+    return sum(one.left_out for one in some)
 
 
 def _together(some: Sequence[_Kept]) -> View:
@@ -166,7 +186,7 @@ class _Reading(msgspec.Struct, array_like=True):
 
 def packed(record: Record) -> bytes:
     """As a file holds it."""
-    return msgspec.msgpack.encode((record.left_out, [_packed(one) for one in record.rounds]))
+    return msgspec.msgpack.encode((record.left_out, record.needed, [_packed(one) for one in record.rounds]))
 
 
 def _packed(one: Reading) -> _Reading:
@@ -179,12 +199,12 @@ def _packed(one: Reading) -> _Reading:
 
 def unpacked(content: bytes) -> Record:
     """What `packed` made."""
-    left_out, rounds = msgspec.msgpack.decode(content, type=tuple[int, list[_Reading]])
+    left_out, needed, rounds = msgspec.msgpack.decode(content, type=tuple[int, int, list[_Reading]])
     read = (
         Reading(one.task, read_offer(one.offer), View(tuple(map(_part, one.parts)), one.why))
         for one in rounds
     )
-    return Record(tuple(read), left_out)
+    return Record(tuple(read), left_out, needed)
 
 
 def _part(one: _Part) -> Part:

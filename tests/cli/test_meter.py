@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from commands import Ran
 from fl.cli.fitting import fitting
 from fl.cli.guessed import of_labels
 from fl.cli.linked import linked, owned
+from fl.cli.meter import run
+from fl.cli.output import Output
 from fl.cli.readings import MOST, Readings, Record, packed, rebuilt, unpacked
 from fl.cli.recorded import Round, record
 from fl.cli.scored import RIGHT, of_images
@@ -82,11 +85,30 @@ def test_no_more_is_kept_than_there_is_memory_for() -> None:
     assert few.read().left_out == N - len(kept.view.parts) > 0
 
 
+@pytest.mark.parametrize(("scheme", "left_out"), [("plain", 2 * N), ("masking", 2)])
+def test_of_what_has_no_room_it_is_said_how_much_it_needs(scheme: str, left_out: int) -> None:
+    none = recorded(2, 20_000, scheme=scheme)[2].read()
+    assert (none.rounds[-1].view.parts, none.left_out) == ((), left_out)
+    enough = recorded(2, none.needed, scheme=scheme)[2].read()
+    assert ([one.round for one in enough.rounds], enough.left_out) == ([3], 0)
+    assert recorded(2, none.needed - 1, scheme=scheme)[2].read().left_out > 0
+
+
+def test_no_older_round_is_forgotten_for_what_has_no_room_without_it() -> None:
+    scheme, readings = recorded(scheme="plain")[2].read().rounds[-1].scheme, Readings(3, 100)
+    session: Any = SimpleNamespace(scheme=scheme, round=scheme.upload_round, receive=lambda u, message: None)
+    there = []
+    for task, size in ((b"1", 40), (b"2", 200), (b"2", 80)):
+        readings.server(task, session).receive(0, bytes(size))
+        there.append(readings.bytes)
+    assert there == [1 + 40, 1 + 40 + 1, 1 + 80]
+
+
 def test_what_the_servers_process_writes_is_what_is_read_of_it() -> None:
     for scheme in ("plain", "masking"):
-        given = replace(recorded(scheme=scheme)[2].read(), left_out=3)
+        given = replace(recorded(scheme=scheme)[2].read(), left_out=3, needed=7)
         back = unpacked(packed(given))
-        assert back.left_out == 3
+        assert (back.left_out, back.needed) == (3, 7)
         for one, other in zip(given.rounds, back.rounds, strict=True):
             assert (one.task, one.scheme, one.view.why) == (other.task, other.scheme, other.view.why)
             for part, same in zip(one.view.parts, other.view.parts, strict=True):
@@ -316,6 +338,19 @@ def test_where_the_server_reads_nothing_it_is_said_why(here: Here, tmp_path: Pat
     assert f"the meter: nothing to attack at the server: {told['why']}" in ran.out
 
 
+@pytest.mark.parametrize(("scheme", "left_out"), [("plain", 2 * N), ("masking", 2)])
+def test_what_was_too_much_to_be_kept_is_not_taken_for_hidden(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scheme: str, left_out: int
+) -> None:
+    config, layout, readings = recorded(2, 20_000, scheme=scheme)
+    much = replace(readings.read(), needed=300_000_001)
+    run(Output(), config, layout, RunSecrets.of_seed(0), much, tmp_path)
+    told = json.loads((tmp_path / "meter.json").read_text())
+    assert told["why"].endswith("it is more than --meter-memory 256 MB holds: give at least 301")
+    assert f"the meter: nothing to attack at the server: {told['why']}" in capsys.readouterr().out
+    assert (told["scheme"], told["left_out"], told["attacks"]) == (scheme, left_out, [])
+
+
 def test_where_the_clients_keep_the_model_what_was_read_is_not_attacked(here: Here, tmp_path: Path) -> None:
     pytest.importorskip("tenseal")
     flags = {"scheme": "decoys", "decoys": 2, "model": "logistic", "rounds": 3, "local_steps": 2}
@@ -334,4 +369,4 @@ def test_noise_in_what_was_read_is_not_laid_to_the_scheme(here: Here, tmp_path: 
 
 
 def test_of_a_run_that_was_at_its_end_nothing_is_left_to_be_read() -> None:
-    assert Readings(2, 10**9).read() == Record((), 0)
+    assert Readings(2, 10**9).read() == Record((), 0, 0)
