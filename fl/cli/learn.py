@@ -106,7 +106,8 @@ def train(
 
 class Looked:
     """Says what the updates of a client give away of its examples: the first time that there is something to
-    say, and whenever it is more than may be. Where nothing can be read, once. last: for programs.
+    say, and whenever it is more than may be, or its rows are made for reading, as those of no honest model
+    were in 2,520 rounds (benchmarks, preflight). Where nothing can be read, once. last: for programs.
     """
 
     def __init__(self, out: Output, who: str) -> None:
@@ -114,7 +115,7 @@ class Looked:
 
     def __call__(self, verdict: Verdict) -> None:
         self.last = {} if verdict.nothing else {"examples": verdict.examples, "read_off": verdict.out}
-        if verdict.leaks or (verdict.out and not self._said):
+        if verdict.leaks or verdict.alike or (verdict.out and not self._said):
             self._out.warn(f"{self._who}: {verdict.sentence()}")
         elif verdict.nothing and not self._said:
             self._out.say(f"{self._who}: {verdict.nothing}")

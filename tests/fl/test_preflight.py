@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmarks.crafted import hidden, traps
+from fl.cli.learn import Looked
+from fl.cli.output import Output
 from fl.config.plan import LocalPlan
 from fl.config.preflight import SHARES, Preflight
 from fl.data import load
@@ -197,3 +200,19 @@ def test_how_much_may_come_out_goes_by_how_many_there_are() -> None:
     strict = Preflight(shares=((1, 0.0),))
     assert looked(1, rules=strict).leaks
     assert not looked(200, "logistic", rules=strict).leaks
+
+
+def test_a_client_is_warned_of_a_layer_made_for_reading_in_every_round(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    looked = Looked(Output(), "client 3")
+    little = Verdict("", examples=100, out=1, largest=0.3)
+    for verdict in (little, little, replace(little, alike=64), replace(little, out=0, alike=64)):
+        looked(verdict)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("warning: client 3: ") for line in said] == [True] * 3
+    assert ["64 of its neurons have weights that point the same way" in line for line in said] == [
+        False,
+        True,
+        True,
+    ]
