@@ -42,8 +42,8 @@ CLOSING: Final = (
 
 @dataclass(frozen=True)
 class Found:
-    """What one attack came to. beside: what came out, beside what anybody hits. tally, control:
-    of what was read, and of single updates; None where an attack counts nothing of the kind.
+    """What one attack came to. beside: what came out, beside what anybody hits. tally, control: of what was
+    read, and of single updates; None where nothing of the kind was counted.
     """
 
     attack: str
@@ -91,7 +91,7 @@ def run(
         what = counted(record.left_out, "upload" if isinstance(some[-1].scheme, READABLE) else "sum")
         out.warn(f"{what} not kept, and not attacked: {_too_much(config, record)}")
     at, done = ["what the clients trained"], [0, 1]
-    with shown(out, lambda: (done[0] / done[1], f"the meter: {at[0]}")):
+    with shown(out, lambda: (done[0] / done[1], f"the meter: {at[0]}"), lambda: at[0]):
         rounds = rebuilt(config, layout, secrets, some)
         fits = fitting(rounds)
         tried = [name for name, reason in fits.items() if not reason]
@@ -111,7 +111,7 @@ def run(
     if noise := _hidden(config):
         out.say(noise)
     out.say(CLOSING)
-    if drawn := {each.attack: _bars(each) for each in results if each.tally}:
+    if drawn := {each.attack: _bars(each, each.control) for each in results if each.control}:
         title = f"{config.protection.scheme}: what came out of what was read"
         pictures.shares(folder / PICTURE, title, drawn)
     _write(
@@ -169,11 +169,12 @@ def _write(out: Output, folder: Path, told: Mapping[str, Any]) -> None:
     result.check()
 
 
-def _bars(each: Found) -> dict[str, float]:
-    tallies = {"what the server read": each.tally, "single updates": each.control}
-    bars = {name: tally.right / max(tally.of, 1) for name, tally in tallies.items() if tally is not None}
-    assert each.tally is not None  # noqa: S101 - asked for before
-    return bars | {"without any attack": each.tally.chance / max(each.tally.of, 1)}
+def _bars(each: Found, control: Tally) -> dict[str, float]:
+    """Shares. Where nothing that was read could be counted none is drawn, beside the control's chance."""
+    read = each.tally or Tally(0, control.of, control.chance)
+    shares = {"what the server read": read, "single updates": control}
+    bars = {name: tally.right / max(tally.of, 1) for name, tally in shares.items()}
+    return bars | {"without any attack": read.chance / max(read.of, 1)}
 
 
 # One attack
@@ -228,7 +229,7 @@ def _whom(round: Round, name: str, seen: Cell) -> tuple[str, dict[str, Any]]:
     guess: Guess | None = getattr(seen, "guesses", None)
     if any(len(part.members) > 1 for part in parts) or guess is None:
         members = sorted({len(part.members) for part in parts})
-        return f"some of the {' or '.join(map(str, members))} in a sum", {}
+        return f"some of the {' or '.join(map(str, members))} in a sum" if seen.found else "nobody", {}
     score = partial(SCORES.get(name, of_images), round)
     each = [score(View((part,)), (one,)) for part, one in zip(parts, guess, strict=True)]
     worst = max(each, key=_rank)
@@ -253,7 +254,7 @@ def _linked(config: RunConfig, rounds: Sequence[Round]) -> Found:
     told = concluded(outcome.verdict, text, outcome.cells)
     told["cells"] = {cell: _briefly(each) for cell, each in told["cells"].items()}
     whom = counted(len(rounds[-1].uploads), "client") if seen.trials else "nobody"
-    tally = seen.tally if seen.trials else Tally(0, 1, control.expected / max(control.trials, 1))
+    tally = seen.tally if seen.trials else None
     read = f"{read_by('server', seen)} in each of {counted(len(rounds), 'round')}"
     return Found(LINKAGE, read, seen.beside, whom, outcome.verdict, text, tally, control.tally, told)
 
@@ -268,5 +269,5 @@ def _owned(config: RunConfig, rounds: Sequence[Round]) -> Found:
     text = f"of {result.beside} by chance: {verdict}."
     told = {"verdict": verdict, "sentence": text} | dict(result.told())
     read = f"the sums of {counted(len(rounds), 'round')}"
-    whom = f"the {len(last.layout.shares)} clients of the run"
+    whom = f"the {len(last.layout.shares)} clients of the run" if result.found else "nobody"
     return Found(GROUPING, read, result.beside, whom, verdict, text, None, None, told)

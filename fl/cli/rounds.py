@@ -213,14 +213,15 @@ def tell_clipping(out: Output, config: RunConfig, clipped: Mapping[int, int]) ->
 
 
 def tell_looked(out: Output, looked: Mapping[int, Verdict]) -> bool:
-    """Say in one process, where no client does, what updates give away of examples: of the worst. Returns
-    whether there was anything to say.
+    """Say in one process, where no client does, what updates give away of examples: of the worst; or that of
+    this model, which is that of all rounds, nothing is read. Returns whether there was anything to say.
     """
     given_away = {u: verdict for u, verdict in looked.items() if verdict.out}
     if not given_away:
-        for nothing in {verdict.nothing for verdict in looked.values()} - {""}:
-            out.detail(nothing)
-        return False
+        nothing = {verdict.nothing for verdict in looked.values()} - {""}
+        for one in nothing:
+            out.say(one)
+        return bool(nothing)
     worst = max(given_away, key=lambda u: given_away[u].share)
     others = f", the worst of {len(given_away)}" if len(given_away) > 1 else ""
     out.warn(f"client {worst}{others}: {given_away[worst].sentence()} (said once)")

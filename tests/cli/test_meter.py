@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from commands import Ran
 from fl.cli.fitting import fitting
 from fl.cli.guessed import of_labels
 from fl.cli.linked import linked, owned
-from fl.cli.meter import run
+from fl.cli.meter import _bars, _linked, run
 from fl.cli.output import Output
 from fl.cli.readings import MOST, Readings, Record, packed, rebuilt, unpacked
 from fl.cli.recorded import Round, record
@@ -269,6 +270,15 @@ def verdicts(told: dict[str, Any]) -> dict[str, str]:
     return {each["attack"]: each["verdict"] for each in told["attacks"]}
 
 
+def test_beside_a_control_what_could_not_be_counted_is_drawn_as_none() -> None:
+    summed = _linked(recorded(scheme="masking")[0], rounds_of(scheme="masking"))
+    assert (summed.tally, summed.of_whom) == (None, "nobody")
+    assert summed.fields.keys().isdisjoint({"right", "of", "chance"})
+    assert summed.control is not None
+    bars = {"what the server read": 0.0, "single updates": 1.0, "without any attack": 1 / N}
+    assert _bars(summed, summed.control) == bars
+
+
 @pytest.mark.usefixtures("in_this_process")
 def test_of_a_plain_run_images_and_labels_come_out_of_each_client(here: Here, tmp_path: Path) -> None:
     ran, told = metered(here, tmp_path / "run", scheme="plain")
@@ -298,10 +308,32 @@ def test_of_a_masked_run_the_sum_is_read_and_peeled_where_it_is_rounded_finely(
         words.append(verdicts(told))
         found = {each["attack"]: each for each in told["attacks"]}
         assert found["peeling"]["read"] == "one sum of 8 updates"
-        assert found["peeling"]["of_whom"] == "some of the 8 in a sum"
+        leaks = found["peeling"]["verdict"] == LEAKS
+        assert found["peeling"]["of_whom"] == ("some of the 8 in a sum" if leaks else "nobody")
         assert found["peeling"]["cells"].keys() >= {"seen", "single", "sum"}
     assert (words[0]["peeling"], words[1]["peeling"]) == (LEAKS, ROUNDING)
     assert [each["linkage"] for each in words] == [PROTECTS, PROTECTS]
+
+
+def test_what_it_is_at_is_news_by_its_attack_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And so it is not said again and again."""
+    heard, news = list[tuple[str, str]](), list[Callable[[], str]]()
+
+    @contextmanager
+    def watched(out: Output, status: object, told: Callable[[], str] | None = None) -> Iterator[None]:
+        assert told is not None
+        news.append(told)
+        yield
+
+    def found(config: RunConfig, name: str, rounds: list[Round]) -> object:
+        heard.append((name, news[0]()))
+        return _linked(config, rounds)
+
+    monkeypatch.setattr("fl.cli.meter.shown", watched)
+    monkeypatch.setattr("fl.cli.meter._found", found)
+    config, layout, readings = recorded(scheme="masking")
+    run(Output(), config, layout, RunSecrets.of_seed(0), readings.read(), tmp_path)
+    assert heard == [(name, name) for name, why in fitting(rounds_of(scheme="masking")).items() if not why]
 
 
 @pytest.mark.usefixtures("in_this_process")

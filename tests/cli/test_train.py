@@ -30,6 +30,7 @@ from fl.cli.report import duration
 from fl.config.run import RunConfig
 from fl.data import load
 from fl.data.shard import read_shard
+from fl.preflight import NOTHING
 from secagg import TooFewClients
 from transport import RoundReport
 
@@ -229,6 +230,13 @@ def test_by_default_a_training_round_is_a_line_and_little_comes_before(here: Her
     left = sorted(path.name + "/" * path.is_dir() for path in (tmp_path / "run").iterdir())
     (closing,) = [line for line in lines if line.startswith("wrote ")]
     assert f": {', '.join(left)}; the model: fl.load(" in closing
+
+
+def test_that_the_preflight_sees_nothing_of_a_model_is_said_once(here: Here, tmp_path: Path) -> None:
+    flags = ["--model", "cnn", "--clients", "3", "--rounds", "2", "--examples-per-client", "2"]
+    flags += ["--execution", "sequential", "--no-baseline", "--local-steps", "1", "--batch-size", "2"]
+    ran = here("train", *flags, "--out", str(tmp_path / "run"))
+    assert (ran.code, ran.out.count(NOTHING)) == (0, 1)
 
 
 def test_the_end_compares_with_plain(run: Run) -> None:
