@@ -8,7 +8,7 @@ neuron has to be moved by one example of all clients alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
@@ -121,6 +121,35 @@ def preflight(
     # Of few examples any row looks like another, and of a trained model some do.
     alike = alike if len(x) > SKETCHED and 2 * alike > len(groups) else 0
     return Verdict("", examples, int(out.sum()), rules.largest(examples), alike)
+
+
+def inspector(
+    received: Callable[[bytes], nn.Module],
+    x: Inputs,
+    plan: LocalPlan,
+    rules: Preflight,
+    *,
+    name: str = "update",
+    told: Callable[[Verdict], None] = lambda verdict: None,
+) -> Callable[[bytes, Mapping[str, NDArray[np.floating]]], None]:
+    """For `transport.join(inspect=)` in a loop of one's own: (task, vectors) -> None, the preflight of
+    the vector of that name.
+
+    received: of a task the model as it came, on the CPU. x, plan, rules: as of `preflight`. told: hears every
+    verdict.
+
+    Raises, when it is called: Withheld, where more comes out than may, and the rules are to refuse.
+    """
+
+    def look(task: bytes, vectors: Mapping[str, NDArray[np.floating]]) -> None:
+        if rules.action == "off":
+            return
+        verdict = preflight(received(task), x, vectors[name], plan, rules)
+        told(verdict)
+        if verdict.leaks and rules.action == "refuse":
+            raise Withheld(f"nothing was sent: {verdict.sentence()}")
+
+    return look
 
 
 def opened(model: nn.Module) -> tuple[list[nn.Module], nn.Linear | None, list[nn.Module]]:

@@ -30,7 +30,9 @@ from fl.preflight import (
     Moved,
     Own,
     Verdict,
+    Withheld,
     differences_of,
+    inspector,
     opened,
     preflight,
 )
@@ -216,3 +218,22 @@ def test_a_client_is_warned_of_a_layer_made_for_reading_in_every_round(
         True,
         True,
     ]
+
+
+def test_a_loop_of_ones_own_withholds_what_gives_too_much_away() -> None:
+    x, y = DIGITS.train_x[:100], DIGITS.train_y[:100]
+    honest, crafted_ = (build("mlp-1000", DIGITS.shape, DIGITS.classes, 0) for _ in range(2))
+    from_vector(crafted_, sieve())
+    models, verdicts = {b"honest": honest, b"crafted": crafted_}, list[Verdict]()
+
+    def update_of(task: bytes) -> dict[str, NDArray[np.float32]]:
+        result = train(models[task], torch.tensor(x), torch.tensor(y), STEP, bytes(32))
+        return {"update": result.upload}
+
+    updates = {task: update_of(task) for task in models}
+    look = inspector(models.__getitem__, x, STEP, Preflight(), told=verdicts.append)
+    look(b"honest", updates[b"honest"])
+    with pytest.raises(Withheld, match=r"nothing was sent: .* can be read off its first layer"):
+        look(b"crafted", updates[b"crafted"])
+    inspector(models.__getitem__, x, STEP, Preflight(action="warn"))(b"crafted", updates[b"crafted"])
+    assert [verdict.leaks for verdict in verdicts] == [False, True]
