@@ -12,7 +12,7 @@ import msgspec
 
 from secagg.errors import LocalProtocolError, RemoteProtocolError
 from secagg.prg import Prg
-from secagg.specs import Bounded, Spec, Vectors, Weight, check_fields
+from secagg.specs import Bounded, Private, Spec, Vectors, Weight, check_fields
 
 if TYPE_CHECKING:
     from secagg.private import Calibration
@@ -41,30 +41,30 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The numbers a client insists on. It recomputes what follows from them and refuses any other.
 
     schemes: what it takes part in, in the default `masking` alone. adversary: the weakest server it is
-    content to be protected from. corrupt, dropout: clients it assumes on the server's side, or lost:
-    numbers or fractions; None for the scheme's default. graph: "complete", or "sparse" where the cohort is so
-    small that the default would be complete; the complete one is always accepted. smallest_cohort: n below
-    which it takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph
-    and the smallest U3 it unmasks or decrypts, where they are not to be those that follow. batch: the size of
-    the batches it insists on being summed by. prg: the cipher it insists on for masks. ending: of ckks. None
-    for either. vectors: exactly what it is willing to send, or None for whatever is asked. noise: the least
+    content to be protected from. corrupt, dropout: clients it assumes on the server's side, or lost: numbers
+    or fractions; None for the scheme's default. graph: "complete", or "sparse" where the cohort is so small
+    that the default would be complete; the complete one is always accepted. smallest_cohort: n below which it
+    takes no part, whatever the server says of experiments. threshold, m_min: t of the complete graph and the
+    smallest U3 it unmasks or decrypts, where they are not to be those that follow. batch: the size of the
+    batches it insists on being summed by. prg: the cipher it insists on for masks. ending: of ckks. None for
+    either. vectors: exactly what it is willing to send, or None for whatever is asked. noise: the least
     multiplier of the noise in the sum, of all vectors of a session together, of which the ring's grid may
     take a twentieth, so that vectors without noise are refused; None: none is needed. clips: name of a
     private vector -> (least, largest) clip it takes, since clips may adapt. bounds: name of a bounded vector
-    -> (least, largest) bound it takes; bits: the most it sends of a number of such a one; heaviest: the least
-    that the largest weight of a session may be: a vector is sent in steps of its bound by 2^(bits - 1) times
-    w_max / w of its own, and the finer they are, the more of a single client can be read out of a sum; None
-    for any. blank: the probability with which
-    it insists that clients contribute nothing; None: any where it insists on noise, else none; beside private
-    vectors none without. alike: of sessions whose vectors come out alike it helps to two different sums at
-    most (secagg/alike.py), and so "auto" where that is plain, "always" also where models are near, whatever
-    is done with them, "any" whatever the models are, which is for sums of always the same clients, or of
-    whole batches, or "never"; difference: clients by which two such sums differ, if more than A + 2;
-    where relays see to that, theirs counts, and a client that has one takes part once; alike_batch: batches
-    of more examples than these count as all of a client's, which come out alike: a client that holds few had
-    better say half of what it holds. answer_after: seconds from the task's arrival until the client's answer
-    leaves, so that the time does not tell how much it computed; None: as soon as it can. The session has no
-    clock: whoever drives it waits (`transport` does).
+    -> (least, largest) bound it takes; where either names a vector that a session lacks, it names all that
+    the session has, for a wrong name would limit nothing; bits: the most it sends of a number of such a one;
+    heaviest: the least that the largest weight of a session may be: a vector is sent in steps of its bound by
+    2^(bits - 1) times w_max / w of its own, and the finer they are, the more of a single client can be read
+    out of a sum; None for any. blank: the probability with which it insists that clients contribute nothing;
+    None: any where it insists on noise, else none; beside private vectors none without. alike: of sessions
+    whose vectors come out alike it helps to two different sums at most (secagg/alike.py), and so "auto" where
+    that is plain, "always" also where models are near, whatever is done with them, "any" whatever the models
+    are, which is for sums of always the same clients, or of whole batches, or "never"; difference: clients by
+    which two such sums differ, if more than A + 2; where relays see to that, theirs counts, and a client that
+    has one takes part once; alike_batch: batches of more examples than these count as all of a client's,
+    which come out alike: a client that holds few had better say half of what it holds. answer_after: seconds
+    from the task's arrival until the client's answer leaves, so that the time does not tell how much it
+    computed; None: as soon as it can. The session has no clock: whoever drives it waits (`transport` does).
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
@@ -111,6 +111,23 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "the server offers a session that trusts it to follow the protocol; this client does not. "
                 "If you mean it: --semi-honest"
             )
+
+    def check_names(self, vectors: Vectors) -> None:
+        """Raises: RemoteProtocolError if limits are for a vector that is not offered, and an offered one has
+        none.
+        """
+        # A name that is wrong would limit nothing, without a word. Names beside those of this session may be
+        # those of another: of two that are served by one policy.
+        for word, limits, kind in (("clip", self.clips, Private), ("bound", self.bounds, Bounded)):
+            offered = {name for name, spec in vectors.items() if isinstance(spec, kind)}
+            named = (limits or {}).keys()
+            absent, unlimited = sorted(named - offered), sorted(offered - named)
+            if absent and unlimited:
+                raise RemoteProtocolError(
+                    f"the server offers a {word} for the vector {unlimited[0]!r}, for which this client has "
+                    f"no limits, and none for {absent[0]!r}, for which it has: name both where both are "
+                    f"meant ({word}s, in its policy)"
+                )
 
     def check_noise(self, vectors: Vectors, calibrations: Mapping[str, Calibration]) -> None:
         """Raises: RemoteProtocolError if a sum of these would carry less noise than the client insists on, or

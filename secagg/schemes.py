@@ -52,6 +52,7 @@ def accept(policy: Policy, offer: bytes, roster: Roster | None = None) -> Offere
             "the server does not ask for what this client's policy says of the vectors "
             f"{_difference(scheme.vectors, policy.vectors)}"
         )
+    policy.check_names(scheme.vectors)
     policy.check_noise(scheme.vectors, scheme.calibrations())
     policy.check_steps(scheme.vectors)
     policy.check_blank(scheme.blank, noised=bool(scheme.private))

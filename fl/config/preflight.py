@@ -8,6 +8,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from fl.config.section import ConfigError
+
 Action = Literal["refuse", "warn", "off"]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Examples = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -28,6 +30,12 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     action: Action = "refuse"
     shares: tuple[tuple[_Examples, _Share], ...] = SHARES
+
+    def __post_init__(self) -> None:
+        if not self.shares:
+            raise ConfigError(
+                "shares of none let any share come out: leave the key out, or say action = 'off'"
+            )
 
     def largest(self, examples: int) -> float:
         """The largest share of so many examples that may come out."""

@@ -367,6 +367,8 @@ def test_rules_of_what_an_update_may_give_away(here: Here, folder: Path) -> None
     refuses(here, folder, line, 2, "p.toml, preflight: unknown key 'actoin'; did you mean 'action'?")
     Path("p.toml").write_text("[preflight]\nshares = [[1, 2.0]]\n", encoding="utf-8")
     refuses(here, folder, line, 2, "p.toml, preflight: Expected `float` <= 1")
+    Path("p.toml").write_text("[preflight]\nshares = []\n", encoding="utf-8")
+    refuses(here, folder, line, 2, "p.toml, preflight: shares of none let any share come out: leave the key")
 
 
 def test_a_clients_secret_that_others_can_read(here: Here, folder: Path, keys: Path) -> None:

@@ -131,7 +131,6 @@ def test_a_clip_may_adapt_within_the_limits_of_a_policy() -> None:
 
     for least, largest in ((0.5, 0.5), (0.1, 1.0)):
         accepts(with_clips(least, largest), NOISY)
-    accepts(with_clips(1.0, 2.0, "other"), NOISY)
     with pytest.raises(LocalProtocolError, match="clips of the vector '' go from 2 to 1: turn them round"):
         Policy(clips={"": (2.0, 1.0)})
     for least, largest in ((0.51, 1.0), (0.1, 0.49)):
@@ -152,7 +151,6 @@ def test_a_client_says_in_how_fine_steps_it_is_summed() -> None:
         return msgspec.structs.replace(LAX, **numbers)
 
     accepts(insisting(bounds={"update": (0.5, 0.5)}, bits=16, heaviest=8), offered)
-    accepts(insisting(bounds={"other": (1.0, 2.0)}), offered)
     for least, largest in ((0.51, 3.0), (0.1, 0.49)):
         refuses(
             insisting(bounds={"update": (least, largest)}),
@@ -168,6 +166,21 @@ def test_a_client_says_in_how_fine_steps_it_is_summed() -> None:
         Policy(bounds={"": (2.0, 1.0)})
     with pytest.raises(LocalProtocolError, match="bits 1 of a policy"):
         Policy(bits=1)
+
+
+def test_limits_under_a_wrong_name_are_an_error_and_those_of_another_session_are_not() -> None:
+    one, wide = Bounded(length=1, bound=0.5), (0.1, 1.0)
+    policy = msgspec.structs.replace(LAX, bounds={"update": wide, "other": wide}, clips={"update": wide})
+    accepts(policy, semi_honest(range(5), {"update": one}))
+    accepts(policy, semi_honest(range(5), {"update": one, "other": one, "more": one}))
+    accepts(policy, semi_honest(range(5), {"more": Weight(maximum=8)}))
+    accepts(policy, noised(update=UPDATE, more=UPDATE))
+    words = "offers a bound for the vector 'more', for which this client has no limits, and none for 'other'"
+    refuses(policy, semi_honest(range(5), {"update": one, "more": one}), words)
+    refuses(policy, semi_honest(range(5), {"update": one, "more": one, "other": Weight(maximum=8)}), words)
+    refuses(
+        policy, NOISY, "offers a clip for the vector '', for which this client has no limits, and none for"
+    )
 
 
 def test_the_share_of_noise_is_by_the_clients_own_numbers() -> None:

@@ -232,6 +232,9 @@ def of_private() -> Iterator[Json]:
     under = offer_of(vectors={"": one}, blank=1e-7)
     words, rare = "what hides a sum of few is noise of its choosing", {**TRUSTING, "blank": 1e-7}
     yield case("private: blanks under noise of the server's choosing", bare, under, words, rare)
+    named = offer_of(vectors={"a": one})
+    words = "offers a clip for the vector 'a', for which this client has no limits, and none for ''"
+    yield case("private: limits under another name", good, named, words, clips)
     yield case("private: a smaller clip", good, smaller, "offers a clip of 0.5 for the vector ''", clips)
 
 
@@ -247,6 +250,9 @@ def in_finer_steps() -> Iterator[Json]:
     yield case("a tighter bound", offered(), offered(bound=0.25), f"a bound of 0.25 {words}", policy)
     yield case("a wider bound", offered(), offered(bound=8.0), f"a bound of 8 {words}", policy)
     yield case("more bits", offered(), offered(bits=17), "asks for 17 bits of each number", policy)
+    named = offer_of(vectors={"updates": Bounded(length=100, bound=1.0)})
+    words = "for the vector 'updates', for which this client has no limits, and none for 'update'"
+    yield case("limits under another name", offered(), named, f"offers a bound {words}", policy)
     yield case("a smaller largest weight", offered(), offered(maximum=9), "offers weights up to 9", policy)
 
 
