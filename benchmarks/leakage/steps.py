@@ -25,7 +25,7 @@ CLAIM = (
     "processor an image and step. Of one image a client, at rate 0.05: who takes an update of several "
     "steps for one step finds nothing, which is what a figure that falls with the steps measures; who "
     "takes the steps again, as everybody knows how many they were, finds the image after nine steps as "
-    "after one (45 dB and more). Local steps hide nothing by being several. Of four images a client, at "
+    "after one (44 to 49 dB). Local steps hide nothing by being several. Of four images a client, at "
     "rate 0.005 in two epochs, they come out of two steps of all four as of one step; of batches of "
     "two, or one by one, at all three seeds or two where the attacker happens to guess the order in "
     "which the client takes them, and at one or none where it does not: the secret order hides, not the "
