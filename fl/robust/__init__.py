@@ -1,11 +1,20 @@
 """What the server makes of what a round tells: rules that combine updates, or sums of them.
 
 A rule sees what its scheme lets the server see (`Points`), beside it what the server has of its own (`Bench`)
-and what it kept from the rounds before (`Memory`).
+and what it kept from the rounds before (`Memory`). Each docstring says what the rule needs to see, and whose
+it is; but for two all count every part once, whatever number of examples it declares.
 """
 
 from __future__ import annotations
 
-from fl.robust.points import Bench, Memory, Points, Rule, Verdict
+from collections.abc import Mapping
 
-__all__ = ["Bench", "Memory", "Points", "Rule", "Verdict"]
+from fl.robust import rules
+from fl.robust.points import Bench, Memory, Points, Rule, Unfit, Verdict
+
+__all__ = ["RULES", "Bench", "Memory", "Points", "Rule", "Unfit", "Verdict"]
+
+RULES: Mapping[str, Rule] = {
+    "mean": rules.mean,
+    "median": rules.median,
+}

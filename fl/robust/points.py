@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -35,17 +36,41 @@ class Points:
         return self.weights / (self.weights.sum() or 1.0)
 
 
+class Unfit(ValueError):  # noqa: N818 - it is what the round is
+    """A round that a rule cannot stand for: too few parts, or without what the rule has to see."""
+
+
 @dataclass(frozen=True)
 class Bench:
     """What the server has of its own to hold points against.
 
     round: of training, from 1. model: (d,) float64, from which the clients started. score: the accuracy on
-    the server's validation data of a model, (d,) -> [0, 1]; None without such data.
+    the server's validation data of a model, (d,) -> [0, 1]; None without such data. assumed: the share of
+    attackers, in [0, 1), that a rule is to withstand. root: computes the update that the server's own
+    training gives, from the model on its root data, (d,) float64; None without such data. noise: (P,)
+    float64, the standard deviation in a coordinate that the members of each part declare of the noise in
+    their update; None where nobody declares any. copies: groups of clients that hold the same examples and
+    take them in the same order. step: the model (d,) that an update (d,) makes of the one above; None where
+    it is their sum.
     """
 
     round: int
     model: NDArray[np.float64] = field(repr=False)
     score: Callable[[NDArray[np.float64]], float] | None = None
+    assumed: float = 0.2
+    root: Callable[[], NDArray[np.float64]] | None = None
+    noise: NDArray[np.float64] | None = field(default=None, repr=False)
+    copies: tuple[frozenset[ClientId], ...] = ()
+    step: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+
+    def after(self, update: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(d,) float64: the model as it would be with this update."""
+        return self.model + update if self.step is None else self.step(update)
+
+    def attackers(self, points: Points) -> int:
+        """How many of the parts the assumed share is, rounded down."""
+        # .29 * 100 is a little below 29 in floating point.
+        return math.floor(self.assumed * len(points.updates) + 1e-9)
 
 
 @dataclass(frozen=True)
