@@ -37,6 +37,7 @@ NOTHING: Final = (
     "the preflight reads what enters a first linear layer, and this model begins with another: what its "
     "update gives away is not known"
 )
+MUCH: Final = 0.1  # of a client's examples: told as a warning, whatever its policy lets out
 LEADERS: Final = 64  # rows that all are compared with
 CHUNK: Final = 1024  # pairs compared in all their pixels at a time
 SMALL: Final = 1e-30  # instead of a length that is none
@@ -66,6 +67,11 @@ class Verdict:
     @property
     def leaks(self) -> bool:
         return self.share > self.largest
+
+    @property
+    def noteworthy(self) -> bool:
+        """More than may come out, or much of it, or a layer made for reading."""
+        return self.leaks or self.share >= MUCH or self.alike > 0
 
     def sentence(self) -> str:
         """What there is to say, and what to do."""

@@ -115,8 +115,9 @@ class Looked:
 
     def __call__(self, verdict: Verdict) -> None:
         self.last = {} if verdict.nothing else {"examples": verdict.examples, "read_off": verdict.out}
-        if verdict.leaks or verdict.alike or (verdict.out and not self._said):
-            self._out.warn(f"{self._who}: {verdict.sentence()}")
+        if verdict.noteworthy or (verdict.out and not self._said):
+            tell = self._out.warn if verdict.noteworthy else self._out.say
+            tell(f"{self._who}: {verdict.sentence()}")
         elif verdict.nothing and not self._said:
             self._out.say(f"{self._who}: {verdict.nothing}")
         self._said = self._said or bool(verdict.out or verdict.nothing)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.crafted import hidden, traps
 from fl.cli.learn import Looked
 from fl.cli.output import Output
+from fl.cli.rounds import tell_looked
 from fl.config.plan import LocalPlan
 from fl.config.preflight import SHARES, Preflight
 from fl.data import load
@@ -204,20 +205,27 @@ def test_how_much_may_come_out_goes_by_how_many_there_are() -> None:
     assert not looked(200, "logistic", rules=strict).leaks
 
 
-def test_a_client_is_warned_of_a_layer_made_for_reading_in_every_round(
+def test_little_is_told_once_and_a_layer_made_for_reading_is_warned_of_in_every_round(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     looked = Looked(Output(), "client 3")
     little = Verdict("", examples=100, out=1, largest=0.3)
     for verdict in (little, little, replace(little, alike=64), replace(little, out=0, alike=64)):
         looked(verdict)
-    said = capsys.readouterr().err.splitlines()
-    assert [line.startswith("warning: client 3: ") for line in said] == [True] * 3
-    assert ["64 of its neurons have weights that point the same way" in line for line in said] == [
-        False,
-        True,
-        True,
-    ]
+    said, warned = (lines.splitlines() for lines in capsys.readouterr())
+    assert [line.startswith("client 3: 1 of the 100 examples") for line in said] == [True]
+    assert [line.startswith("warning: client 3: ") for line in warned] == [True] * 2
+    assert all("64 of its neurons have weights that point the same way" in line for line in warned)
+
+
+def test_what_few_examples_give_away_is_warned_of_though_any_share_may(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for looked in (Looked(Output(), "client 3"), lambda verdict: tell_looked(Output(), {3: verdict})):
+        for out in (1, 2):
+            looked(Verdict("", examples=20, out=out))
+        said, warned = capsys.readouterr()
+        assert ("1 of the 20" in said, "2 of the 20" in warned) == (True, True)
 
 
 def test_a_loop_of_ones_own_withholds_what_gives_too_much_away() -> None:
