@@ -242,7 +242,12 @@ class Server:
         remembers is kept.
         """
         points = points_of(totals)
-        bench = Bench(round, self.model.parameters, self._score if len(self._tests) > 1 else None)
+        bench = Bench(
+            round,
+            self.model.parameters,
+            self._score if len(self._tests) > 1 else None,
+            chance=1 / self.description.classes,
+        )
         memory = {name.removeprefix(OF_RULE): kept for name, kept in self._memory.items()}
         verdict = self._rule(points, bench, memory)
         self._memory = {OF_RULE + name: kept for name, kept in verdict.memory.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fl.robust import rules
+from fl.robust import rules, trust
 from fl.robust.points import Bench, Memory, Points, Rule, Unfit, Verdict
 
 __all__ = ["RULES", "Bench", "Memory", "Points", "Rule", "Unfit", "Verdict"]
@@ -17,4 +17,8 @@ __all__ = ["RULES", "Bench", "Memory", "Points", "Rule", "Unfit", "Verdict"]
 RULES: Mapping[str, Rule] = {
     "mean": rules.mean,
     "median": rules.median,
+    "fltrust": trust.fltrust,
+    "test-weighting": trust.weighting_by_test,
+    "leave-one-out": trust.leave_one_out,
+    "reputation": trust.reputation,
 }

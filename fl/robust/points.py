@@ -50,8 +50,8 @@ class Bench:
     training gives, from the model on its root data, (d,) float64; None without such data. noise: (P,)
     float64, the standard deviation in a coordinate that the members of each part declare of the noise in
     their update; None where nobody declares any. copies: groups of clients that hold the same examples and
-    take them in the same order. step: the model (d,) that an update (d,) makes of the one above; None where
-    it is their sum.
+    take them in the same order. chance: the accuracy of guessing, 1 / classes. step: the model (d,) that an
+    update (d,) makes of the one above; None where it is their sum.
     """
 
     round: int
@@ -61,6 +61,7 @@ class Bench:
     root: Callable[[], NDArray[np.float64]] | None = None
     noise: NDArray[np.float64] | None = field(default=None, repr=False)
     copies: tuple[frozenset[ClientId], ...] = ()
+    chance: float = 0.1
     step: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
 
     def after(self, update: NDArray[np.float64]) -> NDArray[np.float64]:
