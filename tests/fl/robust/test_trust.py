@@ -1,4 +1,4 @@
-"""Rules that hold parts against the server's own data, or its memory of who sent them: laws, known answers."""
+"""Rules that hold parts against the server's own data, or against what it remembers: laws and answers."""
 
 from __future__ import annotations
 
@@ -100,7 +100,14 @@ def test_the_model_stays_as_it_is_where_nobody_is_trusted(name: str, sent: list[
 
 @pytest.mark.parametrize(
     ("name", "missing"),
-    [("fltrust", "--root"), ("test-weighting", "--validation"), ("leave-one-out", "--validation")],
+    [
+        ("fltrust", r"fltrust compares updates with the server's own: give it root data \(--root\)"),
+        (
+            "test-weighting",
+            r"test-weighting measures models on validation data of the server: give some \(--validation\)",
+        ),
+        ("leave-one-out", "leave-one-out measures models on validation data of the server"),
+    ],
 )
 def test_without_data_of_the_server_there_is_nothing_to_hold_updates_against(name: str, missing: str) -> None:
     with pytest.raises(Unfit, match=missing):
