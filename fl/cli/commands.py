@@ -16,6 +16,7 @@ from fl.cli.options import (
     WHOLE_RUN,
     Alike,
     Bits,
+    DataDir,
     Drops,
     Force,
     KeyReaders,
@@ -102,6 +103,41 @@ def _train(
     flags = given(ctx, WHOLE_RUN)
     description = described(ctx.obj, config, preset, out if resume else None, flags)
     return run(ctx.obj, description, out, force=force, resume=resume, described_in=config)
+
+
+@app.command("evaluate")
+def _evaluate(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that a run has left.")],
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Precision, recall and F1 of each class.")
+    ] = False,
+    victim: Annotated[
+        int | None,
+        typer.Option(metavar="CLASS", help="With --per-class: its F1, and the micro-F1 of the rest."),
+    ] = None,
+    backdoor: Annotated[
+        bool, typer.Option("--backdoor", help="How often images with a trigger are taken for --target.")
+    ] = False,
+    target: Annotated[
+        int | None, typer.Option(metavar="CLASS", help="With --backdoor: the class wanted.")
+    ] = None,
+    per_client: Annotated[
+        bool, typer.Option("--per-client", help="Accuracy on each client's own examples, and how fair it is.")
+    ] = False,
+    data_dir: DataDir = None,
+    device: Annotated[
+        str, typer.Option(metavar=choices(CHOICES["device"]), help="Where the model is evaluated.")
+    ] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for evaluation.json and pictures.", show_default="RUN")
+    ] = None,
+) -> None:
+    """Measure what the model of a run is worth on the test set."""
+    from fl.cli.evaluate import Asked, run
+
+    asked = Asked(per_class, victim, backdoor, target, per_client)
+    run(ctx.obj, folder, asked, data_dir=data_dir, device=device, to=out)
 
 
 @app.command("serve")

@@ -8,18 +8,13 @@ from typing import Annotated
 import typer
 
 from fl.cli import group
-from fl.cli.options import Force, PrivateKey, check_choices, finite, given, listed, takes
+from fl.cli.options import DataDir, Force, PrivateKey, check_choices, finite, given, listed, takes
 from fl.config.run import CHOICES
 from secagg.wire import MAX_RELAYS
 
 keys_app = group("keys", "Make identity keys, sign rosters, compare fingerprints.")
 data_app = group("data", "List, fetch and check data sets; see who would hold what.")
 attack_app = group("attack", "See what an adversary gets out of what it saw of a session.")
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(help="Where data sets are looked for.", show_default="$SECAGG_DATA or the cache"),
-]
 
 
 @keys_app.command("server")

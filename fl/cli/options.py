@@ -84,6 +84,10 @@ Drops = Annotated[
 
 # Files.
 
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where data sets are looked for.", show_default="$SECAGG_DATA or the cache"),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 PrivateKey = Annotated[Path, typer.Option(help="Private key; the public one gets the suffix .pub.")]
 RosterKey = Annotated[

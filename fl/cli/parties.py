@@ -81,15 +81,22 @@ def lay_out_parties(
 
 
 def collect(clients: list[Path], folder: Path, total: int) -> Path:
-    """Put into the run's metrics what its first client that came to the end has written down, round by round.
-    Returns that client's folder, where the model is.
+    """Put into the run's metrics what its `keeper` has written down, round by round. Returns that client's
+    folder.
+    """
+    own = keeper(clients, total)
+    learned = zip(rounds.read_metrics(folder), rounds.read_metrics(own), strict=True)
+    rounds.write_metrics(folder, [a | b for a, b in learned])
+    return own
+
+
+def keeper(clients: list[Path], total: int) -> Path:
+    """The folder of the first client that came to the end of `total` rounds, where the model is.
+
+    Raises: TransportError where none did.
     """
     for own in clients:
-        learned = rounds.read_metrics(own) if (own / rounds.METRICS).exists() else []
-        if len(learned) == total:
-            rounds.write_metrics(
-                folder, [a | b for a, b in zip(rounds.read_metrics(folder), learned, strict=True)]
-            )
+        if (own / rounds.METRICS).exists() and len(rounds.read_metrics(own)) == total:
             return own
     raise TransportError("no client came to the end of the run: the model that they keep is lost")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,20 @@ def shares(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -> N
         )
     at.set(xlim=(0, 1), xlabel="share", yticks=range(len(rows)), yticklabels=list(rows))
     at.invert_yaxis()
+    at.set_title(title, fontsize=9)
+    at.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def spread(path: Path, title: str, values: Sequence[float], marks: Mapping[str, float]) -> None:
+    """How many clients have which accuracy, in twenty steps from 0 to 1. marks: name -> where its line is."""
+    pyplot = _pyplot()
+    figure, at = pyplot.subplots(figsize=(7.0, 3.0), layout="constrained")
+    at.hist(values, bins=np.linspace(0, 1, 21))
+    for (name, where), style in zip(marks.items(), ("-", "--"), strict=True):
+        at.axvline(where, color="black", linestyle=style, label=f"{name}: {where:.3f}")
+    at.set(xlim=(0, 1), xlabel="accuracy on its own examples", ylabel="clients")
     at.set_title(title, fontsize=9)
     at.legend(fontsize=8)
     figure.savefig(path, dpi=110)

@@ -53,6 +53,9 @@ OUTPUTS = (
     SPENT,
     "meter.json",
     "meter.png",
+    "evaluation.json",
+    "classes.png",
+    "clients.png",
 )
 METER = ("meter", "meter_rounds", "meter_memory", "meter_time")
 MAY_CHANGE = ("rounds", "device", "data_dir", "baseline", *METER)

@@ -65,6 +65,11 @@ def load(folder: str | PathLike[str]) -> nn.Module:
 
     Raises: ModelError where there is no such file, or it is damaged or does not fit its own description.
     """
+    return described(folder)[0]
+
+
+def described(folder: str | PathLike[str]) -> tuple[nn.Module, Description]:
+    """As `load`, and what the file says that it is."""
     path = Path(folder) / FILE
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -84,4 +89,4 @@ def load(folder: str | PathLike[str]) -> nn.Module:
         raise ModelError(f"{path} is not a readable model: {error}") from error
     if not all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in tensors.values()):
         raise ModelError(f"{path} holds numbers that are not finite float32")
-    return model.eval()
+    return model.eval(), description

@@ -314,17 +314,23 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[float,
     return correct / len(y), loss / len(y)
 
 
-@torch.no_grad()  # not inference_mode, which would leave weights that cannot be trained
 def measure(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[int, float]:
     """(correct predictions, summed cross-entropy), in eval mode; the mode is put back."""
+    answers, loss = answered(model, x, y)
+    return int((answers == y).sum()), loss
+
+
+@torch.no_grad()  # not inference_mode, which would leave weights that cannot be trained
+def answered(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """((N,) the class that the model takes each example for, summed cross-entropy), as `measure`."""
     was_training = model.training
     model.eval()
-    correct, loss = 0, 0.0
+    answers, loss = [], 0.0
     model, x = channels_last(model, x)
     parts = (torch.split(each, EVALUATION_BATCH) for each in (x, y))
     for some_x, some_y in zip(*parts, strict=True):
         logits = model(some_x)
-        correct += int((logits.argmax(dim=1) == some_y).sum())
+        answers.append(logits.argmax(dim=1))
         loss += float(cross_entropy(logits, some_y, reduction="sum"))
     model.train(was_training)
-    return correct, loss
+    return torch.cat(answers), loss
