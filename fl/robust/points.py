@@ -68,6 +68,13 @@ class Bench:
         """(d,) float64: the model as it would be with this update."""
         return self.model + update if self.step is None else self.step(update)
 
+    @property
+    def origin(self) -> NDArray[np.float64]:
+        """(d,) float64: the update of who changes nothing, from which the size of others is measured. It is
+        the model where clients send whole models, and 0 elsewhere.
+        """
+        return self.model if np.array_equal(self.after(self.model), self.model) else np.zeros_like(self.model)
+
     def attackers(self, points: Points) -> int:
         """How many of the parts the assumed share is, rounded down."""
         # .29 * 100 is a little below 29 in floating point.
@@ -86,3 +93,13 @@ class Verdict:
 
 
 Rule = Callable[[Points, Bench, Memory], Verdict]
+"""Raises: Unfit."""
+
+
+def check_enough(rule: str, points: Points, least: int, attackers: int) -> None:
+    """Raises: Unfit where there are fewer than `least` parts."""
+    if len(points.updates) < least:
+        raise Unfit(
+            f"{rule} needs {least} updates to withstand {attackers} of them, and this round has "
+            f"{len(points.updates)}: take more clients a round, or assume fewer attackers"
+        )

@@ -1,28 +1,84 @@
-"""Rules that combine the parts of a round."""
+"""Rules that go by what clients declare: their examples, their noise, whose examples they share."""
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
-from fl.robust.points import Bench, Memory, Points, Verdict
+from fl.robust.coordinates import mixed
+from fl.robust.distances import factors, lengths
+from fl.robust.points import Bench, Memory, Points, Unfit, Verdict
 
 
 def mean(points: Points, bench: Bench, memory: Memory) -> Verdict:
-    """The mean of all, weighted by their examples.
+    """The mean of all, weighted by examples.
 
-    Needs: no part of a round, one sum of all is enough. Of disjoint sums it gives what that would.
+    Needs: no part of a round: of disjoint sums it gives what one sum of all would.
     Source: McMahan et al., AISTATS 2017, algorithm 1.
     """
     if len(points.updates) == 1:
         return Verdict(points.updates[0])
-    shares = zip(points.shares.tolist(), points.updates, strict=True)
-    return Verdict(np.sum([share * update for share, update in shares], axis=0))
+    return Verdict(mixed(points.shares, points.updates))
 
 
-def median(points: Points, bench: Bench, memory: Memory) -> Verdict:
-    """The median of each coordinate; every client counts once.
+def norm_bound(points: Points, bench: Bench, memory: Memory) -> Verdict:
+    """The mean weighted by examples, of updates that are made as short as their median length where they are
+    longer. Published is a constant length.
 
-    Needs: the update of each client.
-    Source: Yin et al., ICML 2018, definition 1.
+    Needs: the length of each client's update, which the client could also bound by itself, and one sum.
+    Source: Sun et al., 2019 (arXiv:1911.07963), section 4, norm thresholding.
     """
-    return Verdict(np.median(points.updates, axis=0))
+    far = lengths(points.updates, bench.origin)
+    shares = points.shares * factors(far, float(np.median(far)))
+    return Verdict(mixed(shares, points.updates) + (points.shares.sum() - shares.sum()) * bench.origin)
+
+
+def mmse(points: Points, bench: Bench, memory: Memory) -> Verdict:
+    """The mean weighted by examples and by the inverse of each update's variance: the square of the noise
+    that its client declares, and what updates differ by beside noise, estimated from all of them. Where all
+    declare the same it is the mean. It believes what is declared, and is no defence against who lies.
+
+    Needs: the update of each client, and the deviation of the noise in it.
+    Source: seed M17 (an aggregator of least mean squared error); DerSimonian and Laird, 1986, equations 7, 8.
+    Raises: Unfit without declared noise.
+    """
+    if bench.noise is None:
+        raise Unfit("mmse needs the noise of each update declared: give clients noise of their own to add")
+    x, shares = points.updates, points.shares
+    if len(x) > 1:
+        spread = float(np.square(lengths(x, x.mean(axis=0))).sum() / (len(x) - 1) / x.shape[1])
+        beside = max(0.0, spread - float(np.square(bench.noise).mean()))
+        variance = np.square(bench.noise) + beside
+        # Without any noise all count alike; who alone has none does not count infinitely.
+        shares = shares / np.maximum(variance, 1e-9 * variance.max() or 1.0)
+        shares /= shares.sum() or 1.0
+    return Verdict(mixed(shares, x))
+
+
+def draco(points: Points, bench: Bench, memory: Memory) -> Verdict:
+    """Of each group of clients with the same examples, what more than half of the group sent, equal to the
+    bit; of these the mean, weighted by examples. Groups without such a majority, lost clients counted against
+    it, are left out.
+
+    Needs: the update of each client, several of which compute the same.
+    Source: Chen et al., ICML 2018, section 3.1 (repetition code).
+    Raises: Unfit without groups, and where none has a majority.
+    """
+    if not bench.copies:
+        raise Unfit("draco needs clients that hold the same examples: deal each part to several of them")
+    row = {next(iter(members)): i for i, members in enumerate(points.members) if len(members) == 1}
+    taken, agree = [], set[int]()
+    for group in bench.copies:
+        rows = [row[u] for u in sorted(group & row.keys())]
+        sent = {i: points.updates[i].tobytes() + points.weights[i].tobytes() for i in rows}
+        said, votes = Counter(sent.values()).most_common(1)[0] if sent else (b"", 0)
+        if 2 * votes > len(group):
+            same = [i for i in rows if sent[i] == said]
+            taken.append(same[0])
+            agree.update(same)
+    if not taken:
+        raise Unfit("draco found no group whose greater half sent the same: hold more copies of each part")
+    chosen = Points(tuple(points.members[i] for i in taken), points.updates[taken], points.weights[taken])
+    left_out = frozenset(range(len(points.updates))) - agree
+    return Verdict(mixed(chosen.shares, chosen.updates), left_out)

@@ -39,7 +39,7 @@ def fltrust(points: Points, bench: Bench, memory: Memory) -> Verdict:
     """
     if bench.root is None:
         raise Unfit("fltrust compares updates with the server's own: give it root data (--root)")
-    still = _still(bench, points)
+    still = bench.origin
     own, changes = bench.root() - still, points.updates - still  # (d,), (P, d)
     lengths, length = np.linalg.norm(changes, axis=1), float(np.linalg.norm(own))
     # A change of nothing has no direction: it is as one at a right angle.
@@ -68,7 +68,7 @@ def weighting_by_test(points: Points, bench: Bench, memory: Memory) -> Verdict:
     better = np.array([score(bench.after(update)) for update in points.updates]) - bench.chance
     weights = np.maximum(better, 0.0)
     if not weights.any():
-        return Verdict(_still(bench, points), _none_of(weights))
+        return Verdict(bench.origin, _none_of(weights))
     return Verdict(weights / weights.sum() @ points.updates, _none_of(weights))
 
 
@@ -100,7 +100,7 @@ def leave_one_out(points: Points, bench: Bench, memory: Memory) -> Verdict:
     )
     counted = np.where(kept, points.weights, 0.0)
     if not counted.any():
-        return Verdict(_still(bench, points), _none_of(counted))
+        return Verdict(bench.origin, _none_of(counted))
     return Verdict(counted[kept] / counted.sum() @ points.updates[kept], _none_of(counted))
 
 
@@ -126,7 +126,7 @@ def reputation(points: Points, bench: Bench, memory: Memory) -> Verdict:
     stands = np.array([np.mean([known.reputation(u) for u in members]) for members in points.members])
     weights = np.where(stands >= NEWCOMER, stands * points.weights, 0.0)
     if not weights.any():
-        return Verdict(_still(bench, points), _none_of(weights), known.memory)
+        return Verdict(bench.origin, _none_of(weights), known.memory)
     return Verdict(weights / weights.sum() @ points.updates, _none_of(weights), known.memory)
 
 
@@ -165,12 +165,6 @@ def _score(bench: Bench, name: str) -> Callable[[Vector], float]:
     if bench.score is None:
         raise Unfit(f"{name} measures models on validation data of the server: give some (--validation)")
     return bench.score
-
-
-def _still(bench: Bench, points: Points) -> Vector:
-    """The update that leaves the model as it is: nothing, or where whole models are sent the model."""
-    nothing = np.zeros(points.updates.shape[1])
-    return nothing if np.array_equal(bench.after(nothing), bench.model) else bench.model
 
 
 def _none_of(weights: NDArray[np.generic]) -> frozenset[int]:
