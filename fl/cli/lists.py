@@ -1,9 +1,13 @@
-"""`secagg list`: the models, data sets, schemes and presets there are, with a line and the source of each."""
+"""`secagg list`: what there is to choose from, with a line and the source of each, and of rules what each
+needs to see.
+"""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import typer
 
@@ -12,6 +16,7 @@ from fl.mistyped import nearest
 from secagg.schemes import SCHEMES
 
 Entry = tuple[str, str]  # what it is, its source
+Needing = tuple[str, str, str]  # what it is, what it needs to see, its source
 
 
 def run(out: Output, what: str) -> None:
@@ -21,14 +26,20 @@ def run(out: Output, what: str) -> None:
     """
     if what not in LISTS:
         raise typer.BadParameter(f"no list of {what}: there are {', '.join(LISTS)}{nearest(what, LISTS)}")
-    printed(out, LISTS[what]())
+    printed(out, LISTS[what](), {"needs": "it needs to see"} if what in NEEDING else {})
 
 
-def printed(out: Output, entries: Mapping[str, Entry]) -> None:
-    """As a table, or as one JSON object an entry."""
-    for name, (line, source) in entries.items():
-        out.record({"name": name, "line": line, "source": source})
-    out.table([(name, *entry) for name, entry in entries.items()], header=("name", "what it is", "source"))
+def printed(
+    out: Output, entries: Mapping[str, tuple[str, ...]], more: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """As a table, or as one JSON object an entry. more: what stands between its line and its source, by name
+    in JSON, with the column's title.
+    """
+    names = {"name": "name", "line": "what it is", **more, "source": "source"}
+    rows = [(name, *entry) for name, entry in entries.items()]
+    for row in rows:
+        out.record(dict(zip(names, row, strict=True)))
+    out.table(rows, header=tuple(names.values()))
 
 
 def _models() -> dict[str, Entry]:
@@ -49,19 +60,42 @@ def _presets() -> dict[str, Entry]:
     return {name: (preset.line, preset.source) for name, preset in PRESETS.items()}
 
 
-LISTS: dict[str, Callable[[], dict[str, Entry]]] = {
+def _rules() -> dict[str, Needing]:
+    from fl.robust import RULES
+
+    return needing(RULES)
+
+
+LISTS: dict[str, Callable[[], Mapping[str, tuple[str, ...]]]] = {
     "models": _models,
     "data": _data,
     "schemes": lambda: documented(SCHEMES),
     "presets": _presets,
+    "rules": _rules,
 }
+NEEDING = ("rules",)
+"""Of which of them each entry says what it needs to see."""
 
 
 def documented(functions: Mapping[str, Callable[..., object]]) -> dict[str, Entry]:
-    """The first line of each docstring, and its paragraph that begins with "Source: "."""
-    entries = {}
-    for name, function in functions.items():
-        line, *paragraphs = (inspect.getdoc(function) or "").split("\n\n")
-        source = next((text for text in paragraphs if text.startswith("Source: ")), "")
-        entries[name] = (" ".join(line.split()), " ".join(source.removeprefix("Source: ").split()))
-    return entries
+    """The first paragraph of each docstring, and what follows "Source: "."""
+    return {name: (said(function), said(function, "Source")) for name, function in functions.items()}
+
+
+def needing(functions: Mapping[str, Callable[..., object]]) -> dict[str, Needing]:
+    """The same, and what follows "Needs: "."""
+    return {
+        name: (line, said(functions[name], "Needs"), source)
+        for name, (line, source) in documented(functions).items()
+    }
+
+
+def said(function: Callable[..., object], word: str = "") -> str:
+    """What follows this word of a docstring, at the beginning of a line, up to the next such word or the end
+    of the paragraph; of no word the first paragraph.
+    """
+    first, _, rest = (inspect.getdoc(function) or "").partition("\n\n")
+    if not word:
+        return " ".join(first.split())
+    found = re.search(rf"^{word}: (.*?)(?=\n\n|\n[A-Z]\w*: |\Z)", rest, re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found else ""

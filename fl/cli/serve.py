@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import transport
+from fl.cli import left_out
 from fl.cli.display import session_status, shown
 from fl.cli.options import protection_of
 from fl.cli.output import Output
@@ -138,6 +139,10 @@ def described(out: Output, config: Path, flags: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(
             "links, cluster, select: only `secagg train` knows what clients declare: leave them out here"
         )
+    if description.robust.redundancy > 1:
+        raise ConfigError(
+            "redundancy: only `secagg train` deals the same examples to several: leave it out here"
+        )
     asked, usual = description.flat(), {name: RunConfig.settings()[name].default for name in ITS_OWN}
     if ignored := [name for name, value in usual.items() if asked[name] != value]:
         out.warn(f"not looked at, for clients bring data and processes of their own: {', '.join(ignored)}")
@@ -166,6 +171,9 @@ def training_job(
         like = protection.for_cohort(config.cohort.per_round, {"": some}, cohort.roster.identities)
         deadlines = of_rounds(seconds, like.rounds)
         warn_of_training(out, config)
+        from fl.federation.combining import check_fit
+
+        check_fit(config)
         checkpoint = None
         if resume:  # under a new run id: clients refuse a round of the old one that they had contributed to
             checkpoint = dataclasses.replace(going_on(config, folder), run=os.urandom(16))
@@ -185,6 +193,8 @@ def training_job(
         else:
             out.say(f"wrote {folder}: test accuracy {accuracy:.4f}; fl.load({str(folder)!r})")
         out.record({"wrote": folder, "accuracy": accuracy})
+        if not config.robust.is_mean:
+            left_out.tell(out, folder)
 
     return job
 
@@ -267,11 +277,11 @@ def sum_vectors(
 
 def serving(config: RunConfig) -> Serving:
     """What a server over a network knows: its own copy of the data set, and no declarations."""
-    from fl.data import hold_out, load
+    from fl.data import keep_back, load
 
-    dataset = load(config.data.dataset, config.data.data_dir)
-    if not config.held_out:
-        return Serving(dataset)
-    return Serving(
-        dataset, hold_out(dataset, config.held_out, np.random.default_rng(config.training.seed))[1:]
+    dataset, rng = (
+        load(config.data.dataset, config.data.data_dir),
+        np.random.default_rng(config.training.seed),
     )
+    kept = keep_back(dataset, config.held_out, config.robust.root or 0, rng)
+    return Serving(dataset, kept.validation, root=kept.root)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fl.cli import rounds
+from fl.cli import left_out, rounds
 from fl.cli.drops import Drop, in_plain, parse
 from fl.cli.output import Output
 from fl.cli.parties import PARTIES, Parties, collect, federation, lay_out_parties, taken_from
@@ -20,6 +20,7 @@ from fl.cohort.layout import Layout, lay_out
 from fl.config.preflight import Preflight
 from fl.config.presets import PRESETS
 from fl.config.protection import check_installed
+from fl.config.robust import ON_ROOT, RULES
 from fl.config.run import CHOICES, RunConfig
 from fl.config.secret import RUN, RunSecrets, kept, put
 from fl.config.section import ConfigError
@@ -41,6 +42,8 @@ COUNTS_WITH = {
     "server_momentum": ("server", ("momentum", "adam", "yogi")),
     "server_beta2": ("server", ("adam", "yogi")),
     "server_tau": ("server", ("adam", "yogi")),
+    "assumed": ("robust", RULES[1:]),
+    "root": ("robust", ON_ROOT),
     **dict.fromkeys(("local_epochs", "batch_size", "momentum"), ("algorithm", ("fedavg", "fedavg-weights"))),
 }
 """Flags that would do nothing without another."""
@@ -143,6 +146,8 @@ def run(
         ):
             return code
     summary(out, config, folder, models, beside)
+    if not config.robust.is_mean:
+        left_out.tell(out, folder)
     if readings is not None:
         from fl.cli import meter
 
@@ -216,9 +221,10 @@ def secrets_of(
 
 
 def fits(config: RunConfig, layout: Layout) -> None:
-    """Raises: ModelError, ConfigError where model or weights cannot be those of the data, or there is no such
-    device.
+    """Raises: ModelError, ConfigError where model or weights cannot be those of the data, the rule is not for
+    so few clients, or there is no such device.
     """
+    from fl.federation.combining import check_fit
     from fl.models.architectures import build
     from fl.training.local import device
 
@@ -226,6 +232,7 @@ def fits(config: RunConfig, layout: Layout) -> None:
 
     dataset, largest = layout.serving.dataset, max(map(len, layout.shares.values()))
     build(config.training.model, dataset.shape, dataset.classes, config.training.seed)
+    check_fit(config)
     if config.data.max_examples is not None and config.data.max_examples < largest:
         raise ConfigError(
             f"max_examples = {config.data.max_examples}: a client holds {largest}: give as many or more"

@@ -14,25 +14,26 @@ from numpy.typing import NDArray
 from fl.cohort.links import Link, place, speeds
 from fl.cohort.selection import Declared
 from fl.config.run import RunConfig
-from fl.data import DataError, Dataset, hold_out, load
+from fl.data import DataError, Dataset, keep_back, load
 from fl.data.corrupt import CORRUPTERS
 from fl.data.examples import Inputs, Labels, Poison
 from fl.data.files import write_atomically
 from fl.data.partition import Partition
 from fl.data.shard import read_shard, write_shard
 
-DECLARED, VALIDATION = "declared.json", "validation"
+DECLARED, VALIDATION, ROOT = "declared.json", "validation", "root"
 
 # Draws of one seed that know nothing of one another; the partition has the seed's own. A number that changed
-# would deal other data, links or damage out under every seed.
+# would deal other data, links or damage out under every seed. Root data come of the draw of validation data,
+# after these.
 _VALIDATION, _LINKS, _SPEEDS, _DAMAGE = range(1, 5)
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What the server of a run knows beside its configuration: test data, validation data held out of the
-    training data, what clients declare, and for a model of links and devices how many examples each holds
-    and how many a second its device trains on. None where nobody told it.
+    """What the server of a run knows beside its configuration: test data, validation and root data kept back
+    from the training data, (x, y) each, what clients declare, and for a model of links and devices how many
+    examples each holds and how many a second its device trains on. None where nobody told it.
     """
 
     dataset: Dataset
@@ -40,6 +41,7 @@ class Serving:
     declared: Mapping[int, Declared] | None = None
     examples: Mapping[int, int] | None = None
     speeds: Mapping[int, float] | None = None
+    root: tuple[Inputs, Labels] | None = None
 
 
 Parts = tuple[Inputs, Labels, Mapping[int, NDArray[np.int64]]]
@@ -68,28 +70,28 @@ def lay_out(config: RunConfig) -> Layout:
     Raises: DataError where the data set is missing, or does not give every client its part.
     """
     data, clients, seed = config.data, config.cohort.clients, config.training.seed
-    dataset, validation = load(data.dataset, data.data_dir), None
-    if config.held_out:
-        # Before anything is dealt: by these the server decides, and no client may have trained on them.
-        rng = np.random.default_rng([seed, _VALIDATION])
-        dataset, held_x, held_y = hold_out(dataset, config.held_out, rng)
-        validation = held_x, held_y
+    # Before anything is dealt: by these the server decides, and no client may have trained on them.
+    rng = np.random.default_rng([seed, _VALIDATION])
+    kept = keep_back(load(data.dataset, data.data_dir), config.held_out, config.robust.root or 0, rng)
+    dataset, copies = kept.dealt, config.robust.redundancy
     partition = Partition(data.partition, data.alpha, data.classes_per_client, data.examples_per_client)
-    dealt = partition.deal(dataset.train_y, clients, np.random.default_rng(seed))
-    (x, y, shares), damaged = _damaged(config, dataset, dict(enumerate(dealt)))
+    dealt = partition.deal(dataset.train_y, clients // copies, np.random.default_rng(seed))
+    held = {u: dealt[u // copies] for u in range(clients)}
+    (x, y, shares), damaged = _damaged(config, dataset, held)
     links: tuple[Link | None, ...] = (None,) * clients
     if config.cohort.links is not None:
         links = place(clients, config.cohort.links, np.random.default_rng([seed, _LINKS]))
     quick = speeds(clients, np.random.default_rng([seed, _SPEEDS]))
     serving = Serving(
         dataset,
-        validation,
+        kept.validation,
         {
             u: Declared(1.0 - data.damage_level * (u in damaged), links[u], _interest(y[own]))
             for u, own in shares.items()
         },
         {u: len(own) for u, own in shares.items()},
         dict(enumerate(quick.tolist())),
+        kept.root,
     )
     return Layout(x, y, shares, damaged, serving)
 
@@ -144,11 +146,12 @@ class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_serving(folder: Path, serving: Serving) -> None:
-    """Write into the server's folder, for `read_serving`, what clients declare and the validation data."""
+    """Write into the server's folder, for `read_serving`, what clients declare and the data it keeps."""
     told = _Told(dict(serving.declared or {}), dict(serving.examples or {}), dict(serving.speeds or {}))
     write_atomically(folder / DECLARED, msgspec.json.format(msgspec.json.encode(told), indent=1))
-    if serving.validation is not None:
-        write_shard(folder / VALIDATION, *serving.validation, serving.dataset.classes, serving.dataset.name)
+    for name, kept in ((VALIDATION, serving.validation), (ROOT, serving.root)):
+        if kept is not None:
+            write_shard(folder / name, *kept, serving.dataset.classes, serving.dataset.name)
 
 
 def read_serving(folder: Path, dataset: Dataset) -> Serving:
@@ -157,8 +160,6 @@ def read_serving(folder: Path, dataset: Dataset) -> Serving:
         told = msgspec.json.decode((folder / DECLARED).read_bytes(), type=_Told)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DataError(f"{folder / DECLARED} is not readable: {error}") from error
-    validation = None
-    if (folder / VALIDATION).exists():
-        shard = read_shard(folder / VALIDATION)
-        validation = shard.x, shard.y
-    return Serving(dataset, validation, told.declared, told.examples, told.speeds)
+    kept = {name: read_shard(folder / name) for name in (VALIDATION, ROOT) if (folder / name).exists()}
+    validation, root = ((kept[name].x, kept[name].y) if name in kept else None for name in (VALIDATION, ROOT))
+    return Serving(dataset, validation, told.declared, told.examples, told.speeds, root)

@@ -92,6 +92,11 @@ class CohortConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.clients if self.sample is None else self.sample
 
     @property
+    def abandons(self) -> bool:
+        """Whether a round that comes to no end leaves the model as it was, and the run goes on."""
+        return self.minimum is not None or self.deadline is not None
+
+    @property
     def parted(self) -> bool:
         """Whether some sums are of some clients only."""
         return self.sample is not None or self.cluster is not None

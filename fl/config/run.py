@@ -18,10 +18,12 @@ from fl.config.meter import MeterConfig
 from fl.config.plan import WITH_STATISTICS, ServerConfig, TrainingConfig
 from fl.config.privacy import PrivacyConfig
 from fl.config.protection import Protection
+from fl.config.robust import ON_ROOT, ON_VALIDATION, RobustConfig
 from fl.config.section import ConfigError, Setting, checked, sections_of, settings_of
 from fl.data.files import write_atomically
 from fl.mistyped import nearest
 from secagg import Policy
+from secagg.errors import counted
 from secagg.schemes import SCHEMES
 
 
@@ -38,6 +40,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     server: Annotated[ServerConfig, Meta(title="The server's step")] = ServerConfig()
     protection: Annotated[Protection, Meta(title="Protection")] = Protection()
     privacy: Annotated[PrivacyConfig, Meta(title="Privacy")] = PrivacyConfig()
+    robust: Annotated[RobustConfig, Meta(title="Robust rules")] = RobustConfig()
     meter: Annotated[MeterConfig, Meta(title="The meter")] = MeterConfig()
 
     def __post_init__(self) -> None:
@@ -45,6 +48,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         self._protection_agrees()
         self._privacy_agrees()
         self._blank_agrees()
+        self._robust_agrees()
+        self._copies_agree()
 
     def _training_agrees(self) -> None:
         cohort, training = self.cohort, self.training
@@ -153,6 +158,60 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             self.training.model not in WITH_STATISTICS,
             f"model = {self.training.model!r}: its running variances would be noise: with {named} take one "
             "without batch normalisation",
+        )
+
+    def _robust_agrees(self) -> None:
+        if self.robust.is_mean:
+            return
+        named = f"robust = {self.robust.rule!r}"
+        ConfigError.unless(
+            self.protection.scheme == "plain",
+            f"{named}: it has to see the update of each client, and with scheme = {self.protection.scheme!r} "
+            "the server does not: take scheme = 'plain', or clip, which holds under every scheme",
+        )
+        ConfigError.unless(
+            self.privacy.mechanism != "central",
+            f"{named}: the noise of privacy = 'central' is reckoned for the mean: take privacy = 'local'",
+        )
+        ConfigError.unless(
+            self.robust.rule not in ON_ROOT or self.robust.root is not None,
+            f"{named}: it holds updates against one of the server's own: say on how many examples with root",
+        )
+        ConfigError.unless(
+            self.robust.rule not in ON_VALIDATION or self.held_out > 0,
+            f"{named}: it tries models on validation data: say what share is kept for it with validation",
+        )
+        ConfigError.unless(
+            self.robust.rule != "mmse" or self.privacy.mechanism == "local",
+            f"{named}: it weighs updates by the noise that clients declare: take privacy = 'local'",
+        )
+
+    def _copies_agree(self) -> None:
+        redundancy, cohort = self.robust.redundancy, self.cohort
+        ConfigError.unless(
+            cohort.clients % redundancy == 0,
+            f"redundancy = {redundancy}: {counted(cohort.clients, 'client')} cannot be groups of so many: "
+            "give a number that divides theirs",
+        )
+        if self.robust.rule != "draco":
+            return
+        ConfigError.unless(
+            redundancy >= 3,
+            "robust = 'draco': it takes what most of those who hold the same examples send: give a "
+            "redundancy of 3 or more",
+        )
+        ConfigError.unless(
+            self.training.algorithm == "fedsgd",
+            "robust = 'draco': each client takes its examples in an order of its own, and so no two send the "
+            "same: take algorithm = 'fedsgd', in which there is no order",
+        )
+        ConfigError.unless(
+            self.privacy.mechanism == "none",
+            "robust = 'draco': with noise of their own no two clients send the same: take privacy = 'none'",
+        )
+        ConfigError.unless(
+            cohort.sample is None,
+            "robust = 'draco': a sample is not of whole groups that hold the same examples: leave it out",
         )
 
     @property

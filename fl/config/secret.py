@@ -49,6 +49,11 @@ def choice_key(secret: bytes, round: int) -> bytes:
     return kdf(Tag.TRAINING, secret, b"", "choice", round)
 
 
+def root_key(secret: bytes, round: int) -> bytes:
+    """The key of the order in which a server takes examples of its own in a training round: 32 bytes."""
+    return kdf(Tag.TRAINING, secret, b"", "root", round)
+
+
 def permutations(key: bytes, n: int) -> Iterator[NDArray[np.int64]]:
     """Orders without end, (n,) each: 0..n-1 at random, sorted by 64-bit words of AES-CTR keystreams.
 

@@ -16,12 +16,23 @@ from fl.data.docstrings import absent, standard_library, text
 from fl.data.download import fetch
 from fl.data.examples import DataError, Dataset
 from fl.data.faces import lfw
-from fl.data.holdout import hold_out
+from fl.data.holdout import hold_out, keep_back
 from fl.data.places import FILES, folder_of, lfw_folder, missing, search_path
 from fl.data.sources import cifar_10, digits, fashion_mnist, mnist
 from fl.mistyped import nearest
 
-__all__ = ["DATASETS", "DataError", "Dataset", "fetch", "found", "hold_out", "known", "load", "search_path"]
+__all__ = [
+    "DATASETS",
+    "DataError",
+    "Dataset",
+    "fetch",
+    "found",
+    "hold_out",
+    "keep_back",
+    "known",
+    "load",
+    "search_path",
+]
 
 DATASETS: dict[str, Callable[[Path], Dataset]] = {
     "digits": digits,

@@ -1,13 +1,42 @@
-"""Validation data, taken from the training set: whoever chooses by the test set has trained on it."""
+"""What the server keeps of the training set: whoever chooses by the test set has trained on it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fl.data.examples import DataError, Dataset, Inputs, Labels
 from secagg.errors import counted
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A training set, cut before it is dealt. dealt: the data set with what is left for clients. validation:
+    what the server decides by; root: what it trains on itself. (x, y) each, None for nothing.
+    """
+
+    dealt: Dataset
+    validation: tuple[Inputs, Labels] | None = None
+    root: tuple[Inputs, Labels] | None = None
+
+
+def keep_back(dataset: Dataset, validation: float, root: int, rng: np.random.Generator) -> Kept:
+    """What the server keeps: this share of the training set, and of the rest so many examples.
+
+    Raises: DataError as `hold_out`, and where the clients would be left nothing.
+    """
+    kept = Kept(dataset)
+    if validation:
+        dealt, x, y = hold_out(dataset, validation, rng)
+        kept = Kept(dealt, (x, y))
+    if root:
+        there = len(kept.dealt.train_y)
+        if root >= there:
+            raise DataError(f"root = {root}: of {counted(there, 'training example')} that is all: give fewer")
+        dealt, x, y = hold_out(kept.dealt, root / there, rng)
+        kept = Kept(dealt, kept.validation, (x, y))
+    return kept
 
 
 def hold_out(dataset: Dataset, fraction: float, rng: np.random.Generator) -> tuple[Dataset, Inputs, Labels]:

@@ -216,6 +216,15 @@ class Noising:
             return mean
         return mean + self._drawn(self._central(round, survivors), len(mean))
 
+    def of_each(self, round: int) -> float | None:
+        """Standard deviation in a coordinate of the noise that each client is asked to add to its update, at
+        most; None where that is none.
+        """
+        if self._privacy.mechanism != "local":
+            return None
+        level = self.level(round)
+        return level.multiplier * (level.clip or 0.0)
+
     def deviation(self, round: int, totals: Sequence[Aggregate]) -> float | None:
         """Of the noise in each coordinate of the round's mean; None where there is none, or it depends on the
         data.
@@ -227,8 +236,7 @@ class Noising:
             case "distributed":
                 return totals[0].noise[UPDATE]
             case "local" if self._privacy.has_epsilon:
-                level = self.level(round)
-                return level.multiplier * (level.clip or 0.0) / math.sqrt(survivors)
+                return (self.of_each(round) or 0.0) / math.sqrt(survivors)
         return None
 
     def adapt(self, round: int, totals: Sequence[Aggregate]) -> None:

@@ -73,6 +73,7 @@ class RoundRecord:
     rounds begun until now, this one too, at `delta`; against: whom it holds against, if at least `honest`
     clients of each sum are honest, None where it needs none. no_epsilon: why there is none, though noise is
     added. wraps: how many coordinates of the sum have presumably left the ring, with noise in it.
+    left_out: whose updates the server's rule did not take; None of the mean, which takes all.
     """
 
     round: int
@@ -102,6 +103,7 @@ class RoundRecord:
     relay_bytes_up: int | None = None
     relay_bytes_down: int | None = None
     relay_seconds: float | None = None
+    left_out: Sequence[ClientId] | None = None
 
     @classmethod
     def of(cls, learned: Learned | None, reports: Sequence[RoundReport], **rest: Any) -> RoundRecord:

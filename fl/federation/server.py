@@ -21,15 +21,15 @@ from fl.config.plan import ServerStep
 from fl.config.run import RunConfig
 from fl.config.secret import RUN_ID_BYTES
 from fl.config.section import ConfigError
+from fl.federation.combining import Combining, Noise
 from fl.federation.noising import Noising
 from fl.federation.records import Learned, Local, RoundRecord, Trained
 from fl.federation.task import write_instructions
-from fl.federation.vectors import points_of, scheme_for
+from fl.federation.vectors import scheme_for
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector, to_vector
 from fl.privacy.spending import Spending
-from fl.robust import Bench, Rule
-from fl.robust.rules import mean
+from fl.robust import Rule, Unfit
 from fl.training.checkpoint import Checkpoint
 from fl.training.local import device, evaluate, on_device
 from fl.training.server import GlobalModel
@@ -48,8 +48,6 @@ from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId, RelayLost, counted
 from secagg.record import Instrument
 from transport import Refused, RoundReport
-
-OF_RULE = "rule."  # before the names of what a rule remembers, in a checkpoint
 
 
 class Members(Protocol):
@@ -90,11 +88,12 @@ class Server:
 
     secret: its own, 32 bytes, from which it draws whom it asks; None for a fresh one. run: the run's id, 16
     bytes; None for a fresh one, or that of the run that is resumed. rule: what it makes of the parts of a
-    round. instrument: put around its sessions. evaluate_every: rounds from one look at the test and
+    round, None for the configuration's. noise: what each client declares of its own, None for what all are
+    asked for. instrument: put around its sessions. evaluate_every: rounds from one look at the test and
     validation data to the next; the last round is always looked at. local: what clients in this process say.
     spending: of this run, before it goes on; None for one that keeps no record.
 
-    Raises: ConfigError for a checkpoint of another run, or a rule where the clients keep the sum.
+    Raises: ConfigError for a checkpoint of another run, and as `Combining`.
     """
 
     def __init__(
@@ -106,19 +105,16 @@ class Server:
         *,
         secret: bytes | None = None,
         run: bytes | None = None,
-        rule: Rule = mean,
+        rule: Rule | None = None,
+        noise: Noise | None = None,
         instrument: Instrument | None = None,
         evaluate_every: int = 1,
         local: Callable[[], Local] = Local,
         spending: Spending | None = None,
     ) -> None:
-        if rule is not mean and config.protection.kept:
-            raise ConfigError("a rule needs sums to combine: with ending = 'keep' the server has none")
-        if rule is not mean and config.privacy.mechanism == "central":
-            raise ConfigError("privacy = 'central': its noise is of the mean: no other rule with it")
         self.cohort, self.config, self._serving = cohort, config, serving
-        self._rule, self._instrument, self._local = rule, instrument, local
-        self._evaluate_every, self._memory = evaluate_every, dict[str, NDArray[np.float64]]()
+        self._noise, self._instrument, self._local = noise, instrument, local
+        self._evaluate_every = evaluate_every
         self._secret = secret or os.urandom(KEY_BYTES)
         dataset, on = serving.dataset, device(config.training.device)
         self.description = Description(config.training.model, dataset.shape, dataset.classes)
@@ -127,21 +123,22 @@ class Server:
         self.run, self._next = run or os.urandom(RUN_ID_BYTES), 1
         if resume is not None:
             self.model = _resumed(self._model, resume, config.server.step)
-            self._memory = {name: kept for name, kept in resume.memory.items() if name.startswith(OF_RULE)}
             self.run, self._next = resume.run, resume.round + 1
+        memory = resume.memory if resume else {}
+        self._combining = Combining(config, serving, self._model, self._secret, rule, memory)
         self._ids = sorted(cohort.roster.clients.keys())
         self.noising = Noising(
             config,
             len(self.model.parameters),
             self._like(min(config.cohort.per_round, len(self._ids))),
             spending or Spending(config.privacy.delta),
-            resume.memory if resume else {},
+            memory,
         )
         self.stopped = ""  # why there are no more rounds, before the last
         self._tests = [on_device(on, dataset.test_x, dataset.test_y)]
         if serving.validation is not None:
             self._tests.append(on_device(on, *serving.validation))
-        self.lost: TooFewClients | None = None  # why a sum was last abandoned
+        self.lost: TooFewClients | Unfit | None = None  # why a sum was last abandoned
 
     @property
     def scheme(self) -> Scheme:
@@ -199,16 +196,22 @@ class Server:
             try:
                 totals.append(self._sum(round, cohort, task, alike, deadlines, reports, watch))
             except TooFewClients as error:
-                if kept or (config.cohort.minimum is None and config.cohort.deadline is None):
+                if kept or not config.cohort.abandons:
                     raise  # those who keep the model have none to go on from
                 self.lost = error
                 left = counted(error.alive, "relay" if isinstance(error, RelayLost) else "client")
                 abandoned = f"{left} left in {error.round}, {error.needed} needed"
                 if isinstance(error, Refused):
                     abandoned += f", {len(error.refused)} refused"
-        learned, left_out = None, frozenset[ClientId]()
+        learned, update, left_out = None, None, frozenset[ClientId]()
         if totals and not kept:
-            update, left_out = self._combined(round, totals)
+            try:
+                update, left_out = self._combined(round, totals)
+            except Unfit as error:
+                if not config.cohort.abandons:
+                    raise
+                self.lost, totals, abandoned = error, [], str(error)
+        if update is not None:
             update = self.noising.noised(round, update, sum(len(total.survivors) for total in totals))
             self.model.apply(update, config.training.plan)
             looked = round % self._evaluate_every == 0 or round == config.training.rounds
@@ -228,9 +231,10 @@ class Server:
             seconds=time.monotonic() - begun,
             delay=self._delay(reports, survivors),
             abandoned="" if totals else abandoned,
+            left_out=sorted(left_out) if totals and self._combining.by_parts else None,
             **noise,
         )
-        memory = self.model.memory | self._memory | self.noising.memory
+        memory = self.model.memory | self._combining.memory | self.noising.memory
         checkpoint = Checkpoint(self.run, round, self.model.parameters, memory)
         parameters = None if kept else self.model.parameters
         return Trained(record, survivors, parameters, checkpoint, left_out, self._local())
@@ -238,28 +242,10 @@ class Server:
     def _combined(
         self, round: int, totals: Sequence[Aggregate]
     ) -> tuple[NDArray[np.float64], frozenset[ClientId]]:
-        """The update that the rule makes of what the round's sums tell, and whom it left out; what it
-        remembers is kept.
-        """
-        points = points_of(totals)
-        bench = Bench(
-            round,
-            self.model.parameters,
-            self._score if len(self._tests) > 1 else None,
-            chance=1 / self.description.classes,
-        )
-        memory = {name.removeprefix(OF_RULE): kept for name, kept in self._memory.items()}
-        verdict = self._rule(points, bench, memory)
-        self._memory = {OF_RULE + name: kept for name, kept in verdict.memory.items()}
-        left_out = frozenset[ClientId]().union(*(points.members[row] for row in verdict.left_out))
-        return verdict.update, left_out
-
-    def _score(self, parameters: NDArray[np.float64]) -> float:
-        """Accuracy on the validation data."""
-        from_vector(self._model, parameters.astype(np.float32))
-        accuracy, _ = evaluate(self._model, *self._tests[1])
-        self._model.cpu()
-        return accuracy
+        clients = (u for total in totals for u in total.survivors)
+        each = self.noising.of_each(round)
+        noise = self._noise or ({} if each is None else dict.fromkeys(clients, each))
+        return self._combining.combined(round, self.model.parameters, totals, noise)
 
     def _chosen(self, round: int) -> Sequence[Sequence[ClientId]]:
         """The clients of the round, by cluster. Raises: ConfigError where a declaration is missing."""
@@ -319,7 +305,7 @@ class Server:
             deadlines=limits,
             watch=keep,
             alike=alike,
-            parts=self._rule is not mean,  # the mean needs none, and they take the memory of a cohort
+            parts=self._combining.by_parts,
             instrument=partial(self._observed, task),
         )
 

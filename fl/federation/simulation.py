@@ -22,6 +22,7 @@ from fl.config.plan import Way
 from fl.config.preflight import OFF, Preflight
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, rounding_seed
+from fl.federation.combining import Noise
 from fl.federation.decoys import Training, decoys
 from fl.federation.looking import Looking
 from fl.federation.records import Learned, Local
@@ -34,7 +35,6 @@ from fl.preflight import Verdict
 from fl.privacy.spending import Spending, own_releases
 from fl.privacy.step import asked_for
 from fl.robust import Rule
-from fl.robust.rules import mean
 from fl.training.checkpoint import Checkpoint
 from fl.training.clients import LocalClients
 from fl.training.local import LocalResult, Tap, device, evaluate
@@ -307,15 +307,16 @@ def simulated(
     sending: Sending = as_trained,
     preflight: Preflight = OFF,
     instrument: Instrument | None = None,
-    rule: Rule = mean,
+    rule: Rule | None = None,
+    noise: Noise | None = None,
     evaluate_every: int = 1,
     spending: Spending | None = None,
 ) -> Server:
     """A run with all its clients in this process, for everybody who trains like that: go over its `rounds`.
 
-    secrets: of all parties; None for fresh ones. resume, rule, evaluate_every, spending: as `Server`; way,
-    tap, per_example, sending, preflight: as `SimulatedCohort`. instrument: put around the sessions of the
-    server and of the clients.
+    secrets: of all parties; None for fresh ones. resume, rule, noise, evaluate_every, spending: as `Server`;
+    way, tap, per_example, sending, preflight: as `SimulatedCohort`. instrument: put around the sessions of
+    the server and of the clients.
     """
     drawn = secrets or RunSecrets.fresh()
     cohort = SimulatedCohort(
@@ -337,6 +338,7 @@ def simulated(
         secret=drawn.server,
         run=drawn.run,
         rule=rule,
+        noise=noise,
         instrument=instrument,
         evaluate_every=evaluate_every,
         local=cohort.local,

@@ -9,34 +9,39 @@ import sys
 import pytest
 import typer
 
-from fl.cli.lists import LISTS, run
+from fl.cli import lists
+from fl.cli.lists import LISTS, NEEDING, run
 from fl.cli.output import Output
 from fl.config.presets import PRESETS
 from fl.config.run import CHOICES
+from fl.robust import RULES
 
 CHOSEN = {
     "models": CHOICES["model"],
     "data": CHOICES["dataset"],
     "schemes": CHOICES["scheme"],
     "presets": tuple(PRESETS),
+    "rules": tuple(RULES),
 }
 """What the description of a run takes, or --preset."""
 
 
 @pytest.mark.parametrize("what", LISTS)
 def test_every_entry_has_a_line_and_a_source(what: str) -> None:
-    for name, (line, source) in LISTS[what]().items():
-        for words in (line, source):
+    for name, entry in LISTS[what]().items():
+        assert len(entry) == 2 + (what in NEEDING)
+        for words in entry:
             assert words.endswith("."), name
             assert 10 < len(words) < 250, name
-            assert "Source:" not in words, name
+            assert not {"Source:", "Needs:"} & set(words.split()), name
 
 
 @pytest.mark.parametrize("what", LISTS)
 def test_json_names_all_that_a_run_can_choose(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     run(Output(json=True), what)
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {tuple(record) for record in records} == {("name", "line", "source")}
+    needs = ("needs",) if what in NEEDING else ()
+    assert {tuple(record) for record in records} == {("name", "line", *needs, "source")}
     assert [record["name"] for record in records] == list(CHOSEN[what])
 
 
@@ -53,8 +58,6 @@ def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_source_may_run_over_two_lines_and_ends_with_its_paragraph() -> None:
-    from fl.cli.lists import documented
-
     def with_source() -> None:
         """What it is,
         in short.
@@ -68,7 +71,16 @@ def test_a_source_may_run_over_two_lines_and_ends_with_its_paragraph() -> None:
     def without() -> None:
         """What it is. Source: not so."""
 
-    assert documented({"a": with_source, "b": without}) == {
+    def needing() -> None:
+        """What it is.
+
+        Needs: to see
+        all. More.
+        Source: a paper.
+        """
+
+    assert lists.needing({"a": needing}) == {"a": ("What it is.", "to see all. More.", "a paper.")}
+    assert lists.documented({"a": with_source, "b": without}) == {
         "a": ("What it is, in short.", "a paper, 2017."),
         "b": ("What it is. Source: not so.", ""),
     }
@@ -76,12 +88,12 @@ def test_a_source_may_run_over_two_lines_and_ends_with_its_paragraph() -> None:
 
 def test_an_unknown_list_names_those_there_are() -> None:
     with pytest.raises(
-        typer.BadParameter, match="no list of attacks: there are models, data, schemes, presets"
+        typer.BadParameter, match="no list of weights: there are models, data, schemes, presets"
     ):
-        run(Output(), "attacks")
+        run(Output(), "weights")
 
 
-@pytest.mark.parametrize("what", ["data", "schemes", "presets"])
+@pytest.mark.parametrize("what", ["data", "schemes", "presets", "rules"])
 def test_torch_is_loaded_for_models_alone(what: str) -> None:
     program = (
         "import sys; from fl.cli.lists import run; from fl.cli.output import Output; "

@@ -85,6 +85,10 @@ ASKED: dict[str, tuple[str, Any]] = {
     "sensitivity": ("--sensitivity l2-max", "l2-max"),
     "compress": ("--compress 0.1", 0.1),
     "noise_largest": ("--noise-largest 0.1", 0.1),
+    "robust": ("--robust median", "median"),
+    "assumed": ("--assumed 0.3", 0.3),
+    "root": ("--root 40", 40),
+    "redundancy": ("--redundancy 2", 2),
     "meter": ("--meter", True),
     "meter_rounds": ("--meter-rounds 5", 5),
     "meter_memory": ("--meter-memory 64", 64),
@@ -112,6 +116,9 @@ BESIDE: dict[str, dict[str, Any]] = {
     "noise_end": LOCAL | {"noise_schedule": "staircase"},
     "sensitivity": LOCAL,
     "noise_largest": LOCAL,
+    "robust": {"scheme": "plain"},
+    "assumed": {"scheme": "plain", "robust": "median"},
+    "root": {"scheme": "plain", "robust": "fltrust"},
     **{name: {"meter": True} for name in ("meter_rounds", "meter_memory", "meter_time")},
 }
 """Field -> what has to be typed beside it."""

@@ -136,6 +136,25 @@ def test_validation_data_are_in_nobodys_share_and_not_in_the_test_set(share: flo
     assert np.array_equal(layout.serving.dataset.test_x, digits.test_x)
 
 
+def test_what_the_server_keeps_is_in_nobodys_share_and_not_of_the_test_set() -> None:
+    layout, digits = layout_of(validation=0.1, root=100), load("digits")
+    kept = [layout.serving.validation[0], layout.serving.root[0]]
+    held = np.concatenate([layout.x[own] for own in layout.shares.values()])
+    each = sorted(row.tobytes() for row in np.concatenate([held, *kept]))
+    assert len(kept[1]) == 100
+    assert each == sorted(row.tobytes() for row in digits.train_x)
+    assert not rows(np.concatenate(kept)) & rows(digits.test_x)
+    assert np.array_equal(layout.serving.dataset.test_x, digits.test_x)
+
+
+def test_clients_of_a_group_hold_the_same_examples_and_others_hold_others() -> None:
+    layout = layout_of(redundancy=5)
+    first, *copies = (layout.shares[u].tolist() for u in range(5))
+    assert copies == [first] * 4
+    assert not set(first) & set(layout.shares[5].tolist())
+    assert len(first) + len(layout.shares[5]) == len(load("digits").train_y)
+
+
 def test_validation_data_are_held_out_where_something_is_decided_by_them() -> None:
     assert layout_of().serving.validation is None
     assert len(layout_of(until_accuracy=0.9).serving.validation[1]) == round(

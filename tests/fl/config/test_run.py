@@ -237,6 +237,11 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("meter_memory", 1_000_001, "int <= 1000000"),
     ("meter_time", 0.0, "float > 0.0"),
     ("meter_time", 100_001.0, "float <= 100000.0"),
+    ("assumed", -0.1, "float >= 0.0"),
+    ("assumed", 1.0, "float < 1.0"),
+    ("root", 0, "int >= 1"),
+    ("redundancy", 0, "int >= 1"),
+    ("redundancy", 1_001, "int <= 1000"),
     ("noise_largest", 1.1, "float <= 1.0"),
 ]
 

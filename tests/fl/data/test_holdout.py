@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl.data import DataError, Dataset, hold_out
+from fl.data import DataError, Dataset, hold_out, keep_back
 
 
 def numbered(labels: list[int]) -> Dataset:
@@ -51,6 +51,29 @@ def test_another_seed_holds_out_others_and_the_same_the_same() -> None:
     one, again, other = (hold_out(dataset, 0.2, np.random.default_rng(seed))[1] for seed in (0, 0, 1))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
+
+
+def test_what_the_server_keeps_is_dealt_to_nobody_and_kept_once() -> None:
+    dataset = numbered([0] * 50 + [1] * 50)
+    kept = keep_back(dataset, 0.2, 15, np.random.default_rng(0))
+    assert kept.validation is not None
+    assert kept.root is not None
+    assert (len(kept.validation[1]), len(kept.root[1])) == (20, 15)
+    numbers = np.concatenate([kept.dealt.train_x, kept.validation[0], kept.root[0]]).ravel()
+    assert np.array_equal(np.sort(numbers), np.arange(100))
+    assert kept.dealt.test_x is dataset.test_x
+    # Who wants root data too decides by the same validation data.
+    alone = keep_back(dataset, 0.2, 0, np.random.default_rng(0))
+    assert alone.validation is not None
+    assert np.array_equal(alone.validation[0], kept.validation[0])
+    assert alone.root is None
+    nothing = keep_back(dataset, 0.0, 0, np.random.default_rng(0))
+    assert (nothing.dealt, nothing.validation) == (dataset, None)
+
+
+def test_the_server_does_not_keep_all() -> None:
+    with pytest.raises(DataError, match="root = 80: of 80 training examples that is all: give fewer"):
+        keep_back(numbered([0] * 50 + [1] * 50), 0.2, 80, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, float("nan")])

@@ -1,0 +1,64 @@
+"""[robust]: the rule by which the server combines updates, some of which may be an attacker's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from fl.config.section import setting, settle
+
+RULES: Final = (
+    "mean",
+    "median",
+    "fltrust",
+    "test-weighting",
+    "leave-one-out",
+    "reputation",
+)  # as fl.robust.RULES; tests/fl/config/test_robust.py compares the two
+ON_ROOT: Final = ("fltrust",)
+"""Rules that hold updates against one that the server trains itself."""
+ON_VALIDATION: Final = ("test-weighting", "leave-one-out")
+"""Rules that ask how well models do on data of the server's."""
+
+
+class RobustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the server combines updates, and what it has of its own to do so.
+
+    Raises: ConfigError for a value of the wrong type or out of its range.
+    """
+
+    rule: Annotated[
+        str,
+        setting(
+            "How the server combines updates, where it sees them: see `secagg list rules`.",
+            name="robust",
+            words=RULES,
+        ),
+    ] = "mean"
+    assumed: Annotated[
+        float, setting("Share of the clients that a rule takes for attackers.", ge=0, lt=1)
+    ] = 0.2
+    root: (
+        Annotated[
+            int,
+            setting(
+                "Training examples that the server keeps, to train on itself.",
+                unset="none",
+                ge=1,
+                le=2**31 - 1,
+            ),
+        ]
+        | None
+    ) = None
+    redundancy: Annotated[
+        int, setting("Clients that hold the same examples, so that they can be compared.", ge=1, le=1_000)
+    ] = 1
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether updates are taken as they come."""
+        return self.rule == "mean"

@@ -1,0 +1,75 @@
+"""[robust]: the rules are those that there are, and each is given what it needs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from fl.config.robust import ON_ROOT, ON_VALIDATION, RULES
+from fl.config.run import RunConfig
+from fl.config.section import ConfigError
+from fl.robust import RULES as THERE
+
+PLAIN = {"scheme": "plain"}
+DRACO = PLAIN | {"robust": "draco", "redundancy": 4, "algorithm": "fedsgd"}
+
+
+def test_the_rules_of_a_run_are_those_that_there_are() -> None:
+    assert set(RULES) <= THERE.keys()
+    assert {*ON_ROOT, *ON_VALIDATION} <= set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("together", "remedy", "says"),
+    [
+        (
+            {"robust": "median"},
+            PLAIN,
+            "with scheme = 'masking' the server does not: take scheme = 'plain', or",
+        ),
+        (
+            PLAIN | {"robust": "median", "privacy": "central", "clip": 1.0, "noise_multiplier": 1.0},
+            {"privacy": "local"},
+            "the noise of privacy = 'central' is reckoned for the mean",
+        ),
+        (PLAIN | {"robust": "fltrust"}, {"root": 50}, "say on how many examples with root"),
+        *(
+            (PLAIN | {"robust": rule}, {"validation": 0.1}, "say what share is kept for it with validation")
+            for rule in ON_VALIDATION
+        ),
+        (
+            PLAIN | {"robust": "mmse"},
+            {"privacy": "local", "clip": 1.0, "noise_multiplier": 1.0},
+            "it weighs updates by the noise that clients declare: take privacy = 'local'",
+        ),
+        ({"redundancy": 3}, {"redundancy": 2}, "redundancy = 3: 8 clients cannot be groups of so many"),
+        (DRACO | {"redundancy": 2}, {"redundancy": 4}, "give a redundancy of 3 or more"),
+        (
+            DRACO | {"algorithm": "fedavg"},
+            {"algorithm": "fedsgd"},
+            "take algorithm = 'fedsgd', in which ther",
+        ),
+        (
+            DRACO | {"privacy": "local", "clip": 1.0, "noise_multiplier": 1.0},
+            {"privacy": "none", "noise_multiplier": None},
+            "with noise of their own no two clients send the same",
+        ),
+        (DRACO | {"sample": 4}, {"sample": None}, "a sample is not of whole groups"),
+    ],
+    ids=str,
+)
+def test_a_rule_without_what_it_needs_is_refused_with_what_would_do(
+    together: dict[str, Any], remedy: dict[str, Any], says: str
+) -> None:
+    if together.get("robust", "mean") not in THERE:
+        pytest.skip("still to come")
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        RunConfig.of(**together)
+    RunConfig.of(**together | remedy)
+
+
+def test_what_a_rule_would_need_is_not_asked_of_others() -> None:
+    RunConfig.of(scheme="masking", redundancy=2, root=50, assumed=0.3)
+    RunConfig.of(**PLAIN, robust="median")
