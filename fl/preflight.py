@@ -28,7 +28,7 @@ Vector = NDArray[np.float32]
 
 NEAR: Final = 1e-3  # mean squared error of pixels, 30 dB: an example that has come out
 SILENT: Final = 1e-7  # of the largest move of a bias: a neuron that nothing has moved
-STRIP: Final = 32  # pixels in a row, at which most pairs are seen to differ: no number has to be gathered
+PIXELS: Final = 48  # in which all but some hundred pairs of 500,000 are seen to differ
 SKETCHED: Final = 16  # own examples, by whose answers rows of weights are compared
 LIKE: Final = 0.9  # cosine of two rows that point the same way
 FLOAT: Final = 1e-5  # of squared lengths, by which float32 may be off
@@ -51,7 +51,8 @@ class Withheld(Exception):  # noqa: N818 - reads as what happened
 class Verdict:
     """Of one update. nothing: why there is nothing that is read so, "" where there is. examples: that are in
     it, at most; out: how many of the client's own come out. largest: share that may. alike: neurons whose
-    weights point the same way as those of two others, where most do, as in a layer made for reading.
+    weights point the same way as those of two others, where most do, as in a layer made for reading: then
+    none may, for a narrow one reads few and stays below any share.
     """
 
     nothing: str
@@ -66,7 +67,7 @@ class Verdict:
 
     @property
     def leaks(self) -> bool:
-        return self.share > self.largest
+        return self.share > self.largest or (self.alike > 0 and self.out > 0)
 
     @property
     def noteworthy(self) -> bool:
@@ -78,12 +79,14 @@ class Verdict:
         if self.nothing:
             return self.nothing
         of_them = f"{self.out} of the {counted(self.examples, 'example')} in this client's update"
-        alike = (
-            f", and {self.alike} of its neurons have weights that point the same way" if self.alike else ""
+        may = (
+            f"none may, since {self.alike} of its neurons have weights that point the same way"
+            if self.alike
+            else f"{self.largest:.0%} may"
         )
         return (
-            f"{of_them} can be read off its first layer ({self.share:.0%}; {self.largest:.0%} may){alike}: "
-            "more local steps, larger batches, noise or another model hide more"
+            f"{of_them} can be read off its first layer ({self.share:.0%}; {may}): more local steps, larger "
+            "batches, noise or another model hide more"
         )
 
 
@@ -95,11 +98,13 @@ def preflight(
     rules: Preflight,
     *,
     noise: float = 0.0,
+    kept: Kept | None = None,
 ) -> Verdict:
     """How many of this client's examples come out of its update.
 
     model: as it was received, on the CPU. x: (N, ...), all that this client holds. update: (d,), as
-    `LocalResult.upload`. noise: standard deviation of what is still to be added to each number of it.
+    `LocalResult.upload`. noise: standard deviation of what is still to be added to each number of it. kept:
+    of the rounds before with these same x, and for those after; filled here.
 
     Read are the rows of a first linear layer, each over the move of its bias, which a neuron that one example
     alone has moved holds to the last digit (Phong et al., IEEE TIFS 13(5), 2018), after one local step or
@@ -111,17 +116,16 @@ def preflight(
     before, first, rest = opened(model)
     if first is None:
         return Verdict(NOTHING, examples)
-    entering = torch.as_tensor(x).float()
-    with torch.no_grad():
-        for one in before:
-            entering = one(entering)
-    inputs = torch.flatten(entering, 1).numpy()
+    kept = {} if kept is None else kept
+    centred = sum(isinstance(one, Centred) for one in before)
+    if (own := kept.get(centred)) is None:
+        own = kept[centred] = Own.of(entered(x, before), NEAR * 4.0**centred)
     layer = Layer.of(first, rest)
-    moved, groups = Moved.of(layer, update, plan, noise), layer.groups(inputs)
-    own = Own.of(inputs, NEAR * (4.0 if any(isinstance(one, Centred) for one in before) else 1.0))
-    out = own.come_out(moved)
-    if (differences := differences_of(moved, layer, groups, inputs)) is not None:
-        out |= own.come_out(differences)
+    moved, groups = Moved.of(layer, update, plan, noise), layer.groups(own)
+    out = np.zeros(len(x), dtype=bool)
+    for read in (moved, differences_of(moved, layer, groups, own)):
+        if read is not None:
+            own.come_out(read, lambda of: entered(x[of], before), out)
     sizes = np.bincount(groups)
     alike = int(sizes[sizes > 2].sum())
     # Of few examples any row looks like another, and of a trained model some do.
@@ -141,16 +145,18 @@ def inspector(
     """For `transport.join(inspect=)` in a loop of one's own: (task, vectors) -> None, the preflight of
     the vector of that name.
 
-    received: of a task the model as it came, on the CPU. x, plan, rules: as of `preflight`. told: hears every
-    verdict.
+    received: of a task the model as it came, on the CPU. x, plan, rules: as of `preflight`; x stays as it is.
+    told: hears every verdict.
 
     Raises, when it is called: Withheld, where more comes out than may, and the rules are to refuse.
     """
 
+    kept: Kept = {}
+
     def look(task: bytes, vectors: Mapping[str, NDArray[np.floating]]) -> None:
         if rules.action == "off":
             return
-        verdict = preflight(received(task), x, vectors[name], plan, rules)
+        verdict = preflight(received(task), x, vectors[name], plan, rules, kept=kept)
         told(verdict)
         if verdict.leaks and rules.action == "refuse":
             raise Withheld(f"nothing was sent: {verdict.sentence()}")
@@ -168,6 +174,16 @@ def opened(model: nn.Module) -> tuple[list[nn.Module], nn.Linear | None, list[nn
     if not isinstance(first, nn.Linear) or first.bias is None:
         return before, None, []
     return before, first, layers[len(before) + 1 :]
+
+
+def entered(x: Inputs, before: list[nn.Module]) -> Vector:
+    """(N, d): these examples as they enter the layer."""
+    with torch.no_grad():
+        entering = torch.as_tensor(x).float()
+        for one in before:
+            entering = one(entering)
+    flat: Vector = torch.flatten(entering, 1).numpy()
+    return flat
 
 
 @dataclass(frozen=True)
@@ -189,18 +205,13 @@ class Layer:
         )
         return cls(weight, bias, following)
 
-    def groups(self, inputs: Vector) -> NDArray[np.int64]:
+    def groups(self, own: Own) -> NDArray[np.int64]:
         """(H,): of each neuron one whose weights point the same way, itself where there is none: seen from
         this client's own examples, which a server that hides a likeness does not know.
         """
-        some = _sketch(inputs) if len(inputs) > 2 else inputs
-        squares, turned = np.linalg.eigh(some @ some.T)
-        kept = squares > TINY * max(1.0, squares[-1])
-        if not kept.any():  # one image many times
+        if own.seen is None:  # one image many times
             return np.arange(len(self.bias))
-        # All columns, those of nothing as zeros: products of 16 take two thirds of the time of those of 15.
-        scale = np.where(kept, 1 / np.sqrt(np.where(kept, squares, 1)), 0)
-        answers = self.weight @ (some.T @ (turned * scale))
+        answers = self.weight @ own.seen
         answers /= np.maximum(np.linalg.norm(answers, axis=1, keepdims=True), SMALL)
         # Rows that are alike stand together in this order: of any LEADERS-th of all one is among them.
         order = np.argsort(answers[:, -1], kind="stable")
@@ -218,20 +229,14 @@ class Layer:
         scale: Vector = dots / np.maximum(np.square(of_first).sum(axis=1), SMALL)
         return scale
 
-    def firing(self, of: NDArray[np.int64], inputs: Vector) -> Vector:
-        """How far the mean of the examples is above the threshold of each of these neurons, in lengths of its
-        row.
+    def firing(self, of: NDArray[np.int64], mean: Vector) -> Vector:
+        """How far the mean of the examples, (d,), is above the threshold of each of these neurons, in lengths
+        of its row.
         """
         weight = self.weight[of]
         lengths = np.maximum(np.linalg.norm(weight, axis=1), SMALL)
-        answers: Vector = (weight @ inputs.mean(axis=0) + self.bias[of]) / lengths
+        answers: Vector = (weight @ mean + self.bias[of]) / lengths
         return answers
-
-
-def _sketch(inputs: Vector) -> Vector:
-    """A few examples, less their mean."""
-    some: Vector = inputs[:SKETCHED] - inputs[:SKETCHED].mean(axis=0)
-    return some
 
 
 @dataclass(frozen=True)
@@ -262,9 +267,9 @@ class Moved:
         sizes = np.abs(self.bias)
         return np.flatnonzero(sizes > SILENT * sizes.max(initial=0))
 
-    def rows(self, of: NDArray[np.int64], pixels: slice = slice(None)) -> Vector:
-        """Weights of these neurons over their biases, in these pixels."""
-        rows: Vector = self.weight[:, pixels][of]
+    def rows(self, of: NDArray[np.int64], pixels: NDArray[np.int64] | None = None) -> Vector:
+        """Weights of these neurons over their biases, in these pixels, or in all."""
+        rows: Vector = (self.weight if pixels is None else self.weight[:, pixels])[of]
         rows /= self.bias[of, None]
         return rows
 
@@ -274,14 +279,14 @@ class Moved:
         return variance
 
 
-def differences_of(moved: Moved, layer: Layer, groups: NDArray[np.int64], inputs: Vector) -> Moved | None:
+def differences_of(moved: Moved, layer: Layer, groups: NDArray[np.int64], own: Own) -> Moved | None:
     """Of neighbours in a group, in the order in which they fire: what makes the one fire and not the other.
     Each is brought to the scale on which the group's first is multiplied behind. None where all are alone.
     """
     some = np.flatnonzero(np.bincount(groups, minlength=len(groups))[groups] > 1)
     if not len(some):
         return None
-    order = some[np.lexsort((layer.firing(some, inputs), groups[some]))]
+    order = some[np.lexsort((layer.firing(some, own.mean), groups[some]))]
     near = groups[order[1:]] == groups[order[:-1]]
     scale = layer.scale(order, groups)
     near &= np.minimum(np.abs(scale[1:]), np.abs(scale[:-1])) > TINY
@@ -297,52 +302,90 @@ def differences_of(moved: Moved, layer: Layer, groups: NDArray[np.int64], inputs
 
 @dataclass(frozen=True)
 class Own:
-    """A client's examples as they enter the layer. inputs: (N, d). near: mean squared error below which one
-    has come out. pixels: a strip of them, in which they differ. few: (N, p), the examples there.
+    """What follows from a client's examples alone, as they enter the layer, the same in all rounds.
+
+    near: mean squared error below which one has come out. mean: (d,). seen: (d, SKETCHED), by whose answers
+    rows of weights are compared, None where no two examples differ. pixels: (p,), in which they differ. few:
+    (N, p), the examples there; squares: (N,), of each the sum.
     """
 
-    inputs: Vector
     near: float
-    pixels: slice
+    mean: Vector
+    seen: Vector | None
+    pixels: NDArray[np.int64]
     few: Vector
+    squares: Vector
 
     @classmethod
     def of(cls, inputs: Vector, near: float) -> Own:
-        ends = np.cumsum(np.square(_sketch(inputs)).sum(axis=0))
-        width = min(STRIP, len(ends))
-        first = int(np.argmax(ends[width - 1 :] - np.append(0, ends[: len(ends) - width])))
-        pixels = slice(first, first + width)
-        return cls(inputs, near, pixels, inputs[:, pixels])
+        """inputs: (N, d)."""
+        some = inputs[:SKETCHED] - inputs[:SKETCHED].mean(axis=0)
+        # Between two of them lies as much as between any others of what differs: of an image, all over it.
+        # SMALL: all over it, too, where these few are one image and the rest is not.
+        mass = np.cumsum(np.square(some).sum(axis=0) + SMALL)
+        pixels = np.unique(np.searchsorted(mass, (np.arange(PIXELS) + 0.5) / PIXELS * mass[-1]))
+        few = inputs[:, pixels]
+        mean: Vector = inputs.mean(axis=0)
+        return cls(
+            near, mean, _seen(some if len(inputs) > 2 else inputs), pixels, few, np.square(few).sum(axis=1)
+        )
 
-    def come_out(self, moved: Moved) -> NDArray[np.bool_]:
-        """(N,): which examples are near to a row over its bias.
+    def come_out(
+        self, moved: Moved, taken: Callable[[NDArray[np.int64]], Vector], out: NDArray[np.bool_]
+    ) -> None:
+        """Mark in out, (N,), which examples are near to a row over its bias. taken: (n,) of them -> (n, d).
 
-        All pairs are compared in a strip of pixels first, in which they can only be nearer than in all: no
-        pair is missed, and it costs a small part of a step of training.
+        All pairs are compared in a few pixels first, in which they can only be nearer than in all: no pair is
+        missed, and it costs a small part of a step of training.
         """
-        out = np.zeros(len(self.inputs), dtype=bool)
-        for which, of in self._pairs(moved):
-            # The same neurons many times where many examples are like one another.
-            neurons, back = np.unique(which, return_inverse=True)
-            rows = moved.rows(neurons)
-            apart = np.square(rows[back] - self.inputs[of]).mean(axis=1)
-            apart += moved.variance(neurons, np.square(rows).mean(axis=1))[back]
-            out[of[apart < self.near]] = True
-        return out
+        for which, of in self._pairs(moved, ~out):
+            rows = moved.rows(which)
+            variance = moved.variance(which, _means(rows))
+            rows -= taken(of)
+            out[of[_means(rows) + variance < self.near]] = True
 
-    def _pairs(self, moved: Moved) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """(neurons, examples) that the strip does not tell apart, CHUNK at a time."""
-        heard, width = moved.heard, self.inputs.shape[1]
+    def _pairs(
+        self, moved: Moved, left: NDArray[np.bool_]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """(neurons, examples) that the few pixels do not tell apart, of examples that are left, CHUNK at a
+        time.
+        """
+        heard, width = moved.heard, len(self.mean)
         rows = moved.rows(heard, self.pixels)
-        # Far from all examples in one pixel, most of those that several examples have moved.
-        far = np.sqrt(self.near * width)
-        possible = (rows.max(axis=1) < self.few.max() + far) & (rows.min(axis=1) > self.few.min() - far)
-        heard, rows = heard[possible], rows[possible]
-        squares = np.square(rows).sum(axis=1)
+        squares = np.einsum("hp,hp->h", rows, rows)
+        # Longer than any example can be nearly, half of those that several examples have moved.
+        longest = np.sqrt(self.squares.max()) + np.sqrt(self.near * width)
+        possible = squares * (1 - FLOAT) < longest**2
+        heard, rows, squares = heard[possible], rows[possible], squares[possible]
         squared = (self.near - moved.variance(heard, squares / width)) * width
         # "(a - b)^2 < s" as "ab > (a^2 + b^2 - s) / 2".
         dots = rows @ self.few.T
-        dots -= np.square(self.few).sum(axis=1) * ((1 - FLOAT) / 2)
-        i, j = np.nonzero(dots > (squares * (1 - FLOAT) - squared)[:, None] / 2)
+        dots -= self.squares * ((1 - FLOAT) / 2)
+        # `np.nonzero` of two axes takes longer than the product before it.
+        pairs = np.flatnonzero(dots > (squares * (1 - FLOAT) - squared)[:, None] / 2)
+        i, j = np.divmod(pairs, len(self.few))
+        i, j = i[left[j]], j[left[j]]
         for at in range(0, len(i), CHUNK):
             yield heard[i[at : at + CHUNK]], j[at : at + CHUNK]
+
+
+Kept = dict[int, Own]
+"""Of one client, by how often a model centres what enters it, which the server may change."""
+
+
+def _means(rows: Vector) -> Vector:
+    """(M,): of each row the mean of its squares."""
+    means: Vector = np.einsum("hd,hd->h", rows, rows) / rows.shape[1]
+    return means
+
+
+def _seen(some: Vector) -> Vector | None:
+    """(d, n) of (n, d) examples: directions in which they differ, each by as much; None where they do not."""
+    squares, turned = np.linalg.eigh(some @ some.T)
+    kept = squares > TINY * max(1.0, squares[-1])
+    if not kept.any():
+        return None
+    # All columns, those of nothing as zeros: products of 16 take two thirds of the time of those of 15.
+    scale = np.where(kept, 1 / np.sqrt(np.where(kept, squares, 1)), 0)
+    seen: Vector = some.T @ (turned * scale)
+    return seen

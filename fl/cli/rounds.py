@@ -225,7 +225,7 @@ def tell_looked(out: Output, looked: Mapping[int, Verdict]) -> bool:
         for one in nothing:
             out.say(one)
         return bool(nothing)
-    worst = max(given_away, key=lambda u: given_away[u].share)
+    worst = max(given_away, key=lambda u: (given_away[u].leaks, given_away[u].share))
     others = f", the worst of {len(given_away)}" if len(given_away) > 1 else ""
     tell = out.warn if given_away[worst].noteworthy else out.say
     tell(f"client {worst}{others}: {given_away[worst].sentence()} (said once)")

@@ -22,7 +22,8 @@ largest of honest runs of one seed, and a little more; it counts the alarms in r
 
 
 class Preflight(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The table [preflight] of a client's policy file.
+    """The table [preflight] of a client's policy file. Of a layer made for reading, whose rows point the same
+    way, it lets nothing come out.
 
     action: of an update that gives more away: it does not leave (refuse), or leaves, and whoever runs the
     client is told (warn); off looks at nothing. shares: as SHARES; below the first number any share will do.

@@ -21,7 +21,7 @@ from fl.federation.sending import Sending, as_trained, contributions, in_place_o
 from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
 from fl.models.weights import to_vector
-from fl.preflight import Verdict, Withheld
+from fl.preflight import Kept, Verdict, Withheld
 from fl.privacy.releases import Release
 from fl.privacy.spending import own_releases
 from fl.privacy.step import asked_for
@@ -63,7 +63,7 @@ class LocalTrainer:
         preflight: Preflight = OFF,
         looked: Callable[[Verdict], None] = lambda verdict: None,
     ) -> None:
-        self._preflight, self._looked = preflight, looked
+        self._preflight, self._looked, self._kept = preflight, looked, dict[ClientId, Kept]()
         self._secret, self._limits = secret or os.urandom(KEY_BYTES), limits
         self._u, self._shard, self._told, self._tell = u, shard, asked, tell
         self._tap, self._per_example, self._sending = tap, per_example, sending
@@ -112,7 +112,9 @@ class LocalTrainer:
             # the data of this client are: a server can make a model that overflows on some data alone.
             self._tell(f"{error}; that would tell of this client's data: it contributes zeros instead")
             result = LocalResult(np.zeros_like(to_vector(model)), len(shard.y), 0.0, 0)
-        looking = Looking.of(self._preflight, instructions, self._specs, noised=bool(releases))
+        looking = Looking.of(
+            self._preflight, instructions, self._specs, noised=bool(releases), kept=self._kept
+        )
         sent = self._sent(looking, model, result)
         return self._among(sent, result, instructions, model) if self._decoys else sent
 

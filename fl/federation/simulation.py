@@ -31,7 +31,7 @@ from fl.federation.server import Server
 from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, UPDATE
 from fl.models.weights import from_vector, to_vector
-from fl.preflight import Verdict
+from fl.preflight import Kept, Verdict
 from fl.privacy.spending import Spending, own_releases
 from fl.privacy.step import asked_for
 from fl.robust import Rule
@@ -108,6 +108,7 @@ class SimulatedCohort:
     ) -> None:
         self._config, self._serving = config, layout.serving
         self._preflight, self.looked = preflight, dict[ClientId, Verdict]()
+        self._kept: dict[ClientId, Kept] = {}
         self._tap, self._per_example = tap, per_example
         self._sending, self._instrument = sending, instrument
         self._secrets = secrets or {u: os.urandom(KEY_BYTES) for u in range(config.cohort.clients)}
@@ -209,7 +210,7 @@ class SimulatedCohort:
         most = max((result.examples for result in results.values()), default=1)
         length = len(to_vector(model))
         noised = bool(own_releases(instructions.privacy, instructions.plan, length, most))
-        looking = Looking.of(self._preflight, instructions, scheme.vectors, noised=noised)
+        looking = Looking.of(self._preflight, instructions, scheme.vectors, noised=noised, kept=self._kept)
         sent, self.looked = looking.sent(
             model, lambda u: self.clients.examples(u)[0].cpu().numpy(), results, send
         )

@@ -27,6 +27,7 @@ from fl.models.weights import from_vector
 from fl.preflight import (
     NEAR,
     SILENT,
+    Kept,
     Layer,
     Moved,
     Own,
@@ -53,6 +54,7 @@ def looked(
     noise: float = 0.0,
     rules: Preflight = Preflight(),  # noqa: B008 - frozen
     like: int | None = None,
+    kept: Kept | None = None,
 ) -> Verdict:
     """like: all examples are this one."""
     x, y = DIGITS.train_x[:examples], DIGITS.train_y[:examples]
@@ -62,7 +64,7 @@ def looked(
     if parameters is not None:
         from_vector(net, parameters)
     result = train(net, torch.tensor(x), torch.tensor(y), plan, bytes(32))
-    return preflight(net, x, result.upload, plan, rules, noise=noise)
+    return preflight(net, x, result.upload, plan, rules, noise=noise, kept=kept)
 
 
 def sieve(model: str = "mlp-1000", **how: Any) -> NDArray[np.float32]:
@@ -95,6 +97,24 @@ def test_of_many_examples_an_honest_model_gives_few_away_and_one_made_for_it_mos
     assert "neurons have weights that point the same way" in made.sentence()
 
 
+def test_of_a_narrow_layer_made_for_reading_nothing_may_come_out_and_of_an_honest_one_as_much_may() -> None:
+    """It reads fewer than the limit of any model."""
+    imprinted = crafted(Description("mlp", DIGITS.shape, DIGITS.classes), PUBLIC)
+    made, honest = looked(100, "mlp", parameters=imprinted), looked(100, "mlp-1000")
+    assert (made.alike, honest.alike) == (64, 0)
+    assert 0 < made.out <= honest.out < 30
+    assert (made.leaks, honest.leaks) == (True, False)
+    assert "15 of the 100 examples" in made.sentence()
+    assert "(15%; none may, since 64 of its neurons have weights that point" in made.sentence()
+    assert not replace(made, out=0).leaks
+
+
+@pytest.mark.parametrize("examples", [3, 16])
+def test_by_few_examples_rows_of_no_model_are_alike(examples: int) -> None:
+    """In their few directions all are."""
+    assert looked(examples, "mlp-1000").alike == 0
+
+
 def test_of_a_crafted_models_update_just_those_examples_count_that_its_attack_reads() -> None:
     description, x = Description("mlp-1000", DIGITS.shape, DIGITS.classes), DIGITS.train_x[:100]
     parameters = crafted(description, PUBLIC)
@@ -122,6 +142,17 @@ def test_traps_are_read_without_differences() -> None:
     verdict = looked(100, "mlp-1000", parameters=trapped)
     assert verdict.leaks
     assert not verdict.alike
+
+
+def test_what_is_kept_of_the_rounds_before_changes_no_verdict() -> None:
+    """Whatever the server sends now: a model that centres what enters it, and one that does not."""
+    kept: Kept = {}
+    imprinted = crafted(Description("mlp", DIGITS.shape, DIGITS.classes), PUBLIC)
+    for model, parameters in (("mlp", imprinted), ("mlp-1000", None), ("mlp", imprinted)):
+        verdict = looked(100, model, parameters=parameters)
+        assert looked(100, model, parameters=parameters, kept=kept) == verdict
+        assert verdict.out
+    assert sorted(kept) == [0, 1]
 
 
 def test_only_what_is_in_the_update_counts() -> None:
@@ -172,8 +203,9 @@ def test_no_pair_of_a_row_and_an_example_is_missed(how: str, noise: float) -> No
     _, first, rest = opened(net)
     assert first is not None
     layer, flat = Layer.of(first, rest), x.reshape(60, -1)
-    moved, groups = Moved.of(layer, result.upload, STEP, noise), layer.groups(flat)
-    all_of = [moved, differences_of(moved, layer, groups, flat)]
+    own = Own.of(flat, NEAR)
+    moved, groups = Moved.of(layer, result.upload, STEP, noise), layer.groups(own)
+    all_of = [moved, differences_of(moved, layer, groups, own)]
     plain = np.any([read_plainly(one, flat, NEAR) for one in all_of if one is not None], axis=0)
     out = preflight(net, x, result.upload, STEP, Preflight(), noise=noise).out
     assert out == np.count_nonzero(plain)
@@ -193,7 +225,8 @@ def test_no_pair_is_missed_of_any_rows_and_examples(
     deviation = np.abs(bias) * rng.choice([0.0, 0.5, 1.0, 2.0], neurons) * np.sqrt(NEAR / 2) * noisy
     moved = Moved(*(each.astype(np.float32) for each in (weight, bias, deviation)))
     sure, may = (read_plainly(moved, x, NEAR * by) for by in (0.999, 1.001))  # float32
-    out = Own.of(x, NEAR).come_out(moved)
+    out = np.zeros(examples, dtype=bool)
+    Own.of(x, NEAR).come_out(moved, lambda of: x[of], out)
     assert (out[sure]).all()
     assert (may[out]).all()
 

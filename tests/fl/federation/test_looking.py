@@ -21,7 +21,7 @@ from fl.federation.task import Instructions, read_instructions, write_instructio
 from fl.federation.vectors import UPDATE
 from fl.models.architectures import build
 from fl.models.weights import to_vector
-from fl.preflight import Verdict, Withheld
+from fl.preflight import Own, Verdict, Withheld
 from secagg import Bounded, Masking, Private
 from secagg.wire import encode
 from transport import Refused
@@ -112,3 +112,22 @@ def test_in_one_process_clients_look_and_those_that_send_nothing_are_missing() -
     with pytest.raises(Refused, match=r"clients 0, 1, 2, 3 sent nothing: [12] of the 2 examples") as told:
         next(server.rounds())
     assert told.value.refused.keys() == {0, 1, 2, 3}
+
+
+def test_what_follows_from_a_clients_examples_alone_is_worked_out_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worked_out, of = list[int](), Own.of
+
+    def counted(inputs: Any, near: float) -> Own:
+        worked_out.append(len(inputs))
+        return of(inputs, near)
+
+    monkeypatch.setattr(Own, "of", counted)
+    config = RunConfig.of(**SMALL).with_(rounds=3)
+    trainer, task = trainer_of(lay_out(config), preflight=Preflight()), task_of(config)
+    for _ in range(3):
+        trainer(task)
+    assert len(worked_out) == 1
+    assert len(list(simulated(config, lay_out(config), preflight=Preflight()).rounds())) == 3
+    assert len(worked_out) == 1 + config.cohort.clients
