@@ -24,7 +24,7 @@ from fl.data.examples import Dataset
 from fl.leakage.imprint import crafted as imprint
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector, to_vector
-from fl.preflight import Verdict, preflight
+from fl.preflight import Kept, Verdict, preflight
 from fl.training.local import LocalResult, train
 
 CLAIM = (
@@ -154,25 +154,26 @@ def loaded(dataset: str) -> Dataset:
 
 @dataclass(frozen=True)
 class Seen:
-    """One round of a client. suspicious: by which of the naive signs. seconds: of training, and of the
-    preflight.
+    """One round of a client. suspicious: by which of the naive signs. seconds: of training, of the preflight,
+    and of one that has nothing kept of the rounds before.
     """
 
     verdict: Verdict
     update: NDArray[np.float32]
     suspicious: tuple[str, ...]
-    seconds: tuple[float, float]
+    seconds: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Clients:
-    """Each holds n examples. public: those of the server's own."""
+    """Each holds n examples. public: those of the server's own. kept: of each client, as over its rounds."""
 
     dataset: str
     description: Description
     x: list[NDArray[np.float32]]
     y: list[NDArray[np.int64]]
     public: NDArray[np.float32]
+    kept: list[Kept]
 
     @classmethod
     def drawn(cls, dataset: str, model: str, n: int, clients: int, rng: np.random.Generator) -> Clients:
@@ -183,7 +184,7 @@ class Clients:
         rest = len(y) - min(PUBLIC, len(y) // 3)
         own = [rng.choice(rest, n, replace=False) for _ in range(clients)]
         described = Description(model, data.shape, data.classes)
-        return cls(dataset, described, [x[i] for i in own], [y[i] for i in own], x[rest:])
+        return cls(dataset, described, [x[i] for i in own], [y[i] for i in own], x[rest:], [{} for _ in own])
 
     @property
     def row(self) -> Row:
@@ -199,12 +200,18 @@ class Clients:
         model = build(self.description.model, self.description.shape, self.description.classes, 0)
         from_vector(model, parameters)
         x, y = torch.tensor(self.x[u]), torch.tensor(self.y[u])
-        begun = time.process_time()
+        if not self.kept[u]:
+            preflight(model, self.x[u], to_vector(model), plan, RULES, kept=self.kept[u])
+        times = [time.process_time()]
         result = train(model, x, y, plan, np.random.default_rng(u).bytes(32), counting=False)
-        trained = time.process_time()
-        verdict = preflight(model, self.x[u], result.upload, plan, RULES)
-        seconds = trained - begun, time.process_time() - trained
-        return Seen(verdict, result.upload, tuple(_signs(model, self.x[u], result)), seconds)
+        times.append(time.process_time())
+        verdict = preflight(model, self.x[u], result.upload, plan, RULES, kept=self.kept[u])
+        times.append(time.process_time())
+        preflight(model, self.x[u], result.upload, plan, RULES)
+        times.append(time.process_time())
+        trained, looked, first = np.diff(times).tolist()
+        suspicious = tuple(_signs(model, self.x[u], result))
+        return Seen(verdict, result.upload, suspicious, (trained, looked, first))
 
 
 SIGNS: Final = {"dead": "units that never fire", "fires": "that always do", "mass": "few hold the gradient"}
@@ -230,19 +237,24 @@ def _signs(model: nn.Module, x: NDArray[np.float32], result: LocalResult) -> Ite
 
 
 def counted_of(seen: Sequence[Seen]) -> Row:
-    """largest: share of examples that came out; alarms: how many were above the limit, may. alike: how many
-    models had rows that point the same way. cost: the preflight's seconds by those of training, the median.
+    """largest: share of examples that came out; above: how many were above the limit, may; alarms: how many
+    were refused, by that or because of their rows. alike: how many models had rows that point the same way.
+    cost: the preflight's seconds by those of training, the median; first: of a client's first round.
     """
     verdicts = [one.verdict for one in seen]
+    costs = [(looked / max(a, 1e-9), first / max(a, 1e-9)) for a, looked, first in (s.seconds for s in seen)]
+    cost, first = np.median(costs, axis=0).round(3).tolist()
     return {
         "rounds": len(seen),
         "share": round(float(np.mean([v.share for v in verdicts])), 3),
         "largest": round(max(v.share for v in verdicts), 3),
         "may": verdicts[0].largest,
+        "above": sum(v.share > v.largest for v in verdicts),
         "alarms": sum(v.leaks for v in verdicts),
         "alike": sum(v.alike > 0 for v in verdicts),
         **{sign: sum(sign in one.suspicious for one in seen) for sign in SIGNS},
-        "cost": round(float(np.median([b / max(a, 1e-9) for a, b in (one.seconds for one in seen)])), 3),
+        "cost": cost,
+        "first": first,
         "ms": round(1e3 * float(np.median([one.seconds[1] for one in seen])), 1),
     }
 
