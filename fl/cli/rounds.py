@@ -27,7 +27,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import RUN, SERVER
 from fl.config.section import ConfigError
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from secagg import TooFewClients, Weight
+from secagg import Scheme, TooFewClients, Weight
 from secagg.errors import counted
 from secagg.ledger import Ledger
 from transport import RoundReport
@@ -192,7 +192,7 @@ def conduct(
                 if not config.protection.kept:
                     rest = msgspec.json.encode(progress)
                     write_checkpoint(folder, dataclasses.replace(trained.checkpoint, rest=rest))
-            clipped = clipped or tell_clipping(out, config, local.clipped)
+            clipped = clipped or tell_clipping(out, scheme, local.clipped)
             looked = looked or tell_looked(out, local.looked)
             display.training_round(record)
             out.record({"training_round": record})
@@ -201,16 +201,18 @@ def conduct(
     return local
 
 
-def tell_clipping(out: Output, config: RunConfig, clipped: Mapping[int, int]) -> bool:
+def tell_clipping(out: Output, scheme: Scheme, clipped: Mapping[int, int]) -> bool:
     """Say in one process, where no client does, whether uploads were beyond the bound. clipped:
     id -> how many coordinates.
     """
+    from fl.federation.vectors import UPDATE
+
     beyond = {u: count for u, count in clipped.items() if count}
     if beyond:
         out.warn(
             f"up to {counted(max(beyond.values()), 'coordinate')} of the uploads of "
             f"{counted(len(beyond), 'client')} were beyond "
-            f"±{config.protection.bound:g} and were clipped: raise --bound (said once)"
+            f"±{getattr(scheme.vectors[UPDATE], 'bound', 0):g} and were clipped: raise --bound (said once)"
         )
     return bool(beyond)
 

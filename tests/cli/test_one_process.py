@@ -272,6 +272,15 @@ def test_clipping_is_said_once(here: Here, tmp_path: Path) -> None:
     assert "uploads of 4 clients were beyond ±0.001" in ran.err
 
 
+def test_where_no_bound_was_given_it_is_said_which_one_uploads_were_beyond(
+    here: Here, tmp_path: Path
+) -> None:
+    flags = [*SMALL, "--rounds", "1", "--execution", "batched", "--lr", "100", "--no-baseline"]
+    ran = here("train", *flags, "--out", str(tmp_path / "run"))
+    assert ran.code == 0
+    assert "were beyond ±3 and were clipped: raise --bound" in ran.err
+
+
 def test_clusters_are_as_large_as_a_session_has_to_be(train: Train) -> None:
     """Thirty clients, three of them assumed corrupt: four would be too few, and few labels have more. With
     one corrupt, three are enough.
