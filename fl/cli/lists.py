@@ -83,9 +83,9 @@ def documented(functions: Mapping[str, Callable[..., object]]) -> dict[str, Entr
 
 
 def needing(functions: Mapping[str, Callable[..., object]]) -> dict[str, Needing]:
-    """The same, and what follows "Needs: "."""
+    """The same, of the first sentence alone, and what follows "Needs: "."""
     return {
-        name: (line, said(functions[name], "Needs"), source)
+        name: (re.split(r"(?<=\.) (?=[A-Z])", line)[0], said(functions[name], "Needs"), source)
         for name, (line, source) in documented(functions).items()
     }
 

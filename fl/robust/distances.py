@@ -189,12 +189,11 @@ def centred_clipping(points: Points, bench: Bench, memory: Memory) -> Verdict:
     Needs: the update of each client; it remembers what it gave last.
     Source: Karimireddy et al., ICML 2021, algorithm 2, without the clients' momentum.
     """
-    x = points.updates
-    centre = memory.get("centre")
-    if centre is None:
-        centre = middle(x, (len(x) - 1) // 2)
+    x, origin = points.updates, bench.origin
+    # Kept as what it changed: of whole models that of the round before is where this one begins.
+    centre = memory["centre"] + origin if memory else middle(x, (len(x) - 1) // 2)
     centre = clipped_about(x, centre, float(np.median(lengths(x, centre))), iterations=3)
-    return Verdict(centre, memory={"centre": centre})
+    return Verdict(centre, memory={"centre": centre - origin})
 
 
 def clipped_about(x: Rows, centre: Rows, radius: float, *, iterations: int = 1) -> Rows:

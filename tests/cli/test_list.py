@@ -72,7 +72,8 @@ def test_a_source_may_run_over_two_lines_and_ends_with_its_paragraph() -> None:
         """What it is. Source: not so."""
 
     def needing() -> None:
-        """What it is.
+        """What it is. How
+        it is done.
 
         Needs: to see
         all. More.
