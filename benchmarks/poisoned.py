@@ -1,0 +1,135 @@
+"""Runs with attackers among the clients, under a rule of the server's: what the tables of poisoning share."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from benchmarks.harness import Row
+from fl.cohort.layout import Layout
+from fl.config.run import RunConfig
+from fl.config.secret import RunSecrets
+from fl.federation.records import Trained
+from fl.federation.sending import Sending
+from fl.federation.server import Server
+from fl.federation.simulation import simulated
+from fl.federation.task import Instructions
+from fl.models.architectures import build
+from fl.models.weights import from_vector
+from fl.poisoning import UPDATES, Known
+from fl.robust import Rule
+from fl.training.local import LocalResult, device, evaluate
+from secagg.errors import ClientId
+
+LAST = 10  # rounds whose mean is an accuracy: under attack one round is far from the next
+EVERY = 5  # rounds between two looks at the test set before these
+
+
+def attackers_of(seed: int, clients: int, bad: int) -> frozenset[ClientId]:
+    """Drawn from the run's seed; fewer attackers are some of the more."""
+    order = np.random.default_rng([seed, _ATTACKERS]).permutation(clients)
+    return frozenset(order[:bad].tolist())
+
+
+_ATTACKERS, _FORGING = 1, 2  # draws of one seed that know nothing of one another
+
+
+def run(config: RunConfig, layout: Layout, rule: Rule, attack: str, attackers: frozenset[ClientId]) -> Row:
+    """One run. attack: of UPDATES, which the attackers send in place of fedavg's changes; any where there are
+    none.
+
+    Returns accuracy: in [0, 1] on the test set, mean of the last rounds; curve: [round, accuracy]; constant:
+    the accuracy of the best constant answer; left_out: parts of rounds that the rule left out, of attackers
+    and of the honest, as shares of theirs; seconds.
+    """
+    # What it sends depends on the model that the server sent, which a Sending is not told.
+    holding = list[Server]()
+    rng = np.random.default_rng([config.training.seed, _FORGING])
+    server = simulated(
+        config,
+        layout,
+        secrets=RunSecrets.of_seed(config.training.seed),
+        sending=forging(attack, attackers, lambda: holding[0], rng),
+        rule=rule,
+        evaluate_every=config.training.rounds,
+    )
+    holding.append(server)
+    begun, curve, every = time.monotonic(), list[tuple[int, float]](), list[Trained]()
+    look = looking(config, layout)
+    for trained in server.rounds():
+        every.append(trained)
+        if looked_at(trained.record.round, config.training.rounds):
+            curve.append((trained.record.round, look(trained)))
+    return {
+        "accuracy": statistics.fmean(accuracy for _, accuracy in curve[-LAST:]),
+        "curve": [[round, accuracy] for round, accuracy in curve],
+        "constant": constant(layout),
+        "left_out": left_out(every, attackers),
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+
+
+def forging(
+    attack: str, attackers: frozenset[ClientId], server: Callable[[], Server], rng: np.random.Generator
+) -> Sending:
+    """The attackers send what they forge together of what each of them trained."""
+
+    def sending(
+        instructions: Instructions, results: Mapping[ClientId, LocalResult]
+    ) -> Mapping[ClientId, LocalResult]:
+        bad = sorted(attackers & results.keys())
+        if not bad:
+            return results
+        model = server().model.broadcast.astype(np.float64)
+        own = np.stack([results[u].upload for u in bad]).astype(np.float64)
+        known = Known(instructions.round, model, own, None, len(results))
+        forged = UPDATES[attack](known, None, rng)
+        return {
+            **results,
+            **{
+                u: replace(results[u], upload=change.astype(np.float32))
+                for u, change in zip(bad, forged, strict=True)
+            },
+        }
+
+    return sending
+
+
+def looked_at(round: int, rounds: int) -> bool:
+    """Whether the test set is: in the last rounds, and now and then before them."""
+    return round > rounds - LAST or round % EVERY == 0
+
+
+def looking(config: RunConfig, layout: Layout) -> Callable[[Trained], float]:
+    """Accuracy on the test set after a round."""
+    dataset, on = layout.serving.dataset, device(config.training.device)
+    x, y = torch.tensor(dataset.test_x, device=on), torch.tensor(dataset.test_y, device=on)
+    model = build(config.training.model, dataset.shape, dataset.classes, seed=0)
+
+    def look(trained: Trained) -> float:
+        from_vector(model, trained.checkpoint.parameters.astype(np.float32))
+        return evaluate(model, x, y)[0]
+
+    return look
+
+
+def constant(layout: Layout) -> float:
+    """The accuracy on the test set of the best constant answer: whoever is no better has learned nothing."""
+    y = layout.serving.dataset.test_y
+    return float(np.bincount(y).max() / len(y))
+
+
+def left_out(rounds: Sequence[Trained], attackers: frozenset[ClientId]) -> dict[str, float | None]:
+    """The share of the attackers, and of the honest, that had no part in a round; None of nobody."""
+    shares: dict[str, float | None] = {}
+    for who, are_bad in (("attackers", True), ("honest", False)):
+        there = [u in each.left_out for each in rounds for some in each.survivors for u in some]
+        whose = [u in attackers for each in rounds for some in each.survivors for u in some]
+        of_them = [out for out, bad in zip(there, whose, strict=True) if bad is are_bad]
+        shares[who] = statistics.fmean(of_them) if of_them else None
+    return shares

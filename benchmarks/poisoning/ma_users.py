@@ -1,0 +1,102 @@
+"""Whether more users make the same attackers harmless: a fixed number of bad ones in a growing crowd."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.poisoned import attackers_of, run
+from benchmarks.poisoning.ma import ATTACKS, SETTINGS, STEPS, Setting, accuracies, failed
+from benchmarks.spread import paired, seeds, spread
+from fl.cohort.layout import lay_out
+from fl.data import DataError
+from fl.robust import RULES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CLAIM = UNMEASURED
+CONTROL = Control("as many users without attackers", lambda row: row["attack"] == "none", by=("clients",))
+ALONE = False
+BAD = 3
+USERS = {"quick": (6, 30), "full": (6, 12, 30, 60)}
+
+
+@dataclass(frozen=True)
+class Cell:
+    attack: str
+    clients: int
+
+
+def cells(size: str) -> list[Cell]:
+    return [Cell(attack, clients) for clients in USERS[size] for attack in ("none", *ATTACKS)]
+
+
+def cases(size: str, seed: int) -> list[Case]:
+    setting = SETTINGS[size]
+    return [
+        Case(f"{cell.attack}, {cell.clients} users, seed {each}", partial(run_case, setting, cell, each))
+        for each in seeds(seed, setting.seeds)
+        for cell in cells(size)
+    ]
+
+
+def run_case(setting: Setting, cell: Cell, seed: int) -> Row:
+    """Each user brings examples of its own. Raises: NotImplementedError where the data set is not there."""
+    config = replace(setting, clients=cell.clients).configuration(STEPS, seed)
+    try:
+        layout = lay_out(config)
+    except DataError as error:
+        raise NotImplementedError(str(error)) from error
+    bad = BAD if cell.attack != "none" else 0
+    measured = run(config, layout, RULES["mean"], cell.attack, attackers_of(seed, cell.clients, bad))
+    return {"dataset": setting.dataset, "bad": bad, **asdict(cell), "seed": seed, **measured}
+
+
+def groups(rows: Sequence[Row]) -> dict[Cell, list[Row]]:
+    """The seeds of each cell."""
+    by: dict[Cell, list[Row]] = {}
+    for row in rows:
+        by.setdefault(Cell(row["attack"], row["clients"]), []).append(row)
+    return by
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """accuracy: in percent on the test set, the mean of the last ten rounds, ± over seeds; takes: beside as
+    many users without attackers, by pairs of seeds, ± its standard error; constant: of the best constant
+    answer.
+    """
+    by, lines = groups(rows), list[tuple[str, ...]]()
+    for cell, some in by.items():
+        honest = by[Cell("none", cell.clients)]
+        takes = cell.attack != "none"
+        lines.append(
+            (
+                str(cell.clients),
+                cell.attack,
+                f"{100 * some[0]['bad'] / cell.clients:.0f} %",
+                spread(list(accuracies(some).values()), ".1f"),
+                "failed" if failed(some) else "",
+                paired(accuracies(some), accuracies(honest), "+.1f") if takes else "",
+                f"{100 * some[0]['constant']:.1f}",
+            )
+        )
+    return Table.of(("users", "attack", "bad", "accuracy", "", "takes", "constant"), lines)
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    from benchmarks.plots import lines
+
+    curves = {
+        attack: [
+            (cell.clients, statistics.fmean(accuracies(some).values()))
+            for cell, some in groups(rows).items()
+            if cell.attack == attack
+        ]
+        for attack in ("none", *ATTACKS)
+    }
+    return lines({f"{BAD} attackers, the mean of all": ("users", "accuracy, %", curves)}, log=False)

@@ -1,0 +1,127 @@
+"""The tables of false parameters, of crowds and of declared noise measure what they say, at a small size."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks import poisoned
+from benchmarks.poisoning import declared, ma, ma_users
+from fl.cohort.layout import lay_out
+from fl.federation.sending import Sending
+from fl.training.local import LocalResult
+from tests.benchmarks.cases import no_data, rows_of, shown
+
+SMALL = ma.Setting("digits", 6, 20, 135, 1347, 2, (0, 2), 1)
+
+
+@pytest.fixture
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ma.SETTINGS, "quick", SMALL)
+    monkeypatch.setattr(ma, "MORE", 30)
+    monkeypatch.setitem(ma_users.USERS, "quick", (4, 6))
+
+
+@pytest.mark.usefixtures("_small")
+def test_each_attack_is_measured_under_both_rules_by_the_same_attackers() -> None:
+    rows = rows_of(ma, seed=3)
+    assert len(rows) == len(ma.cases("quick", 3)) == 2 + 2 * 2 + 2
+    assert {(row["attack"], row["bad"]) for row in rows} == {("none", 0), ("opposite", 2), ("uniform", 2)}
+    assert {row["steps"] for row in rows if row["rule"] == ma.MEAN} == {ma.STEPS}
+    for row in rows:
+        assert [round for round, _ in row["curve"]] == [1, 2]
+        assert row["accuracy"] == pytest.approx(np.mean([accuracy for _, accuracy in row["curve"]]))
+        assert (row["left_out"]["attackers"] is None) == (row["bad"] == 0)
+    (opposite,) = (row for row in rows if (row["attack"], row["rule"]) == ("opposite", ma.MEAN))
+    assert opposite["left_out"] == {"attackers": 0, "honest": 0}
+    shown(ma, rows)
+
+
+@pytest.mark.parametrize("size", ["quick", "full"])
+def test_the_server_tests_on_as_many_examples_as_are_said_to_be_held_out(size: str) -> None:
+    setting = ma.SETTINGS[size]
+    config = setting.configuration(ma.STEPS, 0)
+    assert round(config.held_out * setting.training) == setting.held_out
+    if setting.dataset == "digits":
+        layout = lay_out(config)
+        assert layout.serving.validation is not None
+        assert len(layout.serving.validation[1]) == setting.held_out
+        assert {len(own) for own in layout.shares.values()} == {setting.examples}
+
+
+def test_fewer_attackers_are_some_of_the_more_and_each_seed_has_its_own() -> None:
+    few, many = (poisoned.attackers_of(1, 30, bad) for bad in (3, 12))
+    assert len(few) == 3
+    assert few < many
+    assert poisoned.attackers_of(2, 30, 12) != many
+
+
+def test_attackers_upload_the_opposite_of_their_parameters_and_the_others_what_they_trained() -> None:
+    model = np.array([1.0, -2.0])
+    server = SimpleNamespace(model=SimpleNamespace(broadcast=model.astype(np.float32)))
+    sending: Sending = poisoned.forging(
+        "opposite", frozenset({1, 9}), lambda: server, np.random.default_rng(0)
+    )  # type: ignore[arg-type]
+    trained = {u: LocalResult(np.array([0.5, u], np.float32), 3, 1.0, 0) for u in (0, 1)}
+    sent = sending(SimpleNamespace(round=1), trained)  # type: ignore[arg-type]
+    assert sent[0] is trained[0]
+    np.testing.assert_allclose(model + sent[1].upload, -(model + trained[1].upload))
+
+
+def test_a_model_has_failed_that_is_no_better_than_a_constant_answer_by_two_points() -> None:
+    rows = [{"accuracy": accuracy, "constant": 0.11} for accuracy in (0.10, 0.16)]
+    assert ma.failed(rows)
+    assert not ma.failed([*rows, {"accuracy": 0.15, "constant": 0.11}])
+
+
+def test_the_best_constant_answer_is_the_most_common_class() -> None:
+    layout = SimpleNamespace(serving=SimpleNamespace(dataset=SimpleNamespace(test_y=np.array([0, 2, 2, 1]))))
+    assert poisoned.constant(layout) == 0.5  # type: ignore[arg-type]
+
+
+def test_who_was_left_out_is_counted_of_those_who_were_in_the_round() -> None:
+    """Attacker 0 in two rounds, 1 in one; of the honest 2 and 3."""
+    rounds = [
+        SimpleNamespace(left_out={0, 2}, survivors=(frozenset({0, 2, 3}),)),
+        SimpleNamespace(left_out=set(), survivors=(frozenset({0, 1, 3}),)),
+    ]
+    assert poisoned.left_out(rounds, frozenset({0, 1})) == {"attackers": 1 / 3, "honest": 1 / 3}  # type: ignore[arg-type]
+
+
+def test_the_last_rounds_are_all_looked_at() -> None:
+    looks = [round for round in range(1, 31) if poisoned.looked_at(round, 30)]
+    assert looks == [5, 10, 15, 20, *range(21, 31)]
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_crowd_grows_and_its_attackers_do_not() -> None:
+    rows = rows_of(ma_users)
+    assert [(row["clients"], row["attack"], row["bad"]) for row in rows] == [
+        (clients, attack, 0 if attack == "none" else ma_users.BAD)
+        for clients in (4, 6)
+        for attack in ("none", "opposite", "uniform")
+    ]
+    shown(ma_users, rows)
+
+
+@pytest.mark.parametrize("benchmark", [ma, ma_users])
+def test_where_data_are_absent_nothing_is_measured(
+    benchmark: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_data(monkeypatch, lambda: rows_of(benchmark, size="full"))
+
+
+def test_weights_by_declared_noise_lower_the_error_where_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(declared, "ROUNDS", 2)
+    monkeypatch.setattr(declared, "CLIENTS", 8)
+    monkeypatch.setattr(declared, "DEALT", ("iid",))
+    monkeypatch.setattr(declared, "MIXTURES", ((0.0, 0.0), (0.005, 0.2)))
+    rows = rows_of(declared)
+    silent, same, plain, weighted = (row["error"] for row in rows)
+    assert silent < 1e-6  # float32 on the wire
+    assert same == pytest.approx(silent, rel=1e-3)
+    assert weighted < plain / 10
+    assert [len(row["errors"]) for row in rows] == [2] * 4
+    shown(declared, rows)
