@@ -21,8 +21,9 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from fl.robust.coordinates import buckets, middle, mixed
 from fl.robust.distances import central, clipped_about, factors, lengths, neighbours_mixed, weiszfeld
 
@@ -32,10 +33,17 @@ REPOSITORY: Final = "https://github.com/LPD-EPFL/byzfl"
 CHECKOUT: Final = "SECAGG_BYZFL"
 """The variable of the environment that says where a checkout is."""
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Rules of 20 and 50 clients' updates of length 10^5 give what ByzFL's code gives for the same "
+    "parameters, to a relative 1e-15, and take at most its time, of one thread; only the mean takes as long, "
+    "give or take a tenth, which is what it takes to read the updates once. What goes by distances takes a "
+    "sixth to a half, since these come of one product of matrices; mixing nearest neighbours, which ByzFL "
+    "copies, less still. Our Krum goes by one neighbour less than here, as published, and our geometric "
+    "median to its end."
+)
 CONTROL = Control("ByzFL's code, in turns with ours", lambda row: "theirs_ms" in row, by=("rule", "clients"))
 ALONE = True
-REPETITIONS = 7
+REPETITIONS = 9
 LENGTHS = {"quick": 10_000, "full": 100_000}
 CLIENTS = (20, 50)
 ASSUMED = 0.2
@@ -91,11 +99,12 @@ PAIRS: Mapping[str, Pair] = {
     ),
     "NNM": Pair(lambda rules, before, f: before.NNM(f), neighbours_mixed),
     "Bucketing": Pair(_their_buckets, lambda x, f: buckets(x, _dealt(x), BUCKET)),
-    "Clipping": Pair(
-        lambda rules, before, f: before.Clipping(BOUND), lambda x, f: factors(lengths(x), BOUND)[:, None] * x
+    "Clipping, Average": Pair(
+        lambda rules, before, f: lambda x: rules.Average()(before.Clipping(BOUND)(x)),
+        lambda x, f: mixed(factors(lengths(x), BOUND) / len(x), x),
     ),
 }
-"""By ByzFL's names."""
+"""By ByzFL's names; the last is what it makes of two, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,8 @@ class Theirs:
         name = os.environ.get(CHECKOUT, "")
         if not name or not (Path(name) / "byzfl" / "aggregators" / "aggregators.py").is_file():
             raise NotImplementedError(f"no checkout of {REPOSITORY}: say where one is by {CHECKOUT}=FOLDER")
+        for module in [name for name in sys.modules if name.partition(".")[0] == "byzfl"]:
+            del sys.modules[module]  # of another checkout, or of the whole package
         for package in ("byzfl", "byzfl.aggregators", "byzfl.utils"):
             # Without their __init__, which import data sets and torchvision.
             sys.modules[package] = ModuleType(package)
@@ -143,11 +154,12 @@ def run_case(rule: str, n: int, d: int, seed: int) -> Iterator[Row]:
     theirs, f = Theirs.found(), int(ASSUMED * n)
     x = np.random.default_rng([seed, n]).standard_normal((n, d))
     times: dict[str, list[float]] = {"theirs_ms": [], "ours_ms": []}
-    for _ in range(REPETITIONS):
-        right, took = timed(theirs(rule, f), x.copy())  # some of theirs write into what they are given
-        times["theirs_ms"].append(took)
-        found, took = timed(lambda rows: PAIRS[rule].ours(rows, f), x)
-        times["ours_ms"].append(took)
+    with threadpool_limits(1):  # threads that wait for work take processor time, too
+        for _ in range(REPETITIONS):
+            right, took = timed(theirs(rule, f), x.copy())  # some of theirs write into what they are given
+            times["theirs_ms"].append(took)
+            found, took = timed(lambda rows: PAIRS[rule].ours(rows, f), x)
+            times["ours_ms"].append(took)
     off = float(np.abs(found - right).max() / np.abs(right).max())
     if off > TOLERANCE:
         raise AssertionError(f"{rule} is not ByzFL's: off by {off:.1e}")
@@ -165,7 +177,7 @@ def run_case(rule: str, n: int, d: int, seed: int) -> Iterator[Row]:
 
 
 def timed(rule: Callable[[Rows], Rows], x: Rows) -> tuple[Rows, float]:
-    """What it gives, and the milliseconds of processor time that it took, of all cores."""
+    """What it gives, and the milliseconds of processor time that it took."""
     since = time.process_time()
     found = rule(x)
     return found, 1000 * (time.process_time() - since)
