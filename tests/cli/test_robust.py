@@ -34,6 +34,8 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     [
         ["--robust", "fltrust", "--root", "40"],
         ["--robust", "leave-one-out", "--validation", "0.1"],
+        ["--robust", "krum"],
+        ["--robust", "draco", "--redundancy", "3", "--algorithm", "fedsgd"],
         ["--robust", "reputation"],
     ],
     ids=" ".join,
@@ -66,6 +68,10 @@ def test_processes_and_one_process_leave_the_same(here: Here, tmp_path: Path, fl
             ["--robust", "test-weighting", "--scheme", "plain"],
             "say what share is kept for it with validation",
         ),
+        (
+            ["--robust", "krum", "--scheme", "plain", "--clients", "4", "--assumed", "0.3"],
+            "robust = 'krum': krum needs 5 updates to withstand 1 of them, and this round has 4",
+        ),
         (["--root", "30"], "--root counts with --robust fltrust only"),
         (["--assumed", "0.1"], "--assumed counts with --robust median or"),
     ],
@@ -75,6 +81,19 @@ def test_a_rule_that_cannot_be_is_refused_before_anything_is_touched(
 ) -> None:
     is_one_line(here("train", *flags, "--out", str(tmp_path / "run")), 2, says)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_what_its_rule_remembers(here: Here, tmp_path: Path) -> None:
+    """And the table is of all of it."""
+    line = [*SMALL, "--robust", "reputation", "--execution", "sequential", "--json", "--out"]
+    folder = str(tmp_path / "run")
+    assert here("train", *line, folder).code == 0
+    resumed = here("train", "--resume", "--rounds", "4", "--json", "--out", folder)
+    whole = [*line, str(tmp_path / "whole"), "--rounds", "4", "--config", f"{folder}/config.json"]
+    straight = here("train", *whole)
+    assert resumed.records[-1]["left_out"] == straight.records[-1]["left_out"]
+    assert resumed.records[-1]["left_out"]["updates"] == 24
+    assert metrics(tmp_path / "run")[3]["accuracy"] == metrics(tmp_path / "whole")[3]["accuracy"]
 
 
 # Who was left out
