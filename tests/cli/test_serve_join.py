@@ -172,6 +172,27 @@ def test_a_model_is_trained_over_the_network(
     assert (tmp_path / "run" / "server.secret").stat().st_mode & 0o777 == 0o600
 
 
+def test_over_a_network_a_rule_combines_what_the_server_sees(tmp_path: Path, keys: Path) -> None:
+    """Of plain updates alone, for which clients have to ask; of a Krum of three two are left out."""
+    settings = {"scheme": "plain", "robust": "krum", "assumed": 0.0}
+    RunConfig.of(clients=CLIENTS, rounds=2, model="logistic", **settings).write(tmp_path / "run.json")
+    options = ["--config", str(tmp_path / "run.json"), "--out", str(tmp_path / "run")]
+    server = Command("serve", *server_options(keys), *options)
+    data = load("digits")
+    for u in range(CLIENTS):
+        write_shard(tmp_path / f"{u}", data.train_x[u::10], data.train_y[u::10], data.classes, data.name)
+    endpoint = listening(server)
+    join = ["join", "--allow", "plain", "--data"]
+    with at_once(
+        [*join, str(tmp_path / f"{u}"), *client_options(keys, u, endpoint)] for u in range(CLIENTS)
+    ) as joined:
+        assert [client.result() for client in joined] == [0] * CLIENTS
+    ran = server.end()
+    assert (ran.code, ran.err) == (0, "")
+    told = ran.records[-1]["left_out"]
+    assert (told["updates"], told["left_out"]) == (6, 4)
+
+
 def test_a_client_whose_update_gives_its_examples_away_sends_nothing_and_says_why(
     tmp_path: Path, keys: Path
 ) -> None:
