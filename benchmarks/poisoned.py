@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from benchmarks.harness import Row
 from fl.cohort.layout import Layout
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
 from fl.federation.records import Trained
-from fl.federation.sending import Sending
-from fl.federation.server import Server
+from fl.federation.sending import Results, Sending
 from fl.federation.simulation import simulated
 from fl.federation.task import Instructions
 from fl.models.architectures import build
-from fl.models.weights import from_vector
+from fl.models.weights import from_vector, to_vector
 from fl.poisoning import UPDATES, Known
 from fl.robust import Rule
-from fl.training.local import LocalResult, device, evaluate
+from fl.training.local import device, evaluate
 from secagg.errors import ClientId
 
 LAST = 10  # rounds whose mean is an accuracy: under attack one round is far from the next
@@ -47,18 +47,15 @@ def run(config: RunConfig, layout: Layout, rule: Rule, attack: str, attackers: f
     the accuracy of the best constant answer; left_out: parts of rounds that the rule left out, of attackers
     and of the honest, as shares of theirs; seconds.
     """
-    # What it sends depends on the model that the server sent, which a Sending is not told.
-    holding = list[Server]()
     rng = np.random.default_rng([config.training.seed, _FORGING])
     server = simulated(
         config,
         layout,
         secrets=RunSecrets.of_seed(config.training.seed),
-        sending=forging(attack, attackers, lambda: holding[0], rng),
+        sending=forging(attack, attackers, rng),
         rule=rule,
         evaluate_every=config.training.rounds,
     )
-    holding.append(server)
     begun, curve, every = time.monotonic(), list[tuple[int, float]](), list[Trained]()
     look = looking(config, layout)
     for trained in server.rounds():
@@ -74,20 +71,16 @@ def run(config: RunConfig, layout: Layout, rule: Rule, attack: str, attackers: f
     }
 
 
-def forging(
-    attack: str, attackers: frozenset[ClientId], server: Callable[[], Server], rng: np.random.Generator
-) -> Sending:
+def forging(attack: str, attackers: frozenset[ClientId], rng: np.random.Generator) -> Sending:
     """The attackers send what they forge together of what each of them trained."""
 
-    def sending(
-        instructions: Instructions, results: Mapping[ClientId, LocalResult]
-    ) -> Mapping[ClientId, LocalResult]:
+    def sending(instructions: Instructions, model: nn.Module, results: Results) -> Results:
         bad = sorted(attackers & results.keys())
         if not bad:
             return results
-        model = server().model.broadcast.astype(np.float64)
+        start = to_vector(model).astype(np.float64)
         own = np.stack([results[u].upload for u in bad]).astype(np.float64)
-        known = Known(instructions.round, model, own, None, len(results))
+        known = Known(instructions.round, start, own, None, len(results))
         forged = UPDATES[attack](known, None, rng)
         return {
             **results,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
 from benchmarks.poisoned import LAST, looking
@@ -16,10 +17,10 @@ from benchmarks.spread import by_seed, paired, seeds, spread
 from fl.cohort.layout import lay_out
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
+from fl.federation.sending import Results
 from fl.federation.simulation import simulated
 from fl.federation.task import Instructions
 from fl.robust import RULES, Bench, Memory, Points, Verdict
-from fl.training.local import LocalResult
 from secagg.errors import ClientId
 
 CLAIM = UNMEASURED
@@ -87,9 +88,7 @@ class Noisy:
     def deviation(self, u: ClientId) -> float:
         return self._deviations[u % 2]
 
-    def sending(
-        self, instructions: Instructions, results: Mapping[ClientId, LocalResult]
-    ) -> Mapping[ClientId, LocalResult]:
+    def sending(self, instructions: Instructions, model: nn.Module, results: Results) -> Results:
         examples = [results[u].examples for u in sorted(results)]
         uploads = np.stack([results[u].upload for u in sorted(results)]).astype(np.float64)
         self._true = np.average(uploads, axis=0, weights=examples)

@@ -47,7 +47,8 @@ def _info(ctx: typer.Context) -> None:
 
 @app.command("list")
 def _list(
-    ctx: typer.Context, what: Annotated[str, typer.Argument(metavar="[models|data|schemes|presets|rules]")]
+    ctx: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="[models|data|schemes|presets|rules|attacks]")],
 ) -> None:
     """Show what there is, with a line and the source of each."""
     from fl.cli.lists import run

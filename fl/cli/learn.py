@@ -25,6 +25,7 @@ from transport import Peer
 
 if TYPE_CHECKING:
     from fl.data.shard import Shard
+    from fl.federation.attacking import Attacker
     from fl.federation.task import Held, Instructions
     from fl.preflight import Verdict
     from fl.privacy.releases import Release
@@ -42,10 +43,12 @@ def train(
     killer: Killer | None = None,
     charged: Charged | None = None,
     preflight: Preflight = OFF,
+    attacker: Attacker | None = None,
 ) -> None:
     """Train on the shard in `folder` whenever the server asks, until it closes. Where the clients keep the
     model it is left in `folder`, beside what each round made of it. charged: the account that each round is
-    charged to, if there is one. preflight: what an update may give away of the shard.
+    charged to, if there is one. preflight: what an update may give away of the shard. attacker: what this
+    client is, if it is malicious.
     """
     import torch
 
@@ -79,6 +82,7 @@ def train(
         tell=out.warn,
         preflight=preflight,
         looked=looked,
+        attacker=attacker,
     )
     test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
     take_part = partial(

@@ -1,5 +1,5 @@
-"""`secagg list`: what there is to choose from, with a line and the source of each, and of rules what each
-needs to see.
+"""`secagg list`: what there is to choose from, with a line and the source of each, and of rules and
+attacks what each needs to see.
 """
 
 from __future__ import annotations
@@ -66,14 +66,21 @@ def _rules() -> dict[str, Needing]:
     return needing(RULES)
 
 
+def _attacks() -> dict[str, Needing]:
+    from fl.poisoning import DATA, UPDATES
+
+    return needing({**DATA, **UPDATES})
+
+
 LISTS: dict[str, Callable[[], Mapping[str, tuple[str, ...]]]] = {
     "models": _models,
     "data": _data,
     "schemes": lambda: documented(SCHEMES),
     "presets": _presets,
     "rules": _rules,
+    "attacks": _attacks,
 }
-NEEDING = ("rules",)
+NEEDING = ("rules", "attacks")
 """Of which of them each entry says what it needs to see."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import transport
-from fl.cli import exit_code, learn, relay, rounds
+from fl.cli import exit_code, learn, malicious, relay, rounds
 from fl.cli.display import shown, since
 from fl.cli.drops import Drop, Killer
 from fl.cli.join import joined, party_names
@@ -53,9 +53,10 @@ class Parties:
 def lay_out_parties(
     config: RunConfig, layout: Layout, folder: Path, resume: bool, secrets: RunSecrets
 ) -> Parties:
-    """Folders with keys, a secret and, for a client, its own examples and no others; and the test set, where
-    clients keep the model and nobody else can evaluate it. Of a run that goes on they are there; its clients
-    and relays forget what they had begun to contribute to, so that they train and round as they did.
+    """Folders with keys, a secret and, for a client, its own examples and no others, but for those that
+    attackers share; and the test set, where clients keep the model and nobody else can evaluate it. Of a run
+    that goes on they are there; its clients and relays forget what they had begun to contribute to, so that
+    they train and round as they did.
     """
     parties, number = folder / PARTIES, config.cohort.clients
     if resume:
@@ -64,6 +65,7 @@ def lay_out_parties(
         for own in (*clients, *relays):
             for journal in own.glob("*.key.journal"):
                 journal.unlink()
+        write_serving(parties / "server", layout.serving)  # there may be more rounds than there were
         return Parties(parties / "server", clients, relays)
     if parties.exists():
         shutil.rmtree(parties)
@@ -75,6 +77,8 @@ def lay_out_parties(
     for u, own in enumerate(clients):
         write_shard(own, *layout.examples(u), dataset.classes, dataset.name)
         put(own / CLIENT, secrets.client(u))
+        if u in layout.attackers:
+            malicious.lay_out(own, config, layout, u, secrets)
         if config.protection.kept:
             write_shard(own / learn.TEST, dataset.test_x, dataset.test_y, dataset.classes, dataset.name)
     return Parties(server, clients, relays)
@@ -244,6 +248,7 @@ def client_process(
             limits=limits,
             killer=killer,
             preflight=Preflight(action=config.training.preflight),
+            attacker=malicious.found_in(own, config),
         )
 
 

@@ -252,7 +252,7 @@ def _rebuilt(
         orders = {u: order_of(asked, secrets.client(u), one.task) for u in some}
         per_example = asked_for(asked.privacy, asked.plan)
         results = clients.train(model, asked.plan, orders, tap=heard, per_example=per_example, counting=False)
-        contributions(asked, results, (UPDATE,), tap=heard)
+        contributions(asked, model, results, (UPDATE,), tap=heard)
         taken |= heard.taken
         uploads |= {u: upload for u, upload in heard.uploads.items() if u in looked}
         for members, mean in means.items():

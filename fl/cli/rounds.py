@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fl.preflight import Verdict
 
 CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
-PARTITION = "partition.png"
+PARTITION, ATTACKERS = "partition.png", "attackers.json"
 # All files that a run leaves: one that is not named here a new run with --force would inherit.
 OUTPUTS = (
     CONFIG,
@@ -47,6 +47,7 @@ OUTPUTS = (
     FIRST_ROUND,
     "model.safetensors",
     PARTITION,
+    ATTACKERS,
     "checkpoint.bin",
     RUN,
     SERVER,

@@ -96,10 +96,11 @@ Job = Callable[[Cohort], None]
 ITS_OWN = (
     *("execution", "partition", "alpha", "classes_per_client", "examples_per_client"),
     *("damage", "damage_level", "damaged", "drop", "baseline"),
+    *(name for name, each in RunConfig.settings().items() if each.section == "attack"),
     *METER,
 )
 """Of a run's description what `secagg train` alone does: it deals out the data, starts the processes, and has
-the examples beside which a meter tells what came out."""
+the examples beside which a meter tells what came out. Attackers there need nobody's leave."""
 
 
 def sum_job(

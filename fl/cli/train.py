@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from fl.cli import left_out, rounds
@@ -24,7 +25,10 @@ from fl.config.robust import ON_ROOT, RULES
 from fl.config.run import CHOICES, RunConfig
 from fl.config.secret import RUN, RunSecrets, kept, put
 from fl.config.section import ConfigError
+from fl.data.files import write_atomically
 from fl.mistyped import nearest
+from fl.poisoning import DATA
+from fl.poisoning.updates import COLLUDING
 from fl.training.checkpoint import Checkpoint
 from secagg import Scheme, throwaway_identities
 from secagg.errors import counted
@@ -45,6 +49,11 @@ COUNTS_WITH = {
     "assumed": ("robust", RULES[1:]),
     "root": ("robust", ON_ROOT),
     **dict.fromkeys(("local_epochs", "batch_size", "momentum"), ("algorithm", ("fedavg", "fedavg-weights"))),
+    **dict.fromkeys(
+        ("attackers", "availability", "attack_rounds", "attack_level"), ("attack", CHOICES["attack"])
+    ),
+    **dict.fromkeys(("attack_boost", "attack_victim", "attack_target"), ("attack", tuple(DATA))),
+    "omniscient": ("attack", tuple(sorted(COLLUDING))),
 }
 """Flags that would do nothing without another."""
 
@@ -127,6 +136,8 @@ def run(
             shutil.rmtree(folder / earlier, ignore_errors=True)
         draw(folder / rounds.PARTITION, config, layout)
     warn_of_training(out, config)
+    if layout.attackers:
+        tell_attackers(out, config, folder, layout)
     clients = counted(config.cohort.clients, "client")
     out.say(f"{config.protection.scheme}, {clients} on {config.data.dataset}: {scheme.against}")
     parties = None
@@ -147,13 +158,27 @@ def run(
             return code
     summary(out, config, folder, models, beside)
     if not config.robust.is_mean:
-        left_out.tell(out, folder)
+        attackers = layout.attackers and (lambda round: layout.attackers if config.attack.at(round) else ())
+        left_out.tell(out, folder, attackers or None)
     if readings is not None:
         from fl.cli import meter
 
         record = readings.read() if parties is None else taken_from(parties.server)
         meter.run(out, config, layout, secrets, record, folder)
     return 0
+
+
+def tell_attackers(out: Output, config: RunConfig, folder: Path, layout: Layout) -> None:
+    """How many attack, how and when; who they are is left in the run's folder, for whoever reads of it later:
+    its server is not told.
+    """
+    attack, path = config.attack, folder / rounds.ATTACKERS
+    who = {"attack": attack.name, "rounds": attack.rounds, "attackers": sorted(layout.attackers)}
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(who), indent=1))
+    when = f"in rounds {attack.rounds.replace(':', ' to ')}" if attack.rounds else "in every round"
+    knowing = ", knowing what everybody has trained" if attack.omniscient else ""
+    number = counted(len(layout.attackers), "attacker")
+    out.say(f"{number} of {config.cohort.clients} clients: {attack.name}, {when}{knowing} ({path} says who)")
 
 
 def listening(config: RunConfig) -> Readings | None:

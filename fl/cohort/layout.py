@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from fl.data.examples import Inputs, Labels, Poison
 from fl.data.files import write_atomically
 from fl.data.partition import Partition
 from fl.data.shard import read_shard, write_shard
+from fl.poisoning.data import DATA, LEVELS, Aim
+from fl.poisoning.timing import there
 
 DECLARED, VALIDATION, ROOT = "declared.json", "validation", "root"
 
 # Draws of one seed that know nothing of one another; the partition has the seed's own. A number that changed
 # would deal other data, links or damage out under every seed. Root data come of the draw of validation data,
 # after these.
-_VALIDATION, _LINKS, _SPEEDS, _DAMAGE = range(1, 5)
+_VALIDATION, _LINKS, _SPEEDS, _DAMAGE, _ATTACKERS, _POISON, _THERE = range(1, 8)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Serving:
     """What the server of a run knows beside its configuration: test data, validation and root data kept back
     from the training data, (x, y) each, what clients declare, and for a model of links and devices how many
     examples each holds and how many a second its device trains on. None where nobody told it.
+    there: round -> who can be asked in it; in every other round all can.
     """
 
     dataset: Dataset
@@ -42,6 +45,7 @@ class Serving:
     examples: Mapping[int, int] | None = None
     speeds: Mapping[int, float] | None = None
     root: tuple[Inputs, Labels] | None = None
+    there: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 Parts = tuple[Inputs, Labels, Mapping[int, NDArray[np.int64]]]
@@ -51,7 +55,8 @@ Parts = tuple[Inputs, Labels, Mapping[int, NDArray[np.int64]]]
 @dataclass(frozen=True)
 class Layout:
     """What every party of a run holds. shares: client -> which of the examples x, y are its own; the damaged
-    ones have copies of their own.
+    ones have copies of their own. attackers: who is malicious; poisoned: of these -> which examples they
+    train on in the rounds of their attack, where it is one on data.
     """
 
     x: Inputs
@@ -59,9 +64,14 @@ class Layout:
     shares: Mapping[int, NDArray[np.int64]]
     damaged: frozenset[int]
     serving: Serving
+    attackers: frozenset[int] = frozenset()
+    poisoned: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def examples(self, u: int) -> tuple[Inputs, Labels]:
         return self.x[self.shares[u]], self.y[self.shares[u]]
+
+    def poisoned_examples(self, u: int) -> tuple[Inputs, Labels]:
+        return self.x[self.poisoned[u]], self.y[self.poisoned[u]]
 
 
 def lay_out(config: RunConfig) -> Layout:
@@ -78,6 +88,8 @@ def lay_out(config: RunConfig) -> Layout:
     dealt = partition.deal(dataset.train_y, clients // copies, np.random.default_rng(seed))
     held = {u: dealt[u // copies] for u in range(clients)}
     (x, y, shares), damaged = _damaged(config, dataset, held)
+    attackers = _attackers(config)
+    x, y, poisoned = _poisoned(config, (x, y, shares), attackers, dataset.classes)
     links: tuple[Link | None, ...] = (None,) * clients
     if config.cohort.links is not None:
         links = place(clients, config.cohort.links, np.random.default_rng([seed, _LINKS]))
@@ -92,8 +104,9 @@ def lay_out(config: RunConfig) -> Layout:
         {u: len(own) for u, own in shares.items()},
         dict(enumerate(quick.tolist())),
         kept.root,
+        _there(config, attackers),
     )
-    return Layout(x, y, shares, damaged, serving)
+    return Layout(x, y, shares, damaged, serving, attackers, poisoned)
 
 
 def _interest(labels: Labels) -> int:
@@ -139,15 +152,56 @@ def _damaged(
     return altered(parts, chosen, damage, data.damage_level, dataset.classes, rng), frozenset(chosen)
 
 
+def _attackers(config: RunConfig) -> frozenset[int]:
+    rng, clients = np.random.default_rng([config.training.seed, _ATTACKERS]), config.cohort.clients
+    return frozenset(rng.permutation(clients)[: config.attack.number_of(clients)].tolist())
+
+
+def _poisoned(config: RunConfig, parts: Parts, attackers: Collection[int], classes: int) -> Parts:
+    """With the examples that attackers train on in place of theirs; the shares are of these alone."""
+    attack = config.attack
+    if attack.name is None or not attack.of_data:
+        return parts[0], parts[1], {}
+    poison = DATA[attack.name](Aim(attack.victim, attack.target))
+    level = LEVELS[attack.name] if attack.level is None else attack.level
+    rng = np.random.default_rng([config.training.seed, _POISON])
+    x, y, shares = altered(parts, sorted(attackers), poison, level, classes, rng)
+    return x, y, {u: shares[u] for u in attackers}
+
+
+def _there(config: RunConfig, attackers: Collection[int]) -> dict[int, tuple[int, ...]]:
+    """Who is there in each round of an attack by clients who are there more often, or less, than others."""
+    attack, cohort, seed = config.attack, config.cohort, config.training.seed
+    if attack.availability is None:
+        return {}
+    return {
+        round: there(
+            cohort.clients,
+            attackers,
+            cohort.per_round,
+            attack.availability,
+            np.random.default_rng([seed, _THERE, round]),
+        )
+        for round in range(1, config.training.rounds + 1)
+        if attack.at(round)
+    }
+
+
 class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     declared: dict[int, Declared]
     examples: dict[int, int]
     speeds: dict[int, float]
+    there: dict[int, tuple[int, ...]]
 
 
 def write_serving(folder: Path, serving: Serving) -> None:
     """Write into the server's folder, for `read_serving`, what clients declare and the data it keeps."""
-    told = _Told(dict(serving.declared or {}), dict(serving.examples or {}), dict(serving.speeds or {}))
+    told = _Told(
+        dict(serving.declared or {}),
+        dict(serving.examples or {}),
+        dict(serving.speeds or {}),
+        dict(serving.there),
+    )
     write_atomically(folder / DECLARED, msgspec.json.format(msgspec.json.encode(told), indent=1))
     for name, kept in ((VALIDATION, serving.validation), (ROOT, serving.root)):
         if kept is not None:
@@ -162,4 +216,4 @@ def read_serving(folder: Path, dataset: Dataset) -> Serving:
         raise DataError(f"{folder / DECLARED} is not readable: {error}") from error
     kept = {name: read_shard(folder / name) for name in (VALIDATION, ROOT) if (folder / name).exists()}
     validation, root = ((kept[name].x, kept[name].y) if name in kept else None for name in (VALIDATION, ROOT))
-    return Serving(dataset, validation, told.declared, told.examples, told.speeds, root)
+    return Serving(dataset, validation, told.declared, told.examples, told.speeds, root, told.there)

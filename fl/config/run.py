@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from fl.config.alike import one_gradient
+from fl.config.attack import AttackConfig
 from fl.config.cohort import CohortConfig
 from fl.config.data import DataConfig
 from fl.config.files import said_in, table_in
@@ -41,6 +42,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     protection: Annotated[Protection, Meta(title="Protection")] = Protection()
     privacy: Annotated[PrivacyConfig, Meta(title="Privacy")] = PrivacyConfig()
     robust: Annotated[RobustConfig, Meta(title="Robust rules")] = RobustConfig()
+    attack: Annotated[AttackConfig, Meta(title="Attackers")] = AttackConfig()
     meter: Annotated[MeterConfig, Meta(title="The meter")] = MeterConfig()
 
     def __post_init__(self) -> None:
@@ -50,6 +52,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         self._blank_agrees()
         self._robust_agrees()
         self._copies_agree()
+        self._attack_agrees()
 
     def _training_agrees(self) -> None:
         cohort, training = self.cohort, self.training
@@ -102,6 +105,28 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             not (self.comes_out_alike and protection.scheme in ("ckks", "decoys")),
             "fedsgd, one local step, a batch_size above 64 or alike = 'any': such updates count as alike; "
             f"with {protection.scheme} a client helps to one sum of them: take masking, or alike = 'never'",
+        )
+
+    def _attack_agrees(self) -> None:
+        attack, cohort = self.attack, self.cohort
+        if attack.name is None:
+            return
+        ConfigError.unless(
+            attack.number_of(cohort.clients) > 0,
+            f"attackers = {attack.attackers}: of {cohort.clients} clients that is none: give a larger share",
+        )
+        ConfigError.unless(
+            not attack.omniscient or self.training.one_process,
+            "omniscient: a process has what its own client trained, and its accomplices': give execution = "
+            "'auto' with it",
+        )
+        ConfigError.unless(
+            attack.availability is None or cohort.per_round < cohort.clients,
+            "availability: every client is in every round: say with sample how many places there are",
+        )
+        ConfigError.unless(
+            not self.meter.on,
+            "meter: beside attackers it does not know what each client has sent: leave one of them out",
         )
 
     def _blank_agrees(self) -> None:

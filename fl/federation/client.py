@@ -15,9 +15,10 @@ from fl.config.alike import likeness
 from fl.config.limits import Limits
 from fl.config.preflight import OFF, Preflight
 from fl.data.shard import Shard
+from fl.federation.attacking import Attacker
 from fl.federation.decoys import Training, decoys
 from fl.federation.looking import Looking
-from fl.federation.sending import Sending, as_trained, contributions, in_place_of
+from fl.federation.sending import Sending, as_trained, contributions, in_place_of, in_turn
 from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
 from fl.models.weights import to_vector
@@ -44,7 +45,8 @@ class LocalTrainer:
     adds itself, before anything is trained; what it raises keeps the client out. tell: told, for whoever runs
     this client, what the server is not. tap, per_example: as `fl.training.local.train`, the latter in place
     of what a task asks for. sending: of this client alone. preflight: how much of its examples an update may
-    give away; looked: told what each does, before it leaves.
+    give away; looked: told what each does, before it leaves. attacker: what this client is, if it is a
+    malicious one, which looks at no update.
     """
 
     def __init__(
@@ -62,12 +64,16 @@ class LocalTrainer:
         sending: Sending = as_trained,
         preflight: Preflight = OFF,
         looked: Callable[[Verdict], None] = lambda verdict: None,
+        attacker: Attacker | None = None,
     ) -> None:
-        self._preflight, self._looked, self._kept = preflight, looked, dict[ClientId, Kept]()
+        self._preflight, self._looked = OFF if attacker else preflight, looked
+        self._kept: dict[ClientId, Kept] = {}
         self._secret, self._limits = secret or os.urandom(KEY_BYTES), limits
         self._u, self._shard, self._told, self._tell = u, shard, asked, tell
-        self._tap, self._per_example, self._sending = tap, per_example, sending
-        self._x, self._y = on_device(device(device_name), shard.x, shard.y)
+        self._tap, self._per_example, self._attacker = tap, per_example, attacker
+        self._sending = sending if attacker is None else in_turn(sending, attacker.attackers)
+        self._device = device(device_name)
+        self._x, self._y = on_device(self._device, shard.x, shard.y)
         self._names: Collection[str] = (UPDATE, EXAMPLES, LOSS, CORRECT)
         self._specs: Mapping[str, Spec] = {}
         self._private = False  # whether all that the session asks for is summed under noise
@@ -103,6 +109,8 @@ class LocalTrainer:
         if start is None:
             start = GlobalModel.of(model, instructions.server)
         self._asked = Held(instructions.run, instructions.round, description, start), instructions.plan
+        if self._attacker is not None:
+            self._x, self._y = on_device(self._device, *self._attacker.examples(self._u, instructions.round))
         try:
             result = self._trained(instructions, model, order_of(instructions, self._secret, task))
         except Diverged as error:
@@ -115,15 +123,23 @@ class LocalTrainer:
         looking = Looking.of(
             self._preflight, instructions, self._specs, noised=bool(releases), kept=self._kept
         )
-        sent = self._sent(looking, model, result)
+        sent = self._sent(looking, model, result, task)
         return self._among(sent, result, instructions, model) if self._decoys else sent
 
-    def _sent(self, looking: Looking, model: nn.Module, result: LocalResult) -> dict[str, Any]:
+    def _sent(self, looking: Looking, model: nn.Module, result: LocalResult, task: bytes) -> dict[str, Any]:
         """Raises: Withheld."""
+        results = {self._u: result}
+        if self._attacker is not None:
+            results |= self._attacker.accomplices(self._u, looking.instructions, model, task, self._device)
         send = partial(
-            contributions, looking.instructions, names=self._names, sending=self._sending, tap=self._tap
+            contributions,
+            looking.instructions,
+            model,
+            names=self._names,
+            sending=self._sending,
+            tap=self._tap,
         )
-        sent, verdicts = looking.sent(model, lambda u: self._shard.x, {self._u: result}, send)
+        sent, verdicts = looking.sent(model, lambda u: self._shard.x, results, send)
         for verdict in verdicts.values():
             self._looked(verdict)
             if looking.withholds(verdict):
@@ -139,7 +155,7 @@ class LocalTrainer:
         )
         self._earlier = to_vector(model)
         made = decoys(training, result, self._decoys)
-        return Among(sent, in_place_of(instructions, self._u, made, self._names))
+        return Among(sent, in_place_of(instructions, model, self._u, made, self._names))
 
     def _trained(self, instructions: Instructions, model: nn.Module, order: bytes) -> LocalResult:
         return train(

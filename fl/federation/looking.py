@@ -4,7 +4,7 @@ whether it leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,23 +67,27 @@ class Looking:
         examples: Callable[[ClientId], Inputs],
         results: Results,
         send: Callable[[Results], Sent],
+        *,
+        blind: Collection[ClientId] = (),
     ) -> tuple[Sent, dict[ClientId, Verdict]]:
         """What would leave each client, and the verdicts: none where nothing is looked at.
 
         model: as it was received, on the CPU. examples: a client's -> all that it holds. send: what is sent
-        of what was trained.
+        of what was trained. blind: who has no such rules, as a malicious client has none.
         """
         if self.rules.action == "off":
             return send(results), {}
         if self.level is None:
             would = send(results)
-            return would, {
-                u: self._at(model, u, examples(u), vectors[UPDATE]) for u, vectors in would.items()
-            }
-        verdicts = {u: self._at(model, u, examples(u), result.upload) for u, result in results.items()}
+            looked = {u: vectors[UPDATE] for u, vectors in would.items() if u not in blind}
+            return would, {u: self._at(model, u, examples(u), update) for u, update in looked.items()}
+        looked = {u: result.upload for u, result in results.items() if u not in blind}
+        verdicts = {u: self._at(model, u, examples(u), update) for u, update in looked.items()}
         if self.rules.action == "refuse":
             results = {
-                u: replace(result, upload=np.zeros_like(result.upload)) if verdicts[u].leaks else result
+                u: replace(result, upload=np.zeros_like(result.upload))
+                if u in verdicts and verdicts[u].leaks
+                else result
                 for u, result in results.items()
             }
         return send(results), verdicts

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from fl.federation.task import Instructions
 from fl.federation.vectors import contribution
 from fl.privacy.mechanisms import perturbed
@@ -19,20 +21,23 @@ from secagg import LocalProtocolError
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
 
-Sending = Callable[[Instructions, Mapping[ClientId, LocalResult]], Mapping[ClientId, LocalResult]]
-"""(what the server asked for, what each client trained) -> what each sends, the same clients."""
+Results = Mapping[ClientId, LocalResult]
+Sending = Callable[[Instructions, nn.Module, Results], Results]
+"""(what the server asked for, the model as it was received, what each client trained) -> what each sends, the
+same clients."""
 
 
-def as_trained(
-    instructions: Instructions, results: Mapping[ClientId, LocalResult]
-) -> Mapping[ClientId, LocalResult]:
+def as_trained(instructions: Instructions, model: nn.Module, results: Results) -> Results:
     """Clients send what they trained."""
     return results
 
 
-def as_asked(
-    instructions: Instructions, results: Mapping[ClientId, LocalResult]
-) -> Mapping[ClientId, LocalResult]:
+def in_turn(first: Sending, then: Sending) -> Sending:
+    """What the second makes of what the first makes of it."""
+    return lambda instructions, model, results: then(instructions, model, first(instructions, model, results))
+
+
+def as_asked(instructions: Instructions, results: Results) -> Results:
     """Clients clip, leave out and add noise as the task says, each under fresh bytes that nothing keeps."""
     if instructions.privacy is None:
         return results
@@ -44,20 +49,22 @@ def as_asked(
 
 def contributions(
     instructions: Instructions,
-    results: Mapping[ClientId, LocalResult],
+    model: nn.Module,
+    results: Results,
     names: Collection[str],
     *,
     sending: Sending = as_trained,
     tap: Tap | None = None,
 ) -> dict[ClientId, dict[str, Any]]:
-    """Each client's vectors for a session that asks for those called `names`. tap: told what is sent.
+    """Each client's vectors for a session that asks for those called `names`. model: as it was received. tap:
+    told what is sent.
 
     What the server asks of each client comes first: in an attacker's `sending` it has no say.
 
     Raises: LocalProtocolError if the clients are others after sending than before; RemoteProtocolError for
     a name that there is nothing of.
     """
-    sent = sending(instructions, as_asked(instructions, results))
+    sent = sending(instructions, model, as_asked(instructions, results))
     if sent.keys() != results.keys():
         raise LocalProtocolError(
             f"of clients {sorted(results)} the sending gave {sorted(sent)}: who takes part is settled before"
@@ -72,7 +79,11 @@ def contributions(
 
 
 def in_place_of(
-    instructions: Instructions, u: ClientId, decoys: Sequence[LocalResult], names: Collection[str]
+    instructions: Instructions,
+    model: nn.Module,
+    u: ClientId,
+    decoys: Sequence[LocalResult],
+    names: Collection[str],
 ) -> list[dict[str, Any]]:
     """Client u's decoys as they would be sent if they were true: clipped and noised like what is."""
-    return [contributions(instructions, {u: decoy}, names)[u] for decoy in decoys]
+    return [contributions(instructions, model, {u: decoy}, names)[u] for decoy in decoys]

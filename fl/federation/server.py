@@ -250,7 +250,8 @@ class Server:
     def _chosen(self, round: int) -> Sequence[Sequence[ClientId]]:
         """The clients of the round, by cluster. Raises: ConfigError where a declaration is missing."""
         config, declared = self.config, self._serving.declared or {}
-        candidates = {u: declared.get(u, Declared(1.0)) for u in self._ids}
+        there = self._serving.there.get(round, self._ids)
+        candidates = {u: declared.get(u, Declared(1.0)) for u in self._ids if u in there}
         try:
             chosen = choose(config.cohort.select, candidates, config.cohort.per_round, self._secret, round)
             if config.cohort.cluster is None:

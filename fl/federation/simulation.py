@@ -22,11 +22,12 @@ from fl.config.plan import Way
 from fl.config.preflight import OFF, Preflight
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, rounding_seed
+from fl.federation.attacking import Attackers
 from fl.federation.combining import Noise
 from fl.federation.decoys import Training, decoys
 from fl.federation.looking import Looking
 from fl.federation.records import Learned, Local
-from fl.federation.sending import Sending, as_trained, contributions, in_place_of
+from fl.federation.sending import Sending, as_trained, contributions, in_place_of, in_turn
 from fl.federation.server import Server
 from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, UPDATE
@@ -88,8 +89,9 @@ class SimulatedCohort:
     secrets: of each client, 32 bytes, from which it draws the order of its examples and how it rounds, so
     that a resumed run does alike; None for fresh ones. way: how they are computed, None as the configuration
     says. tap, per_example: as `fl.training.local.train`, the latter in place of what a task asks for.
-    sending: of all clients together. preflight: how much of its examples each update may give away; a client
-    that sends nothing for it takes no part from then on. instrument: put around the sessions of clients and
+    sending: of all clients together, before the configuration's attackers send what they like. preflight: how
+    much of its examples each update of the others may give away; a client that sends nothing for it takes no
+    part from then on. instrument: put around the sessions of clients and
     relays, as over a network each one's own.
     """
 
@@ -106,12 +108,15 @@ class SimulatedCohort:
         preflight: Preflight = OFF,
         instrument: Instrument | None = None,
     ) -> None:
-        self._config, self._serving = config, layout.serving
+        self._config, self._serving, self._layout = config, layout.serving, layout
         self._preflight, self.looked = preflight, dict[ClientId, Verdict]()
         self._kept: dict[ClientId, Kept] = {}
         self._tap, self._per_example = tap, per_example
-        self._sending, self._instrument = sending, instrument
+        self._instrument = instrument
         self._secrets = secrets or {u: os.urandom(KEY_BYTES) for u in range(config.cohort.clients)}
+        self._sending = sending
+        if layout.attackers:
+            self._sending = in_turn(sending, Attackers(config.attack, layout.attackers, self._secrets))
         self.clients = LocalClients(
             layout.x,
             layout.y,
@@ -159,6 +164,9 @@ class SimulatedCohort:
         # difference of two sums that differ by one client is then not that client's update.
         orders = {u: order_of(instructions, self._secrets[u], task) for u in there}
         self._training = len(there)
+        attacking = self._config.attack.at(instructions.round)
+        of_attackers = self._layout.poisoned if attacking else self._layout.shares
+        self.clients.hold({u: of_attackers[u] for u in self._layout.poisoned})
         results = self.clients.train(
             model,
             instructions.plan,
@@ -205,14 +213,18 @@ class SimulatedCohort:
     ) -> Mapping[ClientId, Any]:
         """What each client sends that sends anything."""
         send = partial(
-            contributions, instructions, names=scheme.vectors, sending=self._sending, tap=self._tap
+            contributions, instructions, model, names=scheme.vectors, sending=self._sending, tap=self._tap
         )
         most = max((result.examples for result in results.values()), default=1)
         length = len(to_vector(model))
         noised = bool(own_releases(instructions.privacy, instructions.plan, length, most))
         looking = Looking.of(self._preflight, instructions, scheme.vectors, noised=noised, kept=self._kept)
         sent, self.looked = looking.sent(
-            model, lambda u: self.clients.examples(u)[0].cpu().numpy(), results, send
+            model,
+            lambda u: self.clients.examples(u)[0].cpu().numpy(),
+            results,
+            send,
+            blind=self._layout.attackers,
         )
         withheld = {u: v.sentence() for u, v in self.looked.items() if looking.withholds(v)}
         self._withheld |= withheld
@@ -234,7 +246,7 @@ class SimulatedCohort:
         def among(u: ClientId) -> Among:
             training = Training(model, *self.clients.examples(u), classes, plan, self._earlier, asked)
             made = decoys(training, results[u], scheme.candidates - 1)
-            return Among(sent[u], in_place_of(instructions, u, made, scheme.vectors))
+            return Among(sent[u], in_place_of(instructions, model, u, made, scheme.vectors))
 
         all_among = self.clients.side_by_side(among, sorted(sent))
         self._earlier = to_vector(model)

@@ -25,7 +25,8 @@ class Known:
 
     round: from 1. model: (d,) float64, as received. own: (A, d) float64, what each of them has trained, as an
     honest client would, A >= 1. others: (H, d) float64, what the honest clients of the round have trained,
-    which only the omniscient know; else None. clients: of the round, attackers too.
+    which only the omniscient know; else None. clients: of the round, attackers too. among: how many attackers
+    are among them, where `own` is not of all; 0 where it is.
     """
 
     round: int
@@ -33,6 +34,11 @@ class Known:
     own: Vectors = field(repr=False)
     others: Vectors | None = field(repr=False)
     clients: int
+    among: int = 0
+
+    @property
+    def attackers(self) -> int:
+        return self.among or len(self.own)
 
     @property
     def honest(self) -> Vectors:
@@ -100,7 +106,7 @@ def replacement(known: Known, level: float | None, rng: np.random.Generator) -> 
     Source: Bagdasaryan et al., How To Backdoor Federated Learning, AISTATS 2020, "model replacement",
     gamma (X - G) + G with gamma = n / eta, which the attackers share.
     """
-    return _or(level, "replacement") * known.clients / len(known.own) * known.own
+    return _or(level, "replacement") * known.clients / known.attackers * known.own
 
 
 def inner_product(known: Known, level: float | None, rng: np.random.Generator) -> Vectors:
@@ -124,7 +130,7 @@ def little(known: Known, level: float | None, rng: np.random.Generator) -> Vecto
     Source: Baruch, Baruch and Goldberg, A Little Is Enough: Circumventing Defenses For Distributed Learning,
     NeurIPS 2019, the attack that prevents convergence.
     """
-    z = z_max(known.clients, len(known.own)) if level is None else level
+    z = z_max(known.clients, known.attackers) if level is None else level
     return _all(known, known.honest.mean(axis=0) - z * known.honest.std(axis=0))
 
 

@@ -83,6 +83,10 @@ class LocalClients:
         correct = self._correct(model, plan, list(results))
         return {u: replace(result, correct=correct[u]) for u, result in results.items()}
 
+    def hold(self, shares: Mapping[int, NDArray[np.int64]]) -> None:
+        """From now on these clients have these of all examples."""
+        self._shares |= {u: torch.tensor(own) for u, own in shares.items()}
+
     def examples(self, u: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Client u's own, where all are: (n_u, ...) and (n_u,)."""
         own = self._shares[u].to(self._x.device)

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from torch import nn
 
 from benchmarks import poisoned
 from benchmarks.poisoning import declared, ma, ma_users
 from fl.cohort.layout import lay_out
-from fl.federation.sending import Sending
+from fl.models.weights import from_vector, to_vector
 from fl.training.local import LocalResult
 from tests.benchmarks.cases import no_data, rows_of, shown
 
@@ -59,15 +60,13 @@ def test_fewer_attackers_are_some_of_the_more_and_each_seed_has_its_own() -> Non
 
 
 def test_attackers_upload_the_opposite_of_their_parameters_and_the_others_what_they_trained() -> None:
-    model = np.array([1.0, -2.0])
-    server = SimpleNamespace(model=SimpleNamespace(broadcast=model.astype(np.float32)))
-    sending: Sending = poisoned.forging(
-        "opposite", frozenset({1, 9}), lambda: server, np.random.default_rng(0)
-    )  # type: ignore[arg-type]
+    model = nn.Linear(1, 1)
+    from_vector(model, np.array([1.0, -2.0], np.float32))
+    sending = poisoned.forging("opposite", frozenset({1, 9}), np.random.default_rng(0))
     trained = {u: LocalResult(np.array([0.5, u], np.float32), 3, 1.0, 0) for u in (0, 1)}
-    sent = sending(SimpleNamespace(round=1), trained)  # type: ignore[arg-type]
+    sent = sending(SimpleNamespace(round=1), model, trained)  # type: ignore[arg-type]
     assert sent[0] is trained[0]
-    np.testing.assert_allclose(model + sent[1].upload, -(model + trained[1].upload))
+    np.testing.assert_allclose(to_vector(model) + sent[1].upload, -(to_vector(model) + trained[1].upload))
 
 
 def test_a_model_has_failed_that_is_no_better_than_a_constant_answer_by_two_points() -> None:

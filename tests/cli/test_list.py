@@ -22,6 +22,7 @@ CHOSEN = {
     "schemes": CHOICES["scheme"],
     "presets": tuple(PRESETS),
     "rules": tuple(RULES),
+    "attacks": CHOICES["attack"],
 }
 """What the description of a run takes, or --preset."""
 

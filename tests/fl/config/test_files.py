@@ -36,8 +36,8 @@ def test_each_key_is_in_its_section(tmp_path: Path) -> None:
     config = RunConfig.of(clients=4, local_epochs=3, lr=0.1, server="adam", server_lr=0.2, small_cohort=True)
     config.write(path)
     written = json.loads(path.read_text(encoding="utf-8"))
-    sections = ["cohort", "data", "training", "server", "protection", "privacy", "robust", "meter"]
-    assert list(written) == sections
+    sections = ["cohort", "data", "training", "server", "protection", "privacy", "robust", "attack"]
+    assert list(written) == [*sections, "meter"]
     assert written["cohort"]["clients"] == 4
     assert (written["training"]["epochs"], written["training"]["lr"]) == (3, 0.1)
     assert (written["server"]["optimiser"], written["server"]["lr"]) == ("adam", 0.2)

@@ -36,6 +36,7 @@ from fl.data.partition import PARTITIONS
 from fl.federation.simulation import WAYS
 from fl.models import architectures
 from fl.models.architectures import build
+from fl.poisoning import DATA, UPDATES
 from fl.training.server import STEPS
 from secagg.prg import Prg
 
@@ -230,6 +231,21 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("blank", -0.1, "float >= 0.0"),
     ("blank", 1.0, "float < 1.0"),
     ("noise_largest", 0.0, "float > 0.0"),
+    ("attack", "flp", "did you mean 'flip'?"),
+    ("attackers", 0.0, "float > 0.0"),
+    ("attackers", 1.1, "float <= 1.0"),
+    ("availability", -0.1, "float >= 0.0"),
+    ("availability", 1.1, "float <= 1.0"),
+    ("attack_rounds", 3, "got int"),
+    ("attack_level", -0.1, "float >= 0.0"),
+    ("attack_level", 1e7, "float <= 1000000.0"),
+    ("attack_boost", 0.0, "float > 0.0"),
+    ("attack_boost", 1e7, "float <= 1000000.0"),
+    ("attack_victim", -1, "int >= 0"),
+    ("attack_victim", 65_536, "int <= 65535"),
+    ("attack_target", -1, "int >= 0"),
+    ("attack_target", 65_536, "int <= 65535"),
+    ("omniscient", "yes", "got str"),
     ("meter", "yes", "got str"),
     ("meter_rounds", 0, "int >= 1"),
     ("meter_rounds", 101, "int <= 100"),
@@ -281,6 +297,36 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
         ({"select": "quality"}, {"sample": 4}, "select = 'quality' chooses the clients of a round"),
         ({"select": "channel", "sample": 4}, {"links": "lte"}, "give links too"),
         ({"cluster": "place"}, {"links": "lte"}, "give links too"),
+        (
+            {"attack": "flip", "attackers": 0.05},
+            {"clients": 20},
+            "of 8 clients that is none: give a larger sh",
+        ),
+        (
+            {"attack": "little", "omniscient": True},
+            {"execution": "auto"},
+            "a process has what its own client",
+        ),
+        (
+            {"attack": "flip", "omniscient": True, "execution": "auto"},
+            {"attack": "mimic"},
+            "of what others h",
+        ),
+        (
+            {"attack": "flip", "availability": 0.5},
+            {"sample": 4},
+            "availability: every client is in every rou",
+        ),
+        (
+            {"attack": "flip", "meter": True},
+            {"meter": False},
+            "meter: beside attackers it does not know what",
+        ),
+        (
+            {"attack_rounds": "5:3"},
+            {"attack_rounds": "3:5"},
+            "attack_rounds: '5:3' names no rounds: say from",
+        ),
         ({"cluster": "mode"}, {"links": "mixed"}, "give links too"),
         ({"execution": "auto", "deadline": 1.0}, {"links": "5g"}, "give links too"),
         ({"sample": 4, "scheme": "ckks", "ending": "keep"}, {"ending": None}, "no sample and no cluster"),
@@ -571,6 +617,7 @@ def test_what_is_written_is_plain_json(tmp_path: Path) -> None:
         ("dataset", DATASETS),
         ("partition", PARTITIONS),
         ("damage", CORRUPTERS),
+        ("attack", (*DATA, *UPDATES)),
         ("select", SELECTIONS),
         ("cluster", CLUSTERS),
         ("links", (*MODES, "mixed")),

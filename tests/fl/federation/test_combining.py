@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fl.cohort.layout import Layout, lay_out
 from fl.config.robust import ON_ROOT, ON_VALIDATION
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, root_key
 from fl.config.section import ConfigError
+from fl.federation.sending import Results
 from fl.federation.server import Server
 from fl.federation.simulation import simulated
 from fl.federation.task import Instructions
 from fl.models.architectures import build
 from fl.robust import RULES, Bench, Memory, Points, Unfit, Verdict
 from fl.robust.rules import mean
-from fl.training.local import LocalResult, train
+from fl.training.local import train
 from fl.training.server import GlobalModel
 
 SMALL: dict[str, Any] = {
@@ -43,7 +45,6 @@ SECRETS = RunSecrets.of_seed(5)
 APART = ("mean", "draco", "mmse", "rlr")
 """The mean is no rule that sees parts, two have settings in which nobody sends models, and one goes by the
 signs of changes that may be all rounding."""
-Results = Mapping[int, LocalResult]
 
 
 def run_of(layout: Layout | None = None, instruments: Mapping[str, Any] = {}, **changes: Any) -> Server:
@@ -158,7 +159,7 @@ def test_a_rule_can_tell_what_model_an_update_makes(algorithm: str) -> None:
     """By the plain step, also where the server's follows earlier rounds."""
     sent: list[np.ndarray] = []
 
-    def sending(instructions: Instructions, results: Results) -> Results:
+    def sending(instructions: Instructions, model: nn.Module, results: Results) -> Results:
         sent.append(results[0].upload)
         return {u: replace(result, upload=results[0].upload) for u, result in results.items()}
 
@@ -203,7 +204,7 @@ def test_of_a_benchmark_each_client_declares_its_own() -> None:
 def test_who_holds_the_same_examples_sends_the_same_to_the_bit(execution: str) -> None:
     sent: dict[int, bytes] = {}
 
-    def sending(instructions: Instructions, results: Results) -> Results:
+    def sending(instructions: Instructions, model: nn.Module, results: Results) -> Results:
         sent.update({u: result.upload.tobytes() for u, result in results.items()})
         return results
 

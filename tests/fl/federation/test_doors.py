@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from torch import nn
 
 import transport
 from fl.cohort.layout import lay_out
@@ -20,13 +21,13 @@ from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
 from fl.data.shard import Shard
 from fl.federation.client import LocalTrainer
+from fl.federation.sending import Results
 from fl.federation.server import Server
 from fl.federation.simulation import SimulatedCohort, simulated
 from fl.federation.task import Instructions, read_instructions, write_instructions
 from fl.federation.vectors import UPDATE
 from fl.robust import Bench, Memory, Points, Verdict
 from fl.robust.rules import mean
-from fl.training.local import LocalResult
 from fl.training.step import MEAN, PerExample
 from secagg import Bounded, Counts, LocalProtocolError, Plain, RemoteProtocolError, Weight
 from secagg.plain import Input
@@ -78,7 +79,7 @@ class Rule:
         return replace(mean(points, bench, memory), memory={"rounds": np.array([self.counted[-1] + 1])})
 
 
-def doubled(instructions: Instructions, results: Mapping[int, LocalResult]) -> Mapping[int, LocalResult]:
+def doubled(instructions: Instructions, model: nn.Module, results: Results) -> Results:
     return {u: replace(result, upload=2 * result.upload) for u, result in results.items()}
 
 
@@ -131,9 +132,9 @@ def test_a_task_may_ask_for_clipped_gradients_of_examples_and_an_experiment_has_
 def test_what_is_sent_comes_of_all_clients_at_once_and_is_what_a_tap_hears() -> None:
     asked: list[tuple[int, list[int]]] = []
 
-    def sending(instructions: Instructions, results: Mapping[int, LocalResult]) -> Mapping[int, LocalResult]:
+    def sending(instructions: Instructions, model: nn.Module, results: Results) -> Results:
         asked.append((instructions.round, sorted(results)))
-        return doubled(instructions, results)
+        return doubled(instructions, model, results)
 
     honest, ear = Ear(), Ear()
     before = next(run_of({"tap": honest}).rounds()).parameters
@@ -171,7 +172,7 @@ def test_a_client_has_no_other_vectors_than_those_of_training() -> None:
 
 def test_who_takes_part_is_not_for_the_sending_to_say() -> None:
     with pytest.raises(LocalProtocolError, match=r"of clients \[0, 1, 2, 3, 4\] the sending gave \[1\]"):
-        next(run_of({"sending": lambda _, results: {1: results[1]}}).rounds())
+        next(run_of({"sending": lambda _, __, results: {1: results[1]}}).rounds())
 
 
 # Sum

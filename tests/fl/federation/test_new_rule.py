@@ -23,7 +23,7 @@ def nearest_to_the_last(points: Points, bench: Bench, memory: Memory) -> Verdict
 def test_a_new_rule_leaves_out_who_sends_the_opposite() -> None:
     config = RunConfig.of(clients=8, rounds=3, scheme="plain", execution="batched", model="logistic", seed=1)
 
-    def reversing(instructions, results):  # type: ignore[no-untyped-def]
+    def reversing(instructions, model, results):  # type: ignore[no-untyped-def]
         return results | {u: replace(results[u], upload=-9 * results[u].upload) for u in (0, 5)}
 
     run = simulated(config, lay_out(config), rule=nearest_to_the_last, sending=reversing)

@@ -273,7 +273,7 @@ def test_a_resumed_run_remembers_who_is_who() -> None:
     )
     layout, secrets = lay_out(config), RunSecrets.of_seed(1)
 
-    def reversing(instructions, results):  # type: ignore[no-untyped-def]
+    def reversing(instructions, model, results):  # type: ignore[no-untyped-def]
         return {u: replace(r, upload=-9 * r.upload) if u < 2 else r for u, r in results.items()}
 
     def run(resume=None):  # type: ignore[no-untyped-def]
