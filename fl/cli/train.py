@@ -158,8 +158,10 @@ def run(
             return code
     summary(out, config, folder, models, beside)
     if not config.robust.is_mean:
-        attackers = layout.attackers and (lambda round: layout.attackers if config.attack.at(round) else ())
-        left_out.tell(out, folder, attackers or None)
+        attacking = (
+            (lambda round: layout.attackers if config.attack.at(round) else ()) if layout.attackers else None
+        )
+        left_out.tell(out, folder, attacking)
     if readings is not None:
         from fl.cli import meter
 

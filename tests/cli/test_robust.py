@@ -144,6 +144,29 @@ def test_where_attackers_are_known_precision_and_recall_are_told(
     assert record["honest"] == {"clients": 3, "updates": 6, "left_out": 2}
 
 
+def test_the_referee_knows_who_attacked_and_when(here: Here, tmp_path: Path) -> None:
+    """Multi-Krum leaves two of eight out in every round: both attackers, where they attack."""
+    attack = ["--attack", "opposite", "--attackers", "0.25", "--attack-rounds", "2:3"]
+    rule = ["--robust", "multi-krum", "--assumed", "0.25", "--execution", "sequential"]
+    small = [
+        "--scheme",
+        "plain",
+        "--clients",
+        "8",
+        "--model",
+        "logistic",
+        "--rounds",
+        "4",
+        "--partition",
+        "iid",
+    ]
+    ran = here("train", *small, *attack, *rule, "--json", "--out", str(tmp_path / "run"))
+    assert (ran.code, ran.err) == (0, "")
+    told = ran.records[-1]["left_out"]
+    assert told["attackers"] == {"clients": 2, "updates": 4, "left_out": 4}
+    assert (told["left_out"], told["precision"], told["recall"]) == (8, 0.5, 1.0)
+
+
 def test_nobody_left_out_has_no_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     people, record = told(capsys, run_that_left(tmp_path, [[], []], [[0, 1], [0, 1]]), lambda round: {0})
     assert "no update was left out as a whole" in people
