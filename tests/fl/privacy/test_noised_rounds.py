@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from fl.cohort.layout import lay_out
 from fl.config.run import RunConfig
@@ -15,6 +15,7 @@ from fl.config.secret import RunSecrets
 from fl.config.section import ConfigError
 from fl.data.shard import Shard
 from fl.federation.client import LocalTrainer
+from fl.federation.sending import Results
 from fl.federation.server import Server
 from fl.federation.simulation import simulated
 from fl.federation.task import Instructions, write_instructions
@@ -126,7 +127,7 @@ def test_training_that_diverges_is_told_without_noise_where_all_is(mechanism: st
 
 
 def test_what_an_attacker_sends_is_not_noised_for_it() -> None:
-    def nothing(instructions: Instructions, results: Mapping[int, LocalResult]) -> Mapping[int, LocalResult]:
+    def nothing(instructions: Instructions, model: nn.Module, results: Results) -> Results:
         assert all(is_noise(result.upload, 2.0) for result in results.values())
         return {u: _without(result) if u == 3 else result for u, result in results.items()}
 
