@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,10 +40,14 @@ FAR = 0.01
 thousand, and other data turn more."""
 
 
+OF_ONE_CLASS: Final = ("flip", "clean-label", "subset")
+"""Attacks that have a victim."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """What is to be measured beside accuracy and loss. victim: a class, beside all others. target: the class
-    that images with a trigger are to be taken for. None for none.
+    that images with a trigger are to be taken for. None for those of the run's own attack.
 
     Raises: ConfigError for a class without that which it is of.
     """
@@ -59,14 +63,13 @@ class Asked:
             raise ConfigError("--victim counts with --per-class only")
         if self.target is not None and not self.backdoor:
             raise ConfigError("--target counts with --backdoor only")
-        if self.backdoor and self.target is None:
-            raise ConfigError("--backdoor: say with --target which class the trigger is to bring about")
 
 
 @dataclass(frozen=True)
 class Subject:
     """The model of a run and its test set. words: what the classes are, if they have names. layout: who holds
     what, where that was asked for. measured: the accuracy that the run came to itself, if it says so.
+    victim, target: of its attack, where that is after one class, or stamps a trigger.
     """
 
     model: nn.Module = field(repr=False)
@@ -78,6 +81,8 @@ class Subject:
     words: tuple[str, ...] = ()
     layout: Layout | None = field(default=None, repr=False)
     measured: float | None = None
+    victim: int | None = None
+    target: int | None = None
 
     def called(self, c: int | np.integer) -> str:
         return self.words[c] if self.words else str(c)
@@ -86,6 +91,24 @@ class Subject:
         """Raises: ConfigError for a class that there is not."""
         if c is not None and not 0 <= c < self.classes:
             raise ConfigError(f"--{flag} {c}: the classes are 0 to {self.classes - 1}")
+
+    def completed(self, asked: Asked) -> Asked:
+        """With the victim and the target of the run's own attack, where no other is named.
+
+        Raises: ConfigError for what cannot be measured on these examples.
+        """
+        self.check("victim", asked.victim)
+        self.check("target", asked.target)
+        if asked.backdoor and self.x.dtype != np.float32:
+            raise ConfigError(f"--backdoor: the trigger is a pattern of pixels, and {self.dataset} is text")
+        victim = self.victim if asked.per_class and asked.victim is None else asked.victim
+        target = self.target if asked.backdoor and asked.target is None else asked.target
+        if asked.backdoor and target is None:
+            raise ConfigError(
+                "--backdoor: the run was not attacked by one: say with --target which class the trigger is "
+                "to bring about"
+            )
+        return replace(asked, victim=victim, target=target)
 
 
 def run(
@@ -98,10 +121,7 @@ def run(
 
     on, to = device_called(device), to or folder
     subject = found(folder, asked, data_dir)
-    subject.check("victim", asked.victim)
-    subject.check("target", asked.target)
-    if asked.backdoor and subject.x.dtype != np.float32:
-        raise ConfigError(f"--backdoor: the trigger is a pattern of pixels, and {subject.dataset} is text")
+    asked = subject.completed(asked)
     check_folder(to, force=True)
     to.mkdir(parents=True, exist_ok=True)
     for name in (EVALUATION, CLASSES, CLIENTS):
@@ -193,6 +213,8 @@ def _of_run(folder: Path, asked: Asked, data_dir: Path | None) -> Subject:
         dataset.words,
         layout,
         _measured(folder),
+        config.attack.victim if config.attack.name in OF_ONE_CLASS else None,
+        config.attack.target if config.attack.name == "backdoor" else None,
     )
 
 
@@ -307,41 +329,41 @@ def by_trigger(
 def by_client(
     out: Output, subject: Subject, layout: Layout, right: NDArray[np.bool_], picture: Path
 ) -> dict[str, Any]:
-    """right: which of the layout's examples the model has right."""
-    each = {u: float(right[own].mean()) for u, own in layout.shares.items()}
-    fairness = Fairness.of(each.values())
-    worst = sorted(each, key=lambda u: (each[u], u))
+    """Attackers on what they hold, not on what they make of it; a model is to be fair to the others. right:
+    which of the layout's examples the model has right.
+    """
+    clients: list[dict[str, Any]] = [
+        {
+            "client": u,
+            "examples": len(own),
+            "accuracy": float(right[own].mean()),
+            "damaged": u in layout.damaged,
+            "attacker": u in layout.attackers,
+        }
+        for u, own in layout.shares.items()
+    ]
+    worst = sorted(clients, key=lambda one: (one["accuracy"], one["client"]))
     if len(worst) > SHOWN:
         out.say(f"the {SHOWN} worst of {len(worst)} clients")
-    damaged = bool(layout.damaged)
+    notes = [name for name in ("damaged", "attacker") if any(one[name] for one in clients)]
     rows = [
-        (
-            u,
-            len(layout.shares[u]),
-            f"{each[u]:.4f}",
-            *(["damaged"] if u in layout.damaged else [""] * damaged),
-        )
-        for u in worst[:SHOWN]
+        (one["client"], one["examples"], f"{one['accuracy']:.4f}", *(name * one[name] for name in notes))
+        for one in worst[:SHOWN]
     ]
-    out.table(rows, ("client", "examples", "accuracy", *(["data"] * damaged)))
+    out.table(rows, ("client", "examples", "accuracy", *[""] * len(notes)))
+    honest = [one["accuracy"] for one in clients if not one["attacker"]]
+    if not honest:
+        out.say("all clients are attackers: there is nobody to be fair to")
+        return {"by_client": clients}
+    fairness = Fairness.of(honest)
+    others = ", attackers left out" if layout.attackers else ""
     out.say(
-        f"{counted(len(each), 'client')}, each on the examples that it holds and trained on: mean "
+        f"{counted(len(honest), 'client')}{others}, each on the examples that it holds: mean "
         f"{fairness.mean:.4f}, deviation {fairness.deviation:.4f}, worst tenth {fairness.worst:.4f}, Jain's "
         f"index {_number(fairness.index)}"
     )
-    title = f"{subject.named} on {subject.dataset}, by client"
-    pictures.spread(
-        picture, title, list(each.values()), {"mean": fairness.mean, "worst tenth": fairness.worst}
-    )
-    clients = [
-        {
-            "client": u,
-            "examples": len(layout.shares[u]),
-            "accuracy": accuracy,
-            "damaged": u in layout.damaged,
-        }
-        for u, accuracy in each.items()
-    ]
+    title = f"{subject.named} on {subject.dataset}, by client{others}"
+    pictures.spread(picture, title, honest, {"mean": fairness.mean, "worst tenth": fairness.worst})
     return {"by_client": clients, "fairness": asdict(fairness)}
 
 

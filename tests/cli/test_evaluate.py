@@ -128,6 +128,39 @@ def test_a_backdoor_is_measured_by_the_trigger_beside_the_same_images_without_it
     }
 
 
+def test_victim_and_target_are_those_of_the_run_s_attack(here: Here, tmp_path: Path) -> None:
+    flipped, stamped = tmp_path / "flipped", tmp_path / "stamped"
+    left(flipped, falling_for_it(7), attack="flip", attackers=0.5, attack_victim=3, attack_target=1)
+    assert told(here, flipped, "--per-class")["victim"]["class"] == 3
+    assert told(here, flipped, "--per-class", "--victim", "5")["victim"]["class"] == 5
+    assert told(here, flipped).keys().isdisjoint({"by_class", "victim", "backdoor"})
+    refused = "the run was not attacked by one: say with --target which class the trigger is"
+    is_one_line(here("evaluate", str(flipped), "--backdoor"), 2, refused)
+    left(stamped, falling_for_it(7), attack="backdoor", attackers=0.5, attack_target=7, attack_victim=0)
+    assert told(here, stamped, "--backdoor")["backdoor"]["success"] == 1
+    assert told(here, stamped, "--backdoor", "--target", "1")["backdoor"]["success"] == 0
+    assert "victim" not in told(here, stamped, "--per-class")
+
+
+def test_a_model_is_to_be_fair_to_those_who_do_not_attack(here: Here, tmp_path: Path) -> None:
+    """Attackers are measured on what they hold, which is not what they train on."""
+    folder = tmp_path / "run"
+    config = left(folder, saying(ALWAYS), attack="flip", attackers=0.5, attack_victim=3, attack_target=1)
+    layout = lay_out(config)
+    shares = {u: float((layout.examples(u)[1] == ALWAYS).mean()) for u in range(4)}
+    each = told(here, folder, "--per-client")
+    assert {one["client"]: one["accuracy"] for one in each["by_client"]} == shares
+    assert {one["client"] for one in each["by_client"] if one["attacker"]} == layout.attackers
+    assert len(layout.attackers) == 2
+    assert each["fairness"] == vars(Fairness.of([shares[u] for u in shares if u not in layout.attackers]))
+    lines = here("evaluate", str(folder), "--per-client").out.splitlines()
+    assert sum(line.endswith("attacker") for line in lines) == 2
+    assert lines[6].startswith("2 clients, attackers left out, each on the examples that it holds: mean ")
+    config = left(folder, saying(ALWAYS), attack="flip", attackers=1.0)
+    assert "fairness" not in told(here, folder, "--per-client")
+    assert "there is nobody to be fair to" in here("evaluate", str(folder), "--per-client").out
+
+
 def test_of_words_the_most_frequent_are_told(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
