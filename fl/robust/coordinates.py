@@ -51,7 +51,7 @@ def median(points: Points, bench: Bench, memory: Memory) -> Verdict:
 
 
 def trimmed_mean(points: Points, bench: Bench, memory: Memory) -> Verdict:
-    """The mean of each coordinate, without its f least and its f greatest values.
+    """The mean of each coordinate without its f least and its f greatest values, f the assumed attackers.
 
     Needs: the update of each client.
     Source: Yin et al., ICML 2018, definition 2.
@@ -62,9 +62,10 @@ def trimmed_mean(points: Points, bench: Bench, memory: Memory) -> Verdict:
 
 
 def weighted_trimmed(points: Points, bench: Bench, memory: Memory) -> Verdict:
-    """The mean of each coordinate, weighted by examples, without its least and its greatest values, at each
-    end as many as have the weight of the f heaviest clients together. Nobody weighs more than twice an equal
-    share. On equal weights it is the trimmed mean.
+    """The trimmed mean, weighted by examples, of which nobody counts for more than twice an equal share.
+
+    What is cut at each end of a coordinate has the weight of the f heaviest clients together, so that no f
+    attackers outweigh it. On equal weights it is the trimmed mean.
 
     Needs: the update of each client, and how many examples it says it has.
     Source: this project's; Yin et al., ICML 2018, definition 2, in shares of the weight.
@@ -118,12 +119,13 @@ def weighted_middle(x: Rows, shares: Rows, cut: float) -> Rows:
 
 
 def rlr(points: Points, bench: Bench, memory: Memory) -> Verdict:
-    """The mean weighted by examples, of which each coordinate goes backwards whose signs agree too little:
-    those of one sort outnumber the others by less than 2f.
+    """The mean, weighted by examples, backwards in coordinates in whose signs clients agree too little.
+
+    That is where those of one sign outnumber the others by less than 2f, f the assumed attackers: published
+    is a threshold that is found by trying.
 
     Needs: the update of each client, and how many examples it says it has.
-    Source: Ozdayi et al., AAAI 2021, algorithm 1 (robust learning rate); their threshold is 4 of 10 clients,
-    one of them bad, and 2f is 4 where a fifth is assumed.
+    Source: Ozdayi et al., AAAI 2021 (robust learning rate).
     """
     x, threshold = points.updates, 2 * bench.attackers(points)
     update, origin = mixed(points.shares, x), bench.origin
@@ -134,10 +136,12 @@ def rlr(points: Points, bench: Bench, memory: Memory) -> Verdict:
 
 
 def bucketing(points: Points, bench: Bench, memory: Memory) -> Verdict:
-    """The updates are dealt at random into buckets of two; of the buckets' means the median. How they are
-    dealt follows from the round's number, and is no secret: f attackers spoil f buckets at most in any way.
+    """The median, of the means of two clients each.
 
-    Needs: the mean of any two clients' updates, in buckets that change from round to round.
+    Who comes together changes from round to round, and follows from the round's number. It is no secret: f
+    attackers spoil f of the means at most, however they are dealt.
+
+    Needs: the mean of any two clients' updates.
     Source: Karimireddy et al., ICLR 2022, algorithm 1, with s = 2.
     """
     f = bench.attackers(points)

@@ -23,11 +23,12 @@ def mean(points: Points, bench: Bench, memory: Memory) -> Verdict:
 
 
 def norm_bound(points: Points, bench: Bench, memory: Memory) -> Verdict:
-    """The mean weighted by examples, of updates that are made as short as their median length where they are
-    longer. Published is a constant length.
+    """The mean, weighted by examples, of updates made as short as the median length where they are longer.
 
-    Needs: the length of each client's update, which the client could also bound by itself, and one sum.
-    Source: Sun et al., 2019 (arXiv:1911.07963), section 4, norm thresholding.
+    Published is a constant length, which needs no part of a round where clients can be held to it.
+
+    Needs: the update of each client, and how many examples it says it has.
+    Source: Sun et al., arXiv:1911.07963, 2019 (norm thresholding).
     """
     far = lengths(points.updates, bench.origin)
     shares = points.shares * factors(far, float(np.median(far)))
@@ -35,12 +36,14 @@ def norm_bound(points: Points, bench: Bench, memory: Memory) -> Verdict:
 
 
 def mmse(points: Points, bench: Bench, memory: Memory) -> Verdict:
-    """The mean weighted by examples and by the inverse of each update's variance: the square of the noise
-    that its client declares, and what updates differ by beside noise, estimated from all of them. Where all
-    declare the same it is the mean. It believes what is declared, and is no defence against who lies.
+    """The mean, weighted by examples and by the inverse of the variance that updates have by their noise.
 
-    Needs: the update of each client, and the deviation of the noise in it.
-    Source: seed M17 (an aggregator of least mean squared error); DerSimonian and Laird, 1986, equations 7, 8.
+    The variance is the square of the noise that a client declares, and what updates differ by beside noise,
+    estimated from all of them. Where all declare the same it is the mean. It believes what is declared, and
+    is no defence against who lies.
+
+    Needs: the update of each client, how many examples it says it has, and how much noise.
+    Source: inverse-variance weights with random effects (DerSimonian and Laird, 1986).
     Raises: Unfit without declared noise.
     """
     if bench.noise is None:
@@ -57,12 +60,13 @@ def mmse(points: Points, bench: Bench, memory: Memory) -> Verdict:
 
 
 def draco(points: Points, bench: Bench, memory: Memory) -> Verdict:
-    """Of each group of clients with the same examples, what more than half of the group sent, equal to the
-    bit; of these the mean, weighted by examples. Groups without such a majority, lost clients counted against
-    it, are left out.
+    """The mean, weighted by examples, of what more than half of each group with the same examples sent.
+
+    Equal to the bit, update and number of examples. Groups without such a majority, lost clients counted
+    against it, are left out.
 
     Needs: the update of each client, several of which compute the same.
-    Source: Chen et al., ICML 2018, section 3.1 (repetition code).
+    Source: Chen et al., ICML 2018 (DRACO: repetition code).
     Raises: Unfit without groups, and where none has a majority.
     """
     if not bench.copies:

@@ -254,18 +254,18 @@ def test_krum_is_as_it_is_written(seed: int, f: int) -> None:
     np.testing.assert_allclose(update, x[best].mean(axis=0), rtol=1e-12)
 
 
-@given(seed=seeds, f=st.integers(0, 2))
-def test_bulyan_is_as_it_is_written(seed: int, f: int) -> None:
-    x, taken = list(honest(seed, 11)), []
-    while len(taken) < 11 - 2 * f:
+@given(seed=seeds, n=st.integers(11, 12), f=st.integers(0, 2))
+def test_bulyan_is_as_it_is_written(seed: int, n: int, f: int) -> None:
+    x, taken = list(honest(seed, n)), []
+    while len(taken) < n - 2 * f:
         near = max(1, len(x) - f - 2)
         score = [sum(sorted(np.square(np.array(x) - row).sum(axis=1))[1 : near + 1]) for row in x]
         taken.append(x.pop(int(np.argmin(score))))
     columns = np.array(taken).T
-    right = [sorted(c, key=lambda v: abs(v - np.median(c)))[: 11 - 4 * f] for c in columns]
-    verdict = ruled("bulyan", honest(seed, 11), assumed=f / 11)
+    right = [sorted(c, key=lambda v: abs(v - np.median(c)))[: n - 4 * f] for c in columns]
+    verdict = ruled("bulyan", honest(seed, n), assumed=f / n)
     np.testing.assert_allclose(verdict.update, np.mean(right, axis=1), rtol=1e-9)
-    assert [honest(seed, 11)[i].tolist() for i in sorted(verdict.left_out)] == [row.tolist() for row in x]
+    assert [honest(seed, n)[i].tolist() for i in sorted(verdict.left_out)] == [row.tolist() for row in x]
 
 
 @given(seed=seeds)
