@@ -16,8 +16,8 @@ comes out of their product to ten digits."""
 
 SMOOTHING = 1e-6  # Pillutla et al.'s
 SETTLED = 1e-8
-"""Change of a share with which Weiszfeld's steps end: 4 to 43 of them, with 10 and with 50 updates, a fifth of
-which up to 1e9 deviations away. What is much less can drown in the rounding of such distances."""
+"""Change of a share with which Weiszfeld's steps end: 3 to 43 of them, with 10 and with 50 updates, where a
+fifth is up to 1e9 deviations away. What is much less can drown in the rounding of such distances."""
 ENOUGH = 200  # steps, in any case
 
 
