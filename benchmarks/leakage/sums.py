@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +23,8 @@ from fl.leakage import apart
 from fl.leakage.attack import Budget, Guess, Knowledge
 from fl.leakage.views import Part, View
 from fl.models.architectures import Description
-from fl.privacy.accounting import epsilon
+from fl.privacy.accounting import epsilon, multiplier_for
+from fl.privacy.mechanisms import Level, central_deviation
 from fl.privacy.releases import Gaussian
 from secagg import Bounded
 
@@ -42,7 +44,11 @@ CLAIM = (
     "on none, nor at 0.5 (39), at which the accuracy falls."
 )
 FLOAT, TIGHT, DEFAULT = "none", "tight", "3"
-CONTROL = Control("the same sum, not encoded", lambda row: row["bound"] == FLOAT, by=("name", "seed"))
+CONTROL = Control(
+    "the same sum with no clip, no noise and no encoding",
+    lambda row: row["bound"] == FLOAT and not row["noise"] and row["clip"] is None,
+    by=("dataset", "model", "clients", "batch", "steps", "rounds", "seed"),
+)
 ALONE = False
 SEEDS = {"quick": 1, "full": 3}
 QUICK: Final = 4  # rounds
@@ -57,7 +63,7 @@ CLIP: Final = 1.0  # updates of eight images at first weights have norms of 1.1 
 class Setup:
     """Clients who each hold `examples` images, and take `steps` of `batch` in each round. bounds: of the
     encoding. clip: the largest L2 norm of an update. noise: the multiplier of Gaussian noise on the sum of
-    clipped updates.
+    clipped updates; or budget: an epsilon of all rounds, for which the least multiplier is found.
     """
 
     dataset: str = "fashion-mnist"
@@ -70,6 +76,7 @@ class Setup:
     bounds: tuple[str, ...] = (FLOAT, TIGHT)
     clip: float | None = None
     noise: float = 0.0
+    budget: float | None = None
     chosen: int | None = None
     rounds: int = 8
 
@@ -78,6 +85,7 @@ class Setup:
         each = f"{self.dataset}, {self.model}, {self.clients} x {self.batch}"
         each += f", {self.steps} steps" if self.steps > 1 else ""
         each += f", clip {self.clip:g}" if self.clip else ""
+        each += f", epsilon {self.budget:g}" if self.budget else ""
         return each + (f", noise {self.noise:g}" if self.noise else "")
 
     @property
@@ -85,28 +93,37 @@ class Setup:
         """What clients do to their updates, as all know: of the noise on their sum each adds a share."""
         return None if self.clip is None else Perturbation(clip=self.clip)
 
+    def multiplier(self, rounds: int) -> float:
+        if self.budget is None:
+            return self.noise
+        return multiplier_for(self.budget, DELTA, lambda z: [Gaussian(z, steps=rounds)])
+
 
 BASE = Setup(bounds=(FLOAT, TIGHT, DEFAULT), rounds=20)
 FEWER = replace(BASE, rounds=8, bounds=(FLOAT, TIGHT))
+CLIPPED = replace(FEWER, clip=CLIP)
 SETUPS = (
     BASE,
+    *(replace(BASE, rounds=n) for n in (2, 8)),
     *(replace(FEWER, dataset=name) for name in ("mnist", "cifar-10")),
     *(replace(FEWER, model=name) for name in ("mlp-200", "mlp")),
     *(replace(FEWER, clients=n) for n in (10, 20)),
     *(replace(FEWER, batch=b) for b in (2, 16, 100)),
     replace(BASE, steps=5, bounds=(FLOAT, TIGHT)),
-    replace(FEWER, clip=CLIP),
-    *(replace(FEWER, clip=CLIP, noise=z, bounds=(FLOAT,)) for z in (1e-5, 1e-4, 0.05, 0.5)),
+    CLIPPED,
+    *(replace(CLIPPED, noise=z) for z in (1e-5, 1e-4, 0.05)),
+    *(replace(CLIPPED, budget=budget) for budget in (50.0, 8.0, 1.0)),
 )
 
 
 def cases(size: str, seed: int) -> list[Case]:
+    setups = [replace(BASE, rounds=QUICK)] if size == "quick" else SETUPS
     return [
         Case(
-            f"{setup.name}, seed {each}",
-            partial(run_case, setup, each, QUICK if size == "quick" else setup.rounds),
+            f"{setup.name}, {setup.rounds} rounds, seed {each}",
+            partial(run_case, setup, each, setup.rounds),
         )
-        for setup in (SETUPS[:1] if size == "quick" else SETUPS)
+        for setup in setups
         for each in seeds(seed, SEEDS[size])
     ]
 
@@ -115,7 +132,7 @@ def run_case(setup: Setup, seed: int, rounds: int) -> Iterator[Row | str]:
     """share: of all examples of all clients, how many a claim is right of. precision: of claims, how many are
     right. Raises: NotImplementedError where the data set is not to be had.
     """
-    tight = 0.0
+    tight, multiplier = 0.0, setup.multiplier(rounds)
     for bound in setup.bounds:  # that in floats is first, and tells how tight a bound can be
         yield f"bound {bound}, {rounds} rounds"
         run = Peeled.of(setup, bound, tight, seed, rounds)
@@ -128,8 +145,8 @@ def run_case(setup: Setup, seed: int, rounds: int) -> Iterator[Row | str]:
             "batch": setup.batch,
             "steps": setup.steps,
             "clip": setup.clip,
-            "noise": setup.noise,
-            "epsilon": _epsilon(setup, rounds),
+            "noise": float(f"{multiplier:.4g}"),
+            "epsilon": _epsilon(multiplier, rounds),
             "bound": bound,
             "seed": seed,
             "accuracy": run.accuracy,
@@ -168,7 +185,7 @@ class Peeled:
         first, plan = training.parameters.astype(np.float32), training.config.training.plan
         knowledge = Knowledge(described, first, plan, setup.examples, perturbation=setup.asked)
         heard, parts, guess = (
-            Heard(setup, bound, tight, np.random.default_rng(seed)),
+            Heard(setup, bound, tight, np.random.default_rng(seed), setup.multiplier(rounds)),
             list[Part](),
             cast(Guess, ()),
         )
@@ -187,7 +204,7 @@ class Peeled:
 
 def tightest(setup: Setup, seed: int, rounds: int) -> float:
     """The largest number in any update of a run whose sums are not encoded. Raises: as `Peeled.of`."""
-    heard = Heard(setup, FLOAT, 0.0, np.random.default_rng(seed))
+    heard = Heard(setup, FLOAT, 0.0, np.random.default_rng(seed), setup.multiplier(rounds))
     training, _ = _training(setup, seed, rounds)
     for _ in training.rounds(partial(heard.mean, training)):
         heard.parts.clear()
@@ -219,6 +236,7 @@ class Heard:
     bound: str
     tight: float
     rng: np.random.Generator
+    noise: float = 0.0
     largest: float = 0.0
     parts: list[Part] = field(default_factory=list)
 
@@ -226,26 +244,35 @@ class Heard:
         before = training.parameters.astype(np.float32)
         updates = updates if self.setup.clip is None else clipped(self.setup.clip, updates)
         self.largest = max(self.largest, *(float(np.abs(x).max()) for x in updates.values()))
-        if self.setup.noise:
-            # As the shares of all clients come to together, whoever adds them.
-            deviation = self.setup.noise * (self.setup.clip or 0.0) / len(updates)
-            mean = mean_of(updates) + self.rng.normal(0, deviation, len(before))
-        elif self.bound == FLOAT:
+        spec = Bounded(length=len(before), bound=self._bound, bits=BITS)
+        if self.bound == FLOAT:
             mean, deviation = mean_of(updates), 0.0
         else:
-            bound = self.tight if self.bound == TIGHT else float(self.bound)
-            spec = Bounded(length=len(before), bound=bound, bits=BITS)
             mean, deviation = decoded(spec, updates, self.rng)
+        if self.noise:
+            # As the shares of all clients come to together, whoever adds them.
+            level = Level(self.setup.clip, self.noise)
+            added = central_deviation(spec, level, len(updates), as_float=self.bound == FLOAT)
+            mean = mean + self.rng.normal(0, added, len(mean))
+            deviation = math.hypot(deviation, added)
         members = frozenset(updates)
         self.parts.append(Part(members, mean[None], deviation=deviation, before=before))
         return mean
 
+    @property
+    def _bound(self) -> float:
+        if self.bound == FLOAT:
+            return 1.0  # nothing is encoded, and any will do
+        return self.tight if self.bound == TIGHT else float(self.bound)
 
-def _epsilon(setup: Setup, rounds: int) -> float | None:
-    """Of a client against the server, over all rounds."""
-    if not setup.noise:
+
+def _epsilon(multiplier: float, rounds: int) -> float | None:
+    """At DELTA, of all that one client adds in all rounds, against whoever sees every sum with its noise, and
+    none of it without: a server, too, but for one that adds the noise itself.
+    """
+    if not multiplier:
         return None
-    return float(f"{epsilon([Gaussian(setup.noise, steps=rounds)], DELTA):.4g}")
+    return float(f"{epsilon([Gaussian(multiplier, steps=rounds)], DELTA):.4g}")
 
 
 def _scored(claims: Vector, truth: Vector) -> Row:
@@ -279,13 +306,13 @@ def table(rows: Sequence[Row]) -> Table:
         tuple(header.split()),
         [
             (*_settings(some[0]), bound, str(some[0]["images"]), *_cells(some))
-            for (_, bound), some in cells_of(rows, "name", "bound").items()
+            for (_, _, bound), some in cells_of(rows, "name", "rounds", "bound").items()
         ],
     )
 
 
 def _settings(row: Row) -> tuple[str, ...]:
-    noise = f"{row['noise']:g}" if row["noise"] else ""
+    noise = f"{row['noise']:.3g}" if row["noise"] else ""
     told = "" if row["epsilon"] is None else f"{row['epsilon']:.3g}"
     numbers = [str(row[name]) for name in ("clients", "batch", "steps", "rounds")]
     clip = f"{row['clip']:g}" if row["clip"] else ""
