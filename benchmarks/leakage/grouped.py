@@ -52,7 +52,8 @@ def run_case(setup: Setup, seed: int, rounds: Sequence[int]) -> Iterator[Row | s
     run = Peeled.of(setup, TIGHT, tightest(setup, seed, max(rounds)), seed, max(rounds))
     for seen in rounds:
         groups = grouped(View(run.parts[:seen]), run.guess[:seen])
-        which, errors = nearest(np.stack([group.image.ravel() for group in groups]), run.truth)
+        images = np.array([group.image for group in groups]).reshape(-1, run.truth.shape[1])
+        which, errors = nearest(images, run.truth)
         owners = np.where(errors <= RIGHT, run.owners[which], -1)
         one = [i for i, group in enumerate(groups) if len(group.clients) == 1]
         yield {
@@ -69,7 +70,8 @@ def run_case(setup: Setup, seed: int, rounds: Sequence[int]) -> Iterator[Row | s
 
 def table(rows: Sequence[Row]) -> Table:
     """found: of all examples, the share that came out. named: of the images that came out, the share of which
-    one client alone can be the owner. rightly: the share of these whose owner it is.
+    one client alone can be the owner, in runs in which any did. rightly: the share of these whose owner it
+    is.
     """
     return Table.of(
         ("clients", "in a sum", "rounds", "images", "found", "named", "rightly"),
@@ -80,12 +82,17 @@ def table(rows: Sequence[Row]) -> Table:
                 str(rounds),
                 f"{np.mean([row['images'] for row in some]):.0f}",
                 spread([row["share"] for row in some]),
-                spread([row["named"] / row["images"] for row in some]),
+                _named(some),
                 _rightly(some),
             )
             for (chosen, rounds), some in cells_of(rows, "chosen", "rounds").items()
         ],
     )
+
+
+def _named(some: Sequence[Row]) -> str:
+    each = [row["named"] / row["images"] for row in some if row["images"]]
+    return spread(each) if each else "no image"
 
 
 def _rightly(some: Sequence[Row]) -> str:

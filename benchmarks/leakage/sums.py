@@ -291,7 +291,8 @@ def _scored(claims: Vector, truth: Vector) -> Row:
 
 def nearest(claims: Vector, truth: Vector) -> tuple[NDArray[np.int64], Vector]:
     """Of each claim (which true image is nearest, their mean squared error)."""
-    errors = np.stack([np.square(truth - one).mean(axis=1) for one in np.clip(claims, 0, 1)])
+    each = [np.square(truth - one).mean(axis=1) for one in np.clip(claims, 0, 1)]
+    errors = np.array(each).reshape(-1, len(truth))  # also where there is no claim
     return errors.argmin(axis=1), errors.min(axis=1)
 
 

@@ -34,6 +34,8 @@ def grouped(view: View, guess: Guess) -> tuple[Group, ...]:
 
     Source: none, made for this project; Marchand et al., SRATTA, ICML 2023, group by the steps in between.
     """
+    if not any(one.claimed.any() for one in guess if one.claimed is not None):
+        return ()
     images, labels, sums = _claims(guess)
     flat = images.reshape(len(images), -1)
     squares = np.square(flat).sum(axis=1)

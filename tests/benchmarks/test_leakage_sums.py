@@ -70,6 +70,13 @@ def test_who_is_in_the_sums_that_an_image_came_out_of_tells_whose_it_is() -> Non
     assert len(grouped.table([*rows, *everybody]).rows) == 3
 
 
+def test_where_no_image_came_out_nobody_is_named() -> None:
+    hidden = replace(SMALL, clients=4, examples=6, chosen=2, clip=1.0, noise=0.1)
+    rows = [row for row in grouped.run_case(hidden, 0, (2,)) if not isinstance(row, str)]
+    assert [(row["images"], row["share"], row["named"], row["rightly"]) for row in rows] == [(0, 0, 0, 0)]
+    assert grouped.table(rows).rows[0][3:] == ("0", "0.000", "no image", "")
+
+
 def test_what_is_heard_of_a_session_is_the_sum_of_its_codes() -> None:
     updates = {u: np.random.default_rng(u).uniform(-1, 1, 5000) for u in range(4)}
     heard = Heard(SMALL, TIGHT, 1.0, np.random.default_rng(0))

@@ -32,3 +32,9 @@ def test_images_that_look_alike_and_have_other_labels_are_two() -> None:
     other = found(0)
     other.labels[0] += 1
     assert [group.clients for group in grouped(view, (found(0), other))] == [{0}, {1}]
+
+
+def test_of_no_image_it_is_nobodys() -> None:
+    view = View((Part(frozenset({0, 1}), np.zeros((1, 1))),))
+    assert grouped(view, (found(),)) == ()
+    assert grouped(View(()), ()) == ()
