@@ -211,12 +211,12 @@ class Layer:
         """
         if own.seen is None:  # one image many times
             return np.arange(len(self.bias))
-        answers = self.weight @ own.seen
+        answers = _product(self.weight, own.seen)
         answers /= np.maximum(np.linalg.norm(answers, axis=1, keepdims=True), SMALL)
         # Rows that are alike stand together in this order: of any LEADERS-th of all one is among them.
         order = np.argsort(answers[:, -1], kind="stable")
         leaders = order[:: max(1, len(order) // LEADERS)]
-        alike = answers @ answers[leaders].T > LIKE
+        alike = _product(answers, answers[leaders].T) > LIKE
         first = alike.argmax(axis=1)
         one = np.arange(len(order))
         found: NDArray[np.int64] = np.where(alike[one, first], leaders[first], one)
@@ -359,7 +359,7 @@ class Own:
         heard, rows, squares = heard[possible], rows[possible], squares[possible]
         squared = (self.near - moved.variance(heard, squares / width)) * width
         # "(a - b)^2 < s" as "ab > (a^2 + b^2 - s) / 2".
-        dots = rows @ self.few.T
+        dots = _product(rows, self.few.T)
         dots -= self.squares * ((1 - FLOAT) / 2)
         # `np.nonzero` of two axes takes longer than the product before it.
         pairs = np.flatnonzero(dots > (squares * (1 - FLOAT) - squared)[:, None] / 2)
@@ -371,6 +371,14 @@ class Own:
 
 Kept = dict[int, Own]
 """Of one client, by how often a model centres what enters it, which the server may change."""
+
+
+def _product(left: Vector, right: Vector) -> Vector:
+    """Of two matrices, by the threads of training: numpy's own are as many as cores, wait for one another,
+    and took ten times as long where others were at work.
+    """
+    product: Vector = torch.mm(torch.from_numpy(left), torch.from_numpy(right)).numpy()
+    return product
 
 
 def _means(rows: Vector) -> Vector:

@@ -43,7 +43,9 @@ CLAIM = (
     "Rows that point the same way, the second sign, are there in every imprint of all kinds, and in no "
     "honest model. It takes 1 to 3 ms, which beside training is .06 to .15 for an epoch of 500 "
     "examples, .15 to .33 of 100, and .17 to .63 for one step of as many: more than a tenth but for two "
-    "epochs of 500."
+    "epochs of 500. All this is of the rule of shares alone, and of a look that kept nothing: since then "
+    "not one example may come out where rows point the same way, and what follows from a client's "
+    "examples is worked out once."
 )
 CONTROL = Control("honest models", lambda row: row["model"] == "honest", by=("examples",))
 ALONE = True  # it measures time
