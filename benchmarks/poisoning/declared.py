@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.poisoned import LAST, looking
 from benchmarks.spread import by_seed, paired, seeds, spread
 from fl.cohort.layout import lay_out
@@ -23,7 +23,14 @@ from fl.federation.task import Instructions
 from fl.robust import RULES, Bench, Memory, Points, Verdict
 from secagg.errors import ClientId
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Twenty clients with digits, of whom every other one adds much noise of its own to its update and the "
+    "others little, and all declare how much. Weighted by that, beside by examples: the error of the sum, "
+    "against what it would have been without noise, is 11 to 104 times lower wherever the noise differs, and "
+    "the same where it does not. Accuracy follows only where noise had cost some: of the largest it gives "
+    "back 3 to 5 points. Below, it takes up to 3 where clients hold half of the classes each, since who adds "
+    "much noise then has little say in what is learned."
+)
 CONTROL = Control("the mean of all", lambda row: row["rule"] == "mean", by=("dealt", "low", "high"))
 ALONE = False
 CLIENTS, ROUNDS = 20, 20

@@ -75,8 +75,8 @@ def weighting_by_test(points: Points, bench: Bench, memory: Memory) -> Verdict:
 def leave_one_out(points: Points, bench: Bench, memory: Memory) -> Verdict:
     """The mean, weighted by their examples, of all without whom the validation accuracy is no higher.
 
-    Each part is judged beside all others, attackers too: many of them, or one that alone ruins the model,
-    hide one another. P + 1 evaluations, and twice the memory of the updates.
+    Each part is judged beside all others, attackers too: where one of these ruins the model all the same, no
+    other shows. P + 1 evaluations, O(P d) beside them, and a few times the memory of the updates.
 
     Needs: the update of each client, validation data of the server.
     Source: Fang et al., USENIX Security 2020, section 5.1 (ERR), with every part of negative influence in

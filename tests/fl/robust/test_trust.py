@@ -177,10 +177,16 @@ def test_who_makes_it_worse_is_left_out_and_who_changes_nothing_is_not() -> None
 
 def test_beside_an_enormous_update_the_others_are_still_summed() -> None:
     """All less one would leave nothing of them: 1e30 has 16 digits."""
-    toward = AIM - MODEL
-    said = verdict("leave-one-out", of(toward, [1e30, -1e30, 1e30], toward))
+    toward, looks = AIM - MODEL, list[Vector]()
+
+    def score(model: Vector) -> float:
+        looks.append(model)
+        return near_the_aim(model)
+
+    said = verdict("leave-one-out", of(toward, [1e30, -1e30, 1e30], toward), replace(BENCH, score=score))
     assert said.left_out == {1}
     np.testing.assert_allclose(said.update, toward)
+    np.testing.assert_allclose(looks[2], AIM, atol=1e-12)  # all, without the first, without the second
 
 
 def test_a_round_takes_one_look_more_than_it_has_parts() -> None:
@@ -236,6 +242,21 @@ def test_an_outlier_is_left_out_and_the_others_count_alike() -> None:
     assert said.left_out == {5}
     np.testing.assert_allclose(said.update, np.mean(list(HONEST.values())))
     assert (reputation_of(said, 0), reputation_of(said, 7)) == pytest.approx((2 / 3, 1 / 3))
+
+
+def test_beyond_twice_the_median_distance_to_the_median_a_part_is_an_outlier() -> None:
+    (said,) = rounds_of(dict(enumerate([-1.0, -1.0, 0.0, 1.0, 1.0, 2.0, -2.1])))
+    assert said.left_out == {6}
+
+
+def test_who_has_the_better_name_counts_for_more_and_so_does_who_has_more_examples() -> None:
+    spread = {0: 0.0, 1: 1.0, 2: 2.0, 3: 3.0}
+    first, second = rounds_of(spread | {7: -30.0}, spread | {7: 0.0})
+    names = np.array([*[1 + 1 + FORGETTING] * 4, 1 + 1])
+    np.testing.assert_allclose(second.update, np.average([0, 1, 2, 3, 0], weights=names))
+    said = RULES["reputation"](of([1, 0], [0, 1], weights=[3, 1]), NONE, {})
+    np.testing.assert_allclose(said.update, [0.75, 0.25])
+    assert first.left_out == {4}
 
 
 def test_a_cohort_that_changes_leaves_the_absent_as_they_were() -> None:
