@@ -27,7 +27,7 @@ from fl.leakage.attack import Budget
 from fl.leakage.attacks import ATTACKS
 from fl.leakage.imprint import crafted
 from fl.leakage.starts import named
-from fl.leakage.verdicts import FAILED, FEWEST, LEAKS, NO_MODEL, PROTECTS, ROUNDING, TOO_FEW
+from fl.leakage.verdicts import FAILED, FEWEST, LEAKS, NO_MODEL, NOISED, PROTECTS, ROUNDING, TOO_FEW
 from fl.mistyped import nearest
 from fl.models.architectures import Description, ModelError, build
 from secagg.errors import ClientId, counted
@@ -278,11 +278,11 @@ def sentence(
         case word if word == NO_MODEL and outcome.informed is not None:
             known = outcome.informed.brief
             return f"{read}: {missed}, where the same attack with the model gets {known}: {NO_MODEL}."
-        case word if word == ROUNDING and not outcome.single.found and outcome.exact is not None:
+        case word if word in (ROUNDING, NOISED) and not outcome.single.found and outcome.exact is not None:
             exact = f"{outcome.exact.brief} in updates before they are encoded"
-            return f"{read}: {missed}, where the same attack gets {single} and {exact}: {ROUNDING}."
-        case word if word == ROUNDING:
-            return f"{read}: {missed}, where the same attack gets {controls}: {ROUNDING}, not the sum."
+            return f"{read}: {missed}, where the same attack gets {single} and {exact}: {word}."
+        case word if word in (ROUNDING, NOISED):
+            return f"{read}: {missed}, where the same attack gets {controls}: {word}, not the sum."
         case word if word == TOO_FEW:
             fewest = f", which takes {FEWEST} images" if isinstance(seen, Images) else ""
             return f"{read}: {TOO_FEW}{fewest}{more}."

@@ -63,7 +63,8 @@ class Outcome:
 
     seen: None where the party can read nothing. exact: None where nobody had to look. informed: what the
     party reads, attacked by who has the model; None where the attack on it had it. last: what it reads of the
-    last round alone, inverted; None where no earlier ones were attacked with it.
+    last round alone, inverted; None where no earlier ones were attacked with it. noised: what it reads has
+    clients' shares of noise in it, which no control has.
     """
 
     seen: Cell | None
@@ -73,6 +74,7 @@ class Outcome:
     why: str
     informed: Cell | None = None
     last: Cell | None = None
+    noised: bool = False
 
     @property
     def verdict(self) -> str:
@@ -83,6 +85,7 @@ class Outcome:
             None if self.exact is None else bool(self.exact.found),
             None if self.summed is None else bool(self.summed.found),
             None if self.informed is None else bool(self.informed.found),
+            self.noised,
         )
         return verdict(None if self.seen is None else bool(self.seen.found), controls)
 
@@ -149,7 +152,9 @@ def attacked(
     seen, single = cells.get("seen"), cells["single"]
     hidden = seen is not None and not seen.found and single.found is False
     exact = cell("exact", round.exact(members)) if hidden else None
-    return Outcome(seen, single, cells.get("sum"), exact, view.why, cells.get("informed"), cells.get("last"))
+    noised = party != "client" and round.config.privacy.mechanism == "distributed"
+    others = cells.get("informed"), cells.get("last")
+    return Outcome(seen, single, cells.get("sum"), exact, view.why, *others, noised)
 
 
 def _of_first_step(round: Round, knowledge: Knowledge) -> Knowledge:

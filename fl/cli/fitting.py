@@ -73,10 +73,24 @@ def _words(rounds: Sequence[Round]) -> str:
     return "" if _text(rounds[-1].knowledge) else "reads texts, and these are images"
 
 
+def _one(rounds: Sequence[Round]) -> str:
+    """Why one round was read, or what to do about it."""
+    config = rounds[-1].config
+    if config.training.rounds < 2:
+        return "the run had no other: --rounds"
+    return (
+        "--meter-rounds" if config.meter.rounds < 2 else "of the others nothing was kept, or can be attacked"
+    )
+
+
+def _texts(rounds: Sequence[Round]) -> str:
+    return "looks for images, and these are texts" if _text(rounds[-1].knowledge) else ""
+
+
 def _images(rounds: Sequence[Round]) -> str:
     knowledge = rounds[-1].knowledge
-    if _text(knowledge):
-        return "looks for images, and these are texts"
+    if why := _texts(rounds):
+        return why
     many = max(knowledge.images_of(part) for part in _parts(rounds))
     if many > MOST_SCORED:
         return f"has no time for {many} images in one of what was read: {MOST_SCORED} are the most"
@@ -121,22 +135,30 @@ def _inversion(rounds: Sequence[Round]) -> str:
 
 
 def _sparse(rounds: Sequence[Round]) -> str:
+    if why := _texts(rounds):
+        return why
     return _inverted(rounds) if _compressed(rounds) else "is for updates that were compressed: see inversion"
 
 
 def _history(rounds: Sequence[Round]) -> str:
     knowledge, last = rounds[-1].knowledge, _parts(rounds)
-    before = [part.members for round in rounds[:-1] for part in round.read.parts]
-    if all(part.members not in before for part in last):
-        return "takes the same clients in two rounds, and they were read in one: --meter-rounds"
+    if why := _texts(rounds) or _candidates(rounds):
+        return why
     if any(knowledge.images_of(part) < knowledge.held_by(part) for part in last):
         return "is of the same images in every round, and a client's steps take others each time"
-    return _inverted(rounds) or _candidates(rounds)
+    if why := _inverted(rounds):
+        return why
+    before = [part.members for round in rounds[:-1] for part in round.read.parts]
+    if not before:
+        return f"takes the same clients in two rounds, and one was read: {_one(rounds)}"
+    if all(part.members not in before for part in last):
+        return "takes the same clients in two rounds, and each that was read was of others"
+    return ""
 
 
 def _linkage(rounds: Sequence[Round]) -> str:
     if len(rounds) < 2:
-        return "compares the updates of two rounds, and one was read: --meter-rounds"
+        return f"compares the updates of two rounds, and one was read: {_one(rounds)}"
     there = [set(round.uploads) for round in rounds]
     if max(len(some & other) for some, other in combinations(there, 2)) < 2:
         return "compares clients that are in two rounds, and no two are in those that were read"
@@ -147,6 +169,8 @@ def _grouping(rounds: Sequence[Round]) -> str:
     members = [part.members for round in rounds for part in round.read.parts]
     if any(len(each) == 1 for each in members):
         return "tells whose an image is that came out of sums, and here every update has its sender"
+    if why := _first_layer(rounds):
+        return why
     if len(set(members)) < 2:
-        return "tells whose an image is by who was in which sum, and all were in all that were read: --sample"
-    return _first_layer(rounds)
+        return "tells whose an image is by who was in which sum, and the same were in all that were read"
+    return ""

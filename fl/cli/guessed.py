@@ -72,7 +72,7 @@ class Labels:
     @property
     def says(self) -> str:
         return (
-            f"and {self.brief} in it are told right, beside {self.expected:.1f} of the best guess without "
+            f"and {self.brief} are told right, beside {self.expected:.1f} of the best guess without "
             "any attack"
         )
 

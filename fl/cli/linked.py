@@ -128,8 +128,16 @@ class Owned:
 
     @property
     def beside(self) -> str:
-        rest = f"of {self.named} it is told whose, of {self.rightly} rightly"
-        return f"{counted(self.images, 'image')}; {rest}, beside {self.named / self.members:.1f}"
+        if not self.images:
+            return "no image"
+        chance = f", of {self.rightly} rightly, beside {self.tally.chance:.1f} by chance"
+        of = f"it is told of {self.named} whose{chance}" if self.named else "it is told of none whose"
+        return f"{counted(self.images, 'image')}; {of}"
+
+    @property
+    def tally(self) -> Tally:
+        """Of the images of which it is told whose."""
+        return Tally(self.rightly, self.named, self.named / self.members)
 
     def told(self) -> Mapping[str, Any]:
         return {"images": self.images, "named": self.named, "rightly": self.rightly, "found": self.found}

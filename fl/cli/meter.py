@@ -28,12 +28,21 @@ from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Guess
-from fl.leakage.verdicts import LEAKS, MISSED
+from fl.leakage.verdicts import LEAKS, MISSED, PROTECTS
 from fl.leakage.views import Part, View
 from secagg import Plain
 from secagg.errors import counted
 
 METER, PICTURE = "meter.json", "meter.png"
+BARS: Final = {
+    "seen": "what the server read",
+    "single": "single updates, encoded",
+    "sum": "their sum, not masked",
+    "exact": "single updates, not encoded",
+    "last": "the last round alone",
+}
+"""Name of a cell -> what its bar is called."""
+Bars = Mapping[str, Mapping[str, float]]
 CLOSING: Final = (
     "that is what these attacks found, on this record: what is hidden from them is not protected by that, "
     "and a server that crafts the model was not tried: secagg attack imprint"
@@ -42,8 +51,8 @@ CLOSING: Final = (
 
 @dataclass(frozen=True)
 class Found:
-    """What one attack came to. beside: what came out, beside what anybody hits. tally, control: of what was
-    read, and of single updates; None where nothing of the kind was counted.
+    """What one attack came to. beside: what came out, beside what anybody hits. counted: how much came out
+    of what was read ("seen") and of each control, by its name; without those of which nothing was counted.
     """
 
     attack: str
@@ -52,8 +61,7 @@ class Found:
     of_whom: str
     verdict: str
     sentence: str
-    tally: Tally | None
-    control: Tally | None
+    counted: Mapping[str, Tally]
     told: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -64,7 +72,8 @@ class Found:
     def fields(self) -> dict[str, Any]:
         """As JSON holds it."""
         words = {name: getattr(self, name) for name in ("attack", "read", "beside", "of_whom")}
-        return words | (self.tally._asdict() if self.tally else {}) | dict(self.told)
+        seen = self.counted.get("seen")
+        return words | (seen._asdict() if seen else {}) | dict(self.told)
 
 
 def run(
@@ -81,15 +90,18 @@ def run(
     if not some:
         why = _why(config, record)
         out.say(f"the meter: nothing to attack at the server: {why}")
-        nothing = {"read": [], "why": why, "attacks": [], "not_tried": {}, "sentence": CLOSING}
-        _write(out, folder, always | nothing)
+        if (
+            record.rounds or not (folder / METER).exists()
+        ):  # what an earlier meter found of its rounds stays so
+            nothing = {"read": [], "why": why, "attacks": [], "not_tried": {}, "sentence": CLOSING}
+            _write(out, folder, always | nothing, {})
         return
-    held = sum(part.updates.nbytes for one in some for part in one.view.parts)
-    of = f"the last {counted(len(some), 'round')}" if len(some) > 1 else "the last round"
-    out.say(f"attacking what the server read in {of} ({size(held)} of at most {config.meter.memory} MB)")
+    kept = f"{size(record.bytes)} kept of at most {config.meter.memory} MB"
+    out.say(f"attacking what the server read in {_rounds(some)} ({kept})")
     if record.left_out:
         what = counted(record.left_out, "upload" if isinstance(some[-1].scheme, READABLE) else "sum")
-        out.warn(f"{what} not kept, and not attacked: {_too_much(config, record)}")
+        were = "was not kept, and is" if record.left_out == 1 else "were not kept, and are"
+        out.warn(f"{what} {were} not attacked: {_too_much(config, record)}")
     at, done = ["what the clients trained"], [0, 1]
     with shown(out, lambda: (done[0] / done[1], f"the meter: {at[0]}"), lambda: at[0]):
         rounds = rebuilt(config, layout, secrets, some)
@@ -100,39 +112,41 @@ def run(
             at[0] = name
             results.append(_found(config, name, rounds))
             done[0] += 1
+    untried = {name: reason for name, reason in fits.items() if reason}
+    _say(out, config, results, untried)
+    found = {
+        "read": [_read(one) for one in some],
+        "bytes": record.bytes,
+        "attacks": [each.fields for each in results],
+        "not_tried": untried,
+        "noise": _hidden(config),
+        "sentence": CLOSING,
+    }
+    drawn = {f"{each.attack}\n({each.verdict})": _bars(each) for each in results if each.counted}
+    _write(out, folder, always | found, drawn)
+
+
+def _say(out: Output, config: RunConfig, results: Sequence[Found], untried: Mapping[str, str]) -> None:
     out.table(
         [each.row for each in results], ("attack", "it read", "came out, beside chance", "of whom", "verdict")
     )
     for each in results:
         out.say(f"{each.attack}: {each.sentence}")
-    untried = {name: reason for name, reason in fits.items() if reason}
     for name, reason in untried.items():
         out.say(f"{name} was not tried: it {reason}")
+    through = [each.attack for each in results if each.verdict == LEAKS]
+    if through and any(each.verdict == PROTECTS for each in results):
+        scheme = config.protection.scheme
+        out.say(f"where {scheme} protects, it is from that attack alone: it leaks by {', '.join(through)}")
     if noise := _hidden(config):
         out.say(noise)
     out.say(CLOSING)
-    if drawn := {each.attack: _bars(each, each.control) for each in results if each.control}:
-        title = f"{config.protection.scheme}: what came out of what was read"
-        pictures.shares(folder / PICTURE, title, drawn)
-    _write(
-        out,
-        folder,
-        always
-        | {
-            "read": [_read(one) for one in some],
-            "bytes": held,
-            "attacks": [each.fields for each in results],
-            "not_tried": untried,
-            "noise": noise,
-            "sentence": CLOSING,
-        },
-    )
 
 
 def _why(config: RunConfig, record: Record) -> str:
     """Nothing is attacked."""
     if not record.rounds:
-        return "no round was left to be read"
+        return "the run was at its end, and no round was left to be read: raise --rounds"
     last = record.rounds[-1].view
     if last.parts:
         kept = "the clients keep the model, by which it would attack what it read"
@@ -145,7 +159,13 @@ def _why(config: RunConfig, record: Record) -> str:
 def _too_much(config: RunConfig, record: Record) -> str:
     """What was left out, and what to do."""
     enough = math.ceil(record.needed / 10**6)
-    return f"it is more than --meter-memory {config.meter.memory} MB holds: give at least {enough}"
+    return f"a round is more than --meter-memory {config.meter.memory} MB holds: give at least {enough}"
+
+
+def _rounds(some: Sequence[Reading]) -> str:
+    """Which, in words. They need not be the last of the run: of a later one the server may lack the model."""
+    *before, last = (str(one.round) for one in some)
+    return f"rounds {', '.join(before)} and {last}" if before else f"round {last}"
 
 
 def _hidden(config: RunConfig) -> str:
@@ -154,26 +174,32 @@ def _hidden(config: RunConfig) -> str:
     if mechanism not in ("local", "example", "distributed"):  # of central noise, which the server adds itself
         return ""
     noise = f"what was read carries the noise of --privacy {mechanism}: where nothing is found"
-    return f"{noise}, it may be that which hides it, and not {config.protection.scheme}"
+    scheme = config.protection.scheme
+    rather = "for plain hides nothing" if scheme == "plain" else f"and not {scheme}"
+    return f"{noise}, it may be that which hides it, {rather}"
 
 
 def _read(one: Reading) -> dict[str, Any]:
     return {"round": one.round, "updates": [len(part.members) for part in one.view.parts]}
 
 
-def _write(out: Output, folder: Path, told: Mapping[str, Any]) -> None:
+def _write(out: Output, folder: Path, told: Mapping[str, Any], drawn: Bars) -> None:
+    """A picture of an earlier meter goes: it is none of this one. drawn: attack -> its bars."""
+    (folder / PICTURE).unlink(missing_ok=True)
+    if drawn:
+        pictures.shares(folder / PICTURE, f"{told['scheme']}: what came out of what was read", drawn)
     result = write_result(folder / METER, msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
-    there = [name for name in (METER, PICTURE) if (folder / name).exists()]
-    out.say(f"wrote {folder}: {', '.join(there)}")
+    out.say(f"wrote {folder}: {', '.join([METER, *[PICTURE] * bool(drawn)])}")
     out.record({"meter": told})
     result.check()
 
 
-def _bars(each: Found, control: Tally) -> dict[str, float]:
+def _bars(each: Found) -> dict[str, float]:
     """Shares. Where nothing that was read could be counted none is drawn, beside the control's chance."""
-    read = each.tally or Tally(0, control.of, control.chance)
-    shares = {"what the server read": read, "single updates": control}
-    bars = {name: tally.right / max(tally.of, 1) for name, tally in shares.items()}
+    first = next(iter(each.counted.values()))
+    read = each.counted.get("seen", Tally(0, first.of, first.chance))
+    counted = {"seen": read} | dict(each.counted)
+    bars = {BARS[name]: tally.right / max(tally.of, 1) for name, tally in counted.items()}
     return bars | {"without any attack": read.chance / max(read.of, 1)}
 
 
@@ -198,7 +224,7 @@ def _budget(config: RunConfig, round: Round, parts: Sequence[Part]) -> Budget:
 
 
 def _of(config: RunConfig, name: str, round: Round, outcome: Outcome) -> Found:
-    seen, control = outcome.seen, outcome.single
+    seen = outcome.seen
     assert seen is not None  # noqa: S101 - of a round of which something was read
     text = sentence(config, "server", frozenset(), outcome, more="")
     told = concluded(outcome.verdict, text, outcome.cells)
@@ -211,8 +237,7 @@ def _of(config: RunConfig, name: str, round: Round, outcome: Outcome) -> Found:
         whom,
         outcome.verdict,
         text,
-        seen.tally,
-        control.tally,
+        {name: cell.tally for name, cell in outcome.cells.items()},
         told | worst,
     )
 
@@ -227,9 +252,14 @@ def _whom(round: Round, name: str, seen: Cell) -> tuple[str, dict[str, Any]]:
     """In words, and as JSON holds it: of single updates the client of whom most came out."""
     parts = seen.view.parts
     guess: Guess | None = getattr(seen, "guesses", None)
+    if seen.found is False:
+        return "nobody", {}
     if any(len(part.members) > 1 for part in parts) or guess is None:
         members = sorted({len(part.members) for part in parts})
-        return f"some of the {' or '.join(map(str, members))} in a sum" if seen.found else "nobody", {}
+        return (
+            f"some of the {' or '.join(map(str, members))} in a sum" if seen.found else "too few to say",
+            {},
+        )
     score = partial(SCORES.get(name, of_images), round)
     each = [score(View((part,)), (one,)) for part, one in zip(parts, guess, strict=True)]
     worst = max(each, key=_rank)
@@ -239,9 +269,9 @@ def _whom(round: Round, name: str, seen: Cell) -> tuple[str, dict[str, Any]]:
     return f"{counted(len(parts), 'client')}; worst {u}: {right} of {of}", {"worst": told}
 
 
-def _rank(cell: Cell) -> tuple[float, float]:
+def _rank(cell: Cell) -> tuple[float, float, int]:
     near = float(cell.scores.psnr.mean()) if isinstance(cell, Images) else 0.0
-    return cell.tally.right / max(cell.tally.of, 1), near
+    return cell.tally.right / max(cell.tally.of, 1), near, cell.tally.right
 
 
 def _linked(config: RunConfig, rounds: Sequence[Round]) -> Found:
@@ -253,10 +283,10 @@ def _linked(config: RunConfig, rounds: Sequence[Round]) -> Found:
     text = sentence(config, "server", frozenset(), outcome, more="")
     told = concluded(outcome.verdict, text, outcome.cells)
     told["cells"] = {cell: _briefly(each) for cell, each in told["cells"].items()}
-    whom = counted(len(rounds[-1].uploads), "client") if seen.trials else "nobody"
-    tally = seen.tally if seen.trials else None
+    whom = "nobody" if seen.found is False else counted(len(rounds[-1].uploads), "client")
+    tallies = {name: cell.tally for name, cell in (("seen", seen), ("single", control)) if cell.trials}
     read = f"{read_by('server', seen)} in each of {counted(len(rounds), 'round')}"
-    return Found(LINKAGE, read, seen.beside, whom, outcome.verdict, text, tally, control.tally, told)
+    return Found(LINKAGE, read, seen.beside, whom, outcome.verdict, text, tallies, told)
 
 
 def _owned(config: RunConfig, rounds: Sequence[Round]) -> Found:
@@ -266,8 +296,18 @@ def _owned(config: RunConfig, rounds: Sequence[Round]) -> Found:
     guess = apart.run("peeling", view, knowledge, _budget(config, last, parts), config.training.seed)
     result = owned(rounds, view, guess)
     verdict = LEAKS if result.found else MISSED
-    text = f"of {result.beside} by chance: {verdict}."
-    told = {"verdict": verdict, "sentence": text} | dict(result.told())
     read = f"the sums of {counted(len(rounds), 'round')}"
+    it = "it leaks" if result.found else verdict
+    text = f"{config.protection.scheme}: the server read {read}, and took out {result.beside}: {it}."
+    told = {"verdict": verdict, "sentence": text} | dict(result.told())
     whom = f"the {len(last.layout.shares)} clients of the run" if result.found else "nobody"
-    return Found(GROUPING, read, result.beside, whom, verdict, text, None, None, told)
+    return Found(
+        GROUPING,
+        read,
+        result.beside,
+        whom,
+        verdict,
+        text,
+        {"seen": result.tally} if result.named else {},
+        told,
+    )

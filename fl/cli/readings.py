@@ -24,7 +24,7 @@ from fl.leakage.views import Part, View
 from fl.privacy.step import asked_for
 from fl.training.clients import LocalClients
 from fl.training.local import device
-from secagg import ClientSession, Decoys, Plain, Scheme, ServerSession
+from secagg import Aggregate, ClientSession, Decoys, Plain, Scheme, ServerSession
 from secagg.errors import ClientId
 from secagg.record import Around, ServerView
 from secagg.schemes import read_offer
@@ -63,11 +63,12 @@ class Reading:
 @dataclass(frozen=True)
 class Record:
     """What was kept of a run. left_out: how many uploads, or sums, of as many rounds were too many
-    to be kept. needed: bytes that hold all of any one round.
+    to be kept. bytes: of what was kept, as it is kept. needed: bytes that hold all of any one round.
     """
 
     rounds: tuple[Reading, ...]
     left_out: int
+    bytes: int
     needed: int
 
 
@@ -124,7 +125,7 @@ class Readings:
         rounds = [Reading(task, some[0].scheme, _together(some)) for task, some in self._kept]
         lost = [*self._lost, *filter(None, (_left_out(some) for _, some in self._kept))]
         kept = tuple([one for one in rounds if one.view.parts] or rounds[-1:])
-        return Record(kept, sum(lost[-self._rounds :]), self._needed)
+        return Record(kept, sum(lost[-self._rounds :]), self.bytes, self._needed)
 
 
 class _Kept(Around):
@@ -148,12 +149,18 @@ class _Kept(Around):
         requests = self._session.advance()
         if self.result is not None and not isinstance(self.scheme, READABLE):
             keeps = getattr(self.scheme, "ending", "release") == "keep"  # and the server has no codes
-            size = 0 if keeps else sum(codes.nbytes for codes in self.result.codes.values())
+            size = 0 if keeps else _size(self.result)
             if keeps or self._readings.room_for(size):
                 self.view.aggregate, self.bytes = self.result, size
             else:
                 self.left_out += 1
         return requests
+
+
+def _size(total: Aggregate) -> int:
+    """Bytes. A sum of real numbers (ckks) has no codes, of which another's are computed at each look."""
+    held = [total.codes] if total.codes else [total.sum, total.mean]
+    return sum(vector.nbytes for each in held for vector in each.values())
 
 
 def _left_out(some: Sequence[_Kept]) -> int:
@@ -186,7 +193,8 @@ class _Reading(msgspec.Struct, array_like=True):
 
 def packed(record: Record) -> bytes:
     """As a file holds it."""
-    return msgspec.msgpack.encode((record.left_out, record.needed, [_packed(one) for one in record.rounds]))
+    rounds = [_packed(one) for one in record.rounds]
+    return msgspec.msgpack.encode((record.left_out, record.bytes, record.needed, rounds))
 
 
 def _packed(one: Reading) -> _Reading:
@@ -199,12 +207,14 @@ def _packed(one: Reading) -> _Reading:
 
 def unpacked(content: bytes) -> Record:
     """What `packed` made."""
-    left_out, needed, rounds = msgspec.msgpack.decode(content, type=tuple[int, int, list[_Reading]])
+    left_out, size, needed, rounds = msgspec.msgpack.decode(
+        content, type=tuple[int, int, int, list[_Reading]]
+    )
     read = (
         Reading(one.task, read_offer(one.offer), View(tuple(map(_part, one.parts)), one.why))
         for one in rounds
     )
-    return Record(tuple(read), left_out, needed)
+    return Record(tuple(read), left_out, size, needed)
 
 
 def _part(one: _Part) -> Part:

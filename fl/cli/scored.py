@@ -158,10 +158,9 @@ class Images:
         best = self.best_baseline
         claims = f"; {self.right} of {len(self.truth)} are at {RIGHT:.0f} dB" if self.right else ""
         if self.claimed is not None:
-            claims = (
-                f"; of {len(self.claimed)} it says {counted(int(self.claimed.sum()), 'image')}, "
-                f"{self.right} of them rightly"
-            )
+            many = int(self.claimed.sum())
+            claims = f"; of {len(self.claimed)} it says "
+            claims += f"{counted(many, 'image')}, {self.right} of them rightly" if many else "none"
         return (
             f"and images made of it have {self._mean} in the mean, {self.needed:.{self._digits}f} needed, "
             f"beside {self.baseline_psnr[best].mean():.1f} of the {best} without any attack{claims}"

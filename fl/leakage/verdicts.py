@@ -24,6 +24,7 @@ LEARNED: Final = frozenset({"learned"})
 LEAKS = "leaks"
 PROTECTS = "protects"
 ROUNDING = "rounding hides it"
+NOISED = "noise or rounding hides it"
 FAILED = "attack failed on the control"
 NOTHING = "nothing to read"
 TOO_FEW = "too few for a verdict"
@@ -76,20 +77,23 @@ class Controls:
     single: in single updates in the clear, each encoded as it was for the session. exact: in those before
     they were encoded; None where nobody had to look. summed: in the sum of as many as the party saw together,
     before they were encoded; None where it saw single ones. informed: in what the party saw, by who has the
-    model; None where the attack itself had it.
+    model; None where the attack itself had it. noised: what the party saw carries noise that none of these
+    does.
     """
 
     single: bool
     exact: bool | None = None
     summed: bool | None = None
     informed: bool | None = None
+    noised: bool = False
 
 
 def verdict(found: bool | None, controls: Controls) -> str:
     """The one word for a cell. found: by the attack on what the party reads; None where it reads nothing.
 
     A sum protects only where single updates give the images away and their sum does not, whether it is
-    encoded or not. What is found in exact numbers alone, the rounding of the encoding hides.
+    encoded or not. What is found in exact numbers alone, the rounding of the encoding hides, or noise that is
+    in nothing but what was read.
     """
     if found is None:
         return NOTHING
@@ -97,9 +101,10 @@ def verdict(found: bool | None, controls: Controls) -> str:
         return LEAKS
     if controls.informed:  # it lies there open, and no scheme may be praised for that it was not found
         return NO_MODEL
+    lost = NOISED if controls.noised else ROUNDING
     if not controls.single:
-        return ROUNDING if controls.exact else FAILED
-    return ROUNDING if controls.summed else PROTECTS
+        return lost if controls.exact else FAILED
+    return lost if controls.summed else PROTECTS
 
 
 def of_model(found: bool | None, *, untrained: bool, few: bool = False) -> str:

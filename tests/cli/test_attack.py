@@ -426,7 +426,7 @@ def test_labels_are_told_of_a_sum_that_hides_images(here: Callable[..., Ran], tm
     (told,) = ran.records
     assert (told["attack"], told["verdict"]) == ("labels", LEAKS)
     assert [(cell["hits"], cell["labels"]) for cell in told["cells"].values()] == [(8, 8)] * 3
-    assert "8 of 8 labels in it are told right, beside 4.6 of the best guess" in told["sentence"]
+    assert "8 of 8 labels are told right, beside 4.6 of the best guess" in told["sentence"]
     assert (tmp_path / "attack" / "seen.png").exists()
 
 

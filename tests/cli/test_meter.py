@@ -18,11 +18,12 @@ from commands import Ran
 from fl.cli.fitting import fitting
 from fl.cli.guessed import of_labels
 from fl.cli.linked import linked, owned
-from fl.cli.meter import _bars, _linked, run
+from fl.cli.meter import _bars, _hidden, _linked, _whom, run
 from fl.cli.output import Output
 from fl.cli.readings import MOST, Readings, Record, packed, rebuilt, unpacked
 from fl.cli.recorded import Round, record
-from fl.cli.scored import RIGHT, of_images
+from fl.cli.report import size
+from fl.cli.scored import RIGHT, Tally, of_images
 from fl.cohort.layout import Layout, lay_out
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, put
@@ -30,7 +31,7 @@ from fl.federation.simulation import simulated
 from fl.leakage import apart
 from fl.leakage.attack import Budget, Found, Guess, Knowledge
 from fl.leakage.attacks import ATTACKS
-from fl.leakage.verdicts import LEAKS, PROTECTS, ROUNDING
+from fl.leakage.verdicts import LEAKS, NOISED, PROTECTS, ROUNDING
 from fl.leakage.views import Part, View
 
 Here = Callable[..., Ran]
@@ -74,6 +75,16 @@ def test_of_the_last_rounds_is_kept_what_the_server_could_read() -> None:
         assert read.left_out == 0
 
 
+def test_a_sum_of_real_numbers_counts_as_what_it_takes() -> None:
+    pytest.importorskip("tenseal")
+    flags = {"scheme": "ckks", "model": "mlp", "alike": "never"}
+    read = recorded(**flags)[2].read()
+    assert [one.round for one in read.rounds] == [2, 3]
+    assert read.bytes > sum(one.view.parts[0].updates.nbytes for one in read.rounds)
+    assert recorded(2, read.needed, **flags)[2].read().left_out == 0
+    assert recorded(2, read.needed - 1, **flags)[2].read().left_out == 2
+
+
 def test_no_more_is_kept_than_there_is_memory_for() -> None:
     """Of masked sums the older rounds go, of single uploads those that come last."""
     one = recorded(3, scheme="masking")[2].bytes // 3
@@ -99,8 +110,8 @@ def test_no_older_round_is_forgotten_for_what_has_no_room_without_it() -> None:
     scheme, readings = recorded(scheme="plain")[2].read().rounds[-1].scheme, Readings(3, 100)
     session: Any = SimpleNamespace(scheme=scheme, round=scheme.upload_round, receive=lambda u, message: None)
     there = []
-    for task, size in ((b"1", 40), (b"2", 200), (b"2", 80)):
-        readings.server(task, session).receive(0, bytes(size))
+    for task, many in ((b"1", 40), (b"2", 200), (b"2", 80)):
+        readings.server(task, session).receive(0, bytes(many))
         there.append(readings.bytes)
     assert there == [1 + 40, 1 + 40 + 1, 1 + 80]
 
@@ -109,7 +120,7 @@ def test_what_the_servers_process_writes_is_what_is_read_of_it() -> None:
     for scheme in ("plain", "masking"):
         given = replace(recorded(scheme=scheme)[2].read(), left_out=3, needed=7)
         back = unpacked(packed(given))
-        assert (back.left_out, back.needed) == (3, 7)
+        assert (back.left_out, back.bytes, back.needed) == (3, given.bytes, 7)
         for one, other in zip(given.rounds, back.rounds, strict=True):
             assert (one.task, one.scheme, one.view.why) == (other.task, other.scheme, other.view.why)
             for part, same in zip(one.view.parts, other.view.parts, strict=True):
@@ -197,8 +208,11 @@ def test_whose_an_image_is_who_is_in_which_sum_tells() -> None:
     one = Found(x.astype(float), y, claimed=np.ones(1, dtype=bool))
     result = owned(rounds, View(parts), (one, one))
     assert (result.images, result.named, result.rightly) == (1, 1, 1)
+    assert result.beside == "1 image; it is told of 1 whose, of 1 rightly, beside 0.5 by chance"
     wrong = replace(one, images=1 - x.astype(float))
     assert owned(rounds, View(parts), (wrong, wrong)).rightly == 0
+    none = replace(one, claimed=np.zeros(1, dtype=bool))
+    assert owned(rounds, View(parts), (none, none)).beside == "no image"
 
 
 # Which attacks
@@ -224,17 +238,27 @@ def test_every_attack_is_tried_or_it_is_said_why_not() -> None:
         ({"model": "cnn"}, "analytic", "this model begins with Conv2d"),
         ({"dataset": "text", "model": "bag-of-words"}, "labels", "see words"),
         ({"dataset": "text", "model": "bag-of-words"}, "peeling", "these are texts"),
+        ({"dataset": "text", "model": "bag-of-words"}, "sparse", "these are texts"),
+        ({"dataset": "text", "model": "bag-of-words", "rounds": 1}, "history", "these are texts"),
         ({}, "words", "these are images"),
         ({"examples_per_client": 30, "batch_size": 30}, "inversion", "30 images in one of what was read"),
         ({"local_steps": 11, "examples_per_client": 2}, "inversion", "take 11 local steps"),
         ({"compress": 0.5}, "inversion", "see sparse"),
         ({"examples_per_client": 2}, "history", "a client's steps take others each time"),
-        ({"rounds": 1}, "linkage", "of two rounds, and one was read"),
-        ({"rounds": 1}, "history", "in two rounds, and they were read in one"),
+        ({"rounds": 1}, "linkage", "of two rounds, and one was read: the run had no other: --rounds"),
+        ({"rounds": 1}, "history", "in two rounds, and one was read: the run had no other: --rounds"),
     ],
 )
 def test_what_an_attack_is_not_for_is_said(flags: dict[str, Any], attack: str, why: str) -> None:
     assert why in fitting(rounds_of(scheme="plain", **flags))[attack]
+
+
+def test_what_no_other_rounds_would_mend_is_not_laid_to_the_rounds() -> None:
+    masked = rounds_of(1, scheme="masking")
+    assert fitting(masked)["history"].endswith("of the others nothing was kept, or can be attacked")
+    one = replace(masked[0], config=masked[0].config.with_(meter=True, meter_rounds=1))
+    assert fitting([one])["linkage"].endswith("and one was read: --meter-rounds")
+    assert "begins with Conv2d" in fitting(rounds_of(scheme="masking", model="cnn"))["grouping"]
 
 
 def test_sums_of_other_clients_each_time_are_grouped() -> None:
@@ -271,12 +295,26 @@ def verdicts(told: dict[str, Any]) -> dict[str, str]:
 
 
 def test_beside_a_control_what_could_not_be_counted_is_drawn_as_none() -> None:
+    """And what came out of the controls alone is drawn, too."""
     summed = _linked(recorded(scheme="masking")[0], rounds_of(scheme="masking"))
-    assert (summed.tally, summed.of_whom) == (None, "nobody")
+    assert ("seen" in summed.counted, summed.of_whom) == (False, "nobody")
     assert summed.fields.keys().isdisjoint({"right", "of", "chance"})
-    assert summed.control is not None
-    bars = {"what the server read": 0.0, "single updates": 1.0, "without any attack": 1 / N}
-    assert _bars(summed, summed.control) == bars
+    bars = {"what the server read": 0.0, "single updates, encoded": 1.0, "without any attack": 1 / N}
+    assert _bars(summed) == bars
+    exact = replace(summed, counted={"exact": Tally(3, 4, 0.0), "sum": Tally(1, 4, 0.0)})
+    assert _bars(exact).keys() >= {"single updates, not encoded", "their sum, not masked"}
+    assert (_bars(exact)["single updates, not encoded"], _bars(exact)["their sum, not masked"]) == (
+        0.75,
+        0.25,
+    )
+
+
+def test_where_nothing_was_found_no_client_is_the_worst() -> None:
+    round = rounds_of(scheme="plain")[-1]
+    y = [round.truth_of(part, tapped=False)[1] for part in round.read.parts]
+    for shift, whom in ((0, "8 clients; worst"), (1, "nobody")):
+        guess = tuple(Found(None, (labels + shift) % 10) for labels in y)
+        assert _whom(round, "labels", of_labels(round, round.read, guess))[0].startswith(whom)
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -291,7 +329,7 @@ def test_of_a_plain_run_images_and_labels_come_out_of_each_client(here: Here, tm
     assert found["analytic"]["cells"].keys() == {"seen", "single"}
     assert [each["round"] for each in told["read"]] == [2, 3]
     assert told["not_tried"].keys() | found.keys() == ATTACKS.keys() | {"linkage", "grouping"}
-    assert "attacking what the server read in the last 2 rounds" in ran.out
+    assert "attacking what the server read in rounds 2 and 3" in ran.out
     assert all(f"{name} was not tried: it {why}" in ran.out for name, why in told["not_tried"].items())
     assert told["sentence"] in ran.out
     assert "what is hidden from them is not protected by that" in told["sentence"]
@@ -300,11 +338,13 @@ def test_of_a_plain_run_images_and_labels_come_out_of_each_client(here: Here, tm
 
 @pytest.mark.usefixtures("in_this_process")
 def test_of_a_masked_run_the_sum_is_read_and_peeled_where_it_is_rounded_finely(
-    here: Here, tmp_path: Path
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = []
+    words, drawn = [], dict[str, dict[str, float]]()
+    monkeypatch.setattr("fl.cli.meter.pictures.shares", lambda path, title, rows: drawn.update(rows))
     for bound, folder in ((0.05, tmp_path / "fine"), (3.0, tmp_path / "coarse")):
-        _, told = metered(here, folder, scheme="masking", bound=bound)
+        ran, told = metered(here, folder, scheme="masking", bound=bound)
+        assert "where masking protects, it is from that attack alone: it leaks by labels" in ran.out
         words.append(verdicts(told))
         found = {each["attack"]: each for each in told["attacks"]}
         assert found["peeling"]["read"] == "one sum of 8 updates"
@@ -313,6 +353,9 @@ def test_of_a_masked_run_the_sum_is_read_and_peeled_where_it_is_rounded_finely(
         assert found["peeling"]["cells"].keys() >= {"seen", "single", "sum"}
     assert (words[0]["peeling"], words[1]["peeling"]) == (LEAKS, ROUNDING)
     assert [each["linkage"] for each in words] == [PROTECTS, PROTECTS]
+    bars = drawn[f"peeling\n({ROUNDING})"]
+    assert bars["what the server read"] < bars["their sum, not masked"]
+    assert "what the server read" in drawn[f"peeling\n({LEAKS})"]
 
 
 def test_what_it_is_at_is_news_by_its_attack_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -378,9 +421,38 @@ def test_what_was_too_much_to_be_kept_is_not_taken_for_hidden(
     much = replace(readings.read(), needed=300_000_001)
     run(Output(), config, layout, RunSecrets.of_seed(0), much, tmp_path)
     told = json.loads((tmp_path / "meter.json").read_text())
-    assert told["why"].endswith("it is more than --meter-memory 256 MB holds: give at least 301")
+    assert told["why"].endswith("a round is more than --meter-memory 256 MB holds: give at least 301")
     assert f"the meter: nothing to attack at the server: {told['why']}" in capsys.readouterr().out
     assert (told["scheme"], told["left_out"], told["attacks"]) == (scheme, left_out, [])
+
+
+def test_what_is_kept_is_counted_as_the_limit_counts_it_and_its_rounds_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fl.cli.meter._found", lambda config, name, rounds: _linked(config, rounds))
+    config, layout, readings = recorded(scheme="plain")
+    read = readings.read()
+    first = replace(read, rounds=read.rounds[:1], left_out=3, needed=300_000_001)
+    run(Output(), config, layout, RunSecrets.of_seed(0), first, tmp_path)
+    said = capsys.readouterr()
+    assert json.loads((tmp_path / "meter.json").read_text())["bytes"] == read.bytes == readings.bytes
+    assert f"the server read in round 2 ({size(readings.bytes)} kept of at most 256 MB)" in said.out
+    more = "a round is more than --meter-memory 256 MB holds: give at least 301"
+    assert f"3 uploads were not kept, and are not attacked: {more}" in said.err
+
+
+def test_no_picture_of_an_earlier_meter_is_taken_for_this_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, layout, readings = recorded(2, 20_000, scheme="plain")
+    for name in ("meter.json", "meter.png"):
+        (tmp_path / name).write_text("earlier")
+    run(Output(), config, layout, RunSecrets.of_seed(0), Readings(2, 10**9).read(), tmp_path)
+    assert "the run was at its end" in capsys.readouterr().out
+    assert {file.read_text() for file in tmp_path.iterdir()} == {"earlier"}
+    run(Output(), config, layout, RunSecrets.of_seed(0), readings.read(), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["meter.json"]
+    assert capsys.readouterr().out.endswith(f"wrote {tmp_path}: meter.json\n")
 
 
 def test_where_the_clients_keep_the_model_what_was_read_is_not_attacked(here: Here, tmp_path: Path) -> None:
@@ -397,8 +469,15 @@ def test_noise_in_what_was_read_is_not_laid_to_the_scheme(here: Here, tmp_path: 
     ran, told = metered(here, tmp_path / "run", scheme="masking", model="mlp", metrics=False, **noise)
     assert "carries the noise of --privacy distributed" in told["noise"]
     assert told["noise"] in ran.out
-    assert LEAKS not in verdicts(told).values()
+    assert {LEAKS, ROUNDING}.isdisjoint(verdicts(told).values())
+    assert verdicts(told)["analytic"] == NOISED
+
+
+def test_nothing_is_said_to_be_hidden_by_a_scheme_that_hides_nothing() -> None:
+    local = {"privacy": "local", "clip": 1.0, "noise_multiplier": 1.0}
+    assert _hidden(RunConfig.of(scheme="plain", **local)).endswith("for plain hides nothing")
+    assert _hidden(RunConfig.of(scheme="masking", **local)).endswith("and not masking")
 
 
 def test_of_a_run_that_was_at_its_end_nothing_is_left_to_be_read() -> None:
-    assert Readings(2, 10**9).read() == Record((), 0, 0)
+    assert Readings(2, 10**9).read() == Record((), 0, 0, 0)

@@ -9,6 +9,7 @@ from fl.leakage.verdicts import (
     FAILED,
     LEAKS,
     NO_MODEL,
+    NOISED,
     NOTHING,
     PROTECTS,
     ROUNDING,
@@ -56,6 +57,8 @@ def test_guesses_are_better_than_chance_by_their_lower_bound() -> None:
         # The exact sum gives the images away: it is not the summing that hides them.
         (False, Controls(True, summed=True), ROUNDING),
         (False, Controls(False, exact=True, summed=False), ROUNDING),
+        (False, Controls(True, summed=True, noised=True), NOISED),
+        (False, Controls(True, summed=False, noised=True), PROTECTS),
         (False, Controls(False, exact=False, summed=False), FAILED),
         (False, Controls(False, summed=False), FAILED),
         (False, Controls(True), PROTECTS),  # single ones that a party cannot tell from others
