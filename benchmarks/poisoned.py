@@ -5,24 +5,19 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
 
 from benchmarks.harness import Row
-from fl.cohort.layout import Layout
+from fl.cohort.layout import Layout, lay_out
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
+from fl.data import DataError
 from fl.federation.records import Trained
-from fl.federation.sending import Results, Sending
 from fl.federation.simulation import simulated
-from fl.federation.task import Instructions
 from fl.models.architectures import build
-from fl.models.weights import from_vector, to_vector
-from fl.poisoning import UPDATES, Known
-from fl.robust import Rule
+from fl.models.weights import from_vector
 from fl.training.local import device, evaluate
 from secagg.errors import ClientId
 
@@ -30,32 +25,20 @@ LAST = 10  # rounds whose mean is an accuracy: under attack one round is far fro
 EVERY = 5  # rounds between two looks at the test set before these
 
 
-def attackers_of(seed: int, clients: int, bad: int) -> frozenset[ClientId]:
-    """Drawn from the run's seed; fewer attackers are some of the more."""
-    order = np.random.default_rng([seed, _ATTACKERS]).permutation(clients)
-    return frozenset(order[:bad].tolist())
-
-
-_ATTACKERS, _FORGING = 1, 2  # draws of one seed that know nothing of one another
-
-
-def run(config: RunConfig, layout: Layout, rule: Rule, attack: str, attackers: frozenset[ClientId]) -> Row:
-    """One run. attack: of UPDATES, which the attackers send in place of fedavg's changes; any where there are
-    none.
+def run(config: RunConfig) -> Row:
+    """The run that `secagg train` makes of the configuration, with its attackers and its rule.
 
     Returns accuracy: in [0, 1] on the test set, mean of the last rounds; curve: [round, accuracy]; constant:
     the accuracy of the best constant answer; left_out: parts of rounds that the rule left out, of attackers
-    and of the honest, as shares of theirs; seconds.
+    and of the honest, as shares of theirs; seconds. Raises: NotImplementedError where the data set is not to
+    be had.
     """
-    rng = np.random.default_rng([config.training.seed, _FORGING])
-    server = simulated(
-        config,
-        layout,
-        secrets=RunSecrets.of_seed(config.training.seed),
-        sending=forging(attack, attackers, rng),
-        rule=rule,
-        evaluate_every=config.training.rounds,
-    )
+    try:
+        layout = lay_out(config)
+    except DataError as error:
+        raise NotImplementedError(str(error)) from error
+    secrets = RunSecrets.of_seed(config.training.seed)
+    server = simulated(config, layout, secrets=secrets, evaluate_every=config.training.rounds)
     begun, curve, every = time.monotonic(), list[tuple[int, float]](), list[Trained]()
     look = looking(config, layout)
     for trained in server.rounds():
@@ -66,31 +49,9 @@ def run(config: RunConfig, layout: Layout, rule: Rule, attack: str, attackers: f
         "accuracy": statistics.fmean(accuracy for _, accuracy in curve[-LAST:]),
         "curve": [[round, accuracy] for round, accuracy in curve],
         "constant": constant(layout),
-        "left_out": left_out(every, attackers),
+        "left_out": left_out(every, layout.attackers),
         "seconds": round(time.monotonic() - begun, 1),
     }
-
-
-def forging(attack: str, attackers: frozenset[ClientId], rng: np.random.Generator) -> Sending:
-    """The attackers send what they forge together of what each of them trained."""
-
-    def sending(instructions: Instructions, model: nn.Module, results: Results) -> Results:
-        bad = sorted(attackers & results.keys())
-        if not bad:
-            return results
-        start = to_vector(model).astype(np.float64)
-        own = np.stack([results[u].upload for u in bad]).astype(np.float64)
-        known = Known(instructions.round, start, own, None, len(results))
-        forged = UPDATES[attack](known, None, rng)
-        return {
-            **results,
-            **{
-                u: replace(results[u], upload=change.astype(np.float32))
-                for u, change in zip(bad, forged, strict=True)
-            },
-        }
-
-    return sending
 
 
 def looked_at(round: int, rounds: int) -> bool:

@@ -9,12 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
-from benchmarks.poisoned import attackers_of, run
+from benchmarks.poisoned import run
 from benchmarks.spread import by_seed, paired, seeds, spread
-from fl.cohort.layout import lay_out
 from fl.config.run import RunConfig
-from fl.data import DataError
-from fl.robust import RULES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,8 +40,12 @@ class Setting:
     bad: tuple[int, ...]
     seeds: int
 
-    def configuration(self, steps: int, seed: int) -> RunConfig:
+    def configuration(self, attack: str, bad: int, steps: int, rule: str, seed: int) -> RunConfig:
+        """attack: "none" where nobody is bad."""
+        attacked = {"attack": attack, "attackers": bad / self.clients} if bad else {}
         return RunConfig.of(
+            **attacked,
+            robust=rule,
             dataset=self.dataset,
             clients=self.clients,
             partition="shards",
@@ -107,15 +108,15 @@ def cases(size: str, seed: int) -> list[Case]:
 
 
 def run_case(setting: Setting, cell: Cell, seed: int) -> Row:
-    """Raises: NotImplementedError where the data set is not to be had."""
-    config = setting.configuration(cell.steps, seed)
-    try:
-        layout = lay_out(config)
-    except DataError as error:
-        raise NotImplementedError(str(error)) from error
-    attackers = attackers_of(seed, setting.clients, cell.bad)
-    measured = run(config, layout, RULES[cell.rule], cell.attack, attackers)
-    return {"dataset": setting.dataset, "clients": setting.clients, **asdict(cell), "seed": seed, **measured}
+    """Raises: as `run`."""
+    config = setting.configuration(cell.attack, cell.bad, cell.steps, cell.rule, seed)
+    return {
+        "dataset": setting.dataset,
+        "clients": setting.clients,
+        **asdict(cell),
+        "seed": seed,
+        **run(config),
+    }
 
 
 def groups(rows: Sequence[Row]) -> dict[Cell, list[Row]]:

@@ -9,12 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
-from benchmarks.poisoned import attackers_of, run
-from benchmarks.poisoning.ma import ATTACKS, SETTINGS, STEPS, Setting, accuracies, failed
+from benchmarks.poisoned import run
+from benchmarks.poisoning.ma import ATTACKS, MEAN, SETTINGS, STEPS, Setting, accuracies, failed
 from benchmarks.spread import paired, seeds, spread
-from fl.cohort.layout import lay_out
-from fl.data import DataError
-from fl.robust import RULES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,15 +43,11 @@ def cases(size: str, seed: int) -> list[Case]:
 
 
 def run_case(setting: Setting, cell: Cell, seed: int) -> Row:
-    """Each user brings examples of its own. Raises: NotImplementedError where the data set is not there."""
-    config = replace(setting, clients=cell.clients).configuration(STEPS, seed)
-    try:
-        layout = lay_out(config)
-    except DataError as error:
-        raise NotImplementedError(str(error)) from error
+    """Each user brings examples of its own. Raises: as `run`."""
     bad = BAD if cell.attack != "none" else 0
-    measured = run(config, layout, RULES["mean"], cell.attack, attackers_of(seed, cell.clients, bad))
-    return {"dataset": setting.dataset, "bad": bad, **asdict(cell), "seed": seed, **measured}
+    crowd = replace(setting, clients=cell.clients)
+    config = crowd.configuration(cell.attack, bad, STEPS, MEAN, seed)
+    return {"dataset": setting.dataset, "bad": bad, **asdict(cell), "seed": seed, **run(config)}
 
 
 def groups(rows: Sequence[Row]) -> dict[Cell, list[Row]]:

@@ -6,13 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from torch import nn
 
 from benchmarks import poisoned
 from benchmarks.poisoning import declared, ma, ma_users
 from fl.cohort.layout import lay_out
-from fl.models.weights import from_vector, to_vector
-from fl.training.local import LocalResult
 from tests.benchmarks.cases import no_data, rows_of, shown
 
 SMALL = ma.Setting("digits", 6, 20, 135, 1347, 2, (0, 2), 1)
@@ -43,7 +40,7 @@ def test_each_attack_is_measured_under_both_rules_by_the_same_attackers() -> Non
 @pytest.mark.parametrize("size", ["quick", "full"])
 def test_the_server_tests_on_as_many_examples_as_are_said_to_be_held_out(size: str) -> None:
     setting = ma.SETTINGS[size]
-    config = setting.configuration(ma.STEPS, 0)
+    config = setting.configuration("none", 0, ma.STEPS, ma.TESTED, 0)
     assert round(config.held_out * setting.training) == setting.held_out
     if setting.dataset == "digits":
         layout = lay_out(config)
@@ -52,21 +49,16 @@ def test_the_server_tests_on_as_many_examples_as_are_said_to_be_held_out(size: s
         assert {len(own) for own in layout.shares.values()} == {setting.examples}
 
 
-def test_fewer_attackers_are_some_of_the_more_and_each_seed_has_its_own() -> None:
-    few, many = (poisoned.attackers_of(1, 30, bad) for bad in (3, 12))
-    assert len(few) == 3
-    assert few < many
-    assert poisoned.attackers_of(2, 30, 12) != many
-
-
-def test_attackers_upload_the_opposite_of_their_parameters_and_the_others_what_they_trained() -> None:
-    model = nn.Linear(1, 1)
-    from_vector(model, np.array([1.0, -2.0], np.float32))
-    sending = poisoned.forging("opposite", frozenset({1, 9}), np.random.default_rng(0))
-    trained = {u: LocalResult(np.array([0.5, u], np.float32), 3, 1.0, 0) for u in (0, 1)}
-    sent = sending(SimpleNamespace(round=1), model, trained)  # type: ignore[arg-type]
-    assert sent[0] is trained[0]
-    np.testing.assert_allclose(to_vector(model) + sent[1].upload, -(to_vector(model) + trained[1].upload))
+def test_a_case_is_a_run_with_so_many_attackers_under_the_rule() -> None:
+    for bad in (3, 6, 9, 12):
+        config = ma.SETTINGS["full"].configuration("opposite", bad, ma.STEPS, ma.TESTED, 0)
+        assert config.attack.number_of(30) == bad
+        assert (config.attack.name, config.robust.rule, config.training.steps) == (
+            "opposite",
+            "test-weighting",
+            20,
+        )
+    assert ma.SETTINGS["full"].configuration("none", 0, ma.STEPS, ma.MEAN, 0).attack.name is None
 
 
 def test_a_model_has_failed_that_is_no_better_than_a_constant_answer_by_two_points() -> None:
