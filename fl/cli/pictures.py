@@ -64,7 +64,8 @@ def shares(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -> N
     at.set(xlim=(0, 1), xlabel="share", yticks=range(len(rows)), yticklabels=list(rows))
     at.invert_yaxis()
     at.set_title(title, fontsize=9)
-    figure.legend(loc="outside lower center", ncols=len(kinds) or 1, fontsize=8)  # not over a bar
+    # Not over a bar, and not beyond the edges.
+    figure.legend(loc="outside lower center", ncols=min(len(kinds), 3) or 1, fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

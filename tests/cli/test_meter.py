@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import Ran
+from matplotlib.figure import Figure
 
 from fl.cli.fitting import fitting
 from fl.cli.guessed import of_labels
 from fl.cli.linked import linked, owned
-from fl.cli.meter import _bars, _hidden, _linked, _whom, run
+from fl.cli.meter import BARS, _bars, _hidden, _linked, _whom, run
 from fl.cli.output import Output
+from fl.cli.pictures import shares
 from fl.cli.readings import MOST, Readings, Record, packed, rebuilt, unpacked
 from fl.cli.recorded import Round, record
 from fl.cli.report import size
@@ -307,6 +309,22 @@ def test_beside_a_control_what_could_not_be_counted_is_drawn_as_none() -> None:
         0.75,
         0.25,
     )
+
+
+def test_the_names_of_all_bars_are_within_the_picture(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    within = []
+
+    def saved(figure: Figure, *args: object, **how: object) -> None:
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        names = legend.get_window_extent()
+        within.append(names.x0 >= 0 and names.x1 <= figure.bbox.x1)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    shares(tmp_path / "meter.png", "all", {"analytic": dict.fromkeys((*BARS.values(), "without"), 0.5)})
+    assert within == [True]
 
 
 def test_where_nothing_was_found_no_client_is_the_worst() -> None:
