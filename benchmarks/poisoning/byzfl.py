@@ -37,7 +37,7 @@ CLAIM = (
     "Rules of 20 and 50 clients' updates of length 10^5 give what ByzFL's code gives for the same "
     "parameters, to a relative 1e-15, and take at most its time, of one thread; only the mean takes as long, "
     "give or take a tenth, which is what it takes to read the updates once. What goes by distances takes a "
-    "sixth to a half, since these come of one product of matrices; mixing nearest neighbours, which ByzFL "
+    "fifth to a half, since these come of one product of matrices; mixing nearest neighbours, which ByzFL "
     "copies, less still. Our Krum goes by one neighbour less than here, as published, and our geometric "
     "median to its end."
 )

@@ -295,6 +295,15 @@ def test_centred_clipping_starts_from_what_it_gave_last() -> None:
     np.testing.assert_allclose(second.update, centre, rtol=1e-9)
 
 
+def test_of_whole_models_centred_clipping_remembers_what_changed() -> None:
+    x, by = honest(0), 100 * honest(1, 1)[0]
+    memory = ruled("centred-clipping", x).memory
+    whole = {"model": by, "step": lambda update: update}
+    assert ruled("centred-clipping", x + by, **whole).memory["centre"] == pytest.approx(memory["centre"])
+    later = ruled("centred-clipping", x + 1, memory).update
+    np.testing.assert_allclose(ruled("centred-clipping", x + 1 + by, memory, **whole).update, later + by)
+
+
 # By what is declared
 
 
