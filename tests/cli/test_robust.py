@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from commands import Ran, is_one_line
 from fl.cli.left_out import tell
 from fl.cli.output import Output
 from fl.cli.rounds import Progress
-from fl.cli.serve import described, serving
+from fl.cli.serve import described, serving, training_job
 from fl.config.run import RunConfig
 from fl.config.secret import RUN, put
 from fl.config.section import ConfigError
@@ -185,6 +186,25 @@ def test_a_server_of_others_keeps_root_and_validation_data_of_its_own(tmp_path: 
     assert known.validation is not None
     config.write(tmp_path / "run.json")
     assert described(Output(), tmp_path / "run.json", {}).robust == config.robust
+
+
+class OfThree:
+    identities = None
+
+    def __len__(self) -> int:
+        return 3
+
+
+def test_a_rule_for_more_clients_than_there_are_leaves_an_earlier_run_as_it_was(tmp_path: Path) -> None:
+    config = RunConfig.of(scheme="plain", robust="krum", assumed=0.34)
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    job = training_job(Output(quiet=True), config, tmp_path, {}, force=True, resume=False)
+    cohort: Any = SimpleNamespace(roster=OfThree())
+    with pytest.raises(
+        ConfigError, match="krum needs 5 updates to withstand 1 of them, and this round has 3"
+    ):
+        job(cohort)
+    assert (tmp_path / "metrics.jsonl").exists()
 
 
 def test_a_server_of_others_does_not_know_who_holds_the_same(tmp_path: Path) -> None:
