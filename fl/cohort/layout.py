@@ -191,7 +191,7 @@ class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     declared: dict[int, Declared]
     examples: dict[int, int]
     speeds: dict[int, float]
-    there: dict[int, tuple[int, ...]]
+    there: dict[int, tuple[int, ...]] = {}  # of a run that was begun before it was told
 
 
 def write_serving(folder: Path, serving: Serving) -> None:

@@ -33,6 +33,9 @@ class Attackers:
 
     ids: all of them. secrets: of those whose updates are forged here. clients: of the run, where what the
     others do is not seen; None where the results are those of all clients of a round.
+
+    Security: what they send is encoded as everybody's is, cut to the range of a sum and to the clip of a
+    session under noise. A client that encodes by itself sends any integers of the ring that it likes.
     """
 
     attack: AttackConfig

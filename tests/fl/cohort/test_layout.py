@@ -273,3 +273,60 @@ def test_a_damaged_file_of_validation_data_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_was_not_laid_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"declared\.json is not readable"):
         read_serving(tmp_path, load("digits"))
+
+
+# Attackers
+
+
+def test_attackers_are_so_many_and_nothing_else_is_drawn_otherwise_for_them() -> None:
+    """Who holds what, whose data are damaged and who attacks know nothing of one another."""
+    settings = {"damage": "labels", "damaged": 0.4, "links": "mixed"}
+    honest, attacked = layout_of(**settings), layout_of(attack="flip", attackers=0.4, **settings)
+    assert honest.attackers == frozenset()
+    assert len(attacked.attackers) == 4
+    assert attacked.damaged == honest.damaged != attacked.attackers
+    for u in range(10):
+        for mine, theirs in zip(attacked.examples(u), honest.examples(u), strict=True):
+            assert np.array_equal(mine, theirs)
+    assert attacked.serving.declared == honest.serving.declared
+    assert attacked.serving.examples == honest.serving.examples
+
+
+def test_fewer_attackers_are_some_of_the_more() -> None:
+    few, many = (layout_of(attack="scale", attackers=share).attackers for share in (0.2, 0.5))
+    assert few < many
+
+
+def test_each_attacker_has_a_poisoned_copy_of_what_it_holds() -> None:
+    layout = layout_of(attack="labels", attackers=0.3)
+    assert layout.poisoned.keys() == layout.attackers
+    for u in layout.attackers:
+        (x, y), (worse_x, worse_y) = layout.examples(u), layout.poisoned_examples(u)
+        assert np.array_equal(x, worse_x)
+        assert np.array_equal(worse_y, 9 - y)
+
+
+def test_the_level_is_that_of_the_attack_or_the_one_that_is_given() -> None:
+    def flipped(**more: Any) -> int:
+        layout = layout_of(attack="labels", attackers=1.0, **more)
+        return sum(int((layout.poisoned_examples(u)[1] != layout.examples(u)[1]).sum()) for u in range(10))
+
+    everybody = len(load("digits").train_y)
+    assert flipped() == everybody
+    assert flipped(attack_level=0.5) == pytest.approx(everybody / 2, abs=10)
+
+
+@pytest.mark.parametrize("attack", ["sign-flip", None])
+def test_an_attack_on_updates_or_none_leaves_the_data_as_they_are(attack: str | None) -> None:
+    layout = layout_of(attack=attack)
+    assert layout.poisoned == {}
+    assert len(layout.x) == len(load("digits").train_y)
+
+
+def test_who_is_there_is_drawn_for_the_rounds_of_the_attack_and_reaches_the_server(tmp_path: Path) -> None:
+    settings = {"attack": "flip", "attackers": 0.5, "availability": 1.0, "sample": 5, "rounds": 9}
+    layout = layout_of(attack_rounds="3:4,8", **settings)
+    assert layout.serving.there == dict.fromkeys((3, 4, 8), tuple(sorted(layout.attackers)))
+    write_serving(tmp_path, layout.serving)
+    assert read_serving(tmp_path, layout.serving.dataset).there == layout.serving.there
+    assert layout_of(**settings | {"availability": None}).serving.there == {}
