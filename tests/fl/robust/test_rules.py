@@ -282,6 +282,12 @@ def test_the_geometric_median_is_the_point_that_most_are_at() -> None:
     np.testing.assert_allclose(ruled("geometric-median", x).update, x[0], atol=1e-5)
 
 
+def test_the_geometric_median_is_the_same_from_wherever_it_starts() -> None:
+    x = honest(0)
+    far = distances.weiszfeld(x, start=np.full(x.shape[1], 1e12))
+    np.testing.assert_allclose(far, distances.weiszfeld(x), atol=1e-6)
+
+
 def test_centred_clipping_starts_from_what_it_gave_last() -> None:
     x, _ = spoilt(0)
     first = ruled("centred-clipping", x)
