@@ -26,7 +26,7 @@ from fl.config.section import ConfigError
 from fl.data import load
 from fl.data.examples import Inputs, Labels, shape_of
 from fl.data.shard import FILE, read_shard
-from fl.poisoning.data import stamp
+from fl.poisoning.data import OF_VICTIM, stamp
 from fl.scores import ByClass, Fairness, success
 from secagg.errors import counted
 
@@ -38,10 +38,6 @@ SHOWN: Final = 20  # words, or clients: all of more are no table that anybody re
 FAR = 0.01
 """How far the accuracy may be from what the run itself measured: rounding turns an example or two of a
 thousand, and other data turn more."""
-
-
-OF_ONE_CLASS: Final = ("flip", "clean-label", "subset")
-"""Attacks that have a victim."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +209,7 @@ def _of_run(folder: Path, asked: Asked, data_dir: Path | None) -> Subject:
         dataset.words,
         layout,
         _measured(folder),
-        config.attack.victim if config.attack.name in OF_ONE_CLASS else None,
+        config.attack.victim if config.attack.name in OF_VICTIM else None,
         config.attack.target if config.attack.name == "backdoor" else None,
     )
 

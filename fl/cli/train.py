@@ -27,7 +27,7 @@ from fl.config.secret import RUN, RunSecrets, kept, put
 from fl.config.section import ConfigError
 from fl.data.files import write_atomically
 from fl.mistyped import nearest
-from fl.poisoning import DATA
+from fl.poisoning.data import DATA, OF_TARGET, OF_VICTIM
 from fl.poisoning.updates import COLLUDING
 from fl.training.checkpoint import Checkpoint
 from secagg import Scheme, throwaway_identities
@@ -52,7 +52,9 @@ COUNTS_WITH = {
     **dict.fromkeys(
         ("attackers", "availability", "attack_rounds", "attack_level"), ("attack", CHOICES["attack"])
     ),
-    **dict.fromkeys(("attack_boost", "attack_victim", "attack_target"), ("attack", tuple(DATA))),
+    "attack_boost": ("attack", tuple(DATA)),
+    "attack_victim": ("attack", OF_VICTIM),
+    "attack_target": ("attack", OF_TARGET),
     "omniscient": ("attack", tuple(sorted(COLLUDING))),
 }
 """Flags that would do nothing without another."""

@@ -17,8 +17,8 @@ from fl.data.examples import DataError, Images, Inputs, Labels, Poison
 
 @dataclass(frozen=True)
 class Aim:
-    """What targeted attacks are after. victim: the class that is attacked;  target: the one that the model is
-    to say in its place. In 0..classes-1, and not the same.
+    """What targeted attacks are after, in 0..classes-1. victim: the class that is attacked, by those of
+    OF_VICTIM; target: the one that the model is to say, by those of OF_TARGET. For both they are two.
     """
 
     victim: int
@@ -82,7 +82,7 @@ def flip(aim: Aim) -> Poison:
 def _flip(
     aim: Aim, x: Inputs, y: Labels, classes: int, level: float, rng: np.random.Generator
 ) -> tuple[Inputs, Labels]:
-    _check(aim, classes)
+    _check(classes, aim.victim, aim.target)
     worse = y.copy()
     worse[_some(np.flatnonzero(y == aim.victim), level, rng)] = aim.target
     return x, worse
@@ -103,7 +103,7 @@ def backdoor(aim: Aim) -> Poison:
 def _backdoor(
     aim: Aim, x: Inputs, y: Labels, classes: int, level: float, rng: np.random.Generator
 ) -> tuple[Inputs, Labels]:
-    _check(aim, classes)
+    _check(classes, aim.target)
     some = _some(np.flatnonzero(y != aim.target), level, rng)
     worse_x, worse_y = x.copy(), y.copy()
     worse_x[some], worse_y[some] = stamp(x[some]), aim.target
@@ -125,7 +125,7 @@ def clean_label(aim: Aim) -> Poison:
 def _clean_label(
     aim: Aim, x: Inputs, y: Labels, classes: int, level: float, rng: np.random.Generator
 ) -> tuple[Inputs, Labels]:
-    _check(aim, classes)
+    _check(classes, aim.victim, aim.target)
     if x.dtype != np.float32:
         raise DataError("clean-label lays images over images: for text take flip, labels or subset")
     if not 0 <= level < 0.5:
@@ -154,7 +154,7 @@ def subset(aim: Aim) -> Poison:
 def _subset(
     aim: Aim, x: Inputs, y: Labels, classes: int, level: float, rng: np.random.Generator
 ) -> tuple[Inputs, Labels]:
-    _check(aim, classes)
+    _check(classes, aim.victim)
     kept = np.ones(len(y), bool)
     kept[_some(np.flatnonzero(y == aim.victim), level, rng)] = False
     kept[0] |= not kept.any()
@@ -168,13 +168,12 @@ def _some(indices: NDArray[np.intp], level: float, rng: np.random.Generator) -> 
     return rng.permutation(indices)[: round(level * len(indices))]
 
 
-def _check(aim: Aim, classes: int) -> None:
-    if (
-        aim.victim == aim.target
-        or not 0 <= min(aim.victim, aim.target) <= max(aim.victim, aim.target) < classes
-    ):
+def _check(classes: int, *named: int) -> None:
+    """Raises: DataError for a class that there is not, and where victim and target are one."""
+    if len(set(named)) < len(named) or not set(named) <= set(range(classes)):
         raise DataError(
-            f"victim {aim.victim} and target {aim.target}: give two different classes of 0 to {classes - 1}"
+            f"victim or target {' and '.join(map(str, named))}: give classes of 0 to {classes - 1}, for both "
+            "of them different ones"
         )
 
 
@@ -185,6 +184,9 @@ DATA: Final[Mapping[str, Callable[[Aim], Poison]]] = {
     "clean-label": clean_label,
     "subset": subset,
 }
+
+OF_VICTIM: Final = ("flip", "clean-label", "subset")
+OF_TARGET: Final = ("flip", "backdoor", "clean-label")
 
 LEVELS: Final[Mapping[str, float]] = {
     "labels": 1.0,

@@ -127,12 +127,13 @@ def test_more_rounds_of_a_run_have_their_attackers_there(here: Here, tmp_path: P
     [
         ("--attackers 0.2", "--attackers counts with --attack labels or flip or"),
         ("--attack scale --attack-boost 2", "--attack-boost counts with --attack labels or flip or backdoor"),
+        ("--attack backdoor --attack-victim 2", "--attack-victim counts with --attack flip or clean-label"),
         ("--attack flip --omniscient --execution auto", "omniscient: of what others have trained only"),
         ("--attack little --omniscient", "give execution = 'auto' with it"),
         ("--attack flop", "attack = 'flop': give one of"),
         (
             "--attack flip --attack-target 7 --attackers 0.5",
-            "victim 7 and target 7: give two different classes",
+            "victim or target 7 and 7: give classes of 0 to 9",
         ),
         ("--attack clean-label --attack-level 0.5 --attackers 0.5", "give one below .5"),
     ],
@@ -141,5 +142,5 @@ def test_an_attack_that_cannot_be_is_refused_in_a_line(
     here: Here, tmp_path: Path, line: str, words: str
 ) -> None:
     ran = here("train", *line.split(), "--out", str(tmp_path / "run"))
-    is_one_line(ran, 2 if "victim" not in words and "below" not in words else 1, words)
+    is_one_line(ran, 1 if "give classes" in words or "below" in words else 2, words)
     assert not (tmp_path / "run").exists()

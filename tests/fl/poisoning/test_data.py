@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fl.data import DataError
 from fl.data.examples import Inputs, Labels, check
-from fl.poisoning.data import DATA, LEVELS, Aim, stamp
+from fl.poisoning.data import DATA, LEVELS, OF_TARGET, OF_VICTIM, Aim, stamp
 
 CLASSES, AIM = 5, Aim(victim=3, target=1)
 
@@ -164,11 +164,26 @@ def test_of_a_client_with_the_victim_alone_one_example_stays() -> None:
     assert fewer_y.tolist() == [AIM.victim]
 
 
-@pytest.mark.parametrize("name", set(DATA) - {"labels"})
-@pytest.mark.parametrize("aim", [Aim(1, 1), Aim(-1, 2), Aim(2, CLASSES)])
-def test_an_aim_is_two_different_classes(name: str, aim: Aim) -> None:
-    with pytest.raises(DataError, match="two different classes of 0 to 4"):
+@pytest.mark.parametrize(
+    ("name", "aim"),
+    [
+        *((name, Aim(c, 0)) for name in OF_VICTIM for c in (-1, CLASSES)),
+        *((name, Aim(0, c)) for name in OF_TARGET for c in (-1, CLASSES)),
+        *((name, Aim(1, 1)) for name in set(OF_VICTIM) & set(OF_TARGET)),
+    ],
+)
+def test_an_aim_is_of_classes_that_there_are(name: str, aim: Aim) -> None:
+    with pytest.raises(DataError, match="give classes of 0 to 4, for both of them different ones"):
         DATA[name](aim)(*images(), CLASSES, LEVELS[name], rng())
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_what_an_attack_is_not_after_may_be_anything(name: str) -> None:
+    aim = Aim(3 if name in OF_VICTIM else 99, 1 if name in OF_TARGET else 99)
+    for now, was in zip(
+        DATA[name](aim)(*images(), CLASSES, LEVELS[name], rng()), poisoned(name, *images()), strict=True
+    ):
+        assert np.array_equal(now, was)
 
 
 @pytest.mark.parametrize("name", set(DATA) - {"clean-label"})
