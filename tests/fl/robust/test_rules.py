@@ -343,6 +343,12 @@ def test_who_alone_declares_no_noise_does_not_count_alone() -> None:
     assert np.linalg.norm(update - x[0]) > 0.5 * np.linalg.norm(x.mean(axis=0) - x[0])
 
 
+@pytest.mark.parametrize("n", [1, 5])
+def test_equal_updates_without_any_noise_give_themselves(n: int) -> None:
+    x = np.ones((n, 3))
+    assert ruled("mmse", x, noise=np.zeros(n)).update.tolist() == pytest.approx([1, 1, 1])
+
+
 def test_mmse_needs_declared_noise() -> None:
     with pytest.raises(Unfit, match="mmse needs the noise of each update declared: give clients noise of"):
         ruled("mmse", honest(0))
