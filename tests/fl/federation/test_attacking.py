@@ -21,6 +21,7 @@ from fl.federation.simulation import simulated
 from fl.federation.task import write_instructions
 from fl.poisoning import DATA, UPDATES, Known
 from fl.poisoning.updates import COLLUDING
+from fl.preflight import Withheld
 
 SMALL: dict[str, Any] = {
     "clients": 6,
@@ -232,6 +233,19 @@ def test_in_a_process_of_its_own_an_attacker_sends_the_same(attack: str) -> None
             u, shard, "cpu", SECRETS.client(u), preflight=NOTHING, attacker=attacker_of(config, layout, u)
         )
         np.testing.assert_array_equal(trainer(task)["update"], sent[u])
+
+
+def test_no_preflight_keeps_an_attackers_process_back() -> None:
+    server, layout, _ = run_of(
+        attack="scale", model="mlp", local_steps=1, examples_per_client=2, alike="never"
+    )
+    config, u = server.config, min(layout.attackers)
+    task = write_instructions(config, server.run, 1, server.description, server.model.broadcast)
+    shard = Shard(*layout.examples(u), layout.serving.dataset.classes, "digits")
+    with pytest.raises(Withheld):
+        LocalTrainer(u, shard, "cpu", SECRETS.client(u), preflight=NOTHING)(task)
+    attacker = attacker_of(config, layout, u)
+    assert LocalTrainer(u, shard, "cpu", SECRETS.client(u), preflight=NOTHING, attacker=attacker)(task)
 
 
 def test_secrets_of_attackers_are_not_printed() -> None:
