@@ -28,24 +28,21 @@ from fl.preflight import Kept, Verdict, preflight
 from fl.training.local import LocalResult, train
 
 CLAIM = (
-    "What a client sees that looks at its own update before it sends it. Limits were chosen on the "
-    "honest runs of one seed (the largest share that came out stays below each), and alarms counted on "
-    "those of another: none in 2,520 honest client rounds of seven pairs of data and net, where naive "
-    "signs fire on 9 % (units that never fire) and 3 %, and on up to a fifth of some plans. The share "
-    "that comes out of an honest update falls from .8 of 8 examples to .02 of 500: of few, the first "
-    "layer gives most away whoever made the model, and no limit is set below 50. Of models that a "
-    "server crafts for 100 examples and one step, on `mlp-200` and `mlp-1000`, the imprint is caught 40 "
-    "times of 40, jittered 34, hidden by one who knows the detector 21; trap weights of strength 0.5 "
-    "and 0.7 on `mlp-1000` alone, 15 and 20 of 20, of 0.9 never. For 500 examples the plain imprint is "
-    "caught 32 times of 40, hidden and jittered never: they read a fiftieth then. Two passes of "
-    "batches, or one, leave of any imprint a tenth and less, which no limit sees, and need not; nor "
-    "does it see who stays below the limit, nor the narrow `mlp`, whose 64 neurons are few for so many. "
-    "Rows that point the same way, the second sign, are there in every imprint of all kinds, and in no "
-    "honest model. It takes 1 to 3 ms, which beside training is .06 to .15 for an epoch of 500 "
-    "examples, .15 to .33 of 100, and .17 to .63 for one step of as many: more than a tenth but for two "
-    "epochs of 500. All this is of the rule of shares alone, and of a look that kept nothing: since then "
-    "not one example may come out where rows point the same way, and what follows from a client's "
-    "examples is worked out once."
+    "What a client sees that looks at its own update before it sends it. Limits were chosen on the honest "
+    "runs of one seed (the largest share that came out stays below each), and alarms counted on those of "
+    "another: none in 2,520 honest client rounds of seven pairs of data and net, where naive signs fire "
+    "on 9 % (units that never fire) and 3 %. The share that comes out of an honest update falls from .8 "
+    "of 8 examples to .01 of 500: of few, the first layer gives most away whoever made the model, and no "
+    "limit is set below 50. Rows that point the same way are in every imprint of all kinds and in no "
+    "honest round, and with them not one example may come out: of the models that a server crafts for a "
+    "net of 64, 200 or 1,000 neurons the imprint is refused 882 times of 900, jittered 878, hidden by one "
+    "who knows the limits 868, and one that stays below the limits 877; of the others no example came "
+    "out. By the shares alone (above) those below the limit never were, nor any after one or two passes "
+    "in batches. Trap weights have no such rows: of 100 examples and one step those of strength 0.5 and "
+    "0.7 on `mlp-1000` are refused 15 and 20 times of 20, of 0.9 never, on narrower nets once. It takes "
+    ".5 to 3 ms. Beside training that is less than a tenth for two epochs of 500 examples (.02 to .04) "
+    "and of 100 (.07 to .11, two of 14 runs above), and for one of 500 (.04 to .07); one of 100 takes .11 "
+    "to .19, a single step of all .09 to .35, and a client's first look up to twice as much."
 )
 CONTROL = Control("honest models", lambda row: row["model"] == "honest", by=("examples",))
 ALONE = True  # it measures time
@@ -263,14 +260,14 @@ def counted_of(seen: Sequence[Seen]) -> Row:
 
 def table(rows: Sequence[Row]) -> Table:
     """runs: honest ones, whose largest shares set the limits, or others. share: of a client's examples, that
-    comes out of its update, and the largest; may: the limit. alarms: of all rounds. alike: rounds with rows
-    that point the same way. never, always, mass: alarms by naive signs. cost: beside training, of the
-    pair that it costs most.
+    comes out of its update, and the largest; may: the limit. above: rounds above it; alarms: rounds that were
+    refused. alike: rounds with rows that point the same way. never, always, mass: alarms by naive signs.
+    cost: beside training, of the pair that it costs most; first: in a client's first round.
     """
     cells = cells_of(rows, "model", "used", "plan", "examples")
-    header = ("model", "runs", "local", "examples", "share", "largest", "may", "alarms", "alike")
+    header = ("model", "runs", "local", "examples", "share", "largest", "may", "above", "alarms", "alike")
     return Table.of(
-        (*header, "never", "always", "mass", "cost", "ms"),
+        (*header, "never", "always", "mass", "cost", "first", "ms"),
         [_line(some) for some in cells.values()],
     )
 
@@ -283,8 +280,9 @@ def _line(some: Sequence[Row]) -> tuple[str, ...]:
         f"{np.average([row['share'] for row in some], weights=[row['rounds'] for row in some]):.2f}",
         f"{max(row['largest'] for row in some):.2f}",
         f"{first['may']:.2f}",
+        str(sum(row["above"] for row in some)),
         f"{sum(row['alarms'] for row in some)} of {rounds}",
         *(str(sum(row[name] for row in some)) for name in ("alike", *SIGNS)),
-        f"{max(row['cost'] for row in some):.2f}",
+        *(f"{max(row[name] for row in some):.2f}" for name in ("cost", "first")),
         f"{np.median([row['ms'] for row in some]):.1f}",
     )
