@@ -15,6 +15,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
 from fl.data import DataError
 from fl.federation.records import Trained
+from fl.federation.server import Server
 from fl.federation.simulation import simulated
 from fl.models.architectures import build
 from fl.models.weights import from_vector
@@ -30,15 +31,9 @@ def run(config: RunConfig) -> Row:
 
     Returns accuracy: in [0, 1] on the test set, mean of the last rounds; curve: [round, accuracy]; constant:
     the accuracy of the best constant answer; left_out: parts of rounds that the rule left out, of attackers
-    and of the honest, as shares of theirs; seconds. Raises: NotImplementedError where the data set is not to
-    be had.
+    and of the honest, as shares of theirs; seconds. Raises: as `laid_out`.
     """
-    try:
-        layout = lay_out(config)
-    except DataError as error:
-        raise NotImplementedError(str(error)) from error
-    secrets = RunSecrets.of_seed(config.training.seed)
-    server = simulated(config, layout, secrets=secrets, evaluate_every=config.training.rounds)
+    layout, server = laid_out(config)
     begun, curve, every = time.monotonic(), list[tuple[int, float]](), list[Trained]()
     look = looking(config, layout)
     for trained in server.rounds():
@@ -52,6 +47,18 @@ def run(config: RunConfig) -> Row:
         "left_out": left_out(every, layout.attackers),
         "seconds": round(time.monotonic() - begun, 1),
     }
+
+
+def laid_out(config: RunConfig) -> tuple[Layout, Server]:
+    """Who holds what, and the server whose rounds are the run. Raises: NotImplementedError where the data set
+    is not to be had.
+    """
+    try:
+        layout = lay_out(config)
+    except DataError as error:
+        raise NotImplementedError(str(error)) from error
+    secrets = RunSecrets.of_seed(config.training.seed)
+    return layout, simulated(config, layout, secrets=secrets, evaluate_every=config.training.rounds)
 
 
 def looked_at(round: int, rounds: int) -> bool:
@@ -87,3 +94,9 @@ def left_out(rounds: Sequence[Trained], attackers: frozenset[ClientId]) -> dict[
         of_them = [out for out, bad in zip(there, whose, strict=True) if bad is are_bad]
         shares[who] = statistics.fmean(of_them) if of_them else None
     return shares
+
+
+def out(some: Sequence[Row], who: str) -> str:
+    """How many percent of the attackers, or of the honest, were left out; nothing where there are none."""
+    shares = [row["left_out"][who] for row in some if row["left_out"][who] is not None]
+    return f"{100 * statistics.fmean(shares):.0f}" if shares else ""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
-from benchmarks.poisoned import run
+from benchmarks.poisoned import out, run
 from benchmarks.spread import by_seed, paired, seeds, spread
 from fl.config.run import RunConfig
 
@@ -173,11 +173,6 @@ def table(rows: Sequence[Row]) -> Table:
         "good out",
     )
     return Table.of(header, lines)
-
-
-def out(some: Sequence[Row], who: str) -> str:
-    shares = [row["left_out"][who] for row in some if row["left_out"][who] is not None]
-    return f"{100 * statistics.fmean(shares):.0f}" if shares else ""
 
 
 def plot(rows: Sequence[Row]) -> Figure:

@@ -1,0 +1,110 @@
+"""Backdoors and hidden poison: the tables measure what they say, at a small size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import aimed, backdoored
+from benchmarks.harness import Case
+from benchmarks.poisoning import backdoor, backdoor_boosted, backdoor_clean, clean
+from fl.data import DataError
+from fl.robust import RULES
+from tests.benchmarks.cases import rows_of, shown
+
+BACKDOORS = (backdoor, backdoor_boosted, backdoor_clean)
+SMALL = backdoored.Setting("digits", 10, 2, 20, 135, 50, 1347, 4, ("mean", "median"), 1)
+
+
+@pytest.fixture
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(backdoored.SETTINGS, "quick", SMALL)
+    hidden = replace(clean.SETTINGS["quick"], examples=20, root=50, rounds=3)
+    monkeypatch.setitem(clean.SETTINGS, "quick", hidden)
+    monkeypatch.setattr(clean, "LAST", 2)
+
+
+def test_scores_are_of_the_victim_of_all_others_and_of_what_bears_the_trigger() -> None:
+    """Victim 0, target 1; one of the victim is taken for the target, and of three that are not of the target
+    two are with the trigger.
+    """
+    truth, answers, triggered = (np.array(each) for each in ([0, 0, 1, 2], [0, 1, 1, 2], [1, 0, 0, 1]))
+    scores = aimed.scored(truth, answers, triggered, 3, victim=0, target=1)
+    assert scores == aimed.Scores(
+        accuracy=3 / 4, victim=2 / 3, rest=4 / 5, taken=1 / 2, success=pytest.approx(2 / 3)
+    )
+
+
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("benchmark", BACKDOORS)
+def test_a_backdoor_is_measured_under_each_rule_over_the_last_rounds(benchmark: Any) -> None:
+    rows = rows_of(benchmark, seed=3)
+    assert [(row["rule"], row["boost"], row["seed"]) for row in rows] == [
+        (rule, benchmark.BOOST, 3) for rule in SMALL.rules
+    ]
+    for row in rows:
+        assert len(row["rounds"]) == backdoored.LAST
+        for score in ("accuracy", "success"):
+            assert row[score] == pytest.approx(np.mean([each[score] for each in row["rounds"]]), abs=1e-4)
+    assert {row["bad"] for row in rows} == {2 if benchmark.BOOST else 0}
+    shown(benchmark, rows)
+
+
+def test_attackers_send_so_many_times_what_poisoned_data_give_and_0_is_nobody() -> None:
+    once, boosted, clean = (SMALL.configuration(each.BOOST, "mean", 0).attack for each in BACKDOORS)
+    assert (once.name, once.boost) == ("backdoor", 1)
+    assert (boosted.name, boosted.boost) == ("backdoor", 4)
+    assert clean.name is None
+
+
+def test_every_rule_has_its_row_or_says_why_not() -> None:
+    assert {*backdoored.NAMES} | {*backdoored.ELSEWHERE} == {*RULES}
+    assert not {*backdoored.NAMES} & {*backdoored.ELSEWHERE}
+    for rule in backdoored.NAMES:
+        config = backdoored.SETTINGS["full"].configuration(1.0, rule, 0)
+        assert round(config.held_out * 60_000) == 500
+        assert config.attack.number_of(40) == 4
+
+
+def names(cases: Sequence[Case]) -> list[str]:
+    return [case.name for case in cases]
+
+
+@pytest.mark.parametrize("benchmark", [*BACKDOORS, clean])
+def test_three_seeds_one_after_the_other(benchmark: Any) -> None:
+    full = names(benchmark.cases("full", 0))
+    assert len(set(full)) == len(full)
+    assert [int(name.rpartition(" ")[2]) for name in full] == sorted([0, 1, 2] * (len(full) // 3))
+
+
+@pytest.mark.usefixtures("_small")
+def test_hidden_poison_stands_beside_the_same_rule_on_the_same_data_without_it() -> None:
+    rows = rows_of(clean, seed=2)
+    assert {(row["attack"], row["damage"]) for row in rows} == {
+        *((attack, "none") for attack in ("none", "clean-label", "subset", "opposite")),
+        *((attack, "missing") for attack in ("none", "opposite")),
+    }
+    assert {row["attack"]: row["bad"] for row in rows} == {
+        "none": 0,
+        "clean-label": 4,
+        "subset": 4,
+        "opposite": 2,
+    }
+    assert all(len(row["rounds"]) == 2 for row in rows)
+    of_mean = [row for row in rows if row["rule"] == "mean" and row["attack"] == "none"]
+    assert of_mean[0]["accuracy"] != of_mean[1]["accuracy"]  # one is of damaged data
+    shown(clean, rows)
+
+
+@pytest.mark.parametrize("benchmark", [backdoor, clean])
+def test_where_data_are_absent_nothing_is_measured(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, data_dir: object = None) -> object:
+        raise DataError(f"no {name} here")
+
+    monkeypatch.setattr("fl.cohort.layout.load", load)
+    with pytest.raises(NotImplementedError, match="no fashion-mnist here"):
+        rows_of(benchmark, size="full")
