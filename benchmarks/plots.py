@@ -23,6 +23,9 @@ matplotlib.rcParams.update(
 Stacks = Sequence[Mapping[str, float]]
 Line = Sequence[tuple[float, float]]
 
+COLUMNS = 6  # of a legend below all panels
+MARKERS = "osv"
+
 
 def bars(names: Sequence[str], panels: Mapping[str, Stacks], *, log: bool = False) -> Figure:
     """A panel each, side by side: for every name a horizontal bar, stacked of its parts (part -> length)."""
@@ -49,9 +52,11 @@ def lines(
 ) -> Figure:
     """A panel each, on two logarithmic axes, or two linear ones. title -> (what is on x, what is on y,
     label -> points); a label that begins with "~" is a prediction, or what others published, drawn as dashes
-    in the colour of the line before it, grey where none is. below: one legend, of the first panel, under all.
+    in the colour of the line before it, grey where none is; a second round of colours has other markers.
+    below: one legend, of the first panel, under all.
     """
-    figure = Figure(figsize=(9.0, 3.7 if below else 3.2), layout="constrained")
+    further = max(0, (len(next(iter(panels.values()))[2]) - 1) // COLUMNS - 1)  # lines of a legend, after two
+    figure = Figure(figsize=(9.0, 3.7 + 0.2 * further if below else 3.2), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     scale = "log" if log else "linear"
     for ax, (title, (x, y, curves)) in zip(axes, panels.items(), strict=True):
@@ -59,7 +64,8 @@ def lines(
         for label, points in curves.items():
             predicted = label.startswith("~")
             colour += not predicted
-            style = {"linestyle": "--", "alpha": 0.6} if predicted else {"marker": "o", "markersize": 3}
+            marker = MARKERS[max(colour, 0) // 10 % len(MARKERS)]
+            style = {"linestyle": "--", "alpha": 0.6} if predicted else {"marker": marker, "markersize": 3}
             drawn = f"C{colour}" if colour >= 0 else "grey"
             ax.plot(*zip(*points, strict=True), color=drawn, label=label.lstrip("~"), **style)
         ax.set(title=title, xlabel=x, ylabel=y, xscale=scale, yscale=scale)
@@ -68,7 +74,7 @@ def lines(
         if curves and not below:
             ax.legend(fontsize=7)
     if below:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=COLUMNS)
     return figure
 
 

@@ -19,6 +19,7 @@ from fl.federation.server import Server
 from fl.federation.simulation import simulated
 from fl.models.architectures import build
 from fl.models.weights import from_vector
+from fl.robust import Rule
 from fl.training.local import device, evaluate
 from secagg.errors import ClientId
 
@@ -26,14 +27,14 @@ LAST = 10  # rounds whose mean is an accuracy: under attack one round is far fro
 EVERY = 5  # rounds between two looks at the test set before these
 
 
-def run(config: RunConfig) -> Row:
-    """The run that `secagg train` makes of the configuration, with its attackers and its rule.
+def run(config: RunConfig, rule: Rule | None = None) -> Row:
+    """The run that `secagg train` makes of the configuration, with its attackers and its rule, or another.
 
     Returns accuracy: in [0, 1] on the test set, mean of the last rounds; curve: [round, accuracy]; constant:
     the accuracy of the best constant answer; left_out: parts of rounds that the rule left out, of attackers
-    and of the honest, as shares of theirs; seconds. Raises: as `laid_out`.
+    and of the honest, as shares of theirs; seconds. Raises: as `laid_out`; Unfit of the rule.
     """
-    layout, server = laid_out(config)
+    layout, server = laid_out(config, rule)
     begun, curve, every = time.monotonic(), list[tuple[int, float]](), list[Trained]()
     look = looking(config, layout)
     for trained in server.rounds():
@@ -49,7 +50,7 @@ def run(config: RunConfig) -> Row:
     }
 
 
-def laid_out(config: RunConfig) -> tuple[Layout, Server]:
+def laid_out(config: RunConfig, rule: Rule | None = None) -> tuple[Layout, Server]:
     """Who holds what, and the server whose rounds are the run. Raises: NotImplementedError where the data set
     is not to be had.
     """
@@ -58,7 +59,8 @@ def laid_out(config: RunConfig) -> tuple[Layout, Server]:
     except DataError as error:
         raise NotImplementedError(str(error)) from error
     secrets = RunSecrets.of_seed(config.training.seed)
-    return layout, simulated(config, layout, secrets=secrets, evaluate_every=config.training.rounds)
+    every = config.training.rounds
+    return layout, simulated(config, layout, secrets=secrets, rule=rule, evaluate_every=every)
 
 
 def looked_at(round: int, rounds: int) -> bool:
