@@ -167,6 +167,11 @@ class PlainServer(RoundServer):
             values = check_vectors(specs, values)
         except LocalProtocolError as error:
             raise RemoteProtocolError(str(error)) from None
+        for name, x in values.items():
+            spec = specs[name]
+            # Every client cuts there, so that who is beyond would outweigh all others, and is none of them.
+            if isinstance(spec, Bounded) and max(x.max(), -x.min()) > np.float32(spec.bound):
+                raise RemoteProtocolError(f"vector {name!r} is beyond its bound of {spec.bound:g}")
         weight, _ = weight_of(specs, values)
         own = {
             name: x.astype(np.float64) * weight if isinstance(specs[name], Bounded) else x

@@ -115,6 +115,8 @@ def integers(*values: int) -> bytes:
             "'update' holds nan at coordinate 2",
         ),
         (vectors(update=np.array([0, 0, 0, 0, -math.inf], "<f4").tobytes()), "'update' holds -inf"),
+        (vectors(update=reals(0, 0, 0, 0, 1 + 2**-23)), "'update' is beyond its bound of 1"),
+        (vectors(update=reals(0, -3e38, 0, 0, 0)), "'update' is beyond its bound of 1"),
         (vectors(update=bytes(16)), "other sizes"),
         (vectors(update=bytes(24)), "other sizes"),
         (vectors(update=bytes(40)), "other sizes"),

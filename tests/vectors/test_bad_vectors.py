@@ -143,6 +143,7 @@ NO_VECTOR = {
     # A sparse graph small enough for a file leaves every client its t holders, whoever of the d is lost.
     "clients are left to hold this one's shares",
     "the vectors have other sizes than the session's",  # the scheme `plain`
+    "is beyond its bound of",  # the same
     "the server sums by batches a cohort of",  # the vectors' rosters list n clients
     "the server asks for a sum too near",  # section 9.1: of a client's own record, as the journal is
 }
