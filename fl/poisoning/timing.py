@@ -15,7 +15,8 @@ def windows(text: str) -> tuple[range, ...]:
 
     Raises: ValueError for any other text, and for a window that ends before it begins.
     """
-    parts = [re.fullmatch(r" *(\d{1,6})(?: *: *(\d{1,6}))? *", part) for part in text.split(",") if text]
+    window = re.compile(r" *(\d{1,6})(?: *: *(\d{1,6}))? *", re.ASCII)
+    parts = [window.fullmatch(part) for part in text.split(",") if text]
     found = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
     if len(found) < len(parts) or not all(rounds and rounds[0] for rounds in found):
         raise ValueError(f"{text!r} names no rounds: say from which to which, such as 40:60 or 1:20,40:60")

@@ -127,7 +127,9 @@ def rlr(points: Points, bench: Bench, memory: Memory) -> Verdict:
     Needs: the update of each client, and how many examples it says it has.
     Source: Ozdayi et al., AAAI 2021 (robust learning rate).
     """
-    x, threshold = points.updates, 2 * bench.attackers(points)
+    x, f = points.updates, bench.attackers(points)
+    threshold = 2 * f
+    check_enough("rlr", points, threshold, f)  # with fewer all turn back, whatever they agree on
     update, origin = mixed(points.shares, x), bench.origin
     for block in blocks(x.shape[1]):
         agree = np.abs(np.sign(x[:, block] - origin[block]).sum(axis=0)) >= threshold

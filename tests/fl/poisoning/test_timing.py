@@ -18,7 +18,9 @@ def test_without_windows_every_round_is_attacked() -> None:
     assert all(attacks("", round) for round in range(1, 100))
 
 
-@pytest.mark.parametrize("text", ["5:3", "0:3", "x", ",", "1:", "1:2:3", "-1:2", "1.5", "1234567", "1:2,"])
+@pytest.mark.parametrize(
+    "text", ["5:3", "0:3", "x", ",", "1:", "1:2:3", "-1:2", "1.5", "1234567", "1:2,", "\u0663"]
+)
 def test_what_names_no_rounds_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="names no rounds: say from which to which, such as 40:60"):
         windows(text)

@@ -218,6 +218,13 @@ def test_coordinates_whose_signs_agree_too_little_go_backwards() -> None:
     assert ruled("rlr", x).update == pytest.approx([0.4, -0.2, 1.0])
 
 
+def test_rlr_turns_back_from_nothing_that_all_agree_on() -> None:
+    x = np.ones((10, 3))
+    assert ruled("rlr", x, assumed=0.5).update == pytest.approx([1, 1, 1])
+    with pytest.raises(Unfit, match="rlr needs 12 updates to withstand 6 of them, and this round has 10"):
+        ruled("rlr", x, assumed=0.6)
+
+
 def test_buckets_change_from_round_to_round_and_are_no_secret() -> None:
     x = honest(0)
     first, again, second = (ruled("bucketing", x, round=number).update for number in (1, 1, 2))
@@ -286,6 +293,16 @@ def test_the_geometric_median_is_the_same_from_wherever_it_starts() -> None:
     x = honest(0)
     far = distances.weiszfeld(x, start=np.full(x.shape[1], 1e12))
     np.testing.assert_allclose(far, distances.weiszfeld(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("far", [1e9, 1e12, 3e38])
+def test_the_geometric_median_is_not_moved_by_how_far_a_fifth_is(far: float) -> None:
+    x = honest(0, 10)
+    away = np.random.default_rng(0).normal(size=(2, x.shape[1]))
+    x[:2] = 1e7 * away
+    near = ruled("geometric-median", x).update
+    x[:2] = far * away
+    np.testing.assert_allclose(ruled("geometric-median", x).update, near, atol=1e-6)
 
 
 def test_centred_clipping_starts_from_what_it_gave_last() -> None:
