@@ -17,12 +17,14 @@ from fl.leakage.grouping import grouped
 from fl.leakage.views import View
 
 CLAIM = (
-    "Ten clients of 40 Fashion-MNIST images each, one step of four in each round, `mlp-1000`, masked "
-    "sums of 16 bits at a tight bound, peeled as in `sums`. Where all ten are in every sum, 80 % of all "
+    "Ten clients of 40 Fashion-MNIST images each, one step of four in each round, `mlp-1000`, masked sums "
+    "of 16 bits at a tight bound, peeled as in `sums`. Where all ten are in every sum, 80 % of all "
     "examples have come out after 80 rounds, and nobody can be named for any. Where five of ten are in "
     "each, 78 % have, and for 2 % of the images that came out after ten rounds, and 13 % after 80, one "
     "client alone was in all sums that held them: those are all of that client. Masking keeps no image, "
-    "and a sum of everybody keeps whose it is."
+    "and a sum of everybody keeps whose it is from this rule, which looks at nothing but who was in which "
+    "sum: not at several steps of one client, nor at the factor by which it clips, which its images have "
+    "in common."
 )
 CONTROL = Control(
     "everybody in every sum, where nothing can be told", lambda row: row["chosen"] is None, by=("seed",)
