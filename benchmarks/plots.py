@@ -25,6 +25,7 @@ Line = Sequence[tuple[float, float]]
 
 COLUMNS = 6  # of a legend below all panels
 MARKERS = "osv"
+WORD = 4  # letters of a column that still stand side by side
 
 
 def bars(names: Sequence[str], panels: Mapping[str, Stacks], *, log: bool = False) -> Figure:
@@ -82,7 +83,7 @@ def grids(
     panels: Mapping[str, tuple[Sequence[str], Sequence[str], Sequence[Sequence[float]]]], x: str, what: str
 ) -> Figure:
     """A panel each, in one scale of colours. title -> (rows, columns, a number for each); x: what the columns
-    are; what: the numbers.
+    are, written upwards where they are words; what: the numbers.
     """
     most = max(len(names) for names, _, _ in panels.values())
     figure = Figure(figsize=(9.0, 1.4 + 0.3 * most), layout="constrained")
@@ -91,7 +92,7 @@ def grids(
     for ax, (title, (names, columns, numbers)) in zip(axes, panels.items(), strict=True):
         image = ax.imshow(numbers, vmin=min(every), vmax=max(every), aspect="auto")
         ax.set_yticks(range(len(names)), names)
-        ax.set_xticks(range(len(columns)), columns)
+        ax.set_xticks(range(len(columns)), columns, rotation=90 if max(map(len, columns)) > WORD else 0)
         ax.set(title=title, xlabel=x)
     figure.colorbar(image, ax=list(axes), label=what)
     return figure
