@@ -10,6 +10,7 @@ import msgspec
 from fl.cohort.layout import Layout
 from fl.config.run import RunConfig
 from fl.config.secret import CLIENT, RunSecrets, kept, put
+from fl.config.section import ConfigError
 from fl.data.files import write_atomically
 from fl.data.shard import FILE, read_shard, write_shard
 from secagg.errors import ClientId
@@ -49,7 +50,12 @@ def found_in(own: Path, config: RunConfig) -> Attacker | None:
 
     if not (own / ATTACK).exists():
         return None
-    who = msgspec.json.decode((own / ATTACK).read_bytes(), type=_Who)
+    try:
+        who = msgspec.json.decode((own / ATTACK).read_bytes(), type=_Who)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{own / ATTACK} does not say who attacks ({error}): begin the run anew, with --force"
+        ) from error
     members = {int(path.name): _member(path) for path in sorted((own / MEMBERS).iterdir())}
     known = {v: member.secret for v, member in members.items()}
     attackers = Attackers(config.attack, frozenset(who.attackers), known, clients=config.cohort.clients)

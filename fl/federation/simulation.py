@@ -136,7 +136,7 @@ class SimulatedCohort:
         self._earlier: NDArray[np.float32] | None = None  # the model of the round before, for decoys
         self.held: Held | None = None
         self.learned: Learned | None = None
-        self.clipped: dict[ClientId, int] = {}  # coordinates beyond the bound, in the last session
+        self.clipped: dict[ClientId, int] = {}  # honest coordinates beyond the bound, in the last session
         self._training = 0  # clients, in this round
         self._withheld: dict[ClientId, str] = {}  # who would not send, and why
         self._without: set[ClientId] = set()  # these, and who missed a sum then: it has the model no more
@@ -282,7 +282,9 @@ class SimulatedCohort:
         return session if self._instrument is None else self._instrument.client(u, session)
 
     def _tell(self, u: ClientId, clipping: Mapping[str, Clipping]) -> None:
-        self.clipped[u] = clipping[UPDATE].coordinates if UPDATE in clipping else 0
+        # An attacker's is no reason to give the run a wider range.
+        told = UPDATE in clipping and u not in self._layout.attackers
+        self.clipped[u] = clipping[UPDATE].coordinates if told else 0
 
     def _keep(self, instructions: Instructions, model: nn.Module, total: Aggregate) -> None:
         """What every client does with the sum, once for all of them."""

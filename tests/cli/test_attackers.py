@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from commands import Ran, is_one_line
 
+from fl.cli.malicious import found_in
 from fl.cohort.layout import lay_out
 from fl.config.run import RunConfig
+from fl.config.section import ConfigError
 
 Here = Callable[..., Ran]
 
@@ -93,6 +95,21 @@ def test_who_attacks_is_told_and_left_in_the_folder(
         == 0
     )
     assert not (out / "attackers.json").exists()
+
+
+def test_nobody_is_told_to_make_room_for_an_attacker(here: Here, tmp_path: Path) -> None:
+    line = [*SMALL, "--attack", "scale", "--attack-level", "1e6", "--attackers", "0.2", "--no-baseline"]
+    ran = here("train", *line, "--rounds", "1", "--execution", "batched", "--out", str(tmp_path / "run"))
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"attackers": "all"}'])
+def test_a_damaged_note_of_who_attacks_says_what_to_do(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "attack.json").write_bytes(content)
+    with pytest.raises(
+        ConfigError, match=r"attack.json does not say who attacks .*: begin the run anew, with --force"
+    ):
+        found_in(tmp_path, RunConfig.of(attack="flip"))
 
 
 def test_of_a_run_with_a_rule_it_is_told_how_well_that_found_them(here: Here, tmp_path: Path) -> None:
