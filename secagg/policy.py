@@ -179,12 +179,16 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                         f"the server asks for {spec.bits} bits of each number of the vector {name!r}; this "
                         f"client sends {self.bits} at most (bits, in its policy)"
                     )
-            # Of a session whose largest weight is a client's own the steps are as fine as they can be.
-            if self.heaviest is not None and isinstance(spec, Weight) and spec.maximum < self.heaviest:
-                raise RemoteProtocolError(
-                    f"the server offers weights up to {spec.maximum}; this client takes part where they may "
-                    f"be {self.heaviest} at least (heaviest, in its policy)"
-                )
+        if self.heaviest is None or not any(isinstance(spec, Bounded) for spec in vectors.values()):
+            return
+        # Where the largest weight is a client's own the steps are as fine as they can be, and so they are
+        # where there are no weights: each is 1, of 1 at most.
+        largest = max((spec.maximum for spec in vectors.values() if isinstance(spec, Weight)), default=1)
+        if largest < self.heaviest:
+            raise RemoteProtocolError(
+                f"the server offers weights up to {largest}; this client takes part where they may "
+                f"be {self.heaviest} at least (heaviest, in its policy)"
+            )
 
     def check_blank(self, blank: float, *, noised: bool) -> None:
         """Raises: RemoteProtocolError if clients would contribute nothing with another probability than the

@@ -34,8 +34,8 @@ CLAIM = (
     "its own. More clients hide more, and slowly: 79 dB of one, 67 of two, 32 of eight, all above 20 "
     "dB; of ten two images of three are, of fifteen two of five, and of twenty 7 %, where all is still "
     "3 dB above the best guess. From five clients on every attack ended with its time. Labels are "
-    "counted rightly in every sum, of fifty clients too, 1,200 of 1,200, where chance has 83 %, so that "
-    "being given them helps nobody."
+    "counted rightly in every sum of up to twenty, so that being given them helps nobody, and of fifty "
+    "clients 1,197 of 1,200, where chance has 83 %."
 )
 SINGLE, SUM = "single updates", "a masked sum"
 INFERRED, GIVEN = "inferred", "given"

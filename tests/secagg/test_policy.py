@@ -161,6 +161,9 @@ def test_a_client_says_in_how_fine_steps_it_is_summed() -> None:
         insisting(bits=15), offered, "16 bits of each number of the vector 'update'; this client sends 15"
     )
     refuses(insisting(heaviest=9), offered, "weights up to 8; this client takes part where they may be 9 at")
+    without = semi_honest(range(5), {"update": update})
+    refuses(insisting(heaviest=2), without, "weights up to 1; this client takes part where they may be 2 at")
+    accepts(insisting(heaviest=1), without)
     accepts(insisting(bounds={"": (9.0, 9.0)}, bits=2, heaviest=9), NOISY)
     with pytest.raises(LocalProtocolError, match="bounds of the vector '' go from 2 to 1: turn them round"):
         Policy(bounds={"": (2.0, 1.0)})

@@ -254,6 +254,10 @@ def in_finer_steps() -> Iterator[Json]:
     words = "for the vector 'updates', for which this client has no limits, and none for 'update'"
     yield case("limits under another name", offered(), named, f"offers a bound {words}", policy)
     yield case("a smaller largest weight", offered(), offered(maximum=9), "offers weights up to 9", policy)
+    bare = offer_of(vectors={"update": Bounded(length=100, bound=1.0, bits=16)})
+    yield case(
+        "no weights, where the largest is to be 10", offered(), bare, "offers weights up to 1;", policy
+    )
 
 
 TO_SPLIT = {**TRUSTING, "schemes": ["split"]}
