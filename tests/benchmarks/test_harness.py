@@ -173,16 +173,15 @@ def where() -> Row:
     return {"pid": os.getpid(), "cores": len(cores()), "threads": os.environ.get("OMP_NUM_THREADS")}
 
 
-def after(sign: Path) -> Row:
-    """Once another case has made it."""
-    while not sign.exists():
+def after(kept: Path) -> Row:
+    """Once the rows of another case are kept."""
+    while not kept.exists():
         time.sleep(0.01)
     return {"after": True}
 
 
-def making(sign: Path) -> Iterator[Row | str]:
-    yield "making it"
-    sign.touch()
+def watched() -> Iterator[Row | str]:
+    yield "at it"
     yield where()
 
 
@@ -190,10 +189,10 @@ def test_cases_run_side_by_side_on_a_core_each_and_their_rows_stand_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    sign = tmp_path / "sign"
-    cases = [Case("first", partial(after, sign)), Case("second", partial(making, sign))]
+    kept = tmp_path / "begun.json"
+    cases = [Case("first", partial(after, kept)), Case("second", watched)]
     begun = harness.Begun({})
-    rows = harness.run(cases, begun, tmp_path / "begun.json", 2, QUIET)
+    rows = harness.run(cases, begun, kept, 2, QUIET)
     assert list(begun.rows) == ["second", "first"]  # as they were done; neither would be if they took turns
     assert [sorted(row) for row in rows] == [["after"], ["cores", "pid", "threads"]]
     assert rows[1]["pid"] != os.getpid()
