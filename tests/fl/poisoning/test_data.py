@@ -167,9 +167,9 @@ def test_of_a_client_with_the_victim_alone_one_example_stays() -> None:
 @pytest.mark.parametrize(
     ("name", "aim"),
     [
-        *((name, Aim(c, 0)) for name in OF_VICTIM for c in (-1, CLASSES)),
-        *((name, Aim(0, c)) for name in OF_TARGET for c in (-1, CLASSES)),
-        *((name, Aim(1, 1)) for name in set(OF_VICTIM) & set(OF_TARGET)),
+        *((name, Aim(c, 0)) for name in sorted(OF_VICTIM) for c in (-1, CLASSES)),
+        *((name, Aim(0, c)) for name in sorted(OF_TARGET) for c in (-1, CLASSES)),
+        *((name, Aim(1, 1)) for name in sorted(set(OF_VICTIM) & set(OF_TARGET))),
     ],
 )
 def test_an_aim_is_of_classes_that_there_are(name: str, aim: Aim) -> None:
@@ -186,7 +186,7 @@ def test_what_an_attack_is_not_after_may_be_anything(name: str) -> None:
         assert np.array_equal(now, was)
 
 
-@pytest.mark.parametrize("name", set(DATA) - {"clean-label"})
+@pytest.mark.parametrize("name", sorted(DATA.keys() - {"clean-label"}))
 def test_more_than_all_cannot_be_poisoned(name: str) -> None:
     with pytest.raises(DataError, match="cannot be poisoned: give one from 0 to 1"):
         poisoned(name, *images(), level=1.1)
