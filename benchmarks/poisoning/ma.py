@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.poisoned import out, run
 from benchmarks.spread import by_seed, paired, seeds, spread
 from fl.config.run import RunConfig
@@ -16,7 +16,17 @@ from fl.config.run import RunConfig
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "MNIST, 30 clients of 200 examples of two classes each, a small net, 30 rounds of 20 steps: with 3, 6 "
+    "and 9 clients that upload the opposite of their parameters the mean of all falls from 94 to 66, 40 "
+    "and 23 %, and with 12 it has failed: 10 %, where the best constant answer has 11. With parameters at "
+    "random it falls to 71, 40, 20 and 14 %, which is near to that and not within two points of it. A "
+    "server that weighs each upload by its accuracy on 500 examples that nobody trains on, less that of "
+    "guessing, has 90 % of 12 opposite and 85 % of 12 random uploads: it gives back 80 and 71 points. It "
+    "leaves out nearly all of the opposite ones and, in all runs together, one of the honest; of the "
+    "random ones only half, since some are better than chance on 500 examples. Three times as many local "
+    "steps add 1 to 3 points under 12 attackers. Without any the weights cost half a point."
+)
 CONTROL = Control("the mean of all without attackers", lambda row: row["rule"] == "mean" and not row["bad"])
 ALONE = False
 NEAR = 0.02  # of the best constant answer: a model that is no better has failed

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import poisoned
+from benchmarks import harness, poisoned
 from benchmarks.poisoning import declared, ma, ma_users
 from fl.cohort.layout import lay_out
 from tests.benchmarks.cases import no_data, rows_of, shown
@@ -116,3 +116,23 @@ def test_weights_by_declared_noise_lower_the_error_where_it_differs(monkeypatch:
     assert weighted < plain / 10
     assert [len(row["errors"]) for row in rows] == [2] * 4
     shown(declared, rows)
+
+
+def test_the_committed_rows_show_what_is_claimed_of_false_parameters() -> None:
+    by = ma.groups(harness.read("poisoning", "ma")["rows"])
+    means = {
+        (cell.attack, cell.bad, cell.steps, cell.rule): np.mean(list(ma.accuracies(some).values()))
+        for cell, some in by.items()
+    }
+    unprotected = {
+        attack: [means[attack, bad, ma.STEPS, ma.MEAN] for bad in (3, 6, 9, 12)] for attack in ma.ATTACKS
+    }
+    assert np.round(unprotected["opposite"]).tolist() == [66, 40, 23, 10]
+    assert np.round(unprotected["uniform"]).tolist() == [71, 40, 20, 14]
+    assert [ma.failed(by[ma.Cell(attack, 12, ma.STEPS, ma.MEAN)]) for attack in ma.ATTACKS] == [True, False]
+    for attack, kept, more in (("opposite", 90, 1.3), ("uniform", 84.7, 2.7)):
+        tested = means[attack, 12, ma.STEPS, ma.TESTED]
+        assert tested == pytest.approx(kept, abs=0.1)
+        assert means[attack, 12, ma.MORE, ma.TESTED] - tested == pytest.approx(more, abs=0.1)
+    out = sum(30 * (30 - row["bad"]) * row["left_out"]["honest"] for some in by.values() for row in some)
+    assert out == pytest.approx(1)
