@@ -30,18 +30,21 @@ def hidden(
     directions: int = 1,
     uneven: bool = False,
     above: float = 0.0,
+    part: float = 1.0,
 ) -> Vector:
     """Parameters, (d,), of which each neuron fires above a threshold of its own, as an imprint's do: public
     images, (N, ...), are alike many between any two. What hides it is on top, and layers may follow.
 
     jitter: of each number of a row, as a share of it. directions: how many things neurons measure, each its
     own, in turns. uneven: neurons count behind by different factors, which the server knows. above: no bin
-    lies below this quantile.
+    lies below this quantile. part: of the neurons, which are made so; the others are as they were.
 
     Source: Fowl et al., Robbing the Fed, ICLR 2022, section 3; all that hides it: this project.
     """
     net, first, behind, centred = _opened(model, rng)
-    hidden, width = first.weight.shape
+    width = first.weight.shape[1]
+    hidden = round(part * len(first.weight))
+    made = np.arange(hidden) if part == 1 else rng.permutation(len(first.weight))[:hidden]
     weigh = [rng.uniform(0, 1, width) if j else np.ones(width) for j in range(directions)]
     rows = np.stack([weigh[i % directions] for i in range(hidden)])
     rows = rows * (1 + jitter * rng.normal(size=rows.shape))
@@ -51,11 +54,11 @@ def hidden(
     thresholds = np.array([np.quantile(of, at) for of, at in zip(answers.T, places, strict=True)])
     by = rng.uniform(0.5, 2, hidden) if uneven else np.ones(hidden)
     with torch.no_grad():
-        _set(first, rows, -thresholds, centred)
+        _set(first, rows, -thresholds, centred, made)
         towards = torch.tensor(rng.normal(size=behind.out_features), dtype=torch.float32)
         # Behind a second layer comes another ReLU: what all its neurons are given is above 0.
         towards = towards.abs() if behind is not net[-1] else towards
-        behind.weight[:] = FAINT * towards[:, None] * torch.tensor(by, dtype=torch.float32)
+        behind.weight[:, made] = FAINT * towards[:, None] * torch.tensor(by, dtype=torch.float32)
         behind.bias[:] = behind.bias.abs()
     return to_vector(net)
 
@@ -73,7 +76,7 @@ def traps(
     sizes = np.abs(rng.normal(0, 1 / np.sqrt(width), (hidden, width)))
     up = np.argsort(rng.random((hidden, width)), axis=1) < width // 2
     with torch.no_grad():
-        _set(first, np.where(up, strength * sizes, -sizes), np.zeros(hidden), centred)
+        _set(first, np.where(up, strength * sizes, -sizes), np.zeros(hidden), centred, np.arange(hidden))
     return to_vector(net)
 
 
@@ -84,9 +87,15 @@ def _opened(model: Description, rng: np.random.Generator) -> tuple[nn.Sequential
     return net, first, behind, not isinstance(net[0], nn.Flatten)
 
 
-def _set(first: nn.Linear, rows: NDArray[np.float64], bias: NDArray[np.float64], centred: bool) -> None:
-    """Rows as they are meant for pixels in [0, 1]; a model that takes 2 x - 1 gets what does the same."""
+def _set(
+    first: nn.Linear,
+    rows: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    centred: bool,
+    of: NDArray[np.intp],
+) -> None:
+    """Of these neurons, meant for pixels in [0, 1]; a model that takes 2 x - 1 gets what does the same."""
     if centred:
         rows, bias = rows / 2, bias + rows.sum(axis=1) / 2
-    first.weight[:] = torch.tensor(rows, dtype=torch.float32)
-    first.bias[:] = torch.tensor(bias, dtype=torch.float32)
+    first.weight[of] = torch.tensor(rows, dtype=torch.float32)
+    first.bias[of] = torch.tensor(bias, dtype=torch.float32)

@@ -66,6 +66,7 @@ MODELS: Final = {"quick": 2, "full": 20}
 CHOSEN, OTHERS = "limits chosen", "alarms counted"  # by which runs
 PUBLIC: Final = 1000  # images of the server's own, that no client has
 NEVER, ALWAYS, MASS = 0.3, 0.5, 0.5
+UNDER_HALF: Final = 0.48  # of the neurons: rows of which more than half are alike are a sign
 
 Crafting = Callable[[Description, NDArray[np.floating[Any]], np.random.Generator], NDArray[np.float32]]
 
@@ -75,19 +76,22 @@ def _imprint(model: Description, public: Any, _rng: np.random.Generator) -> NDAr
     return imprint(model, public)
 
 
-def _few(model: Description, public: Any, rng: np.random.Generator, examples: int) -> NDArray[np.float32]:
-    """A sieve for so few of the brightest that they stay below the limit."""
-    return hidden(model, public, rng, above=1 - 0.8 * RULES.largest(examples))
+def _few(
+    model: Description, public: Any, rng: np.random.Generator, examples: int, part: float = 1.0
+) -> NDArray[np.float32]:
+    """A sieve for so few of the brightest that they stay below the limit; of that part of the neurons."""
+    return hidden(model, public, rng, above=1 - 0.8 * RULES.largest(examples), part=part)
 
 
 def crafted(model: str, examples: int) -> dict[str, Crafting]:
-    """How a server crafts its model; the last two know what looks."""
+    """How a server crafts its model; the last three know what looks."""
     return {
         "imprint": _imprint if model in SIEVES else hidden,
         "imprint, jittered": partial(hidden, jitter=JITTER),
         **{f"traps {s:g}": partial(traps, strength=s) for s in (0.5, 0.7, 0.9)},
         "imprint, hidden": partial(hidden, jitter=JITTER, directions=4, uneven=True),
         "imprint, below the limit": partial(_few, examples=examples),
+        "imprint, of under half": partial(_few, examples=examples, part=UNDER_HALF),
     }
 
 
