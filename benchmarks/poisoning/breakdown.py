@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.poisoned import run
 from benchmarks.spread import seeds
 from fl.config.run import RunConfig
@@ -17,7 +17,22 @@ from fl.robust import RULES, Unfit
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Digits, 30 clients: what is left of the accuracy by the share of attackers, where rules are told a "
+    "fifth. Clients that upload the opposite of their parameters leave the mean 48 % at a fifth and "
+    "nothing at half. The median, both trimmed means, multi-Krum, Bulyan, mixing of nearest neighbours, "
+    "buckets, the geometric median, centred clipping and bounded norms hold 91 and more of 94 at the "
+    "fifth that they assume. At three tenths the trimmed mean and buckets have 15 and 11; told the true "
+    "share (*), multi-Krum and nearest neighbours hold 94 at .4. At .6 FLTrust alone is sure, with 87, "
+    "from 90 without attackers: the server's own data is what a majority cannot outvote. Krum by itself "
+    "costs 27 points without any attacker, and a robust learning rate 20. Repetition (draco) beside the "
+    "mean of gradients, which a tenth of opposite ones brings to 12, holds 92 at a tenth and 65 at a "
+    "fifth. Random parameters do less: the geometric median, FLTrust and tests on the server's data hold "
+    "86 to 91 at .6. A little is enough, and min-max, of attackers who know each other alone, leave the "
+    "mean at 91 or 92 even at .6, so that no rule is a defence against them here; the median they bring "
+    'to 65 and 70. "-" is a rule that is unfit for so few clients or without declared noise; to: the '
+    "largest share borne, with 10 points lost at most."
+)
 CONTROL = Control(
     "the mean of all under the same attack, and every rule without attackers",
     lambda row: row["rule"] == "mean",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks import harness
 from benchmarks.poisoning import breakdown
 from benchmarks.poisoning.breakdown import ASKING, ASSUMED, LINES, Line, Size, borne
 from fl.cohort.layout import lay_out
@@ -73,3 +74,27 @@ def test_a_share_is_borne_where_no_smaller_one_already_costs_too_much() -> None:
     assert borne(path, 60) == 0.6
     assert borne(path, 96) is None
     assert borne({**path, 0.2: {"unfit": "too few"}}, 60) == 0
+
+
+def test_the_committed_rows_show_what_is_claimed() -> None:
+    rows = harness.read("poisoning", "breakdown")["rows"]
+    by = {attack: breakdown.paths(rows, attack) for attack in breakdown.attacks_in(rows)}
+
+    def at(attack: str, line: Line, share: float) -> int:
+        return round(breakdown.percent(by[attack][line][share]))
+
+    opposite = {share: at("opposite", Line("mean"), share) for share in (0.0, 0.2, 0.5)}
+    assert opposite == {0.0: 95, 0.2: 48, 0.5: 10}
+    holding = ["median", "trimmed-mean", "weighted-trimmed", "multi-krum", "bulyan", "nnm", "bucketing"]
+    holding += ["geometric-median", "centred-clipping", "norm-bound"]
+    assert min(at("opposite", Line(rule), 0.2) for rule in holding) == 91
+    assert [at("opposite", Line(rule), 0.3) for rule in ("trimmed-mean", "bucketing")] == [15, 11]
+    assert [at("opposite", Line(rule, true=True), 0.4) for rule in ("multi-krum", "nnm")] == [94, 94]
+    assert [at("opposite", Line("fltrust"), share) for share in (0.0, 0.6)] == [90, 87]
+    assert [at("opposite", Line(rule), 0.0) for rule in ("krum", "rlr")] == [67, 74]
+    assert [at("opposite", Line("draco", "fedsgd"), share) for share in (0.1, 0.2)] == [92, 65]
+    assert at("opposite", Line("mean", "fedsgd"), 0.1) == 12
+    tested = ["geometric-median", "fltrust", "test-weighting"]
+    assert [at("uniform", Line(rule), 0.6) for rule in tested] == [91, 86, 91]
+    assert [at(attack, Line("mean"), 0.6) for attack in ("little", "min-max")] == [92, 91]
+    assert [at(attack, Line("median"), 0.6) for attack in ("little", "min-max")] == [65, 70]
