@@ -21,11 +21,12 @@ Vector = NDArray[np.float64]
 CLAIM = (
     "Of eight sites one with .6 % of all examples moves the weighted mean by six times its length when it "
     "sends a thousand times its update, one with 51.7 % by 520 times. The trimmed mean of shares, none of "
-    "them above a quarter (weighted-trimmed), is then off by .02 for the small one, by .16 at most for the "
-    "large one, whichever the sign, where sites differ by a fifth of what they have in common; without an "
-    "attack by .02 and .06, since no site counts by all that it holds. On equal weights it is the trimmed "
-    "mean, to the bit. Shortened to the median length, the update of who holds half and sends it backwards "
-    "turns the mean around: off by 1.05, where sending nothing is off by 1."
+    "them above a quarter (weighted-trimmed), is then off by .02 for the small one, by .16 at most for "
+    "the large one, whichever the sign, where sites differ by a fifth of what they have in common; "
+    "without an attack by .02 and .06, since no site counts by all that it holds. On equal weights it is "
+    "the trimmed mean, here to the bit and elsewhere but for rounding. Shortened to the median length, "
+    "the update of who holds half and sends it backwards turns the mean around: off by 1.05, where "
+    "sending nothing is off by 1."
 )
 OURS, UNWEIGHTED, NOTHING = "weighted-trimmed", "trimmed-mean", "zero vector"
 CONTROL = Control("the weighted mean", lambda row: row["rule"] == "mean", by=("spread", "share", "factor"))
