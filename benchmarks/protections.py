@@ -1,0 +1,94 @@
+"""The ways of protecting one training that are held against each other: the rows of benchmarks/matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+EPSILONS: Final = (50.0, 8.0, 1.0)
+"""Of all rounds of a run: what promises next to nothing, what is usual, and what promises much."""
+EPSILON: Final = 8.0
+"""Of all rows of which there is one alone: so that they differ by who adds the noise, and to what."""
+CLIP: Final = 0.5  # of an update
+EXAMPLE_CLIP: Final = 1.0  # of the gradient of an example
+BATCH: Final = 5  # clients
+BLANK: Final = 0.2
+DECOYS: Final = 4
+
+
+Settings = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Protection:
+    """A row: a scheme, and what is done to updates beside it (mechanism, "" for nothing).
+
+    settings: of `RunConfig`, beyond the scheme. clear: whether the server sees each client's update, noised
+    or not, so that a rule can tell them apart. kept: whether the clients alone have the sum, and the model.
+    """
+
+    scheme: str
+    mechanism: str = ""
+    settings: Settings = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.scheme}, {self.mechanism}" if self.mechanism else self.scheme
+
+    @property
+    def all_settings(self) -> dict[str, Any]:
+        """By name, as `RunConfig.of` takes them."""
+        return {"scheme": self.scheme, **dict(self.settings)}
+
+    @property
+    def clear(self) -> bool:
+        return self.scheme == "plain"
+
+    @property
+    def kept(self) -> bool:
+        return self.scheme == "decoys" or dict(self.settings).get("ending") == "keep"
+
+    @property
+    def flags(self) -> str:
+        """What is typed after `secagg train` for it."""
+        words = (
+            f"--{name.replace('_', '-')} {value:g}"
+            if isinstance(value, float)
+            else f"--{name.replace('_', '-')} {value}"
+            for name, value in self.all_settings.items()
+        )
+        return " ".join(words)
+
+
+def _noised(mechanism: str, epsilon: float = EPSILON, clip: float = CLIP) -> Settings:
+    return ("privacy", mechanism), ("clip", clip), ("epsilon", epsilon)
+
+
+PLAIN: Final = Protection("plain")
+PROTECTIONS: Final = (
+    PLAIN,
+    Protection("plain", f"local noise, epsilon {EPSILON:g}", _noised("local")),
+    Protection("plain", f"noise in the steps, epsilon {EPSILON:g}", _noised("example", clip=EXAMPLE_CLIP)),
+    Protection("masking"),
+    Protection("masking", f"by batches of {BATCH}", (("batch", BATCH),)),
+    *(
+        Protection("masking", f"distributed noise, epsilon {e:g}", _noised("distributed", e))
+        for e in EPSILONS
+    ),
+    Protection("masking", f"central noise, epsilon {EPSILON:g}", _noised("central")),
+    Protection("ckks", "release", (("ending", "release"),)),
+    Protection("ckks", "keep", (("ending", "keep"),)),
+    Protection("split"),
+    Protection(
+        "masking",
+        f"blanks of {BLANK:g}, distributed noise, epsilon {EPSILON:g}",
+        (("blank", BLANK), *_noised("distributed")),
+    ),
+    Protection("decoys", "keep", (("decoys", DECOYS),)),
+)
+"""The first is the control of all others. Sums by groups are not built yet."""
+
+
+def by_name(name: str) -> Protection:
+    (found,) = (each for each in PROTECTIONS if each.name == name)
+    return found
