@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Row
-from benchmarks.poisoned import laid_out, left_out
+from benchmarks.poisoned import laid_out, left_out, played
 from benchmarks.spread import by_seed, spread
 from fl.cohort.layout import Layout
 from fl.config.run import RunConfig
@@ -42,12 +42,12 @@ def run(config: RunConfig, last: int) -> Row:
     """The run that `secagg train` makes of the configuration, with its attackers and its rule.
 
     Returns the means of the `Scores` over so many last rounds; rounds: the scores of each of these; left_out:
-    as `poisoned.run`; seconds. Raises: as `poisoned.laid_out`.
+    as `poisoned.run`; seconds. Raises: as `poisoned.laid_out` and `poisoned.played`.
     """
     layout, server = laid_out(config)
     begun, scores, every = time.monotonic(), list[dict[str, float]](), list[Trained]()
     look = looking(config, layout)
-    for trained in server.rounds():
+    for trained in played(server, config.training.rounds):
         every.append(trained)
         if trained.record.round > config.training.rounds - last:
             scores.append(asdict(look(trained)))

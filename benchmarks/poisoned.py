@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from fl.federation.simulation import simulated
 from fl.models.architectures import build
 from fl.models.weights import from_vector
 from fl.robust import Rule
-from fl.training.local import device, evaluate
+from fl.training.local import Diverged, device, evaluate
 from secagg.errors import ClientId
 
 LAST = 10  # rounds whose mean is an accuracy: under attack one round is far from the next
@@ -32,12 +33,13 @@ def run(config: RunConfig, rule: Rule | None = None) -> Row:
 
     Returns accuracy: in [0, 1] on the test set, mean of the last rounds; curve: [round, accuracy]; constant:
     the accuracy of the best constant answer; left_out: parts of rounds that the rule left out, of attackers
-    and of the honest, as shares of theirs; seconds. Raises: as `laid_out`; Unfit of the rule.
+    and of the honest, as shares of theirs; until: the round after which nobody could train, None where all
+    were trained; seconds. Raises: as `laid_out`; Unfit of the rule; Diverged in the first round.
     """
     layout, server = laid_out(config, rule)
     begun, curve, every = time.monotonic(), list[tuple[int, float]](), list[Trained]()
     look = looking(config, layout)
-    for trained in server.rounds():
+    for trained in played(server, config.training.rounds):
         every.append(trained)
         if looked_at(trained.record.round, config.training.rounds):
             curve.append((trained.record.round, look(trained)))
@@ -46,8 +48,32 @@ def run(config: RunConfig, rule: Rule | None = None) -> Row:
         "curve": [[round, accuracy] for round, accuracy in curve],
         "constant": constant(layout),
         "left_out": left_out(every, layout.attackers),
+        "until": until(every),
         "seconds": round(time.monotonic() - begun, 1),
     }
+
+
+def played(server: Server, rounds: int) -> Iterator[Trained]:
+    """Every round. Attackers can lead a model so far out that the honest can train it no more: what it was
+    then is what it is in all rounds that are left, in which nobody is in a sum.
+
+    Raises: Diverged where not even a first round came about.
+    """
+    last: Trained | None = None
+    try:
+        for last in server.rounds():
+            yield last
+    except Diverged:
+        if last is None:
+            raise
+        for round in range(last.record.round + 1, rounds + 1):
+            yield replace(last, record=replace(last.record, round=round), survivors=())
+
+
+def until(every: Sequence[Trained]) -> int | None:
+    """The round after which nobody was in a sum; None where there is none."""
+    there = [trained.record.round for trained in every if trained.survivors]
+    return None if every[-1].survivors else max(there, default=0)
 
 
 def laid_out(config: RunConfig, rule: Rule | None = None) -> tuple[Layout, Server]:

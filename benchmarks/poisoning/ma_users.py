@@ -61,7 +61,7 @@ def groups(rows: Sequence[Row]) -> dict[Cell, list[Row]]:
 def table(rows: Sequence[Row]) -> Table:
     """accuracy: in percent on the test set, the mean of the last ten rounds, ± over seeds; takes: beside as
     many users without attackers, by pairs of seeds, ± its standard error; constant: of the best constant
-    answer.
+    answer; broken: in how many of the runs the honest could train the model no more, before the end.
     """
     by, lines = groups(rows), list[tuple[str, ...]]()
     for cell, some in by.items():
@@ -76,9 +76,10 @@ def table(rows: Sequence[Row]) -> Table:
                 "failed" if failed(some) else "",
                 paired(accuracies(some), accuracies(honest), "+.1f") if takes else "",
                 f"{100 * some[0]['constant']:.1f}",
+                f"{sum(row['until'] is not None for row in some)} of {len(some)}",
             )
         )
-    return Table.of(("users", "attack", "bad", "accuracy", "", "takes", "constant"), lines)
+    return Table.of(("users", "attack", "bad", "accuracy", "", "takes", "constant", "broken"), lines)
 
 
 def plot(rows: Sequence[Row]) -> Figure:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.aimed import Scores, looking
 from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
-from benchmarks.poisoned import LAST, constant, left_out
+from benchmarks.poisoned import LAST, constant, left_out, played
 from benchmarks.spread import seeds
 from fl.cohort.layout import lay_out
 from fl.config.run import RunConfig
@@ -180,7 +180,7 @@ def run(config: RunConfig) -> Row:
         evaluate_every=config.training.rounds,
     )
     scores, every, look = list[Scores](), list[Trained](), looking(config, layout)
-    for trained in server.rounds():
+    for trained in played(server, config.training.rounds):
         every.append(trained)
         if trained.record.round > config.training.rounds - LAST:
             scores.append(look(trained))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from benchmarks import harness, poisoned
 from benchmarks.poisoning import declared, ma, ma_users
 from fl.cohort.layout import lay_out
+from fl.federation.records import RoundRecord, Trained
+from fl.training.local import Diverged
 from tests.benchmarks.cases import no_data, rows_of, shown
 
 SMALL = ma.Setting("digits", 6, 20, 135, 1347, 2, (0, 2), 1)
@@ -79,6 +82,26 @@ def test_who_was_left_out_is_counted_of_those_who_were_in_the_round() -> None:
         SimpleNamespace(left_out=set(), survivors=(frozenset({0, 1, 3}),)),
     ]
     assert poisoned.left_out(rounds, frozenset({0, 1})) == {"attackers": 1 / 3, "honest": 1 / 3}  # type: ignore[arg-type]
+
+
+def test_a_model_that_nobody_can_train_stays_what_it_is() -> None:
+    def rounds(until: int) -> Iterator[Trained]:
+        for round in range(1, until + 1):
+            record = RoundRecord(round, *(None,) * 17)  # type: ignore[arg-type]
+            yield Trained(record, (frozenset({0}),), None, object())  # type: ignore[arg-type]
+        raise Diverged("training diverged")
+
+    def played(until: int) -> list[Trained]:
+        server = SimpleNamespace(rounds=lambda: rounds(until))
+        return list(poisoned.played(server, 4))  # type: ignore[arg-type]
+
+    broken = played(2)
+    assert [each.record.round for each in broken] == [1, 2, 3, 4]
+    assert {each.checkpoint for each in broken[1:]} == {broken[1].checkpoint}
+    assert (poisoned.until(broken), poisoned.until(broken[:2])) == (2, None)
+    assert poisoned.left_out(broken, frozenset()) == {"attackers": None, "honest": 0}
+    with pytest.raises(Diverged):
+        played(0)
 
 
 def test_the_last_rounds_are_all_looked_at() -> None:
