@@ -129,8 +129,7 @@ def weights(
 ) -> tuple[int, int]:
     """(sum of w, w_max); every weight is 1 in a session without a Weight.
 
-    A sum of weights below one for each survivor can only come from a client that broke the rules: the mean
-    is then worthless, but finite.
+    Where no survivor weighs anything, or a client broke the rules, the mean is worthless, but finite.
     """
     for name, spec in specs.items():
         if isinstance(spec, Weight):

@@ -97,9 +97,11 @@ class Counts(_Spec, frozen=True, kw_only=True, tag="counts"):
 
 
 class Weight(_Spec, frozen=True, kw_only=True, tag="weight"):
-    """One integer in 1..maximum, w: every Bounded vector of the session enters the sum as (w / maximum) x.
+    """One integer in 0..maximum, w: every Bounded vector of the session enters the sum as (w / maximum) x.
 
-    It travels masked like any vector: the server learns the sum of the weights alone.
+    It travels masked like any vector: the server learns the sum of the weights alone. A whole float is taken
+    for the integer that it is. Who weighs 0 is in the sum, and adds nothing to it; where all do, the mean is
+    0, of nothing.
     """
 
     maximum: int
@@ -248,16 +250,22 @@ def _check_vector(name: str, spec: Spec, value: Vector) -> NDArray[Any]:
                 where = start + int(np.argmin(finite))
                 raise LocalProtocolError(f"{label} holds {x[where]} at coordinate {where}")
         return _doubles(x) if x.dtype.itemsize > 8 else x
+    if isinstance(spec, Weight) and x.dtype.kind == "f":
+        x = _whole(label, x)
     # Floats are refused even where they are whole: above 2^53 they would be counts that nobody gave.
     if x.dtype.kind not in "iu":
         raise LocalProtocolError(f"{label} holds {x.dtype}, not integers")
-    lowest = 1 if isinstance(spec, Weight) else 0
     low, high = int(x.min()), int(x.max())
-    if low < lowest or high > spec.largest_code:
-        raise LocalProtocolError(
-            f"{label} holds {low if low < lowest else high}, not in {lowest}..{spec.largest_code}"
-        )
+    if low < 0 or high > spec.largest_code:
+        raise LocalProtocolError(f"{label} holds {low if low < 0 else high}, not in 0..{spec.largest_code}")
     return x
+
+
+def _whole(label: str, x: NDArray[Any]) -> NDArray[np.int64]:
+    """A weight that was counted in floats: below 2^31, as weights are, these are exact."""
+    if not (float(x[0]).is_integer() and abs(x[0]) < 2**53):
+        raise LocalProtocolError(f"{label} holds {x[0]}, not a whole number")
+    return x.astype(np.int64)
 
 
 def _doubles(x: NDArray[Any]) -> NDArray[np.float64]:

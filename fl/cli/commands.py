@@ -150,7 +150,7 @@ def _serve(
     bound: Annotated[float, typer.Option(callback=finite, help="Range of a coordinate.")] = 1.0,
     bits: Bits = 16,
     clip: Annotated[float | None, typer.Option(callback=finite, help="Largest L2 norm of a vector.")] = None,
-    max_weight: Annotated[int | None, typer.Option(help="Clients give weights from 1 to this.")] = None,
+    max_weight: Annotated[int | None, typer.Option(help="Clients give weights from 0 to this.")] = None,
     new: Annotated[
         bool, typer.Option("--new", help="With --length: all inputs are others than those summed before.")
     ] = False,
@@ -217,7 +217,7 @@ def _join(
     flatten: Annotated[
         bool, typer.Option("--flatten", help="Take an array of more dimensions as a vector, row by row.")
     ] = False,
-    weight: Annotated[int | None, typer.Option(min=1, help="Of the vector, where the server weighs.")] = None,
+    weight: Annotated[int | None, typer.Option(min=0, help="Of the vector, where the server weighs.")] = None,
     server: Annotated[Path, typer.Option(help="The server's public key.")] = Path("server.pub"),
     roster: Annotated[Path | None, typer.Option(help="This client's copy of the signed roster.")] = None,
     roster_key: RosterKey = None,

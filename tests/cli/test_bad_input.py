@@ -436,7 +436,7 @@ def server(keys: Path) -> Iterator[str]:
     ("vector", "weight", "words"),
     [
         (np.zeros(6), "--weight 1", "the vector has shape (6,), the session's is (5,)"),
-        (np.zeros(5), "--weight 11", "vector 'weight' holds 11, not in 1..10"),
+        (np.zeros(5), "--weight 11", "vector 'weight' holds 11, not in 0..10"),
         (np.zeros(5), "", "vector 'weight' of the session is missing"),
     ],
 )

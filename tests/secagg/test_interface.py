@@ -70,6 +70,16 @@ def test_in_process_with_one_unnamed_vector(make: Any) -> None:
 
 
 @every_scheme
+def test_who_weighs_nothing_is_in_the_sum_and_adds_nothing_to_it(make: Any) -> None:
+    specs = {"update": Bounded(length=1, bound=1.0), "examples": Weight(maximum=4)}
+    given = {0: (0.5, 1), 1: (-1.0, 0), 2: (-0.5, 3.0)}
+    inputs = {u: {"update": [x], "examples": weight} for u, (x, weight) in given.items()}
+    total = run(make(inputs, specs), inputs, **credentials(make(inputs, specs), inputs))
+    assert (total.survivors, total.sum["examples"].tolist()) == ({0, 1, 2}, [4])
+    assert abs(total.mean["update"][0] + 0.25) <= total.error_bound["update"]
+
+
+@every_scheme
 def test_in_somebody_elses_loop_and_queues(make: Any) -> None:
     """No I/O inside: clients in threads of their own, which know the offer and two queues."""
     n, task, weights = 5, b"the model", [10, 20, 30, 40, 50]

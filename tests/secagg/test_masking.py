@@ -134,7 +134,7 @@ def test_the_weighted_mean_is_within_the_stated_bound_of_the_float_mean() -> Non
 
 @every_make
 def test_weights_that_sum_to_nothing_give_a_finite_mean(make: Any) -> None:
-    """A lying client can bring the sum of weights to zero: the mean is worthless then, but no error."""
+    """A lying client can bring it to zero, too: the mean is worthless then, but no error."""
     weighted = make(range(3), {"update": Bounded(length=2, bound=1.0), "weight": Weight(maximum=4)})
     honest = {u: {"update": [1.0, 0.0], "weight": 2} for u in range(3)}
     play = Play(weighted, honest).to("masked-input").answer()

@@ -151,10 +151,14 @@ def refuses(spec: Spec, x: Any, words: str) -> None:
         (COUNTS, [-1, 3], r"holds -1, not in 0..9"),
         (COUNTS, [3, 10], r"holds 10, not in 0..9"),
         (COUNTS, [1], r"shape \(1,\)"),
-        (WEIGHT, 0, r"holds 0, not in 1..9"),
-        (WEIGHT, 10, r"holds 10, not in 1..9"),
-        (WEIGHT, -1, r"holds -1, not in 1..9"),
-        (WEIGHT, 2.0, "holds float64, not integers"),
+        (WEIGHT, 10, r"holds 10, not in 0..9"),
+        (WEIGHT, -1, r"holds -1, not in 0..9"),
+        (WEIGHT, -2.0, r"holds -2, not in 0..9"),
+        (WEIGHT, 2.5, "'x' holds 2.5, not a whole number"),
+        (WEIGHT, math.nan, "holds nan, not a whole number"),
+        (WEIGHT, math.inf, "holds inf, not a whole number"),
+        (WEIGHT, 1e300, "holds 1e.300, not a whole number"),
+        (WEIGHT, True, "holds bool, not integers"),
         (WEIGHT, [1, 2], r"shape \(2,\)"),
         (WEIGHT, [], r"shape \(0,\)"),
     ],
@@ -198,7 +202,7 @@ def test_the_unnamed_vector_is_spoken_of_without_a_name() -> None:
         check_vectors({"": BOUNDED}, {"": [math.nan, 0.0]})
 
 
-@pytest.mark.parametrize("value", [4, [4], np.int64(4), np.array([4], np.uint8)])
+@pytest.mark.parametrize("value", [4, [4], np.int64(4), np.array([4], np.uint8), 4.0, np.float32(4)])
 def test_a_weight_may_be_a_number_or_an_array_of_one(value: Any) -> None:
     specs = {"n": COUNTS, "w": WEIGHT}
     assert weight_of(specs, check_vectors(specs, {"n": [1, 2], "w": value})) == (4, 9)

@@ -91,7 +91,7 @@ def _result(record: Json, whole: Conversation) -> dict[str, tuple[Any, Any]]:
             for column in zip(*(encoded[u][name][0] for u in U3), strict=True)
         ]
         if spec["kind"] == "weight":
-            weight, most = max(codes[name][0], 1), spec["maximum"]  # 0 only where a client lies
+            weight, most = max(codes[name][0], 1), spec["maximum"]  # 0 where all weigh nothing, or one lies
     noise = {}
     for name, spec, _ in whole.terms.vectors:
         if spec["kind"] != "private":
