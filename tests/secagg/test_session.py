@@ -348,7 +348,7 @@ def test_a_bad_vector_is_told_to_the_caller_before_anything_is_said_of_it(scheme
     request = Play(scheme, INPUTS).to(first_round(scheme)).requests[0]
     client = client_of(scheme, lambda task: INPUTS[0] | {"weight": 5})
     client.start()
-    with pytest.raises(LocalProtocolError, match=r"vector 'weight' holds 5, not in 1\.\.4"):
+    with pytest.raises(LocalProtocolError, match=r"vector 'weight' holds 5, not in 0\.\.4"):
         client.receive(request)
     is_dead(client, request)
 
