@@ -28,7 +28,7 @@ NO_INPUT_OR_OUTPUT = {
     *("random", "numpy.random", "torch", "pickle", "zmq", "pathlib", "importlib"),
 }
 TORCH = {"torch", "safetensors.torch", "fl.models", "fl.training.local", "fl.data.vision"}
-GROUND = {"fl.cohort", "fl.training", "fl.privacy", "fl.robust", "fl.federation", "fl.cli"}
+GROUND = {"fl.cohort", "fl.training", "fl.privacy", "fl.robust", "fl.federation", "fl.page", "fl.cli"}
 """What configuration, data and models know nothing of."""
 NEVER = {
     "secagg/": NO_INPUT_OR_OUTPUT,
@@ -42,11 +42,13 @@ NEVER = {
     "fl/privacy/accounting.py": TORCH,
     "fl/privacy/releases.py": TORCH,
     "fl/privacy/": GROUND - {"fl.training", "fl.privacy"},
-    "fl/federation/": {"fl.cli"},
+    "fl/federation/": {"fl.page", "fl.cli"},
     # An attack has what a party saw, and nothing of what it is to find out.
     "fl/leakage/": {"fl.data", "fl.poisoning", *GROUND},
     "fl/poisoning/": {*GROUND, *TORCH, "fl.leakage", "fl.config"},
     "fl/robust/": {*GROUND - {"fl.robust"}, "fl.leakage", "fl.poisoning"},
+    # A page shows what a run leaves or is told: it computes nothing of it.
+    "fl/page/": {*GROUND - {"fl.page"}, *TORCH, "fl.leakage", "fl.poisoning"},
 }
 # A clock only to compare two ways to the same bytes, once.
 EXCEPT = {"secagg/prg.py": {"time"}}
@@ -201,6 +203,8 @@ def test_the_files_of_the_core_are_among_those_checked() -> None:
             )
         ),
         ("fl/robust/new.py", "from fl.training.local import train"),
+        ("fl/page/new.py", "from fl.federation.records import RoundRecord"),
+        ("fl/page/new.py", "from transport import RoundReport"),
         ("fl/poisoning/new.py", "from fl.robust import Points"),
         ("fl/poisoning/new.py", "from fl.training.server import GlobalModel"),
         ("fl/training/new.py", "from fl.privacy.accounting import epsilon"),

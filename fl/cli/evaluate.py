@@ -17,7 +17,7 @@ from fl.cli.learn import TEST
 from fl.cli.output import Output
 from fl.cli.parties import PARTIES, keeper
 from fl.cli.results import check_folder, write_result
-from fl.cli.rounds import CONFIG, last_accuracy, read_metrics
+from fl.cli.rounds import last_accuracy, read_metrics
 from fl.cli.train import BASELINE
 from fl.cohort.layout import Layout, lay_out
 from fl.config.run import RunConfig
@@ -26,6 +26,7 @@ from fl.config.section import ConfigError
 from fl.data import load
 from fl.data.examples import Inputs, Labels, shape_of
 from fl.data.shard import FILE, read_shard
+from fl.page.state import CONFIG
 from fl.poisoning.data import OF_VICTIM, stamp
 from fl.scores import ByClass, Fairness, success
 from secagg.errors import counted

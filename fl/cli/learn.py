@@ -15,10 +15,11 @@ from fl.cli.display import shown, since
 from fl.cli.drops import Killer
 from fl.cli.output import Output
 from fl.cli.report import outcome, tell_clipping
-from fl.cli.rounds import FIRST_ROUND, METRICS
+from fl.cli.rounds import FIRST_ROUND
 from fl.config.limits import Limits
 from fl.config.preflight import OFF, Preflight
 from fl.config.secret import CLIENT, kept, rounding_seed
+from fl.page.state import METRICS
 from fl.privacy.budget import Charged
 from secagg import Aggregate, Scheme
 from transport import Peer

@@ -30,10 +30,11 @@ from fl.leakage import apart
 from fl.leakage.attack import Budget, Guess
 from fl.leakage.verdicts import LEAKS, MISSED, PROTECTS
 from fl.leakage.views import Part, View
+from fl.page.state import METER
 from secagg import Plain
 from secagg.errors import counted
 
-METER, PICTURE = "meter.json", "meter.png"
+PICTURE = "meter.png"
 BARS: Final = {
     "seen": "what the server read",
     "single": "single updates, encoded",

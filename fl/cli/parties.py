@@ -26,6 +26,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import CLIENT, SERVER, RunSecrets, kept, put
 from fl.data.files import write_atomically
 from fl.data.shard import write_shard
+from fl.page.state import METRICS
 from secagg import Policy
 from secagg.wire import relay_of
 from transport import TransportError
@@ -100,7 +101,7 @@ def keeper(clients: list[Path], total: int) -> Path:
     Raises: TransportError where none did.
     """
     for own in clients:
-        if (own / rounds.METRICS).exists() and len(rounds.read_metrics(own)) == total:
+        if (own / METRICS).exists() and len(rounds.read_metrics(own)) == total:
             return own
     raise TransportError("no client came to the end of the run: the model that they keep is lost")
 

@@ -20,12 +20,14 @@ from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, round_fields
 from fl.cli.results import ResultError, check_folder, elsewhere
-from fl.cli.spent import SPENT, tell_noise, tell_spending
+from fl.cli.spent import tell_noise, tell_spending
 from fl.config.files import without_old_nulls
 from fl.config.plan import Way
 from fl.config.run import RunConfig
 from fl.config.secret import RUN, SERVER
 from fl.config.section import ConfigError
+from fl.data.files import write_atomically
+from fl.page.state import CONFIG, LEDGER, METRICS, PLOT, SPENT, Told
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from secagg import Scheme, TooFewClients, Weight
 from secagg.errors import counted
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from fl.federation.server import Server
     from fl.preflight import Verdict
 
-CONFIG, METRICS, PLOT, FIRST_ROUND = "config.json", "metrics.jsonl", "accuracy.png", "after-round-1.npy"
+FIRST_ROUND = "after-round-1.npy"
 PARTITION, ATTACKERS = "partition.png", "attackers.json"
 # All files that a run leaves: one that is not named here a new run with --force would inherit.
 OUTPUTS = (
@@ -52,6 +54,7 @@ OUTPUTS = (
     RUN,
     SERVER,
     SPENT,
+    LEDGER,
     "meter.json",
     "meter.png",
     "evaluation.json",
@@ -176,7 +179,7 @@ def conduct(
     parameters = None if resume is None else resume.parameters
     clipped, looked, local = False, False, Local()
     how = "a" if resume else "w"
-    with book.told(out), display.running(), (folder / METRICS).open(how, encoding="utf-8") as metrics:
+    with book.told(out, folder), display.running(), (folder / METRICS).open(how, encoding="utf-8") as metrics:
         for trained in () if accurate(config, progress.records) else server.rounds(deadlines, watch):
             book.opened(trained.survivors)
             record, parameters, local = *learned(trained), trained.local
@@ -370,8 +373,9 @@ class Book:
                 self._ledger.record(frozenset(survivors))
 
     @contextmanager
-    def told(self, out: Output) -> Iterator[None]:
-        """Say it at the end, also if that comes too early."""
+    def told(self, out: Output, folder: Path) -> Iterator[None]:
+        """Say it at the end, also if that comes too early, and leave it in the folder."""
+        (folder / LEDGER).unlink(missing_ok=True)  # of a run that goes on it would be of fewer sums
         try:
             yield
         finally:
@@ -382,6 +386,9 @@ class Book:
                 for line in report.lines(weighed=self._weighed):
                     out.say(f"  {line}")
                 out.record({"ledger": asdict(report)})
+                with suppress(OSError):  # of a full disk it is said where a model or a round is not written
+                    told = msgspec.json.encode(Told(report, self._weighed))
+                    write_atomically(folder / LEDGER, msgspec.json.format(told, indent=1) + b"\n")
 
 
 def write_metrics(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -18,7 +18,7 @@ from fl.cli.options import protection_of
 from fl.cli.output import Output
 from fl.cli.report import mean_over, round_fields, round_line, warn, warn_of_training, within
 from fl.cli.results import check_file, check_folder, npy, write_result
-from fl.cli.rounds import METER, METRICS, conduct, going_on, last_accuracy, prepare_folder, read_metrics
+from fl.cli.rounds import METER, conduct, going_on, last_accuracy, prepare_folder, read_metrics
 from fl.cli.spent import spending_of
 from fl.cohort.layout import Serving
 from fl.config.protection import Protection
@@ -26,6 +26,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import SERVER, kept
 from fl.config.section import ConfigError
 from fl.mistyped import nearest
+from fl.page.state import METRICS
 from secagg import Bounded, Private, Scheme, Weight
 from secagg.alike import OWN_INPUT, Likeness
 from secagg.errors import counted

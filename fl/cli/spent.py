@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from fl.cli.output import Output
 from fl.cli.report import reckoned
 from fl.config.run import RunConfig
+from fl.page.state import SPENT
 from fl.privacy.spending import AGAINST, Spending, against
 from fl.training.checkpoint import Checkpoint
 from secagg.errors import counted
 
 if TYPE_CHECKING:
     from fl.federation.server import Server
-
-SPENT = "privacy.jsonl"  # in the folder of a run: a line a round that was begun
 
 
 def spending_of(config: RunConfig, folder: Path, resume: Checkpoint | None) -> Spending | None:

@@ -27,6 +27,7 @@ from fl.config.secret import RUN, RunSecrets, kept, put
 from fl.config.section import ConfigError
 from fl.data.files import write_atomically
 from fl.mistyped import nearest
+from fl.page.state import CONFIG, PLOT
 from fl.poisoning.data import DATA, OF_TARGET, OF_VICTIM
 from fl.poisoning.updates import COLLUDING
 from fl.training.checkpoint import Checkpoint
@@ -74,7 +75,7 @@ def described(
                 "--resume goes on with the run as it was: with it go --out, --rounds, --device, --data-dir, "
                 "--no-baseline and --meter alone"
             )
-        return RunConfig.read(resumed / rounds.CONFIG, **flags)
+        return RunConfig.read(resumed / CONFIG, **flags)
     if preset is not None and file is not None:
         raise ConfigError("--preset or --config: give one of them")
     if preset is not None and preset not in PRESETS:
@@ -239,7 +240,7 @@ def secrets_of(
                 f"{folder / RUN} is gone, and with it how this run went on: begin it anew, with --force"
             )
         return RunSecrets(kept(folder / RUN))
-    if described_in is None or described_in.name != rounds.CONFIG:
+    if described_in is None or described_in.name != CONFIG:
         return RunSecrets.fresh()
     left = described_in.parent / RUN
     if not left.exists():
@@ -340,7 +341,7 @@ def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: 
         runs[BASELINE] = rounds.read_metrics(beside)
     what = f"{config.data.dataset}, {config.training.model}, {counted(config.cohort.clients, 'client')}"
     draw_accuracy(
-        folder / rounds.PLOT,
+        folder / PLOT,
         {name: [record["accuracy"] for record in records] for name, records in runs.items()},
         f"{what}, seed {config.training.seed}",
         [record.get("epsilon") for record in runs[config.protection.scheme]],

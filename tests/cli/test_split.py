@@ -303,10 +303,11 @@ def test_what_a_relay_cannot_use_is_told_of_relay_and_client() -> None:
 
 def test_where_relays_open_a_sum_that_never_came_it_counts_of_all_whose_shares_they_had(
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     relays = {relay_party(0), relay_party(1)}
     book = Book("columns", "shares")
-    with book.told(Output(json=True)):
+    with book.told(Output(json=True), tmp_path):
         book.watch(report("shares", {0, 1, 2, 3}, {4}, {0, 1, 2, 3, 4}))
         book.watch(report("deliver", relays, {3}, relays))
         book.watch(report("columns", {relay_party(0)}, {relay_party(1)}, relays))
