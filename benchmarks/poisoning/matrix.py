@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.aimed import Scores, looking
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.poisoned import LAST, constant, left_out, played
 from benchmarks.spread import seeds
 from fl.cohort.layout import lay_out
@@ -26,7 +26,28 @@ from fl.robust import RULES, Bench, Memory, Points, Rule, Verdict
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Digits, 30 clients that hold the classes in unequal parts, 6 of them attackers, the share that rules "
+    "assume; three seeds. Of 94 % the mean of all keeps 48 where attackers upload the opposite of their "
+    "parameters, 78 where random ones, 66 of changes ten times as large, 89 of changes with the opposite "
+    "sign and 92 where all labels are turned around. Every other attack leaves it 93 to 95: of accuracy no "
+    "rule is a defence against those here. Under each of these five multi-Krum, mixing of nearest "
+    "neighbours, the geometric median, centred clipping and reputation keep 91 and more; reputation leaves "
+    "out all that are opposite, random or too large, and nobody else. Weights by a test of each upload alone "
+    "keep 63 of the opposite ones, and leave out 1 % of them; leaving one out keeps 85, with 71 to 92 of "
+    "single seeds. A rule can be worse than none: inner products turned around leave the mean 93, the median "
+    "84, Bulyan 53, Krum 44 and a robust learning rate (rlr) 31. Without attackers Krum has 67, rlr 74, "
+    "Bulyan and FLTrust 90, and each of the others at most a point less than the mean. A trigger works on 82 "
+    "% of the images, on 3 without attackers, and the accuracy stays 94; Bulyan leaves it 28, FLTrust and "
+    "capped shares 38, Krum 40, the median and rlr 43, and the others 49 and more. Where each part of the "
+    "data is with five clients, comparing their copies (draco) leaves it 4, where the mean of gradients has "
+    "94; of opposite ones it keeps 92 with two seeds of three, and 10 with the one where attackers are most "
+    "of a group. One class called by another's name costs that class 4 points of F1 under the mean, of 97; "
+    "clean labels, and a class that attackers leave out, none, but Krum has of a class left out 3 for 58, "
+    "rlr 38 for 60 and Bulyan 72 for 94. In times of the mean's the median, the trimmed mean, buckets and "
+    "draco take 10 to 12, what else goes by distance or signs 17 to 66, FLTrust 150, capped shares 180, and "
+    "tests of each upload 450 and 570."
+)
 CONTROL = Control(
     "the mean of all under the same attack, and every rule without attackers",
     lambda row: row["rule"] == "mean",

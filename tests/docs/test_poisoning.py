@@ -12,10 +12,11 @@ import pytest
 from benchmarks import harness
 from fl.poisoning import DATA, UPDATES
 from fl.robust import RULES
-from tests.docs.pages import code, rows
+from tests.docs.pages import code, rewritten, rows
+from tests.docs.poisoning_tables import PAGE, blocks, families, seen
 from tests.docs.typed import can_be_typed
 
-TEXT = (Path(__file__).parents[2] / "docs" / "poisoning.md").read_text()
+TEXT = PAGE.read_text()
 MEASURED = rows(TEXT, "question", "benchmark", "what came of it")
 CODE = [
     each for line in TEXT.splitlines() for each in code(line)
@@ -40,6 +41,17 @@ def test_what_came_of_a_benchmark_is_in_its_claim(cells: list[str]) -> None:
     if claim == harness.UNMEASURED:
         assert verdict == "not measured yet"
     assert {*NUMBER.findall(verdict)} <= {*NUMBER.findall(claim)}
+
+
+def test_the_tables_of_every_attack_under_every_rule_are_what_was_measured() -> None:
+    made = rewritten(TEXT, blocks(TEXT))
+    assert made == TEXT, "stale: run `python -m tests.docs.poisoning_tables`"
+
+
+def test_the_tables_leave_out_no_attack_and_say_of_every_rule_what_it_has_to_see() -> None:
+    attacks = [attack for some in families(TEXT).values() for attack in some]
+    assert sorted(attacks) == sorted([*DATA, *UPDATES])
+    assert seen(TEXT).keys() == RULES.keys()
 
 
 def test_tests_that_are_named_are_there() -> None:
