@@ -15,6 +15,7 @@ from secagg.schemes import accept
 from secagg.session import Aggregate, ClientSession, Scheme, ServerSession
 from secagg.specs import Bounded, Counts, Private, Weight
 from secagg.split import Split
+from secagg.tree import Tree
 
 __all__ = [
     "CKKS",
@@ -44,6 +45,7 @@ __all__ = [
     "Split",
     "Tampered",
     "TooFewClients",
+    "Tree",
     "Weight",
     "accept",
     "run",

@@ -69,6 +69,11 @@ class Scaling:
         return block
 
 
+def out_of_range(block: NDArray[np.float64], bound: float) -> int:
+    """How many coordinates are beyond it, and cut: for who cuts them, and for who counts them beforehand."""
+    return int(np.count_nonzero(np.abs(block) > bound)) if max(block.max(), -block.min()) > bound else 0
+
+
 class Clip:
     """What of a checked Bounded vector is sent, under every scheme: within its ball, its range, weighted.
 
@@ -85,8 +90,8 @@ class Clip:
         # no norm larger, so that both limits hold in the end. The weight last: both are limits of what is
         # averaged, alike for the client of one example and that of a thousand.
         block = self._into_ball(part.astype(np.float64))
-        if max(block.max(), -block.min()) > self._bound:
-            self._out_of_range += int(np.count_nonzero(np.abs(block) > self._bound))
+        if cut := out_of_range(block, self._bound):
+            self._out_of_range += cut
             np.clip(block, -self._bound, self._bound, out=block)
         block *= self._scale
         return block

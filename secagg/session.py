@@ -18,7 +18,7 @@ from secagg.errors import ClientId
 from secagg.identity import Identity, Roster
 from secagg.parallel import Executor
 from secagg.private import Reading
-from secagg.specs import Spec, Vector, Vectors, Weight
+from secagg.specs import CLIPPED, Spec, Vector, Vectors, Weight
 from secagg.tagged import Tagged
 from secagg.wire import Raw, relay_of, relay_party
 
@@ -52,6 +52,15 @@ class Aggregate:
     noise: Mapping[str, float] = field(default_factory=dict)
     wraps: Mapping[str, float] = field(default_factory=dict)
     parts: tuple[Aggregate, ...] = field(default=(), repr=False)
+
+    @property
+    def clipped(self) -> dict[str, int]:
+        """name -> how many coordinates of that vector were out of range and cut, of all survivors together:
+        of those whose clients count them, in a vector of counts called "NAME clipped", as of a `Tree`.
+        """
+        return {
+            name.removesuffix(CLIPPED): int(self.sum[name][0]) for name in self.sum if name.endswith(CLIPPED)
+        }
 
     @classmethod
     def of_codes(

@@ -21,6 +21,9 @@ MAX_RING_BITS: Final = 62
 MAX_LENGTH: Final = 2**29
 BLOCK: Final = 1 << 14  # coordinates looked at at once: the working set stays in the second-level cache
 
+CLIPPED: Final = " clipped"
+"""Behind the name of a bounded vector: that of the count, in the same session, of what its range cut."""
+
 Vector = ArrayLike
 Noise = Literal["skellam", "discrete-gaussian"]
 _NOISES: Final = " and ".join(get_args(Noise))
@@ -205,6 +208,19 @@ def _real(name: str, value: SupportsFloat) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise LocalProtocolError(f"{name} {value!r} is not a number") from None
+
+
+def whole_weight(label: str, value: Any, maximum: int) -> int:
+    """A weight in 0..maximum as an integer, whatever it was counted in. Raises: LocalProtocolError."""
+    try:
+        number = value.item() if hasattr(value, "item") else value
+        whole = int(number)
+        exact = whole == number and not isinstance(number, bool)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        exact = False
+    if not exact or not 0 <= whole <= maximum:
+        raise LocalProtocolError(f"{label} {value!r} is not a whole number in 0..{maximum}")
+    return whole
 
 
 def _check(condition: bool, message: str) -> None:

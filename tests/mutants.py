@@ -100,6 +100,8 @@ LIKELY = {
     "shamir.py": ["test_shamir"],
     "session.py": ["test_session"],
     "in_process.py": ["test_session"],
+    "tree.py": ["test_tree"],
+    "leaves.py": ["test_tree"],
     "plain.py": ["test_plain", "test_session"],
     "wire.py": ["test_wire", "test_malformed"],
 }
