@@ -89,6 +89,24 @@ PROTECTIONS: Final = (
 """The first is the control of all others. Sums by groups are not built yet."""
 
 
+QUICK: Final = tuple(
+    each
+    for each in PROTECTIONS
+    if each.name
+    in {
+        "plain",
+        f"plain, local noise, epsilon {EPSILON:g}",
+        "masking",
+        f"masking, distributed noise, epsilon {EPSILON:g}",
+        "ckks, keep",
+        "split",
+    }
+)
+"""The rows of the quick size: no protection, noise alone, a sum alone, both, and what nobody but the clients
+has, or many hold a part of.
+"""
+
+
 def by_name(name: str) -> Protection:
     (found,) = (each for each in PROTECTIONS if each.name == name)
     return found

@@ -338,7 +338,7 @@ def _bench(
     folder: Annotated[
         str,
         typer.Argument(
-            metavar="[protocol|training|privacy|report]",
+            metavar="[protocol|training|privacy|leakage|poisoning|matrix|report]",
             help="What to measure; report: write docs/benchmarks.",
         ),
     ] = "protocol",

@@ -1,0 +1,184 @@
+"""What comes out under each protection, of real sessions at a small size: who reads what, and what of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import adversaries
+from benchmarks.adversaries import CLIENT, EAVESDROPPER, RELAY, SERVER, Recorded, Stage
+from benchmarks.harness import NoControlError, Row
+from benchmarks.matrix import leakage
+from benchmarks.matrix.leakage import Size, run_case
+from benchmarks.protections import CLIP, PLAIN, PROTECTIONS, QUICK, by_name
+from fl.leakage.attack import Budget, Guess, Knowledge
+from fl.leakage.attacks import ATTACKS
+from fl.leakage.views import View
+from fl.models.architectures import build
+from fl.models.weights import to_vector
+from fl.privacy.accounting import epsilon
+from fl.privacy.releases import Gaussian
+from tests.benchmarks.cases import no_data, shown
+
+SMALL = Size(PROTECTIONS, (2, 4), (1, 3), 1, 0.1, dataset="digits")
+CENTRAL = "masking, central noise, epsilon 8"
+LOCAL, DISTRIBUTED = "plain, local noise, epsilon 8", "masking, distributed noise, epsilon 8"
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attacks run in this process, which takes less time to begin."""
+
+    def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
+        return ATTACKS[attack](view, knowledge, budget, seed) if view.parts else ()
+
+    monkeypatch.setattr(leakage.apart, "run", run)
+
+
+@lru_cache
+def stage() -> Stage:
+    return Stage.of("digits", 4, SMALL.rounds, 0)
+
+
+def recorded(name: str, round: int = 1, clients: int = 4) -> Recorded:
+    return Recorded.of(by_name(name), stage(), round, clients, 0)
+
+
+def rows_of(name: str, clients: int) -> list[Row]:
+    return [row for row in run_case(SMALL, name, clients, 0) if not isinstance(row, str)]
+
+
+def by(rows: Sequence[Row], adversary: str) -> list[Row]:
+    return [row for row in rows if row["adversary"] == adversary]
+
+
+def test_every_image_comes_out_of_plain_and_of_a_bare_sum_for_a_client_too_and_none_of_noise() -> None:
+    plain, summed, noised = (rows_of(name, 2) for name in ("plain", "masking", DISTRIBUTED))
+    for rows in (plain, summed, noised):
+        assert [(row["round"], row["adversary"]) for row in rows] == [
+            (round, who) for round in SMALL.rounds for who in (SERVER, CLIENT, EAVESDROPPER)
+        ]
+        assert [row["images"] for row in rows[:3]] == [16, 8, 0]
+    for row in (*by(plain, SERVER), *by(plain, CLIENT), *by(summed, CLIENT)):
+        assert (row["share"], row["by"], row["without"]["share"]) == (1, "peeling", 0)
+        assert row["psnr"]["median"] > 45
+    assert all(row["share"] > 0.9 for row in by(summed, SERVER))
+    for row in (*by(noised, SERVER), *by(noised, CLIENT)):
+        assert row["share"] == 0
+        assert {"analytic", "peeling", "inversion"} == row["shares"].keys()
+    for rows in (plain, summed):
+        assert all(row["labels"] >= 12 > row["chance"] for row in by(rows, SERVER))
+    assert [row["linkage"] for row in (*by(plain, SERVER), *by(summed, SERVER))] == [None] * 4
+    every = [*plain, *summed, *noised]
+    shown(leakage, every)
+    server, client, *_ = leakage.table(every).rows
+    assert server[:4] == ("plain", SERVER, "100", "100")
+    assert client[:4] == ("plain", CLIENT, "100", "100")
+    with pytest.raises(NoControlError):
+        leakage.CONTROL.check(summed)
+
+
+def test_what_does_not_apply_has_a_reason_and_no_number() -> None:
+    kept, batches = rows_of("ckks, keep", 4), rows_of("masking, by batches of 5", 2)
+    assert [row["share"] for row in (*by(kept, SERVER), *by(kept, EAVESDROPPER), *batches)] == [None] * 10
+    assert {row["share_why"] for row in by(kept, SERVER)} == {
+        "the clients keep the sum: the server has ciphertexts under a key of theirs"
+    }
+    (why,) = {row["share_why"] for row in by(kept, EAVESDROPPER)}
+    assert "tests/transport/test_capture.py" in why
+    assert (Path(__file__).parents[2] / "tests/transport/test_capture.py").exists()
+    (why,) = {row["share_why"] for row in batches}
+    assert why.startswith("there is no such session of 2 clients: a batch of 5 is impossible")
+    assert all(row["share"] > 0 for row in by(kept, CLIENT))  # who have the sum
+    assert {cell for row in leakage.table(batches).rows for cell in row[2:4]} == {"none"}
+    server, client, _ = leakage.table(kept).rows
+    assert server[2:4] == ("-", "-")
+    assert "-" not in client[2:4]
+
+
+def test_whose_an_update_of_the_next_round_is_stands_in_single_updates_and_not_in_a_sum() -> None:
+    """The same eight images make it, by another model."""
+    assert leakage.linkage(recorded("plain")) == {"linkage": 1}
+    assert leakage.linkage(recorded("masking")) == {"linkage": None, "linkage_why": leakage.ONE_SUM}
+    assert leakage.linkage(recorded("plain", clients=2))["linkage"] is None
+
+
+def test_a_relay_reads_shares_which_are_no_images_and_no_other_scheme_has_one() -> None:
+    rows = rows_of("split", 4)
+    for row in by(rows, RELAY):
+        assert row["images"] in (8, 16, 24)  # of the clients whose vector is with it
+        assert row["share"] == 0
+    assert all(row["share"] > 0 for row in by(rows, SERVER))
+    assert [row.name for row in PROTECTIONS if RELAY in adversaries.adversaries(row)] == ["split"]
+
+
+def test_the_server_of_decoys_reads_every_candidate_and_has_the_model_of_the_first_round_alone() -> None:
+    rows = rows_of("decoys, keep", 2)
+    assert [row["share"] > 0.4 for row in by(rows, SERVER)] == [True, True]
+    later = recorded("decoys, keep", 3, 2)
+    first = to_vector(build(adversaries.MODEL, (1, 8, 8), 10, 0))
+    for part in later.read_by(SERVER).parts:
+        assert len(part.updates) == 4
+        np.testing.assert_array_equal(part.before, first)
+    (part,) = later.read_by(CLIENT).parts
+    np.testing.assert_array_equal(part.before, stage().models[3])
+    assert not np.array_equal(stage().models[3], first)
+
+
+@pytest.mark.parametrize("name", ["plain", LOCAL, "masking", "ckks, release", "ckks, keep", "decoys, keep"])
+def test_a_client_reads_what_the_others_sent_and_how_far_off_it_is(name: str) -> None:
+    at = recorded(name, 3)
+    (part,) = at.read_by(CLIENT).parts
+    assert part.members == {1, 2, 3}
+    off = part.updates[0] - np.mean([at.seen.uploads[u] for u in (1, 2, 3)], axis=0)
+    assert np.sqrt(np.mean(np.square(off))) < 2 * part.deviation
+    assert part.deviation < 1e-3 * np.abs(part.updates).max()
+
+
+def test_the_noise_of_a_server_is_in_what_the_clients_read_and_not_in_its_sum() -> None:
+    at = recorded(CENTRAL)
+    (summed,), (others,) = at.read_by(SERVER).parts, at.read_by(CLIENT).parts
+    clipped = [x * min(1, CLIP / float(np.linalg.norm(x))) for _, x in sorted(at.seen.uploads.items())]
+    assert np.abs(summed.updates[0] - np.mean(clipped, axis=0)).max() < 1e-4
+    noise = (others.updates[0] - np.mean(clipped[1:], axis=0)).std()
+    assert noise == pytest.approx(others.deviation, rel=0.05)
+    assert noise > 0.1
+
+
+@pytest.mark.parametrize("name", [LOCAL, DISTRIBUTED, CENTRAL, "plain, noise in the steps, epsilon 8"])
+def test_the_noise_of_the_round_is_that_of_an_epsilon_over_fifteen(name: str) -> None:
+    privacy = recorded(name).seen.config.privacy
+    assert privacy.noise_multiplier is not None
+    spent = epsilon([Gaussian(privacy.noise_multiplier, steps=15)], privacy.delta)
+    # Integers are rounded, which costs a little more noise.
+    assert 7.2 < spent < 8 if name == DISTRIBUTED else spent == pytest.approx(8, rel=1e-3)
+
+
+def test_a_bound_is_as_tight_as_the_updates_allow() -> None:
+    for name, round in (("masking", 1), ("split", 3)):
+        at = recorded(name, round)
+        largest = max(float(np.abs(x).max()) for x in at.seen.uploads.values())
+        assert 1 <= (at.seen.config.protection.bound or 0) / largest < 1.0001
+
+
+def test_smaller_cohorts_are_the_first_of_larger_ones_and_all_rows_have_one_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = stage().cohort(2)
+    for u in range(2):
+        np.testing.assert_array_equal(few.examples(u)[0], stage().layout.examples(u)[0])
+        assert len(few.examples(u)[1]) == adversaries.IMAGES
+    other = Stage.of("digits", 4, (3,), 0)
+    np.testing.assert_array_equal(other.models[3], stage().models[3])
+    no_data(monkeypatch, lambda: Stage.of("mnist", 4, (3,), 0))
+
+
+def test_a_full_table_is_of_every_protection() -> None:
+    assert leakage.SIZES["full"].protections == PROTECTIONS
+    assert leakage.SIZES["quick"].protections == QUICK
+    assert PLAIN in QUICK
+    assert len(leakage.cases("full", 0)) == len({case.name for case in leakage.cases("full", 0)}) == 126
