@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Row
-from benchmarks.poisoned import laid_out, left_out, played
+from benchmarks.poisoned import laid_out, left_out, model_of, played
 from benchmarks.spread import by_seed, spread
 from fl.cohort.layout import Layout
 from fl.config.run import RunConfig
@@ -67,7 +67,7 @@ def looking(config: RunConfig, layout: Layout) -> Callable[[Trained], Scores]:
     model = build(config.training.model, dataset.shape, dataset.classes, seed=0)
 
     def look(trained: Trained) -> Scores:
-        from_vector(model, trained.checkpoint.parameters.astype(np.float32))
+        from_vector(model, model_of(trained).astype(np.float32))
         answers, triggered = (answered(model, each, y)[0].cpu().numpy() for each in (x, stamped))
         return scored(dataset.test_y, answers, triggered, dataset.classes, aim.victim, aim.target)
 

@@ -51,7 +51,7 @@ def watched(calls: Calls) -> Iterator[dict[str, list[float]]]:
     spent: dict[str, list[float]] = {step: [] for step in calls}
 
     def timing(right: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
-        return wraps(right)(lambda *args: timed(seconds, lambda: right(*args)))
+        return wraps(right)(lambda *args, **named: timed(seconds, lambda: right(*args, **named)))
 
     with ExitStack() as patches:
         for step, (owner, function) in calls.items():

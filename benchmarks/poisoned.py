@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.harness import Row
 from fl.cohort.layout import Layout, lay_out
@@ -23,6 +24,7 @@ from fl.models.weights import from_vector
 from fl.robust import Rule
 from fl.training.local import Diverged, device, evaluate
 from secagg.errors import ClientId
+from secagg.record import Instrument
 
 LAST = 10  # rounds whose mean is an accuracy: under attack one round is far from the next
 EVERY = 5  # rounds between two looks at the test set before these
@@ -76,7 +78,9 @@ def until(every: Sequence[Trained]) -> int | None:
     return None if every[-1].survivors else max(there, default=0)
 
 
-def laid_out(config: RunConfig, rule: Rule | None = None) -> tuple[Layout, Server]:
+def laid_out(
+    config: RunConfig, rule: Rule | None = None, *, instrument: Instrument | None = None
+) -> tuple[Layout, Server]:
     """Who holds what, and the server whose rounds are the run. Raises: NotImplementedError where the data set
     is not to be had.
     """
@@ -86,7 +90,9 @@ def laid_out(config: RunConfig, rule: Rule | None = None) -> tuple[Layout, Serve
         raise NotImplementedError(str(error)) from error
     secrets = RunSecrets.of_seed(config.training.seed)
     every = config.training.rounds
-    return layout, simulated(config, layout, secrets=secrets, rule=rule, evaluate_every=every)
+    return layout, simulated(
+        config, layout, secrets=secrets, rule=rule, evaluate_every=every, instrument=instrument
+    )
 
 
 def looked_at(round: int, rounds: int) -> bool:
@@ -101,10 +107,16 @@ def looking(config: RunConfig, layout: Layout) -> Callable[[Trained], float]:
     model = build(config.training.model, dataset.shape, dataset.classes, seed=0)
 
     def look(trained: Trained) -> float:
-        from_vector(model, trained.checkpoint.parameters.astype(np.float32))
+        from_vector(model, model_of(trained).astype(np.float32))
         return evaluate(model, x, y)[0]
 
     return look
+
+
+def model_of(trained: Trained) -> NDArray[np.float64]:
+    """The model after a round, (d,): where the clients keep it, theirs."""
+    kept = trained.local.parameters
+    return trained.checkpoint.parameters if kept is None else kept
 
 
 def constant(layout: Layout) -> float:

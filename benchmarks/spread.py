@@ -45,6 +45,14 @@ def paired(with_it: Mapping[Any, float], without: Mapping[Any, float], form: str
     return format(mean, form) + ("" if error is None else f" ± {error:{form.lstrip('+')}}")
 
 
+def times(with_it: Mapping[Any, float], without: Mapping[Any, float]) -> float:
+    """The mean, over the seeds that both have, of with over without. Raises: as `difference`."""
+    pairs = sorted(with_it.keys() & without.keys())
+    if not pairs:
+        raise ValueError("no seed was measured with and without")
+    return statistics.fmean(with_it[seed] / without[seed] for seed in pairs)
+
+
 def by_seed(rows: Sequence[Row], value: Callable[[Row], float]) -> dict[int, float]:
     """Seed -> a number of its row. Raises: ValueError where a seed has two rows, which would not pair."""
     values = {row["seed"]: value(row) for row in rows}

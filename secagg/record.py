@@ -108,24 +108,17 @@ class ClientView:
     result: Aggregate | None = None
 
 
-class RecordedClient:
-    """A client session that remembers everything said to it and by it."""
+class AroundClient:
+    """A client session that does what the one inside it does."""
 
     def __init__(self, session: ClientSession) -> None:
         self._session = session
-        self.view = ClientView()
 
     def start(self) -> bytes:
-        self.view.sent.append(self._session.start())
-        return self.view.sent[-1]
+        return self._session.start()
 
     def receive(self, message: Raw) -> bytes | None:
-        self.view.received.append(bytes(message))
-        reply = self._session.receive(message)
-        self.view.result = self.result
-        if reply is not None:
-            self.view.sent.append(reply)
-        return reply
+        return self._session.receive(message)
 
     @property
     def done(self) -> bool:
@@ -138,6 +131,26 @@ class RecordedClient:
     @property
     def result(self) -> Aggregate | None:
         return self._session.result
+
+
+class RecordedClient(AroundClient):
+    """A client session that remembers everything said to it and by it."""
+
+    def __init__(self, session: ClientSession) -> None:
+        super().__init__(session)
+        self.view = ClientView()
+
+    def start(self) -> bytes:
+        self.view.sent.append(super().start())
+        return self.view.sent[-1]
+
+    def receive(self, message: Raw) -> bytes | None:
+        self.view.received.append(bytes(message))
+        reply = super().receive(message)
+        self.view.result = self.result
+        if reply is not None:
+            self.view.sent.append(reply)
+        return reply
 
 
 class Instrument(Protocol):

@@ -1,0 +1,129 @@
+"""What a protection costs is counted to whom it costs, and changes nothing of what is trained."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import numpy as np
+import pytest
+
+from benchmarks import protected
+from benchmarks.harness import NoControlError, Row
+from benchmarks.matrix import cost
+from benchmarks.played import watched
+from benchmarks.poisoned import laid_out, model_of
+from benchmarks.protected import CLIENTS, configuration
+from benchmarks.protections import PLAIN, PROTECTIONS, QUICK, by_name
+from fl.privacy.spending import AGAINST
+from secagg.errors import ClientId
+from secagg.wire import relay_party
+from tests.benchmarks.cases import rows_of, shown
+
+LOCAL = by_name("plain, local noise, epsilon 8")
+CENTRAL = by_name("masking, central noise, epsilon 8")
+KEPT = by_name("ckks, keep")
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock by which whatever is timed takes a second, and what is timed around it two more."""
+    ticks = count()
+    monkeypatch.setattr("benchmarks.played.time.process_time", lambda: next(ticks))
+
+
+@pytest.mark.usefixtures("ticking")
+def test_each_part_of_a_round_is_counted_to_whom_it_costs() -> None:
+    """Of twenty clients: to train, to send, and twice to speak; the server hears each twice and ends two
+    rounds, asks, combines, adds no noise and takes its step.
+    """
+    row = cost.run_case(PLAIN, 1, 0)
+    assert row["training_ms"] == pytest.approx(1000 * 2 / CLIENTS)  # training and sending, of all together
+    assert row["session_ms"] == pytest.approx(1000 * 2)
+    assert row["server_ms"] == pytest.approx(1000 * (2 * CLIENTS + 2 + 4))
+    assert row["rounds"] == 2
+
+
+@pytest.mark.usefixtures("ticking")
+def test_where_clients_keep_the_model_each_takes_the_step_and_the_server_only_asks() -> None:
+    row = cost.run_case(by_name("decoys, keep"), 1, 0)
+    assert row["training_ms"] == pytest.approx(1000 * (3 / CLIENTS + 1))  # its decoys, too; and the step
+    assert row["server_ms"] == pytest.approx(1000 * (row["rounds"] * (CLIENTS + 1) + 1))
+    assert 0 < row["accuracy"] <= 1
+
+
+def test_what_relays_take_is_no_client_s() -> None:
+    work = dict.fromkeys(cost.WORK, 0.0)
+    clients: dict[ClientId | None, float] = {None: 4.0, 0: 1.0, 1: 2.0}
+    relays: dict[ClientId | None, float] = {relay_party(0): 10.0, relay_party(1): 20.0}
+    spent = cost.Spent.of(work, clients | relays, kept=False)
+    assert spent == cost.Spent(training=0, session=1.5, server=4.0, relay=15.0)
+    assert cost.Spent.of(work, clients, kept=False).relay is None
+
+
+@pytest.mark.parametrize("protection", [PLAIN, by_name("masking"), KEPT], ids=lambda each: each.name)
+def test_counting_changes_no_bit_of_what_is_learned(protection: protected.Protection) -> None:
+    config = configuration(protection, 2, 5, execution="sequential")
+    _, bare = laid_out(config)
+    *_, without = bare.rounds()
+    with watched(cost.WORK) as seconds:
+        _, counted = laid_out(config, instrument=cost.Meter())
+        *_, with_it = counted.rounds()
+    models = (model_of(each) for each in (without, with_it))
+    assert np.array_equal(*models)
+    assert len(seconds[cost.TRAINING]) == 2
+
+
+def test_a_row_says_what_was_learned_sent_and_promised_and_why_what_does_not_apply_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(cost.SIZES, "quick", protected.Size((PLAIN, LOCAL, CENTRAL, by_name("split")), 2, 1))
+    rows = rows_of(cost, seed=3)
+    assert {row["seed"] for row in rows} == {3}
+    plain, local, central, split = rows
+    assert 0.5 < plain["accuracy"] <= 1
+    assert (plain["epsilon"], plain["epsilon_why"]) == (None, "no noise is added")
+    assert (plain["relay_ms"], plain["relay_ms_why"]) == (None, "there are no relays")
+    assert split["relay_ms"] > 0
+    assert split["relay_bytes"] > split["bytes_up"]  # of twenty clients
+    assert 7.9 < local["epsilon"] == local["server_epsilon"] <= 8
+    assert (local["against"], local["delta"]) == (AGAINST["local"], 1e-5)
+    assert (local["honest"], local["honest_why"]) == (None, "no other has to be honest")
+    assert 7.9 < central["epsilon"] <= 8
+    assert central["server_epsilon"] is None
+    assert central["server_epsilon_why"].startswith("unnoised")
+    for row in rows:
+        empty = {name for name, value in row.items() if value is None}
+        assert {f"{name}_why" for name in empty} == {name for name in row if name.endswith("_why")}
+    shown(cost, rows)
+
+
+def row(protection: str, seed: int, **numbers: float) -> Row:
+    of = dict.fromkeys(("accuracy", "training_ms", "session_ms", "server_ms", "bytes_up", "bytes_down"), 1.0)
+    none = dict.fromkeys(("relay_ms", "epsilon", "against", "honest"))
+    return {"protection": protection, "seed": seed, "rounds": 2, **of, **none, **numbers}
+
+
+def test_a_table_holds_each_against_plain_of_the_same_seed() -> None:
+    """Over pairs of seeds: 3 and 5 times as long, where the medians would say 21 of 5.5."""
+    rows = [
+        row("plain", 0, training_ms=1, session_ms=0, accuracy=0.9),
+        row("masking", 0, training_ms=2, session_ms=1, accuracy=0.8, bytes_up=2),
+        row("plain", 1, training_ms=9, session_ms=1, accuracy=0.7),
+        row("masking", 1, training_ms=9, session_ms=41, accuracy=0.5, bytes_up=4),
+    ]
+    _, masking = cost.table(rows).rows
+    cells = dict(zip(cost.table(rows).header, masking, strict=True))
+    assert cells["off"].startswith("-15.0")
+    assert masking[5] == "4.00"
+    assert masking[9] == "3.00"
+    with pytest.raises(NoControlError, match="seed 2"):
+        cost.CONTROL.check([*rows, row("masking", 2)])
+
+
+def test_a_full_table_is_of_every_protection_and_a_quick_one_of_six() -> None:
+    """Seed by seed, so that every row has its control."""
+    assert protected.SIZES["full"].protections == PROTECTIONS
+    firsts = [case.name for case in cost.cases("full", 7)][:: len(PROTECTIONS)]
+    assert firsts == ["plain, seed 7", "plain, seed 8", "plain, seed 9"]
+    assert len(protected.SIZES["quick"].protections) == len(QUICK) == 6
+    assert QUICK[0] == PLAIN
