@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -82,13 +83,14 @@ def lines(
 def grids(
     panels: Mapping[str, tuple[Sequence[str], Sequence[str], Sequence[Sequence[float]]]], x: str, what: str
 ) -> Figure:
-    """A panel each, in one scale of colours. title -> (rows, columns, a number for each); x: what the columns
-    are, written upwards where they are words; what: the numbers.
+    """A panel each, in one scale of colours. title -> (rows, columns, a number for each, NaN for a field that
+    is left white); x: what the columns are, written upwards where they are words; what: the numbers.
     """
     most = max(len(names) for names, _, _ in panels.values())
     figure = Figure(figsize=(9.0, 1.4 + 0.3 * most), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     every = [each for _, _, numbers in panels.values() for row in numbers for each in row]
+    every = [each for each in every if not math.isnan(each)]
     for ax, (title, (names, columns, numbers)) in zip(axes, panels.items(), strict=True):
         image = ax.imshow(numbers, vmin=min(every), vmax=max(every), aspect="auto")
         ax.set_yticks(range(len(names)), names)

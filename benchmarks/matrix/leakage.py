@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from benchmarks.adversaries import CLIENT, RELAY, SERVER, Recorded, Stage, adversaries
+from benchmarks.adversaries import CLIENT, EAVESDROPPER, RELAY, SERVER, Recorded, Stage, adversaries
 from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
 from benchmarks.inverted import cells_of
 from benchmarks.protections import PLAIN, PROTECTIONS, QUICK, Protection, by_name
@@ -255,7 +255,9 @@ def table(rows: Sequence[Row]) -> Table:
     """
     columns = list(dict.fromkeys((row["clients"], row["round"]) for row in rows))
     lines = list[tuple[str, ...]]()
-    for (name, who), some in cells_of(rows, "protection", "adversary").items():
+    told = [row | {"protection": "any"} if row["adversary"] == EAVESDROPPER else row for row in rows]
+    told.sort(key=lambda row: row["adversary"] == EAVESDROPPER)
+    for (name, who), some in cells_of(told, "protection", "adversary").items():
         by = cells_of(some, "clients", "round")
         cells = [_cell(by[at]) for at in columns]
         guess = max((row["without"]["share"] for row in some if row["images"]), default=None)

@@ -75,7 +75,8 @@ def test_every_image_comes_out_of_plain_and_of_a_bare_sum_for_a_client_too_and_n
     assert [row["linkage"] for row in (*by(plain, SERVER), *by(summed, SERVER))] == [None] * 4
     every = [*plain, *summed, *noised]
     shown(leakage, every)
-    server, client, *_ = leakage.table(every).rows
+    server, client, *_, listening = leakage.table(every).rows
+    assert listening == ("any", EAVESDROPPER, "-", "-", "", "", "")
     assert server[:4] == ("plain", SERVER, "100", "100")
     assert client[:4] == ("plain", CLIENT, "100", "100")
     with pytest.raises(NoControlError):
@@ -96,6 +97,9 @@ def test_what_does_not_apply_has_a_reason_and_no_number() -> None:
     assert all(row["share"] > 0 for row in by(kept, CLIENT))  # who have the sum
     assert {cell for row in leakage.table(batches).rows for cell in row[2:4]} == {"none"}
     server, client, _ = leakage.table(kept).rows
+    (white,) = leakage.plot(kept).axes[0].images
+    assert np.ma.getmaskarray(np.ma.masked_invalid(white.get_array())).all()
+    assert np.isfinite(white.get_clim()).all()
     assert server[2:4] == ("-", "-")
     assert "-" not in client[2:4]
 
