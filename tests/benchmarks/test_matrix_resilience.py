@@ -1,0 +1,126 @@
+"""Attackers under each protection: what is left is of the model that is really learned, and a rule is chosen
+by other seeds than it is reported with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import protected
+from benchmarks.harness import NoControlError, Row
+from benchmarks.matrix import resilience
+from benchmarks.matrix.resilience import ATTACKS, MEAN, NOTHING
+from benchmarks.protections import PLAIN, PROTECTIONS, by_name
+from fl.robust import RULES, Bench, Points, Unfit
+from tests.benchmarks.cases import rows_of, shown
+
+LOCAL = by_name("plain, local noise, epsilon 8")
+MASKED, KEPT = by_name("masking"), by_name("ckks, keep")
+
+
+def test_every_kind_of_row_is_of_a_run_and_says_which_rule_and_why_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(resilience.SIZES, "quick", protected.Size((PLAIN, MASKED, KEPT), 2, 1))
+    monkeypatch.setattr(resilience, "FEW", (MEAN, "median"))
+    rows = rows_of(resilience, seed=3)
+    assert {(row["protection"], row["attack"]) for row in rows} == {
+        (each.name, attack) for each in (PLAIN, MASKED, KEPT) for attack in (NOTHING, *ATTACKS)
+    }
+    best, means = rows[:5], rows[5:]
+    assert {row["rule"] for row in means} == {MEAN}
+    (chosen,) = {row["rule"] for row in best}
+    assert best[0]["choice"]["seeds"] == [103]
+    assert chosen == max(best[0]["choice"]["worst"], key=best[0]["choice"]["worst"].get)
+    plain, masked, kept = (
+        [row for row in means if row["protection"] == each.name] for each in (PLAIN, MASKED, KEPT)
+    )
+    for some in (plain, masked, kept):
+        untouched, *attacked = some
+        assert untouched["accuracy"] > 0.5  # where the clients keep the model, theirs
+        assert min(row["accuracy"] for row in attacked) < untouched["accuracy"]
+        assert (untouched["until"], untouched["until_why"]) == (None, "all rounds were trained")
+    assert plain[0]["choice_why"] == "the best rule has rows of its own"
+    assert masked[0]["choice_why"] == "only one sum is seen"
+    assert kept[0]["choice_why"] == "the server sees no sum that a rule could combine"
+    shown(resilience, rows)
+
+
+def test_a_rule_is_a_candidate_if_it_needs_nothing_but_what_clients_send() -> None:
+    """Of twenty updates, beside nothing of the server's own."""
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    points = Points(tuple(frozenset({u}) for u in range(20)), x, np.ones(20))
+    bare, local = Bench(1, np.zeros(3)), Bench(1, np.zeros(3), noise=np.ones(20))
+    for rule in resilience.candidates(PLAIN, "full"):
+        assert np.isfinite(RULES[rule](points, bare, {}).update).all()
+    for rule in resilience.candidates(LOCAL, "full"):
+        RULES[rule](points, local, {})
+    for rule in RULES.keys() - {*resilience.candidates(PLAIN, "full")}:
+        with pytest.raises(Unfit):
+            RULES[rule](points, bare, {})
+    assert {*resilience.candidates(LOCAL, "full")} - {*resilience.candidates(PLAIN, "full")} == {"mmse"}
+    assert resilience.candidates(MASKED, "full") == (MEAN,)
+
+
+def test_a_rule_is_chosen_by_its_worst_attack_and_by_seeds_that_are_not_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The mean is better under all attacks but one; the median would be worse with the seeds reported."""
+    asked = list[tuple[str, str, int]]()
+
+    def run(protection: object, rule: str, attack: str, rounds: int, seed: int) -> Row:
+        asked.append((rule, attack, seed))
+        accuracy = 0.9 if rule == MEAN else 0.6
+        if rule == MEAN and attack == "min-max" and seed >= 100:
+            accuracy = 0.2 if seed == 100 else 0.8
+        return {"rule": rule, "attack": attack, "seed": seed, "accuracy": accuracy}
+
+    monkeypatch.setattr(resilience, "run", run)
+    rows = [row for row in resilience.run_best(PLAIN, (MEAN, "median"), 1, [0, 1]) if isinstance(row, dict)]
+    assert {row["rule"] for row in rows} == {"median"}
+    assert rows[0]["choice"] == {"seeds": [100, 101], "worst": {MEAN: 0.5, "median": 0.6}}
+    assert {seed for rule, _, seed in asked if rule == MEAN} == {100, 101}
+    assert [(row["attack"], row["seed"]) for row in rows] == [
+        (attack, seed) for seed in (0, 1) for attack in (NOTHING, *ATTACKS)
+    ]
+
+
+def row(protection: str, attack: str, seed: int, accuracy: float, **more: Any) -> Row:
+    none = {"rule": MEAN, "success": 0.0, "constant": 0.1, "until": None, "choice": None, "choice_why": "one"}
+    return {"protection": protection, "attack": attack, "seed": seed, "accuracy": accuracy, **none, **more}
+
+
+def test_the_worst_attack_is_held_against_no_attack_and_no_rule_with_the_same_seed() -> None:
+    """Least over both seeds, though with one of them another leaves less; a rule's own price is in it."""
+    left = {NOTHING: (0.9, 0.7), "opposite": (0.1, 0.6), "uniform": (0.3, 0.2), "min-max": (0.6, 0.6)}
+    left["backdoor"] = (0.8, 0.8)
+    plain = [
+        row("plain", attack, seed, accuracy, success=accuracy / 2, until=1 if attack == "uniform" else None)
+        for attack, accuracies in left.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    median = [each | {"rule": "median", "choice": {}, "accuracy": 0.65} for each in plain]
+    masked = [each | {"protection": "masking", "choice_why": "only one sum is seen"} for each in plain]
+    table = resilience.table([*median, *plain, *masked])
+    lines = [dict(zip(table.header, line, strict=True)) for line in table.rows]
+    assert [(line["protection"], line["rule"], line["others"]) for line in lines] == [
+        ("plain", MEAN, ""),
+        ("plain", "median", ""),
+        ("masking", MEAN, "none: only one sum is seen"),
+    ]
+    assert (lines[0]["least"], lines[0]["less none"]) == ("uniform", "-55.0 ± 5.0")
+    assert lines[1]["less none"] == "-15.0 ± 10.0"
+    assert (lines[0]["trigger"], lines[0]["untouched"]) == ("40 ± 0", "40")
+    assert lines[0]["broken"] == "2"
+    with pytest.raises(NoControlError, match="attack none, seed 2"):
+        resilience.CONTROL.check([*plain, row("masking", NOTHING, 2, 0.5)])
+
+
+def test_at_full_size_every_protection_is_attacked_with_three_seeds_and_six_in_short() -> None:
+    full = [case.name for case in resilience.cases("full", 0)]
+    assert full == list(dict.fromkeys(full))
+    assert len(full) == sum(each.clear for each in PROTECTIONS) + 3 * len(PROTECTIONS)
+    assert len(resilience.cases("quick", 0)) == 2 + 6
