@@ -1,6 +1,6 @@
 """`python -m benchmarks FOLDER [NAME] [--size quick|full] [--seed N]`: measure, show, and write JSON.
 The same command goes on where it was stopped, with the same code on the same machine.
-`python -m benchmarks report`: write docs/benchmarks from the full results.
+`python -m benchmarks report`: write docs/benchmarks, and what `secagg report` shows, from the full results.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ __all__ = ["Benchmark", "Case", "Control", "Row", "Table"]
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
+FIGURES = ROOT.parent / "docs" / "figures"
 SIZES = ("quick", "full")
 
 

@@ -1,4 +1,6 @@
-"""docs/benchmarks, a page a folder, from the committed results alone: `python -m benchmarks report`."""
+"""docs/benchmarks, a page a folder, from the committed results alone: `python -m benchmarks report`. It also
+writes what `secagg report` shows (`published`).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks import harness
+from benchmarks import harness, published
 from benchmarks.tables import markdown
 
 DOCS = harness.ROOT.parent / "docs"
 PAGES = DOCS / "benchmarks"
-FIGURES = DOCS / "figures"
+FIGURES = harness.FIGURES
 
 _HEAD = (
     "# Benchmarks: {folder}\n\n{what}\n\n"
@@ -91,7 +93,7 @@ def _figure(folder: str, name: str) -> Path:
 
 
 def write() -> Iterator[Path]:
-    """The pages and their pictures; each file once it is written."""
+    """The pages and their pictures, and what `secagg report` shows; each file once it is written."""
     for each in (PAGES, FIGURES):
         each.mkdir(parents=True, exist_ok=True)
     for folder in folders():
@@ -103,3 +105,4 @@ def write() -> Iterator[Path]:
                 yield _figure(folder, name)
         page(folder).write_text(text(folder), encoding="utf-8")
         yield page(folder)
+    yield from published.write()

@@ -62,6 +62,8 @@ EXTRA_OF_MODULE = {
     "matplotlib": "fl",
     "safetensors": "fl",
     "dp_accounting": "fl",
+    "jinja2": "fl",
+    "vl_convert": "fl",
     "tenseal": "ckks",
     "zstandard": "ckks",
     "flwr": "flower",

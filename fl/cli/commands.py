@@ -141,6 +141,21 @@ def _evaluate(
     run(ctx.obj, folder, asked, data_dir=data_dir, device=device, to=out)
 
 
+@app.command("report")
+def _report(
+    ctx: typer.Context,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Folders that runs have left.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page, plots and tables.")] = Path("runs/report"),
+    force: Force = False,
+) -> None:
+    """Show on one page what each protection costs and stops, as it was measured, and runs of your own."""
+    from fl.cli.page import run
+
+    run(ctx.obj, runs or [], out, force=force)
+
+
 @app.command("serve")
 @takes(PROTECTION)
 def _serve(

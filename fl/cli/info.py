@@ -17,7 +17,16 @@ from fl.cli.output import Output
 # The distributions of pyproject.toml; a test holds the two together.
 CORE = ("cryptography", "msgspec", "numpy", "python-flint", "pyzmq", "rich", "typer")
 EXTRAS = {
-    "fl": ("torch", "torchvision", "scikit-learn", "matplotlib", "safetensors", "dp-accounting"),
+    "fl": (
+        "torch",
+        "torchvision",
+        "scikit-learn",
+        "matplotlib",
+        "safetensors",
+        "dp-accounting",
+        "jinja2",
+        "vl-convert-python",
+    ),
     "ckks": ("tenseal", "zstandard"),
     "flower": ("flwr",),
     "ray": ("ray",),

@@ -64,6 +64,7 @@ def test_pages_and_pictures_are_written_again(tmp_path: Path, monkeypatch: pytes
     """Here of one benchmark a folder."""
     monkeypatch.setattr(report, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(report, "PAGES", tmp_path / "benchmarks")
+    monkeypatch.setattr(report.published, "write", list)
     monkeypatch.setattr(
         report,
         "measured",

@@ -75,7 +75,11 @@ def test_the_lists_are_those_of_pyproject() -> None:
     assert set(info.CORE) <= names(project["dependencies"])
     for extra, listed in info.EXTRAS.items():
         assert set(listed) == names(extras[extra])
-    modules = {"sklearn": "scikit-learn", "dp_accounting": "dp-accounting"}
+    modules = {
+        "sklearn": "scikit-learn",
+        "dp_accounting": "dp-accounting",
+        "vl_convert": "vl-convert-python",
+    }
     assert {(modules.get(module, module), extra) for module, extra in EXTRA_OF_MODULE.items()} == {
         (name, extra) for extra, listed in info.EXTRAS.items() for name in listed
     }

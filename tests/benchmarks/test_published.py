@@ -1,0 +1,90 @@
+"""What `secagg report` shows is what the committed results give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import harness, published
+from fl.page.published import DATA, PICTURES, Matrix, read
+
+
+def test_the_data_of_the_page_are_what_the_results_give() -> None:
+    assert DATA.read_bytes() == published.encoded(), "run `python -m benchmarks report`"
+    assert read() == published.published()
+
+
+def test_the_pictures_of_the_page_are_those_of_the_docs() -> None:
+    shown = {each.file: (PICTURES / each.file).read_bytes() for each in read().pictures}
+    assert shown == {name: (harness.FIGURES / name).read_bytes() for name in shown}
+    assert {path.name for path in PICTURES.iterdir()} == set(shown)
+
+
+def test_data_and_pictures_are_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "DATA", tmp_path / DATA.name)
+    monkeypatch.setattr(published, "PICTURES", tmp_path / PICTURES.name)
+    written = {path.relative_to(tmp_path): path.read_bytes() for path in published.write()}
+    assert written == {path: (DATA.parent / path).read_bytes() for path in written}
+    assert len(written) == 1 + len(read().pictures)
+
+
+def matrix(name: str) -> Matrix:
+    (found,) = (each for each in read().matrices if each.name == name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "column", "number"),
+    [
+        ("leakage-cohorts", "images above 20 dB", "10", 66.6667),
+        ("leakage-cohorts", "images above 20 dB", "50", None),
+        ("leakage-cohorts", "labels counted right", "50", 99.75),
+        ("leakage-sums", "20 rounds", "16 bits, tight", 74.8667),
+        ("leakage-perturbed", "50 % left out", "knows what was done", 71.3088),
+        ("poisoning-breakdown", "mean", "20 %", 47.9957),
+        ("poisoning-breakdown", "bulyan*", "30 %", None),
+    ],
+)
+def test_a_number_is_at_its_place(name: str, row: str, column: str, number: float | None) -> None:
+    """As docs/benchmarks has them: 67 %, 100 % of labels, .749, 71.3 dB, and 48 % of the mean."""
+    of = matrix(name)
+    assert dict(of.rows)[row][of.columns.index(column)] == number
+
+
+def test_every_row_is_as_long_as_its_columns_and_has_a_number() -> None:
+    for each in read().matrices:
+        assert {len(numbers) for _, numbers in each.rows} == {len(each.columns)}
+        assert all(any(number is not None for number in numbers) for _, numbers in each.rows)
+        assert each.low < each.high
+
+
+def test_another_number_in_a_result_gives_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = harness.read
+
+    def other(folder: str, name: str) -> object:
+        record = dict(right(folder, name))
+        if (folder, name) == ("leakage", "sums"):
+            record["rows"] = [row | {"share": row["share"] / 2} for row in record["rows"]]
+        return record
+
+    monkeypatch.setattr(harness, "read", other)
+    assert published.encoded() != DATA.read_bytes()
+
+
+def test_what_is_not_measured_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    empty = published.published()
+    assert (empty.points, empty.matrices, empty.growth, empty.sources) == ((), (), (), ())
+
+
+def test_the_curves_are_those_of_the_results() -> None:
+    (growth,) = read().growth
+    rows = harness.read("protocol", "growth")["rows"]
+    drawn = [point for panel in growth.panels for curve in panel.curves for point in curve.points]
+    assert len(drawn) == 4 * len(rows)  # client and server, measured and predicted
+    assert {(panel.x, panel.name) for panel in growth.panels} == {
+        ("clients", "growth-clients-complete"),
+        ("clients", "growth-clients-sparse"),
+        ("coordinates", "growth-coordinates-complete"),
+    }
