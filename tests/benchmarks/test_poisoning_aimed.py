@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import aimed, backdoored
+from benchmarks import aimed, backdoored, harness
 from benchmarks.harness import Case
 from benchmarks.poisoning import backdoor, backdoor_boosted, backdoor_clean, clean
 from fl.data import DataError
@@ -108,3 +108,32 @@ def test_where_data_are_absent_nothing_is_measured(benchmark: Any, monkeypatch: 
     monkeypatch.setattr("fl.cohort.layout.load", load)
     with pytest.raises(NotImplementedError, match="no fashion-mnist here"):
         rows_of(benchmark, size="full")
+
+
+def measured(name: str, score: str) -> dict[str, list[float]]:
+    """Rule -> the score of each seed, in percent."""
+    groups = backdoored.groups(harness.read("poisoning", name)["rows"])
+    return {rule: [*aimed.percents(some, score).values()] for rule, some in groups.items()}
+
+
+def mean_of(seeds: Sequence[float]) -> int:
+    return round(float(np.mean(seeds)))
+
+
+def test_the_committed_rows_of_a_backdoor_show_what_is_claimed() -> None:
+    accuracy, success = measured("backdoor", "accuracy"), measured("backdoor", "success")
+    costs = {rule: float(np.mean(seeds) - np.mean(accuracy["mean"])) for rule, seeds in accuracy.items()}
+    left = {rule: mean_of(seeds) for rule, seeds in success.items()}
+    assert (mean_of(accuracy["mean"]), left["mean"]) == (87, 86)
+    assert {left[rule] for rule in ("multi-krum", "nnm", "bulyan")} == {1}
+    assert min(costs[rule] for rule in ("multi-krum", "nnm")) >= 0
+    low = ("median", "trimmed-mean", "weighted-trimmed", "bucketing")
+    assert {left[rule] for rule in low} == {2, 3}
+    assert min(costs[rule] for rule in ("bulyan", *low)) >= -0.5
+    assert [(left[rule], round(costs[rule])) for rule in ("krum", "rlr")] == [(0, -9), (12, -5)]
+    assert sorted(map(round, success["fltrust"])) == [1, 7, 28]
+    assert round(costs["fltrust"]) == -2
+    shortened = sorted(left[rule] for rule in ("geometric-median", "norm-bound", "centred-clipping"))
+    assert (shortened[0], shortened[-1]) == (70, 78)
+    assert [left[rule] for rule in ("leave-one-out", "test-weighting")] == [84, 86]
+    assert sorted(map(round, success["reputation"])) == [16, 82, 83]
