@@ -50,7 +50,16 @@ def text(folder: str) -> str:
     """The whole page. Raises: NoControlError where a claim is compared with nothing."""
     what = (import_module(f"benchmarks.{folder}").__doc__ or "").strip()
     head = _HEAD.format(folder=folder, what=what)
-    return "\n".join([head, *(section(folder, name) for name in measured(folder)), *_to_come(folder)])
+    parts = [*_overview(folder), *(section(folder, name) for name in measured(folder)), *_to_come(folder)]
+    return "\n".join([head, *parts])
+
+
+def _overview(folder: str) -> list[str]:
+    """Of all its tables in one, where they have one."""
+    from benchmarks import joined  # which knows every attack: what only names benchmarks does not wait for it
+
+    paragraphs = joined.overview() if folder == joined.FOLDER else []
+    return ["\n\n".join(paragraphs) + "\n"] if paragraphs else []
 
 
 def _to_come(folder: str) -> list[str]:

@@ -7,7 +7,7 @@ from itertools import count
 import numpy as np
 import pytest
 
-from benchmarks import protected
+from benchmarks import joined, protected
 from benchmarks.harness import NoControlError, Row
 from benchmarks.matrix import cost
 from benchmarks.played import watched
@@ -95,6 +95,13 @@ def test_a_row_says_what_was_learned_sent_and_promised_and_why_what_does_not_app
         empty = {name for name, value in row.items() if value is None}
         assert {f"{name}_why" for name in empty} == {name for name in row if name.endswith("_why")}
     shown(cost, rows)
+    for point, each in zip(joined.points({"cost": rows}), sorted_as_listed(rows), strict=True):
+        assert point.values["accuracy"] == pytest.approx(100 * each["accuracy"])
+        assert (point.values["epsilon"] is None) == (each["epsilon"] is None)
+
+
+def sorted_as_listed(rows: list[Row]) -> list[Row]:
+    return [row for each in PROTECTIONS for row in rows if row["protection"] == each.name]
 
 
 def row(protection: str, seed: int, **numbers: float) -> Row:
