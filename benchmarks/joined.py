@@ -19,6 +19,7 @@ from benchmarks.protected import CLIENTS, SIZES, by_protection
 from benchmarks.protections import PLAIN, PROTECTIONS, Protection
 from benchmarks.spread import by_seed
 from benchmarks.tables import Table, markdown
+from fl.page.published import Point
 
 FOLDER: Final = "matrix"
 TABLES: Final = ("cost", "leakage", "resilience")
@@ -38,22 +39,6 @@ HEADS: Final = {
     "epsilon": "epsilon",
 }
 """Axis -> how a table calls it."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """values: by axis, None where it does not apply. why: why it does not; of an epsilon that does, whom it
-    holds against. spread: the sample standard deviation over seeds, where there are several. command: what
-    trains with it.
-    """
-
-    name: str
-    scheme: str
-    mechanism: str
-    command: str
-    values: dict[str, float | None]
-    why: dict[str, str]
-    spread: dict[str, float]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from benchmarks import harness
+from benchmarks import harness, joined
 from benchmarks.harness import Row
 from benchmarks.inverted import cells_of
 from benchmarks.leakage import cohorts, perturbed, sums
@@ -95,7 +95,9 @@ def _measured(folder: str, name: str) -> list[Row]:
 
 def charted() -> tuple[tuple[Point, ...], tuple[Source, ...]]:
     """The points of the chart, and what they were measured by."""
-    return (), ()
+    tables = joined.measured()
+    points = joined.points(tables)
+    return points, tuple(source(joined.FOLDER, name) for name in tables) if points else ()
 
 
 # Matrices

@@ -98,7 +98,8 @@ AXES: Final = (
 
 
 class Point(msgspec.Struct, frozen=True):
-    """A protection, and what it comes to on each axis; None where that does not apply, and why. command: what
+    """A protection, and what it comes to on each axis; None where that does not apply. why: of these why not,
+    and of others what there is to say beside the number, such as whom an epsilon holds against. command: what
     trains with it. spread: the sample standard deviation over seeds, of those values that have one.
     """
 

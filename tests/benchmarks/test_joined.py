@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import harness, joined, report
+from benchmarks import harness, joined, published, report
 from benchmarks.adversaries import CLIENT, SERVER
 from benchmarks.harness import Row
 from benchmarks.joined import HEADS, UNMEASURED, command, points
 from benchmarks.matrix.leakage import nothing
 from benchmarks.matrix.resilience import ATTACKS, MEAN, NOTHING
 from benchmarks.protections import PROTECTIONS
+from fl.page.published import AXES
 from tests.docs.typed import can_be_typed
 
 
@@ -105,7 +108,7 @@ def test_what_does_not_apply_is_none_and_says_why() -> None:
     assert (plain.values["epsilon"], plain.why["epsilon"]) == (None, "no noise is added")
     assert (kept.values["epsilon"], kept.why["epsilon"]) == (8, "against everybody")
     for each in points(TABLES):
-        assert each.values.keys() == HEADS.keys()
+        assert list(each.values) == list(HEADS) == [axis.name for axis in AXES]
         assert all(each.why[axis] for axis, number in each.values.items() if number is None)
 
 
@@ -127,10 +130,20 @@ def test_the_page_begins_with_all_together_once_costs_are_measured(monkeypatch: 
     assert "## All together" not in report.text("privacy")
 
 
-def test_only_full_results_are_joined(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_only_full_results_are_joined_and_published_with_what_they_are_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
-    (tmp_path / "matrix").mkdir()
-    (tmp_path / "matrix" / "cost.quick.json").write_text('{"rows": [{}]}')
-    assert joined.measured() == {}
-    (tmp_path / "matrix" / "cost.json").write_text('{"rows": [{"protection": "plain"}]}')
-    assert joined.measured() == {"cost": [{"protection": "plain"}]}
+    folder = tmp_path / "matrix"
+    folder.mkdir()
+    machine = {"cores": 2, "processor": "one", "python": "3.13"}
+    of = {"size": "full", "seed": 0, "commit": "0123", "date": "2026-11-30", "machine": machine}
+    (folder / "cost.quick.json").write_text('{"rows": [{}]}')
+    assert published.charted() == ((), ())
+    for name, rows in TABLES.items():
+        (folder / f"{name}.json").write_text(json.dumps({**of, "rows": rows}))
+    some, sources = published.charted()
+    assert some == points(TABLES)
+    assert [each.command for each in sources] == [
+        f"secagg bench matrix {name} --size full --seed 0" for name in TABLES
+    ]

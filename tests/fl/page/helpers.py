@@ -32,6 +32,7 @@ NOISED = Point(
     "distributed noise, epsilon 8",
     "secagg train --scheme masking --privacy distributed --clip 0.5 --epsilon 8",
     {"client_ms": 12.0, "bytes_up": 0.9, "leakage": 0.0, "accuracy": 74.0, "epsilon": 8.0},
+    {"epsilon": "against the server and the corrupt clients"},
 )
 KEPT = Point(
     "ckks, keep",
