@@ -145,7 +145,7 @@ def test_each_protection_has_its_numbers_and_its_command() -> None:
         commands = [text for _, text in parsed.of("code")]
         assert commands.count(point.command) == 2  # of the details, and of the table
     assert "96.1 ± 0.5" in parsed.words
-    assert "8, against the server and the corrupt clients" in parsed.words
+    assert "8 (against the server and the corrupt clients)" in parsed.words
     assert "not applicable: the server has ciphertexts alone" in parsed.words
     sheet = FULL.sheets["protections"]
     assert sheet.rows[3][sheet.header.index("leakage to the server (% of examples)")] == "n/a"
