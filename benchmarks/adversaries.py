@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.noised import Training, mean_of
+from benchmarks.protected import SIZES
 from benchmarks.protections import Protection
 from fl.cli.recorded import Round, record
 from fl.cohort.layout import Layout, lay_out
@@ -36,7 +37,7 @@ IMAGES: Final = 8  # of each client, all in its one step
 RATE: Final = 0.5
 TOGETHER: Final = 50  # clients whose steps make a round before the one that is attacked
 OTHERS: Final = 10_000  # images of these, at most
-CHARGED: Final = 15  # rounds in which a row's epsilon is spent, as in the tables of accuracy and of cost
+CHARGED: Final = SIZES["full"].rounds  # in which a row's epsilon is spent: those of accuracy and cost
 PUBLIC: Final = 500  # images of the test set, of an attacker's own
 OWN: Final = 0  # the client that looks at the others
 SLACK: Final = 1 + 1e-6  # of a bound beside the largest number, which the order of a sum can change a little

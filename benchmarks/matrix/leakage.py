@@ -27,6 +27,7 @@ import numpy as np
 from benchmarks.adversaries import CLIENT, EAVESDROPPER, RELAY, SERVER, Recorded, Stage, adversaries
 from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
 from benchmarks.inverted import cells_of
+from benchmarks.protected import named, value
 from benchmarks.protections import PLAIN, PROTECTIONS, QUICK, Protection, by_name
 from benchmarks.spread import seeds
 from fl.cli.guessed import of_labels
@@ -98,17 +99,16 @@ def staged(size: Size, seed: int) -> Stage:
 def run_case(size: Size, name: str, clients: int, seed: int) -> Iterator[Row | str]:
     """A row for each round and adversary. share: of the images in what it reads those that come out, by the
     attack that finds most (`by`); shares: by each; None, and share_why, where there is nothing to attack.
-    psnr: by that attack; without: of the best guess without any. labels: of the images how many are told
-    right, chance: how many by the best guess without. linkage: the AUC by which updates of two rounds are
-    told to be one client's.
+    psnr: by that attack; without: of the best guess without any. Of the server besides labels: of the images
+    how many are told right; chance: how many by the best guess without; linkage: the AUC by which updates of
+    two rounds are told to be one client's.
 
     Raises: NotImplementedError where the data set is not to be had.
     """
     protection = by_name(name)
     yield "the model"
     stage, rounds = staged(size, seed), dict[int, Recorded]()
-    head: Row = {"protection": name, "scheme": protection.scheme, "mechanism": protection.mechanism}
-    head |= {"clients": clients, "seed": seed}
+    head = named(protection) | {"clients": clients, "seed": seed}
     try:
         for round in size.rounds:
             yield f"the session of round {round}"
@@ -133,20 +133,22 @@ def run_case(size: Size, name: str, clients: int, seed: int) -> Iterator[Row | s
     for (round, who), view in attacks.views.items():
         told = {"round": round, "adversary": who}
         told |= attacks.scored((round, who)) if view.parts else nothing(view.why)
-        yield head | told | (labels.get(round, {}) | linkage(rounds[round]) if who == SERVER else {})
+        if who == SERVER:
+            told |= labels.get(round, value("labels", None, view.why)) | linkage(rounds[round])
+        yield head | told
 
 
 def nothing(why: str) -> Row:
     """Where nothing can be read: what does not apply is not 0."""
-    return {"images": 0, "share": None, "share_why": why}
+    return {"images": 0, **value("share", None, why)}
 
 
 def linkage(recorded: Recorded) -> Row:
     """Two clients differ alike from their mean: that would be one guess."""
     if len(recorded.seen.uploads) < 3:
-        return {"linkage": None, "linkage_why": "of two clients it would be a single guess"}
+        return value("linkage", None, "of two clients it would be a single guess")
     if recorded.then is None:
-        return {"linkage": None, "linkage_why": ONE_SUM}
+        return value("linkage", None, ONE_SUM)
     return {"linkage": round(linked([recorded.seen.read, recorded.then.read]).auc, 4)}
 
 

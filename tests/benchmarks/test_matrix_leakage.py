@@ -86,9 +86,10 @@ def test_every_image_comes_out_of_plain_and_of_a_bare_sum_for_a_client_too_and_n
 def test_what_does_not_apply_has_a_reason_and_no_number() -> None:
     kept, batches = rows_of("ckks, keep", 4), rows_of("masking, by batches of 5", 2)
     assert [row["share"] for row in (*by(kept, SERVER), *by(kept, EAVESDROPPER), *batches)] == [None] * 10
-    assert {row["share_why"] for row in by(kept, SERVER)} == {
-        "the clients keep the sum: the server has ciphertexts under a key of theirs"
-    }
+    for what in ("share_why", "labels_why"):
+        assert {row[what] for row in by(kept, SERVER)} == {
+            "the clients keep the sum: the server has ciphertexts under a key of theirs"
+        }
     (why,) = {row["share_why"] for row in by(kept, EAVESDROPPER)}
     assert "tests/transport/test_capture.py" in why
     assert (Path(__file__).parents[2] / "tests/transport/test_capture.py").exists()
