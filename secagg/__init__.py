@@ -1,5 +1,6 @@
 """A secure aggregator for federated learning: the server learns the sum of its clients' vectors."""
 
+from secagg.averaging import Averaged, average
 from secagg.ckks import CKKS
 from secagg.decoys import Among, Decoys
 from secagg.encoding import Clipping
@@ -21,6 +22,7 @@ __all__ = [
     "CKKS",
     "Aggregate",
     "Among",
+    "Averaged",
     "Bounded",
     "ClientSession",
     "Clipping",
@@ -48,6 +50,7 @@ __all__ = [
     "Tree",
     "Weight",
     "accept",
+    "average",
     "run",
     "throwaway_identities",
 ]

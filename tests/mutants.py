@@ -100,6 +100,7 @@ LIKELY = {
     "shamir.py": ["test_shamir"],
     "session.py": ["test_session"],
     "in_process.py": ["test_session"],
+    "averaging.py": ["test_averaging"],
     "tree.py": ["test_tree"],
     "leaves.py": ["test_tree"],
     "plain.py": ["test_plain", "test_session"],

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 TOLD = {
+    "anybodys_loop.py": "batches seen 50\nno number is 2e-4 off the plain mean: True",
     "in_process.py": "9 survivors, mean 0.4000",
     "over_the_network.py": "mean [0.1 0.1 0.1] of [0, 1, 2]",
     "own_sockets.py": "sum of weights 60 correct 3",
@@ -50,6 +51,14 @@ def test_an_example_runs_as_its_reader_would_run_it(path: Path, tmp_path: Path) 
         return
     assert (ran.returncode, ran.stderr) == (0, "")
     assert TOLD[path.name] in ran.stdout
+
+
+def test_anybodys_loop_is_secure_by_two_lines() -> None:
+    lines = (ROOT / "examples" / "anybodys_loop.py").read_text().splitlines()
+    assert [line.strip() for line in lines if "secagg" in line] == [
+        "import secagg",
+        "mean = secagg.average(model.state_dict(), updates, bound=4.0).tree",
+    ]
 
 
 def test_the_code_of_the_readme_runs_as_it_stands() -> None:
