@@ -132,8 +132,8 @@ def of_leakage(some: Sequence[Row]) -> Told:
 
 
 def of_attacks(line: Line | None) -> dict[str, Told]:
-    """In points: what the worst attack leaves, less what there is without attackers and under the mean, so
-    that with the accuracy it adds up to what is left.
+    """In points: what the worst attack leaves, less what there is without attackers and under the mean, with
+    the same seeds: so what a rule itself costs counts.
     """
     if line is None:
         return {"resilience": Told({}), "success": Told({})}

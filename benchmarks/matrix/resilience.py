@@ -233,15 +233,15 @@ def plot(rows: Sequence[Row]) -> Figure:
 
     lines = lines_of(rows)
     names = [f"{line.protection}: {line.rule}" if line.chosen else line.protection for line in lines]
-    numbers = [
-        [
-            *(statistics.fmean(line.percents(attack).values()) for attack in line.by),
-            *(
-                statistics.fmean(line.percents(attack, "success").values())
-                for attack in (NOTHING, "backdoor")
-            ),
+
+    def means(attacks: Sequence[str], score: str) -> list[list[float]]:
+        return [
+            [statistics.fmean(line.percents(attack, score).values()) for attack in attacks] for line in lines
         ]
-        for line in lines
-    ]
-    columns = [NOTHING, *ATTACKS, "trigger, none", "trigger, backdoor"]
-    return grids({"": (names, columns, numbers)}, "attack", "accuracy, or success of the trigger, %")
+
+    attacks, touched = (NOTHING, *ATTACKS), (NOTHING, "backdoor")
+    panels = {
+        "accuracy": (names, attacks, means(attacks, "accuracy")),
+        "the trigger works": ([""] * len(names), touched, means(touched, "success")),
+    }
+    return grids(panels, "attack", "% of test images")

@@ -34,9 +34,9 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("ticking")
 def test_each_part_of_a_round_is_counted_to_whom_it_costs() -> None:
     """Of twenty clients: to train, to send, and twice to speak; the server hears each twice and ends two
-    rounds, asks, combines, adds no noise and takes its step.
+    rounds, asks, combines, adds no noise and takes its step. So it is in every round.
     """
-    row = cost.run_case(PLAIN, 1, 0)
+    row = cost.run_case(PLAIN, 2, 0)
     assert row["training_ms"] == pytest.approx(1000 * 2 / CLIENTS)  # training and sending, of all together
     assert row["session_ms"] == pytest.approx(1000 * 2)
     assert row["server_ms"] == pytest.approx(1000 * (2 * CLIENTS + 2 + 4))
