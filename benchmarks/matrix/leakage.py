@@ -75,7 +75,7 @@ class Size:
 
 SIZES = {
     "quick": Size(QUICK, (2, 10), (1, 20), 1, 0.3),
-    "full": Size(PROTECTIONS, (2, 10, 50), (1, 20, 200), 3, 1.0),
+    "full": Size(PROTECTIONS, (2, 10, 50), (1, 20, 200), 3, 0.5),
 }
 Key = tuple[int, str]
 """(round, adversary)."""
