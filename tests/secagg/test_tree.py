@@ -173,6 +173,13 @@ def test_a_tensor_is_taken_as_it_is_and_given_back_without_gradients(tensor: tor
     assert not made[0].requires_grad
 
 
+def test_the_mean_is_on_the_references_device_wherever_the_clients_trees_are() -> None:
+    """On the one that every machine has beside its processor, where tensors have no numbers."""
+    tree = Tree([torch.zeros(2, dtype=torch.bfloat16, device="meta")], bound=BOUND)
+    made, _ = mean_of(tree, [[torch.ones(2, dtype=torch.bfloat16)]] * 3)
+    assert (made[0].device.type, made[0].dtype, made[0].shape) == ("meta", torch.bfloat16, (2,))
+
+
 def test_the_order_of_a_clients_keys_does_not_matter() -> None:
     tree = Tree({"a": 0.0, "b": 1.0}, bound=BOUND)
     assert tree.flatten({"b": 2.0, "a": 3.0})["numbers"].tolist() == [3.0, 2.0]
