@@ -2,7 +2,7 @@
 
 from transport.client import Contribution, Peer, join
 from transport.errors import Refused, TransportError
-from transport.exchange import RoundReport
+from transport.exchange import RoundReport, Standing
 from transport.relay import Relay, Served, join_as_relay
 from transport.server import Cohort, serve, usual_deadlines
 
@@ -14,6 +14,7 @@ __all__ = [
     "Relay",
     "RoundReport",
     "Served",
+    "Standing",
     "TransportError",
     "join",
     "join_as_relay",

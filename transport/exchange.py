@@ -79,6 +79,17 @@ class RoundReport:
         )
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a session stands: the round that is open, who has answered it, and whose answers are to come, if
+    ever; relays by the ids under which they take part.
+    """
+
+    round: str
+    answered: frozenset[ClientId]
+    awaited: frozenset[ClientId]
+
+
 @dataclass
 class _Staged:
     """An upload in one of the few places: when its last chunk came, until when it may keep others waiting."""
@@ -126,6 +137,13 @@ class Exchange:
         may come back as long as the round has time.
         """
         return self._there(self.absent)
+
+    @property
+    def standing(self) -> Standing:
+        """Any thread may ask: each dictionary is read once, as a whole."""
+        name = self.session.round
+        asked, answered = self.cohort if name == "join" else frozenset(self.down), frozenset(self.up)
+        return Standing(name, answered, asked - answered - frozenset(self.lost))
 
     @property
     def absent(self) -> frozenset[ClientId]:

@@ -32,7 +32,7 @@ from secagg.session import relays_of
 from secagg.specs import Vectors
 from secagg.wire import relay_of
 from transport.errors import Refused, Unfinished, clients
-from transport.exchange import Exchange, RoundReport
+from transport.exchange import Exchange, RoundReport, Standing
 from transport.frames import (
     MAX_MESSAGE_BYTES,
     TRANSPORT_VERSION,
@@ -147,6 +147,11 @@ class Cohort:
             return None
         joining = running.session.round == "join"
         return running.session.round, len(running.up), len(running.cohort) if joining else len(running.down)
+
+    def standing(self) -> Standing | None:
+        """Who is where in the session that runs; None without one. Any thread may ask."""
+        running = self._running
+        return None if running is None else running.standing
 
     def aggregate(
         self,

@@ -16,6 +16,7 @@ from fl.cli.options import (
     WHOLE_RUN,
     Alike,
     Bits,
+    Dashboard,
     DataDir,
     Drops,
     Force,
@@ -96,6 +97,7 @@ def _train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out where it was stopped.")
     ] = False,
+    dashboard: Dashboard = None,
     force: Force = False,
 ) -> int:
     """Train a model in a federation on this machine: a process for each party, or all clients in one."""
@@ -103,7 +105,7 @@ def _train(
 
     flags = given(ctx, WHOLE_RUN)
     description = described(ctx.obj, config, preset, out if resume else None, flags)
-    return run(ctx.obj, description, out, force=force, resume=resume, described_in=config)
+    return run(ctx.obj, description, out, force=force, resume=resume, described_in=config, port=dashboard)
 
 
 @app.command("evaluate")
@@ -198,6 +200,7 @@ def _serve(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the training in --out where it was stopped.")
     ] = False,
+    dashboard: Dashboard = None,
     force: Force = False,
 ) -> None:
     """Serve a federation over a network: sum the clients' vectors, or train with them."""
@@ -219,6 +222,7 @@ def _serve(
         flags=given(ctx, (*PROTECTION, "threshold")),
         force=force,
         resume=resume,
+        port=dashboard,
     )
 
 

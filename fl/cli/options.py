@@ -105,6 +105,15 @@ KeyReaders = Annotated[
     ),
 ]
 
+Dashboard = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Show how far it is at http://127.0.0.1:PORT, on this machine alone; 0 for a free port.",
+    ),
+]
 Patience = Annotated[
     float, typer.Option(callback=finite, help="Seconds without the server before giving up.")
 ]

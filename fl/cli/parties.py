@@ -19,6 +19,7 @@ from fl.cli.drops import Drop, Killer
 from fl.cli.join import joined, party_names
 from fl.cli.output import Output
 from fl.cli.spent import spending_of
+from fl.cli.watching import dashboard
 from fl.cohort.layout import Layout, read_serving, write_serving
 from fl.config.limits import Limits
 from fl.config.preflight import Preflight
@@ -33,6 +34,8 @@ from transport import TransportError
 from transport.processes import LocalProcesses, lay_out_keys
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from fl.cli.readings import Record
 
 READ = "read.bin"  # in the server's, for as long as nobody has taken it: what it read, of a run with a meter
@@ -123,8 +126,10 @@ def federation(
     drops: Mapping[int, Drop],
     done: int,
     run_id: bytes,
+    listening: socket | None = None,
 ) -> int:
-    """Run one training; done: rounds of it before. Returns the server's exit code.
+    """Run one training; done: rounds of it before. listening: where the server's process shows a dashboard;
+    it is closed here. Returns the server's exit code.
 
     Nobody gives up by the clock, as a busy machine would decide: the server learns whose process has ended,
     and the others when the server's has.
@@ -136,7 +141,11 @@ def federation(
         with there, ended:
             ends = there, ended
             own = parties.server
-            processes.start("server", server_process, out, config, folder, own, *ends, done > 0, run_id)
+            processes.start(
+                "server", server_process, out, config, folder, own, *ends, done > 0, run_id, listening
+            )
+            if listening is not None:
+                listening.close()
         try:
             with shown(out, since(lambda: "the server process is starting")):
                 endpoint = here.recv()
@@ -191,13 +200,19 @@ def server_process(
     ended: Connection,
     resume: bool,
     run_id: bytes,
+    listening: socket | None,
 ) -> None:
     """Body of the server's process: what `secagg serve` does. endpoint: for its address; it stays open for
     as long as the process lives.
     """
     files = own / "server.key", own / "roster"
     lives = seen(party_names(config.cohort.clients, config.protection.relay_count).values(), ended)
-    with exit_code(out), transport.serve("tcp://127.0.0.1:*", *files, lives=lives) as cohort:
+    address = "tcp://127.0.0.1:*"
+    with (
+        exit_code(out),
+        dashboard(out, listening) as live,
+        transport.serve(address, *files, lives=lives) as cohort,
+    ):
         import torch
 
         from fl.data import load
@@ -224,7 +239,7 @@ def server_process(
         )
         # Not before: of a run that cannot be, no client is started, to say that its server has gone.
         endpoint.send(cohort.endpoint)
-        rounds.conduct(out, server, folder, checkpoint)
+        rounds.conduct(out, server, folder, checkpoint, live=live)
         if readings is not None:
             write_atomically(own / READ, packed(readings.read()), mode=0o600)
         # Where no round was left they are only coming now, and would take a server that is done for one that

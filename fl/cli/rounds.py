@@ -16,27 +16,28 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fl.cli.book import Book
 from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
 from fl.cli.report import draw_accuracy, round_fields
 from fl.cli.results import ResultError, check_folder, elsewhere
 from fl.cli.spent import tell_noise, tell_spending
+from fl.cli.watching import Watching
 from fl.config.files import without_old_nulls
 from fl.config.plan import Way
 from fl.config.run import RunConfig
 from fl.config.secret import RUN, SERVER
 from fl.config.section import ConfigError
-from fl.data.files import write_atomically
-from fl.page.state import CONFIG, LEDGER, METRICS, PLOT, SPENT, Told
+from fl.page.state import CONFIG, LEDGER, METRICS, PLOT, SPENT
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from secagg import Scheme, TooFewClients, Weight
 from secagg.errors import counted
-from secagg.ledger import Ledger
 from transport import RoundReport
 
 if TYPE_CHECKING:
     from fl.federation.records import Local, Trained
     from fl.federation.server import Server
+    from fl.page.live import Live
     from fl.preflight import Verdict
 
 FIRST_ROUND = "after-round-1.npy"
@@ -146,10 +147,11 @@ def conduct(
     folder: Path,
     resume: Checkpoint | None = None,
     deadlines: Mapping[str, float] | None = None,
+    live: Live | None = None,
 ) -> Local:
     """All rounds of a run; leaves the files of OUTPUTS in `folder`: where the clients keep the model, no more
-    of them than tell nothing of it. resume: what the server goes on from. Returns what clients in this
-    process say of themselves at the end.
+    of them than tell nothing of it. resume: what the server goes on from. live: what a dashboard shows
+    of them. Returns what clients in this process say of themselves at the end.
     """
     from fl.federation.records import Local
 
@@ -168,8 +170,11 @@ def conduct(
         out, config.training.rounds, len(progress.records), server.cohort.in_round, scheme.training_round
     )
 
+    watching = Watching.training(live, server, folder.resolve().name, progress.records, book)
+
     def watch(report: RoundReport) -> None:
         book.watch(report)
+        watching.protocol_round(report)
         display.protocol_round(report)
         out.record(round_fields(report))
 
@@ -199,6 +204,7 @@ def conduct(
             clipped = clipped or tell_clipping(out, scheme, local.clipped)
             looked = looked or tell_looked(out, local.looked)
             display.training_round(record)
+            watching.training_round(record)
             out.record({"training_round": record})
     tell_spending(out, server, progress.records)
     finish(out, config, folder, server, progress.records, parameters)
@@ -332,63 +338,6 @@ def last_accuracy(records: Sequence[Mapping[str, Any]]) -> float | None:
     """The accuracy on the test set after the last round that was not abandoned."""
     measured = [record["accuracy"] for record in records if record["accuracy"] is not None]
     return measured[-1] if measured else None
-
-
-class Book:
-    """The ledger of one run: what its sums reveal together, also if it ends before its time.
-
-    opening, upload: the scheme's rounds of these names, the first None where the server has nothing from its
-    sums. apart: clients by which two sets should differ. weighed: whether weights are summed beside the
-    updates.
-    """
-
-    def __init__(
-        self, opening: str | None, upload: str = "", *, apart: int = 2, weighed: bool = True
-    ) -> None:
-        self._ledger, self._opening, self._upload, self._apart = Ledger(), opening, upload, apart
-        self._weighed = weighed
-        self._uploaded = frozenset[int]()
-        self._asked: list[frozenset[int]] = []  # for sums that have not come yet
-
-    def watch(self, report: RoundReport) -> None:
-        clients = report.of_clients
-        uploaded = clients.alive if report.round == self._upload else self._uploaded
-        self._uploaded = uploaded - clients.lost.keys()
-        if report.round == self._opening and report.up:  # nobody has answered: no sum
-            # Where relays open the sum it is of whoever they still have the vectors of.
-            self._asked.append(frozenset(clients.down) or self._uploaded)
-
-    def opened(self, sets: Iterable[frozenset[int]]) -> None:
-        """The sums of a training round. Where nothing was hidden nothing was asked for; a session that failed
-        from here on counts as opened.
-        """
-        for asked in self._asked:
-            self._ledger.record(next((some for some in sets if some <= asked), asked))
-        self._asked = []
-
-    def opened_before(self, sets: Iterable[Iterable[int]]) -> None:
-        """The sums of the rounds before, of a run that goes on."""
-        if self._opening is not None:
-            for survivors in sets:
-                self._ledger.record(frozenset(survivors))
-
-    @contextmanager
-    def told(self, out: Output, folder: Path) -> Iterator[None]:
-        """Say it at the end, also if that comes too early, and leave it in the folder."""
-        (folder / LEDGER).unlink(missing_ok=True)  # of a run that goes on it would be of fewer sums
-        try:
-            yield
-        finally:
-            self.opened(())
-            if self._ledger.sessions:
-                report = self._ledger.report(apart=self._apart)
-                out.say("what the sums of this run reveal together to the server alone:")
-                for line in report.lines(weighed=self._weighed):
-                    out.say(f"  {line}")
-                out.record({"ledger": asdict(report)})
-                with suppress(OSError):  # of a full disk it is said where a model or a round is not written
-                    told = msgspec.json.encode(Told(report, self._weighed))
-                    write_atomically(folder / LEDGER, msgspec.json.format(told, indent=1) + b"\n")
 
 
 def write_metrics(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,19 +20,23 @@ from fl.cli.report import mean_over, round_fields, round_line, warn, warn_of_tra
 from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METER, conduct, going_on, last_accuracy, prepare_folder, read_metrics
 from fl.cli.spent import spending_of
+from fl.cli.watching import Watching, bound, dashboard
 from fl.cohort.layout import Serving
 from fl.config.protection import Protection
 from fl.config.run import RunConfig
 from fl.config.secret import SERVER, kept
 from fl.config.section import ConfigError
 from fl.mistyped import nearest
-from fl.page.state import METRICS
+from fl.page.state import METRICS, RunState
 from secagg import Bounded, Private, Scheme, Weight
 from secagg.alike import OWN_INPUT, Likeness
 from secagg.errors import counted
 from secagg.schemes import SCHEMES
 from secagg.specs import Spec
 from transport import Cohort, RoundReport
+
+if TYPE_CHECKING:
+    from fl.page.live import Live
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,16 @@ class Summing:
             vectors["weight"] = Weight(maximum=self.max_weight)
         return vectors
 
+    def state(self, scheme: str, clients: int) -> RunState:
+        """As a page shows it."""
+        what = f"a sum of {counted(self.length or 0, 'coordinate')}"
+        said = {name: str(value) for name, value in asdict(self).items() if value not in (None, False)}
+        return RunState(
+            name=what,
+            title=f"{scheme}: {what}, {counted(clients, 'client')}",
+            settings=(("scheme", scheme), ("clients", str(clients)), *said.items()),
+        )
+
 
 def run(
     out: Output,
@@ -71,8 +85,9 @@ def run(
     flags: Mapping[str, Any],
     force: bool,
     resume: bool = False,
+    port: int | None = None,
 ) -> None:
-    """Serve one sum, or one training. flags: fields of `Protection` that were given."""
+    """Serve one sum, or one training. flags: fields of `Protection` that were given. port: of a dashboard."""
     if (config is None) == (summing.length is None):
         raise ConfigError("give --length to sum vectors, or --config to train a model, and not both")
     seconds = parse_deadlines(deadlines)
@@ -87,13 +102,16 @@ def run(
         folder = out_path or Path("runs/serve")
         job = training_job(out, described(out, config, flags), folder, seconds, force=force, resume=resume)
     options: Any = {"state": state, "readers": readers, "finish": finish, "tell": out.warn}
-    with transport.serve(bind, key, roster, roster_key, **options) as cohort:
-        job(cohort)
+    with (
+        dashboard(out, bound(port)) as live,
+        transport.serve(bind, key, roster, roster_key, **options) as cohort,
+    ):
+        job(cohort, live)
 
 
 ROUNDS = tuple(dict.fromkeys(round for scheme in SCHEMES.values() for round in scheme.every_round))
 """The names of the rounds of all schemes."""
-Job = Callable[[Cohort], None]
+Job = Callable[[Cohort, "Live | None"], None]
 ITS_OWN = (
     *("execution", "partition", "alpha", "classes_per_client", "examples_per_client"),
     *("damage", "damage_level", "damaged", "drop", "baseline"),
@@ -122,12 +140,13 @@ def sum_job(
     if result is not None:
         check_file(result, force=force)
 
-    def job(cohort: Cohort) -> None:
+    def job(cohort: Cohort, live: Live | None) -> None:
         scheme = protection.for_cohort(len(cohort.roster), summing.vectors(), cohort.roster.identities)
         warn(out, protection)
         out.say(f"{protection.scheme}: {scheme.against}")
         likeness = None if protection.alike == "never" else OWN_INPUT
-        sum_vectors(out, cohort, scheme, result, seconds, likeness, new=summing.new)
+        watching = Watching(live, summing.state(protection.scheme, len(cohort.roster)), cohort)
+        sum_vectors(out, cohort, scheme, result, seconds, likeness, new=summing.new, watching=watching)
 
     return job
 
@@ -163,7 +182,7 @@ def training_job(
     """One training. Raises: ConfigError for a folder that cannot be written."""
     check_folder(folder, force=force, filled=resume)
 
-    def job(cohort: Cohort) -> None:
+    def job(cohort: Cohort, live: Live | None) -> None:
         config = description.with_(clients=len(cohort.roster), drop=())
         protection = config.protection
         # The session but for its vectors, whose length is the model's: what cannot be shows before the folder
@@ -188,7 +207,7 @@ def training_job(
 
         spending = spending_of(config, folder, checkpoint)
         server = Server(cohort, config, serving(config), checkpoint, secret=secret, spending=spending)
-        conduct(out, server, folder, checkpoint, deadlines)
+        conduct(out, server, folder, checkpoint, deadlines, live)
         accuracy = last_accuracy(read_metrics(folder))
         if protection.kept:
             out.say(f"wrote {folder}: {METRICS}; the clients keep the model, and how accurate it is")
@@ -246,6 +265,7 @@ def sum_vectors(
     likeness: Likeness | None,
     *,
     new: bool,
+    watching: Watching,
 ) -> None:
     """One session; the mean goes to an .npy file, unless the clients keep it. likeness, new: as in
     `Cohort.aggregate`.
@@ -254,6 +274,7 @@ def sum_vectors(
     tell_listening(out, cohort, scheme)
 
     def watch(report: RoundReport) -> None:
+        watching.protocol_round(report)
         out.say(round_line(report))
         out.record(round_fields(report))
 

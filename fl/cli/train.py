@@ -17,6 +17,7 @@ from fl.cli.output import Output
 from fl.cli.parties import PARTIES, Parties, collect, federation, lay_out_parties, taken_from
 from fl.cli.report import draw_accuracy, reckoned, size, warn_of_training
 from fl.cli.spent import spending_of
+from fl.cli.watching import bound, dashboard
 from fl.cohort.layout import Layout, lay_out
 from fl.config.preflight import Preflight
 from fl.config.presets import PRESETS
@@ -36,7 +37,10 @@ from secagg.errors import counted
 from secagg.wire import relay_of
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from fl.cli.readings import Readings
+    from fl.page.live import Live
 
 BASELINE = "plain"
 COUNTS_WITH = {
@@ -110,9 +114,10 @@ def run(
     force: bool,
     resume: bool = False,
     described_in: Path | None = None,
+    port: int | None = None,
 ) -> int:
     """Train, then train again unprotected beside it. Returns the exit code of the server. described_in: the
-    file that --config names; a run that left it is repeated.
+    file that --config names; a run that left it is repeated. port: of a dashboard.
     """
     from fl.federation.vectors import scheme_for
 
@@ -130,6 +135,7 @@ def run(
     checkpoint = rounds.going_on(config, folder) if resume else None
     layout = lay_out(config)
     fits(config, layout)
+    door = bound(port)
     # Before the folder is emptied: it may be the one whose secrets are taken up.
     secrets = secrets_of(out, config, folder, resume, described_in)
     if checkpoint is None:
@@ -147,7 +153,7 @@ def run(
     if config.training.execution == "processes":
         parties = lay_out_parties(config, layout, folder, resume, secrets)
     readings = listening(config)
-    if code := train(out, config, folder, layout, parties, drops, checkpoint, secrets, readings):
+    if code := train(out, config, folder, layout, parties, drops, checkpoint, secrets, readings, door):
         return code
     models = folder
     if parties is not None and config.protection.kept:
@@ -279,10 +285,14 @@ def train(
     checkpoint: Checkpoint | None,
     secrets: RunSecrets,
     readings: Readings | None = None,
+    listening: socket | None = None,
 ) -> int:
-    """One run. parties: of a run over processes, whose server has its own readings. Returns the exit code."""
+    """One run. parties: of a run over processes, whose server has its own readings. listening: where its
+    dashboard is. Returns the exit code.
+    """
     if parties is None:
-        simulate(out, config, folder, layout, checkpoint, secrets, readings)
+        with dashboard(out, listening) as live:
+            simulate(out, config, folder, layout, checkpoint, secrets, readings, live)
         return 0
     clients, relays = config.cohort.clients, config.protection.relay_count
     who = f"a server, {counted(clients, 'client')} and {counted(relays, 'relay')}"
@@ -290,7 +300,7 @@ def train(
         who = f"a server and {counted(clients, 'client')}"
     out.say(f"starting {clients + relays + 1} processes: {who}")
     done = checkpoint.round if checkpoint else 0
-    return federation(out, config, folder, parties, drops, done, secrets.run)
+    return federation(out, config, folder, parties, drops, done, secrets.run, listening)
 
 
 def draw(path: Path, config: RunConfig, layout: Layout) -> None:
@@ -310,6 +320,7 @@ def simulate(
     checkpoint: Checkpoint | None,
     secrets: RunSecrets,
     readings: Readings | None,
+    live: Live | None,
 ) -> None:
     """All clients in this process."""
     from fl.federation.simulation import simulated
@@ -326,7 +337,7 @@ def simulate(
         instrument=readings,
         spending=spending,
     )
-    local = rounds.conduct(out, server, folder, checkpoint)
+    local = rounds.conduct(out, server, folder, checkpoint, live=live)
     if local.rates:
         measured = ", ".join(f"{way} {rate:.0f}" for way, rate in local.rates.items())
         out.say(f"clients were trained {local.way}; client-steps a second, measured: {measured}")

@@ -84,8 +84,9 @@ class Run:
     def facts(self) -> list[tuple[str, str]]:
         """(what, how much), of what matters most."""
         state, sent = self.state, [each.bytes_up / max(each.alive, 1) for each in self.state.rounds]
-        rounds = f"{len(state.rounds)} of {state.total}" if state.total else str(len(state.rounds))
-        facts = [("rounds", rounds)]
+        if state.total is None:  # one sum
+            return [("rounds of the session that are closed", str(len(state.protocol)))]
+        facts = [("rounds", f"{len(state.rounds)} of {state.total}")]
         if state.accuracy is not None:
             facts.append(("accuracy", f"{state.accuracy:.4f}"))
         if state.epsilon is not None:

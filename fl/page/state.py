@@ -14,7 +14,7 @@ import msgspec
 from fl.config.run import RunConfig
 from fl.config.section import ConfigError
 from secagg.errors import counted
-from secagg.ledger import LedgerReport
+from secagg.ledger import Ledger, LedgerReport
 
 CONFIG, METRICS, SPENT = "config.json", "metrics.jsonl", "privacy.jsonl"
 LEDGER, METER, PLOT = "ledger.json", "meter.json", "accuracy.png"
@@ -25,6 +25,9 @@ NEVER = ("data_dir", "drop")  # a path of this machine; and what happened is in 
 """Settings that a page says whatever they are, and those that it never says. Of the others those that are not
 as they are by default.
 """
+
+CELLS = 50_000
+"""Sums x clients of a ledger that is reckoned while the run goes on: 0.05 s, measured."""
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Clients = tuple[Count, ...]
@@ -99,6 +102,32 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
     round: str
     why: str
     training_round: int | None = None
+
+
+class Sums(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose vectors are in each sum that a run has opened, while they are few. apart, weighed: as of its
+    ledger. many: too many to be kept and reckoned while the run goes on.
+    """
+
+    sets: tuple[frozenset[int], ...] = ()
+    apart: int = 2
+    weighed: bool = True
+    many: bool = False
+
+    def and_of(self, survivors: frozenset[int]) -> Sums:
+        """With one more."""
+        many = self.many or (len(self.sets) + 1) * len(survivors) > CELLS
+        sets = () if many else (*self.sets, survivors)
+        return msgspec.structs.replace(self, sets=sets, many=many)
+
+    def told(self) -> Told | None:
+        """What they reveal together; None where there are none, or many."""
+        if not self.sets:
+            return None
+        ledger = Ledger()
+        for survivors in self.sets:
+            ledger.record(survivors)
+        return Told(ledger.report(apart=self.apart), self.weighed)
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -15,11 +15,11 @@ from commands import Command, Ran, at_once, is_one_line, secagg
 from test_serve_join import LENGTH, client_options, server_options, vector
 
 import fl
+from fl.cli.book import Book
 from fl.cli.drops import in_plain, parse
 from fl.cli.output import Output
 from fl.cli.relay import serve
 from fl.cli.report import round_fields, round_line
-from fl.cli.rounds import Book
 from fl.config.section import ConfigError
 from secagg import Counts, RemoteProtocolError, Split
 from secagg.wire import relay_party

@@ -105,6 +105,24 @@ def test_nothing_of_the_machine_is_told(run: Path) -> None:
         assert secret.read_bytes().hex() not in told
 
 
+def test_no_field_holds_bytes() -> None:
+    """As keys, masks, shares and secrets are; vectors are arrays, which no field holds either."""
+    parts, known = [msgspec.inspect.type_info(RunState)], set[object]()
+    plain = msgspec.inspect.IntType | msgspec.inspect.FloatType | msgspec.inspect.StrType
+    while parts:
+        part = parts.pop()
+        fields = [field.type for field in getattr(part, "fields", ()) if field.name != "pictures"]
+        inner = [
+            getattr(part, name) for name in ("item_type", "key_type", "value_type") if hasattr(part, name)
+        ]
+        whole = (*getattr(part, "types", ()), *getattr(part, "item_types", ()), *fields, *inner)
+        assert whole or isinstance(
+            part, plain | msgspec.inspect.NoneType | msgspec.inspect.LiteralType | msgspec.inspect.BoolType
+        ), part
+        parts += [each for each in whole if id(each) not in known]
+        known |= {id(each) for each in whole}
+
+
 def damaged(copy: Path, name: str, content: bytes) -> str:
     (copy / name).write_bytes(content)
     with pytest.raises(ConfigError) as raised:
