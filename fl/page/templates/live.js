@@ -39,8 +39,7 @@
     [...now.querySelectorAll(".scroll")].forEach((each, i) => (each.scrollLeft = across[i] ?? 0));
     if (focused) at(now, focused)?.focus({ preventScroll: true });
     window.scrollTo({ top: seen, behavior: "instant" });
-    const fresh = [...now.querySelectorAll("[data-plot]:not([data-drawn])")];
-    fresh.forEach((figure) => window.secagg?.draw(figure.parentElement));
+    if (now.querySelector("[data-plot]:not([data-drawn])")) window.secagg.draw(now);
     if (now.dataset.news !== was.dataset.news) news.textContent = now.dataset.news;
     return now.dataset.status;
   }
