@@ -7,15 +7,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
 
 from benchmarks import harness, joined
+from benchmarks.adversaries import IMAGES, SERVER
 from benchmarks.harness import Row
 from benchmarks.inverted import cells_of
 from benchmarks.leakage import cohorts, perturbed, sums
+from benchmarks.matrix import leakage as leaking
+from benchmarks.matrix import resilience
 from benchmarks.poisoning import breakdown
 from benchmarks.poisoning import matrix as poisoning
 from benchmarks.protocol import growth
@@ -35,7 +38,6 @@ from fl.page.published import (
 HIDDEN, FOUND = 20.0, 40.0
 """dB: what an image is found at, and what nobody tells from the original."""
 GALLERY: Final = {"digits": "Digits", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
-Rows = tuple[tuple[str, tuple[float | None, ...]], ...]
 
 
 def published() -> Published:
@@ -104,13 +106,19 @@ def charted() -> tuple[tuple[Point, ...], tuple[Source, ...]]:
 
 
 def _matrix(
-    of: str, numbers: Mapping[str, Sequence[float | None]], columns: Sequence[str], **rest: Any
+    of: str,
+    numbers: Mapping[str, Sequence[float | None]],
+    columns: Sequence[str],
+    *,
+    about: Literal["leakage", "poisoning"] = "leakage",
+    suffix: str = "",
+    **rest: Any,
 ) -> Matrix:
-    """of: the benchmark, as folder/name."""
+    """of: the benchmark, as folder/name. suffix: of the matrix's name, where it is one of several."""
     folder, name = of.split("/")
     return Matrix(
-        name=f"{folder}-{name}",
-        about="poisoning" if folder == "poisoning" else "leakage",
+        name=f"{folder}-{name}{suffix}",
+        about=about,
         columns=tuple(columns),
         rows=tuple((row, tuple(map(_rounded, values))) for row, values in numbers.items()),
         claim=harness.load(folder, name).CLAIM,
@@ -121,6 +129,57 @@ def _matrix(
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+def by_adversary() -> Iterator[Matrix]:
+    """What comes out under each protection: for whom, and for the server of how many and how late."""
+    if not (rows := _measured("matrix", "leakage")):
+        return
+    seen = [row for row in rows if (row["clients"], row["round"]) == (joined.CROWD, joined.ROUND)]
+    same: dict[str, Any] = {
+        "corner": "protection",
+        "unit": "%",
+        "better": "low",
+        "low": 0,
+        "high": 100,
+        "empty": "nothing can be read, or there is no such session",
+    }
+    yield _crossed(
+        "matrix/leakage",
+        seen,
+        lambda row: str(row["adversary"]),
+        title="What comes out under each protection, and for whom",
+        says=(
+            f"Percent of the images in what each party reads that come out above {leaking.OUT:.0f} dB, in a "
+            f"session of {joined.CROWD} clients of {IMAGES} images each in training round {joined.ROUND}"
+        ),
+        across="who looks",
+        **same,
+    )
+    yield _crossed(
+        "matrix/leakage",
+        [row for row in rows if row["adversary"] == SERVER],
+        lambda row: f"{row['clients']} clients, round {row['round']}",
+        suffix="-server",
+        title="What the server reads of more clients, and of a trained model",
+        says=f"Percent of the images that come out above {leaking.OUT:.0f} dB of what the server reads",
+        across="session",
+        **same,
+    )
+
+
+def _crossed(of: str, rows: Sequence[Row], column: Callable[[Row], str], **rest: Any) -> Matrix:
+    """Protections by columns: the mean share of the rows of each cell that have one, in percent."""
+    cells: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        some = cells.setdefault(row["protection"], {}).setdefault(column(row), [])
+        some += [100 * row["share"]] if row["share"] is not None else []
+    columns = list(dict.fromkeys(map(column, rows)))
+    numbers = {
+        name: [statistics.fmean(by[each]) if by.get(each) else None for each in columns]
+        for name, by in cells.items()
+    }
+    return _matrix(of, numbers, columns, **rest)
 
 
 def by_cohort() -> Iterator[Matrix]:
@@ -224,6 +283,35 @@ def by_rounds() -> Iterator[Matrix]:
     )
 
 
+def under_attack() -> Iterator[Matrix]:
+    """What is left of the model under each protection."""
+    if not (rows := _measured("matrix", "resilience")):
+        return
+    attacks = (resilience.NOTHING, *resilience.ATTACKS)
+    yield _matrix(
+        "matrix/resilience",
+        {
+            f"{line.protection}: {line.rule}": [
+                statistics.fmean(line.percents(attack).values()) for attack in attacks
+            ]
+            for line in resilience.lines_of(rows)
+        },
+        attacks,
+        about="poisoning",
+        title="What is left under each protection",
+        says=(
+            "Accuracy in percent where a fifth of the clients attack, by protection and rule: the mean, and "
+            "where the server sees each update the best rule that it permits"
+        ),
+        corner="protection: rule",
+        across="attack",
+        unit="%",
+        better="high",
+        low=0,
+        high=100,
+    )
+
+
 def by_attack() -> Iterator[Matrix]:
     """Every attack under every rule."""
     if not (rows := _measured("poisoning", "matrix")):
@@ -236,6 +324,7 @@ def by_attack() -> Iterator[Matrix]:
             for line, of in poisoning.by_line(rows).items()
         },
         attacks,
+        about="poisoning",
         title="Every attack under every rule",
         says=(
             f"Accuracy in percent, digits, {poisoning.CLIENTS} clients of whom a fifth attack, by the rule "
@@ -267,6 +356,7 @@ def by_share() -> Iterator[Matrix]:
         "poisoning/breakdown",
         {name: numbers for name, numbers in each.items() if any(n is not None for n in numbers)},
         [f"{100 * share:.0f} %" for share in shares],
+        about="poisoning",
         title="How many attackers each rule bears",
         says=(
             f"Accuracy in percent under the worst of {len(attacks)} attacks ({', '.join(attacks)}), by the "
@@ -282,7 +372,7 @@ def by_share() -> Iterator[Matrix]:
     )
 
 
-MATRICES: Final = (by_cohort, by_rounds, by_perturbation, by_attack, by_share)
+MATRICES: Final = (by_adversary, by_cohort, by_rounds, by_perturbation, under_attack, by_attack, by_share)
 
 
 # Curves

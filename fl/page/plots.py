@@ -180,7 +180,8 @@ class Chart:
         along = [_along(scale, value) for value in values]
         margin = 0.06 * (max(along) - min(along) or 1.0)
         ends = min(along) - margin, max(along) + margin
-        return {**scale, "domain": [_back(scale, end) for end in ends], "nice": False, "zero": False}
+        zero = {} if scale["type"] == "log" else {"zero": False}  # which has none, and says so
+        return {**scale, **zero, "domain": [_back(scale, end) for end in ends], "nice": False}
 
     def encodings(self, axis: Axis) -> dict[str, Spec]:
         """Of either side: how it lies there, and which way is better."""

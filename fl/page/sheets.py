@@ -68,6 +68,13 @@ def why_not(point: Point, axis: Axis) -> str:
     return point.why.get(axis.name, "not measured")
 
 
+def remarks(point: Point, axes: Sequence[Axis]) -> str:
+    """What there is to say beside its numbers, and why it has some not."""
+    said = {axis: point.why.get(axis.name) for axis in axes}
+    said |= {axis: why_not(point, axis) for axis in axes if point.values.get(axis.name) is None}
+    return "; ".join(f"{axis.title}: {words}" for axis, words in said.items() if words)
+
+
 # What is published
 
 
@@ -75,13 +82,16 @@ def protections(points: Sequence[Point], axes: Sequence[Axis] = AXES) -> Sheet:
     return Sheet(
         "protections",
         "Every protection on every axis, with the sample standard deviation over seeds",
-        ("protection", *(axis.label for axis in axes), "command"),
-        tuple((each.name, *(valued(each, axis) for axis in axes), each.command) for each in points),
+        ("protection", *(axis.label for axis in axes), "remarks", "command"),
+        tuple(
+            (each.name, *(valued(each, axis) for axis in axes), remarks(each, axes), each.command)
+            for each in points
+        ),
     )
 
 
 def matrix(of: Matrix) -> Sheet:
-    """Darker is more."""
+    """The stronger a cell is coloured, the more is in it, in the dark too."""
 
     def shade(value: float | None) -> int | None:
         if value is None:
@@ -91,7 +101,7 @@ def matrix(of: Matrix) -> Sheet:
 
     return Sheet(
         of.name,
-        f"{of.says}. Darker is {'better' if of.better == 'high' else 'worse'}."
+        f"{of.says}. The stronger the colour, the {'better' if of.better == 'high' else 'worse'}."
         + (f" Blank: {of.empty}." if of.empty else ""),
         (of.corner, *of.columns),
         tuple(

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import harness, published
+from benchmarks.adversaries import CLIENT, SERVER
+from benchmarks.matrix.resilience import ATTACKS
 from fl.page.published import DATA, PICTURES, Matrix, read
+from tests.benchmarks.test_joined import RULED, UNDER, attacked
 
 
 def test_the_data_of_the_page_are_what_the_results_give() -> None:
@@ -88,3 +91,43 @@ def test_the_curves_are_those_of_the_results() -> None:
         ("clients", "growth-clients-sparse"),
         ("coordinates", "growth-coordinates-complete"),
     }
+
+
+LEAKS = [
+    {"protection": "plain", "adversary": SERVER, "clients": 10, "round": 1, "share": 0.9},
+    {"protection": "plain", "adversary": SERVER, "clients": 10, "round": 1, "share": 0.7},
+    {"protection": "plain", "adversary": SERVER, "clients": 50, "round": 20, "share": 0.1},
+    {"protection": "plain", "adversary": CLIENT, "clients": 10, "round": 1, "share": 0.0},
+    {"protection": "ckks, keep", "adversary": SERVER, "clients": 10, "round": 1, "share": None},
+]
+
+
+@pytest.fixture
+def leaking(monkeypatch: pytest.MonkeyPatch) -> list[Matrix]:
+    """The matrices of these rows."""
+    of = published.source("leakage", "cohorts")
+    monkeypatch.setattr(published, "_measured", lambda folder, name: LEAKS)
+    monkeypatch.setattr(published, "source", lambda folder, name: of)
+    return list(published.by_adversary())
+
+
+def test_leakage_is_by_who_looks_and_for_the_server_by_session(leaking: list[Matrix]) -> None:
+    """What cannot be read is none, and not 0."""
+    who, session = leaking
+    assert (who.name, who.columns) == ("matrix-leakage", (SERVER, CLIENT))
+    assert who.rows == (("plain", (80.0, 0.0)), ("ckks, keep", (None, None)))
+    assert session.columns == ("10 clients, round 1", "50 clients, round 20")
+    assert session.rows == (("plain", (80.0, 10.0)), ("ckks, keep", (None, None)))
+
+
+def test_what_an_attack_leaves_is_by_protection_and_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = published.source("leakage", "cohorts")
+    rows = [*attacked("plain", RULED, "median"), *attacked("plain", UNDER)]
+    monkeypatch.setattr(published, "_measured", lambda folder, name: rows)
+    monkeypatch.setattr(published, "source", lambda folder, name: of)
+    (matrix,) = published.under_attack()
+    assert matrix.columns == ("none", *ATTACKS)
+    means, medians = (numbers for _, numbers in matrix.rows)
+    assert [name for name, _ in matrix.rows] == ["plain: mean", "plain: median"]
+    assert means[matrix.columns.index("opposite")] == pytest.approx(35)  # .4 and .3
+    assert medians[matrix.columns.index("opposite")] == pytest.approx(75)

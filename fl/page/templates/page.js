@@ -9,6 +9,8 @@
     tooltip: { disableDefaultStyle: true },
   };
 
+  const views = new Map(); // figure -> what is drawn in it
+
   async function embed(figure, spec) {
     const canvas = figure.querySelector(".canvas");
     const link = figure.querySelector("a.take");
@@ -17,40 +19,48 @@
       link.href = still.src;
       link.hidden = false;
     }
+    views.get(figure)?.finalize();
     const { view } = await window.vegaEmbed(canvas, spec, HOW);
     figure.dataset.drawn = "yes";
+    views.set(figure, view);
     return view;
   }
 
   const held = (figure) => JSON.parse(figure.querySelector('script[type="application/json"]').textContent);
 
   // All plots of a part of the page; `secagg.draw` of whoever puts another part in.
-  const draw = (root) =>
-    Promise.all(
+  function draw(root) {
+    for (const [figure, view] of views) {
+      if (figure.isConnected) continue;
+      view.finalize(); // else it listens on, to a window in which it is no more
+      views.delete(figure);
+    }
+    return Promise.all(
       [...root.querySelectorAll("[data-plot]")].map((figure) => {
         const { spec, data } = held(figure);
         return data ? chart(figure, spec, data) : embed(figure, spec);
       }),
     );
+  }
 
-  // The chart: two selects, a list of protections, and the details of the one that is looked at.
+  // The chart: two selects, a list of protections, and the details of the one that is looked at, or else of
+  // the one that was chosen last.
   async function chart(figure, spec, data) {
     const part = figure.closest("section");
     const form = part.querySelector("[data-axes]");
     const buttons = [...part.querySelectorAll("[data-point]")];
     const details = [...part.querySelectorAll("[data-details]")];
     let view = null;
-    let pinned = -1;
+    let pinned = 0;
 
     function show(i) {
       details.forEach((each, j) => (each.hidden = j !== i));
-      part.querySelector("[data-none]").hidden = i >= 0;
       buttons.forEach((each, j) => each.classList.toggle("seen", j === i));
-      view.signal("chosen", i < 0 ? "" : data.points[i].name).runAsync();
+      view.signal("chosen", data.points[i].name).runAsync();
     }
 
     function pin(i) {
-      pinned = pinned === i ? -1 : i;
+      pinned = i;
       buttons.forEach((each, j) => each.setAttribute("aria-pressed", String(j === pinned)));
       show(pinned);
     }
@@ -64,14 +74,13 @@
       });
     }
 
-    async function redraw() {
+    async function drawn() {
       const [x, y] = [form.elements.x.value, form.elements.y.value];
       for (const layer of spec.layer) {
         Object.assign(layer.encoding.x, data.axes[x].x);
         Object.assign(layer.encoding.y, data.axes[y].y);
       }
       spec.data.values = rows(x, y);
-      view?.finalize();
       view = await embed(figure, spec);
       const at = (item) => data.points.findIndex((point) => point.name === item?.datum?.name);
       view.addEventListener("mouseover", (_, item) => at(item) >= 0 && show(at(item)));
@@ -85,6 +94,9 @@
       }
       show(pinned);
     }
+
+    let last = Promise.resolve();
+    const redraw = () => (last = last.then(drawn)); // one after the other: each is of what is chosen by then
 
     // One axis on both sides says nothing: the other side takes what this one had.
     const had = { x: form.elements.x.value, y: form.elements.y.value };
@@ -107,6 +119,7 @@
     await redraw();
   }
 
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => (each.open = true)));
   window.secagg = { draw };
   draw(document).then(() => (document.documentElement.dataset.drawn = "yes"));
 })();

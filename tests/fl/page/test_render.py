@@ -146,9 +146,14 @@ def test_each_protection_has_its_numbers_and_its_command() -> None:
         assert commands.count(point.command) == 2  # of the details, and of the table
     assert "96.1 ± 0.5" in parsed.words
     assert "8 (against the server and the corrupt clients)" in parsed.words
-    assert "not applicable: the server has ciphertexts alone" in parsed.words
+    assert "none: the server has ciphertexts alone" in parsed.words
     sheet = FULL.sheets["protections"]
-    assert sheet.rows[3][sheet.header.index("leakage to the server (% of examples)")] == "n/a"
+    noised, kept = (dict(zip(sheet.header, row, strict=True)) for row in sheet.rows[2:])
+    assert kept["leakage to the server (% of examples)"] == "n/a"
+    assert kept["remarks"] == (
+        "leakage to the server: the server has ciphertexts alone; epsilon: no noise is added"
+    )
+    assert noised["remarks"] == "epsilon: against the server and the corrupt clients"
 
 
 def test_what_is_not_drawn_is_listed_with_its_reason() -> None:
@@ -178,11 +183,11 @@ def test_without_points_the_page_says_how_to_get_them() -> None:
     assert "There is no chart yet: secagg bench matrix --size full measures it." in text
 
 
-def test_a_cell_of_a_matrix_is_as_dark_as_its_number() -> None:
+def test_a_cell_of_a_matrix_is_coloured_by_its_number() -> None:
     sheet = sheets.matrix(MATRIX)
     assert sheet.shades == ((10, 5), (7, None))
     assert sheet.rows == (("mean", "95", "48"), ("krum", "67", ""))
-    assert sheet.caption == "Accuracy in percent. Darker is better. Blank: not tried."
+    assert sheet.caption == "Accuracy in percent. The stronger the colour, the better. Blank: not tried."
 
 
 def test_no_cell_of_a_csv_is_a_formula() -> None:
