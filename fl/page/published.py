@@ -88,7 +88,7 @@ AXES: Final = (
     Axis(
         "epsilon",
         "epsilon",
-        "",
+        "against whom: see each",
         "low",
         "what all rounds together may tell of one client or example, where noise bounds it",
         costs=True,

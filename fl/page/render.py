@@ -60,7 +60,12 @@ class Run:
         rounds = self.state.rounds
         for name, what, values, how in (
             ("accuracy", "accuracy on the test set", [each.accuracy for each in rounds], {}),
-            ("epsilon", "epsilon spent", [each.epsilon for each in rounds], {"zero": True, "form": ".3~g"}),
+            (
+                "epsilon",
+                sheets.epsilon_of(self.state),
+                [each.epsilon for each in rounds],
+                {"zero": True, "form": ".3~g"},
+            ),
             (
                 "bytes",
                 "bytes sent by all clients",

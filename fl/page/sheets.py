@@ -125,6 +125,11 @@ def sources(published: Published) -> Sheet:
 # What a run says
 
 
+def epsilon_of(state: RunState) -> str:
+    """What its epsilon is called: never without whom it holds against."""
+    return f"epsilon against {state.against}" if state.against else "epsilon"
+
+
 def of_run(state: RunState, prefix: str) -> Iterator[Sheet]:
     """Its tables, those that have a row. prefix: of their files."""
     for sheet in (
@@ -187,7 +192,7 @@ def _rounds(state: RunState, name: str) -> Sheet:
         for each in state.rounds
     ]
     header = (
-        *("round", "accuracy", "loss", "epsilon", "clients", "sums", "bytes up", "bytes down", "s"),
+        *("round", "accuracy", "loss", epsilon_of(state), "clients", "sums", "bytes up", "bytes down", "s"),
         "abandoned",
     )
     return Sheet(name, "The training, round by round", header, tuple(rows))

@@ -208,6 +208,8 @@ def test_a_run_says_how_far_it_is_and_what_it_told() -> None:
     assert "rounds 2 of 3 accuracy 0.7500 epsilon 2.5" in text
     assert "Epsilon 2.5 at delta 1e-05 against the server while 3 clients are honest." in text
     assert "masked-input is open: 2 of 4 have answered. Answered: 0, 1. Awaited: 2, 4." in text
+    assert "Epsilon against the server, by training round" in text
+    assert "loss epsilon against the server clients" in text
     assert "uploads that did not come 1" in text
     assert "share-keys 4 3 12,345 1 7" in text
     assert [each["data-plot"] for each, _ in parsed.of("figure") if "data-plot" in each] == [
