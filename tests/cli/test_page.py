@@ -33,6 +33,7 @@ def test_a_run_and_what_was_measured_become_one_page(
     assert told["headline"] in page
     assert "masking: logistic on digits, 3 clients" in page
     assert "window.vegaEmbed" in page
+    assert "What the sums tell together" in page
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in out.iterdir() if path.suffix == ".png")
     rounds = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     cells = (out / "run1-mine-rounds.csv").read_text().splitlines()[1:]

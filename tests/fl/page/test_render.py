@@ -16,6 +16,7 @@ import pytest
 from fl.page import sheets
 from fl.page.published import AXES, PICTURES, Published, read
 from fl.page.render import Report, headline, render, render_run, slug
+from fl.page.state import Meter, Tried
 from tests.fl.page.helpers import HOSTILE, KEPT, MASKING, MATRIX, PLAIN, POINTS, PUBLISHED, state
 
 BUNDLE = "window.vegaEmbed = null;"
@@ -218,6 +219,16 @@ def test_a_run_says_how_far_it_is_and_what_it_told() -> None:
         "run-bytes",
     ]
     assert not parsed.of("html")
+
+
+def test_a_meter_says_what_came_out_and_what_was_not_tried() -> None:
+    tried = Tried("peeling", "one sum", "12 of 20 images", "some of the 5", "leaks", "it leaks by peeling")
+    meter = Meter("masking", (tried,), {"words": "reads texts"}, "that is what these attacks found")
+    text = Page(render_run(msgspec.structs.replace(state(), meter=meter))).words
+    assert "peeling one sum 12 of 20 images some of the 5 leaks" in text
+    assert "peeling: it leaks by peeling" in text
+    assert "1 attack not tried words: it reads texts" in text
+    assert "The meter: that is what these attacks found." in text
 
 
 def test_without_noise_no_epsilon_is_promised() -> None:
