@@ -90,6 +90,11 @@ class OwnTag(Enum):
     SKETCH = b"sketch"  # KDF: PRG key of its sketches of models
     NOISE = b"noise"  # KDF: PRG keys of its noise; which block, and which word of every draw that is open
     PRIVATE_ROUNDING = b"private-rounding"  # KDF: PRG key of one try at rounding it
+    TICKET = b"ticket"  # KDF: AE key of the tickets of one session, from its key
+    TICKET_DATA = b"ticket-data"  # AE: associated data of one of them
+    TICKET_DRAWS = b"ticket-draws"  # KDF: PRG key of what one step draws
+    TICKET_MESSAGE = b"ticket-message"  # digest of what a step was asked
+    TICKET_ANSWER = b"ticket-answer"  # digest of what came of it
 
 
 def transcript(tag: Tag | OwnTag, *parts: bytes | int | str) -> bytes:

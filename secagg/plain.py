@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.alike import Alike
-from secagg.crypto import PROTOCOL_VERSION, Rng, system_rng
-from secagg.encoding import Clipping, real_vector
+from secagg.crypto import Rng, system_rng
+from secagg.encoding import real_vector
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.identity import Identity, Roster
 from secagg.inputs import checked
@@ -23,7 +23,8 @@ from secagg.params import MAX_VECTORS, Parameters, named
 from secagg.rounds import RoundServer
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.specs import Bounded, Spec, Vectors, check_vectors, weight_of
-from secagg.wire import Join, Message, Raw, Task, context_of, decode, decodes, encode
+from secagg.states import AwaitingTask, StatefulClient
+from secagg.wire import Message, Raw, Task, context_of, decode, decodes, encode
 
 INPUT = "input"
 NONCE = bytes(32)  # nothing is bound to it: there are no keys
@@ -72,7 +73,7 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
         alike: Alike | None = None,
         rng: Rng = system_rng,
     ) -> PlainClient:
-        return PlainClient(self, vectors, once)
+        return PlainClient(self, u, vectors, once=once)
 
     def server(
         self,
@@ -101,33 +102,22 @@ def _wire_type(spec: Spec) -> str:
     return "<f4" if isinstance(spec, Bounded) else "<i8"
 
 
-class PlainClient:
+class PlainClient(StatefulClient):
     """once: as of a client of any scheme, for who counts what leaves; the vectors need no such protection."""
 
-    def __init__(self, parameters: Plain, vectors: Contribute, once: Once | None = None) -> None:
-        self._parameters, self._vectors, self._once = parameters, vectors, once
-        self._started = self.done = False
-        self.clipping: dict[str, Clipping] = {}
-        self.result: Aggregate | None = None
+    _parameters: Plain
+    suspendable = True
 
-    def start(self) -> bytes:
-        if self._started:
-            raise LocalProtocolError("this session has been started before: make a new one")
-        self._started = True
-        return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
-
-    def receive(self, message: Raw) -> bytes | None:
-        if self.done or not self._started:
-            raise LocalProtocolError("this session is over, or was never started")
-        self.done = True
+    def _step(self, state: AwaitingTask, message: Raw) -> bytes:
         task = decode(Task, message)
+        self._context = context_of(task.task)
         specs = self._parameters.vectors
         sent = []
         for name, value in checked(self._parameters, self._vectors(task.task)).items():
             x, self.clipping[name] = real_vector(specs[name], value, 1.0)  # the server applies the weight
             sent.append(x.astype(_wire_type(specs[name])))
-        if self._once is not None:
-            self._once(context_of(task.task))
+        self._leaving()
+        self.done = True
         return encode(Input([x.view(np.uint8).data for x in sent]))
 
 

@@ -109,6 +109,12 @@ def keystream(seed: bytes, count: int, dtype: DTypeLike, prg: Prg = "aes-128-ctr
         yield block
 
 
+def generator(seed: bytes) -> Callable[[int], bytes]:
+    """n -> the next n bytes of ChaCha20 under the seed: for a party that has to draw the same again."""
+    context = _chacha20(seed, 0)
+    return lambda n: context.update(bytes(n))
+
+
 def add_masks(
     y: Words,
     plus: Iterable[bytes] = (),

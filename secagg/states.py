@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
 
 from secagg.alike import Alike, Class
 from secagg.bits import Words
@@ -20,6 +22,29 @@ from secagg.wire import MAX_ID, Join, Raw, Task, context_of, encode
 
 class AwaitingTask:
     """After Join."""
+
+
+class Kept(NeverPickled, msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A state as bytes, while its session is suspended (secagg/tickets.py), which alone seals them.
+
+    Security: holds the secrets of that state.
+    """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(<hidden>)"
+
+
+class _Suspended(Kept, frozen=True):
+    """rounding_seed: empty once the vectors are encoded. state: the scheme's, empty before the task and in
+    the end.
+    """
+
+    done: bool
+    rounding_seed: bytes
+    state: bytes
+
+
+_suspended = msgspec.msgpack.Decoder(_Suspended)
 
 
 P = TypeVar("P", bound=Parameters)
@@ -54,7 +79,8 @@ class Terms(Generic[P]):
 
 
 class StatefulClient(NeverPickled, ABC):
-    """States behind the interface every scheme shares (`session.ClientSession`). `_step` is the scheme's.
+    """States behind the interface every scheme shares (`session.ClientSession`). `_step` is the scheme's, and
+    where it is suspendable `_kept` and `_restored`, of every state after the first.
 
     once: called with the context before a vector leaves; what it raises keeps it here. alike: this client's
     rule for sums of like vectors. result: the sum, where clients learn it.
@@ -62,6 +88,8 @@ class StatefulClient(NeverPickled, ABC):
     Security: rounding_seed is a secret of this client; two sessions with the same seed and task round alike,
     and share no mask and no key.
     """
+
+    suspendable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -86,6 +114,7 @@ class StatefulClient(NeverPickled, ABC):
         self._parameters, self._identity = parameters, identity
         self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
         self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
+        self._noise_rng = rng
         self._alike = alike
         self._context = self._nonce = b""
         self._encoded: Any = None
@@ -101,7 +130,7 @@ class StatefulClient(NeverPickled, ABC):
         self._state = AwaitingTask()
         return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
 
-    def receive(self, message: Raw) -> bytes | None:
+    def receive(self, message: Raw) -> bytes:
         # Taken out first: whatever is raised below, the session is over and its secrets are gone.
         state, self._state = self._state, None
         try:
@@ -111,6 +140,28 @@ class StatefulClient(NeverPickled, ABC):
         except BaseException:
             self._state, self._encoded, self._rounding_seed = None, None, b""
             raise
+
+    def suspend(self) -> bytes:
+        """All that the session is between two messages, for `resume` of another object of the same client."""
+        first = isinstance(self._state, AwaitingTask)
+        state = b"" if first or self.done else self._kept(self._state)
+        seed = self._rounding_seed if first else b""
+        return msgspec.msgpack.encode(_Suspended(self.done, seed, state))
+
+    def resume(self, suspended: bytes, noise_rng: Rng) -> None:
+        """In the place of `start`. noise_rng: of noise and blanks, whatever else is drawn again."""
+        self._started, self._noise_rng = True, noise_rng
+        kept = _suspended.decode(suspended)
+        self.done, self._rounding_seed = kept.done, kept.rounding_seed
+        if not self.done:
+            self._state = self._restored(kept.state) if kept.state else AwaitingTask()
+
+    def _kept(self, state: Any) -> bytes:
+        raise NotImplementedError
+
+    def _restored(self, kept: bytes) -> Any:
+        """The state again; and in its place in the session what else was kept."""
+        raise NotImplementedError
 
     @abstractmethod
     def _step(self, state: Any, message: Raw) -> bytes:
@@ -132,7 +183,7 @@ class StatefulClient(NeverPickled, ABC):
             self._rounding_seed,
             readings=self._parameters.readings(self._context, self._nonce),
             blank=self._parameters.blank,
-            rng=self._rng,
+            rng=self._noise_rng,
         )
         return x_u
 

@@ -42,6 +42,9 @@ SURVIVORS: dict[str, str] = {
 # The tests that are likely to kill what is in a module come first; the long ones last.
 LIKELY = {
     "masking/client.py": ["test_dishonest_server", "test_at_most_once", "test_sparse"],
+    "masking/session.py": ["test_session", "test_tickets"],
+    "masking/kept.py": ["test_tickets"],
+    "tickets.py": ["test_tickets", "test_rollback"],
     "masking/server.py": ["test_dishonest_client", "test_sparse"],
     "masking/messages.py": ["test_malformed"],
     "masking/derived.py": ["test_secrecy"],

@@ -15,9 +15,10 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from secagg import LocalProtocolError, RemoteProtocolError
-from secagg.crypto import DIGEST_BYTES
+from secagg.crypto import DIGEST_BYTES, KEY_BYTES
 from transport.errors import TransportError
 from transport.keys import sync_folder
 from transport.records import of_the_key
@@ -49,7 +50,7 @@ class Journal:
                 )
             return context.hex().encode()
 
-        _add_line(self._path, decide, lambda line: _CONTEXT_CHARACTERS)
+        _add_to_the_key(self._path, decide, lambda line: _CONTEXT_CHARACTERS)
 
 
 class SignedSets:
@@ -71,7 +72,7 @@ class SignedSets:
             new = decide([base64.b64decode(line[_LENGTH:], validate=True) for line in lines])
             return None if new is None else _sized(base64.b64encode(new))
 
-        _add_line(self._path, decide_line, _due)
+        _add_to_the_key(self._path, decide_line, _due)
 
 
 class Spent:
@@ -92,7 +93,7 @@ class Spent:
         def look(lines: Sequence[bytes]) -> None:
             found.extend(order for order, _ in _costs(lines))
 
-        _add_line(self._path, look, _due)
+        _add_to_the_key(self._path, look, _due)
         return found[0] if found else None
 
     def check(self, order: float, cost: float, most: float) -> float:
@@ -102,7 +103,7 @@ class Spent:
         def decide(lines: Sequence[bytes]) -> None:
             left[0] = _left(lines, order, cost, most)
 
-        _add_line(self._path, decide, _due)
+        _add_to_the_key(self._path, decide, _due)
         return left[0]
 
     def charge(self, order: float, cost: float, most: float) -> None:
@@ -116,7 +117,123 @@ class Spent:
             _left(lines, order, cost, most)
             return _sized(f"{float(order).hex()} {float(cost).hex()}".encode())
 
-        _add_line(self._path, decide, _due)
+        _add_to_the_key(self._path, decide, _due)
+
+
+class Tickets:
+    """A client's open suspended sessions, a `secagg.tickets.Record`: `<key>.tickets`, a folder. Of each
+    session a file of its name: its key, then the steps that were answered, one a line behind its length in
+    eight hex digits; all in hex. It goes when the session ends.
+
+    Unlike the others it may be lost: without its key a session is over, and nothing besides.
+
+    Security: whoever reads a file opens the tickets of its session. A copy restored from a backup has
+    forgotten what was answered after it, and would answer again: delete it. Of an erased key a medium may
+    keep a trace.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = of_the_key(folder)
+
+    def begin(self, name: bytes, key: bytes) -> None:
+        """Raises: TransportError if it cannot be kept or is damaged, as do the others."""
+
+        def decide(lines: Sequence[bytes]) -> bytes:
+            if lines:
+                raise ValueError  # no name is drawn twice
+            return _sized(key.hex().encode())
+
+        try:
+            if not self._folder.is_dir():
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                sync_folder(self._folder.parent)
+        except OSError as error:
+            _refuse_to_forget(self._folder, error)
+        self._add(name, decide, create=True)
+
+    def key(self, name: bytes) -> bytes | None:
+        found: list[bytes] = []
+
+        def look(lines: Sequence[bytes]) -> None:
+            found.extend(_hex(line[_LENGTH:], KEY_BYTES) for line in lines[:1])
+
+        self._add(name, look)
+        return found[0] if found else None
+
+    def answered(self, name: bytes, step: int) -> bytes | None:
+        found: list[bytes] = []
+
+        def look(lines: Sequence[bytes]) -> None:
+            found.extend(_of_step(lines, step))
+
+        self._add(name, look)
+        return found[0] if found else None
+
+    def answer(self, name: bytes, step: int, digest: bytes) -> bytes | None:
+        stands: list[bytes] = []
+
+        def decide(lines: Sequence[bytes]) -> bytes | None:
+            if not lines:
+                return None
+            stands.extend(found := _of_step(lines, step))
+            if found:
+                return None
+            stands.append(digest)
+            return _sized(f"{step:x} {digest.hex()}".encode())
+
+        self._add(name, decide)
+        return stands[0] if stands else None
+
+    def end(self, name: bytes) -> None:
+        path = self._path(name)
+        try:
+            with path.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(bytes(os.fstat(file.fileno()).st_size))  # in its place, for what that is worth
+                file.flush()
+                os.fsync(file.fileno())
+                file.truncate(0)  # for who waits for the lock
+                path.unlink(missing_ok=True)
+                sync_folder(self._folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _refuse_to_forget(path, error)
+
+    def _path(self, name: bytes) -> Path:
+        return self._folder / name.hex()
+
+    def _add(
+        self, name: bytes, decide: Callable[[Sequence[bytes]], bytes | None], *, create: bool = False
+    ) -> None:
+        path = self._path(name)
+
+        def decide_whole(lines: Sequence[bytes]) -> bytes | None:
+            if any(len(line) != _due(line) for line in lines):
+                raise ValueError
+            return decide(lines)
+
+        try:
+            _add_line(path, decide_whole, _due, create=create)
+        except ValueError:
+            raise TransportError(
+                f"{path} is damaged: what was answered in this suspended session is not known any more; "
+                "delete the file, and the session is over"
+            ) from None
+
+
+def _of_step(lines: Sequence[bytes], step: int) -> list[bytes]:
+    """What was answered in it. Raises: ValueError for what `Tickets` never wrote."""
+    answers = [line[_LENGTH:].partition(b" ") for line in lines[1:]]
+    found = {int(number, 16): _hex(answer, 2 * DIGEST_BYTES) for number, _, answer in answers}
+    return [found[step]] if step in found else []
+
+
+def _hex(line: bytes, length: int) -> bytes:
+    raw = bytes.fromhex(line.decode("ascii"))
+    if len(raw) != length:
+        raise ValueError
+    return raw
 
 
 def _costs(lines: Sequence[bytes]) -> list[tuple[float, float]]:
@@ -163,15 +280,35 @@ def _due(line: bytes) -> int:
     return _LENGTH + int(line[:_LENGTH], 16) if len(line) >= _LENGTH else _LENGTH
 
 
-def _add_line(
+def _add_to_the_key(
     path: Path, decide: Callable[[Sequence[bytes]], bytes | None], due: Callable[[bytes], int]
+) -> None:
+    """`_add_line`, where a key cannot go on without what stands there."""
+    try:
+        _add_line(path, decide, due)
+    except (ValueError, OverflowError):  # the latter of a float beyond all floats
+        raise TransportError(
+            f"{path} is damaged: what this key has contributed to is not known any more; "
+            "make a new key (secagg keys client) and have the roster changed"
+        ) from None
+
+
+def _add_line(
+    path: Path,
+    decide: Callable[[Sequence[bytes]], bytes | None],
+    due: Callable[[bytes], int],
+    *,
+    create: bool = True,
 ) -> None:
     """Under one lock, add the line that `decide` gives of all that stand there; it is durable on return.
 
-    decide: raises ValueError for what it never gave. due: characters of a line, by its beginning.
+    decide: raises ValueError for what it never gave. due: characters of a line, by its beginning. create: the
+    file, if there is none; else `decide` is not asked then.
+
+    Raises: ValueError, OverflowError if the file is damaged; TransportError if it cannot be kept.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0), 0o600)
         with os.fdopen(descriptor, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # before it is read: two processes of a key decide in turn
             content = file.read()
@@ -189,12 +326,12 @@ def _add_line(
             os.fsync(file.fileno())
             # Always: whoever made the file may have crashed before its name was on the disk.
             sync_folder(path.parent)
-    except (ValueError, OverflowError):  # the latter of a float beyond all floats
-        raise TransportError(
-            f"{path} is damaged: what this key has contributed to is not known any more; "
-            "make a new key (secagg keys client) and have the roster changed"
-        ) from None
     except OSError as error:
-        raise TransportError(
-            f"{path}: {error.strerror}: without this record no input may leave; mend it and rejoin"
-        ) from None
+        if create or not isinstance(error, FileNotFoundError):
+            _refuse_to_forget(path, error)
+
+
+def _refuse_to_forget(path: Path, error: OSError) -> NoReturn:
+    raise TransportError(
+        f"{path}: {error.strerror}: without this record no input may leave; mend it and rejoin"
+    ) from None

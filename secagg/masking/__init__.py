@@ -13,9 +13,6 @@ from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, cou
 from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
 from secagg.masking.choice import dropouts, graph_numbers, least_quorum, neighbourhood
-from secagg.masking.client import (
-    MaskingClient,
-)
 from secagg.masking.messages import (
     ADVERTISE_KEYS,
     CONSISTENCY_CHECK,
@@ -24,6 +21,7 @@ from secagg.masking.messages import (
     UNMASKING,
 )
 from secagg.masking.server import MaskingServer
+from secagg.masking.session import MaskingClient
 from secagg.masking.words import AGAINST, in_words
 from secagg.parallel import Executor
 from secagg.params import NoisedParameters, check_clients, corrupt_clients, named

@@ -50,8 +50,7 @@ from secagg.masking.messages import (
     UnmaskingRequest,
 )
 from secagg.masking.shares import deal, halves, open_dealt
-from secagg.states import AwaitingTask, StatefulClient, Terms
-from secagg.wire import Raw, Task, decode, encode
+from secagg.states import Terms
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
@@ -263,6 +262,11 @@ class Holding(NeverPickled):
                 shares[v] = PairKeyShare(of_key) if v in dropped else SelfMaskShare(of_mask)
         return Unmasking(shares)
 
+    def statement(self, U3: frozenset[ClientId]) -> bytes:
+        """What u signs of U3, and of the other sets as it was shown them."""
+        sid, terms = self.session.sid, self.session.terms
+        return members_statement(sid, terms.parameters.digest(), terms.context, self.session.U1, self.U2, U3)
+
     def _open(self, v: ClientId) -> bytes | None:
         u, sid = self.session.u, self.session.sid
         if v == u:
@@ -307,10 +311,7 @@ class AwaitingConsistencyCheck(NeverPickled):
         if not U3 <= U2:
             raise RemoteProtocolError("the server names a survivor that had shared no keys")
         _check_U3(session, U3)
-        terms = session.terms
-        statement = members_statement(
-            session.sid, terms.parameters.digest(), terms.context, session.U1, U2, U3
-        )
+        statement = self.holding.statement(U3)
         state = AwaitingSignatures(self.holding, self.identity, U3, statement)
         return state, ConsistencyCheck(self.identity.key.sign(statement))
 
@@ -372,50 +373,3 @@ def _check_U3(session: Session, U3: frozenset[ClientId]) -> None:
     # was refused above is none of them.
     if terms.like is not None:
         terms.like.sign(U3, parameters.corrupt, batches, alone=parameters.blanks_alone)
-
-
-_State = (
-    AwaitingTask
-    | AwaitingShareKeys
-    | AwaitingMaskedInput
-    | AwaitingConsistencyCheck
-    | AwaitingSignatures
-    | AwaitingUnmasking
-)
-
-
-class MaskingClient(StatefulClient):
-    """One client's side of a masking session (`session.ClientSession`)."""
-
-    _parameters: Masking
-
-    def _step(self, state: _State, message: Raw) -> bytes:
-        match state:
-            case AwaitingTask():
-                return self._take_task(decode(Task, message))
-            case AwaitingShareKeys():
-                self._state, shares = state.share_keys(decode(ShareKeysRequest, message))
-                return encode(shares)
-            case AwaitingMaskedInput():
-                # Taken, so that whatever is raised below they are masked once, if at all.
-                x_u, bits = self._take_encoded(), self._parameters.ring_bits()
-                self._state, masked = state.mask_input(decode(MaskedInputRequest, message), x_u, bits)
-                self._leaving()  # after all checks, and before a byte of it is out
-                return encode(masked)
-            case AwaitingConsistencyCheck():
-                self._state, checked = state.check(decode(ConsistencyCheckRequest, message))
-                return encode(checked)
-            case AwaitingUnmasking():
-                return self._finish(state.unmask(decode(UnmaskingRequest, message)))
-            case AwaitingSignatures():
-                return self._finish(state.unmask(decode(SignedUnmaskingRequest, message)))
-
-    def _take_task(self, task: Task) -> bytes:
-        terms = self._take(task)
-        self._encoded = self._encode_inputs(task.task)
-        self._state, keys = advertise_keys(terms, self._rng)
-        return encode(keys)
-
-    def _finish(self, reply: Unmasking) -> bytes:
-        self.done = True
-        return encode(reply)

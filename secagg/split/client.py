@@ -28,6 +28,8 @@ from secagg.wire import Raw, decode, encode, relay_party
 class SplitClient(StatefulClient):
     """One session of a client."""
 
+    suspendable = True
+
     def _step(self, state: Any, message: Raw) -> bytes:
         task = decode(SplitTask, message)
         terms = self._take(task)

@@ -46,7 +46,7 @@ from secagg.ckks.ring import Ring
 from secagg.crypto import Tag, digest
 from secagg.decoys import client as decoys_client
 from secagg.graph import graph_of
-from secagg.masking import client as masking_client
+from secagg.masking import session as masking_session
 from secagg.prg import keystream
 from secagg.session import relays_of
 from secagg.split import relay as split_relay
@@ -338,7 +338,7 @@ def vector_of(spec: Bounded | Counts | Weight) -> str:
 # States and rounds.
 
 CLIENTS: Mapping[str, tuple[Any, ...]] = {
-    "masking": (masking_client,),
+    "masking": (masking_session,),
     "ckks": (ckks_client,),
     "split": (client_states, split_relay),
     "decoys": (decoys_client,),

@@ -26,6 +26,7 @@ WITHOUT_WORDS = {
     "typer.Exit": "no error: --version",
     "server.lost": "why the last sum had too few clients",
     "_DisconnectedError": "the session goes on, or is over with the words of `disconnected`",
+    "NotImplementedError": "of a scheme that calls its sessions suspendable, and says no more",
     "AssertionError": "the end of a loop that has none",
 }
 """What is raised without words of its own, and whose words it passes on."""

@@ -155,10 +155,13 @@ def test_whatever_byte_of_an_upload_changes_it_is_taken_or_refused(data: st.Data
 @given(st.data())
 def test_whatever_byte_of_a_task_changes_a_client_answers_or_refuses(data: st.DataObject) -> None:
     play = Play(FIVE, INPUTS).to("input")
-    message = with_another_byte(play.requests[0], data)
+    client, answered = play.clients[0], False
     with suppress(RemoteProtocolError):
-        decode(Input, play.clients[0].receive(message))
-    assert play.clients[0].done
+        decode(Input, client.receive(with_another_byte(play.requests[0], data)))
+        answered = True
+    assert client.done == answered
+    with pytest.raises(LocalProtocolError, match="over"):
+        client.receive(b"")
 
 
 def test_a_client_refuses_anything_but_a_task() -> None:

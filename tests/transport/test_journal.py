@@ -9,9 +9,12 @@ import sys
 
 import pytest
 
-from secagg import LocalProtocolError, RemoteProtocolError
+from secagg import LocalProtocolError, RemoteProtocolError, tickets
+from tests.play import TASK, Session, rounding_seed
+from tests.secagg.helpers import FIVE, assert_sum_of, mixed_inputs
+from tests.secagg.suspended import Suspended
 from transport import TransportError
-from transport.journal import Journal, SignedSets, Spent
+from transport.journal import Journal, SignedSets, Spent, Tickets
 
 CONTEXT, OTHER = b"\x01" * 32, b"\x02" * 32
 
@@ -187,3 +190,154 @@ def test_a_cost_that_a_crash_cut_short_was_not_charged_and_a_damaged_one_lets_no
         spent.write_bytes(damaged)
         with pytest.raises(TransportError, match="is damaged"):
             Spent(spent).check(8.0, 0.0, most=1.0)
+
+
+# Suspended sessions
+
+NAME, KEY, ANSWER, OTHER_ANSWER = b"n" * 16, b"k" * 32, b"a" * 64, b"b" * 64
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "client.key.tickets"
+
+
+def begun(folder):
+    Tickets(folder).begin(NAME, KEY)
+    return folder / NAME.hex()
+
+
+def test_a_step_has_one_answer_whoever_comes_first(folder):
+    begun(folder)
+    assert Tickets(folder).answered(NAME, 1) is None
+    assert Tickets(folder).answer(NAME, 1, ANSWER) == ANSWER
+    assert Tickets(folder).answer(NAME, 1, OTHER_ANSWER) == Tickets(folder).answered(NAME, 1) == ANSWER
+    assert Tickets(folder).answer(NAME, 18, OTHER_ANSWER) == OTHER_ANSWER
+    assert Tickets(folder).key(NAME) == KEY
+
+
+def test_only_its_owner_reads_a_session(folder):
+    path = begun(folder)
+    assert [stat.S_IMODE(entry.stat().st_mode) for entry in (folder, path)] == [0o700, 0o600]
+
+
+def test_a_session_that_has_ended_leaves_nothing(folder):
+    begun(folder)
+    Tickets(folder).answer(NAME, 1, ANSWER)
+    for name in (NAME, NAME, b"x" * 16):
+        Tickets(folder).end(name)
+        assert list(folder.iterdir()) == []
+        assert Tickets(folder).key(name) is Tickets(folder).answered(name, 1) is None
+        assert Tickets(folder).answer(name, 1, ANSWER) is None
+    assert list(folder.iterdir()) == []
+
+
+def test_who_waits_while_a_session_ends_finds_no_key(folder):
+    """Its file is open, and will have no name any more."""
+    path = begun(folder)
+    with path.open("rb") as waiting:
+        Tickets(folder).end(NAME)
+        assert waiting.read() == b""
+
+
+@pytest.mark.parametrize("left", range(0, 140, 7))
+def test_an_answer_that_a_crash_cut_short_was_not_given(folder, left):
+    path = begun(folder)
+    whole = path.read_bytes()
+    Tickets(folder).answer(NAME, 1, ANSWER)
+    path.write_bytes(whole + path.read_bytes()[len(whole) :][:left])
+    assert Tickets(folder).answered(NAME, 1) is None
+    assert Tickets(folder).answer(NAME, 1, OTHER_ANSWER) == OTHER_ANSWER
+    assert Tickets(folder).answered(NAME, 1) == OTHER_ANSWER
+
+
+@pytest.mark.parametrize("left", [0, 5, 8, 30, 72])
+def test_a_session_whose_beginning_a_crash_cut_short_was_not_begun(folder, left):
+    path = begun(folder)
+    path.write_bytes(path.read_bytes()[:left])
+    assert Tickets(folder).key(NAME) is None
+    assert Tickets(folder).answer(NAME, 1, ANSWER) is None
+    assert path.read_bytes()[left:] == b""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: b"x" + raw[1:],
+        lambda raw: raw[:-1] + b"0",
+        lambda raw: raw.replace(b" ", b"0"),
+        lambda raw: raw.replace(KEY.hex().encode(), KEY.hex().encode()[:-1] + b"g"),
+        lambda raw: raw.replace(b"00000040", b"00000042").replace(b"\n", b"00\n", 1),
+        lambda raw: raw.replace(b"61\n", b"6g\n"),
+    ],
+)
+def test_of_a_damaged_session_nothing_is_answered(folder, damage):
+    path = begun(folder)
+    Tickets(folder).answer(NAME, 1, ANSWER)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(TransportError, match="suspended session is not known any more; delete the file"):
+        Tickets(folder).key(NAME), Tickets(folder).answered(NAME, 1), Tickets(folder).answer(NAME, 2, ANSWER)
+    Tickets(folder).end(NAME)
+    assert Tickets(folder).key(NAME) is None
+
+
+def test_a_name_is_begun_once(folder):
+    path = begun(folder)
+    with pytest.raises(TransportError):
+        Tickets(folder).begin(NAME, b"K" * 32)
+    assert Tickets(folder).key(NAME) == KEY
+    assert path.exists()
+
+
+def test_it_is_on_the_disk_before_the_answer_leaves(folder, monkeypatch):
+    path, synced, folders = begun(folder), [], []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(path.read_bytes()), fsync(fd)))
+    monkeypatch.setattr("transport.journal.sync_folder", folders.append)
+    Tickets(folder).answer(NAME, 1, ANSWER)
+    assert synced == [path.read_bytes()]
+    assert ANSWER.hex().encode() in synced[0]
+    Tickets(folder.parent / "new.key.tickets").begin(NAME, KEY)
+    assert folders == [folder, folder.parent, folder.parent / "new.key.tickets"]
+
+
+def test_where_no_session_can_be_kept_none_begins(tmp_path):
+    with pytest.raises(TransportError, match="no input may leave"):
+        Tickets(tmp_path / "missing" / "client.key.tickets").begin(NAME, KEY)
+
+
+def test_the_answer_outlives_the_process_that_gave_it(folder):
+    code = f"""
+import os, signal
+from transport.journal import Tickets
+Tickets({str(folder)!r}).begin(b"n" * 16, b"k" * 32)
+Tickets({str(folder)!r}).answer(b"n" * 16, 1, b"a" * 64)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert Tickets(folder).answer(NAME, 1, OTHER_ANSWER) == ANSWER
+
+
+def test_a_session_of_tickets_on_disk(folder):
+    """Each message in what could be a process of its own."""
+    scheme, ids = FIVE["semi-honest"], range(5)
+    inputs = mixed_inputs(ids)
+    clients = {
+        u: Suspended(
+            scheme,
+            u,
+            lambda task, u=u: inputs[u],
+            record=Tickets(f"{folder}{u}.tickets"),
+            rounding_seed=rounding_seed(u),
+        )
+        for u in ids
+    }
+    play = Session(scheme.server(ids, TASK), clients).to("done")
+    assert_sum_of(scheme, inputs, play.server.result, ids)
+    for ticket in clients[0].shown[:-1]:
+        with pytest.raises((RemoteProtocolError, LocalProtocolError)):
+            clients[0].step(ticket, b"another message")
+    tickets.end(clients[0].shown[-1], record=clients[0].record)
+    with pytest.raises(LocalProtocolError, match="is over"):
+        clients[0].step(clients[0].shown[-1], clients[0].asked[-1])
