@@ -59,6 +59,13 @@ class Around:
     def caught(self) -> Mapping[ClientId, str]:
         return self._session.caught
 
+    def lose(self, u: ClientId, why: str) -> None:
+        self._session.lose(u, why)
+
+    @property
+    def gone(self) -> Mapping[ClientId, str]:
+        return self._session.gone
+
 
 class Recorded(Around):
     """A server session that remembers everything said to it and by it."""

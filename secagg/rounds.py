@@ -10,7 +10,7 @@ from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, Too
 from secagg.identity import party
 from secagg.params import check_cohort
 from secagg.session import Aggregate, Scheme
-from secagg.wire import Raw, Task, check_join, encode
+from secagg.wire import Raw, Task, check_join, encode, fingerprint
 
 JOIN = "join"
 DONE = "done"
@@ -21,7 +21,7 @@ class RoundServer(NeverPickled, ABC):
     answers, and whoever has answered when the caller closes the round goes on to the next. What an answer
     is, and what the next round's request, is the scheme's: `_take` and `_open`.
 
-    nonce: goes to every client with the task. unopened, caught: as the interface has them.
+    nonce: goes to every client with the task. unopened, caught, gone: as the interface has them.
 
     Security: after `receive` raised, its sender has lost its place and the session goes on without it. What
     it had answered in this round before stands only where it cannot be undone, a vector in the sum: it is
@@ -37,6 +37,8 @@ class RoundServer(NeverPickled, ABC):
         self.result: Aggregate | None = None
         self.unopened: frozenset[tuple[ClientId, ClientId]] = frozenset()
         self.caught: dict[ClientId, str] = {}
+        self.gone: dict[ClientId, str] = {}
+        self._heard: dict[ClientId, bytes] = {}  # the last answer of each that was taken: its fingerprint
         self._answered: set[ClientId] = set()
         self._lost: set[ClientId] = set()  # answered, then said something it should not have
 
@@ -45,6 +47,9 @@ class RoundServer(NeverPickled, ABC):
         return self._parameters
 
     def receive(self, sender: ClientId, message: Raw) -> None:
+        heard = fingerprint(message)
+        if self._heard.get(sender) == heard:
+            return  # it came twice: in this round or, late, in the next
         if sender not in self.waiting_for:
             self._lost.add(sender)
             raise RemoteProtocolError(f"{party(sender)} is not expected in round {self.round}", {sender})
@@ -57,6 +62,13 @@ class RoundServer(NeverPickled, ABC):
         except RemoteProtocolError as error:
             raise RemoteProtocolError(f"{party(sender)}, {self.round}: {error}", {sender}) from None
         self._answered.add(sender)
+        self._heard[sender] = heard
+
+    def lose(self, u: ClientId, why: str) -> None:
+        if u in self.members:
+            self.gone[u] = why
+            self.members -= {u}
+            self.waiting_for -= {u}
 
     def advance(self) -> dict[ClientId, bytes]:
         if self.round == DONE:
@@ -80,7 +92,7 @@ class RoundServer(NeverPickled, ABC):
         if self.result is not None:
             return {}
         self.round = rounds[rounds.index(closing) + 1]
-        self.members = alive - self._lost
+        self.members = alive - self._lost - self.gone.keys()
         self.waiting_for = self._asked() & self.members
         return {u: request for u, request in requests.items() if u in self.waiting_for}
 

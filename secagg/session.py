@@ -152,7 +152,11 @@ class ClientSession(Protocol):
     def start(self) -> bytes: ...
 
     def receive(self, message: Raw) -> bytes | None:
-        """The reply. Raises: RemoteProtocolError; the session is then over."""
+        """The reply. Raises: RemoteProtocolError; the session is then over.
+
+        The message that was answered last may come again: it gets the same bytes, or None where they are
+        more than 64 KiB, which whoever sends them keeps.
+        """
         ...
 
     @property
@@ -178,7 +182,21 @@ class ServerSession(Protocol):
         ...
 
     def receive(self, sender: ClientId, message: Raw) -> None:
-        """Raises: RemoteProtocolError naming the sender, who has lost its place; the session goes on."""
+        """Raises: RemoteProtocolError naming the sender, who has lost its place; the session goes on.
+
+        The last answer of a sender that was taken may come again, and is ignored.
+        """
+        ...
+
+    def lose(self, u: ClientId, why: str) -> None:
+        """The caller knows that this client or relay will not answer any more: it is not waited for, and not
+        asked again. An answer of it that was taken stands. Of who has no place any more, nothing changes.
+        """
+        ...
+
+    @property
+    def gone(self) -> Mapping[ClientId, str]:
+        """Whom the caller has called lost, and why."""
         ...
 
     @property

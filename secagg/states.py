@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
@@ -17,7 +17,10 @@ from secagg.identity import Identity, Roster
 from secagg.inputs import encode_inputs
 from secagg.params import Parameters
 from secagg.session import Aggregate, Contribute, Once
-from secagg.wire import MAX_ID, Join, Raw, Task, context_of, encode
+from secagg.wire import MAX_ID, Join, Raw, Task, context_of, encode, fingerprint
+
+KEPT_REPLY: Final = 2**16
+"""Bytes of the last reply that a session keeps, to give it again: a masked input is the program's to keep."""
 
 
 class AwaitingTask:
@@ -119,6 +122,8 @@ class StatefulClient(NeverPickled, ABC):
         self._context = self._nonce = b""
         self._encoded: Any = None
         self._state: Any = None
+        self._asked = b""  # which message was answered last
+        self._reply: bytes | None = None
         self._started = self.done = False
         self.clipping: dict[str, Clipping] = {}
         self.result: Aggregate | None = None
@@ -130,16 +135,21 @@ class StatefulClient(NeverPickled, ABC):
         self._state = AwaitingTask()
         return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
 
-    def receive(self, message: Raw) -> bytes:
+    def receive(self, message: Raw) -> bytes | None:
+        asked = fingerprint(message)
+        if asked == self._asked:
+            return self._reply
         # Taken out first: whatever is raised below, the session is over and its secrets are gone.
-        state, self._state = self._state, None
+        state, self._state, self._asked, self._reply = self._state, None, b"", None
         try:
             if state is None:
                 raise LocalProtocolError("this session is over, or was never started")
-            return self._step(state, message)
+            reply = self._step(state, message)
         except BaseException:
             self._state, self._encoded, self._rounding_seed = None, None, b""
             raise
+        self._asked, self._reply = asked, reply if len(reply) <= KEPT_REPLY else None
+        return reply
 
     def suspend(self) -> bytes:
         """All that the session is between two messages, for `resume` of another object of the same client."""

@@ -208,6 +208,7 @@ def step(
     )
     client.resume(inside.suspended, _once_only if again else rng)
     reply = client.receive(message)
+    assert reply is not None, "it has heard nothing before that could come again"  # noqa: S101
     # All checks are done; nothing has left. What came of the step is part of what is recorded: vectors that
     # come out otherwise at the second time would leave under the masks of the first.
     made = _made(client, asked, reply)

@@ -5,6 +5,7 @@ Two messages every scheme shares stand here: a client's Join, and the Task that 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from contextlib import suppress
 from typing import Annotated, Any, TypeVar
@@ -73,6 +74,11 @@ def relay_of(party: int) -> int | None:
 def context_of(task: bytes) -> bytes:
     """What every key and every signature of a session binds of its task."""
     return digest(Tag.CONTEXT, task)
+
+
+def fingerprint(message: Raw) -> bytes:
+    """Which whole message this is, for whoever has to know it again."""
+    return hashlib.sha256(message).digest()
 
 
 M = TypeVar("M", bound=Message)

@@ -17,9 +17,11 @@ from secagg import (
     Plain,
     Recorded,
     RemoteProtocolError,
+    SecAggError,
     ServerSession,
     Tampered,
     TooFewClients,
+    states,
 )
 from secagg.crypto import Tag, digest
 from secagg.errors import RelayLost
@@ -185,7 +187,8 @@ def test_a_stranger_is_refused_in_any_round_and_everybody_after_the_last(scheme:
         refused(play, 9, last, f"client 9 is not expected in round {round}")
         refused(play, relay_party(7), last, f"relay 7 is not expected in round {round}")
     finishes_with(play, INPUTS)
-    refused(play, u, last, f"{party(u)} is not expected in round done")
+    play.server.receive(u, last)  # it came twice
+    refused(play, u, last + b"\0", f"{party(u)} is not expected in round done")
     with pytest.raises(LocalProtocolError, match="this session is over: make a new one"):
         play.server.advance()
 
@@ -213,7 +216,7 @@ def test_who_answers_twice_loses_its_place(scheme: Scheme) -> None:
         first = play.answers.pop(u)
         play.server.receive(u, first)
         assert u not in play.server.waiting_for
-        refused(play, u, first, f"{party(u)} is not expected in round {round}")
+        refused(play, u, first + b"\0", f"{party(u)} is not expected in round {round}")
         if u in relays_of(scheme):
             with pytest.raises(RelayLost):
                 play.close()
@@ -222,6 +225,81 @@ def test_who_answers_twice_loses_its_place(scheme: Scheme) -> None:
         assert 0 not in play.requests
         summed = number >= scheme.rounds.index(scheme.upload_round)
         finishes_with(play, INPUTS if summed else {1, 2, 3, 4})
+
+
+@every_scheme
+def test_an_answer_that_comes_again_is_ignored_at_once_and_in_the_next_round(scheme: Scheme) -> None:
+    """As where a network delivers at least once."""
+    play = Play(scheme, INPUTS)
+    while play.server.round != "done":
+        answers = dict(play.answer().answers)
+        for u, answer in answers.items():
+            play.server.receive(u, answer)
+            play.server.receive(u, answer)
+        play.close()
+        for u, answer in answers.items():
+            play.server.receive(u, answer)
+    finishes_with(play, INPUTS)
+
+
+@every_scheme
+def test_who_is_called_lost_is_a_dropout(scheme: Scheme) -> None:
+    """Of a round that it has answered not: its answer stands, and it is not asked again."""
+    course = Course(Play(scheme, INPUTS))
+    for number, round in enumerate(scheme.rounds):
+        for answered in (False, True):
+            play, u = course.at(round, answered=True), one_asked(scheme, round)
+            if answered:
+                play.server.receive(u, play.answers.pop(u))
+            else:
+                del play.answers[u]
+            play.server.lose(u, "its battery")
+            play.server.lose(9, "never there")
+            assert play.server.gone == {u: "its battery"}
+            assert u not in play.server.waiting_for | play.server.members
+            if u in relays_of(scheme) and not (answered and round == scheme.rounds[-1]):
+                with pytest.raises(RelayLost):
+                    play.to("done")
+                continue
+            play.close()
+            assert u not in play.requests
+            play.lost.add(u)
+            summed = number + answered > scheme.rounds.index(scheme.upload_round)
+            finishes_with(play, INPUTS if summed or u in relays_of(scheme) else {1, 2, 3, 4})
+
+
+@every_scheme
+def test_the_last_message_may_come_again_and_gets_the_same_bytes(
+    scheme: Scheme, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "KEPT_REPLY", 2**30)
+    play = Play(scheme, INPUTS)
+    while play.server.round != "done":
+        requests = {u: request for u, request in play.requests.items() if u not in relays_of(scheme)}
+        play.answer()
+        for u, request in requests.items():
+            assert play.clients[u].receive(request) == play.answers[u]
+        play.close()
+    finishes_with(play, INPUTS)
+
+
+def test_a_long_reply_is_given_once_and_the_session_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states, "KEPT_REPLY", 100)
+    play = Play(EACH["active"], INPUTS).to("share-keys")
+    request = play.requests[0]
+    assert len(play.answer().answers[0]) > 100
+    assert play.clients[0].receive(request) is None
+    finishes_with(play, INPUTS)
+
+
+@every_scheme
+def test_a_session_that_is_dead_says_nothing_again(scheme: Scheme) -> None:
+    play = Play(scheme, INPUTS).to(first_round(scheme))
+    request = play.requests[0]
+    play.clients[0].receive(request)
+    for message, error in ((b"", SecAggError), (request, LocalProtocolError)):
+        with pytest.raises(error):
+            play.clients[0].receive(message)
 
 
 @every_scheme
