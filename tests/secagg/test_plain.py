@@ -126,7 +126,7 @@ def integers(*values: int) -> bytes:
         (vectors(weight=integers(5)), r"'weight' holds 5, not in 0\.\.4"),
         (lambda message: Input(message.vectors[:2]), "other sizes"),
         (lambda message: Input([*message.vectors, memoryview(b"")]), "other sizes"),
-        (lambda message: encode(Join(1, FIVE.digest())), "not a input message"),
+        (lambda message: encode(Join(1, bytes(32))), "not a input message"),
         (lambda message: b"", "not a input message"),
     ],
 )
