@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.poisoned import run
 from benchmarks.poisoning.ma import ATTACKS, MEAN, SETTINGS, STEPS, Setting, accuracies, failed
 from benchmarks.spread import paired, seeds, spread
@@ -16,7 +16,14 @@ from benchmarks.spread import paired, seeds, spread
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Three clients of 6, 12, 30 and 60 upload the opposite of their parameters, or parameters at random, in "
+    "the setting of `ma`: MNIST, 200 examples of two classes each. More users do make them harmless, though "
+    "not quickly: of half of all the mean has failed, at 10 % under both, where the best constant answer has "
+    "11; of a quarter 28 and 18 % are left, of a tenth 66 and 71, of a twentieth 88 and 90, of the 95 that 60 "
+    "users have without them. Half that send random parameters led the model so far out in two runs of "
+    "three that nobody could train it any more."
+)
 CONTROL = Control("as many users without attackers", lambda row: row["attack"] == "none", by=("clients",))
 ALONE = False
 BAD = 3

@@ -159,3 +159,21 @@ def test_the_committed_rows_show_what_is_claimed_of_false_parameters() -> None:
         assert means[attack, 12, ma.MORE, ma.TESTED] - tested == pytest.approx(more, abs=0.1)
     out = sum(30 * (30 - row["bad"]) * row["left_out"]["honest"] for some in by.values() for row in some)
     assert out == pytest.approx(1)
+
+
+def test_the_committed_rows_show_what_is_claimed_of_more_users() -> None:
+    rows = harness.read("poisoning", "ma_users")["rows"]
+    by = ma_users.groups(rows)
+
+    def mean(attack: str, clients: int) -> int:
+        return round(np.mean(list(ma.accuracies(by[ma_users.Cell(attack, clients)]).values())))
+
+    users = (6, 12, 30, 60)
+    assert [mean("opposite", n) for n in users] == [10, 28, 66, 88]
+    assert [mean("uniform", n) for n in users] == [10, 18, 71, 90]
+    assert mean("none", 60) == 95
+    assert {cell for cell, some in by.items() if ma.failed(some)} == {
+        ma_users.Cell(attack, 6) for attack in ma.ATTACKS
+    }
+    broken = [(row["attack"], row["clients"]) for row in rows if row["until"] is not None]
+    assert broken == [("uniform", 6)] * 2
