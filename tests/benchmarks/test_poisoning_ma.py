@@ -170,7 +170,7 @@ def test_the_committed_rows_show_what_is_claimed_of_more_users() -> None:
 
     users = (6, 12, 30, 60)
     assert [mean("opposite", n) for n in users] == [10, 28, 66, 88]
-    assert [mean("uniform", n) for n in users] == [10, 18, 71, 90]
+    assert [mean("uniform", n) for n in users] == [10, 17, 71, 90]
     assert mean("none", 60) == 95
     assert {cell for cell, some in by.items() if ma.failed(some)} == {
         ma_users.Cell(attack, 6) for attack in ma.ATTACKS
