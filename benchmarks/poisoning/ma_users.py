@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = (
-    "Three clients of 6, 12, 30 and 60 upload the opposite of their parameters, or parameters at random, in "
-    "the setting of `ma`: MNIST, 200 examples of two classes each. More users do make them harmless, though "
-    "not quickly: of half of all the mean has failed, at 10 % under both, where the best constant answer has "
-    "11; of a quarter 28 and 17 % are left, of a tenth 66 and 71, of a twentieth 88 and 90, of the 95 that 60 "
-    "users have without them. Half that send random parameters led the model so far out in two runs of "
-    "three that nobody could train it any more."
+    "Three clients of 6, 12, 30 and 60 upload the opposite of their parameters, or parameters at "
+    "random, in the setting of `ma`: MNIST, 200 examples of two classes each. More users do make them "
+    "harmless, though not quickly: of half of all the mean has failed, at 10 % under both, where the "
+    "best constant answer has 11; of a quarter 28 and 17 % are left, of a tenth 66 and 71, of a "
+    "twentieth 88 and 90, of the 95 that 60 users have without them. Half that send random parameters "
+    "led the model so far out in two runs of three that nobody could train it any more."
 )
 CONTROL = Control("as many users without attackers", lambda row: row["attack"] == "none", by=("clients",))
 ALONE = False
