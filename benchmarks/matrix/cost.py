@@ -1,6 +1,5 @@
 """What each protection costs: time of a client and of the server, bytes, rounds, accuracy; and the epsilon
-that it gives for that.
-"""
+that it gives for that."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.cores import cores
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.played import Calls, timed, watched
 from benchmarks.poisoned import constant, laid_out, looking
 from benchmarks.protected import LAST, SIZES, by_protection, configuration, named, value
@@ -38,7 +37,20 @@ from transport import RoundReport
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Digits, a net of 4,810 parameters, 20 clients, 15 rounds; per client and round. A mask costs time "
+    "and no bytes: 7 ms of a processor beside the 4 of training, so 2.8 times what an unprotected "
+    "client takes, and .88 of its bytes (16 bits a number in the place of 32), .73 under distributed "
+    "noise. Sums split between two relays cost 1.2 times and .67, and each relay 5 ms. With CKKS it is "
+    "4.5 times, and 6.6 times the bytes where the server is told the sum, 3.6 where it is not; among "
+    "three decoys 13 and 17 times. Noise in the steps of training costs 10 times, all of it training. "
+    "The server takes 16 ms for a masked round, 7 for a split one, 11 to 13 with CKKS, 229 with decoys, "
+    "where it takes 2.5 for an unprotected one. No scheme costs accuracy, noise does, of 95 %: "
+    "distributed noise at an epsilon of 50 leaves 92, at 8 62, at 1 13, where a constant answer has 10; "
+    "the server's noise at 8 leaves 75, noise in the steps 59, each client's own on its update 14. "
+    "These epsilons are of the whole run at delta 1e-5, and not one promise: each holds against whom "
+    "its row says, and that of the server's noise not against the server."
+)
 CONTROL = Control(
     "no protection, with the same seeds, in the same process",
     lambda row: row["protection"] == PLAIN.name,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from itertools import count
 
 import numpy as np
 import pytest
 
-from benchmarks import joined, protected
+from benchmarks import harness, joined, protected
 from benchmarks.harness import NoControlError, Row
 from benchmarks.matrix import cost
 from benchmarks.played import watched
@@ -134,3 +135,32 @@ def test_a_full_table_is_of_every_protection_and_a_quick_one_of_six() -> None:
     assert firsts == ["plain, seed 7", "plain, seed 8", "plain, seed 9"]
     assert len(protected.SIZES["quick"].protections) == len(QUICK) == 6
     assert QUICK[0] == PLAIN
+
+
+def test_the_committed_rows_show_what_is_claimed() -> None:
+    by = protected.by_protection(harness.read("matrix", "cost")["rows"])
+    plain = by[PLAIN.name]
+
+    def accuracy(name: str) -> int:
+        return round(100 * statistics.fmean(row["accuracy"] for row in by[name]))
+
+    unnoised = [row.name for row in PROTECTIONS if "epsilon" not in row.name]
+    assert {accuracy(name) for name in unnoised} == {95}
+    left = [accuracy(f"masking, distributed noise, epsilon {e}") for e in (50, 8, 1)]
+    assert left == [92, 62, 13]
+    others = ("masking, central noise", "plain, noise in the steps", "plain, local noise")
+    assert [accuracy(f"{name}, epsilon 8") for name in others] == [75, 59, 14]
+    assert {row["server_epsilon"] for row in by["masking, central noise, epsilon 8"]} == {None}
+
+    def costs(name: str) -> tuple[str, str]:
+        up = cost.over(by[name], plain, lambda row: row["bytes_up"])
+        return cost.over(by[name], plain, cost.client_ms), up
+
+    assert costs("masking") == ("2.79", "0.88")
+    assert costs("masking, distributed noise, epsilon 8") == ("2.77", "0.73")
+    assert costs("split") == ("1.19", "0.67")
+    assert (costs("ckks, release"), costs("ckks, keep")) == (("4.50", "6.56"), ("4.58", "3.56"))
+    assert costs("decoys, keep") == ("13.23", "17.04")
+    assert costs("plain, noise in the steps, epsilon 8")[0] == "9.87"
+    servers = [cost.middle(by[name], "server_ms", ".0f") for name in ("masking", "split", "decoys, keep")]
+    assert servers == ["16", "7", "229"]
