@@ -141,9 +141,9 @@ class StatefulClient(NeverPickled, ABC):
             return self._reply
         # Taken out first: whatever is raised below, the session is over and its secrets are gone.
         state, self._state, self._asked, self._reply = self._state, None, b"", None
+        if state is None:  # or at another message, whose step goes on with what it has
+            raise LocalProtocolError("this session is over, or was never started")
         try:
-            if state is None:
-                raise LocalProtocolError("this session is over, or was never started")
             reply = self._step(state, message)
         except BaseException:
             self._state, self._encoded, self._rounding_seed = None, None, b""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from secagg import ClientSession, RemoteProtocolError, Scheme
 from secagg.errors import ClientId
 from secagg.session import rounds_of
-from secagg.wire import MAX_TASK_BYTES, Raw, relay_of
+from secagg.wire import MAX_TASK_BYTES, Raw, fingerprint, relay_of
 from transport.frames import (
     Announce,
     Chunk,
@@ -73,6 +73,7 @@ class Talk:
         self._stays_after = frozenset({upload, *finishing} if waits else ())
         self.due = math.inf  # when the answer that is held is to leave
         self._said = self._heard = 0
+        self._newest = b""  # fingerprint of the server's newest message
         self._outgoing: Outgoing | None = None
         self._incoming: Incoming | None = None
         self._was_disconnected = False
@@ -155,10 +156,16 @@ class Talk:
             for pull in incoming.pulls():
                 self._send(pull, None)
             return
+        message = incoming.message()
+        newest, self._newest = self._newest, fingerprint(message)
+        # Here nothing comes twice but by its number. A session would answer it at once, and so show how long
+        # the answer that is held took.
+        if newest == self._newest:
+            raise RemoteProtocolError("the server sent a message out of turn")
         self._incoming = None
         self._heard += 1
         arrived = time.monotonic()
-        reply = self._session.receive(incoming.message())
+        reply = self._session.receive(message)
         # The first message brings the task: only here does the client compute with what is its own.
         if reply is not None and self._heard == 1 and self._answer_after is not None:
             self._hold(reply, arrived, self._answer_after)

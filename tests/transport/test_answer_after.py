@@ -10,11 +10,12 @@ import msgspec
 import pytest
 from loopback import ANY_SCHEME, SHORT, Clock, Federation, scheme_of, vector
 
+from secagg import RemoteProtocolError
 from transport import RoundReport
 from transport.frames import SESSION_BYTES, Announce, Frame, checksum
 from transport.talk import Talk
 
-ID, TASK = bytes(SESSION_BYTES), b"task"
+ID, TASK, REQUEST = bytes(SESSION_BYTES), b"task", b"request"
 
 
 class Said:
@@ -70,9 +71,17 @@ def test_the_answer_to_a_task_leaves_when_it_is_due_however_long_it_took(
     assert talk.due - clock.monotonic() == 100 - seconds
     talk.answer_now()
     assert (len(peer.frames), talk.due) == (2, float("inf"))
-    talk.step((Announce(ID, 1, len(TASK), checksum(TASK)), TASK))
+    talk.step((Announce(ID, 1, len(REQUEST), checksum(REQUEST)), REQUEST))
     assert len(peer.frames) == 3  # at once
     assert told == []
+
+
+def test_a_task_that_comes_again_is_not_answered_before_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session would, from what it keeps, as soon as it has trained."""
+    peer, talk, _, _ = answered(monkeypatch, 1.0)
+    with pytest.raises(RemoteProtocolError, match="out of turn"):
+        talk.step((Announce(ID, 1, len(TASK), checksum(TASK)), TASK))
+    assert len(peer.frames) == 1  # the join
 
 
 def test_a_client_that_took_longer_than_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

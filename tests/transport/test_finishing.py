@@ -366,7 +366,7 @@ def test_who_is_cut_off_after_its_upload_is_needed_only_where_a_sum_has_to_be_fi
     talk = Talk(lambda frame, payload: None, bytes(8), scheme, Answering())  # type: ignore[arg-type]
     talk.begin()
     for number in range(scheme.rounds.index(scheme.upload_round)):
-        talk.step(Outgoing(bytes(8), number, b"request").announce())
+        talk.step(Outgoing(bytes(8), number, b"request %d" % number).announce())
     assert talk.staying == kept
 
     router = SimpleNamespace(send=lambda u, frame, *payload: None)
