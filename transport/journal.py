@@ -300,7 +300,8 @@ def _add_line(
     *,
     create: bool = True,
 ) -> None:
-    """Under one lock, add the line that `decide` gives of all that stand there; it is durable on return.
+    """Under one lock, add the line that `decide` gives of all that stand there, if any; all are durable on
+    return.
 
     decide: raises ValueError for what it never gave. due: characters of a line, by its beginning. create: the
     file, if there is none; else `decide` is not asked then.
@@ -318,17 +319,28 @@ def _add_line(
             if len(content) - at > due(content[at:]):
                 raise ValueError
             new = decide(content[:at].splitlines())
-            if new is None:
-                return
-            file.truncate(at)  # or the rest of a torn line would become the beginning of this one
-            file.write(new + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+            if new is not None:
+                file.truncate(at)  # or the rest of a torn line would become the beginning of this one
+                file.write(new + b"\n")
+                file.flush()
+            # What stands there is depended on, too, and whoever wrote it may not have come to this.
+            _sync(file.fileno(), at)
             # Always: whoever made the file may have crashed before its name was on the disk.
             sync_folder(path.parent)
     except OSError as error:
         if create or not isinstance(error, FileNotFoundError):
             _refuse_to_forget(path, error)
+
+
+def _sync(descriptor: int, whole: int) -> None:
+    """whole: bytes without the line that is new. After an error it is no longer known what of that is on the
+    disk, and asked again the system may well say that all is.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, whole)
+        raise
 
 
 def _refuse_to_forget(path: Path, error: OSError) -> NoReturn:

@@ -1,5 +1,6 @@
 """A client's record of what it has contributed to: written before anything leaves, and never forgotten."""
 
+import errno
 import math
 import os
 import signal
@@ -299,6 +300,32 @@ def test_it_is_on_the_disk_before_the_answer_leaves(folder, monkeypatch):
     assert ANSWER.hex().encode() in synced[0]
     Tickets(folder.parent / "new.key.tickets").begin(NAME, KEY)
     assert folders == [folder, folder.parent, folder.parent / "new.key.tickets"]
+
+
+def test_an_answer_that_another_wrote_is_on_the_disk_before_it_leaves(folder, monkeypatch):
+    """Who wrote it was killed before it could see to that."""
+    path, synced = begun(folder), []
+    Tickets(folder).answer(NAME, 1, ANSWER)
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    assert Tickets(folder).answer(NAME, 1, ANSWER) == ANSWER
+    assert path.stat().st_ino in synced
+
+
+def test_what_could_not_be_brought_to_the_disk_does_not_stand_there(folder, monkeypatch):
+    """After an error the system takes it for written: who asks again is told so."""
+    begun(folder)
+
+    def fails(descriptor):
+        raise OSError(errno.EIO, "the disk is broken")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fails)
+        with pytest.raises(
+            TransportError, match="the disk is broken: without this record no input may leave"
+        ):
+            Tickets(folder).answer(NAME, 1, ANSWER)
+    assert Tickets(folder).answered(NAME, 1) is None
+    assert Tickets(folder).answer(NAME, 1, OTHER_ANSWER) == OTHER_ANSWER
 
 
 def test_where_no_session_can_be_kept_none_begins(tmp_path):
