@@ -1,5 +1,6 @@
 """What each protection costs: time of a client and of the server, bytes, rounds, accuracy; and the epsilon
-that it gives for that."""
+that it gives for that.
+"""
 
 from __future__ import annotations
 

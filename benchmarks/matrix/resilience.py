@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.aimed import Scores, looking
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.poisoned import constant, laid_out, played, until
 from benchmarks.protected import LAST, SIZES, by_protection, configuration, named, value
 from benchmarks.protections import PLAIN, PROTECTIONS, Protection
@@ -22,7 +22,19 @@ from fl.robust import RULES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "The training of `cost` with 4 of its 20 clients malicious: opposite parameters, random ones, min- "
+    "max, and a trigger. What hides updates stops none of it: opposite parameters leave 61 to 63 of 95 "
+    "% under plain, masking, split and CKKS alike and among decoys, and a trigger works on 87 or 88 % "
+    "of the images under each. What stops it is a rule that sees each update: with the best of those "
+    "that need nothing else (`nnm`, chosen on other seeds) the worst attack costs half a point, and the "
+    "trigger works on 67, 19 and 9 %, by seed. Clipped updates bound what one client does to a sum: "
+    "with distributed noise at an epsilon of 50 the worst attack costs 10 points, at 8 15 of 62, with "
+    "the server's own noise 18 of 78, and triggers work on about half of the images. Noise in the steps "
+    "leaves updates unbounded, and so unlike each other that forged ones hide among them: min-max takes "
+    "43 of 57 points, and under the best rule opposite parameters 39. Rows that have learned next to "
+    "nothing, local noise and an epsilon of 1, show nothing."
+)
 CONTROL = Control(
     "no protection and the mean of all, under the same attack and with the same seeds",
     lambda row: (row["protection"], row["rule"]) == (PLAIN.name, MEAN),

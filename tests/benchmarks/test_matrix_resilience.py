@@ -4,12 +4,13 @@ by other seeds than it is reported with.
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import protected
+from benchmarks import harness, protected
 from benchmarks.harness import NoControlError, Row
 from benchmarks.matrix import resilience
 from benchmarks.matrix.resilience import ATTACKS, MEAN, NOTHING
@@ -124,3 +125,32 @@ def test_at_full_size_every_protection_is_attacked_with_three_seeds_and_six_in_s
     assert full == list(dict.fromkeys(full))
     assert len(full) == sum(each.clear for each in PROTECTIONS) + 3 * len(PROTECTIONS)
     assert len(resilience.cases("quick", 0)) == 2 + 6
+
+
+def test_the_committed_rows_show_what_is_claimed() -> None:
+    rows = harness.read("matrix", "resilience")["rows"]
+    lines = {(line.protection, line.rule): line for line in resilience.lines_of(rows)}
+
+    def accuracy(attack: str, protection: str, rule: str = MEAN) -> int:
+        return round(statistics.fmean(lines[protection, rule].percents(attack).values()))
+
+    def lost(protection: str, rule: str = MEAN) -> int:
+        line = lines[protection, rule]
+        clean, worst = resilience.percents(line.clean, "accuracy"), line.percents(line.worst)
+        return round(statistics.fmean(clean[seed] - worst[seed] for seed in clean))
+
+    def triggers(protection: str, rule: str = MEAN) -> list[int]:
+        return [round(each) for each in lines[protection, rule].percents("backdoor", "success").values()]
+
+    hiding = ["plain", "masking", "split", "ckks, release", "ckks, keep", "decoys, keep"]
+    assert {accuracy(NOTHING, name) for name in hiding} == {95}
+    assert {accuracy("opposite", name) for name in hiding} == {61, 62, 63}
+    assert {round(statistics.fmean(triggers(name))) for name in hiding} == {87, 88}
+    assert [rule for name, rule in lines if name == "plain"] == [MEAN, "nnm"]
+    assert lines["plain", "nnm"].worst == "backdoor"
+    assert triggers("plain", "nnm") == [67, 19, 9]
+    masked = ["masking, distributed noise, epsilon 50", "masking, distributed noise, epsilon 8"]
+    assert [lost(name) for name in (*masked, "masking, central noise, epsilon 8")] == [10, 15, 18]
+    in_steps = "plain, noise in the steps, epsilon 8"
+    assert (lines[in_steps, MEAN].worst, lost(in_steps), accuracy(NOTHING, in_steps)) == ("min-max", 43, 57)
+    assert (lines[in_steps, "nnm"].worst, lost(in_steps, "nnm")) == ("opposite", 39)
