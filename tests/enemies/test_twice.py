@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import pytest
 
-from secagg import Bounded, LocalProtocolError
+from secagg import Bounded, LocalProtocolError, RemoteProtocolError, tickets
+from secagg.alike import OWN_INPUT, Alike, in_memory
+from secagg.crypto import SigningKey
+from secagg.session import relays_of
+from secagg.tickets import InMemory
 from secagg.wire import Task, encode
-from tests.play import TASK, rounding_seed
-from tests.secagg.helpers import semi_honest
+from tests.play import TASK, Session, identities, rounding_seed, seeded
+from tests.secagg.helpers import MIXED, SCHEMES, mixed_inputs, semi_honest
+from tests.secagg.suspended import Suspended
 
 IDS = range(5)
 
@@ -37,3 +43,63 @@ def codes(*, again: bool) -> Any:
 def test_a_task_that_comes_again_while_it_is_worked_on_changes_nothing() -> None:
     """The vectors are rounded under the client's own seed, and not under none, which everybody knows."""
     assert codes(again=True) == codes(again=False)
+
+
+def test_a_child_that_is_forked_off_answers_nothing_beside_its_parent() -> None:
+    """Both have the record, as it was in memory."""
+    record, name = InMemory(), bytes(16)
+    record.begin(name, bytes(32))
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        try:
+            os.write(writing, repr([record.answer(name, 1, bytes(64)), record.key(name)]).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 1000) == b"[None, None]"
+    assert record.answer(name, 1, b"a" * 64) == b"a" * 64
+
+
+def test_a_session_that_is_begun_again_has_not_forgotten_its_answers() -> None:
+    """Its generator gives the same name and key, and so would its tickets open."""
+    record, scheme = InMemory(), semi_honest(IDS, {"": Bounded(length=50, bound=1.0, bits=8)})
+    ticket, _ = tickets.begin(scheme, 0, record=record, rng=seeded(0))
+
+    def answer(task: bytes) -> bytes:
+        given = {"u": 0, "vectors": lambda task: np.zeros(50), "record": record}
+        return tickets.step(scheme, ticket, encode(Task(bytes(32), task)), **given)[1]
+
+    assert answer(TASK)
+    with pytest.raises(LocalProtocolError, match="rng has given the same bytes twice"):
+        tickets.begin(scheme, 0, record=record, rng=seeded(0))
+    with pytest.raises(RemoteProtocolError, match="a second answer would give away"):
+        answer(b"another task")
+
+
+def test_what_relays_are_told_is_no_dummy_where_a_step_is_refused_and_taken_again() -> None:
+    """A tag stays on record when its step is refused, say for a task that was contributed to. Were a dummy
+    drawn again from where the tag was, each relay had it, and the one with the vector took it off alone.
+    """
+    scheme, kept = SCHEMES["split"](IDS, MIXED), iter([RemoteProtocolError("contributed to"), None])
+
+    def once(context: bytes) -> None:
+        if (refusal := next(kept)) is not None:
+            raise refusal
+
+    roster, keys = identities(IDS)
+    rule = Alike(lambda task: OWN_INPUT, in_memory(), SigningKey(bytes(32)))
+    clients: dict[int, Any] = {
+        u: Suspended(
+            scheme, u, lambda task: mixed_inputs(IDS)[0], identity=keys[u], alike=rule if u == 0 else None
+        )
+        for u in IDS
+    }
+    clients[0].more["once"] = once
+    relays = {r: scheme.relay(j, identity=keys[r]) for j, r in enumerate(relays_of(scheme))}
+    play = Session(scheme.server(IDS, TASK, roster=roster), clients | relays).to("shares")
+    with pytest.raises(RemoteProtocolError, match="contributed to"):
+        clients[0].step(clients[0].shown[-1], play.requests[0])
+    play.to("columns")
+    (one, other) = (relay._state.shares[0].share for relay in relays.values())
+    assert one.like == other.like != []
+    assert {getattr(share, "seed", b"") for share in (one, other)}.isdisjoint(one.like)

@@ -189,7 +189,7 @@ def test_no_ticket_opens_after_the_end() -> None:
     for ticket, message in zip(client.shown[1:], client.asked, strict=True):
         with pytest.raises(LocalProtocolError, match="is over"):
             client.step(ticket, message)
-    assert vars(client.record) == {"_keys": {}, "_answers": {}}
+    assert client.record._keys == client.record._answers == {}
 
 
 def test_a_session_that_is_done_says_nothing_new() -> None:
@@ -384,6 +384,16 @@ def test_a_rule_for_like_sums_records_a_set_once_whatever_comes_again(adversary:
     assert len(kept) == 2
 
 
+@pytest.mark.parametrize("name", ["split", "split-semi-honest"])
+def test_what_relays_are_told_of_like_sums_is_the_same_when_it_is_asked_for_again(name: str) -> None:
+    rule = Alike(lambda task: OWN_INPUT, in_memory(), SigningKey(bytes(32)))
+    scheme = SCHEMES[name](IDS, MIXED)
+    play = session(scheme, {u: suspended(scheme, u, **({"alike": rule} if u == 0 else {})) for u in IDS})
+    client, task = play.to("shares").clients[0], play.requests[0]
+    shares = play.answer().answers[0]
+    assert client.step(client.shown[0], task)[1] == shares
+
+
 def test_a_rule_for_like_sums_holds_at_every_step() -> None:
     rule = Alike(lambda task: OWN_INPUT, in_memory(), SigningKey(bytes(32)))
     scheme = FIVE["active"]
@@ -408,7 +418,7 @@ def test_a_scheme_whose_sessions_cannot_be_suspended_says_so_at_once(name: str) 
     record = InMemory()
     with pytest.raises(LocalProtocolError, match="a client's session of this scheme cannot be suspended"):
         tickets.begin(scheme, 0, record=record, identity=identities(range(4))[1][0])
-    assert vars(record) == {"_keys": {}, "_answers": {}}
+    assert record._keys == record._answers == {}
 
 
 def test_no_vectors_are_too_long_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
