@@ -204,9 +204,6 @@ class Class(NeverPickled):
         and in a second session alike at all, if it insists on a difference.
         """
         found: list[bytes] = []
-        # Needed or not: what a suspended client draws after it in the same step must not begin, a second
-        # time, with the bytes of a tag that stands on record from the first.
-        fresh = rng(TAG_BYTES)
         roster = self.rule.roster
         listed = [] if roster is None else [key for _, key in sorted(roster.relays.items())]
         relays = digest(OwnTag.RECORD_MEMBER, *listed)
@@ -217,7 +214,7 @@ class Class(NeverPickled):
             if unseen or any(entry.partition != relays for entry in near) or len(found) > MAX_TAGS:
                 refuse_as_too_near()
             if not found:
-                found.append(fresh)
+                found.append(rng(TAG_BYTES))
             new = _Entry(self.kind, self.sketch, frozenset(), relays, tags=tuple(found))
             return None if new in near else new
 

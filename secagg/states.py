@@ -159,7 +159,7 @@ class StatefulClient(NeverPickled, ABC):
         return msgspec.msgpack.encode(_Suspended(self.done, seed, state))
 
     def resume(self, suspended: bytes, noise_rng: Rng) -> None:
-        """In the place of `start`. noise_rng: of noise and blanks, whatever else is drawn again."""
+        """In the place of `start`. noise_rng: of noise, blanks and tags, whatever else is drawn again."""
         self._started, self._noise_rng = True, noise_rng
         kept = _suspended.decode(suspended)
         self.done, self._rounding_seed = kept.done, kept.rounding_seed

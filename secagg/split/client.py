@@ -37,7 +37,9 @@ class SplitClient(StatefulClient):
         check_relay_keys(terms.of_keys(), terms.roster, terms.parameters.relays, task.keys)
         sid = session_id(self._nonce, terms.parameters.digest(), self._context, task.keys)
         x_u = self._encode_inputs(task.task)
-        tags = list(terms.like.tags(self._rng)) if terms.like is not None else []
+        # Drawn with the noise: a tag stays on record where the step is refused, and in another session relays
+        # are told it. What is drawn again at the second time must be none of its bytes.
+        tags = list(terms.like.tags(self._noise_rng)) if terms.like is not None else []
         shares = encode(self._seal(terms, sid, task.keys, self._cut(sid, x_u, tags)))
         self._leaving()
         self.done = True

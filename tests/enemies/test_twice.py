@@ -76,9 +76,11 @@ def test_a_session_that_is_begun_again_has_not_forgotten_its_answers() -> None:
         answer(b"another task")
 
 
-def test_what_relays_are_told_is_no_dummy_where_a_step_is_refused_and_taken_again() -> None:
-    """A tag stays on record when its step is refused, say for a task that was contributed to. Were a dummy
-    drawn again from where the tag was, each relay had it, and the one with the vector took it off alone.
+@pytest.mark.parametrize("second", [OWN_INPUT, None], ids=["alike", "alike nothing"])
+def test_what_relays_are_told_is_no_dummy_where_a_step_is_refused_and_taken_again(second: Any) -> None:
+    """A tag stays on record when its step is refused, say for a task that was contributed to, and relays are
+    told it at once or in another session. Were a dummy drawn again from where the tag was, each of them had
+    that, and the one with the vector took it off alone.
     """
     scheme, kept = SCHEMES["split"](IDS, MIXED), iter([RemoteProtocolError("contributed to"), None])
 
@@ -87,7 +89,8 @@ def test_what_relays_are_told_is_no_dummy_where_a_step_is_refused_and_taken_agai
             raise refusal
 
     roster, keys = identities(IDS)
-    rule = Alike(lambda task: OWN_INPUT, in_memory(), SigningKey(bytes(32)))
+    likeness = iter([OWN_INPUT, second, OWN_INPUT])
+    rule = Alike(lambda task: next(likeness), in_memory(), SigningKey(bytes(32)))
     clients: dict[int, Any] = {
         u: Suspended(
             scheme, u, lambda task: mixed_inputs(IDS)[0], identity=keys[u], alike=rule if u == 0 else None
@@ -100,6 +103,7 @@ def test_what_relays_are_told_is_no_dummy_where_a_step_is_refused_and_taken_agai
     with pytest.raises(RemoteProtocolError, match="contributed to"):
         clients[0].step(clients[0].shown[-1], play.requests[0])
     play.to("columns")
-    (one, other) = (relay._state.shares[0].share for relay in relays.values())
-    assert one.like == other.like != []
-    assert {getattr(share, "seed", b"") for share in (one, other)}.isdisjoint(one.like)
+    shares = [relay._state.shares[0].share for relay in relays.values()]
+    tags = rule.of(TASK).tags()  # as another session tells them
+    assert [share.like for share in shares] == [list(tags) if second else []] * 2
+    assert {share.seed for share in shares if hasattr(share, "seed")}.isdisjoint(tags)
