@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Final, NoReturn, Protocol
 
 import msgspec
@@ -75,7 +76,7 @@ class Record(Protocol):
 
     def answer(self, name: bytes, step: int, digest: bytes) -> bytes | None:
         """Write this of the step, unless something stands there. Returns what then does; None where the
-        session is over. digest: 64 bytes.
+        session is over. digest: 64 bytes. step: from 0 on, which stands for the session.
         """
         ...
 
@@ -217,7 +218,7 @@ def step(
         identity=identity,
         # What they would put on record stands there: it was written before the answer was.
         once=None if again else once,
-        alike=_looked_at(alike) if again else alike,
+        alike=_looked_at(alike) if again else _new_once(alike, record, shown, rng),
         rng=drawn(key, shown.name, shown.step),
     )
     client.resume(inside.suspended, _once_only if again else rng)
@@ -317,6 +318,16 @@ def _data(scheme: Scheme, u: ClientId, ticket: _Ticket) -> bytes:
 def drawn(key: bytes, name: bytes, step: int) -> Rng:
     """What a step of a session draws from, whenever it is taken."""
     return generator(kdf(OwnTag.TICKET_DRAWS, key, name, step))
+
+
+def _new_once(alike: Alike | None, record: Record, shown: _Ticket, rng: Rng) -> Alike | None:
+    """The same rule, by which all is new once in a session. A task that is refused may come again, when other
+    sets were signed that it would have forgotten.
+    """
+    if alike is None or not alike.new or shown.step != 1:
+        return alike
+    mine = rng(2 * DIGEST_BYTES)
+    return replace(alike, new=record.answer(shown.name, 0, mine) == mine)
 
 
 def _looked_at(alike: Alike | None) -> Alike | None:

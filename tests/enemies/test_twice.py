@@ -15,7 +15,7 @@ from secagg.session import relays_of
 from secagg.tickets import InMemory
 from secagg.wire import Task, encode
 from tests.play import TASK, Session, identities, rounding_seed, seeded
-from tests.secagg.helpers import MIXED, SCHEMES, mixed_inputs, semi_honest
+from tests.secagg.helpers import FIVE, MIXED, SCHEMES, mixed_inputs, semi_honest
 from tests.secagg.suspended import Suspended
 
 IDS = range(5)
@@ -107,3 +107,26 @@ def test_what_relays_are_told_is_no_dummy_where_a_step_is_refused_and_taken_agai
     tags = rule.of(TASK).tags()  # as another session tells them
     assert [share.like for share in shares] == [list(tags) if second else []] * 2
     assert {share.seed for share in shares if hasattr(share, "seed")}.isdisjoint(tags)
+
+
+def test_a_task_that_is_refused_again_and_again_makes_sums_new_once() -> None:
+    """Each time that it did, a server could have one more sum of the same vectors."""
+    record, scheme = in_memory(), FIVE["semi-honest"]
+    rule, new = (
+        Alike(lambda task: OWN_INPUT, record, SigningKey(bytes(32)), new=anew) for anew in (False, True)
+    )
+
+    def refuses(task: bytes) -> Any:
+        raise RemoteProtocolError("not this task")
+
+    waiting = Suspended(scheme, 0, refuses, alike=new)
+    waiting.start()
+    for lost in ({}, {1}):
+        with pytest.raises(RemoteProtocolError, match="not this task"):
+            waiting.step(waiting.shown[0], encode(Task(bytes(32), TASK)))
+        clients: dict[int, Any] = {
+            u: scheme.client(u, lambda task: mixed_inputs(IDS)[0], alike=None if u else rule) for u in IDS
+        }
+        server = scheme.server(IDS, TASK)
+        play = Session(server, clients, drop={"masked-input": lost}, forgiven=[0]).to("done")
+    assert "too near to earlier ones" in str(play.died[0])
