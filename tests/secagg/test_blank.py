@@ -226,6 +226,10 @@ def test_totals_of_known_weights_name_who_took_part() -> None:
 # What is seen of the coin
 
 
+UNTOLD = {"_rng", "_noise_rng", "_vectors", "_once", "_reply"}
+"""What a client has from outside, and what it said last, which is among what it says."""
+
+
 def told_by(scheme: Any, summed: bool) -> dict[str, Any]:
     """All that client 0 says, keeps and is told, its coin having fallen so; all else is the same."""
     left: list[bytes] = []
@@ -241,7 +245,7 @@ def told_by(scheme: Any, summed: bool) -> dict[str, Any]:
     inputs = {u: np.linspace(-2, 2, D) for u in range(4)}
     played(scheme, inputs, [summed, True, True, True], listen=listened)
     [(client, recorded)] = sessions
-    kept = {name: x for name, x in vars(client).items() if name not in ("_rng", "_vectors", "_once")}
+    kept = {name: x for name, x in vars(client).items() if name not in UNTOLD}
     said = recorded.view.sent
     sizes = [len(message) for message in said]
     return {"said": said, "sizes": sizes, "left": left, "clipping": client.clipping, "kept": repr(kept)}

@@ -281,13 +281,13 @@ def test_a_session_key_or_a_sum_of_a_client_that_says_two_things_is_not_used() -
     it = play(RELEASE, drop={"share-keys": {1}, "decrypt": {1}}).to("share-keys").answer()
     it.server.receive(0, it.answers[0])
     with pytest.raises(RemoteProtocolError):
-        it.server.receive(0, it.answers.pop(0))
+        it.server.receive(0, it.answers.pop(0) + b"\0")
     it.close()
     assert {decode(CiphertextsRequest, m).maker for m in it.requests.values()} == {2}
     it = play(RELEASE, drop={"decrypt": {1}}).to("decrypt").answer()
     it.server.receive(0, it.answers[0])
     with pytest.raises(RemoteProtocolError):
-        it.server.receive(0, it.answers.pop(0))
+        it.server.receive(0, it.answers.pop(0) + b"\0")
     with pytest.raises(TooFewClients) as caught:
         it.close()
     assert (caught.value.alive, caught.value.needed) == (1, 2)
