@@ -14,6 +14,7 @@ from fl.page.state import RunState
 
 SHADES: Final = 10
 NONE: Final = "n/a"
+UNMEASURED: Final = "not measured"
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER: Final = re.compile(r"[+-]?[\d,]*\.?\d+(e[+-]?\d+)?( ±.*)?|n/a|", re.ASCII)
 
@@ -65,7 +66,7 @@ def valued(point: Point, axis: Axis) -> str:
 
 def why_not(point: Point, axis: Axis) -> str:
     """Why it has no value there."""
-    return point.why.get(axis.name, "not measured")
+    return point.why.get(axis.name, UNMEASURED)
 
 
 def remarks(point: Point, axes: Sequence[Axis]) -> str:

@@ -17,7 +17,7 @@ from fl.page import sheets
 from fl.page.published import AXES, PICTURES, Published, read
 from fl.page.render import Report, headline, render, render_run, slug
 from fl.page.state import Meter, Tried
-from tests.fl.page.helpers import HOSTILE, KEPT, MASKING, MATRIX, PLAIN, POINTS, PUBLISHED, state
+from tests.fl.page.helpers import HOSTILE, KEPT, MASKING, MATRIX, NOISED, PLAIN, POINTS, PUBLISHED, state
 
 BUNDLE = "window.vegaEmbed = null;"
 PIXEL = b"\x89PNG"
@@ -169,13 +169,19 @@ def test_what_is_not_drawn_is_listed_with_its_reason() -> None:
     assert "ckks, keep: the server has ciphertexts alone" in parsed.text
 
 
-def test_the_headline_says_who_reads_nothing_and_what_that_costs() -> None:
+def test_the_headline_says_who_hides_the_examples_and_what_that_costs() -> None:
     assert headline(POINTS) == (
-        "Of 4 ways to protect one training, 1 leaves the server no example to read where the most open "
-        "leaves it 86\N{NO-BREAK SPACE}%. The cheapest of them for a client is “masking, distributed noise, "
-        "epsilon 8”: 12 ms a round more, at an accuracy of 74\N{NO-BREAK SPACE}%."
+        "Of 4 ways to protect one training, 2 leave the server at most 5\N{NO-BREAK SPACE}% of the examples "
+        "to read, where the most open leaves it 86\N{NO-BREAK SPACE}%. The cheapest that keeps the accuracy "
+        "is “ckks, keep”: 140 ms a round more."
     )
-    assert "cheapest" not in headline((PLAIN, MASKING, KEPT))
+    assert "cheapest" not in headline((PLAIN, MASKING, NOISED))
+    unread = msgspec.structs.replace(KEPT, why={}, values={**KEPT.values, "leakage": None})
+    assert "1 leaves the server" in headline((PLAIN, NOISED, unread))
+    assert headline((unread,)) == (
+        "1 way to protect one training, side by side. What the server can read under each is not measured at "
+        "full size yet."
+    )
     assert headline(()).startswith("The protections have not been measured side by side")
 
 
