@@ -168,9 +168,10 @@ def scripts(scene: Scene, u: int) -> Iterator[Json]:
     yield scene.case(what, scene.asked("share-keys", u), u, script, "small order")
     for round in dict.fromkeys(m["round"] for m in scene.messages):
         number = scene.answered(round, u)
-        again = [{"message": number}, {"message": number}]
+        another = scene.data(number) + b"\0"  # the same again is ignored: networks deliver twice
+        again = [{"message": number}, {"from": u, "bytes": another.hex()}]
         words = f"client {u} is not expected in round {round}"
-        yield scene.case(f"{round}: said twice", number, "server", again, words, [u])
+        yield scene.case(f"{round}: another thing said after it", number, "server", again, words, [u])
 
 
 def from_strangers(scene: Scene, u: int) -> Iterator[Json]:
