@@ -92,7 +92,7 @@ class RoundServer(NeverPickled, ABC):
         if self.result is not None:
             return {}
         self.round = rounds[rounds.index(closing) + 1]
-        self.members = alive - self._lost - self.gone.keys()
+        self.members = alive - self._lost - frozenset(self.gone)
         self.waiting_for = self._asked() & self.members
         return {u: request for u, request in requests.items() if u in self.waiting_for}
 

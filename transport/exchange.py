@@ -222,7 +222,7 @@ class Exchange:
             raise RemoteProtocolError("a message out of turn")
         if u not in self.session.waiting_for:
             # The session refuses it, whatever it says: staged, it would hold a place of the round to come.
-            self.session.receive(u, payload or b"")
+            self._heard(u, payload or b"")
             return
         limit = JOIN_BYTES if announce.number == 0 else self.scheme.largest_upload
         self.incoming[u] = Incoming.of(announce, payload, limit)
@@ -247,10 +247,19 @@ class Exchange:
         self.staged.pop(u, None)
         message, joining = incoming.message(), self.session.round == "join"
         self.number[u] = incoming.announce.number + 1
-        self.session.receive(u, message)
+        self._heard(u, message)
         self.up[u] = incoming.announce.size  # after it was taken: whoever stands here is reported alive
         if joining:
             self.joined.add(u)
+
+    def _heard(self, u: ClientId, message: Raw) -> None:
+        """Raises: RemoteProtocolError for what the session ignores, too, which has heard it before: on this
+        wire nothing comes twice, and u would be reported alive for it.
+        """
+        awaited = self.session.waiting_for
+        self.session.receive(u, message)
+        if self.session.waiting_for == awaited:
+            raise RemoteProtocolError("a message out of turn")
 
     def stage_uploads(self, left: float) -> None:
         """Let the next few upload; give up on one that has stopped sending, or that keeps others waiting.

@@ -236,10 +236,11 @@ def test_an_answer_that_comes_again_is_ignored_at_once_and_in_the_next_round(sch
     """As where a network delivers at least once."""
     play = Play(scheme, INPUTS)
     while play.server.round != "done":
-        answers = dict(play.answer().answers)
+        answers, awaited = dict(play.answer().answers), play.server.waiting_for
         for u, answer in answers.items():
             play.server.receive(u, answer)
             play.server.receive(u, answer)
+        assert awaited == answers.keys()  # what a caller was told does not change under its hands
         play.close()
         for u, answer in answers.items():
             play.server.receive(u, answer)
