@@ -274,7 +274,7 @@ def test_a_roster_of_two_is_too_small_unless_it_is_an_experiment(here: Here, fol
         ("--input x.npy --data .", 2, "give --input, a vector to contribute, or --data"),
         ("--input none.npy", 2, "none.npy: not readable: No such file or directory"),
         ("--input server.pub", 2, "server.pub is not a vector in numpy's .npy format: write one with"),
-        ("--input x.npy --weight 0", 2, "--weight"),
+        ("--input x.npy --weight -1", 2, "--weight"),
         ("--input x.npy --allow none", 2, "the schemes are masking, split, ckks, plain"),
         ("--input x.npy --policy p.toml --allow plain", 2, "--policy says it all: no --allow, --semi-honest"),
         ("--input x.npy --policy p.toml --batch 5", 2, "--policy says it all"),
