@@ -19,7 +19,6 @@ unlike a live session, which is dead then: anybody's garbage may reach a process
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -86,40 +85,34 @@ class Record(Protocol):
 
 
 class InMemory(NeverPickled):
-    """A record of one process, for experiments and tests: it ends with it, and so do its sessions. In a child
-    that is forked off none of them is known: it would answer beside its parent.
+    """A record of one process, for experiments and tests: it ends with it, and so do its sessions.
+
+    Security: a process that is forked off has a copy of it, and would answer beside its parent: let each
+    begin sessions of its own, or keep them in a record on a disk.
     """
 
     def __init__(self) -> None:
-        self._process = os.getpid()
         self._keys: dict[bytes, bytes] = {}
         self._answers: dict[bytes, dict[int, bytes]] = {}
 
     def begin(self, name: bytes, key: bytes) -> None:
-        self._forget_the_parent()
         if name in self._keys:
             raise LocalProtocolError("a session of this name is open: rng has given the same bytes twice")
         self._answers[name], self._keys[name] = {}, key
 
     def key(self, name: bytes) -> bytes | None:
-        self._forget_the_parent()
         return self._keys.get(name)
 
     def answered(self, name: bytes, step: int) -> bytes | None:
         return self._answers.get(name, {}).get(step)
 
     def answer(self, name: bytes, step: int, digest: bytes) -> bytes | None:
-        self._forget_the_parent()  # the fork may have been since `key` was asked for
         answers = self._answers.get(name)
         return None if answers is None else answers.setdefault(step, digest)
 
     def end(self, name: bytes) -> None:
         self._keys.pop(name, None)
         self._answers.pop(name, None)
-
-    def _forget_the_parent(self) -> None:
-        if self._process != os.getpid():
-            self._process, self._keys, self._answers = os.getpid(), {}, {}
 
 
 class _Ticket(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="secagg-ticket"):

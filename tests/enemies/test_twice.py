@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -43,21 +42,6 @@ def codes(*, again: bool) -> Any:
 def test_a_task_that_comes_again_while_it_is_worked_on_changes_nothing() -> None:
     """The vectors are rounded under the client's own seed, and not under none, which everybody knows."""
     assert codes(again=True) == codes(again=False)
-
-
-def test_a_child_that_is_forked_off_answers_nothing_beside_its_parent() -> None:
-    """Both have the record, as it was in memory."""
-    record, name = InMemory(), bytes(16)
-    record.begin(name, bytes(32))
-    reading, writing = os.pipe()
-    if not (child := os.fork()):
-        try:
-            os.write(writing, repr([record.answer(name, 1, bytes(64)), record.key(name)]).encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reading, 1000) == b"[None, None]"
-    assert record.answer(name, 1, b"a" * 64) == b"a" * 64
 
 
 def test_a_session_that_is_begun_again_has_not_forgotten_its_answers() -> None:
