@@ -203,7 +203,7 @@ def test_a_rule_for_more_clients_than_there_are_leaves_an_earlier_run_as_it_was(
     with pytest.raises(
         ConfigError, match="krum needs 5 updates to withstand 1 of them, and this round has 3"
     ):
-        job(cohort)
+        job(cohort, None)
     assert (tmp_path / "metrics.jsonl").exists()
 
 
