@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import time
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -175,9 +175,8 @@ def where() -> Row:
 
 def after(kept: Path) -> Row:
     """Once the rows of another case are kept."""
-    while not kept.exists():
-        time.sleep(0.01)
-    return {"after": True}
+    with kept.open("rb") as told:
+        return {"after": told.read(1) == b"."}
 
 
 def watched() -> Iterator[Row | str]:
@@ -189,10 +188,20 @@ def test_cases_run_side_by_side_on_a_core_each_and_their_rows_stand_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    kept = tmp_path / "begun.json"
-    cases = [Case("first", partial(after, kept)), Case("second", watched)]
+    os.mkfifo(tmp_path / "kept")
+    told, add = os.open(tmp_path / "kept", os.O_RDWR), harness.Begun.add
+
+    def telling(*args: Any) -> None:
+        add(*args)
+        os.write(told, b".")
+
+    monkeypatch.setattr(harness.Begun, "add", telling)
+    cases = [Case("first", partial(after, tmp_path / "kept")), Case("second", watched)]
     begun = harness.Begun({})
-    rows = harness.run(cases, begun, kept, 2, QUIET)
+    try:
+        rows = harness.run(cases, begun, tmp_path / "begun.json", 2, QUIET)
+    finally:
+        os.close(told)
     assert list(begun.rows) == ["second", "first"]  # as they were done; neither would be if they took turns
     assert [sorted(row) for row in rows] == [["after"], ["cores", "pid", "threads"]]
     assert rows[1]["pid"] != os.getpid()
@@ -234,7 +243,7 @@ def test_an_error_crosses_from_a_process_as_one_that_can(
 
 
 def test_an_error_of_a_case_in_a_process_is_raised_here_and_the_others_end() -> None:
-    cases = [Case("one", partial(failing, ValueError("wrong mean"))), Case("two", partial(time.sleep, 3600))]
+    cases = [Case("one", partial(failing, ValueError("wrong mean"))), Case("two", signal.pause)]
     with pytest.raises(RuntimeError, match=r"^one: ValueError: wrong mean$"):
         list(finished(cases, 2, unwatched))
 

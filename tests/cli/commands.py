@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -77,10 +77,9 @@ class Command:
         """Wait for its end, and for that of every process that it has started."""
         try:
             out, err = self._process.communicate(timeout=PATIENCE)
-            end = time.monotonic() + PATIENCE
             while left := members(self._process.pid):
-                assert time.monotonic() < end, left
-                time.sleep(0.05)
+                for process, line in left.items():
+                    assert has_ended(process), line
             return Ran(self._process.returncode, out, err)
         finally:
             self.kill()
@@ -93,11 +92,26 @@ class Command:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def members(group: int) -> list[str]:
-    """The command lines of the processes of a group that have not ended."""
-    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True)
-    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
-    return [args for pgid, state, args in rows if int(pgid) == group and not state.startswith("Z")]
+def members(group: int) -> dict[int, str]:
+    """The processes of a group that have not ended, and their command lines."""
+    fields = ["ps", "-eo", "pgid=,pid=,stat=,args="]
+    listed = subprocess.run(fields, capture_output=True, text=True, check=True)
+    rows = [line.split(None, 3) for line in listed.stdout.splitlines()]
+    return {
+        int(pid): args for pgid, pid, state, args in rows if int(pgid) == group and not state.startswith("Z")
+    }
+
+
+def has_ended(process: int) -> bool:
+    """Once it has; whether it did before patience did."""
+    try:
+        watched = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([watched], [], [], PATIENCE)[0])
+    finally:
+        os.close(watched)
 
 
 def before(folder: Path) -> str:

@@ -8,8 +8,9 @@ import re
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from test_serve_join import CLIENTS, LENGTH, client_options, server_options, vec
 from fl.cli.watching import Watching
 from fl.page import live
 from fl.page.state import RunState
+from transport.router import Router
 
 Here = Callable[..., Ran]
 
@@ -35,16 +37,33 @@ def keys(tmp_path: Path, here: Here) -> Path:
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Where the dashboard of a command of this process is."""
-    ports, listen = list[int](), live.listen
+    where, listen = Future[int](), live.listen
 
     def listening(port: int) -> socket.socket:
         made = listen(port)
-        ports.append(made.getsockname()[1])
+        where.set_result(made.getsockname()[1])
         return made
 
     monkeypatch.setattr(live, "listen", listening)
+    monkeypatch.setattr(live, "LINGER_SECONDS", 0.0)  # nobody comes to see the end
     monkeypatch.setattr("fl.page.following.bundle", lambda: "")  # which takes seconds
-    return lambda: awaited(lambda: ports[0] if ports else 0)
+    return lambda: where.result(PATIENCE)
+
+
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when the server listens again, so has taken all that it has heard, and when its page changes."""
+    event = threading.Event()
+
+    def telling(self: object, through: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return through(self, *args)
+        finally:
+            event.set()
+
+    for owner, name in ((Router, "receive"), (live.Live, "change")):
+        monkeypatch.setattr(owner, name, partialmethod(telling, getattr(owner, name)))
+    return event
 
 
 def get(port: int, path: str) -> bytes:
@@ -58,24 +77,16 @@ def get(port: int, path: str) -> bytes:
         connection.close()
 
 
-def awaited(look: Callable[[], Any]) -> Any:
-    """What `look` finds, once it finds something."""
-    end = time.monotonic() + PATIENCE
-    while not (found := look()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return found
-
-
-def state_once(port: int, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+def state_once(
+    port: int, moved: threading.Event, holds: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
     """The first state of which it holds."""
-
-    def look() -> dict[str, Any] | None:
+    while True:
+        moved.clear()
         state: dict[str, Any] = json.loads(get(port, "/state.json"))
-        return state if holds(state) else None
-
-    found: dict[str, Any] = awaited(look)
-    return found
+        if holds(state):
+            return state
+        assert moved.wait(PATIENCE), state
 
 
 def held(name: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
@@ -98,7 +109,11 @@ def secret_words(folder: Path) -> Iterator[str]:
 
 
 def test_a_sum_over_a_network_is_followed_and_is_what_it_would_be(
-    tmp_path: Path, keys: Path, port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    keys: Path,
+    port: Callable[[], int],
+    moved: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Clients come one by one, and the third refuses; the end is held until it was looked at."""
     go = held("fl.cli.serve.write_result", monkeypatch)
@@ -114,13 +129,13 @@ def test_a_sum_over_a_network_is_followed_and_is_what_it_would_be(
 
     with at_once([["serve", *where, *options]]) as (server,):
         at = port()
-        nobody = state_once(at, lambda state: state["open"])["open"]
+        nobody = state_once(at, moved, lambda state: state["open"])["open"]
         assert (nobody["round"], nobody["answered"], nobody["awaited"]) == ("join", [], [0, 1, 2])
         with at_once([join(1)]) as (first,):
-            one = state_once(at, lambda state: state["open"]["answered"])["open"]
+            one = state_once(at, moved, lambda state: state["open"]["answered"])["open"]
             assert (one["answered"], one["awaited"], one["done"], one["total"]) == ([1], [0, 2], 1, 3)
             with at_once([join(0), join(2)]) as (second, refusing):
-                state = state_once(at, lambda state: len(state["protocol"]) == 2)
+                state = state_once(at, moved, lambda state: len(state["protocol"]) == 2)
                 seen = b"".join(get(at, path) for path in ("/", "/run", "/state.json")).decode()
                 go.set()
         assert [each.result() for each in (server, first, second, refusing)] == [0, 0, 0, 4]

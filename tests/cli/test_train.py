@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -406,24 +405,29 @@ def test_a_client_whose_process_has_ended_is_not_waited_for(
 
 
 def server_that_waits_to_be_waited_for(out: Output, config: RunConfig, folder: Path, *args: object) -> None:
-    while not (folder / "told").exists():
-        time.sleep(0.01)
+    with (folder.parent / "told").open("rb") as told:
+        assert told.read(1)
     server_without_clients()
 
 
 def test_a_server_that_starts_slowly_is_waited_for_and_that_is_said(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "run"
+    os.mkfifo(tmp_path / "told")
+    told = os.open(tmp_path / "told", os.O_RDWR)  # at both ends, so that it waits for no reader
 
     def progress_line(out: Output, text: str) -> None:
         if text.startswith("the server process is starting, "):
-            (folder / "told").touch()
+            os.write(told, b".")
 
     monkeypatch.setattr(Output, "progress_line", progress_line)
     monkeypatch.setattr("fl.cli.display.SILENCE_SECONDS", 0.01)
     monkeypatch.setattr("fl.cli.parties.server_process", server_that_waits_to_be_waited_for)
-    is_one_line(here("train", *SMALL, "--out", str(folder)), 3, "1 client left in round share-keys")
+    try:
+        ran = here("train", *SMALL, "--out", str(tmp_path / "run"))
+    finally:
+        os.close(told)
+    is_one_line(ran, 3, "1 client left in round share-keys")
 
 
 @pytest.mark.slow

@@ -71,7 +71,11 @@ def test_a_bit_behind_the_last_coordinate_is_refused(bit: int) -> None:
 
 
 def test_a_full_last_byte_has_nothing_behind_it() -> None:
-    check_packed(b"\xff" * 7, 8, 7)
+    packed = b"\xff" * 7
+    check_packed(packed, 8, 7)
+    total = np.zeros(8, np.uint32)
+    add_packed(total, packed, 7)
+    assert total.tolist() == 8 * [127]
 
 
 @given(st.integers(1, 62))

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -32,7 +31,8 @@ def say(pipe: Connection, what: Callable[[], object]) -> None:
 
 def wait_for_ever(pipe: Connection) -> None:
     pipe.send(os.getpid())
-    time.sleep(3600)
+    while True:
+        signal.pause()
 
 
 def wait_for_ever_and_ignore_the_request_to_end(pipe: Connection) -> None:
@@ -149,12 +149,12 @@ def test_an_exception_takes_the_processes_along(
 def test_processes_end_with_the_one_that_was_killed(death: signal.Signals) -> None:
     """They hold its stdout: it is at its end when the last of them is."""
     program = (
-        "import sys, time; from transport.processes import LocalProcesses\n"
+        "import signal; from transport.processes import LocalProcesses\n"
         "if __name__ == '__main__':\n"
         "    with LocalProcesses() as processes:\n"
-        "        for name in 'abc': processes.start(name, time.sleep, 3600)\n"
+        "        for name in 'abc': processes.start(name, signal.pause)\n"
         "        print('started', flush=True)\n"
-        "        time.sleep(3600)\n"
+        "        signal.pause()\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as launcher:
         assert launcher.stdout is not None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +61,9 @@ def _nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """Which waits for nobody to see the end."""
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.0)
     live = Live(RunState(name="mine", title="masking: a test", total=2))
     listening = listen(0)
     with Dashboard(listening, live, contents()):
@@ -203,9 +205,10 @@ def test_whoever_is_slow_has_a_while_and_no_longer(served: Served, monkeypatch: 
 
     def drip() -> None:
         with socket.create_connection(("127.0.0.1", served.port), timeout=60) as slow:
-            while True:
+            while not select.select([slow], [], [], 0.02)[0]:
                 slow.sendall(b"G")
-                time.sleep(0.02)
+            assert slow.recv(1) == b""  # it has hung up, and said nothing
+            raise ConnectionResetError
 
     with pytest.raises(ConnectionError):
         drip()
@@ -247,7 +250,8 @@ def test_sums_that_would_take_long_are_not_kept(monkeypatch: pytest.MonkeyPatch)
     assert many.and_of(frozenset({0})).told() is None
 
 
-def test_who_looks_is_let_see_the_end(served: Served) -> None:
+def test_who_looks_is_let_see_the_end(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_SECONDS", 600.0)  # else a busy machine could look too late
     live, listening, seen = Live(served.live.state), listen(0), list[str]()
     own = Served(live, listening.getsockname()[1])
 
@@ -264,6 +268,14 @@ def test_who_looks_is_let_see_the_end(served: Served) -> None:
     assert seen[-1] == "ended"
     with pytest.raises(ConnectionError):
         own.ask("/run")
+
+
+def test_who_has_looked_and_comes_no_more_is_not_waited_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For long: this one would never end."""
+    monkeypatch.setattr(module, "LINGER_SECONDS", 1.0)
+    assert served.ask("/run").status == 200
 
 
 def test_no_text_of_a_run_is_markup(served: Served) -> None:
