@@ -113,7 +113,7 @@ def outcome(case: Case, say: Say) -> list[Row] | Exception:
         return case.rows(say)
     except (NotImplementedError, ModuleNotFoundError) as error:
         return error
-    except Exception as error:
+    except Exception as error:  # of whatever kind: many cannot be pickled, and the parent waits for something
         said = "".join(traceback.format_exception_only(error)).strip()
         return RuntimeError(f"{case.name}: {said}")
 

@@ -201,7 +201,7 @@ def _run(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         target(*args)
-    except Exception as error:
+    except Exception as error:  # nobody is above to catch it: one line, as multiprocessing would print ten
         print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from fl.cli.display import shown, since
 from fl.cli.output import Output
 from fl.cli.results import check_folder, write_result
-from fl.page import plots
+from fl.page import vega
 from fl.page.published import read
 from fl.page.render import Report, render
 from fl.page.state import RunState
@@ -26,10 +26,10 @@ def run(out: Output, runs: Sequence[Path], folder: Path, *, force: bool) -> None
     report = Report(read(), tuple(RunState.of_folder(each) for each in runs))
     at = ["what draws plots"]
     with shown(out, since(lambda: f"report: {at[0]}"), lambda: at[0]):
-        bundle, pictures = plots.bundle(), dict[str, bytes]()
+        bundle, pictures = vega.bundle(), dict[str, bytes]()
         for plot in report.plots.values():
             at[0] = plot.name
-            pictures[plot.name] = plots.png(plot.still)
+            pictures[plot.name] = vega.png(plot.still)
     files = {PAGE: render(report, bundle, pictures).encode()}
     files |= {f"{name}.png": png for name, png in pictures.items()}
     files |= {f"{sheet.name}.csv": sheet.csv.encode() for sheet in report.sheets.values()}

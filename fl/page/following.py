@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from fl.page.live import Content, Making
-from fl.page.plots import bundle
 from fl.page.render import TEMPLATES, render_run, shell
 from fl.page.state import RunState
+from fl.page.vega import bundle
 
 HTML: Final = "text/html; charset=utf-8"
 

@@ -56,7 +56,7 @@ class Live:
         """A page is never worth a run: what goes wrong is said there, and nowhere else."""
         try:
             self.state = make(self.state)
-        except Exception as error:
+        except Exception as error:  # whatever it is: the run goes on
             why = f"this page follows it no more: {error!r}"
             self.state = msgspec.structs.replace(self.state, status="unfinished", why=why)
 

@@ -1,4 +1,4 @@
-"""The plots of the page as Vega-Lite specifications, drawn in the page and as PNG alike.
+"""How the plots of the page look: Vega-Lite specifications, drawn in the page and as PNG alike.
 
 Colours are the style sheet's (`var(--ink)`), so that a plot in the page follows it into the dark and onto
 paper; a PNG has those of the light page.
@@ -6,19 +6,10 @@ paper; a PNG has those of the light page.
 
 from __future__ import annotations
 
-import io
-import json
-import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
-
-from fl.page.published import AXES, Axis, Panel, Point
 
 Spec = dict[str, Any]
 
-VEGA_LITE: Final = "6.4"
 MARKS: Final = {
     "plain": "circle",
     "masking": "square",
@@ -57,26 +48,20 @@ DARK: Final = {
     "split": "#e69ac6",
     "decoys": "#e5d352",
 }
-ENDS: Final = ("", "_low", "_high")
-COLOURS: Final = 128  # of a PNG, edges between two among them
-NEAR: Final = 14  # pixels between two marks whose numbers would lie on each other
-DOT: Final = {"type": "point", "filled": True, "opacity": 0.95, "strokeWidth": 1.5, "cursor": "pointer"}
-FEW, MOST_DOTS = 15, 60
-"""Rounds of which each gets a number on the axis; of which each gets a dot."""
 SIZE: Final = (660, 420)
 """Width and height of a PNG, and what is taken for that of the chart in the page, in pixels."""
 
 
 def config() -> Spec:
     """How all plots look."""
-    quiet, ink = _colour("quiet"), _colour("ink")
+    quiet, ink = colour("quiet"), colour("ink")
     return {
         "background": None,
         "font": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif",
         "view": {"stroke": None},
         "axis": {
             "domainColor": quiet,
-            "gridColor": _colour("rule"),
+            "gridColor": colour("rule"),
             "tickColor": quiet,
             "labelColor": quiet,
             "titleColor": ink,
@@ -107,11 +92,11 @@ def config() -> Spec:
     }
 
 
-def _colour(name: str) -> str:
+def colour(name: str) -> str:
     return f"var(--{name})"
 
 
-def _plot(width: int | str, height: int, says: str, **rest: Any) -> Spec:
+def plot(width: int | str, height: int, says: str, **rest: Any) -> Spec:
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "description": says,
@@ -121,376 +106,3 @@ def _plot(width: int | str, height: int, says: str, **rest: Any) -> Spec:
         "config": config(),
         **rest,
     }
-
-
-# The chart of protections
-
-
-def missing(point: Point, *axes: Axis) -> list[Axis]:
-    """Those on which it has no value."""
-    return [axis for axis in axes if point.values.get(axis.name) is None]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """The protections by two of the axes. points: all of them; those without a value there are not drawn."""
-
-    points: tuple[Point, ...]
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """Those on which any of them has a value."""
-        return tuple(axis for axis in AXES if any(value is not None for value in self._values(axis)))
-
-    def rows(self, x: Axis, y: Axis) -> list[Spec]:
-        """What is drawn. low, high: a deviation to each side, of those that have one."""
-        return [
-            {
-                "name": point.name,
-                "scheme": point.scheme,
-                "label": label,
-                **{f"x{end}": value for end, value in zip(ENDS, across, strict=True)},
-                **{f"y{end}": value for end, value in zip(ENDS, upwards, strict=True)},
-            }
-            for point, label in zip(self.points, self._labels(x, y), strict=True)
-            if (across := self._side(point, x)) and (upwards := self._side(point, y))
-        ]
-
-    def _side(self, point: Point, axis: Axis) -> tuple[float, float, float] | None:
-        """Its value, and that less and plus its spread: not below what a logarithm has."""
-        value, around = point.values.get(axis.name), point.spread.get(axis.name, 0.0)
-        if value is None:
-            return None
-        low = value - around
-        if self._scale(axis)["type"] == "log" and low <= 0:
-            low = value
-        return value, low, value + around
-
-    def _scale(self, axis: Axis) -> Spec:
-        """Costs in equal steps of equal factors; with a part in equal steps around 0 where one is there. The
-        domain is that of the values and a margin.
-        """
-        values = [value for value in self._values(axis) if value is not None]
-        if not axis.costs:
-            scale: Spec = {"type": "linear"}
-        elif min(values) > 0:
-            scale = {"type": "log"}
-        else:
-            scale = {"type": "symlog", "constant": min((abs(each) for each in values if each), default=1.0)}
-        along = [_along(scale, value) for value in values]
-        margin = 0.06 * (max(along) - min(along) or 1.0)
-        ends = min(along) - margin, max(along) + margin
-        zero = {} if scale["type"] == "log" else {"zero": False}  # which has none, and says so
-        return {**scale, **zero, "domain": [_back(scale, end) for end in ends], "nice": False}
-
-    def encodings(self, axis: Axis) -> dict[str, Spec]:
-        """Of either side: how it lies there, and which way is better."""
-        scale = self._scale(axis)
-        ticks: Spec = {"format": ",~r", "tickCount": 6}
-        if scale["type"] == "symlog":
-            ticks["values"] = _ticks(self._values(axis))
-        arrows = {"low": ("← better", "↓ better"), "high": ("better →", "↑ better")}[axis.better]
-        return {
-            side: {
-                "type": "quantitative",
-                "title": f"{axis.label}    {arrow}",
-                "scale": scale,
-                "axis": ticks,
-            }
-            for side, arrow in zip("xy", arrows, strict=True)
-        }
-
-    def _labels(self, x: Axis, y: Axis) -> list[str]:
-        """What stands beside each mark, its number: of marks that lie on each other all, at the rightmost;
-        nothing at those that are not drawn.
-        """
-        width, height = SIZE[0] / 2, SIZE[1]  # as on a narrow page
-        sides = zip(self._positions(x), self._positions(y), strict=True)
-        places = {
-            i: (across * width, up * height)
-            for i, (across, up) in enumerate(sides)
-            if across is not None and up is not None
-        }
-        groups = list[list[int]]()
-        for i, place in places.items():
-            near = [group for group in groups if math.dist(place, places[group[0]]) < NEAR]
-            if near:
-                near[0].append(i)
-            else:
-                groups.append([i])
-        labels = [""] * len(self.points)
-        for group in groups:
-            last = max(group, key=places.__getitem__)
-            labels[last] = ", ".join(str(i + 1) for i in group)
-        return labels
-
-    def _positions(self, axis: Axis) -> list[float | None]:
-        """Between 0 and 1 along the axis, of each point that has a value there."""
-        scale = self._scale(axis)
-        low, high = (_along(scale, end) for end in scale["domain"])
-        return [
-            None if value is None else (_along(scale, value) - low) / (high - low)
-            for value in self._values(axis)
-        ]
-
-    def _values(self, axis: Axis) -> list[float | None]:
-        return [each.values.get(axis.name) for each in self.points]
-
-    def spec(self, x: Axis, y: Axis, width: int | str = "container") -> Spec:
-        """Every mark has a shape of its scheme, and a number that the list beside the chart explains."""
-        bar = {"type": "rule", "color": _colour("quiet"), "strokeWidth": 1, "opacity": 0.7, "aria": False}
-        number = {"type": "text", "align": "left", "dx": 10, "dy": -8, "fontSize": 12, "aria": False}
-        at = {"x": {"field": "x"}, "y": {"field": "y"}}
-        layers: list[Spec] = [
-            {"mark": bar, "encoding": {**at, "x": {"field": "x_low"}, "x2": {"field": "x_high"}}},
-            {"mark": bar, "encoding": {**at, "y": {"field": "y_low"}, "y2": {"field": "y_high"}}},
-            {"mark": DOT, "encoding": {**at, **self._looks()}},
-            {
-                "mark": {**number, "color": _colour("ink")},
-                "encoding": {**at, "text": {"field": "label"}},
-            },
-        ]
-        across, upwards = self.encodings(x)["x"], self.encodings(y)["y"]
-        for layer in layers:
-            how = layer["encoding"]
-            layer["encoding"] = how | {"x": {**across, **how["x"]}, "y": {**upwards, **how["y"]}}
-        return _plot(
-            width,
-            SIZE[1],
-            f"{y.label} against {x.label}, a mark for each protection",
-            data={"values": self.rows(x, y)},
-            params=[{"name": "chosen", "value": ""}],
-            layer=layers,
-        )
-
-    def _looks(self) -> Spec:
-        """Of a mark, by its scheme; of that which `chosen` names."""
-        schemes = [scheme for scheme in SCHEMES if any(each.scheme == scheme for each in self.points)]
-        chosen = "datum.name === chosen"
-        looks = {"color": [_colour(each) for each in schemes], "shape": [MARKS[each] for each in schemes]}
-        return {
-            **{
-                channel: {
-                    "field": "scheme",
-                    "type": "nominal",
-                    "scale": {"domain": schemes, "range": range},
-                    "legend": {"symbolStrokeWidth": 0},
-                }
-                for channel, range in looks.items()
-            },
-            "size": {"condition": {"test": chosen, "value": 380}, "value": 150},
-            "stroke": {"condition": {"test": chosen, "value": _colour("ink")}, "value": _colour("paper")},
-            "description": {"field": "name"},
-        }
-
-    def data(self) -> Spec:
-        """What makes of `spec`, in the page's script, that of any two axes. sides: axis -> of each point its
-        `_side`; labels: axis across -> axis upwards -> of each point what stands beside it.
-        """
-        axes = self.axes
-        return {
-            "points": [{"name": each.name, "scheme": each.scheme} for each in self.points],
-            "axes": {axis.name: self.encodings(axis) for axis in axes},
-            "sides": {axis.name: [self._side(each, axis) for each in self.points] for axis in axes},
-            "labels": {x.name: {y.name: list(self._labels(x, y)) for y in axes if y != x} for x in axes},
-        }
-
-    def picture(self, x: Axis, y: Axis) -> Spec:
-        """The chart, with the names of the numbers beside it."""
-        beside = {
-            "data": {
-                "values": [
-                    {
-                        "row": i,
-                        "text": f"{i}  {each.name}" + ("" if not missing(each, x, y) else "  (not drawn)"),
-                    }
-                    for i, each in enumerate(self.points, 1)
-                ]
-            },
-            "width": 300,
-            "height": SIZE[1],
-            "mark": {"type": "text", "align": "left", "fontSize": 12, "color": _colour("ink"), "x": 0},
-            "encoding": {
-                "y": {"field": "row", "type": "ordinal", "axis": None},
-                "text": {"field": "text"},
-            },
-        }
-        whole = self.spec(x, y, SIZE[0])
-        outer = {name: whole.pop(name) for name in ("$schema", "config", "autosize", "params")}
-        return {**outer, "spacing": 28, "hconcat": [whole, beside]}
-
-
-def _along(scale: Spec, value: float) -> float:
-    """Where a value lies on an axis of this scale, in a unit of the axis's own; `_back` is its inverse."""
-    match scale["type"]:
-        case "log":
-            return math.log(value)
-        case "symlog":
-            return math.copysign(math.log1p(abs(value) / scale["constant"]), value)
-    return value
-
-
-def _back(scale: Spec, place: float) -> float:
-    match scale["type"]:
-        case "log":
-            return math.exp(place)
-        case "symlog":
-            return math.copysign(math.expm1(abs(place)) * scale["constant"], place)
-    return place
-
-
-def _ticks(values: Sequence[float | None]) -> list[float]:
-    """0 and powers of ten, to both sides as far as the values go."""
-    there = [value for value in values if value is not None]
-    least = min((abs(value) for value in there if value), default=1.0)
-    powers = [
-        10.0**k
-        for k in range(math.floor(math.log10(least)), math.ceil(math.log10(max(map(abs, there)) or 1.0)) + 1)
-    ]
-    return [*(-power for power in reversed(powers) if -power >= min(there) * 1.5), 0.0, *powers]
-
-
-# Curves
-
-
-def growth(panel: Panel, width: int | str = "container", height: int = 300) -> Spec:
-    """Dots are measured, dashes are what the formula says."""
-    rows = [
-        {"x": x, "y": y, "of": curve.name, "kind": "predicted" if curve.predicted else "measured"}
-        for curve in panel.curves
-        for x, y in curve.points
-    ]
-    series = _series([curve.name for curve in panel.curves])
-    return _plot(
-        width,
-        height,
-        f"{panel.title}: {panel.y} by {panel.x}",
-        data={"values": rows},
-        encoding={
-            "x": {"field": "x", "type": "quantitative", "title": panel.x, **_factors(rows, "x", ",~s")},
-            "y": {"field": "y", "type": "quantitative", "title": panel.y, **_factors(rows, "y", ",~r")},
-            "color": series["color"],
-            "tooltip": [
-                {"field": "of", "title": "of"},
-                {"field": "x", "title": panel.x, "format": ","},
-                {"field": "y", "title": panel.y, "format": ",.3~g"},
-                {"field": "kind", "title": "how"},
-            ],
-        },
-        layer=[
-            {
-                "transform": [{"filter": "datum.kind === 'predicted'"}],
-                "mark": {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1.5},
-            },
-            {
-                "transform": [{"filter": "datum.kind === 'measured'"}],
-                "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
-                "encoding": {"shape": series["shape"]},
-            },
-        ],
-    )
-
-
-def _factors(rows: Sequence[Spec], side: str, form: str) -> Spec:
-    """A logarithmic axis, with lines at the powers of ten alone."""
-    low, high = min(row[side] for row in rows), max(row[side] for row in rows)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return {
-        "scale": {"type": "log", "domain": [low / 1.5, high * 1.5], "nice": False},
-        "axis": {"format": form, "values": [10.0**power for power in powers]},
-    }
-
-
-def _series(names: Sequence[str]) -> Spec:
-    """A colour and a shape each, no more than there are of them."""
-    names = list(dict.fromkeys(names))
-    colours = [_colour(SCHEMES[i % len(SCHEMES)]) for i in range(len(names))]
-    shapes = [SHAPES[i % len(SHAPES)] for i in range(len(names))]
-    return {
-        "color": {"field": "of", "type": "nominal", "scale": {"domain": names, "range": colours}},
-        "shape": {"field": "of", "type": "nominal", "scale": {"domain": names, "range": shapes}},
-    }
-
-
-def over_rounds(
-    curves: Mapping[str, Sequence[tuple[int, float]]],
-    what: str,
-    width: int | str = "container",
-    height: int = 260,
-    *,
-    zero: bool = False,
-    form: str = ".3~f",
-) -> Spec:
-    """A number of each training round. curves: name -> (round, number)."""
-    known = {
-        name: [(round, value) for round, value in values if math.isfinite(value)]
-        for name, values in curves.items()
-    }
-    last = max((round for values in known.values() for round, _ in values), default=1)
-    numbers = {"values": [*range(1, last + 1)]} if last <= FEW else {}
-    series = _series([*curves])
-    if len(curves) == 1:
-        series = {channel: {**how, "legend": None} for channel, how in series.items()}
-    dots = {"mark": {"type": "point", "filled": True, "size": 50, "opacity": 1}, "encoding": series}
-    line = {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"color": series["color"]}}
-    rows = [
-        {"round": round, "y": value, "of": name} for name, values in known.items() for round, value in values
-    ]
-    return _plot(
-        width,
-        height,
-        f"{what} by training round",
-        data={"values": rows},
-        encoding={
-            "x": {
-                "field": "round",
-                "type": "quantitative",
-                "title": "training round",
-                "axis": {"format": "d", "grid": False, **numbers},
-                "scale": {"domain": [1, max(last, 2)], "nice": False, "padding": 8},
-            },
-            "y": {
-                "field": "y",
-                "type": "quantitative",
-                "title": what,
-                "scale": {"zero": zero},
-                "axis": {"format": form},
-            },
-            "tooltip": [
-                *([{"field": "of", "title": "run"}] if len(curves) > 1 else []),
-                {"field": "round", "title": "round"},
-                {"field": "y", "title": what, "format": form},
-            ],
-        },
-        layer=[line, dots] if last <= MOST_DOTS else [line],
-    )
-
-
-# Pictures
-
-
-def painted(spec: Spec) -> Spec:
-    """With the colours of the light page in the place of their names."""
-    text = re.sub(r"var\(--(\w+)\)", lambda name: LIGHT[name[1]], json.dumps(spec))
-    painted: Spec = json.loads(text)
-    painted["config"]["background"] = LIGHT["paper"]
-    return painted
-
-
-def png(spec: Spec) -> bytes:
-    """The plot as a picture, in twice the pixels of its size and in as few colours as it has."""
-    import vl_convert
-    from PIL import Image
-
-    text = json.dumps(painted(spec))
-    drawn = Image.open(io.BytesIO(vl_convert.vegalite_to_png(text, vl_version=VEGA_LITE, scale=2)))
-    content = io.BytesIO()
-    drawn.convert("RGB").quantize(COLOURS).save(content, "png", optimize=True)
-    return content.getvalue()
-
-
-def bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script, which needs no network. It takes a second or two."""
-    import vl_convert
-
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE))

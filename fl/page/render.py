@@ -16,8 +16,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fl.page import plots, sheets
-from fl.page.plots import DARK, LIGHT, Chart, Spec
+from fl.page import curves, plots, sheets
+from fl.page.chart import Chart
+from fl.page.plots import DARK, LIGHT, Spec
 from fl.page.published import AXES, PICTURES, Axis, Point, Published
 from fl.page.sheets import Sheet
 from fl.page.state import RunState
@@ -115,13 +116,13 @@ class Run:
 
 
 def over_rounds(
-    name: str, curves: Mapping[str, Sequence[tuple[int, float]]], what: str, how: Mapping[str, Any]
+    name: str, series: Mapping[str, Sequence[tuple[int, float]]], what: str, how: Mapping[str, Any]
 ) -> Plot:
     return Plot(
         name,
         f"{what[0].upper()}{what[1:]}, by training round",
-        plots.over_rounds(curves, what, **how),
-        plots.over_rounds(curves, what, width=plots.SIZE[0], **how),
+        curves.over_rounds(series, what, **how),
+        curves.over_rounds(series, what, width=plots.SIZE[0], **how),
     )
 
 
@@ -164,19 +165,19 @@ class Report:
             spec, still = self.chart.spec(x, y), self.chart.picture(x, y)
             yield Plot("chart", caption, spec, still, self.chart.data())
         if len(self.runs) > 1:
-            curves = {
+            series = {
                 f"{i}. {run.state.name}": [
                     (each.round, each.accuracy) for each in run.state.rounds if each.accuracy is not None
                 ]
                 for i, run in enumerate(self.runs, 1)
             }
-            yield over_rounds("runs-accuracy", curves, "accuracy on the test set", {})
+            yield over_rounds("runs-accuracy", series, "accuracy on the test set", {})
         for run in self.runs:
             yield from run.plots
         for growth in self.published.growth:
             for panel in growth.panels:
                 yield Plot(
-                    panel.name, panel.title, plots.growth(panel), plots.growth(panel, plots.SIZE[0], 360)
+                    panel.name, panel.title, curves.growth(panel), curves.growth(panel, plots.SIZE[0], 360)
                 )
 
     @cached_property
@@ -252,7 +253,7 @@ def slug(name: str) -> str:
 
 
 def render(report: Report, bundle: str, pictures: Mapping[str, bytes]) -> str:
-    """The whole page. bundle: of `plots.bundle`. pictures: name -> PNG, of each plot: what is seen until the
+    """The whole page. bundle: of `vega.bundle`. pictures: name -> PNG, of each plot: what is seen until the
     script has drawn it, and where none runs.
     """
     return shell(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from fl.page import plots
+from fl.page import curves, vega
 from fl.page.published import read
 from fl.page.render import Report, render
 from tests.fl.page.browser import PATIENCE, Watched, browser
@@ -30,8 +30,8 @@ def chromium() -> Iterator[Browser]:
 
 
 def written(report: Report, folder: Path) -> Path:
-    picture = plots.png(plots.over_rounds({"a": [(1, 0.5)]}, "nothing", 200, 100))
-    text = render(report, plots.bundle(), dict.fromkeys(report.plots, picture))
+    picture = vega.png(curves.over_rounds({"a": [(1, 0.5)]}, "nothing", 200, 100))
+    text = render(report, vega.bundle(), dict.fromkeys(report.plots, picture))
     (folder / "report.html").write_text(text, encoding="utf-8")
     return folder / "report.html"
 

@@ -13,9 +13,11 @@ import msgspec
 import pytest
 from PIL import Image
 
-from fl.page import plots
-from fl.page.plots import DARK, LIGHT, MARKS, Chart, over_rounds, painted, png
+from fl.page.chart import Chart, missing
+from fl.page.curves import growth, over_rounds
+from fl.page.plots import DARK, LIGHT, MARKS
 from fl.page.published import AXES, Axis, Curve, Panel
+from fl.page.vega import painted, png
 from tests.fl.page.helpers import KEPT, MASKING, NOISED, PLAIN, POINTS
 
 CHART = Chart(POINTS)
@@ -32,7 +34,7 @@ def test_a_point_is_drawn_at_its_values_and_one_without_is_not() -> None:
     ]
     assert (rows[0]["y_low"], rows[0]["y_high"]) == (82.0, 90.0)
     assert (rows[1]["x_low"], rows[1]["x_high"]) == (8.0, 10.0)
-    assert [plots.missing(each, COST, LEAK) for each in POINTS] == [[], [], [], [LEAK]]
+    assert [missing(each, COST, LEAK) for each in POINTS] == [[], [], [], [LEAK]]
 
 
 def test_only_axes_on_which_something_lies_can_be_chosen() -> None:
@@ -125,7 +127,7 @@ def test_growth_has_a_dot_for_what_is_measured_and_a_line_for_what_is_predicted(
     panel = Panel(
         "p", "t", "clients", "s", (Curve("a", ((10, 0.1), (100, 1.0))), Curve("a", ((10, 0.2),), True))
     )
-    spec = plots.growth(panel)
+    spec = growth(panel)
     assert [(row["x"], row["y"], row["kind"]) for row in spec["data"]["values"]] == [
         (10, 0.1, "measured"),
         (100, 1.0, "measured"),
