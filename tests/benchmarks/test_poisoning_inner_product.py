@@ -11,7 +11,7 @@ from tests.benchmarks.cases import no_data, rows_of, shown
 def test_each_rule_is_measured_with_and_without_the_attack_beside_what_others_print(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    small = inner_product.Setting("digits", 10, 1, ("mean", "krum"), 1)
+    small = inner_product.Setting("digits", 10, None, 1, ("mean", "krum"), 1)
     monkeypatch.setitem(inner_product.SETTINGS, "quick", small)
     rows = rows_of(inner_product)
     assert [(row["attack"], row["rule"]) for row in rows] == inner_product.cells(small)
