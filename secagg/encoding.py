@@ -20,9 +20,11 @@ from secagg.specs import BLOCK, Bounded, Real, Spec
 
 @dataclass(frozen=True)
 class Clipping:
-    """What clipping changed, told to its client alone: coordinates out of range; the L2 factor (1: none; 0
-    where float64 has no number so small, though the vector is scaled by it all the same); of a private
-    vector, how many coordinates its own noise took out of the ring.
+    """What clipping changed in one vector, told to its client alone.
+
+    coordinates: how many were out of range, and cut. norm_factor: the L2 factor, in 0..1: 1 is none; 0 stands
+    where float64 has no number so small, though the vector is scaled by it all the same. wrapped: of a
+    private vector, how many coordinates its own noise took out of the ring.
     """
 
     coordinates: int

@@ -36,9 +36,10 @@ class RemoteProtocolError(SecAggError):
 class TooFewClients(SecAggError):  # noqa: N818 - the name the interface promises
     """Fewer clients are left than it takes: the session ends and its inputs stay hidden.
 
-    of: the client of whose shares too few holders are left; None where the cohort is too small. unusable:
-    holders that answered, but could not use what it had dealt to them: that client is at fault, or each of
-    these is. too_near: clients that are there, and with whom the sum would be too near to an earlier one.
+    alive, needed: clients that are left, and that it takes. round: in which it ended. of: the client of whose
+    shares too few holders are left; None where the cohort is too small. unusable: holders that answered, but
+    could not use what it had dealt to them: that client is at fault, or each of these is. too_near: clients
+    that are there, and with whom the sum would be too near to an earlier one.
     """
 
     def __init__(

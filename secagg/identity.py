@@ -26,8 +26,13 @@ from secagg.wire import relay_of, relay_party
 
 @dataclass(frozen=True)
 class Roster:
-    """digest: 32 bytes that name this roster. keys: id -> Ed25519 public key, 32 bytes. relays: j -> that of
+    """Who takes part, and by which key each signs. A file of one is `transport.roster`'s.
+
+    digest: 32 bytes that name this roster. keys: id -> Ed25519 public key, 32 bytes. relays: j -> that of
     relay j.
+
+    Raises: LocalProtocolError for a digest of another length, a key under which anybody can sign, or one key
+    for two relays.
     """
 
     digest: bytes
@@ -52,7 +57,7 @@ class Roster:
             )
 
     def key_of(self, u: ClientId) -> bytes | None:
-        """That of a client, or of a relay by the id under which it takes part; None of who is not listed."""
+        """That of client u, or of a relay by the id under which it takes part; None of who is not listed."""
         j = relay_of(u)
         return self.keys.get(u) if j is None else self.relays.get(j)
 
@@ -64,7 +69,8 @@ class Roster:
 
 @dataclass(frozen=True)
 class Identity:
-    """The roster of client u, or of a relay by the id under which it takes part, and its own signing key.
+    """Client u, or a relay by the id under which it takes part: its roster, and its own signing key, which
+    no repr shows.
 
     Raises: LocalProtocolError if the roster does not bind u to this key.
     """
@@ -110,8 +116,11 @@ def check_signed(
 def throwaway_identities(
     cohort: Collection[ClientId], rng: Rng = system_rng, *, relays: int = 0
 ) -> tuple[Roster, dict[ClientId, Identity]]:
-    """A roster with new keys for a session within one process: for `run`, tests and experiments. relays: so
-    many of them, too, by the ids under which they take part.
+    """(a roster with new keys, id -> identity) for a session within one process: for `run`, tests and
+    experiments. cohort: the clients' ids. rng: of the keys. relays: so many of them, too, by the ids under
+    which they take part.
+
+    Security: all keys are in this process, and whoever made them: parties that are apart make their own.
     """
     parties = [*sorted(cohort), *map(relay_party, range(relays))]
     keys = {u: SigningKey(rng(KEY_BYTES)) for u in parties}

@@ -37,15 +37,19 @@ def run(
     """One session with all its clients, and relays, in this process; its sum: the server's, or where the
     clients keep it one client's.
 
-    inputs: id -> vectors, or a function of the task that gives them. drop: round -> ids never heard from
-    again from that round on, relays by those under which they take part (`wire.relay_party`). identities:
-    id -> identity, for an active adversary (the server holds the same roster). alike: id -> the rule of that
-    client for sessions that come out alike; None -> the server's. tagged: j -> that of relay j.
-    instrument, listen: wrap the server's side, and each client's (see record.py). told: in the end, of each
-    client, what encoding changed in its vectors. executor: of threads or processes, in which the server
-    unmasks. parts: as in `Scheme.server`.
+    scheme: for as many clients as there are inputs. inputs: id -> vectors, or a function of the task that
+    gives them. task: opaque bytes, which those functions get. drop: round -> ids never heard from again from
+    that round on, relays by those under which they take part (`wire.relay_party`). rounding_seeds: id -> 32
+    secret bytes, which make that client's rounding, and nothing else, repeatable. identities: id -> identity,
+    for an active adversary (the server holds the same roster). alike: id -> the rule of that client for
+    sessions that come out alike; None -> the server's. tagged: j -> that of relay j. instrument, listen: wrap
+    the server's side, and each client's (see record.py). told: in the end, of each client, what encoding
+    changed in its vectors. executor: of threads or processes, in which the server unmasks. parts: as in
+    `Scheme.server`. rng: of all parties' keys, nonces and noise.
 
-    Raises: TooFewClients, RemoteProtocolError, LocalProtocolError.
+    Raises: TooFewClients where more are lost than the session can lose; LocalProtocolError for vectors that
+    are not as the scheme says, and for rounds and ids that it has not; RemoteProtocolError where what
+    `instrument` or `listen` put around a party breaks the protocol.
     """
     gone = _check_drops(scheme, inputs, drop or {})
     rules = alike or {}

@@ -137,7 +137,8 @@ def _some(clients: Collection[ClientId], shown: int = 8) -> str:
 
 class Ledger:
     """The server's record of the sets whose sums it learned. A client cannot keep it: no client sees the
-    sets that it was not in.
+    sets that it was not in. window: how many of the last sums are combined for the updates. sessions: how
+    many sums were recorded.
 
     A report on 10^4 clients takes less than a second with a window of 50, and several times as long with each
     doubling of it. The weights over 10^3 different sets take seconds; minutes if some clients', but not all,
@@ -156,7 +157,8 @@ class Ledger:
         self._different: dict[int, None] = {}
 
     def record(self, survivors: Collection[ClientId]) -> None:
-        """Add one set whose sum was opened: U3 of a session, or of each group that has a sum of its own.
+        """Add one set of survivors whose sum was opened: U3 of a session, or of each group that has a sum of
+        its own.
 
         A session that failed after masked inputs were asked for is to be recorded too, with the clients that
         were asked: whether its sum was learned is the server's word, and the ledger takes the worse case.

@@ -28,7 +28,11 @@ _LEAST_RANGE: Final = 1 << 16  # coordinates of one task: of fewer, setting the 
 class Executor(Protocol):
     """Any `concurrent.futures.Executor`: threads, processes, or somebody else's. The caller owns it."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """A future of fn(*args), with `result` and `cancel`; fn is a function of a module, args are bytes,
+        strings and numbers, so that both can be sent elsewhere.
+        """
+        ...
 
 
 def in_order(

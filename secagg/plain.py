@@ -56,6 +56,7 @@ class Plain(Parameters, frozen=True, kw_only=True, tag="plain"):
 
     @classmethod
     def for_cohort(cls, clients: int, vectors: Vectors | Spec, *, small_cohort: bool = False) -> Plain:
+        """The scheme for n clients. Raises: LocalProtocolError where no such session is possible."""
         return cls(clients=clients, vectors=named(vectors), small_cohort=small_cohort)
 
     @property

@@ -32,9 +32,17 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**6)]
 
 # The words of every scheme stand here, below all schemes, since a policy says them.
 Adversary = Literal["semi-honest", "active"]
+"""What the server may do: follow the protocol and remember all, or whatever it likes."""
+
 GraphChoice = Literal["auto", "complete", "sparse"]
+"""Who shares keys with whom: everybody with everybody, or each with k others, which "auto" is where that is
+worthwhile."""
+
 Ending = Literal["keep", "release"]
+"""Of CKKS: who has the sum in the end, the clients alone, or the server, too."""
+
 Likening = Literal["auto", "always", "any", "never"]
+"""By what a client takes the vectors of two sessions to be alike (`Policy`)."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

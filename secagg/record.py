@@ -15,7 +15,9 @@ from secagg.wire import Raw, decode_task
 
 @dataclass
 class ServerView:
-    """received, sent: (round, client, message) in order. aggregate: the result, once there is one."""
+    """What a server saw of one session. received, sent: (round, client, message) in order. aggregate: the
+    result, once there is one.
+    """
 
     received: list[tuple[str, ClientId, bytes]] = field(default_factory=list, repr=False)
     sent: list[tuple[str, ClientId, bytes]] = field(default_factory=list, repr=False)
@@ -68,7 +70,9 @@ class Around:
 
 
 class Recorded(Around):
-    """A server session that remembers everything said to it and by it."""
+    """A server session that remembers everything said to it and by it. session: the one that does the work.
+    view: what it remembers.
+    """
 
     def __init__(self, session: ServerSession) -> None:
         super().__init__(session)
@@ -93,7 +97,8 @@ Rule = Callable[[str, ClientId, bytes], bytes | None]
 class Tampered(Around):
     """A malicious server: one that follows the protocol but for what it sends. For tests.
 
-    rule: applied to every request.
+    session: the one that follows it. rule: applied to every request: (round, client, request) -> the one to
+    send instead, None for none.
     """
 
     def __init__(self, session: ServerSession, rule: Rule) -> None:
@@ -187,6 +192,7 @@ class Recorder:
         self.clients: dict[ClientId, list[ClientView]] = {u: [] for u in self._parties if u is not None}
 
     def server(self, task: bytes, session: ServerSession) -> ServerSession:
+        """The server's session of this task, recorded if it is wanted."""
         if None not in self._parties or not self._wanted(task):
             return session
         recorded = Recorded(session)
@@ -194,6 +200,7 @@ class Recorder:
         return recorded
 
     def client(self, u: ClientId, session: ClientSession) -> ClientSession:
+        """Client u's session, recorded once its task is known, if that is wanted."""
         return _Selected(session, self._wanted, self.clients[u]) if u in self._parties else session
 
 

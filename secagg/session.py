@@ -147,9 +147,15 @@ def weights(
 
 
 class ClientSession(Protocol):
-    """One client's side of one session: whole messages in, whole messages out."""
+    """One client's side of one session: whole messages in, whole messages out.
 
-    def start(self) -> bytes: ...
+    Security: it lives in one process, which goes on or gives it up: a copy that answers, too, tells the
+    client's vectors. What survives a process is a ticket (`secagg.tickets`).
+    """
+
+    def start(self) -> bytes:
+        """The first message, which joins the session."""
+        ...
 
     def receive(self, message: Raw) -> bytes | None:
         """The reply. Raises: RemoteProtocolError; the session is then over.
@@ -160,7 +166,9 @@ class ClientSession(Protocol):
         ...
 
     @property
-    def done(self) -> bool: ...
+    def done(self) -> bool:
+        """Whether it has said all it has to say."""
+        ...
 
     @property
     def clipping(self) -> Mapping[str, Clipping]:
@@ -182,15 +190,18 @@ class ServerSession(Protocol):
         ...
 
     def receive(self, sender: ClientId, message: Raw) -> None:
-        """Raises: RemoteProtocolError naming the sender, who has lost its place; the session goes on.
+        """One whole message, from who the channel says it is.
+
+        Raises: RemoteProtocolError naming the sender, who has lost its place; the session goes on.
 
         The last answer of a sender that was taken may come again, and is ignored.
         """
         ...
 
     def lose(self, u: ClientId, why: str) -> None:
-        """The caller knows that this client or relay will not answer any more: it is not waited for, and not
+        """The caller knows that u, a client or relay, will not answer any more: it is not waited for, and not
         asked again. An answer of it that was taken stands. Of who has no place any more, nothing changes.
+        why: in words, for `gone`.
         """
         ...
 
@@ -200,11 +211,15 @@ class ServerSession(Protocol):
         ...
 
     @property
-    def round(self) -> str: ...
+    def round(self) -> str:
+        """The one that is open, of `Scheme.rounds`."""
+        ...
 
     @property
     def waiting_for(self) -> frozenset[ClientId]:
-        """Of clients, and of relays by the ids under which they take part."""
+        """Whose answers to the open round are to come: of clients, and of relays by the ids under which they
+        take part.
+        """
         ...
 
     @property
@@ -225,7 +240,9 @@ class ServerSession(Protocol):
         ...
 
     @property
-    def result(self) -> Aggregate | None: ...
+    def result(self) -> Aggregate | None:
+        """The sum, once `advance` has closed the last round; None before."""
+        ...
 
     @property
     def unopened(self) -> Collection[tuple[ClientId, ClientId]]:
@@ -242,10 +259,14 @@ class Scheme(Protocol):
     """Parameters and two factories, or three where relays take part."""
 
     @property
-    def clients(self) -> int: ...
+    def clients(self) -> int:
+        """n, the size of the cohort."""
+        ...
 
     @property
-    def vectors(self) -> dict[str, Spec]: ...
+    def vectors(self) -> dict[str, Spec]:
+        """name -> what that vector may hold; the name of the one in a session without names is ""."""
+        ...
 
     @property
     def corrupt(self) -> int:
@@ -304,24 +325,36 @@ class Scheme(Protocol):
         ...
 
     @property
-    def upload_bytes(self) -> int: ...
+    def upload_bytes(self) -> int:
+        """The bytes of a client's vectors as they are sent, without what goes with them."""
+        ...
 
     @property
-    def largest_upload(self) -> int: ...
+    def largest_upload(self) -> int:
+        """No message of a client is longer, in bytes: whoever receives it need hold no more."""
+        ...
 
     @property
-    def largest_request(self) -> int: ...
+    def largest_request(self) -> int:
+        """No message to a client or relay is longer, in bytes, but the one that brings the task."""
+        ...
 
     @property
     def against(self) -> str:
         """Say in one line, for people, against whom it protects, and what it does not promise."""
         ...
 
-    def offer(self) -> bytes: ...
+    def offer(self) -> bytes:
+        """Its canonical bytes, which a server offers; `secagg.accept` reads 64 KiB at most."""
+        ...
 
-    def digest(self) -> bytes: ...
+    def digest(self) -> bytes:
+        """32 bytes, to which all keys and signatures of a session are bound."""
+        ...
 
-    def explain(self) -> str: ...
+    def explain(self) -> str:
+        """What its numbers promise, and what not: several lines for people."""
+        ...
 
     def client(
         self,
@@ -333,7 +366,22 @@ class Scheme(Protocol):
         once: Once | None = None,
         alike: Alike | None = None,
         rng: Rng = system_rng,
-    ) -> ClientSession: ...
+    ) -> ClientSession:
+        """Client u's side of one session. u: its id, 0..2^31-1.
+
+        vectors: task -> its vectors by name, called once; their shapes and ranges are those of
+        `Scheme.vectors`. rounding_seed: 32 secret bytes, of which rounding, and nothing else, is made: with
+        the same task two sessions then round alike; drawn if not given. identity: the client's roster and
+        signing key, where the adversary is active. once: told the context before the vectors leave, it raises
+        where they may not. alike: the client's rule for sessions whose vectors come out alike. rng: of keys,
+        nonces and noise.
+
+        Raises: LocalProtocolError where id, seed or identity are not what the session takes.
+
+        Security: a session that was made with the random bytes of another has its keys and masks: leave rng
+        to the operating system.
+        """
+        ...
 
     def server(
         self,
@@ -346,8 +394,14 @@ class Scheme(Protocol):
         parts: bool = False,
         rng: Rng = system_rng,
     ) -> ServerSession:
-        """parts: keep apart what the session learns apart (`Aggregate.parts`), of plain every client's
+        """The server's side of one session. cohort: the ids of the n clients that may join. task: opaque
+        bytes that every client gets, and its keys are bound to. roster: the one that the scheme was made
+        with, where the adversary is active. executor: in which it unmasks; None: here, one thing after the
+        other. alike: its part in the clients' rule for vectors that come out alike. rng: of the session's
+        nonce. parts: keep apart what the session learns apart (`Aggregate.parts`), of plain every client's
         vectors. A scheme that hides learns one sum, and there is nothing to keep.
+
+        Raises: LocalProtocolError for ids that are not n different ones, and for another roster.
         """
         ...
 
@@ -360,8 +414,11 @@ class Scheme(Protocol):
         tagged: Tagged | None = None,
         rng: Rng = system_rng,
     ) -> ClientSession:
-        """Relay j's side, as a client's: messages in, messages out. once: told the context before its column
-        leaves. tagged: its rule for sums of like vectors.
+        """Relay j's side, as a client's: messages in, messages out. identity: its roster and signing key,
+        where the adversary is active. once: told the context before its column leaves. tagged: its rule for
+        sums of like vectors. rng: of keys and nonces.
+
+        Raises: LocalProtocolError where no such relay takes part.
         """
         ...
 

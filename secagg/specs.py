@@ -25,7 +25,12 @@ CLIPPED: Final = " clipped"
 """Behind the name of a bounded vector: that of the count, in the same session, of what its range cut."""
 
 Vector = ArrayLike
+"""(m,) numbers, whatever numpy makes an array of: real ones where the specification is of real numbers,
+integers in its range where it is of integers; of a weight a single number will do."""
+
 Noise = Literal["skellam", "discrete-gaussian"]
+"""Which discrete noise: shares of Skellam noise add up to Skellam noise exactly, of the other nearly."""
+
 _NOISES: Final = " and ".join(get_args(Noise))
 
 
@@ -83,7 +88,10 @@ class Bounded(_Spec, frozen=True, kw_only=True, tag="bounded"):
 
 
 class Counts(_Spec, frozen=True, kw_only=True, tag="counts"):
-    """Integers in [0, maximum], exact: no rounding, and no weight multiplies them."""
+    """Integers in [0, maximum], exact: no rounding, and no weight multiplies them.
+
+    length: coordinates, 1..2^29. maximum: 1..2^53-1, of one client.
+    """
 
     length: int
     maximum: int
@@ -101,6 +109,7 @@ class Counts(_Spec, frozen=True, kw_only=True, tag="counts"):
 
 class Weight(_Spec, frozen=True, kw_only=True, tag="weight"):
     """One integer in 0..maximum, w: every Bounded vector of the session enters the sum as (w / maximum) x.
+    maximum: 1..2^31-1, public.
 
     It travels masked like any vector: the server learns the sum of the weights alone. A whole float is taken
     for the integer that it is. Who weighs 0 is in the sum, and adds nothing to it; where all do, the mean is
@@ -115,6 +124,7 @@ class Weight(_Spec, frozen=True, kw_only=True, tag="weight"):
 
     @property
     def length(self) -> int:
+        """Coordinates: 1."""
         return 1
 
     @property
@@ -163,9 +173,12 @@ class Private(_Spec, frozen=True, kw_only=True, tag="private"):
 
 
 Spec = Bounded | Counts | Weight | Private
+"""What one vector of a session may hold."""
+
 Real = Bounded | Private
 """Of numbers that are rounded; the others are integers, and exact."""
 Vectors = Mapping[str, Spec]
+"""name -> what that vector may hold: up to 64, with names of up to 64 bytes, 2^29 coordinates together."""
 
 
 def set_exactly(struct: msgspec.Struct, name: str, kind: type[int] | type[float]) -> None:

@@ -59,10 +59,12 @@ class Record(Protocol):
 
     Security: `begin` and `answer` are durable when they return. Of two threads or processes that `answer` one
     step at once, one is first, and both are told what it wrote.
+
+    Every method is told the session's name, 16 bytes. What keeps a record may raise errors of its own.
     """
 
     def begin(self, name: bytes, key: bytes) -> None:
-        """A new session, of this key."""
+        """A new session, of this key, 32 secret bytes."""
         ...
 
     def key(self, name: bytes) -> bytes | None:
@@ -96,21 +98,26 @@ class InMemory(NeverPickled):
         self._answers: dict[bytes, dict[int, bytes]] = {}
 
     def begin(self, name: bytes, key: bytes) -> None:
+        """As `Record` has it. Raises: LocalProtocolError where a session of this name is open."""
         if name in self._keys:
             raise LocalProtocolError("a session of this name is open: rng has given the same bytes twice")
         self._answers[name], self._keys[name] = {}, key
 
     def key(self, name: bytes) -> bytes | None:
+        """As `Record` has it."""
         return self._keys.get(name)
 
     def answered(self, name: bytes, step: int) -> bytes | None:
+        """As `Record` has it."""
         return self._answers.get(name, {}).get(step)
 
     def answer(self, name: bytes, step: int, digest: bytes) -> bytes | None:
+        """As `Record` has it."""
         answers = self._answers.get(name)
         return None if answers is None else answers.setdefault(step, digest)
 
     def end(self, name: bytes) -> None:
+        """As `Record` has it."""
         self._keys.pop(name, None)
         self._answers.pop(name, None)
 
@@ -148,7 +155,8 @@ def begin(
     identity: Identity | None = None,
     rng: Rng = system_rng,
 ) -> tuple[bytes, bytes]:
-    """(ticket, Join) of a new session of client u: what `start` is of a live one.
+    """(ticket, Join) of a new session of client u: what `start` is of a live one. rounding_seed, identity,
+    rng: as `Scheme.client` has them; the ticket keeps the seed.
 
     Raises: LocalProtocolError where the scheme's sessions cannot be suspended; what `record` raises.
     """
@@ -180,9 +188,9 @@ def step(
 
     The message that was answered last may come again, with the ticket from before it or from after it, and
     gets the same bytes; but for a task where noise or blanks are drawn, with the ticket from before it: that
-    is done once. vectors, identity, once, alike: as `Scheme.client` has them, and given at every step; once
-    is not told again of what was answered. told: of what encoding changed, when it does. rng: of names, keys,
-    noise and the tickets' nonces.
+    is done once. u, vectors, identity, once, alike: as `Scheme.client` has them, and given at every step;
+    once is not told again of what was answered. told: of what encoding changed, when it does. rng: of names,
+    keys, noise and the tickets' nonces.
 
     Raises: RemoteProtocolError where the message breaks the protocol, or another was answered in its place;
     LocalProtocolError for no ticket of an open session of this client and scheme; what `record`, `vectors`
@@ -238,8 +246,9 @@ def done(ticket: bytes) -> bool:
 
 
 def end(ticket: bytes, *, record: Record) -> None:
-    """Erase the session's key: no ticket of it opens any more. To be called when the last reply is known to
-    have arrived, and when a session is given up. Raises: LocalProtocolError for what is no ticket.
+    """Erase the session's key in the client's record: no ticket of it opens any more. To be called when the
+    last reply is known to have arrived, and when a session is given up. Raises: LocalProtocolError for what
+    is no ticket.
     """
     record.end(_shown(ticket).name)
 

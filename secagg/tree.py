@@ -137,7 +137,9 @@ class Tree:
         return _mapped(self._skeleton, write)
 
     def share_clipped(self, aggregate: Aggregate) -> float:
-        """Of all real numbers of the survivors, the share that was beyond the bound and cut, in 0..1."""
+        """Of all real numbers of the survivors, the share that was beyond the bound and cut, in 0..1; of an
+        aggregate of these vectors.
+        """
         spec = self.vectors.get(NUMBERS)
         if spec is None:
             return 0.0

@@ -28,8 +28,8 @@ class Contribution:
     """How one session ended for this client.
 
     summed: its vectors are in a sum. reason: why not, or why this client was lost after it had seen the sum,
-    in the server's words. clipping: what encoding changed, per vector. result: the sum, where clients keep
-    it and this one has decrypted it.
+    in the server's words. scheme: what it had accepted. clipping: what encoding changed, per vector. result:
+    the sum, where clients keep it and this one has decrypted it.
     """
 
     summed: bool

@@ -81,8 +81,8 @@ class RoundReport:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a session stands: the round that is open, who has answered it, and whose answers are to come, if
-    ever; relays by the ids under which they take part.
+    """Where a session stands. round: that is open. answered: who has answered it. awaited: whose answers are
+    to come, if ever. Relays go by the ids under which they take part.
     """
 
     round: str

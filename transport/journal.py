@@ -136,7 +136,9 @@ class Tickets:
         self._folder = of_the_key(folder)
 
     def begin(self, name: bytes, key: bytes) -> None:
-        """Raises: TransportError if it cannot be kept or is damaged, as do the others."""
+        """As `secagg.tickets.Record` has it. Raises: TransportError if it cannot be kept or is damaged, as do
+        the others.
+        """
 
         def decide(lines: Sequence[bytes]) -> bytes:
             if lines:
@@ -152,6 +154,7 @@ class Tickets:
         self._add(name, decide, create=True)
 
     def key(self, name: bytes) -> bytes | None:
+        """As `secagg.tickets.Record` has it."""
         found: list[bytes] = []
 
         def look(lines: Sequence[bytes]) -> None:
@@ -161,6 +164,7 @@ class Tickets:
         return found[0] if found else None
 
     def answered(self, name: bytes, step: int) -> bytes | None:
+        """As `secagg.tickets.Record` has it."""
         found: list[bytes] = []
 
         def look(lines: Sequence[bytes]) -> None:
@@ -170,6 +174,7 @@ class Tickets:
         return found[0] if found else None
 
     def answer(self, name: bytes, step: int, digest: bytes) -> bytes | None:
+        """As `secagg.tickets.Record` has it."""
         stands: list[bytes] = []
 
         def decide(lines: Sequence[bytes]) -> bytes | None:
@@ -185,6 +190,7 @@ class Tickets:
         return stands[0] if stands else None
 
     def end(self, name: bytes) -> None:
+        """As `secagg.tickets.Record` has it; its bytes are overwritten first."""
         path = self._path(name)
         try:
             with path.open("r+b") as file:

@@ -99,7 +99,8 @@ def known(
 
 
 class Line:
-    """One party, connected. A context that closes the socket. id: of a client, or which relay it is.
+    """One party, connected. A context that closes the socket. id: of a client, or which relay it is. policy:
+    what it takes part in.
 
     turned_away: why the session that ran when it connected went on without it, "" if none did: another
     process of this key had joined that.
@@ -308,6 +309,7 @@ class Line:
         self.close()
 
     def close(self) -> None:
+        """Close the socket, within a second, whatever is still on its way."""
         self._socket.disable_monitor()
         self._monitor.close()
         self._socket.close()

@@ -33,7 +33,7 @@ _SOCKET_PATH, _SOCKET_NAME = 107, 40  # bytes
 
 def lay_out_keys(folder: Path, clients: int, relays: int = 0) -> tuple[Path, list[Path]]:
     """(the server's folder, each client's and then each relay's), under `folder`: every party with its keys
-    and the roster.
+    and the roster. clients, relays: how many of them, with ids from 0 on.
 
     The roster key is made, used once and forgotten. For a cohort on one machine: where parties are apart,
     each makes its own key.
@@ -73,7 +73,8 @@ class LocalProcesses:
         self._starter = ThreadPoolExecutor(1)
 
     def start(self, name: str, target: Callable[..., object], *args: Any) -> None:
-        """Run target(*args) in a new process. Both must be picklable, and hold no secret.
+        """Run target(*args) in a new process, by a name that no other has. Both must be picklable, and hold
+        no secret.
 
         Raises: TransportError where it cannot be started.
         """
@@ -101,7 +102,7 @@ class LocalProcesses:
         self._processes[name] = process
 
     def wait_for(self, name: str) -> int | None:
-        """The exit code of one process, once it has ended."""
+        """The exit code of the process of this name, once it has ended."""
         self._processes[name].join()
         return self._processes[name].exitcode
 

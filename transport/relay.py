@@ -21,7 +21,8 @@ from transport.talk import Progress, Talk, Tell
 class Served:
     """How one session ended for this relay.
 
-    summed: there is a sum, and its column is in it. reason: why not, in the server's words.
+    summed: there is a sum, and its column is in it. reason: why not, in the server's words. scheme: what it
+    had accepted.
     """
 
     summed: bool

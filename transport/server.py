@@ -103,14 +103,19 @@ def serve(
 
 
 def usual_deadlines(scheme: Scheme) -> dict[str, float]:
-    """Round -> seconds that it may take, unless the caller has others."""
+    """Round of the scheme -> seconds that it may take, unless the caller has others: 60 to join, 600 where
+    clients compute for long, 120 in any other.
+    """
     join, *others = scheme.rounds
     seconds = {join: JOIN_SECONDS, **dict.fromkeys(others, ROUND_SECONDS)}
     return seconds | dict.fromkeys(scheme.slow_rounds, SLOW_SECONDS)
 
 
 class Cohort:
-    """The clients and relays of a roster, as this server reaches them. A context that closes the socket."""
+    """The clients and relays of a roster, as this server reaches them. A context that closes the socket.
+
+    roster: who they are, as signed.
+    """
 
     def __init__(
         self,
@@ -169,7 +174,8 @@ class Cohort:
     ) -> Aggregate:
         """One session with the whole roster; whoever is not there is dropped from it.
 
-        scheme: or the vectors alone: masking with this roster, against an active server. clients: with these
+        scheme: or the vectors alone: masking with this roster, against an active server. task: opaque bytes,
+        of which each client computes what it contributes. clients: with these
         of the roster alone; the others wait for the next. Where the scheme has relays, all of the roster's
         take part. deadlines: round -> seconds, instead of `usual_deadlines`, or of none where the clients'
         processes are seen. watch: called after each round; a SecAggError that it raises ends the session
@@ -365,7 +371,7 @@ class Cohort:
             self._running.invite(u)
 
     def wait_for_clients(self, count: int, seconds: float, *, relays: int = 0) -> frozenset[ClientId]:
-        """Who is connected once `count` clients are, and so many relays; or when the time is up."""
+        """Who is connected once `count` clients are, and so many relays; or when so many seconds are up."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             there = sum(relay_of(u) is not None for u in self.connected)

@@ -20,7 +20,8 @@ class KeySharing(Parameters, frozen=True, kw_only=True):
     """Of a scheme whose server follows the protocol and adds what it cannot read.
 
     degree, prime_bits: N, and the sizes of the primes of Q. m_min: the fewest clients whose sum a client
-    decrypts. roster: digest of the roster under which keys are signed; empty: nothing is signed.
+    decrypts. ending: who has the sum in the end. adversary: semi-honest and no other. roster: digest of the
+    roster under which keys are signed; empty: nothing is signed.
     """
 
     rounds = every_round = ("join", ADVERTISE_KEYS, SHARE_KEYS, INPUT, DECRYPT)

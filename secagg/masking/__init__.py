@@ -42,7 +42,8 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
     the session can lose by the choice of its numbers. degree: k, neighbours of a client; n - 1 is the
     complete graph. threshold: t, shares that rebuild a secret. m_min: the smallest U3 a client unmasks.
     batch: clients are summed by whole batches of a fixed partition, of so many each; 0 for none. prg: of the
-    masks. roster: digest of the roster, active only.
+    masks. blank: P, with what probability a client contributes nothing. roster: digest of the roster, active
+    only. `for_cohort` finds the numbers.
 
     Security: semi-honest, against a server that follows the protocol and, on the complete graph, fewer than t
     clients with it, on a sparse one A; active, against a server that does not, and A clients. The sum is
@@ -182,6 +183,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
 
     @property
     def complete(self) -> bool:
+        """Whether every client shares keys with every other."""
         return self.degree == self.clients - 1
 
     @property
