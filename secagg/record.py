@@ -37,6 +37,9 @@ class Around:
     def receive(self, sender: ClientId, message: Raw) -> None:
         self._session.receive(sender, message)
 
+    def open_jointly(self) -> dict[ClientId, bytes]:
+        return self._session.open_jointly()
+
     @property
     def round(self) -> str:
         return self._session.round
@@ -83,8 +86,13 @@ class Recorded(Around):
         self.view.received.append((self.round, sender, bytes(message)))
         super().receive(sender, message)
 
+    def open_jointly(self) -> dict[ClientId, bytes]:
+        return self._sent(self._session.open_jointly())
+
     def advance(self) -> dict[ClientId, bytes]:
-        requests = self._session.advance()
+        return self._sent(self._session.advance())
+
+    def _sent(self, requests: dict[ClientId, bytes]) -> dict[ClientId, bytes]:
         self.view.sent += [(self.round, u, message) for u, message in requests.items()]  # the round they open
         self.view.aggregate = self.result
         return requests
@@ -105,8 +113,13 @@ class Tampered(Around):
         super().__init__(session)
         self._rule = rule
 
+    def open_jointly(self) -> dict[ClientId, bytes]:
+        return self._changed(self._session.open_jointly())
+
     def advance(self) -> dict[ClientId, bytes]:
-        requests = self._session.advance()
+        return self._changed(self._session.advance())
+
+    def _changed(self, requests: dict[ClientId, bytes]) -> dict[ClientId, bytes]:
         changed = {u: self._rule(self._session.round, u, message) for u, message in requests.items()}
         return {u: message for u, message in changed.items() if message is not None}
 
@@ -128,6 +141,9 @@ class AroundClient:
 
     def start(self) -> bytes:
         return self._session.start()
+
+    def start_jointly(self, request: Raw) -> bytes:
+        return self._session.start_jointly(request)
 
     def receive(self, message: Raw) -> bytes | None:
         return self._session.receive(message)
@@ -154,6 +170,11 @@ class RecordedClient(AroundClient):
 
     def start(self) -> bytes:
         self.view.sent.append(super().start())
+        return self.view.sent[-1]
+
+    def start_jointly(self, request: Raw) -> bytes:
+        self.view.received.append(bytes(request))
+        self.view.sent.append(super().start_jointly(request))
         return self.view.sent[-1]
 
     def receive(self, message: Raw) -> bytes | None:
@@ -213,9 +234,16 @@ class _Selected(RecordedClient):
         super().__init__(session)
         self._wanted, self._views = wanted, views
 
+    def start_jointly(self, request: Raw) -> bytes:
+        self._look(request)
+        return super().start_jointly(request)
+
     def receive(self, message: Raw) -> bytes | None:
         if not self.view.received:
-            with suppress(RemoteProtocolError):  # the session itself refuses what is no task
-                if self._wanted(decode_task(message).task):
-                    self._views.append(self.view)
+            self._look(message)
         return super().receive(message)
+
+    def _look(self, request: Raw) -> None:
+        with suppress(RemoteProtocolError):  # the session itself refuses what is no task
+            if self._wanted(decode_task(request).task):
+                self._views.append(self.view)

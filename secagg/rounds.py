@@ -10,7 +10,7 @@ from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, Too
 from secagg.identity import party
 from secagg.params import check_cohort
 from secagg.session import Aggregate, Scheme
-from secagg.wire import Raw, Task, check_join, encode, fingerprint
+from secagg.wire import Raw, Task, answer_in, check_join, encode, fingerprint
 
 JOIN = "join"
 DONE = "done"
@@ -39,6 +39,7 @@ class RoundServer(NeverPickled, ABC):
         self.caught: dict[ClientId, str] = {}
         self.gone: dict[ClientId, str] = {}
         self._heard: dict[ClientId, bytes] = {}  # the last answer of each that was taken: its fingerprint
+        self._joining: frozenset[ClientId] = frozenset()  # whose next answer brings its Join with it
         self._answered: set[ClientId] = set()
         self._lost: set[ClientId] = set()  # answered, then said something it should not have
 
@@ -54,11 +55,12 @@ class RoundServer(NeverPickled, ABC):
             self._lost.add(sender)
             raise RemoteProtocolError(f"{party(sender)} is not expected in round {self.round}", {sender})
         self.waiting_for -= {sender}
+        joining, self._joining = sender in self._joining, self._joining - {sender}
         try:
             if self.round == JOIN:
                 check_join(message, self._digest)
             else:
-                self._take(sender, message)
+                self._take(sender, answer_in(message, self._digest) if joining else message)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(f"{party(sender)}, {self.round}: {error}", {sender}) from None
         self._answered.add(sender)
@@ -70,10 +72,18 @@ class RoundServer(NeverPickled, ABC):
             self.members -= {u}
             self.waiting_for -= {u}
 
+    def open_jointly(self) -> dict[ClientId, bytes]:
+        if self.round != JOIN or self.waiting_for != self.members:
+            raise LocalProtocolError(
+                "this session has begun: it is opened jointly before the first Join is taken, or not at all"
+            )
+        cohort = self._joining = self.members
+        return self._ask(JOIN, cohort, self._tasks(cohort))
+
     def advance(self) -> dict[ClientId, bytes]:
         if self.round == DONE:
             raise LocalProtocolError("this session is over: make a new one")
-        closing, rounds = self.round, self._parameters.rounds
+        closing = self.round
         # What was added cannot be taken back: its sender stays in the sum, as one lost in the next round.
         kept = set() if closing == self._parameters.upload_round else self._lost
         try:
@@ -89,8 +99,13 @@ class RoundServer(NeverPickled, ABC):
             self._close()
             raise
         self._close()
-        if self.result is not None:
-            return {}
+        return {} if self.result is not None else self._ask(closing, alive, requests)
+
+    def _ask(
+        self, closing: str, alive: frozenset[ClientId], requests: dict[ClientId, bytes]
+    ) -> dict[ClientId, bytes]:
+        """The requests of the round after `closing`, which is now open, to whoever has a place in it."""
+        rounds = self._parameters.rounds
         self.round = rounds[rounds.index(closing) + 1]
         self.members = alive - self._lost - frozenset(self.gone)
         self.waiting_for = self._asked() & self.members

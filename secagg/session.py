@@ -157,6 +157,16 @@ class ClientSession(Protocol):
         """The first message, which joins the session."""
         ...
 
+    def start_jointly(self, request: Raw) -> bytes:
+        """In the place of `start` and the first `receive`, where the first request came with the offer
+        (`ServerSession.open_jointly`): one message, the Join and the answer to the request, as `receive`
+        would have given it. Nothing of a request is looked at before: that there is a session means that the
+        offer was accepted.
+
+        Raises: as `receive`; LocalProtocolError where the session was started before, either way.
+        """
+        ...
+
     def receive(self, message: Raw) -> bytes | None:
         """The reply. Raises: RemoteProtocolError; the session is then over.
 
@@ -226,6 +236,17 @@ class ServerSession(Protocol):
     def members(self) -> frozenset[ClientId]:
         """Who is in the session, whether or not the open round asks it for anything: of those that had joined
         and are not lost, all others were left out.
+        """
+        ...
+
+    def open_jointly(self) -> dict[ClientId, bytes]:
+        """In the place of the round "join", where the caller knows who is in the cohort and each hears and
+        says a whole message at a time: the first request for every client, or where relays are asked first
+        for every relay, to be sent with `Scheme.offer`. The first answer of each then brings its Join
+        (`ClientSession.start_jointly`), and nothing else is taken; who does not answer is lost in that round.
+        It has up to 47 bytes more than the answer alone.
+
+        Raises: LocalProtocolError once a Join was taken, or a round closed.
         """
         ...
 

@@ -17,7 +17,7 @@ from secagg.identity import Identity, Roster
 from secagg.inputs import encode_inputs
 from secagg.params import Parameters
 from secagg.session import Aggregate, Contribute, Once
-from secagg.wire import MAX_ID, Join, Raw, Task, context_of, encode, fingerprint
+from secagg.wire import MAX_ID, Join, Raw, Task, context_of, encode, fingerprint, joint
 
 KEPT_REPLY: Final = 2**16
 """Bytes of the last reply that a session keeps, to give it again: a masked input is the program's to keep."""
@@ -135,6 +135,13 @@ class StatefulClient(NeverPickled, ABC):
         self._state = AwaitingTask()
         return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
 
+    def start_jointly(self, request: Raw) -> bytes:
+        self.start()
+        answer = self.receive(request)
+        assert answer is not None, "it has heard nothing before that could come again"  # noqa: S101
+        # What is kept is what was said: asked again, in whatever way, the session has one answer.
+        return self._keep(joint(self._parameters.digest(), answer))
+
     def receive(self, message: Raw) -> bytes | None:
         asked = fingerprint(message)
         if asked == self._asked:
@@ -148,7 +155,11 @@ class StatefulClient(NeverPickled, ABC):
         except BaseException:
             self._state, self._encoded, self._rounding_seed = None, None, b""
             raise
-        self._asked, self._reply = asked, reply if len(reply) <= KEPT_REPLY else None
+        self._asked = asked
+        return self._keep(reply)
+
+    def _keep(self, reply: bytes) -> bytes:
+        self._reply = reply if len(reply) <= KEPT_REPLY else None
         return reply
 
     def suspend(self) -> bytes:

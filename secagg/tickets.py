@@ -47,7 +47,7 @@ from secagg.identity import Identity
 from secagg.prg import generator
 from secagg.session import Contribute, Once, Scheme
 from secagg.states import Kept, StatefulClient
-from secagg.wire import Digest, Raw
+from secagg.wire import Digest, Raw, joint
 
 TICKET_VERSION: Final = 1
 NAME_BYTES: Final = 16
@@ -169,6 +169,34 @@ def begin(
     return _sealed(scheme, u, key, first, _made(client, bytes(DIGEST_BYTES), join), rng), join
 
 
+def begin_jointly(
+    scheme: Scheme,
+    request: Raw,
+    *,
+    u: ClientId,
+    vectors: Contribute,
+    record: Record,
+    rounding_seed: bytes | None = None,
+    identity: Identity | None = None,
+    once: Once | None = None,
+    alike: Alike | None = None,
+    told: Callable[[Mapping[str, Clipping]], None] = lambda clipping: None,
+    rng: Rng = system_rng,
+) -> tuple[bytes, bytes]:
+    """(ticket, Join and answer as one message) of a new session whose first request came with the offer: what
+    `start_jointly` is of a live one. To the request again `step` gives the same bytes.
+
+    Raises: as `begin` and `step`; the session is then over, and nothing of it is on record.
+    """
+    ticket, _ = begin(scheme, u, record=record, rounding_seed=rounding_seed, identity=identity, rng=rng)
+    try:
+        given = vectors, record, identity, once, alike, told, rng
+        return _step(scheme, ticket, request, lambda answer: joint(scheme.digest(), answer), u, *given)
+    except BaseException:
+        end(ticket, record=record)  # nobody has it: a server whose tasks are refused would fill the record
+        raise
+
+
 def step(
     scheme: Scheme,
     ticket: bytes,
@@ -198,6 +226,25 @@ def step(
 
     Security: record is this client's one and only. After `end` no ticket of the session opens any more.
     """
+    given = vectors, record, identity, once, alike, told, rng
+    return _step(scheme, ticket, message, lambda answer: answer, u, *given)
+
+
+def _step(
+    scheme: Scheme,
+    ticket: bytes,
+    message: Raw,
+    said: Callable[[bytes], bytes],
+    u: ClientId,
+    vectors: Contribute,
+    record: Record,
+    identity: Identity | None,
+    once: Once | None,
+    alike: Alike | None,
+    told: Callable[[Mapping[str, Clipping]], None],
+    rng: Rng,
+) -> tuple[bytes, bytes]:
+    """said: of an answer, as what it leaves."""
     shown = _shown(ticket)
     if (key := record.key(shown.name)) is None:
         _over()
@@ -223,16 +270,17 @@ def step(
         rng=drawn(key, shown.name, shown.step),
     )
     client.resume(inside.suspended, _once_only if again else rng)
-    reply = client.receive(message)
-    assert reply is not None, "it has heard nothing before that could come again"  # noqa: S101
+    answer = client.receive(message)
+    assert answer is not None, "it has heard nothing before that could come again"  # noqa: S101
+    reply = said(answer)
     # All checks are done; nothing has left. What came of the step is part of what is recorded: vectors that
     # come out otherwise at the second time would leave under the masks of the first.
     made = _made(client, asked, reply)
-    answer = asked + digest(OwnTag.TICKET_ANSWER, key, made)
-    written = record.answer(shown.name, shown.step, answer)
+    outcome = asked + digest(OwnTag.TICKET_ANSWER, key, made)
+    written = record.answer(shown.name, shown.step, outcome)
     if written is None:
         _over()
-    if written != answer:
+    if written != outcome:
         _refuse()
     if client.clipping:
         told(client.clipping)

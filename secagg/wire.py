@@ -1,6 +1,7 @@
 """How messages become bytes: msgpack through msgspec, decoded once, strictly, into a typed frozen message.
 
-Two messages every scheme shares stand here: a client's Join, and the Task that answers it.
+Three messages every scheme shares stand here: a client's Join, the Task that answers it, and a Joint, in
+which a client's Join and its answer to the Task come as one.
 """
 
 from __future__ import annotations
@@ -58,7 +59,18 @@ class Task(Message, frozen=True, tag="task"):
     task: Annotated[bytes, msgspec.Meta(max_length=MAX_TASK_BYTES)]
 
 
-decodes(Join, Task)
+class Joint(Message, frozen=True, tag="joint"):
+    """Client: here I am, with these parameters, and this is what I answer to the request that came with them.
+
+    answer: the message that would have been said alone, had there been a Join before it.
+    """
+
+    version: int
+    parameters: Digest
+    answer: memoryview
+
+
+decodes(Join, Task, Joint)
 
 
 def relay_party(j: int) -> int:
@@ -131,7 +143,22 @@ def _check_ascending(field: object) -> None:
 
 def check_join(data: Raw, parameters: bytes) -> None:
     """Raises: RemoteProtocolError if this Join speaks another version or has other parameters."""
-    join = decode(Join, data)
+    _check_terms(decode(Join, data), parameters)
+
+
+def joint(parameters: bytes, answer: bytes) -> bytes:
+    """The answer, and that its sender has joined with these parameters."""
+    return encode(Joint(PROTOCOL_VERSION, parameters, memoryview(answer)))
+
+
+def answer_in(data: Raw, parameters: bytes) -> Raw:
+    """What a Joint brings. Raises: RemoteProtocolError if it is none, or as `check_join`."""
+    said = decode(Joint, data)
+    _check_terms(said, parameters)
+    return said.answer
+
+
+def _check_terms(join: Join | Joint, parameters: bytes) -> None:
     if join.version != PROTOCOL_VERSION:
         raise RemoteProtocolError(f"protocol version {join.version}, this is version {PROTOCOL_VERSION}")
     if join.parameters != parameters:

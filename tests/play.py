@@ -45,7 +45,8 @@ class Session:
     requests: what the server said, not yet read by the clients; answers: the other way round. drop: round ->
     who is never heard from again from that round on. says: what reaches the server in the place of an answer.
     forgiven: clients that may be refused, and may refuse, without an end to the test: `refused` has why the
-    server turned one away, `died` why one would not go on.
+    server turned one away, `died` why one would not go on. joint: the first request goes out with the offer,
+    and each client's first answer brings its Join.
     """
 
     def __init__(
@@ -56,14 +57,18 @@ class Session:
         drop: Mapping[str, Collection[int]] | None = None,
         says: Says = the_truth,
         forgiven: Collection[int] = (),
+        joint: bool = False,
     ) -> None:
         self.server, self.clients = server, dict(clients)
         self.drop, self.says, self.forgiven = drop or {}, says, forgiven
         self.lost: set[int] = set()
         self.refused: dict[int, RemoteProtocolError] = {}
         self.died: dict[int, RemoteProtocolError] = {}
-        self.requests: dict[int, bytes] = {}
-        self.answers: dict[int, bytes] = {u: client.start() for u, client in self.clients.items()}
+        self.joining = set(self.clients) if joint else set()
+        self.requests: dict[int, bytes] = server.open_jointly() if joint else {}
+        self.answers: dict[int, bytes] = {
+            u: client.start() for u, client in self.clients.items() if u not in self.joining
+        }
 
     def to(self, round: str) -> Self:
         """Play on until that round is open and its requests are on their way, or the session is over."""
@@ -79,13 +84,20 @@ class Session:
             if u in self.lost or u in self.died:
                 continue
             try:
-                self.answers[u] = self.clients[u].receive(request)
+                self.answers[u] = self.read(u, request)
             except RemoteProtocolError as refusal:
                 self.died[u] = refusal
                 if u not in self.forgiven:
                     raise
         self.requests = {}
         return self
+
+    def read(self, u: int, request: bytes) -> bytes:
+        """What client u answers."""
+        if u not in self.joining:
+            return self.clients[u].receive(request)
+        self.joining.remove(u)
+        return self.clients[u].start_jointly(request)
 
     def close(self) -> None:
         """The server reads the answers and closes the round."""
@@ -116,7 +128,7 @@ class Session:
         new = copy.copy(self)
         new.server, new.clients = cloned(self.server), cloned(self.clients)
         new.answers, new.requests, new.lost = dict(self.answers), dict(self.requests), set(self.lost)
-        new.refused, new.died = dict(self.refused), dict(self.died)
+        new.refused, new.died, new.joining = dict(self.refused), dict(self.died), set(self.joining)
         return new
 
 
@@ -133,6 +145,7 @@ class Play(Session):
         drop: Mapping[str, Collection[int]] | None = None,
         rng: Callable[[int], Rng] = lambda u: system_rng,
         server_rng: Rng = system_rng,
+        joint: bool = False,
     ) -> None:
         self.scheme, self.inputs = scheme, inputs
         self.roster, self.identities = identities(inputs)
@@ -152,7 +165,7 @@ class Play(Session):
             r: scheme.relay(j, identity=self.identities[r], rng=rng(r))
             for j, r in enumerate(relays_of(scheme))
         }
-        super().__init__(server, clients, drop=drop)
+        super().__init__(server, clients, drop=drop, joint=joint)
 
 
 class Course:

@@ -48,7 +48,7 @@ from secagg.split.messages import (
 )
 from secagg.states import Terms
 from secagg.tagged import Tagged
-from secagg.wire import Join, Raw, decode, encode, relay_party
+from secagg.wire import Join, Raw, decode, encode, joint, relay_party
 
 if TYPE_CHECKING:
     from secagg.split import Split
@@ -132,7 +132,11 @@ class SplitRelay(NeverPickled):
         self._state = AwaitingRequest()
         return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
 
-    def receive(self, message: Raw) -> bytes | None:
+    def start_jointly(self, request: Raw) -> bytes:
+        self.start()
+        return joint(self._parameters.digest(), self.receive(request))
+
+    def receive(self, message: Raw) -> bytes:
         # Taken out first: whatever is raised below, the session is over and its secrets are gone.
         state, self._state = self._state, None
         match state:

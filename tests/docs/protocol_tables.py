@@ -164,7 +164,7 @@ SEALED = ("seed", "vector")  # of split: said by clients, in seals
 
 def messages(page: str = "") -> str:
     said = {tag: who for session in played().values() for tag, who in session.said.items()}
-    said |= dict.fromkeys(SEALED, "client, sealed")
+    said |= dict.fromkeys(SEALED, "client, sealed") | {"joint": "client"}  # of no session with a `join`
     made = [
         (f"`{tag_of(kind)}`", said.get(tag_of(kind), "server"), _as_array(kind))
         for kind in message_kinds(page)

@@ -54,12 +54,12 @@ class Draws:
         return hashlib.shake_128(f"{self._seed}/{self._drawn}".encode()).digest(n)
 
 
-def play(name: str, drop: dict[str, set[int]] | None = None) -> Play:
+def play(name: str, drop: dict[str, set[int]] | None = None, *, joint: bool = False) -> Play:
     scheme = (PLAYED | CKKS_PLAYED | SPLIT_PLAYED)[name]
     inputs = mixed_inputs(range(scheme.clients))
     if name in CKKS_PLAYED:
         inputs = {u: {vector: x[vector] for vector in _WHOLE} for u, x in inputs.items()}
-    return Play(scheme, inputs, drop=drop, rng=Draws, server_rng=Draws(100))
+    return Play(scheme, inputs, drop=drop, rng=Draws, server_rng=Draws(100), joint=joint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +102,9 @@ def split_sessions() -> list[list[Scene]]:
     return [recorded(name, {}, one) for name in SPLIT_PLAYED for one in (ONE, relay_party(0))]
 
 
-def recorded(name: str, drop: dict[str, set[int]], one: int) -> list[Scene]:
+def recorded(name: str, drop: dict[str, set[int]], one: int, *, joint: bool = False) -> list[Scene]:
     """The rounds in which that one is asked."""
-    session, scenes = play(name, drop), list[Scene]()
+    session, scenes = play(name, drop, joint=joint), list[Scene]()
     while session.server.result is None:
         requests, client = dict(session.requests), cloned(session.clients[one])
         asked = one in session.server.waiting_for
@@ -118,6 +118,12 @@ def recorded(name: str, drop: dict[str, set[int]], one: int) -> list[Scene]:
 @cache
 def rounds() -> list[Scene]:
     return [scene for session in sessions() for scene in session]
+
+
+@cache
+def joint_rounds() -> list[Scene]:
+    """The first of sessions in which the first answers bring their Joins."""
+    return [recorded(name, {}, ONE, joint=True)[0] for name in ("plain", "active", "split")]
 
 
 @cache
@@ -229,6 +235,10 @@ def goes_on(before: Any, requests: list[bytes], message: bytes) -> str:
 
 def server_session(which: int, message: bytes) -> str:
     return takes(rounds()[which], message)
+
+
+def joint_server_session(which: int, message: bytes) -> str:
+    return takes(joint_rounds()[which], message)
 
 
 def split_server_session(which: int, message: bytes) -> str:

@@ -30,6 +30,7 @@ from tests.fuzz.sessions import (
     asked,
     ckks_asked,
     ckks_rounds,
+    joint_rounds,
     refused,
     rounds,
     split_asked,
@@ -68,7 +69,7 @@ def said() -> list[tuple[type[Message], bytes]]:
     """Two messages of every kind that a session says, if there are two, and the kind."""
     heard = [
         message
-        for scene in (*rounds(), *ckks_rounds(), *split_rounds())
+        for scene in (*rounds(), *joint_rounds(), *ckks_rounds(), *split_rounds())
         for message in (*scene.requests.values(), *scene.play.answers.values())
     ]
     heard += split_shares()  # in seals
@@ -193,6 +194,9 @@ TARGETS: dict[str, Target] = {
     "clients": Target(cache(lambda: [requests[0] for _, requests in asked()]), sessions.client_session),
     "servers": Target(
         cache(lambda: [scene.play.answers[ONE] for scene in rounds()]), sessions.server_session
+    ),
+    "joint-servers": Target(
+        cache(lambda: [scene.play.answers[ONE] for scene in joint_rounds()]), sessions.joint_server_session
     ),
     "ckks-clients": Target(
         cache(lambda: [requests[0] for _, requests in ckks_asked()]), sessions.ckks_client_session

@@ -106,6 +106,7 @@ READERS = {
     "packed": ("secagg.bits", "RemoteProtocolError"),
     "clients": ("secagg.wire", "RemoteProtocolError"),
     "servers": ("secagg.wire", "RemoteProtocolError"),
+    "joint-servers": ("secagg.wire", "RemoteProtocolError"),
     "ckks-clients": ("secagg.wire", "RemoteProtocolError"),
     "ckks-servers": ("secagg.wire", "RemoteProtocolError"),
     **{f"split-{what}": ("secagg.wire", "RemoteProtocolError") for what in ("parties", "servers", "shares")},

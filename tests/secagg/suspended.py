@@ -48,6 +48,22 @@ class Suspended:
         self.shown.append(ticket)
         return join
 
+    def start_jointly(self, request: bytes) -> bytes:
+        ticket, joint = tickets.begin_jointly(
+            self.scheme,
+            request,
+            u=self.u,
+            vectors=self.vectors,
+            record=self.record,
+            rounding_seed=self.rounding_seed,
+            told=self._told,
+            rng=self.rng,
+            **self.more,
+        )
+        self.shown.append(ticket)
+        self.asked.append(request)
+        return joint
+
     def receive(self, message: bytes) -> bytes:
         ticket, reply = self.step(self.shown[-1], message)
         self.shown.append(ticket)

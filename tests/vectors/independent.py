@@ -157,6 +157,7 @@ _SHARE = _row(lambda kind: kind in ("b", "s"), _bin(33, 33))
 SHAPES: Mapping[str, tuple[Shape, ...]] = {
     "join": (lambda version: type(version) is int, _KEY),
     "task": (_KEY, _bin(0, 2**31)),
+    "joint": (lambda version: type(version) is int, _KEY, _bin(0, 2**32)),
     "advertise-keys": (_KEY, _KEY, _SIGNATURE),
     "share-keys-request": (_by_id(_row(_KEY, _KEY, _SIGNATURE)),),
     "share-keys": (_by_id(_SEALED), _bin(0, 32), _by_id(_COMMITMENTS), _SIGNATURE),

@@ -43,7 +43,8 @@ class Server:
         keys = record.get("roster", {}).get("keys", {})
         self.roster = {int(u): bytes.fromhex(key) for u, key in keys.items()}
         self.batches = batches_of(record, self.terms.numbers)
-        self.round, self.awaited = "join", set(record["cohort"])
+        self.joint = record.get("joint", False)
+        self.round, self.awaited = "advertise-keys" if self.joint else "join", set(record["cohort"])
         self.said: dict[str, dict[int, list[Any]]] = {round: {} for round in ROUNDS}
         self.gone: set[int] = set()
         self.agreed: Any = None
@@ -72,6 +73,9 @@ class Server:
             "unmasking": self.unmasking,
         }
         try:
+            if self.joint and self.round == "advertise-keys":
+                *terms, data = i.message("joint", data)
+                self.join(u, *terms)
             fields = i.message(self.round, data)
             checks[self.round](u, *fields)
         except (i.MalformedError, ValueError):

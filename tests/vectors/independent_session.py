@@ -242,6 +242,7 @@ class Conversation:
             for u, drawn in record["clients"].items()
         }
         self.batches = batches_of(record, self.terms.numbers)
+        self.joint = record.get("joint", False)
 
     def __iter__(self) -> Iterator[Said]:
         """Whoever is dropped in a round is not heard in it, nor after it."""
@@ -255,9 +256,13 @@ class Conversation:
             for u in left:
                 yield round, u, "server", i.packed(answer(u))
 
-        yield from answers("join", lambda u: ["join", 1, terms.parameters])
-        task = ["task", terms.nonce, self.task]
-        yield from answers("advertise-keys", lambda u: clients[u].advertise_keys(), task)
+        def first(u: int) -> list[Any]:
+            keys = clients[u].advertise_keys()
+            return ["joint", 1, terms.parameters, i.packed(keys)] if self.joint else keys
+
+        if not self.joint:
+            yield from answers("join", lambda u: ["join", 1, terms.parameters])
+        yield from answers("advertise-keys", first, ["task", terms.nonce, self.task])
         keys = {u: clients[u].advertise_keys()[1:] for u in left}
         agreed = Agreed(terms, keys)
         request: list[Any] = ["share-keys-request", keys]

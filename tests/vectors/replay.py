@@ -64,6 +64,11 @@ class Session:
             relays = {int(j): bytes.fromhex(key) for j, key in record["roster"].get("relays", {}).items()}
             self.roster = Roster(bytes.fromhex(record["roster"]["digest"]), keys, relays)
 
+    @property
+    def joint(self) -> bool:
+        """Whether the first request goes out with the offer."""
+        return self.record.get("joint", False)
+
     def spelt_out(self, text: str) -> bytes:
         return spelt_out(text, self.record.get("parts", {}))
 
@@ -95,6 +100,8 @@ class Session:
     def server_at(self, step: int) -> Any:
         """The server that has heard and said what stands before the message with this number."""
         server = self.new_server()
+        if self.joint:
+            server.open_jointly()
         for message in self.messages[: step + 1]:
             if message["round"] != server.round:
                 server.advance()
@@ -105,17 +112,20 @@ class Session:
     def client_at(self, u: int, step: int) -> Any:
         """Client u before it reads the message with this number."""
         client = self.new_client(u)
-        client.start()
-        for message in self.messages[:step]:
-            if message["from"] == "server" and u in message["to"]:
-                client.receive(bytes.fromhex(message["bytes"]))
+        heard = [m for m in self.messages[:step] if m["from"] == "server" and u in m["to"]]
+        if self.joint:
+            client.start_jointly(bytes.fromhex(heard.pop(0)["bytes"]))
+        else:
+            client.start()
+        for message in heard:
+            client.receive(bytes.fromhex(message["bytes"]))
         return client
 
     def played_again(self) -> tuple[list[Json], Json]:
         """(messages, result) of this package's parties with the recorded chance."""
         server = self.new_server()
         clients = {u: self.new_client(u) for u in (*self.record["cohort"], *relays_of(self.scheme))}
-        messages = list(conversation(server, clients, self.record["drop"]))
+        messages = list(conversation(server, clients, self.record["drop"], joint=self.joint))
         return messages, result_of(server.result)
 
 

@@ -32,7 +32,7 @@ def played(name: str) -> tuple[Server, Iterator[tuple[Json, bytes]]]:
     server = Server(record)
 
     def requests() -> Iterator[tuple[Json, bytes]]:
-        sent: dict[int, bytes] = {}
+        sent = server.tasks(record["cohort"]) if server.joint else {}
         for message in record["messages"]:
             if message["round"] != server.round:
                 sent = server.close()

@@ -26,7 +26,7 @@ def bad(records: Mapping[str, Json]) -> Json:
         "what": "Bad input and the error it must give: see README.md.",
         "good_offers": good,
         "offers": [{**case, "good": good.index(case["good"])} for case in refused],
-        "malformed": list(malformed(*pair, U)),
+        "malformed": list(malformed(*pair, scenes["joint"], U)),
         "wrong": by_place([*(case for scene in pair for case in _of(scene)), *_of_others(scenes)]),
         "scripts": [
             *(case for scene in pair for case in messages.scripts(scene, U)),
@@ -73,3 +73,4 @@ def _of_others(scenes: Mapping[str, Scene]) -> Iterator[Json]:
     for adversary in ("semi-honest", "active"):
         yield from messages.of_sparse_graphs(scenes[f"sparse-{adversary}-drop-masked-input"])
     yield from messages.batches(scenes["batches"])
+    yield from messages.joints(scenes["joint"], scenes["complete-semi-honest-drop-masked-input"], U)

@@ -119,7 +119,7 @@ def _spoilt_ids(value: list[int]) -> Spoilt:
     yield "an id that stands twice", [value[0], *value], NOT_ASCENDING
 
 
-def malformed(semi_honest: Scene, active: Scene, u: int) -> Iterator[Json]:
+def malformed(semi_honest: Scene, active: Scene, joint: Scene, u: int) -> Iterator[Json]:
     """Every message of a session, to or from client u, spoilt in every way that is not a message any more."""
     for scene, asked, answered in (
         (
@@ -135,6 +135,8 @@ def malformed(semi_honest: Scene, active: Scene, u: int) -> Iterator[Json]:
         for round in answered:
             number = scene.answered(round, u)
             yield place(scene, round, number, "server", u, refused(round, scene.data(number)))
+    number = joint.answered("advertise-keys", u)
+    yield place(joint, "joint", number, "server", u, refused("joint", joint.data(number)))
     number = active.answered("share-keys", u)
     yield place(active, "share-keys", number, "server", u, _of_commitments(active.data(number)))
 

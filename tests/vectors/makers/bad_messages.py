@@ -190,6 +190,31 @@ def joins(scene: Scene, u: int) -> Iterator[Json]:
     yield scene.to_server("other parameters", "join", u, [1, OTHER[:32]], "joined with other parameters")
 
 
+def joints(scene: Scene, apart: Scene, u: int) -> Iterator[Json]:
+    """In a session that was opened jointly, and in one that was not."""
+    whole = scene.data(scene.answered("advertise-keys", u))
+    version, parameters, answer = i.message("joint", whole)
+
+    def case(what: str, said: bytes, words: str) -> Json:
+        return scene.to_server(f"joint, {what}", "advertise-keys", u, said, words)
+
+    def saying(*fields: Any) -> bytes:
+        return i.packed(["joint", *fields])
+
+    yield case("another version", saying(2, parameters, answer), "protocol version 2, this is version 1")
+    yield case("other parameters", saying(version, OTHER[:32], answer), "joined with other parameters")
+    yield case("a join alone", i.packed(["join", version, parameters]), "not a joint message")
+    yield case("the answer alone", answer, "not a joint message")
+    inside = "not a advertise-keys message"
+    yield case("a byte behind the answer", saying(version, parameters, answer + b"\0"), inside)
+    yield case("no answer", saying(version, parameters, b""), inside)
+    yield case("a joint one in it", saying(version, parameters, whole), inside)
+    keys = apart.data(apart.answered("advertise-keys", u))
+    both = i.packed(["joint", version, apart.terms.parameters, keys])
+    yield apart.to_server("a joint one, where the task was not sent", "join", u, both, "not a join message")
+    yield apart.to_server("a joint one, after a join", "advertise-keys", u, both, inside)
+
+
 def advertise_keys(scene: Scene, u: int) -> Iterator[Json]:
     c_pk, s_pk, signature = scene.said("advertise-keys", u)
     earlier = next(

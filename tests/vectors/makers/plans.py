@@ -26,7 +26,7 @@ Json = dict[str, Any]
 @dataclass(frozen=True)
 class Plan:
     """A session to be played. numbers: arguments of `Masking.for_cohort`. drop: round -> whom it loses.
-    listed: in the roster, active only; the cohort is part of it."""
+    listed: in the roster, active only; the cohort is part of it. joint: the task goes out with the offer."""
 
     name: str
     what: str
@@ -35,6 +35,7 @@ class Plan:
     vectors: Mapping[str, Spec] = field(default_factory=lambda: MIXED)
     drop: Mapping[str, Sequence[int]] = field(default_factory=dict)
     listed: Sequence[int] = ()
+    joint: bool = False
 
     @property
     def brief(self) -> bool:
@@ -128,6 +129,16 @@ def plans() -> Iterator[Plan]:
         {"": Counts(length=3, maximum=9)},
         {"masked-input": [1]},
         IDS[:5],
+    )
+    yield Plan(
+        "joint",
+        "complete graph, active server, the task goes out with the offer: there is no round of joins, and "
+        "every client's first answer is a joint one; client 0 is lost in it",
+        FOUR,
+        {"graph": "complete", "adversary": "active", "corrupt": 0, "dropout": 1},
+        drop={"advertise-keys": [0]},
+        listed=FOUR,
+        joint=True,
     )
 
 

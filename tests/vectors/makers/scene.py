@@ -50,8 +50,11 @@ class Scene:
         return bytes.fromhex(self.messages[number]["bytes"])
 
     def said(self, round: str, u: int) -> list[Any]:
-        """The fields of u's answer."""
-        return i.message(round, self.data(self.answered(round, u)))
+        """The fields of u's answer; of a joint one those of the answer in it."""
+        data = self.data(self.answered(round, u))
+        if self.record.get("joint") and round == "advertise-keys":
+            _, _, data = i.message("joint", data)
+        return i.message(round, data)
 
     def heard(self, round: str, u: int) -> list[Any]:
         """The fields of the request to u."""

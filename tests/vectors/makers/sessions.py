@@ -52,7 +52,7 @@ def play(plan: Plan) -> Json:
         )
         for u, x in inputs.items()
     }
-    messages = list(conversation(server, clients, plan.drop))
+    messages = list(conversation(server, clients, plan.drop, joint=plan.joint))
     record = _terms(scheme, plan, task, of_server.drawn[0])
     if roster is not None:
         record["roster"] = {
@@ -70,11 +70,14 @@ def play(plan: Plan) -> Json:
 
 
 def conversation(
-    server: Any, clients: Mapping[int, Any], drop: Mapping[str, Sequence[int]]
+    server: Any, clients: Mapping[int, Any], drop: Mapping[str, Sequence[int]], *, joint: bool = False
 ) -> Iterator[Json]:
     """Every message in order. Who is dropped in a round neither reads its request nor is heard again."""
-    play = Session(server, clients, drop=drop)
+    play = Session(server, clients, drop=drop, joint=joint)
     while True:
+        for request in dict.fromkeys(play.requests.values()):
+            to = [u for u, other in play.requests.items() if other == request]
+            yield {"round": server.round, "from": "server", "to": to, "bytes": request.hex()}
         round = play.answer().server.round
         for u, answer in play.answers.items():
             if u not in play.lost:
@@ -82,9 +85,6 @@ def conversation(
         play.close()
         if server.result is not None:
             return
-        for request in dict.fromkeys(play.requests.values()):
-            to = [u for u, other in play.requests.items() if other == request]
-            yield {"round": server.round, "from": "server", "to": to, "bytes": request.hex()}
 
 
 def result_of(result: Aggregate) -> Json:
@@ -109,6 +109,7 @@ def _terms(scheme: Masking, plan: Plan, task: bytes, nonce: bytes) -> Json:
     bits = scheme.ring_bits()
     return {
         "what": plan.what,
+        **({"joint": True} if plan.joint else {}),
         "offer": scheme.offer().hex(),
         "parameters": scheme.digest().hex(),
         "numbers": dict(sorted(numbers.items())),

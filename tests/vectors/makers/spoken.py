@@ -34,7 +34,7 @@ from secagg.masking.messages import (
 )
 from secagg.plain import Input
 from secagg.split import messages as split
-from secagg.wire import MAX_ID, Join, Message, Task
+from secagg.wire import MAX_ID, Join, Joint, Message, Task
 from secagg.wire import encode as to_bytes
 from tests.vectors.makers.chance import Counter
 from tests.vectors.makers.plans import Json
@@ -54,6 +54,7 @@ def messages() -> Json:
     listed: list[Message] = [
         Join(1, rng(32)),
         Join(2**64 - 1, bytes(32)),
+        *(Joint(1, bytes(32), memoryview(bytes(size))) for size in (0, 255, 256, 65536)),
         Task(rng(32), b""),
         Task(rng(32), rng(255)),
         Task(rng(32), rng(256)),
