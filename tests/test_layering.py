@@ -50,8 +50,8 @@ NEVER = {
     # A page shows what a run leaves or is told: it computes nothing of it.
     "fl/page/": {*GROUND - {"fl.page"}, *TORCH, "fl.leakage", "fl.poisoning"},
 }
-# A clock only to compare two ways to the same bytes, once.
-EXCEPT = {"secagg/prg.py": {"time"}}
+# A clock only to compare two ways to the same bytes, once; tasks only to await what a caller hands in.
+EXCEPT = {"secagg/prg.py": {"time"}, "secagg/aio.py": {"asyncio"}}
 # Third parties of the core, and where: everywhere, or in these files alone.
 THIRD_PARTIES_OF_SECAGG = {
     "numpy": None,
@@ -120,6 +120,14 @@ def forbidden_uses(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("path", FILES)
 def test_imports_point_one_way(path: str) -> None:
     assert violations(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_nothing_of_ours_needs_asyncio() -> None:
+    """Whoever has no loop gets none: `secagg.aio` is imported by those alone who ask for it."""
+    for path in FILES:
+        names = set(imported(path, ast.parse((ROOT / path).read_text(encoding="utf-8"))))
+        assert not within("secagg.aio", names - {"secagg"}), path
+        assert path == "secagg/aio.py" or "asyncio" not in names or not path.startswith("secagg/"), path
 
 
 def test_no_file_imports_in_a_circle() -> None:
