@@ -19,7 +19,7 @@ def parts(stem: str, source: str) -> dict[str, str]:
     """Of an example: part -> its lines, in one piece or several, as at the margin."""
     if stem == LOOP:
         lines = (line.strip() for line in source.splitlines() if "secagg" in line)
-        return {"loop": "\n".join(lines)}
+        return {"loop": "\n\n".join(lines)}
     found: dict[str, str] = {}
     for part, lines in MARKED.findall(source):
         piece = textwrap.dedent(lines).strip()
