@@ -7,7 +7,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from benchmarks import harness
 from benchmarks.adversaries import CLIENT, SERVER
@@ -21,10 +21,15 @@ from benchmarks.spread import by_seed
 from benchmarks.tables import Table, markdown
 from fl.page.published import Point
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FOLDER: Final = "matrix"
 TABLES: Final = ("cost", "leakage", "resilience")
 CROWD, ROUND = 10, 1
 """Clients in the session of which a point's leakage is, and the training round whose model they have."""
+PAIR: Final = 2
+"""Clients in the smallest session, of which the README shows it, too."""
 UNMEASURED: Final = "not measured"
 HEADS: Final = {
     "client_ms": "client, + ms",
@@ -170,6 +175,26 @@ def table(some: Sequence[Point]) -> Table:
         for each in some
     ]
     return Table.of(("protection", *HEADS.values()), cells)
+
+
+def plot(tables: Mapping[str, Sequence[Row]]) -> Figure:
+    """What the README shows of all of it, in five numbers a protection."""
+    from benchmarks.plots import beside
+
+    some = points(tables)
+    leaks = cells_of(tables["leakage"], "protection", "adversary", "clients", "round")
+    pair = {each.name: of_leakage(leaks[each.name, SERVER, PAIR, ROUND]).by_seed.values() for each in some}
+    under = [each.values["resilience"] for each in some]
+    panels = {
+        "a client's extra time,\nms a round": [each.values["client_ms"] for each in some],
+        f"images the server reads,\n% of {PAIR} clients'": [
+            statistics.fmean(shares) if (shares := pair[each.name]) else None for each in some
+        ],
+        f"\n% of {CROWD} clients'": [each.values["leakage"] for each in some],
+        "accuracy,\n%": [each.values["accuracy"] for each in some],
+        "accuracy lost to a fifth\nof attackers, points": [None if lost is None else -lost for lost in under],
+    }
+    return beside([each.name for each in some], panels)
 
 
 def overview() -> list[str]:

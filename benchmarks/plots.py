@@ -49,6 +49,30 @@ def bars(names: Sequence[str], panels: Mapping[str, Stacks], *, log: bool = Fals
     return figure
 
 
+def beside(names: Sequence[str], panels: Mapping[str, Sequence[float | None]]) -> Figure:
+    """A panel each, side by side: for every name a horizontal bar and its number; a dash where there is none.
+    The names of a group, up to their first comma, are of one colour.
+    """
+    figure = Figure(figsize=(11.0, 0.6 + 0.25 * len(names)), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    groups = list(dict.fromkeys(name.partition(",")[0] for name in names))
+    colours = [f"C{groups.index(name.partition(',')[0])}" for name in names]
+    for ax, (title, numbers) in zip(axes, panels.items(), strict=True):
+        lengths = [max(0.0, number or 0.0) for number in numbers]
+        ax.barh(range(len(names)), lengths, color=colours, height=0.66)
+        for i, (number, length) in enumerate(zip(numbers, lengths, strict=True)):
+            text = "\N{EN DASH}" if number is None else f"{number:.0f}" if number > 9.5 else f"{number:.2g}"
+            ax.annotate(text, (length, i), (3, 0), textcoords="offset points", va="center", fontsize=7)
+        ax.set_title(title, fontsize=8, loc="left")
+        ax.set_xlim(0, 1.25 * max(lengths))
+        ax.set_xticks([])
+        ax.spines["bottom"].set_visible(False)
+        ax.tick_params(left=False)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    return figure
+
+
 def lines(
     panels: Mapping[str, tuple[str, str, Mapping[str, Line]]], *, log: bool = True, below: bool = False
 ) -> Figure:

@@ -1,5 +1,5 @@
 """docs/benchmarks, a page a folder, from the committed results alone: `python -m benchmarks report`. It also
-writes what `secagg report` shows (`published`).
+writes what `secagg report` shows (`published`), and the picture that the README begins with.
 """
 
 from __future__ import annotations
@@ -7,14 +7,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks import harness, published
+from benchmarks import harness, joined, published
 from benchmarks.tables import markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DOCS = harness.ROOT.parent / "docs"
 PAGES = DOCS / "benchmarks"
 FIGURES = harness.FIGURES
+PROTECTIONS = "protections"
+"""The picture of all of them, which is of several benchmarks."""
 
 _HEAD = (
     "# Benchmarks: {folder}\n\n{what}\n\n"
@@ -56,8 +61,6 @@ def text(folder: str) -> str:
 
 def _overview(folder: str) -> list[str]:
     """Of all its tables in one, where they have one."""
-    from benchmarks import joined  # which knows every attack: what only names benchmarks does not wait for it
-
     paragraphs = joined.overview() if folder == joined.FOLDER else []
     return ["\n\n".join(paragraphs) + "\n"] if paragraphs else []
 
@@ -109,9 +112,15 @@ def write() -> Iterator[Path]:
         for name in measured(folder):
             benchmark = harness.load(folder, name)
             if hasattr(benchmark, "plot"):
-                figure = benchmark.plot(harness.read(folder, name)["rows"])
-                figure.savefig(_figure(folder, name), metadata={"Date": None})
-                yield _figure(folder, name)
+                yield _drawn(benchmark.plot(harness.read(folder, name)["rows"]), f"{folder}-{name}")
         page(folder).write_text(text(folder), encoding="utf-8")
         yield page(folder)
     yield from published.write()
+    tables = joined.measured()
+    if all(name in tables for name in joined.TABLES):
+        yield _drawn(joined.plot(tables), PROTECTIONS)
+
+
+def _drawn(figure: Figure, name: str) -> Path:
+    figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
+    return FIGURES / f"{name}.svg"

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from benchmarks.adversaries import CLIENT, EAVESDROPPER, RELAY, SERVER, Recorded, Stage, adversaries
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.inverted import cells_of
 from benchmarks.protected import named, value
 from benchmarks.protections import PLAIN, PROTECTIONS, QUICK, Protection, by_name
@@ -43,7 +43,24 @@ from secagg import LocalProtocolError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "MNIST, `mlp-200`, one step on eight images a client, bounds as tight as the updates allow. "
+    "Unprotected, the server reads 98 to 100 % of the images, whatever the cohort and however long the "
+    "training. What masking, split and CKKS that releases its sum leave it is one sum, and what that hides, "
+    "the crowd hides, under one scheme as under another: of two clients 100 % come out at first, 79 to 85 "
+    "after 19 rounds and 42 to 52 after 199; of ten 2, 4 and 12; of fifty none, at last 1. Where the "
+    "clients keep the sum of CKKS the server has nothing to read, and in a relay's shares no image is "
+    "found. Clients read the sum of the others under every scheme: of one other client 62 to 100 % come "
+    "out. No image comes out of distributed noise, at an epsilon of 50, 8 or 1, of local noise, or of noise "
+    "in the steps, for anybody; the server's own noise hides them from clients, and from the server itself "
+    "only what clipping does. Among three decoys every image comes out in the first round, and 27 to 48 % "
+    "later, when the server has the first weights alone. Labels are told right of 97 to 100 % of the images "
+    "of ten clients in round 1, of a sum as of single updates (58 and 87 % by the best guess without), and "
+    "under noise of the clients' own of less than by that guess. Whose update is whose in the next round "
+    "shows in single updates (AUC .99, among decoys 1.00), by chance alone under local noise and noise in "
+    "the steps, and in a sum there is nothing of it. What nobody reads is no 0: who listens, and the server "
+    "where the sum is kept."
+)
 CONTROL = Control(
     "plain, whose server reads each client's update: the same clients, the same model, the same attacks",
     lambda row: row["protection"] == PLAIN.name and row["adversary"] == SERVER,

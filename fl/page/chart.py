@@ -110,7 +110,7 @@ class Chart:
         labels = [""] * len(self.points)
         for group in groups:
             last = max(group, key=places.__getitem__)
-            labels[last] = ", ".join(str(i + 1) for i in group)
+            labels[last] = _numbers([i + 1 for i in group])
         return labels
 
     def _positions(self, axis: Axis) -> list[float | None]:
@@ -207,6 +207,19 @@ class Chart:
         whole = self.spec(x, y, SIZE[0])
         outer = {name: whole.pop(name) for name in ("$schema", "config", "autosize", "params")}
         return {**outer, "spacing": 28, "hconcat": [whole, beside]}
+
+
+def _numbers(some: Sequence[int]) -> str:
+    """As people write them: 4-9, 13."""
+    runs = list[list[int]]()
+    for each in some:
+        if runs and each == runs[-1][-1] + 1:
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    return ", ".join(
+        f"{run[0]}\N{EN DASH}{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
+    )
 
 
 def _along(scale: Spec, value: float) -> float:

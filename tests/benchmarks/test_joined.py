@@ -11,6 +11,7 @@ import pytest
 from benchmarks import harness, joined, published, report
 from benchmarks.adversaries import CLIENT, SERVER
 from benchmarks.harness import Row
+from benchmarks.inverted import cells_of
 from benchmarks.joined import HEADS, UNMEASURED, command, points
 from benchmarks.matrix.leakage import nothing
 from benchmarks.matrix.resilience import ATTACKS, MEAN, NOTHING
@@ -147,3 +148,42 @@ def test_only_full_results_are_joined_and_published_with_what_they_are_of(
     assert [each.command for each in sources] == [
         f"secagg bench matrix {name} --size full --seed 0" for name in TABLES
     ]
+
+
+def test_the_sentences_that_the_readme_begins_with_are_of_the_committed_numbers() -> None:
+    tables = joined.measured()
+    of = {each.name: each.values for each in points(tables)}
+
+    def number(name: str, axis: str) -> float:
+        value = of[name][axis]
+        assert value is not None
+        return value
+
+    text = (harness.ROOT.parent / "README.md").read_text(encoding="utf-8")
+    plain, masking, split, keep = (of[name] for name in ("plain", "masking", "split", "ckks, keep"))
+    assert round(number("masking", "leakage")) == round(number("split", "leakage")) == 2
+    assert (round(number("plain", "leakage")), keep["leakage"]) == (100, None)
+    assert [round(number(name, "client_ms")) for name in ("masking", "split", "ckks, keep")] == [7, 1, 14]
+    assert masking["bytes_up"] < 1
+    assert split["bytes_up"] < 1
+    assert f"{keep['bytes_up']:.1f}" == "3.6"
+    for each in (masking, split, keep):
+        assert abs(each["accuracy"] - plain["accuracy"]) < 0.5
+    noised = [f"masking, distributed noise, epsilon {epsilon}" for epsilon in (50, 8, 1)]
+    lost = [round(number("masking", "accuracy") - number(name, "accuracy")) for name in noised]
+    assert lost == [4, 33, 82]
+    assert not any(
+        row["share"] for row in tables["leakage"] if row["protection"] in noised and row["share"] is not None
+    )
+    reading = cells_of(tables["leakage"], "protection", "adversary", "clients", "round")
+    alone, trained = (
+        [row["share"] for row in reading["masking", SERVER, n, at]] for n, at in ((2, 1), (10, 200))
+    )
+    assert (min(alone), round(100 * sum(trained) / len(trained))) == (1, 12)
+    hiding = ("masking", "split", "ckks, keep", "ckks, release", "decoys, keep", "masking, by batches of 5")
+    under = [-number(name, "resilience") for name in hiding]
+    assert 32 < min(under) < max(under) < 34.5
+    assert 0.3 < -number("plain", "resilience") < 0.6
+    assert round(-number(noised[0], "resilience")) == 10
+    said = ("2 % of ten clients'", "for 7 ms", "for 1 ms", "3.6 times", "4, 33 and 82", "33 points")
+    assert all(each in text for each in (*said, "of ten 12 %", "half a point", "leaves them 10"))

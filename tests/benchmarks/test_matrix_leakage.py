@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import adversaries
+from benchmarks import adversaries, harness
 from benchmarks.adversaries import CLIENT, EAVESDROPPER, RELAY, SERVER, Recorded, Stage
 from benchmarks.harness import NoControlError, Row
+from benchmarks.inverted import cells_of
 from benchmarks.matrix import leakage
 from benchmarks.matrix.leakage import Size, run_case
 from benchmarks.protections import CLIP, PLAIN, PROTECTIONS, QUICK, by_name
@@ -187,3 +188,80 @@ def test_a_full_table_is_of_every_protection() -> None:
     assert leakage.SIZES["quick"].protections == QUICK
     assert PLAIN in QUICK
     assert len(leakage.cases("full", 0)) == len({case.name for case in leakage.cases("full", 0)}) == 126
+
+
+def measured(name: str, adversary: str) -> dict[tuple[int, int], list[Row]]:
+    """(clients, round) -> the seeds, of the committed rows."""
+    rows = [row for row in harness.read("matrix", "leakage")["rows"] if row["protection"] == name]
+    return cells_of(by(rows, adversary), "clients", "round")
+
+
+def out(name: str, adversary: str) -> dict[tuple[int, int], int]:
+    """How many percent of the images come out, where there is something to read."""
+    cells = measured(name, adversary)
+    return {
+        at: round(100 * float(np.mean([row["share"] for row in some])))
+        for at, some in cells.items()
+        if some[0]["share"] is not None
+    }
+
+
+def test_the_committed_rows_show_whom_which_protection_hides_images_from() -> None:
+    assert {*out("plain", SERVER).values()} <= {98, 99, 100}
+    of_two = {round: [] for round in (1, 20, 200)}
+    for name in ("masking", "split", "ckks, release"):
+        share = out(name, SERVER)
+        assert [share[10, round] for round in (1, 20, 200)] == [2, 4, 12]
+        assert [share[50, round] for round in (1, 20, 200)] == [0, 0, 1]
+        for round in of_two:
+            of_two[round].append(share[2, round])
+    assert [(min(some), max(some)) for some in of_two.values()] == [(100, 100), (79, 85), (42, 52)]
+    assert out("ckks, keep", SERVER) == {}
+    assert {*out("split", RELAY).values()} == {0}
+    for row in PROTECTIONS:
+        noised = "noise" in row.name
+        found = out(row.name, CLIENT)
+        if (2, 1) in found:
+            least, most = (0, 0) if noised else (62, 100)
+            assert all(least <= found[2, round] <= most for round in (1, 20, 200))
+        if noised and row.name != CENTRAL:
+            assert not any(out(row.name, SERVER).values())
+    assert [out(CENTRAL, SERVER)[10, round] for round in (1, 20, 200)] == [2, 4, 9]
+    chosen = out("decoys, keep", SERVER)
+    assert {share for (_, round), share in chosen.items() if round == 1} == {100}
+    later = [share for (_, round), share in chosen.items() if round > 1]
+    assert (min(later), max(later)) == (27, 48)
+
+
+def test_the_committed_rows_show_labels_and_whose_updates_are_whose() -> None:
+    def told(name: str) -> tuple[int, int]:
+        some = measured(name, SERVER)[10, 1]
+        images = sum(row["images"] for row in some)
+        right, chance = (sum(row[each] for row in some) for each in ("labels", "chance"))
+        return round(100 * right / images), round(100 * chance / images)
+
+    assert (told("plain"), told("masking")) == ((100, 58), (100, 87))
+    assert told("decoys, keep") == (97, 58)
+    for row in PROTECTIONS:
+        if row.name != "ckks, keep":
+            right, chance = told(row.name)
+            of_their_own = "noise" in row.name and row.name != CENTRAL
+            assert right < chance if of_their_own else right >= 97
+    areas = {
+        row.name: float(np.mean(some))
+        for row in PROTECTIONS
+        if (
+            some := [
+                each["linkage"]
+                for cell in measured(row.name, SERVER).values()
+                for each in cell
+                if each.get("linkage") is not None
+            ]
+        )
+    }
+    assert {name: f"{area:.2f}" for name, area in areas.items()} == {
+        "plain": "0.99",
+        "decoys, keep": "1.00",
+        LOCAL: "0.50",
+        "plain, noise in the steps, epsilon 8": "0.50",
+    }

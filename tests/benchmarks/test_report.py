@@ -79,7 +79,11 @@ def test_pages_and_pictures_are_written_again(tmp_path: Path, monkeypatch: pytes
     )
     for path in report.write():
         assert path.stat().st_size > 0
-    assert {path.stem for path in report.FIGURES.iterdir()} == {"protocol-cost", "training-users"}
+    assert {path.stem for path in report.FIGURES.iterdir()} == {
+        "protocol-cost",
+        "training-users",
+        "protections",
+    }
     for folder in FOLDERS:
         assert report.page(folder).read_text(encoding="utf-8") == report.text(folder)
 

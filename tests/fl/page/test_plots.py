@@ -76,6 +76,8 @@ def test_numbers_of_marks_that_lie_on_each_other_stand_together() -> None:
     chart = Chart((PLAIN, MASKING, near, NOISED, KEPT))
     assert [row["label"] for row in chart.rows(COST, LEAK)] == ["1", "", "2, 3", "4"]
     assert chart.data()["labels"]["client_ms"]["leakage"] == ["1", "", "2, 3", "4", ""]
+    many = Chart((PLAIN, MASKING, near, MASKING, NOISED, MASKING))
+    assert [row["label"] for row in many.rows(COST, LEAK)] == ["1", "", "2\N{EN DASH}4, 6", "", "5", ""]
 
 
 def test_what_the_script_gets_is_what_the_plot_is_made_of() -> None:
