@@ -121,7 +121,7 @@ def test_the_command_of_a_point_can_be_typed(protection: Any) -> None:
 def test_the_page_begins_with_all_together_once_costs_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joined, "measured", lambda: TABLES)
     page = report.text("matrix")
-    assert page.index("## All together") < page.index("## Not measured yet")
+    assert page.index("## All together") < page.index("## cost")
     line = next(line for line in page.splitlines() if line.startswith("| masking"))  # wide, and so in parts
     assert [cell.strip() for cell in line.strip("|").split("|")][1:3] == ["+8.5", "3.00"]
     assert "- leaks to server, %: the server reads ciphertexts (ckks, keep)." in page

@@ -55,10 +55,11 @@ def test_a_number_is_at_its_place(name: str, row: str, column: str, number: floa
     assert dict(of.rows)[row][of.columns.index(column)] == number
 
 
-def test_every_row_is_as_long_as_its_columns_and_has_a_number() -> None:
+def test_every_row_is_as_long_as_its_columns_and_has_a_number_where_there_is_something_to_read() -> None:
     for each in read().matrices:
         assert {len(numbers) for _, numbers in each.rows} == {len(each.columns)}
-        assert all(any(number is not None for number in numbers) for _, numbers in each.rows)
+        empty = [row for row, numbers in each.rows if not any(number is not None for number in numbers)]
+        assert empty == (["ckks, keep"] if each.name == "matrix-leakage-server" else [])
         assert each.low < each.high
 
 
