@@ -19,8 +19,8 @@ CLAIM = (
     "takes 1.2 to 1.7 points of it, by seed, and no rule gives these back. Multi-Krum and `nnm` lose as "
     "much, the median 1.8 to 3.1, the geometric median 2.6 to 4.1; Krum, which trains on one client's "
     "update at a time, has 89 % without attackers and 87 with them, where 94.04 is printed, though it "
-    "leaves every attacker out. So at this level the inner product is no attack that needs a defence, and "
-    "two of the defences do worse than none."
+    "leaves nearly every attacker out. So at this level the inner product is no attack that needs a "
+    "defence, and two of the defences do worse than none."
 )
 CONTROL = Control(
     "the mean of all, under the same attack and without one",

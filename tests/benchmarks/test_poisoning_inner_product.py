@@ -57,4 +57,4 @@ def test_the_committed_rows_show_what_is_claimed() -> None:
     for rule in ("multi-krum", "nnm"):
         assert abs(np.mean(taken(rule)) - np.mean(taken("mean"))) < 0.2
     assert (round(mean[nothing, "krum"]), round(mean[attack, "krum"])) == (89, 87)
-    assert all(round(row["left_out"]["attackers"], 2) == 1 for row in rows[attack, "krum"])
+    assert min(row["left_out"]["attackers"] for row in rows[attack, "krum"]) > 0.98
