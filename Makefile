@@ -51,7 +51,7 @@ $(RUNS): pyproject.toml constraints.txt | $(BIN)/python
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'installing into .venv what the tests need: torch is large, so the first time takes minutes'
-	$(PIP) -e '.[fl,ckks,dev]'
+	$(PIP) -e '.[fl,ckks,flower,dev]'
 	@touch $@ $(RUNS)
 
 $(BIN)/python:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).parent.parent
-OURS = ("secagg", "transport", "fl", "benchmarks")
+OURS = ("secagg", "transport", "fl", "secagg_flower", "benchmarks")
 PACKAGES = (
     *("secagg", "cryptography", "numpy", "python-flint", "msgspec", "pyzmq"),
     *("torch", "torchvision", "flwr", "ray", "tenseal"),

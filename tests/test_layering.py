@@ -13,14 +13,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+INSTALLED = ("secagg", "transport", "fl", "secagg_flower")
+
 # Which of our own packages a folder or file may import. The longest prefix that fits a path decides.
 OURS = {
-    "benchmarks/": {"secagg", "transport", "fl", "benchmarks"},
+    "benchmarks/": {"secagg", "transport", "fl", "secagg_flower", "benchmarks"},
     "secagg/": {"secagg"},
     "transport/": {"secagg", "transport"},
     "fl/": {"secagg", "fl"},
     "fl/federation/": {"secagg", "transport", "fl"},
     "fl/cli/": {"secagg", "transport", "fl"},
+    "secagg_flower/": {"secagg", "transport", "secagg_flower"},
 }
 # What it never imports besides. Every prefix that fits a path counts.
 NO_INPUT_OR_OUTPUT = {
@@ -32,7 +35,7 @@ GROUND = {"fl.cohort", "fl.training", "fl.privacy", "fl.robust", "fl.federation"
 """What configuration, data and models know nothing of."""
 NEVER = {
     "secagg/": NO_INPUT_OR_OUTPUT,
-    "transport/": {"torch", "typer"},
+    "transport/": {"torch", "typer", "flwr"},
     "fl/config/": {*GROUND, *TORCH},
     "fl/data/": {*GROUND, "fl.config", "fl.models", "fl.poisoning"},
     "fl/models/": {*GROUND, "fl.config", "fl.poisoning"},
@@ -49,6 +52,9 @@ NEVER = {
     "fl/robust/": {*GROUND - {"fl.robust"}, "fl.leakage", "fl.poisoning"},
     # A page shows what a run leaves or is told: it computes nothing of it.
     "fl/page/": {*GROUND - {"fl.page"}, *TORCH, "fl.leakage", "fl.poisoning"},
+    # Another framework is known to what is made for it alone, whose models are not all torch's.
+    "fl/": {"flwr"},
+    "secagg_flower/": {"torch"},
 }
 # A clock only to compare two ways to the same bytes, once; tasks only to await what a caller hands in.
 EXCEPT = {"secagg/prg.py": {"time"}, "secagg/aio.py": {"asyncio"}}
@@ -65,7 +71,7 @@ NEVER_CALLED_IN_SECAGG = {"open", "print", "input", "exec", "eval", "__import__"
 
 FILES = sorted(
     path.relative_to(ROOT).as_posix()
-    for package in ("secagg", "transport", "fl", "benchmarks")
+    for package in (*INSTALLED, "benchmarks")
     for path in (ROOT / package).rglob("*.py")
 )
 
@@ -95,7 +101,7 @@ def violations(path: str, source: str) -> list[str]:
     never -= EXCEPT.get(path, set())
     for name in imported(path, tree):
         top = name.partition(".")[0]
-        if (top in {"secagg", "transport", "fl", "benchmarks", "tests"} - ours) or within(name, never):
+        if (top in {*INSTALLED, "benchmarks", "tests"} - ours) or within(name, never):
             found.append(f"imports {name}")
         elif path.startswith("secagg/") and top not in {"secagg", *sys.stdlib_module_names}:
             files = THIRD_PARTIES_OF_SECAGG.get(top, set())
@@ -149,9 +155,9 @@ def test_no_file_imports_in_a_circle() -> None:
 def test_the_page_has_every_room_and_none_that_is_not_there() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([\w./]+)`", page.partition("## How one vector")[0]))
-    rooms = {path.split("/")[1] for path in FILES if path.split("/")[0] in {"secagg", "transport", "fl"}}
+    rooms = {path.split("/")[1] for path in FILES if path.split("/")[0] in INSTALLED}
     assert {room.removesuffix(".py") for room in rooms} - {"__init__"} <= {name.strip("/") for name in named}
-    under = ("", "secagg", "transport", "fl")
+    under = ("", *INSTALLED)
     paths = [name for name in re.findall(r"`([\w./]+)`", page) if "/" in name or name.endswith(".py")]
     assert [path for path in paths if not any((ROOT / folder / path).exists() for folder in under)] == []
 
@@ -219,6 +225,11 @@ def test_the_files_of_the_core_are_among_those_checked() -> None:
         ("fl/privacy/accounting.py", "import torch"),
         ("fl/privacy/releases.py", "import torch"),
         ("fl/cli/new.py", "import benchmarks"),
+        ("secagg/new.py", "import flwr"),
+        ("transport/new.py", "import secagg_flower"),
+        ("fl/cli/new.py", "from flwr.serverapp import Grid"),
+        ("secagg_flower/new.py", "from fl.models import build"),
+        ("secagg_flower/new.py", "import torch"),
     ],
 )
 def test_the_checker_catches_a_violation(path: str, source: str) -> None:
@@ -241,6 +252,7 @@ def test_the_checker_catches_a_violation(path: str, source: str) -> None:
         ("fl/leakage/new.py", "import torch, secagg.record\nfrom fl.models.architectures import build"),
         ("fl/privacy/new.py", "import torch, secagg.noise\nfrom fl.training.step import PerExample"),
         ("fl/cli/new.py", "import typer, torch, transport, secagg, fl.federation"),
+        ("secagg_flower/new.py", "import flwr, transport\nfrom secagg import tickets"),
     ],
 )
 def test_the_checker_lets_pass_what_is_allowed(path: str, source: str) -> None:

@@ -19,7 +19,7 @@ from tests.docs.pages import rewritten, table
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "errors.md"
 REMEDIES = Path(__file__).with_name("remedies.toml")
-PACKAGES = ("secagg", "transport", "fl")
+PACKAGES = ("secagg", "transport", "fl", "secagg_flower")
 REASON = "reason"
 
 

@@ -88,7 +88,7 @@ def test_a_command_line_of_the_readme_can_be_typed(line: str) -> None:
     can_be_typed(line)
 
 
-@pytest.mark.parametrize(("target", "extras"), [("demo", "[fl]"), ("test", "[fl,ckks,dev]")])
+@pytest.mark.parametrize(("target", "extras"), [("demo", "[fl]"), ("test", "[fl,ckks,flower,dev]")])
 def test_make_says_that_it_installs_and_what(tmp_path: Path, target: str, extras: str) -> None:
     """In a fresh checkout: no more than is needed."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
