@@ -127,6 +127,13 @@ def _matrix(
     )
 
 
+def _percent(
+    of: str, numbers: Mapping[str, Sequence[float | None]], columns: Sequence[str], **rest: Any
+) -> Matrix:
+    """A matrix of shares of a hundred."""
+    return _matrix(of, numbers, columns, unit="%", low=0, high=100, **rest)
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
@@ -136,16 +143,7 @@ def by_adversary() -> Iterator[Matrix]:
     if not (rows := _measured("matrix", "leakage")):
         return
     seen = [row for row in rows if (row["clients"], row["round"]) == (joined.CROWD, joined.ROUND)]
-    same: dict[str, Any] = {
-        "corner": "protection",
-        "unit": "%",
-        "better": "low",
-        "low": 0,
-        "high": 100,
-        "empty": "nothing can be read, or there is no such session",
-    }
     yield _crossed(
-        "matrix/leakage",
         seen,
         lambda row: str(row["adversary"]),
         title="What comes out under each protection, and for whom",
@@ -154,21 +152,18 @@ def by_adversary() -> Iterator[Matrix]:
             f"session of {joined.CROWD} clients of {IMAGES} images each in training round {joined.ROUND}"
         ),
         across="who looks",
-        **same,
     )
     yield _crossed(
-        "matrix/leakage",
         [row for row in rows if row["adversary"] == SERVER],
         lambda row: f"{row['clients']} clients, round {row['round']}",
         suffix="-server",
         title="What the server reads of more clients, and of a trained model",
         says=f"Percent of the images that come out above {leaking.OUT:.0f} dB of what the server reads",
         across="session",
-        **same,
     )
 
 
-def _crossed(of: str, rows: Sequence[Row], column: Callable[[Row], str], **rest: Any) -> Matrix:
+def _crossed(rows: Sequence[Row], column: Callable[[Row], str], **rest: Any) -> Matrix:
     """Protections by columns: the mean share of the rows of each cell that have one, in percent."""
     cells: dict[str, dict[str, list[float]]] = {}
     for row in rows:
@@ -179,7 +174,10 @@ def _crossed(of: str, rows: Sequence[Row], column: Callable[[Row], str], **rest:
         name: [statistics.fmean(by[each]) if by.get(each) else None for each in columns]
         for name, by in cells.items()
     }
-    return _matrix(of, numbers, columns, **rest)
+    empty = "nothing can be read, or there is no such session"
+    return _percent(
+        "matrix/leakage", numbers, columns, corner="protection", better="low", empty=empty, **rest
+    )
 
 
 def by_cohort() -> Iterator[Matrix]:
@@ -193,7 +191,7 @@ def by_cohort() -> Iterator[Matrix]:
         "labels counted right": lambda row: row["hits"],
         "labels right by chance": lambda row: row["chance"],
     }
-    yield _matrix(
+    yield _percent(
         "leakage/cohorts",
         {name: [_share(some, count) for some in by.values()] for name, count in counts.items()},
         [str(clients) for clients in by],
@@ -201,10 +199,7 @@ def by_cohort() -> Iterator[Matrix]:
         says="Percent that comes out of a masked sum, by the clients in it, of one MNIST image each",
         corner="what comes out, %",
         across="clients in the sum",
-        unit="%",
         better="low",
-        low=0,
-        high=100,
         empty="not looked for",
     )
 
@@ -260,7 +255,7 @@ def by_rounds() -> Iterator[Matrix]:
     base = [row for row in rows if row["name"] == name]
     by = cells_of(base, "rounds", "bound")
     called = {sums.FLOAT: "not encoded", sums.TIGHT: "16 bits, tight", sums.DEFAULT: "16 bits, bound 3"}
-    yield _matrix(
+    yield _percent(
         "leakage/sums",
         {
             f"{rounds} rounds": [
@@ -276,10 +271,7 @@ def by_rounds() -> Iterator[Matrix]:
         ),
         corner="after",
         across="sum",
-        unit="%",
         better="low",
-        low=0,
-        high=100,
     )
 
 
@@ -288,7 +280,7 @@ def under_attack() -> Iterator[Matrix]:
     if not (rows := _measured("matrix", "resilience")):
         return
     attacks = (resilience.NOTHING, *resilience.ATTACKS)
-    yield _matrix(
+    yield _percent(
         "matrix/resilience",
         {
             f"{line.protection}: {line.rule}": [
@@ -305,10 +297,7 @@ def under_attack() -> Iterator[Matrix]:
         ),
         corner="protection: rule",
         across="attack",
-        unit="%",
         better="high",
-        low=0,
-        high=100,
     )
 
 
@@ -317,7 +306,7 @@ def by_attack() -> Iterator[Matrix]:
     if not (rows := _measured("poisoning", "matrix")):
         return
     attacks = poisoning.attacks_in(rows)
-    yield _matrix(
+    yield _percent(
         "poisoning/matrix",
         {
             line.name: [poisoning.percent(of[attack]) if attack in of else None for attack in attacks]
@@ -332,10 +321,7 @@ def by_attack() -> Iterator[Matrix]:
         ),
         corner="rule",
         across="attack",
-        unit="%",
         better="high",
-        low=0,
-        high=100,
     )
 
 
@@ -352,7 +338,7 @@ def by_share() -> Iterator[Matrix]:
         return None if any("unfit" in row for row in there) else min(map(breakdown.percent, there))
 
     each = {line.name: [worst(line, share) for share in shares] for line in by[0]}
-    yield _matrix(
+    yield _percent(
         "poisoning/breakdown",
         {name: numbers for name, numbers in each.items() if any(n is not None for n in numbers)},
         [f"{100 * share:.0f} %" for share in shares],
@@ -364,10 +350,7 @@ def by_share() -> Iterator[Matrix]:
         ),
         corner="rule",
         across="attackers",
-        unit="%",
         better="high",
-        low=0,
-        high=100,
         empty="the rule is not for so few honest clients",
     )
 

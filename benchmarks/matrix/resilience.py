@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CLAIM = (
-    "The training of `cost` with 4 of its 20 clients malicious: opposite parameters, random ones, min- "
+    "The training of `cost` with 4 of its 20 clients malicious: opposite parameters, random ones, min-"
     "max, and a trigger. What hides updates stops none of it: opposite parameters leave 61 to 63 of 95 "
     "% under plain, masking, split and CKKS alike and among decoys, and a trigger works on 87 or 88 % "
     "of the images under each. What stops it is a rule that sees each update: with the best of those "

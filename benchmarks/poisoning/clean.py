@@ -27,8 +27,8 @@ CONTROL = Control(
     by=("damage", "rule"),
 )
 ALONE = False
-RULES = ("mean", "median", "multi-krum", "fltrust", "test-weighting")
-"""By coordinate, by distance, by data of the server's, twice; the others of a kind do alike."""
+RULES = ("mean", "median", "multi-krum", "test-weighting")
+"""By coordinate, by distance, by data of the server's; the others of a kind do alike."""
 LEVEL = 0.5  # of damage: the deviation of pixels in [0, 1], the share of dead pixels, that of wrong labels
 SHARES = {NONE: 0.2, "clean-label": 0.4, "subset": 0.4, "opposite": 0.2}
 """Of the clients, attackers: as many as it takes to see what whoever keeps labels does, and the usual."""

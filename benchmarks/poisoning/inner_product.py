@@ -8,12 +8,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.poisoned import out, run
 from benchmarks.spread import by_seed, paired, seeds, spread
 from fl.config.run import RunConfig
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "A hundred clients of a hundred MNIST images each, 20 of whom send half of the honest mean turned "
+    "around: after 50 rounds of 94 % 93 are left by the mean, which the printed 95.38 is of; the attack "
+    "takes 1.2 to 1.7 points of it, by seed, and no rule gives these back. Multi-Krum and `nnm` lose as "
+    "much, the median 1.8 to 3.1, the geometric median 2.6 to 4.1; Krum, which trains on one client's "
+    "update at a time, has 89 % without attackers and 87 with them, where 94.04 is printed, though it "
+    "leaves nearly every attacker out. So at this level the inner product is no attack that needs a "
+    "defence, and two of the defences do worse than none."
+)
 CONTROL = Control(
     "the mean of all, under the same attack and without one",
     lambda row: row["rule"] == "mean",

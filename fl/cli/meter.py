@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ from fl.leakage import apart
 from fl.leakage.attack import Budget, Guess
 from fl.leakage.verdicts import LEAKS, MISSED, PROTECTS
 from fl.leakage.views import Part, View
-from fl.page.state import METER
+from fl.page.state import METER, Tried
 from secagg import Plain
 from secagg.errors import counted
 
@@ -50,20 +50,13 @@ CLOSING: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Found:
-    """What one attack came to. beside: what came out, beside what anybody hits. counted: how much came out
-    of what was read ("seen") and of each control, by its name; without those of which nothing was counted.
+class Found(Tried, frozen=True):
+    """And in numbers. counted: how much came out of what was read ("seen") and of each control, by its name;
+    without those of which nothing was counted. told: as JSON holds it, of which `Tried` is the words.
     """
 
-    attack: str
-    read: str
-    beside: str
-    of_whom: str
-    verdict: str
-    sentence: str
     counted: Mapping[str, Tally]
-    told: Mapping[str, Any] = field(repr=False)
+    told: Mapping[str, Any]
 
     @property
     def row(self) -> tuple[str, ...]:

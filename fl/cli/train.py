@@ -257,17 +257,20 @@ def secrets_of(
 
 
 def fits(config: RunConfig, layout: Layout) -> None:
-    """Raises: ModelError, ConfigError where model or weights cannot be those of the data, the rule is not for
-    so few clients, or there is no such device.
+    """Raises: ConfigError where model or weights cannot be those of the data, the rule is not for so few
+    clients, or there is no such device.
     """
     from fl.federation.combining import check_fit
-    from fl.models.architectures import build
+    from fl.models.architectures import ModelError, build
     from fl.training.local import device
 
     device(config.training.device)
 
     dataset, largest = layout.serving.dataset, max(map(len, layout.shares.values()))
-    build(config.training.model, dataset.shape, dataset.classes, config.training.seed)
+    try:
+        build(config.training.model, dataset.shape, dataset.classes, config.training.seed)
+    except ModelError as error:
+        raise ConfigError(str(error)) from None
     check_fit(config)
     if config.data.max_examples is not None and config.data.max_examples < largest:
         raise ConfigError(

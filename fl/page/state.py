@@ -145,7 +145,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """What one attack of a meter came to, in words: `fl.cli.meter.Found`."""
+    """What one attack of a meter came to, in words. beside: what came out, beside what anybody hits."""
 
     attack: str
     read: str

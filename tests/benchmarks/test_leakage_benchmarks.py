@@ -95,6 +95,7 @@ class GradientReconstructor:
 """
 
 
+@pytest.mark.slow
 def test_geipings_engine_is_driven_in_a_process_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,7 @@ def test_the_nets_are_as_deep_as_they_say_and_are_no_models_of_a_client() -> Non
         build("relu-2", (1, 8, 8), 10, 0)
 
 
+@pytest.mark.slow
 def test_a_deep_net_is_attacked_in_a_process_where_it_has_its_name() -> None:
     target = Target.drawn("mnist", 0, 1)
     with deep.named():

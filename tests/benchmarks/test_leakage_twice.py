@@ -108,6 +108,7 @@ def refusals(setup: Setup, rule: Likening, among: Sequence[str]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setup", "rule", "refused"),
     [

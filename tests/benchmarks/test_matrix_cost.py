@@ -61,6 +61,7 @@ def test_what_relays_take_is_no_client_s() -> None:
     assert cost.Spent.of(work, clients, kept=False).relay is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protection", [PLAIN, by_name("masking"), KEPT], ids=lambda each: each.name)
 def test_counting_changes_no_bit_of_what_is_learned(protection: protected.Protection) -> None:
     config = configuration(protection, 2, 5, execution="sequential")

@@ -16,28 +16,15 @@ from benchmarks.inverted import cells_of
 from benchmarks.matrix import leakage
 from benchmarks.matrix.leakage import Size, run_case
 from benchmarks.protections import CLIP, PLAIN, PROTECTIONS, QUICK, by_name
-from fl.leakage.attack import Budget, Guess, Knowledge
-from fl.leakage.attacks import ATTACKS
-from fl.leakage.views import View
 from fl.models.architectures import build
 from fl.models.weights import to_vector
 from fl.privacy.accounting import epsilon
 from fl.privacy.releases import Gaussian
 from tests.benchmarks.cases import no_data, shown
 
-SMALL = Size(PROTECTIONS, (2, 4), (1, 3), 1, 0.1, dataset="digits")
+SMALL = Size(PROTECTIONS, (2, 4), (1, 3), 1, 0.02, dataset="digits")
 CENTRAL = "masking, central noise, epsilon 8"
 LOCAL, DISTRIBUTED = "plain, local noise, epsilon 8", "masking, distributed noise, epsilon 8"
-
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attacks run in this process, which takes less time to begin."""
-
-    def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
-        return ATTACKS[attack](view, knowledge, budget, seed) if view.parts else ()
-
-    monkeypatch.setattr(leakage.apart, "run", run)
 
 
 @lru_cache

@@ -81,6 +81,7 @@ def test_three_seeds_one_after_the_other(benchmark: Any) -> None:
     assert [int(name.rpartition(" ")[2]) for name in full] == sorted([0, 1, 2] * (len(full) // 3))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 def test_hidden_poison_stands_beside_the_same_rule_on_the_same_data_without_it() -> None:
     rows = rows_of(clean, seed=2)

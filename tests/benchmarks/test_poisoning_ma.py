@@ -25,6 +25,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ma_users.USERS, "quick", (4, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 def test_each_attack_is_measured_under_both_rules_by_the_same_attackers() -> None:
     rows = rows_of(ma, seed=3)
@@ -109,6 +110,7 @@ def test_the_last_rounds_are_all_looked_at() -> None:
     assert looks == [5, 10, 15, 20, *range(21, 31)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 def test_a_crowd_grows_and_its_attackers_do_not() -> None:
     rows = rows_of(ma_users)

@@ -11,6 +11,7 @@ from commands import Command, Ran, before
 
 from fl.cli import main
 from fl.data import DATASETS, Dataset
+from tests.fl.leakage.helpers import attack_here
 
 HEAVY = ("torch", "torchvision", "sklearn", "matplotlib", "safetensors")
 
@@ -26,13 +27,15 @@ def _no_command_is_left() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes long in a small run and tells nothing new, in this process: pictures are files without a
-    picture (test_train looks at those of a whole run, tests/fl draws deals), and text is read once.
+    picture (test_train looks at those of a whole run, tests/fl draws deals), text is read once, and attacks
+    need no process of their own.
     """
 
     def without_pixels(figure: Any, to: Any, **how: Any) -> None:
         to.write(PNG) if isinstance(to, io.BytesIO) else Path(to).write_bytes(PNG)
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", without_pixels)
+    monkeypatch.setattr("fl.leakage.apart.run", attack_here)
     monkeypatch.setitem(DATASETS, "text", wraps(DATASETS["text"])(lambda root: text()))
 
 

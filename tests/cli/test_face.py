@@ -68,7 +68,7 @@ def test_who_has_the_model_attacks_it_whatever_summed_it() -> None:
         (part,) = run.view(party).parts
         np.testing.assert_array_equal(part.updates[0], run.parameters)
     assert [run.view(party).parts for party in ("relay", "eavesdropper")] == [(), ()]
-    outcome = attacked(run, "server", Budget(seconds=1.0, iterations=300), 0)
+    outcome = attacked(run, "server", Budget(seconds=600, iterations=300), 0)
     assert outcome.verdict == LEAKS
     assert outcome.cells.keys() == {"seen", "untrained"}
     assert attacked(run, "eavesdropper", Budget(iterations=1), 0).verdict == NOTHING

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from commands import Ran
@@ -30,11 +31,11 @@ from fl.cohort.layout import Layout, lay_out
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, put
 from fl.federation.simulation import simulated
-from fl.leakage import apart
-from fl.leakage.attack import Budget, Found, Guess, Knowledge
+from fl.leakage.attack import Found
 from fl.leakage.attacks import ATTACKS
 from fl.leakage.verdicts import LEAKS, NOISED, PROTECTS, ROUNDING
 from fl.leakage.views import Part, View
+from tests.fl.leakage.helpers import quick_attack
 
 Here = Callable[..., Ran]
 
@@ -273,13 +274,8 @@ def test_sums_of_other_clients_each_time_are_grouped() -> None:
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the attack's own process tests/fl/leakage/test_attacks.py tells: it takes seconds to begin."""
-
-    def run(attack: str, view: View, knowledge: Knowledge, budget: Budget, seed: int) -> Guess:
-        quick = replace(budget, iterations=2, starts=1)
-        return ATTACKS[attack](view, knowledge, quick, seed)
-
-    monkeypatch.setattr(apart, "run", run)
+    """And quickly."""
+    monkeypatch.setattr("fl.leakage.apart.run", quick_attack)
 
 
 def metered(here: Here, folder: Path, **flags: Any) -> tuple[Ran, dict[str, Any]]:
@@ -303,7 +299,7 @@ def test_beside_a_control_what_could_not_be_counted_is_drawn_as_none() -> None:
     assert summed.fields.keys().isdisjoint({"right", "of", "chance"})
     bars = {"what the server read": 0.0, "single updates, encoded": 1.0, "without any attack": 1 / N}
     assert _bars(summed) == bars
-    exact = replace(summed, counted={"exact": Tally(3, 4, 0.0), "sum": Tally(1, 4, 0.0)})
+    exact = msgspec.structs.replace(summed, counted={"exact": Tally(3, 4, 0.0), "sum": Tally(1, 4, 0.0)})
     assert _bars(exact).keys() >= {"single updates, not encoded", "their sum, not masked"}
     assert (_bars(exact)["single updates, not encoded"], _bars(exact)["their sum, not masked"]) == (
         0.75,
@@ -398,7 +394,7 @@ def test_what_it_is_at_is_news_by_its_attack_alone(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("in_this_process")
-@pytest.mark.parametrize("scheme", ["plain", "masking"])
+@pytest.mark.parametrize("scheme", [pytest.param("plain", marks=pytest.mark.slow), "masking"])
 def test_training_is_the_same_to_the_bit_with_a_meter(here: Here, tmp_path: Path, scheme: str) -> None:
     metered(here, tmp_path / "with", scheme=scheme, execution="batched")
     config = str(tmp_path / "secret" / "config.json")
@@ -414,6 +410,7 @@ def test_training_is_the_same_to_the_bit_with_a_meter(here: Here, tmp_path: Path
     assert not (both[1] / "meter.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_of_a_run_over_processes_the_servers_process_has_the_record(here: Here, tmp_path: Path) -> None:
     flags = {"scheme": "masking", "execution": "processes", "clients": 4, "rounds": 1, "model": "mlp"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import Command, Ran, at_once, is_one_line
+from commands import Command, Ran, at_once
 
 import fl
 from fl.config.run import RunConfig
@@ -83,7 +83,7 @@ def test_a_weighted_mean_over_the_network(tmp_path: Path, keys: Path, without_to
 
 
 def test_a_sum_with_blanks_is_for_clients_who_insist_on_them_and_says_what_its_mean_is(
-    tmp_path: Path, keys: Path
+    tmp_path: Path, keys: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """So rare that the sum needs no noise, and that every coin here falls the other way."""
     (tmp_path / "policy.toml").write_text("corrupt = 0\nblank = 1e-7\n")
@@ -93,38 +93,41 @@ def test_a_sum_with_blanks_is_for_clients_who_insist_on_them_and_says_what_its_m
         server = Command("serve", *server_options(keys), *options, "--out", str(tmp_path / f"{code}.npy"))
         endpoint = listening(server)
         given = ["--input", str(tmp_path / "x.npy"), "--new", *rules]
-        clients = [Command("join", *client_options(keys, u, endpoint), *given) for u in range(CLIENTS)]
-        ran = [client.end() for client in clients]
-        assert {each.code for each in ran} == {code}
+        with at_once(["join", *client_options(keys, u, endpoint), *given] for u in range(CLIENTS)) as joined:
+            assert {client.result() for client in joined} == {code}
+        told, err = capfd.readouterr()
         if code:
-            assert all("a probability of 1e-07; this client takes 0.5" in each.err for each in ran)
+            assert err.count("a probability of 1e-07; this client takes 0.5") == CLIENTS
             assert server.end().code != 0
             continue
         said = "the vector is in the sum, or zeros are, with a probability of 1e-07"
-        assert all(said in each.out for each in ran)
+        assert told.count(said) == CLIENTS
         written = server.end().records[-1]
         mean = vector(0) / (1 - 1e-7)
         assert np.abs(np.load(tmp_path / "0.npy") - mean).max() <= written["error_bound"] < 1e-3
 
 
-def test_plain_must_be_asked_for_at_both_ends(tmp_path: Path, keys: Path) -> None:
+def test_plain_must_be_asked_for_at_both_ends(
+    tmp_path: Path, keys: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Client 2 does not, and is told; the sum is the others'."""
     options = ["--length", str(LENGTH), "--scheme", "plain"]
     server = Command("serve", *server_options(keys), *options, "--out", str(tmp_path / "mean.npy"))
     endpoint = listening(server)
-    clients = []
+    lines = []
     for u, allow in enumerate([["--allow", "plain"], ["--allow", "plain"], []]):
         np.save(tmp_path / f"{u}.npy", vector(u))
         given = ["--input", str(tmp_path / f"{u}.npy"), *allow]
-        clients.append(Command("join", *client_options(keys, u, endpoint), *given))
-    *allowing, refusing = [client.end() for client in clients]
-    for ran in allowing:
-        assert ran.code == 0
-        assert ran.err.startswith(
-            "warning: plain is allowed: if the server offers that, it reads every vector"
-        )
-        assert "no single vector" not in ran.out
-    is_one_line(refusing, 4, "offers the scheme plain", "--allow plain")
+        lines.append(["join", *client_options(keys, u, endpoint), *given])
+    with at_once(lines) as joined:
+        assert [client.result() for client in joined] == [0, 0, 4]
+    told, err = capfd.readouterr()
+    assert told.count("no single vector") == 1  # is promised to client 2 alone
+    allowed = "warning: plain is allowed: if the server offers that, it reads every vector"
+    assert err.count(allowed) == 2
+    (refused,) = (line for line in err.splitlines() if not line.startswith(allowed))
+    assert "offers the scheme plain" in refused
+    assert "--allow plain" in refused
     ran = server.end()
     assert (ran.code, ran.err) == (0, "")
     assert ran.records[0]["lost"].keys() == {"2"}
@@ -194,7 +197,7 @@ def test_over_a_network_a_rule_combines_what_the_server_sees(tmp_path: Path, key
 
 
 def test_a_client_whose_update_gives_its_examples_away_sends_nothing_and_says_why(
-    tmp_path: Path, keys: Path
+    tmp_path: Path, keys: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Of two examples each; its own exit code, and the server does not hear why."""
     RunConfig.of(clients=CLIENTS, rounds=1, model="mlp").write(tmp_path / "run.json")
@@ -207,15 +210,13 @@ def test_a_client_whose_update_gives_its_examples_away_sends_nothing_and_says_wh
     (tmp_path / "policy.toml").write_text("[preflight]\nshares = [[1, 0.0]]\n")
     endpoint = listening(server)
     rules = ["--policy", str(tmp_path / "policy.toml")]
-    clients = [
-        Command("join", *client_options(keys, u, endpoint), "--data", str(tmp_path / f"{u}"), *rules)
+    with at_once(
+        ["join", *client_options(keys, u, endpoint), "--data", str(tmp_path / f"{u}"), *rules]
         for u in range(CLIENTS)
-    ]
-    for client in clients:
-        ran = client.end()
-        assert ran.code == 5
-        assert "error: nothing was sent: " in ran.err
-        assert "of the 2 examples in this client's update can be read off its first layer" in ran.err
+    ) as joined:
+        assert [client.result() for client in joined] == [5] * CLIENTS
+    why = r"error: nothing was sent: .*of the 2 examples in this client's update can be read off its first"
+    assert len(re.findall(why, capfd.readouterr().err)) == CLIENTS
     ran = server.end()
     assert ran.code == 3
     assert "it could not take part" in ran.out + ran.err

@@ -62,7 +62,8 @@ def test_what_is_processed_has_no_single_bright_pixel_and_sharper_edges() -> Non
     knowledge = learned()
     budget = replace(BUDGET, processed=True, iterations=2)
     view = of_model(knowledge.parameters, frozenset({0}))
-    (found,) = apart.run("face", view, knowledge, budget, 0)
+    _, _, told, _ = apart.unpacked(apart.packed(view, knowledge, budget, 0))  # as its process gets it
+    (found,) = face(view, knowledge, told, 0)
     (plain,) = face(view, knowledge, replace(budget, processed=False), 0)
     assert found.images is not None
     assert plain.images is not None

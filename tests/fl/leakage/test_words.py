@@ -76,6 +76,7 @@ def test_of_candidates_the_words_are_those_of_the_one_that_leaves_most_rows() ->
         assert found.words.tolist() == there(0, 1)
 
 
+@pytest.mark.slow
 def test_words_come_back_from_a_process_that_can_read_no_text() -> None:
     net, knowledge = of_text()
     (found,) = apart.run("words", view(typed(net, 0, 1)), knowledge, Budget(), 0)

@@ -19,6 +19,7 @@ from fl.config.run import RunConfig
 from fl.config.section import ConfigError
 from fl.federation.records import RoundRecord
 from fl.page.state import ProtocolRound, RunState, TrainingRound
+from tests.fl.leakage.helpers import quick_attack
 from transport import RoundReport
 
 NOISE = ("--privacy", "distributed", "--clip", "0.5", "--noise-multiplier", "0.5")
@@ -29,7 +30,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two rounds, with noise and a meter."""
     folder: Path = tmp_path_factory.mktemp("run") / "mine"
     small = ("--clients", "3", "--rounds", "2", "--model", "logistic", "--execution", "sequential")
-    assert main(["train", "--quiet", *small, *NOISE, "--meter", "--no-baseline", "--out", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fl.leakage.apart.run", quick_attack)
+        line = ["train", "--quiet", *small, *NOISE, "--meter", "--no-baseline", "--out", str(folder)]
+        assert main(line) == 0
     return folder
 
 

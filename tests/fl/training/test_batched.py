@@ -117,6 +117,7 @@ def local_plan(**changes: Any) -> LocalPlan:
     return LocalPlan(**fields | changes)
 
 
+@pytest.mark.slow
 def test_of_eleven_million_parameters_too() -> None:
     plan = local_plan(lr=LR["resnet18"], precision="float64", batch_size=2, steps=2)
     agree(*both("resnet18", plan, sizes=(2, 1)), 1e-12)
