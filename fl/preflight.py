@@ -146,7 +146,7 @@ def inspector(
     the vector of that name.
 
     received: of a task the model as it came, on the CPU. x, plan, rules: as of `preflight`; x stays as it is.
-    told: hears every verdict.
+    name: of that vector. told: hears every verdict.
 
     Raises, when it is called: Withheld, where more comes out than may, and the rules are to refuse.
     """

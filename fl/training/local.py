@@ -74,9 +74,15 @@ class Tap(Protocol):
     their gradient: there it is computed once more for the tap, the same but for rounding.
     """
 
-    def step(self, u: int, step: int, examples: NDArray[np.int64], gradients: Gradients) -> None: ...
+    def step(self, u: int, step: int, examples: NDArray[np.int64], gradients: Gradients) -> None:
+        """u: the client. step: from 0 on. examples: (B,), places in what it holds. gradients: what the step
+        goes along, before it is taken.
+        """
+        ...
 
-    def upload(self, u: int, upload: NDArray[np.floating]) -> None: ...
+    def upload(self, u: int, upload: NDArray[np.floating]) -> None:
+        """u: the client. upload: (d,), as it is given to the session."""
+        ...
 
 
 def device(name: str) -> torch.device:

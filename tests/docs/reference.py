@@ -43,6 +43,8 @@ MODULES: Mapping[str, tuple[str, ...] | None] = {
     "transport.journal": ("Tickets",),
     "transport.processes": ("LocalProcesses", "lay_out_keys"),
     "fl": None,
+    "fl.preflight": ("inspector",),
+    "fl.training.local": ("Tap",),
 }
 """Module -> its public names. Types stand here where signatures of the others name them."""
 
