@@ -36,10 +36,15 @@ class Executor(Protocol):
 
 
 def in_order(
-    executor: Executor | None, work: Callable[..., T], calls: Iterable[tuple[Any, ...]]
+    executor: Executor | None,
+    work: Callable[..., T],
+    calls: Iterable[tuple[Any, ...]],
+    *,
+    ahead: int = _AHEAD,
 ) -> Iterator[T]:
-    """work(*call) for each call, in their order; several at once where there is an executor. What has not
-    begun when one raises, or when no more results are taken, is called off.
+    """work(*call) for each call, in their order; several at once where there is an executor, at most `ahead`
+    handed over and not taken back. What has not begun when one raises, or when no more results are taken, is
+    called off.
     """
     if executor is None:
         yield from (work(*call) for call in calls)
@@ -47,7 +52,7 @@ def in_order(
     left, futures = iter(calls), deque[Any]()
     try:
         while True:
-            futures.extend(executor.submit(work, *call) for call in islice(left, _AHEAD - len(futures)))
+            futures.extend(executor.submit(work, *call) for call in islice(left, ahead - len(futures)))
             if not futures:
                 return
             yield futures.popleft().result()

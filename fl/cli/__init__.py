@@ -50,6 +50,7 @@ EXIT_CODES = {
     "DataError": FAILED,
     "ModelError": FAILED,
     "Diverged": FAILED,
+    "ClusterError": FAILED,
     "Unfit": FAILED,
     "Withheld": WITHHELD,
     "SecAggError": FAILED,

@@ -84,7 +84,12 @@ def _demo(
     run(ctx.obj, Demo(clients, length, bits, tuple(drop or ()), seed, show, protection, deadline))
 
 
-@app.command("train")
+def _usual(flag: str) -> str:
+    """`--engine ray`, as other frameworks have it, says `--execution ray`."""
+    return "execution" if flag == "engine" else flag
+
+
+@app.command("train", context_settings={"token_normalize_func": _usual})
 @takes(WHOLE_RUN)
 def _train(
     ctx: typer.Context,

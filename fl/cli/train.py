@@ -119,6 +119,7 @@ def run(
     """Train, then train again unprotected beside it. Returns the exit code of the server. described_in: the
     file that --config names; a run that left it is repeated. port: of a dashboard.
     """
+    from fl.federation.simulation import cluster_of
     from fl.federation.vectors import scheme_for
 
     # As it will be, but for the roster, which is made below.
@@ -135,6 +136,7 @@ def run(
     checkpoint = rounds.going_on(config, folder) if resume else None
     layout = lay_out(config)
     fits(config, layout)
+    cluster = cluster_of(config)
     door = bound(port)
     # Before the folder is emptied: it may be the one whose secrets are taken up.
     secrets = secrets_of(out, config, folder, resume, described_in)
@@ -149,6 +151,8 @@ def run(
         tell_attackers(out, config, folder, layout)
     clients = counted(config.cohort.clients, "client")
     out.say(f"{config.protection.scheme}, {clients} on {config.data.dataset}: {scheme.against}")
+    if cluster is not None:
+        out.say(f"training and unmasking by {counted(cluster.workers, 'worker')} of a Ray cluster")
     parties = None
     if config.training.execution == "processes":
         parties = lay_out_parties(config, layout, folder, resume, secrets)

@@ -19,7 +19,7 @@ Balance = Literal["none", "sampling", "loss"]
 Way = Literal["batched", "sequential"]
 """How clients of one process are computed: see `fl.training.clients`."""
 Optimiser = Literal["average", "momentum", "adam", "yogi"]
-Execution = Literal["processes", "auto", "batched", "sequential"]
+Execution = Literal["processes", "auto", "batched", "sequential", "ray"]
 MODELS = (
     "cnn",
     "mlp",
@@ -108,8 +108,12 @@ class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
     ) = None
     execution: Annotated[
         Execution,
-        setting("Clients as processes, or all in one process: auto is the faster of the other two."),
+        setting(
+            "Clients as processes; or all in one process, trained batched or sequential, auto the faster of "
+            "them, or ray: sequential by the workers of a Ray cluster.",
+        ),
     ] = "processes"
+    """ray: of the cluster that RAY_ADDRESS names, else one on this machine."""
     device: Annotated[str, setting("Where models are trained; cuda:N for one of several.", words=DEVICES)] = (
         "auto"
     )
@@ -142,6 +146,11 @@ class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
         ConfigError.unless(
             self.balance != "sampling" or self.sampling == "poisson",
             "balance = 'sampling': passes take every example as often: give local_batches = 'poisson' too",
+        )
+        ConfigError.unless(
+            self.execution != "ray" or self.device in ("auto", "cpu"),
+            f"device = {self.device!r}: the workers of execution = 'ray' train on CPUs: leave it out, or "
+            "take execution = 'auto'",
         )
 
     @property

@@ -37,9 +37,10 @@ from fl.privacy.spending import Spending, own_releases
 from fl.privacy.step import asked_for
 from fl.robust import Rule
 from fl.training.checkpoint import Checkpoint
-from fl.training.clients import LocalClients
+from fl.training.clients import LocalClients, usable_cores
 from fl.training.local import LocalResult, Tap, device, evaluate
 from fl.training.server import GlobalModel
+from fl.training.spread import Cluster
 from fl.training.step import PerExample
 from secagg import (
     Aggregate,
@@ -71,6 +72,7 @@ WAYS: dict[str, Way | None] = {
     "batched": "batched",
     "sequential": "sequential",
     "processes": "sequential",  # as each process computes its own client
+    "ray": "sequential",  # as each worker computes its own clients
 }
 """How clients are computed in this process, by a run's `execution`; None where both ways are tried first."""
 
@@ -81,6 +83,18 @@ class _Members:
 
     clients: Mapping[ClientId, Identity]
     identities: Roster | None
+
+
+def cluster_of(config: RunConfig) -> Cluster | None:
+    """The cluster that trains the clients of a run, and unmasks its sums; None where this process does.
+
+    Raises: ModuleNotFoundError without Ray; `fl.cluster.ClusterError`.
+    """
+    if config.training.execution != "ray":
+        return None
+    from fl.cluster import connected
+
+    return connected(usable_cores())
 
 
 class SimulatedCohort:
@@ -117,12 +131,14 @@ class SimulatedCohort:
         self._sending = sending
         if layout.attackers:
             self._sending = in_turn(sending, Attackers(config.attack, layout.attackers, self._secrets))
+        self._cluster = cluster_of(config)
         self.clients = LocalClients(
             layout.x,
             layout.y,
             layout.shares,
-            device(config.training.device),
+            device("cpu" if self._cluster else config.training.device),
             way or WAYS[config.training.execution],
+            self._cluster,
         )
         clients = range(config.cohort.clients)
         roster, self._identities = throwaway_identities(clients, relays=config.protection.relay_count)
@@ -188,6 +204,7 @@ class SimulatedCohort:
                 identities={u: self._identities[u] for u in (*cohort, *relays_of(scheme))},
                 instrument=lambda session: Watched(instrument(session), watch or (lambda report: None)),
                 listen=self._listen,
+                executor=self._cluster,
                 parts=parts,
                 alike=self._rules(cohort, alike),
                 tagged=self._tagged,

@@ -19,6 +19,7 @@ from fl.config.plan import LocalPlan, Way
 from fl.data.examples import Labels
 from fl.training.batched import train_batched
 from fl.training.local import EVALUATION_BATCH, LocalResult, Tap, channels_last, inputs, prepared, train
+from fl.training.spread import Cluster, Spread
 from fl.training.step import PerExample
 
 WAYS: tuple[Way, ...] = ("sequential", "batched")
@@ -41,6 +42,9 @@ class LocalClients:
 
     way: how a round is computed; None: the first round measures both ways, and all take the faster one.
     `sequential` is one client after the other, on a CPU as many side by side as this process may use cores.
+
+    cluster: whose workers train in the place of this process, one client after the other each, on CPUs: as
+    `sequential` does here, to the bit on machines alike. What a tap hears is trained here all the same.
     """
 
     def __init__(
@@ -50,10 +54,12 @@ class LocalClients:
         shares: Mapping[int, NDArray[np.int64]],
         on: torch.device,
         way: Way | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self._x, self._y = torch.tensor(x, device=on), torch.tensor(y, device=on)
         self._shares = {u: torch.tensor(own) for u, own in shares.items()}
-        self.way, self.rates = way, dict[Way, float]()
+        self._spread = None if cluster is None else Spread(cluster, x, y)
+        self.way, self.rates = way if cluster is None else "sequential", dict[Way, float]()
         self.trained: set[int] = set()  # in this round; where all are computed at once, none before the end
         cores = usable_cores() if on.type == "cpu" else 1
         # One thread each: several for one small step wait for one another, and add up in another order.
@@ -77,6 +83,8 @@ class LocalClients:
         """
         self.way = way = self.way or self._faster(model, plan, orders, per_example)
         self.trained = set()
+        if self._spread is not None and tap is None:
+            return self._by_cluster(self._spread, model, plan, orders, per_example, counting)
         results = self._train(way, model, plan, orders, tap, per_example)
         if not counting:
             return results
@@ -91,6 +99,22 @@ class LocalClients:
         """Client u's own, where all are: (n_u, ...) and (n_u,)."""
         own = self._shares[u].to(self._x.device)
         return self._x.index_select(0, own), self._y.index_select(0, own)
+
+    def _by_cluster(
+        self,
+        spread: Spread,
+        model: nn.Module,
+        plan: LocalPlan,
+        orders: Mapping[int, bytes],
+        per_example: PerExample | None,
+        counting: bool,
+    ) -> dict[int, LocalResult]:
+        clients = [(u, self._shares[u].numpy(), orders[u]) for u in sorted(orders)]
+        results = dict[int, LocalResult]()
+        for some in spread.train(model, plan, clients, per_example=per_example, counting=counting):
+            results |= some
+            self.trained |= some.keys()
+        return results
 
     def _train(
         self,

@@ -168,6 +168,11 @@ def test_every_field_is_a_flag_that_reaches_the_run(
     assert config == RunConfig.of(**{field: value}, **others)
 
 
+def test_the_engine_is_a_second_name_of_the_execution(here: Here, asked_for: list[RunConfig]) -> None:
+    assert here("train", "--engine", "ray").code == 0
+    assert asked_for == [RunConfig.of(execution="ray")]
+
+
 @pytest.mark.parametrize(
     ("field", "text", "value"),
     [

@@ -27,6 +27,7 @@ WITHOUT_WORDS = {
     "server.lost": "why the last sum had too few clients",
     "_DisconnectedError": "the session goes on, or is over with the words of `disconnected`",
     "NotImplementedError": "of a scheme that calls its sessions suspendable, and says no more",
+    "cause": "what a task of a cluster raised",
     "AssertionError": "the end of a loop that has none",
 }
 """What is raised without words of its own, and whose words it passes on."""

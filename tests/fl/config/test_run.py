@@ -349,6 +349,7 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
         ({"batch": 4, "sample": 4}, {"batch": 0}, "batch cuts the whole roster"),
         ({"batch": 4, "cluster": "label"}, {"cluster": None}, "batch cuts the whole roster"),
         ({"execution": "batched", "drop": ("3@join",)}, {"execution": "processes"}, "drop kills processes"),
+        ({"execution": "ray", "device": "cuda"}, {"device": "cpu"}, "of execution = 'ray' train on CPUs"),
         ({"until_accuracy": 0.9, "validation": 0.0}, {"validation": 0.2}, "measured on validation data"),
         ({"algorithm": "fedsgd", "proximal": 0.1}, {"proximal": 0.0}, "nobody moves away"),
         ({"algorithm": "fedavg-weights", "clip": 1.0}, {"clip": None}, "clip, compress would change whole"),
