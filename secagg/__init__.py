@@ -9,6 +9,7 @@ from secagg.identity import Identity, Roster, throwaway_identities
 from secagg.in_process import run
 from secagg.ledger import Ledger, LedgerReport
 from secagg.masking import Masking
+from secagg.names import Names
 from secagg.plain import Plain
 from secagg.policy import Policy
 from secagg.record import Recorded, ServerView, Tampered
@@ -33,6 +34,7 @@ __all__ = [
     "LedgerReport",
     "LocalProtocolError",
     "Masking",
+    "Names",
     "Plain",
     "Policy",
     "Private",

@@ -12,6 +12,7 @@ from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, throwaway_identities
 from secagg.in_process import run
 from secagg.masking import Masking
+from secagg.names import Names
 from secagg.plain import Plain
 from secagg.policy import Adversary
 from secagg.session import Aggregate, Contribute, Scheme
@@ -56,10 +57,10 @@ def average(
 
     reference: what all trees are built as (`Tree`, which has bound, bits, integers and largest_integer).
     contributions: id -> (tree, weight), of three clients or more; whatever can be a key is an id, and takes
-    part as 0, 1, ... in the order given. max_weight: public; if not said, the largest that is given. lost:
-    ids that have dealt their keys and never upload. adversary: "active" makes a roster, for this session
-    alone. numbers: for `scheme.for_cohort`: corrupt, dropout, relays, small_cohort, ... warn_above: warn
-    where a larger share of the survivors' numbers was cut.
+    part as 0, 1, ... in the order given (`Names`). max_weight: public; if not said, the largest that is
+    given. lost: ids that have dealt their keys and never upload. adversary: "active" makes a roster, for this
+    session alone. numbers: for `scheme.for_cohort`: corrupt, dropout, relays, small_cohort, ... warn_above:
+    warn where a larger share of the survivors' numbers was cut.
 
     Raises: LocalProtocolError, which names the client, and the leaf where one is wrong; TooFewClients where
     more are lost than the session can lose.
@@ -77,7 +78,7 @@ def average(
         largest_integer=largest_integer,
     )
     made, identities = _made(scheme, len(pairs), tree, adversary, numbers)
-    places = {who: u for u, who in enumerate(pairs)}
+    places = Names(list(pairs))
     if unknown := [who for who in lost if who not in places]:
         raise LocalProtocolError(f"client {unknown[0]!r} is lost, and contributes nothing to begin with")
     aggregate = run(
@@ -95,7 +96,7 @@ def average(
         )
     return Averaged(
         tree.unflatten(aggregate),
-        tuple(who for who, u in places.items() if u in aggregate.survivors),
+        places.of(aggregate.survivors),
         aggregate.error_bound.get(NUMBERS, 0.0),
         share,
         aggregate,

@@ -3,6 +3,7 @@
 from transport.client import Contribution, Peer, join
 from transport.errors import Refused, TransportError
 from transport.exchange import RoundReport, Standing
+from transport.line import load_identity
 from transport.relay import Relay, Served, join_as_relay
 from transport.server import Cohort, serve, usual_deadlines
 
@@ -18,6 +19,7 @@ __all__ = [
     "TransportError",
     "join",
     "join_as_relay",
+    "load_identity",
     "serve",
     "usual_deadlines",
 ]

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -66,6 +66,42 @@ class Memory:
     signing: SigningKey = field(repr=False)
 
 
+def load_identity(
+    key: str | Path,
+    roster: str | Path,
+    roster_key: str | Path | None = None,
+    *,
+    kind: Literal["client", "relay"] = "client",
+    state: str | Path | None = None,
+    readers: Readers = "owner",
+) -> Identity:
+    """A client's or a relay's place in its own roster, and the key that it signs with, out of its files: for
+    sessions over other channels than this package's. Files, `state` and `readers` are as of `join`, which
+    reads them by the same steps.
+
+    Raises: TransportError if a file is not right, the roster does not list the key, or is older than one
+        that this key has seen; with what to do.
+
+    Security: as of `join`. All that a key must not forget is still the caller's to give to its sessions:
+        `transport.journal.Journal` as `once`, and `SignedSets`.
+    """
+    own = read_private(key, kind, readers=readers)
+    return _listed(own, key, roster, roster_key, base_of(key, own.public, state))
+
+
+def _listed(
+    own: PrivateKey, key: str | Path, roster: str | Path, roster_key: str | Path | None, records: Path
+) -> Identity:
+    signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
+    listed = read_roster(roster, signer)
+    id, relay = own.id or 0, own.kind == "relay"
+    if (listed.relays if relay else listed.clients).get(id) != own.public:
+        raise FileError(f"{roster} does not list the key in {key}: ask its keeper for a newer one")
+    remember(f"{records}.seen", listed)
+    signing = SigningKey(own.signing.private_bytes_raw())
+    return Identity(relay_party(id) if relay else id, listed.identities, signing)
+
+
 def known(
     kind: Kind,
     key: str | Path,
@@ -80,20 +116,12 @@ def known(
     """
     own = read_private(key, kind, readers=readers)
     records = base_of(key, own.public, state)
-    identity, signing = None, SigningKey(own.signing.private_bytes_raw())
-    if roster is not None:
-        signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
-        listed = read_roster(roster, signer)
-        id = own.id or 0
-        if (listed.relays if kind == "relay" else listed.clients).get(id) != own.public:
-            raise FileError(f"{roster} does not list the key in {key}: ask its keeper for a newer one")
-        remember(f"{records}.seen", listed)
-        identity = Identity(relay_party(id) if kind == "relay" else id, listed.identities, signing)
+    identity = None if roster is None else _listed(own, key, roster, roster_key, records)
     memory = Memory(
         Journal(f"{records}.journal"),
         SignedSets(f"{records}.signed"),
         Spent(f"{records}.spent"),
-        signing,
+        SigningKey(own.signing.private_bytes_raw()),
     )
     return own, identity, memory
 

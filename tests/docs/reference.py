@@ -27,11 +27,12 @@ CHANGELOG = ROOT / "CHANGELOG.md"
 PACKAGES = ("secagg", "transport", "fl")
 WIDTH = 96
 
-T = TypeVar("T", ast.ClassDef, ast.FunctionDef)
+T = TypeVar("T", ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 MODULES: Mapping[str, tuple[str, ...] | None] = {
     "secagg": None,  # what it exports
-    "secagg.tickets": ("begin", "step", "done", "end", "Record", "InMemory"),
+    "secagg.aio": ("drive", "take_part", "Closed", "Receive", "Send"),
+    "secagg.tickets": ("begin", "begin_jointly", "step", "done", "end", "Record", "InMemory"),
     "secagg.session": ("Contribute", "Once"),
     "secagg.specs": ("Vector", "Vectors", "Spec", "Noise"),
     "secagg.policy": ("Adversary", "GraphChoice", "Ending", "Likening"),
@@ -123,6 +124,8 @@ def _entry(name: str, found: object) -> Entry:
     if inspect.isclass(found):
         return _class(name, found, _definition(found.__module__, local, ast.ClassDef))
     if inspect.isfunction(found):
+        if inspect.iscoroutinefunction(found):
+            return Entry(name, _function(_definition(found.__module__, local, ast.AsyncFunctionDef)))
         return Entry(name, _function(_definition(found.__module__, local, ast.FunctionDef)))
     return Entry(name, _alias(module, local))
 
@@ -152,10 +155,11 @@ def _code(node: ast.AST) -> str:
     return code if '"' in code else code.replace("'", '"')
 
 
-def _function(node: ast.FunctionDef, *, bound: bool = False) -> Member:
+def _function(node: ast.FunctionDef | ast.AsyncFunctionDef, *, bound: bool = False) -> Member:
     """bound: of a class, whose first argument nobody gives."""
     doc, given = ast.get_docstring(node) or "", node.args
     returns = _code(node.returns) if node.returns is not None else "None"
+    returns = f"Awaitable[{returns}]" if isinstance(node, ast.AsyncFunctionDef) else returns
     if "property" in map(ast.unparse, node.decorator_list):
         return Member(node.name, node.name, f": {returns}", doc=doc)
     first = [*given.posonlyargs, *given.args]
