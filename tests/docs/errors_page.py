@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fl.cli import EXIT_CODES
+from secagg import SecAggError
 from tests.docs.pages import rewritten, table
 
 ROOT = Path(__file__).parents[2]
@@ -195,6 +196,16 @@ class Code:
                     return [site.text for call in caught for site in self.said(call, kind)]
         return assigned[0] if len(assigned) == 1 else None
 
+    def _literal(self, path: str, name: str) -> typing.Any:
+        """What stands behind the name in the module itself; None where that is no literal."""
+        for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
+            match node:
+                case ast.AnnAssign(target=ast.Name(id=id), value=ast.Constant(value=value)) if id == name:
+                    return value
+                case ast.Assign(targets=[ast.Name(id=id)], value=ast.Constant(value=value)) if id == name:
+                    return value
+        return None
+
     def _constant(self, expression: ast.expr) -> typing.Any:
         """The value of a constant of the module, or of several joined; None for anything else."""
         match expression:
@@ -202,7 +213,10 @@ class Code:
                 module = (
                     self._path[expression].removesuffix(".py").removesuffix("/__init__").replace("/", ".")
                 )
-                return getattr(importlib.import_module(module), name, None)
+                try:
+                    return getattr(importlib.import_module(module), name, None)
+                except SecAggError:  # of an extra that is not installed here
+                    return self._literal(self._path[expression], name)
             case ast.BinOp(left=inner, op=ast.FloorDiv(), right=ast.Constant(value=int(unit))):
                 value = self._constant(inner)
                 return value and value // unit
