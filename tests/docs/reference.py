@@ -7,6 +7,7 @@ import ast
 import difflib
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import itertools
 import re
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference.md"
 LIST = Path(__file__).with_name("public.txt")
 CHANGELOG = ROOT / "CHANGELOG.md"
-PACKAGES = ("secagg", "transport", "fl")
+PACKAGES = ("secagg", "transport", "fl", "secagg_flower")
 WIDTH = 96
 
 T = TypeVar("T", ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -46,8 +47,12 @@ MODULES: Mapping[str, tuple[str, ...] | None] = {
     "fl": None,
     "fl.preflight": ("inspector",),
     "fl.training.local": ("Tap",),
+    "secagg_flower": None,
 }
 """Module -> its public names. Types stand here where signatures of the others name them."""
+
+NEEDS = {"secagg_flower": "flwr"}
+"""What is not installed everywhere: where it is not, what page and list say of such a module stands."""
 
 INSIDE = {
     *("batches", "check_contributions", "check_policy", "check_roster", "every_round", "graph", "keys"),
@@ -202,6 +207,8 @@ def _class(name: str, found: type, node: ast.ClassDef) -> Entry:
                     inside = {local, f"{base.__name__}.{local}"} & INSIDE
                     if not inside and (base is found or not said):  # what the schemes share is theirs
                         members[local] = _function(each, bound=True)
+                        if not members[local].doc and _is_elsewheres(found, local):
+                            del members[local]
     head, takes, named = f"class {node.name}", None, tuple(fields)
     doc = _with_bases(found, ast.get_docstring(node) or "", named)
     if issubclass(found, Exception):
@@ -225,6 +232,11 @@ def _with_bases(found: type, doc: str, named: Sequence[str]) -> str:
                 if not any(re.search(rf"\b{name}\b", doc) for name in names.split(", ")):
                     doc += f"\n\n{names}: {what}"
     return doc
+
+
+def _is_elsewheres(found: type, local: str) -> bool:
+    """Whether a base of another package has it, and says what it is."""
+    return any(local in vars(base) for base in found.__mro__ if not _is_ours(base))
 
 
 def _is_ours(base: type) -> bool:
@@ -294,10 +306,21 @@ def _field(node: ast.AnnAssign, module: str) -> str:
 
 def blocks() -> dict[str, str]:
     """Name -> block of the page, one a module: an index, then each of its names."""
-    return {
-        module.replace(".", "_"): "\n\n".join((_index(found), *map(_shown, found)))
-        for module, found in ((module, entries(module)) for module in MODULES)
-    }
+    made = {}
+    for module in MODULES:
+        if is_here(module):
+            found = entries(module)
+            made[module.replace(".", "_")] = "\n\n".join((_index(found), *map(_shown, found)))
+        else:
+            (stands,) = re.findall(
+                rf"<!-- begin {module} -->\n(.*?)\n<!-- end", PAGE.read_text(encoding="utf-8"), re.DOTALL
+            )
+            made[module] = stands
+    return made
+
+
+def is_here(module: str) -> bool:
+    return module not in NEEDS or importlib.util.find_spec(NEEDS[module]) is not None
 
 
 def _index(found: Iterable[Entry]) -> str:
@@ -347,7 +370,14 @@ def _named(names: str) -> str:
 
 def promised() -> str:
     """Every public name and signature, a line each."""
-    return "".join(f"{line}\n" for module in MODULES for entry in entries(module) for line in entry.lines)
+    listed = LIST.read_text(encoding="utf-8").splitlines()
+    lines: list[str] = []
+    for module in MODULES:
+        if is_here(module):
+            lines += (line for entry in entries(module) for line in entry.lines)
+        else:
+            lines += (line for line in listed if line.removeprefix("class ").startswith(f"{module}."))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def marked(names: str, changelog: str) -> str:

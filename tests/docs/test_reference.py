@@ -9,9 +9,20 @@ import pytest
 
 from tests.docs import reference
 from tests.docs.pages import rewritten
-from tests.docs.reference import LIST, MODULES, PAGE, Entry, Member, blocks, difference, entries, promised
+from tests.docs.reference import (
+    LIST,
+    MODULES,
+    PAGE,
+    Entry,
+    Member,
+    blocks,
+    difference,
+    entries,
+    is_here,
+    promised,
+)
 
-ENTRIES = [entry for module in MODULES for entry in entries(module)]
+ENTRIES = [entry for module in MODULES if is_here(module) for entry in entries(module)]
 
 
 def unexplained(member: Member, of: str = "") -> list[str]:
@@ -44,6 +55,7 @@ def test_what_a_docstring_leaves_out_is_noticed() -> None:
 
 SAMPLE = '''
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Annotated, Protocol
 
 _Few = Annotated[int, "1..3"]
@@ -80,13 +92,18 @@ class Sample(Base):
     def _inside(self): ...
     def check_policy(self): ...
 
-class Made:
+class Made(StringIO):
     """By its constructor."""
 
     def __init__(self, at: str) -> None:
         """at: where."""
         self.at, self._own = at, 1
         self.seen: list[int] = []
+
+    def getvalue(self) -> str: ...
+
+    def read(self) -> str:
+        """Otherwise than elsewhere."""
 
 class Oh(Exception):
     """No."""
@@ -107,6 +124,7 @@ def test_signatures_are_read_off_the_source(sample: dict[str, Entry]) -> None:
         "class samples.Made(at: str)",
         "samples.Made.at: str",
         "samples.Made.seen: list[int]",
+        "samples.Made.read() -> str",
         "samples.Names = list[str]",
         "class samples.Oh(Exception)",
         "class samples.Sample",
@@ -138,6 +156,12 @@ def test_a_long_signature_has_a_line_for_each_parameter() -> None:
 
 
 # The list
+
+
+def test_what_is_not_installed_stands_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "NEEDS", {"secagg_flower": "no_such_package"})
+    assert rewritten(PAGE.read_text(encoding="utf-8"), blocks()) == PAGE.read_text(encoding="utf-8")
+    assert promised() == LIST.read_text(encoding="utf-8").partition("\n")[2]
 
 
 def test_the_public_names_are_those_on_the_list() -> None:

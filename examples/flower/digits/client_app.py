@@ -5,9 +5,12 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from digits.task import scores, share, train
+
+# begin client
 from secagg_flower import secure_mod
 
 app = ClientApp(mods=[secure_mod()])
+# end client
 
 
 def received(message, context):

@@ -6,7 +6,11 @@ from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from digits.task import initial
+
+# begin server
 from secagg_flower import SecureGrid
+
+# end server
 
 app = ServerApp()
 
@@ -15,8 +19,11 @@ app = ServerApp()
 def main(grid, context):
     nodes = context.run_config["nodes"]
     strategy = FedAvg(min_train_nodes=nodes, min_evaluate_nodes=nodes, min_available_nodes=nodes)
+    # begin server
+    grid = SecureGrid(grid, bound=4.0, max_weight=1000)
+    # end server
     result = strategy.start(
-        grid=SecureGrid(grid, bound=4.0, max_weight=1000),
+        grid=grid,
         initial_arrays=ArrayRecord({name: Array(value) for name, value in initial().items()}),
         num_rounds=context.run_config["num-server-rounds"],
     )
