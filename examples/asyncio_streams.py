@@ -30,17 +30,21 @@ async def write(writer: asyncio.StreamWriter, message: bytes) -> None:
 async def client(port: int, u: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await write(writer, u.to_bytes(4, "big"))
+    # begin client
     scheme = accept(Policy(adversary="semi-honest"), await read(reader))
     session = scheme.client(u, lambda task: np.full(1000, u / 10))
     await aio.take_part(session, lambda: read(reader), lambda message: write(writer, message))
+    # end client
     await reader.read()  # until the server hangs up
     writer.close()
 
 
 async def serve() -> None:
     scheme = Masking.for_cohort(CLIENTS, Bounded(length=1000, bound=1.0))
+    # begin server
     session = scheme.server(range(CLIENTS), task=b"round 1")
     heard: asyncio.Queue[tuple[int, bytes | Exception]] = asyncio.Queue(CLIENTS)
+    # end server
     writers: dict[int, asyncio.StreamWriter] = {}
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,7 +54,9 @@ async def serve() -> None:
         try:
             await write(writer, scheme.offer())
             while True:
+                # begin server
                 await heard.put((u, await read(reader)))
+                # end server
         except (OSError, EOFError) as error:
             await heard.put((u, error))
 
@@ -64,6 +70,7 @@ async def serve() -> None:
         if closed.round == "share-keys":
             processes[4].kill()
 
+    # begin server
     total = await aio.drive(
         session,
         heard.get,
@@ -71,6 +78,7 @@ async def serve() -> None:
         deadlines=lambda round: asyncio.sleep(600),
         watch=watch,
     )
+    # end server
     print("mean", total.mean[""][:3].round(4), "of", sorted(total.survivors))
     for writer in writers.values():
         writer.close()

@@ -11,7 +11,9 @@ import numpy as np
 from secagg import Bounded, Masking, run
 
 try:
+    # begin ray
     from fl.cluster import connected
+    # end ray
 except ModuleNotFoundError:
     raise SystemExit("this example needs Ray: pip install 'secagg[ray]'") from None
 
@@ -20,8 +22,10 @@ def main() -> None:
     n, length = 20, 100_000
     scheme = Masking.for_cohort(n, Bounded(length=length, bound=1.0))
     updates = {u: np.random.default_rng(u).uniform(-1, 1, length) for u in range(n)}
+    # begin ray
     with connected(cores=2) as executor:
         aggregate = run(scheme, updates, drop={"masked-input": {3, 7}}, executor=executor)
+    # end ray
     expected = np.mean([updates[u] for u in sorted(aggregate.survivors)], axis=0)
     error = np.abs(aggregate.mean[""] - expected).max()
     within = "within" if error <= aggregate.error_bound[""] else "NOT within"

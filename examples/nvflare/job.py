@@ -60,8 +60,10 @@ def examples(site: str) -> tuple[np.ndarray, np.ndarray]:
 
 def main(workspace: str) -> int:
     job = FedJob("secure-averaging")
+    # begin nvflare
     job.to_server(SecureAveraging(rounds=3, deadline=20))
-    job.to_clients(Regression(dies="site-4"))
+    job.to_clients(Regression(dies="site-4"))  # of SecureExecutor: `train` is yours
+    # end nvflare
     return job.simulator_run(workspace, clients=SITES)
 
 
