@@ -88,7 +88,8 @@ LikeTag = Annotated[bytes, msgspec.Meta(min_length=TAG_BYTES, max_length=TAG_BYT
 class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A set that was signed. sketch: SKETCH little-endian float32, or empty. members: empty where the client
     decrypts alone, or contributes by a coin, whatever the set, and where relays see to the sets. partition:
-    of sums by whole batches, which; where relays see to the sets, a digest of their keys. anew: what was
+    of sums by whole batches, which; where relays see to the sets, a digest of their keys; where a server sums
+    by coins, its session. anew: what was
     recorded of this kind before is unlike what comes. tags: what relays were told, by which they know what is
     alike. part: of sums of so few of the roster that there is one.
     """
@@ -150,7 +151,8 @@ class Alike(NeverPickled):
 @dataclass(frozen=True)
 class Class(NeverPickled):
     """Sessions that are alike this one. part: of so few of the roster that there is one sum of them.
-    whatever: as of `Likeness`.
+    whatever: as of `Likeness`. session: at a server, which this is, that what stands on record of itself is
+    no reason against it when it is taken up again.
     """
 
     rule: Alike = field(repr=False)
@@ -158,6 +160,7 @@ class Class(NeverPickled):
     sketch: bytes = field(repr=False)
     part: bool = False
     whatever: bool = False
+    session: bytes = b""
 
     def begin(self) -> None:
         """Whatever was signed of this kind before, was of other vectors."""
@@ -192,7 +195,7 @@ class Class(NeverPickled):
 
         Raises: RemoteProtocolError if there was any like it.
         """
-        new = _Entry(self.kind, self.sketch, frozenset(), b"")
+        new = _Entry(self.kind, self.sketch, frozenset(), self.session)
         self._keep(lambda near: _checked(new, near, 0))
 
     def tags(self, rng: Rng = system_rng) -> tuple[bytes, ...]:
@@ -227,6 +230,7 @@ class Class(NeverPickled):
         partition = self._partition(batches)
 
         def look(near: Sequence[_Entry]) -> None:
+            near = [entry for entry in near if not self.session or entry.partition != self.session]
             if not (partition and all(entry.partition == partition for entry in near)):
                 found.extend(dict.fromkeys(entry.members for entry in near))
 
@@ -309,7 +313,7 @@ def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | N
     """`new`, where it may be signed beside what is near it; None where just that was. Raises:
     RemoteProtocolError.
     """
-    if new.members and new in near:
+    if (new.members or new.partition) and new in near:
         return None  # or a server could have a record grow without end
     if new.partition and all(entry.partition == new.partition for entry in near):
         return new  # So et al. (2021): of whole batches of one partition no combination isolates less

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -89,3 +90,16 @@ def add_packed(total: Words, packed: bytes | bytearray | memoryview, bits: int) 
                 values |= above.astype(np.uint64) << np.uint64(64 - shift)
             values &= np.uint64(2**bits - 1)
             column += values.astype(total.dtype)
+
+
+def pack_each(vectors: Mapping[str, Words], bits: Mapping[str, int]) -> list[bytes]:
+    """In the order of their names."""
+    return [bytes(pack(x, bits[name])) for name, x in sorted(vectors.items())]
+
+
+def add_each(
+    vectors: Mapping[str, Words], packed: Sequence[bytes | memoryview], bits: Mapping[str, int]
+) -> None:
+    """Add checked packed vectors, in the order of the names of these, in place."""
+    for (name, total), raw in zip(sorted(vectors.items()), packed, strict=True):
+        add_packed(total, raw, bits[name])

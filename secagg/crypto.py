@@ -95,6 +95,8 @@ class OwnTag(Enum):
     TICKET_DRAWS = b"ticket-draws"  # KDF: PRG key of what one step draws
     TICKET_MESSAGE = b"ticket-message"  # digest of what a step was asked
     TICKET_ANSWER = b"ticket-answer"  # digest of what came of it
+    CHECKPOINT = b"checkpoint"  # KDF: AE key of one checkpoint of a server, from its operator's key
+    CHECKPOINT_DATA = b"checkpoint-data"  # AE: associated data of it
 
 
 def transcript(tag: Tag | OwnTag, *parts: bytes | int | str) -> bytes:

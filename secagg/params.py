@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.bits import Words, packed_bytes
+from secagg.bits import Words, packed_bytes, word_type
 from secagg.blank import check_blank
 from secagg.crypto import DIGEST_BYTES, Rng, Tag, digest, system_rng
 from secagg.encoding import centred
@@ -109,6 +109,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
     def ring_bits(self) -> dict[str, int]:
         """name -> b of its ring."""
         return {name: spec.ring_bits(self.clients) for name, spec in self.vectors.items()}
+
+    def zeros(self) -> dict[str, Words]:
+        """name -> a vector of zeros of its ring."""
+        bits = self.ring_bits()
+        return {name: np.zeros(spec.length, word_type(bits[name])) for name, spec in self.vectors.items()}
 
     def check_policy(self, policy: Policy, roster: Roster | None) -> None:
         """Raises: RemoteProtocolError if a client of this policy takes no part, for the sake of a number that

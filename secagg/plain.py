@@ -23,7 +23,7 @@ from secagg.params import MAX_VECTORS, Parameters, named
 from secagg.rounds import RoundServer
 from secagg.session import Aggregate, Contribute, Once, weights
 from secagg.specs import Bounded, Spec, Vectors, check_vectors, weight_of
-from secagg.states import AwaitingTask, StatefulClient
+from secagg.states import AwaitingTask, Kept, StatefulClient
 from secagg.wire import Message, Raw, Task, context_of, decode, decodes, encode
 
 INPUT = "input"
@@ -122,10 +122,21 @@ class PlainClient(StatefulClient):
         return encode(Input([x.view(np.uint8).data for x in sent]))
 
 
+class _KeptSums(Kept, frozen=True):
+    """In the order of the names. apart: of each client; None where nothing is kept apart."""
+
+    sums: list[bytes]
+    apart: dict[int, list[bytes]] | None
+
+
+_kept_sums = msgspec.msgpack.Decoder(_KeptSums)
+
+
 class PlainServer(RoundServer):
     """parts: keep every client's vectors apart, for `Aggregate.parts`: memory for a cohort, not for a sum."""
 
     _parameters: Plain
+    suspendable = True
 
     def __init__(
         self, parameters: Plain, cohort: Collection[ClientId], task: bytes, *, parts: bool = False
@@ -136,6 +147,29 @@ class PlainServer(RoundServer):
             for name, spec in parameters.vectors.items()
         }
         self._apart: dict[ClientId, Mapping[str, NDArray[Any]]] | None = {} if parts else None
+
+    def _kept(self) -> bytes:
+        apart = None if self._apart is None else {u: self._raw(own) for u, own in self._apart.items()}
+        return msgspec.msgpack.encode(_KeptSums(self._raw(self._sums), apart))
+
+    def _raw(self, sums: Mapping[str, NDArray[Any]]) -> list[bytes]:
+        return [x.astype(x.dtype.newbyteorder("<")).tobytes() for _, x in sorted(sums.items())]
+
+    def _restore(self, kept: bytes, alike: Alike | None) -> None:
+        state = _kept_sums.decode(kept)
+        self._sums = self._of_raw(state.sums)
+        self._apart = (
+            None if state.apart is None else {u: self._of_raw(own) for u, own in state.apart.items()}
+        )
+
+    def _of_raw(self, raw: list[bytes]) -> dict[str, NDArray[Any]]:
+        specs = self._parameters.vectors
+        return {
+            name: np.frombuffer(x, "<f8" if isinstance(specs[name], Bounded) else "<i8").astype(
+                self._sums[name].dtype
+            )
+            for name, x in zip(sorted(specs), raw, strict=True)
+        }
 
     def _take(self, u: ClientId, message: Raw) -> None:
         self._add(u, decode(Input, message))

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from typing import ClassVar
 
+import msgspec
+
+from secagg.alike import Alike
 from secagg.crypto import NeverPickled
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.identity import party
 from secagg.params import check_cohort
 from secagg.session import Aggregate, Scheme
-from secagg.wire import Raw, Task, answer_in, check_join, encode, fingerprint
+from secagg.states import Kept
+from secagg.wire import Digest, Key, Raw, Task, answer_in, check_join, encode, fingerprint
 
 JOIN = "join"
 DONE = "done"
 
 
+class KeptRounds(Kept, frozen=True):
+    """A server between two calls (secagg/checkpoint.py). task: empty once all have it. state: the scheme's
+    own.
+    """
+
+    cohort: list[int]
+    task: bytes
+    nonce: Key
+    round: str
+    waiting_for: list[int]
+    joining: list[int]
+    members: list[int]
+    answered: list[int]
+    lost: list[int]
+    heard: dict[int, Digest]
+    unopened: list[tuple[int, int]]
+    gone: dict[int, str]
+    state: bytes
+
+
 class RoundServer(NeverPickled, ABC):
     """Rounds behind the interface every scheme shares (`session.ServerSession`): it collects a round's
     answers, and whoever has answered when the caller closes the round goes on to the next. What an answer
-    is, and what the next round's request, is the scheme's: `_take` and `_open`.
+    is, and what the next round's request, is the scheme's: `_take` and `_open`; and where its sessions are
+    suspendable `_kept` and `_restore`, of every round.
 
     nonce: goes to every client with the task. unopened, caught, gone: as the interface has them.
 
@@ -28,8 +54,11 @@ class RoundServer(NeverPickled, ABC):
     then a client lost in the next round.
     """
 
+    suspendable: ClassVar[bool] = False
+
     def __init__(self, parameters: Scheme, cohort: Collection[ClientId], task: bytes, nonce: bytes) -> None:
         check_cohort(cohort, parameters.clients)
+        self._cohort = sorted(cohort)
         self._parameters, self._digest = parameters, parameters.digest()
         self._task, self._nonce = task, nonce
         self.round = JOIN
@@ -110,6 +139,42 @@ class RoundServer(NeverPickled, ABC):
         self.members = alive - self._lost - frozenset(self.gone)
         self.waiting_for = self._asked() & self.members
         return {u: request for u, request in requests.items() if u in self.waiting_for}
+
+    def suspend(self) -> bytes:
+        """All that the session is between two calls, for `resume` of another object of the same scheme."""
+        rounds, training = self._parameters.rounds, self._parameters.training_round
+        return msgspec.msgpack.encode(
+            KeptRounds(
+                self._cohort,
+                self._task if rounds.index(self.round) < rounds.index(training) else b"",
+                self._nonce,
+                self.round,
+                sorted(self.waiting_for),
+                sorted(self._joining),
+                sorted(self.members),
+                sorted(self._answered),
+                sorted(self._lost),
+                self._heard,
+                sorted(self.unopened),
+                self.gone,
+                self._kept(),
+            )
+        )
+
+    def resume(self, kept: KeptRounds, alike: Alike | None) -> None:
+        """Go on from there; before anything was said to this object. alike: this server's rule, again."""
+        self._task, self._nonce, self.round = kept.task, kept.nonce, kept.round
+        self.waiting_for, self.members = frozenset(kept.waiting_for), frozenset(kept.members)
+        self._joining = frozenset(kept.joining)
+        self._answered, self._lost, self._heard = set(kept.answered), set(kept.lost), dict(kept.heard)
+        self.unopened, self.gone = frozenset(kept.unopened), dict(kept.gone)
+        self._restore(kept.state, alike)
+
+    def _kept(self) -> bytes:
+        raise NotImplementedError
+
+    def _restore(self, kept: bytes, alike: Alike | None) -> None:
+        raise NotImplementedError
 
     def _close(self) -> None:
         self.round, self.waiting_for, self.members, self._answered = DONE, frozenset(), frozenset(), set()

@@ -1,10 +1,10 @@
-"""A client that is one state at a time: what the sessions of masking and of CKKS have in common."""
+"""A client or a relay that is one state at a time: what the sessions of all schemes have in common."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 import msgspec
 
@@ -21,6 +21,9 @@ from secagg.wire import MAX_ID, Join, Raw, Task, context_of, encode, fingerprint
 
 KEPT_REPLY: Final = 2**16
 """Bytes of the last reply that a session keeps, to give it again: a masked input is the program's to keep."""
+
+MAX_SEALED: Final = 2**31 - 1
+"""Bytes of a state that is kept: AES-GCM takes no more at once here."""
 
 
 class AwaitingTask:
@@ -48,6 +51,28 @@ class _Suspended(Kept, frozen=True):
 
 
 _suspended = msgspec.msgpack.Decoder(_Suspended)
+
+
+class KeptLike(Kept, frozen=True):
+    """`alike.Class`, without the rule."""
+
+    kind: str
+    sketch: bytes
+    part: bool
+    whatever: bool
+
+    @classmethod
+    def of(cls, like: Class | None) -> Self | None:
+        return None if like is None else cls(like.kind, like.sketch, like.part, like.whatever)
+
+
+def like_of(kept: KeptLike | None, alike: Alike | None, session: bytes = b"") -> Class | None:
+    """The same class again, under the rule that the caller gives again."""
+    if kept is None:
+        return None
+    if alike is None:
+        raise LocalProtocolError("this session was begun with a rule for like sums: give it again (alike)")
+    return Class(alike, kept.kind, kept.sketch, kept.part, kept.whatever, session)
 
 
 P = TypeVar("P", bound=Parameters)
@@ -81,18 +106,109 @@ class Terms(Generic[P]):
         return b"" if self.identity is None else self.identity.key.sign(statement)
 
 
-class StatefulClient(NeverPickled, ABC):
-    """States behind the interface every scheme shares (`session.ClientSession`). `_step` is the scheme's, and
-    where it is suspendable `_kept` and `_restored`, of every state after the first.
+class Stateful(NeverPickled, ABC):
+    """A state that each message leaves for the next, behind the interface of clients and relays
+    (`session.ClientSession`). `_step` is the scheme's, and where its sessions are suspendable `_kept` and
+    `_restored`, of every state after the first.
 
-    once: called with the context before a vector leaves; what it raises keeps it here. alike: this client's
-    rule for sums of like vectors. result: the sum, where clients learn it.
+    once: called with the context before a vector, or a column, leaves; what it raises keeps it here.
+    """
+
+    suspendable: ClassVar[bool] = False
+    first_state: ClassVar[type] = AwaitingTask
+
+    def __init__(
+        self, parameters: Any, u: ClientId, identity: Identity | None, once: Once | None, rng: Rng
+    ) -> None:
+        self._parameters, self._u, self._identity = parameters, u, identity
+        self._once, self._rng, self._noise_rng = once, rng, rng
+        self._context = self._nonce = self._rounding_seed = b""
+        self._state: Any = None
+        self._asked = b""  # which message was answered last
+        self._reply: bytes | None = None
+        self._started = self.done = False
+        self.clipping: dict[str, Clipping] = {}
+        self.result: Aggregate | None = None
+
+    def start(self) -> bytes:
+        if self._started:
+            raise LocalProtocolError("this session has been started before: make a new one")
+        self._started = True
+        self._state = self.first_state()
+        return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
+
+    def start_jointly(self, request: Raw) -> bytes:
+        self.start()
+        answer = self.receive(request)
+        assert answer is not None, "it has heard nothing before that could come again"  # noqa: S101
+        # What is kept is what was said: asked again, in whatever way, the session has one answer.
+        return self._keep(joint(self._parameters.digest(), answer))
+
+    def receive(self, message: Raw) -> bytes | None:
+        asked = fingerprint(message)
+        if asked == self._asked:
+            return self._reply
+        # Taken out first: whatever is raised below, the session is over and its secrets are gone.
+        state, self._state, self._asked, self._reply = self._state, None, b"", None
+        if state is None:  # or at another message, whose step goes on with what it has
+            raise LocalProtocolError("this session is over, or was never started")
+        try:
+            reply = self._step(state, message)
+        except BaseException:
+            self._state = None
+            self._forget()
+            raise
+        self._asked = asked
+        return self._keep(reply)
+
+    def _keep(self, reply: bytes) -> bytes:
+        self._reply = reply if len(reply) <= KEPT_REPLY else None
+        return reply
+
+    def suspend(self) -> bytes:
+        """All that the session is between two messages, for `resume` of another object of the same party."""
+        first = isinstance(self._state, self.first_state)
+        state = b"" if first or self.done else self._kept(self._state)
+        seed = self._rounding_seed if first else b""
+        return msgspec.msgpack.encode(_Suspended(self.done, seed, state))
+
+    def resume(self, suspended: bytes, noise_rng: Rng) -> None:
+        """In the place of `start`. noise_rng: of noise, blanks and tags, whatever else is drawn again."""
+        self._started, self._noise_rng = True, noise_rng
+        kept = _suspended.decode(suspended)
+        self.done, self._rounding_seed = kept.done, kept.rounding_seed
+        if not self.done:
+            self._state = self._restored(kept.state) if kept.state else self.first_state()
+
+    def _kept(self, state: Any) -> bytes:
+        raise NotImplementedError
+
+    def _restored(self, kept: bytes) -> Any:
+        """The state again; and in its place in the session what else was kept."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def _step(self, state: Any, message: Raw) -> bytes:
+        """The reply of `state` to the message; the next state is left in `_state`, or `done` is set."""
+
+    def _forget(self) -> None:
+        """Whatever is secret beside the state."""
+        self._rounding_seed = b""
+
+    def _leaving(self) -> None:
+        """Put on record, before a vector leaves, that it does."""
+        if self._once is not None:
+            self._once(self._context)
+
+
+class StatefulClient(Stateful):
+    """A client's states.
+
+    alike: this client's rule for sums of like vectors. result: the sum, where clients learn it.
 
     Security: rounding_seed is a secret of this client; two sessions with the same seed and task round alike,
     and share no mask and no key.
     """
-
-    suspendable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -114,79 +230,14 @@ class StatefulClient(NeverPickled, ABC):
         # What u signs names u: under another's key it would be refused by all, after u had trained.
         if identity is not None and identity.u != u:
             raise LocalProtocolError(f"the identity of client {identity.u} is not that of client {u}")
-        self._parameters, self._identity = parameters, identity
-        self._u, self._vectors, self._once, self._rng = u, vectors, once, rng
+        super().__init__(parameters, u, identity, once, rng)
+        self._vectors, self._alike = vectors, alike
         self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
-        self._noise_rng = rng
-        self._alike = alike
-        self._context = self._nonce = b""
         self._encoded: Any = None
-        self._state: Any = None
-        self._asked = b""  # which message was answered last
-        self._reply: bytes | None = None
-        self._started = self.done = False
-        self.clipping: dict[str, Clipping] = {}
-        self.result: Aggregate | None = None
 
-    def start(self) -> bytes:
-        if self._started:
-            raise LocalProtocolError("this session has been started before: make a new one")
-        self._started = True
-        self._state = AwaitingTask()
-        return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
-
-    def start_jointly(self, request: Raw) -> bytes:
-        self.start()
-        answer = self.receive(request)
-        assert answer is not None, "it has heard nothing before that could come again"  # noqa: S101
-        # What is kept is what was said: asked again, in whatever way, the session has one answer.
-        return self._keep(joint(self._parameters.digest(), answer))
-
-    def receive(self, message: Raw) -> bytes | None:
-        asked = fingerprint(message)
-        if asked == self._asked:
-            return self._reply
-        # Taken out first: whatever is raised below, the session is over and its secrets are gone.
-        state, self._state, self._asked, self._reply = self._state, None, b"", None
-        if state is None:  # or at another message, whose step goes on with what it has
-            raise LocalProtocolError("this session is over, or was never started")
-        try:
-            reply = self._step(state, message)
-        except BaseException:
-            self._state, self._encoded, self._rounding_seed = None, None, b""
-            raise
-        self._asked = asked
-        return self._keep(reply)
-
-    def _keep(self, reply: bytes) -> bytes:
-        self._reply = reply if len(reply) <= KEPT_REPLY else None
-        return reply
-
-    def suspend(self) -> bytes:
-        """All that the session is between two messages, for `resume` of another object of the same client."""
-        first = isinstance(self._state, AwaitingTask)
-        state = b"" if first or self.done else self._kept(self._state)
-        seed = self._rounding_seed if first else b""
-        return msgspec.msgpack.encode(_Suspended(self.done, seed, state))
-
-    def resume(self, suspended: bytes, noise_rng: Rng) -> None:
-        """In the place of `start`. noise_rng: of noise, blanks and tags, whatever else is drawn again."""
-        self._started, self._noise_rng = True, noise_rng
-        kept = _suspended.decode(suspended)
-        self.done, self._rounding_seed = kept.done, kept.rounding_seed
-        if not self.done:
-            self._state = self._restored(kept.state) if kept.state else AwaitingTask()
-
-    def _kept(self, state: Any) -> bytes:
-        raise NotImplementedError
-
-    def _restored(self, kept: bytes) -> Any:
-        """The state again; and in its place in the session what else was kept."""
-        raise NotImplementedError
-
-    @abstractmethod
-    def _step(self, state: Any, message: Raw) -> bytes:
-        """The reply of `state` to the message; the next state is left in `_state`, or `done` is set."""
+    def _forget(self) -> None:
+        super()._forget()
+        self._encoded = None
 
     def _take(self, task: Task) -> Terms[Any]:
         """Once, before anything else is made of the task."""
@@ -212,8 +263,3 @@ class StatefulClient(NeverPickled, ABC):
         """The encoded vectors: once."""
         encoded, self._encoded = self._encoded, None
         return encoded
-
-    def _leaving(self) -> None:
-        """Put on record, before a vector leaves, that it does."""
-        if self._once is not None:
-            self._once(self._context)

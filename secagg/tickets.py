@@ -1,5 +1,6 @@
-"""Suspended clients: a client's session between two messages as bytes, a *ticket*, for those whose process
-does not live from one message to the next.
+"""Suspended clients and relays: a session between two messages as bytes, a *ticket*, for those whose process
+does not live from one message to the next. The server's, which nobody has to be kept from answering twice,
+is a checkpoint (secagg/checkpoint.py).
 
 A copy of a state that is used twice is as fatal as a second answer in a live session: two U1 under one s_sk,
 or two sets of survivors signed, or two unmasking requests, give out both kinds of share of one client. A
@@ -21,12 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Annotated, Final, NoReturn, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Final, NoReturn, Protocol, TypeVar
 
 import msgspec
 
 from secagg.alike import Alike
+from secagg.alike import Record as SetRecord
 from secagg.crypto import (
     AE_OVERHEAD,
     DIGEST_BYTES,
@@ -45,17 +47,17 @@ from secagg.encoding import Clipping
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Identity
 from secagg.prg import generator
-from secagg.session import Contribute, Once, Scheme
-from secagg.states import Kept, StatefulClient
-from secagg.wire import Digest, Raw, joint
+from secagg.session import ClientSession, Contribute, Once, Scheme
+from secagg.states import MAX_SEALED, Kept, Stateful
+from secagg.tagged import Tagged
+from secagg.wire import Digest, Raw, joint, relay_of
 
 TICKET_VERSION: Final = 1
 NAME_BYTES: Final = 16
-MAX_SEALED: Final = 2**31 - 1  # bytes that AES-GCM takes at once here
 
 
 class Record(Protocol):
-    """What one client must not forget of its open sessions. It has one, whatever process it is in.
+    """What one client or relay must not forget of its open sessions. It has one, whatever process it is in.
 
     Security: `begin` and `answer` are durable when they return. Of two threads or processes that `answer` one
     step at once, one is first, and both are told what it wrote.
@@ -122,6 +124,13 @@ class InMemory(NeverPickled):
         self._answers.pop(name, None)
 
 
+class _Named(msgspec.Struct, frozen=True, array_like=True, tag="secagg-ticket"):
+    """What a ticket of any version begins with."""
+
+    version: int
+    name: Annotated[bytes, msgspec.Meta(min_length=NAME_BYTES, max_length=NAME_BYTES)]
+
+
 class _Ticket(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="secagg-ticket"):
     """name: of the session, in the client's record. step: messages that were answered, and one for the start.
     done: there are no more.
@@ -143,6 +152,7 @@ class _Inside(Kept, frozen=True):
 
 
 _tickets, _insides = msgspec.msgpack.Decoder(_Ticket), msgspec.msgpack.Decoder(_Inside)
+_named = msgspec.msgpack.Decoder(_Named)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -155,14 +165,15 @@ def begin(
     identity: Identity | None = None,
     rng: Rng = system_rng,
 ) -> tuple[bytes, bytes]:
-    """(ticket, Join) of a new session of client u: what `start` is of a live one. rounding_seed, identity,
-    rng: as `Scheme.client` has them; the ticket keeps the seed.
+    """(ticket, Join) of a new session of client u, or of a relay by the id under which it takes part: what
+    `start` is of a live one. rounding_seed, identity, rng: as `Scheme.client` has them; the ticket keeps the
+    seed.
 
     Raises: LocalProtocolError where the scheme's sessions cannot be suspended; what `record` raises.
     """
     name, key = rng(NAME_BYTES), rng(KEY_BYTES)
     draws = drawn(key, name, 0)
-    client = _client(scheme, u, _never, rounding_seed=rounding_seed, identity=identity, rng=draws)
+    client = _party(scheme, u, _never, rounding_seed=rounding_seed, identity=identity, rng=draws)
     join = client.start()
     record.begin(name, key)
     first = _Ticket(TICKET_VERSION, name, 1, False, b"")
@@ -174,12 +185,13 @@ def begin_jointly(
     request: Raw,
     *,
     u: ClientId,
-    vectors: Contribute,
     record: Record,
+    vectors: Contribute | None = None,
     rounding_seed: bytes | None = None,
     identity: Identity | None = None,
     once: Once | None = None,
     alike: Alike | None = None,
+    tagged: Tagged | None = None,
     told: Callable[[Mapping[str, Clipping]], None] = lambda clipping: None,
     rng: Rng = system_rng,
 ) -> tuple[bytes, bytes]:
@@ -190,8 +202,8 @@ def begin_jointly(
     """
     ticket, _ = begin(scheme, u, record=record, rounding_seed=rounding_seed, identity=identity, rng=rng)
     try:
-        given = vectors, record, identity, once, alike, told, rng
-        return _step(scheme, ticket, request, lambda answer: joint(scheme.digest(), answer), u, *given)
+        given = _Given(u, record, vectors, identity, once, alike, tagged, told, rng)
+        return _step(scheme, ticket, request, given, lambda answer: joint(scheme.digest(), answer))
     except BaseException:
         end(ticket, record=record)  # nobody has it: a server whose tasks are refused would fill the record
         raise
@@ -203,11 +215,12 @@ def step(
     message: Raw,
     *,
     u: ClientId,
-    vectors: Contribute,
     record: Record,
+    vectors: Contribute | None = None,
     identity: Identity | None = None,
     once: Once | None = None,
     alike: Alike | None = None,
+    tagged: Tagged | None = None,
     told: Callable[[Mapping[str, Clipping]], None] = lambda clipping: None,
     rng: Rng = system_rng,
 ) -> tuple[bytes, bytes]:
@@ -216,9 +229,9 @@ def step(
 
     The message that was answered last may come again, with the ticket from before it or from after it, and
     gets the same bytes; but for a task where noise or blanks are drawn, with the ticket from before it: that
-    is done once. u, vectors, identity, once, alike: as `Scheme.client` has them, and given at every step;
-    once is not told again of what was answered. told: of what encoding changed, when it does. rng: of names,
-    keys, noise and the tickets' nonces.
+    is done once. u, vectors, identity, once, alike: as `Scheme.client` has them, of a relay identity, once
+    and tagged as `Scheme.relay`, and given at every step; once is not told again of what was answered. told:
+    of what encoding changed, when it does. rng: of names, keys, noise and the tickets' nonces.
 
     Raises: RemoteProtocolError where the message breaks the protocol, or another was answered in its place;
     LocalProtocolError for no ticket of an open session of this client and scheme; what `record`, `vectors`
@@ -226,25 +239,30 @@ def step(
 
     Security: record is this client's one and only. After `end` no ticket of the session opens any more.
     """
-    given = vectors, record, identity, once, alike, told, rng
-    return _step(scheme, ticket, message, lambda answer: answer, u, *given)
+    given = _Given(u, record, vectors, identity, once, alike, tagged, told, rng)
+    return _step(scheme, ticket, message, given, lambda answer: answer)
+
+
+@dataclass(frozen=True)
+class _Given(NeverPickled):
+    """What a party's caller gives at every step."""
+
+    u: ClientId
+    record: Record
+    vectors: Contribute | None = field(repr=False)
+    identity: Identity | None = field(repr=False)
+    once: Once | None
+    alike: Alike | None = field(repr=False)
+    tagged: Tagged | None = field(repr=False)
+    told: Callable[[Mapping[str, Clipping]], None]
+    rng: Rng
 
 
 def _step(
-    scheme: Scheme,
-    ticket: bytes,
-    message: Raw,
-    said: Callable[[bytes], bytes],
-    u: ClientId,
-    vectors: Contribute,
-    record: Record,
-    identity: Identity | None,
-    once: Once | None,
-    alike: Alike | None,
-    told: Callable[[Mapping[str, Clipping]], None],
-    rng: Rng,
+    scheme: Scheme, ticket: bytes, message: Raw, given: _Given, said: Callable[[bytes], bytes]
 ) -> tuple[bytes, bytes]:
     """said: of an answer, as what it leaves."""
+    u, record, rng, alike, tagged = given.u, given.record, given.rng, given.alike, given.tagged
     shown = _shown(ticket)
     if (key := record.key(shown.name)) is None:
         _over()
@@ -258,15 +276,16 @@ def _step(
     again = before is not None
     if before is not None and before[:DIGEST_BYTES] != asked:
         _refuse()
-    client = _client(
+    client = _party(
         scheme,
         u,
-        vectors,
+        given.vectors or _never,
         rounding_seed=bytes(KEY_BYTES),  # it is in the ticket
-        identity=identity,
+        identity=given.identity,
         # What they would put on record stands there: it was written before the answer was.
-        once=None if again else once,
+        once=None if again else given.once,
         alike=_looked_at(alike) if again else _new_once(alike, record, shown, rng),
+        tagged=replace(tagged, record=_looking(tagged.record)) if again and tagged else tagged,
         rng=drawn(key, shown.name, shown.step),
     )
     client.resume(inside.suspended, _once_only if again else rng)
@@ -283,7 +302,7 @@ def _step(
     if written != outcome:
         _refuse()
     if client.clipping:
-        told(client.clipping)
+        given.told(client.clipping)
     following = _Ticket(TICKET_VERSION, shown.name, shown.step + 1, client.done, b"")
     return _sealed(scheme, u, key, following, made, rng), reply
 
@@ -295,13 +314,14 @@ def done(ticket: bytes) -> bool:
 
 def end(ticket: bytes, *, record: Record) -> None:
     """Erase the session's key in the client's record: no ticket of it opens any more. To be called when the
-    last reply is known to have arrived, and when a session is given up. Raises: LocalProtocolError for what
-    is no ticket.
+    last reply is known to have arrived, and when a session is given up. The ticket may be of another version:
+    whoever replaces the program ends the sessions that are open. Raises: LocalProtocolError for what is no
+    ticket.
     """
-    record.end(_shown(ticket).name)
+    record.end(_read(_named, ticket).name)
 
 
-def _client(
+def _party(
     scheme: Scheme,
     u: ClientId,
     vectors: Contribute,
@@ -311,32 +331,43 @@ def _client(
     rng: Rng,
     once: Once | None = None,
     alike: Alike | None = None,
-) -> StatefulClient:
-    client = scheme.client(
-        u, vectors, rounding_seed=rounding_seed, identity=identity, once=once, alike=alike, rng=rng
-    )
-    if not isinstance(client, StatefulClient) or not client.suspendable:
+    tagged: Tagged | None = None,
+) -> Stateful:
+    party: ClientSession
+    if (j := relay_of(u)) is not None:
+        party = scheme.relay(j, identity=identity, once=once, tagged=tagged, rng=rng)
+    else:
+        party = scheme.client(
+            u, vectors, rounding_seed=rounding_seed, identity=identity, once=once, alike=alike, rng=rng
+        )
+    if not isinstance(party, Stateful) or not party.suspendable:
         raise LocalProtocolError(
             "a client's session of this scheme cannot be suspended: of masking, split and plain one can; "
             "keep the process that began it"
         )
-    return client
+    return party
 
 
 def _shown(ticket: bytes) -> _Ticket:
+    if (version := _read(_named, ticket).version) != TICKET_VERSION:
+        raise LocalProtocolError(
+            f"a ticket of version {version}, this is version {TICKET_VERSION}: what one version has "
+            "begun no other finishes; end it (tickets.end), and begin a new session"
+        )
+    return _read(_tickets, ticket)
+
+
+T = TypeVar("T")
+
+
+def _read(decoder: msgspec.msgpack.Decoder[T], ticket: bytes) -> T:
     try:
-        shown = _tickets.decode(ticket)
+        return decoder.decode(ticket)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise LocalProtocolError("this is no ticket of a suspended session") from None
-    if shown.version != TICKET_VERSION:
-        raise LocalProtocolError(
-            f"a ticket of version {shown.version}, this is version {TICKET_VERSION}: what one version has "
-            "begun no other finishes"
-        )
-    return shown
 
 
-def _made(client: StatefulClient, asked: bytes, reply: bytes) -> bytes:
+def _made(client: Stateful, asked: bytes, reply: bytes) -> bytes:
     made = _encoder.encode(_Inside(client.suspend(), asked, reply))
     if len(made) > MAX_SEALED:
         raise LocalProtocolError(
@@ -384,10 +415,10 @@ def _looked_at(alike: Alike | None) -> Alike | None:
     """The same rule, which records nothing, and refuses nothing for what it has recorded: what it would add
     stands there.
     """
-    if alike is None:
-        return None
-    record = alike.record
+    return None if alike is None else replace(alike, record=_looking(alike.record), new=False)
 
+
+def _looking(record: SetRecord) -> SetRecord:
     def look(decide: Callable[[Sequence[bytes]], bytes | None], /) -> None:
         def add_nothing(kept: Sequence[bytes]) -> None:
             with suppress(RemoteProtocolError):
@@ -395,11 +426,11 @@ def _looked_at(alike: Alike | None) -> Alike | None:
 
         record(add_nothing)
 
-    return Alike(alike.likeness, look, alike.identity, alike.roster, alike.difference)
+    return look
 
 
 def _never(task: bytes) -> NoReturn:
-    raise LocalProtocolError("no vectors are given before there is a task")
+    raise LocalProtocolError("a client's vectors are asked for when it has its task: give them (vectors)")
 
 
 def _once_only(n: int) -> NoReturn:

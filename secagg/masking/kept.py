@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
-from secagg.alike import Alike, Class
-from secagg.bits import Words, add_packed, pack, word_type
+from secagg.alike import Alike
+from secagg.bits import Words, add_each, pack_each
 from secagg.crypto import Rng, SecretKey
-from secagg.errors import LocalProtocolError
 from secagg.identity import Identity
 from secagg.masking.client import (
     AwaitingConsistencyCheck,
@@ -27,7 +25,7 @@ from secagg.masking.client import (
     Session,
 )
 from secagg.masking.messages import Delivery
-from secagg.states import Kept, Terms
+from secagg.states import Kept, KeptLike, Terms, like_of
 from secagg.wire import Id, Key
 
 if TYPE_CHECKING:
@@ -36,19 +34,10 @@ if TYPE_CHECKING:
 Encoded = Mapping[str, Words]
 
 
-class _Like(Kept, frozen=True):
-    """`alike.Class`, without the rule."""
-
-    kind: str
-    sketch: bytes
-    part: bool
-    whatever: bool
-
-
 class _Terms(Kept, frozen=True):
     context: Key
     nonce: Key
-    like: _Like | None
+    like: KeptLike | None
 
 
 class _Session(Kept, frozen=True):
@@ -105,9 +94,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 def keep(state: Any, encoded: Encoded | None, bits: Mapping[str, int]) -> bytes:
     """encoded: x_u, until it is masked. bits: of its rings."""
-    return _encoder.encode(
-        _kept(state, [bytes(pack(x, bits[name])) for name, x in sorted((encoded or {}).items())])
-    )
+    return _encoder.encode(_kept(state, pack_each(encoded or {}, bits)))
 
 
 def _kept(state: Any, x_u: list[bytes]) -> Kept:
@@ -124,9 +111,7 @@ def _kept(state: Any, x_u: list[bytes]) -> Kept:
 
 
 def _of_terms(terms: Terms[Masking]) -> _Terms:
-    like = terms.like
-    kept = None if like is None else _Like(like.kind, like.sketch, like.part, like.whatever)
-    return _Terms(terms.context, terms.nonce, kept)
+    return _Terms(terms.context, terms.nonce, KeptLike.of(terms.like))
 
 
 def _of_session(session: Session) -> _Session:
@@ -178,13 +163,7 @@ class Restored:
         return AwaitingSignatures(holding, self._identity, U3, holding.statement(U3))
 
     def _terms(self, kept: _Terms) -> Terms[Masking]:
-        like = None
-        if kept.like is not None:
-            if self._alike is None:
-                raise LocalProtocolError(
-                    "this session was begun with a rule for like sums: give it again (alike)"
-                )
-            like = Class(self._alike, kept.like.kind, kept.like.sketch, kept.like.part, kept.like.whatever)
+        like = like_of(kept.like, self._alike)
         return Terms(self._u, self._parameters, kept.context, kept.nonce, self._identity, like)
 
     def _session(self, kept: _Session) -> Session:
@@ -197,8 +176,6 @@ class Restored:
         return Holding(session, U2, session.held(U2), kept.incoming, kept.dealt, kept.own_shares)
 
     def _encoded(self, x_u: list[bytes]) -> dict[str, Words]:
-        parameters, bits, codes = self._parameters, self._parameters.ring_bits(), {}
-        for name, packed in zip(parameters.names, x_u, strict=True):
-            codes[name] = np.zeros(parameters.vectors[name].length, word_type(bits[name]))
-            add_packed(codes[name], packed, bits[name])
+        codes = self._parameters.zeros()
+        add_each(codes, x_u, self._parameters.ring_bits())
         return codes

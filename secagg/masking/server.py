@@ -7,14 +7,14 @@ next: U1, U2, U3, as the paper calls them. An uploaded vector is added when it a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-import numpy as np
+import msgspec
 
-from secagg.alike import Class
-from secagg.bits import Words, check_packed, word_type
+from secagg.alike import Alike, Class
+from secagg.bits import Words, add_each, check_packed, pack_each
 from secagg.crypto import (
     DIGEST_BYTES,
     KEY_BYTES,
@@ -35,6 +35,7 @@ from secagg.masking.derived import (
     session_id,
     shares_statement,
 )
+from secagg.masking.kept_server import KeptServer, Shares, servers
 from secagg.masking.masks import Leftover
 from secagg.masking.messages import (
     MASKED_INPUT,
@@ -58,18 +59,11 @@ from secagg.parallel import Executor
 from secagg.rounds import RoundServer
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
+from secagg.states import KeptLike, like_of
 from secagg.wire import Raw, decode, encode
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
-
-
-@dataclass
-class _Shares:
-    """What came back about one client: holder's point -> share. One of the two stays empty, by type."""
-
-    of_mask: dict[int, bytes] = field(default_factory=dict, repr=False)
-    of_key: dict[int, bytes] = field(default_factory=dict, repr=False)
 
 
 class MaskingServer(RoundServer):
@@ -83,6 +77,7 @@ class MaskingServer(RoundServer):
     """
 
     _parameters: Masking
+    suspendable = True
 
     def __init__(
         self,
@@ -121,7 +116,45 @@ class MaskingServer(RoundServer):
         self._earlier: list[frozenset[bytes]] = []  # sets that were summed of like vectors
         self._uploads = Uploads(dict, self._bits)  # until there are any
         self._total: dict[str, Words] = {}
-        self._shares: dict[ClientId, _Shares] = {}
+        self._shares: dict[ClientId, Shares] = {}
+
+    def _kept(self) -> bytes:
+        return msgspec.msgpack.encode(
+            KeptServer(
+                self._context,
+                KeptLike.of(self._like),
+                self._keys,
+                self._sid,
+                self._sealed,
+                self._commitment,
+                self._commitments,
+                sorted(self._U2),
+                sorted(self._U3),
+                self._signatures,
+                [sorted(some) for some in self._earlier],
+                self._uploads.keep() if self.round == MASKED_INPUT else None,
+                pack_each(self._total, self._bits),
+                self._shares,
+            )
+        )
+
+    def _restore(self, kept: bytes, alike: Alike | None) -> None:
+        state = servers.decode(kept)
+        self._context, self._like = state.context, like_of(state.like, alike, state.sid)
+        self._keys, self._sid = state.keys, state.sid
+        self._public = {key for c_pk, s_pk, _ in state.keys.values() for key in (c_pk, s_pk)}
+        if state.sid:
+            self._graph = self._parameters.graph(state.sid, state.keys.keys())
+        self._sealed, self._signatures, self._shares = state.sealed, state.signatures, state.shares
+        self._commitment, self._commitments = state.commitment, state.commitments
+        self._U2, self._U3 = frozenset(state.U2), frozenset(state.U3)
+        self._statement = self._members_statement()
+        self._earlier = [frozenset(some) for some in state.earlier]
+        if state.uploads is not None:
+            self._uploads = Uploads.of(state.uploads, self._parameters.zeros, self._bits, self._batches)
+        if state.total:
+            self._total = self._parameters.zeros()
+            add_each(self._total, state.total, self._bits)
 
     def _take(self, u: ClientId, message: Raw) -> None:
         match self.round:
@@ -190,6 +223,7 @@ class MaskingServer(RoundServer):
         self._keys = {u: self._keys[u] for u in sorted(U1)}
         self._sid = session_id(self._nonce, self._digest, self._context, self._keys)
         self._graph = self._parameters.graph(self._sid, U1)
+        self._like = self._like and replace(self._like, session=self._sid)
         self._sealed = {u: {} for u in self._keys}
         request = encode(ShareKeysRequest(self._keys))
         return dict.fromkeys(self._keys, request)
@@ -252,7 +286,7 @@ class MaskingServer(RoundServer):
             ids = [frozenset(u for u in U2 if names[u] in some) for some in self._earlier]
             spare = 0 if self._batches else self._like.apart(A)
             self._may_be_summed(self._in_whole_batches(U2))  # else all would upload in vain
-        self._uploads = Uploads(self._zeros, self._bits, self._batches, ids, spare)
+        self._uploads = Uploads(self._parameters.zeros, self._bits, self._batches, ids, spare)
 
     def _may_be_summed(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
         """Those whose uploads are here, as many as clients may sign beside earlier sums of like vectors.
@@ -278,12 +312,6 @@ class MaskingServer(RoundServer):
             "(--batch)"
         )
 
-    def _zeros(self) -> dict[str, Words]:
-        return {
-            name: np.zeros(spec.length, word_type(self._bits[name]))
-            for name, spec in self._parameters.vectors.items()
-        }
-
     def _masked(self, u: ClientId, message: MaskedInput) -> None:
         names = self._parameters.names
         if len(message.packed) != len(names):
@@ -304,11 +332,13 @@ class MaskingServer(RoundServer):
 
     def _open_consistency_check(self, U3: frozenset[ClientId]) -> dict[ClientId, bytes]:
         self._U3 = U3
-        self._statement = members_statement(
-            self._sid, self._digest, self._context, self._keys.keys(), self._U2, U3
-        )
+        self._statement = self._members_statement()
         request = encode(ConsistencyCheckRequest(sorted(U3)))
         return dict.fromkeys(sorted(U3), request)
+
+    def _members_statement(self) -> bytes:
+        U1 = self._keys.keys()
+        return members_statement(self._sid, self._digest, self._context, U1, self._U2, self._U3)
 
     def _checked(self, u: ClientId, message: ConsistencyCheck) -> None:
         if self._roster is None or not self._roster.signed_by(u, self._statement, message.signature):
@@ -318,7 +348,7 @@ class MaskingServer(RoundServer):
     # Round 4: Unmasking
 
     def _open_unmasking(self, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
-        self._shares = {v: _Shares() for v in self._U2}
+        self._shares = {v: Shares() for v in self._U2}
         if self._roster is not None:
             request = encode(SignedUnmaskingRequest({v: self._signatures[v] for v in sorted(alive)}))
         else:

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from secagg.bits import Words, add_packed
+from secagg.bits import Words, add_each, add_packed, pack_each
 from secagg.errors import ClientId
-from secagg.wire import Raw
+from secagg.states import Kept
+from secagg.wire import Id, Raw
 
 Members = frozenset[ClientId]
+
+
+class KeptUploads(Kept, frozen=True):
+    """Vectors are packed, in the order of their names. parts: members and their sum, of the one part that is
+    the total itself without it. apart: uploads that are kept by themselves, in the order in which they came.
+    """
+
+    earlier: list[list[Id]]
+    spare: int
+    parts: list[tuple[list[Id], list[bytes]]]
+    apart: dict[Id, list[bytes]]
+    total: list[bytes]
+    summed: list[Id]
 
 
 @dataclass
@@ -86,6 +100,39 @@ class Uploads:
         self._parts, self._kept = {}, {}
         assert self._summed == U3, "uploads were summed that are not in U3, or the other way round"  # noqa: S101
         return self._total
+
+    def keep(self) -> KeptUploads:
+        return KeptUploads(
+            [sorted(some) for some in self.earlier],
+            self.spare,
+            [
+                (sorted(members), pack_each(sums, self.bits) if key else [])
+                for key, (members, sums) in self._parts.items()
+            ],
+            {u: [raw for _, raw in sorted(packed.items())] for u, packed in self._kept.items()},
+            pack_each(self._total, self.bits),
+            sorted(self._summed),
+        )
+
+    @classmethod
+    def of(
+        cls,
+        kept: KeptUploads,
+        zeros: Callable[[], dict[str, Words]],
+        bits: Mapping[str, int],
+        batches: Collection[Members],
+    ) -> Uploads:
+        """The same again."""
+        uploads = cls(zeros, bits, batches, [frozenset(some) for some in kept.earlier], kept.spare)
+        add_each(uploads._total, kept.total, bits)
+        for members, packed in kept.parts:
+            key = uploads._part_of(members[0])
+            uploads._parts[key] = set(members), zeros() if key else uploads._total
+            if key:
+                add_each(uploads._parts[key][1], packed, bits)
+        uploads._kept = {u: dict(zip(sorted(bits), packed, strict=True)) for u, packed in kept.apart.items()}
+        uploads._summed = set(kept.summed)
+        return uploads
 
     @property
     def arrived(self) -> list[ClientId]:

@@ -7,22 +7,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from secagg.bits import Words, add_packed, check_packed, pack, word_type
-from secagg.crypto import (
-    PROTOCOL_VERSION,
-    NeverPickled,
-    Rng,
-    SecretKey,
-    system_rng,
-    unseal,
-)
-from secagg.encoding import Clipping
+from secagg.crypto import NeverPickled, Rng, SecretKey, system_rng, unseal
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Identity, check_signed
 from secagg.prg import add_masks
-from secagg.session import Aggregate, Once
+from secagg.session import Once
 from secagg.split.client import check_relay_keys
 from secagg.split.derived import (
     column_statement,
@@ -46,9 +39,9 @@ from secagg.split.messages import (
     VectorShare,
     holder_of,
 )
-from secagg.states import Terms
+from secagg.states import Kept, Stateful, Terms
 from secagg.tagged import Tagged
-from secagg.wire import Join, Raw, decode, encode, joint, relay_party
+from secagg.wire import Digest, Id, Key, Raw, decode, encode, relay_party
 
 if TYPE_CHECKING:
     from secagg.split import Split
@@ -84,26 +77,44 @@ class AwaitingMembers(NeverPickled):
     shares: Mapping[ClientId, Usable] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Added(NeverPickled):
-    """After Column: asked for the same set again, the same bytes are said."""
-
-    members: list[ClientId]
-    column: bytes = field(repr=False)
+class Added:
+    """After Column. The same request gets the same bytes, and no other any."""
 
 
-class SplitRelay(NeverPickled):
+class _AwaitingShares(Kept, frozen=True, tag="shares"):
+    context: Key
+    nonce: Key
+    sk: Key
+
+
+class _Usable(Kept, frozen=True):
+    """share: the message, encoded."""
+
+    digests: list[Digest]
+    share: bytes
+
+
+class _AwaitingMembers(Kept, frozen=True, tag="members"):
+    context: Key
+    nonce: Key
+    sid: Key
+    shares: dict[Id, _Usable]
+
+
+_states = msgspec.msgpack.Decoder(_AwaitingShares | _AwaitingMembers)
+
+
+class SplitRelay(Stateful):
     """Relay j's session: a `session.ClientSession` that has no vectors of its own.
 
-    once: told the context before the column leaves; what it raises keeps it here. tagged: its rule for sums
-    of like vectors.
+    tagged: its rule for sums of like vectors.
 
     Security: it adds what distinct clients of its own roster have signed for this session, at least m_min of
     them, over one set, and says nothing else of what it opened.
     """
 
-    clipping: Mapping[str, Clipping] = {}
-    result: Aggregate | None = None
+    suspendable = True
+    first_state = AwaitingRequest
 
     def __init__(
         self,
@@ -120,25 +131,10 @@ class SplitRelay(NeverPickled):
         parameters.check_roster(identity.roster if identity else None)
         if identity is not None and identity.u != relay_party(j):
             raise LocalProtocolError(f"the identity given to relay {j} is another's")
-        self._parameters, self._j, self._identity = parameters, j, identity
-        self._once, self._tagged, self._rng = once, tagged, rng
-        self._state: Any = None
-        self._started = self.done = False
+        super().__init__(parameters, relay_party(j), identity, once, rng)
+        self._j, self._tagged = j, tagged
 
-    def start(self) -> bytes:
-        if self._started:
-            raise LocalProtocolError("this session has been started before: make a new one")
-        self._started = True
-        self._state = AwaitingRequest()
-        return encode(Join(PROTOCOL_VERSION, self._parameters.digest()))
-
-    def start_jointly(self, request: Raw) -> bytes:
-        self.start()
-        return joint(self._parameters.digest(), self.receive(request))
-
-    def receive(self, message: Raw) -> bytes:
-        # Taken out first: whatever is raised below, the session is over and its secrets are gone.
-        state, self._state = self._state, None
+    def _step(self, state: Any, message: Raw) -> bytes:
         match state:
             case AwaitingRequest():
                 return self._show_key(decode(RelayKeyRequest, message))
@@ -146,16 +142,34 @@ class SplitRelay(NeverPickled):
                 return self._open(state, decode(DeliverRequest, message))
             case AwaitingMembers():
                 return self._add(state, decode(ColumnRequest, message))
-            case Added():
-                if decode(ColumnRequest, message).members != state.members:
-                    raise RemoteProtocolError("the server asks for the sum of another set of clients, too")
-                self._state = state
-                return state.column
-            case _:
-                raise LocalProtocolError("this session is over, or was never started")
+        decode(ColumnRequest, message)
+        raise RemoteProtocolError("the server asks for the sum of another set of clients, too")
+
+    def _keep(self, reply: bytes) -> bytes:
+        self._reply = reply  # however long: nobody else has a column, without which there is no sum
+        return reply
+
+    def _kept(self, state: Any) -> bytes:
+        terms = state.terms
+        if isinstance(state, AwaitingShares):
+            return msgspec.msgpack.encode(_AwaitingShares(terms.context, terms.nonce, state.sk.expose()))
+        shares = {u: _Usable(one.digests, encode(one.share)) for u, one in state.shares.items()}
+        return msgspec.msgpack.encode(_AwaitingMembers(terms.context, terms.nonce, state.sid, shares))
+
+    def _restored(self, kept: bytes) -> Any:
+        state = _states.decode(kept)
+        terms = self._terms(state.context, state.nonce)
+        if isinstance(state, _AwaitingShares):
+            return AwaitingShares(terms, SecretKey(state.sk))
+        shares = {u: Usable(one.digests, self._checked(u, one.share)) for u, one in state.shares.items()}
+        return AwaitingMembers(terms, state.sid, shares)
+
+    def _terms(self, context: bytes, nonce: bytes) -> Terms[Split]:
+        self._context, self._nonce = context, nonce
+        return Terms(self._j, self._parameters, context, nonce, self._identity)
 
     def _show_key(self, request: RelayKeyRequest) -> bytes:
-        terms = Terms(self._j, self._parameters, request.context, request.nonce, self._identity)
+        terms = self._terms(request.context, request.nonce)
         sk = SecretKey.generate(self._rng)
         self._state = AwaitingShares(terms, sk)
         return encode(
@@ -230,11 +244,9 @@ class SplitRelay(NeverPickled):
             tags = {tag for usable in added.values() for tag in usable.share.like}
             alone = self._parameters.blanks_alone
             self._tagged.sum(members, tags, self._parameters.corrupt, alone=alone)
-        if self._once is not None:
-            self._once(state.terms.context)
-        column = encode(Column(packed, signature))
-        self._state, self.done = Added(members, column), True
-        return column
+        self._leaving()
+        self._state, self.done = Added(), True
+        return encode(Column(packed, signature))
 
     def _column(self, sid: bytes, added: Mapping[ClientId, Usable]) -> list[memoryview]:
         """The sum of the shares, by vector: the packed ones one after the other, dummies side by side."""

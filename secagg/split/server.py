@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
+import msgspec
+from msgspec import structs
 
-from secagg.alike import Class
-from secagg.bits import Words, add_packed, check_packed, word_type
+from secagg.alike import Alike, Class
+from secagg.bits import Words, add_each, check_packed, pack_each
 from secagg.crypto import KEY_BYTES, Rng, check_public_key, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RelayLost, RemoteProtocolError, TooFewClients
 from secagg.identity import Roster, check_signed
@@ -23,6 +25,7 @@ from secagg.split.derived import (
     shares_statement,
 )
 from secagg.split.messages import (
+    COLUMNS,
     SHARES,
     Column,
     ColumnRequest,
@@ -37,10 +40,29 @@ from secagg.split.messages import (
     holder_of,
     sizes_of_shares,
 )
-from secagg.wire import Raw, decode, encode, relay_of, relay_party
+from secagg.states import Kept, KeptLike, like_of
+from secagg.wire import Digest, Id, Key, Raw, Signature, decode, encode, relay_of, relay_party
 
 if TYPE_CHECKING:
     from secagg.split import Split
+
+
+class _KeptSplit(Kept, frozen=True):
+    """deliveries: those that have not been passed on. digests: in the order in which shares came. total:
+    packed, of columns.
+    """
+
+    context: Digest
+    like: KeptLike | None
+    keys: dict[int, tuple[Key, Signature]]
+    sid: bytes
+    deliveries: list[dict[Id, Delivery]]
+    digests: dict[Id, list[Digest]]
+    chosen: list[Id]
+    total: list[bytes]
+
+
+_kept_split = msgspec.msgpack.Decoder(_KeptSplit)
 
 
 class SplitServer(RoundServer):
@@ -51,6 +73,7 @@ class SplitServer(RoundServer):
     """
 
     _parameters: Split
+    suspendable = True
 
     def __init__(
         self,
@@ -74,10 +97,35 @@ class SplitServer(RoundServer):
         self._deliveries: list[dict[ClientId, Delivery]] = [{} for _ in range(parameters.relays)]
         self._digests: dict[ClientId, list[bytes]] = {}  # in the order in which shares came
         self._chosen: frozenset[ClientId] = frozenset()  # whose shares are passed on, then who is summed
-        self._total: dict[str, Words] = {
-            name: np.zeros(spec.length, word_type(self._bits[name]))
-            for name, spec in parameters.vectors.items()
-        }
+        self._total: dict[str, Words] = parameters.zeros()
+
+    def _kept(self) -> bytes:
+        total = pack_each(self._total, self._bits) if self.round == COLUMNS else []
+        return msgspec.msgpack.encode(
+            _KeptSplit(
+                self._context,
+                KeptLike.of(self._like),
+                self._keys,
+                self._sid,
+                self._deliveries,
+                self._digests,
+                sorted(self._chosen),
+                total,
+            )
+        )
+
+    def _restore(self, kept: bytes, alike: Alike | None) -> None:
+        state = _kept_split.decode(kept)
+        self._context, self._like = state.context, like_of(state.like, alike, state.sid)
+        self._keys, self._sid, self._digests = state.keys, state.sid, state.digests
+        # Copies, which are let go one by one, where views would keep the whole checkpoint here.
+        self._deliveries = [
+            {u: structs.replace(one, sealed=memoryview(bytes(one.sealed))) for u, one in deliveries.items()}
+            for deliveries in state.deliveries
+        ]
+        self._chosen = frozenset(state.chosen)
+        if state.total:
+            add_each(self._total, state.total, self._bits)
 
     def _take(self, u: ClientId, message: Raw) -> None:
         match self.round:
@@ -151,6 +199,7 @@ class SplitServer(RoundServer):
     def _open_shares(self, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
         self._keys = dict(sorted(self._keys.items()))
         self._sid = session_id(self._nonce, self._digest, self._context, self._keys)
+        self._like = self._like and replace(self._like, session=self._sid)
         request = encode(SplitTask(self._nonce, self._task, self._keys))
         return dict.fromkeys(sorted(alive - self._relays), request)
 
@@ -221,8 +270,7 @@ class SplitServer(RoundServer):
         check_signed(
             self._roster, r, statement, message.signature, "a column that is", "a column not signed by it"
         )
-        for name, packed in vectors.items():
-            add_packed(self._total[name], packed, self._bits[name])
+        add_each(self._total, message.packed, self._bits)
 
     def _add_columns(self) -> Aggregate:
         codes = self._parameters.centred(self._total)

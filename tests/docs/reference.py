@@ -34,6 +34,7 @@ MODULES: Mapping[str, tuple[str, ...] | None] = {
     "secagg": None,  # what it exports
     "secagg.aio": ("drive", "take_part", "Closed", "Receive", "Send"),
     "secagg.tickets": ("begin", "begin_jointly", "step", "done", "end", "Record", "InMemory"),
+    "secagg.checkpoint": ("save", "restore"),
     "secagg.session": ("Contribute", "Once"),
     "secagg.specs": ("Vector", "Vectors", "Spec", "Noise"),
     "secagg.policy": ("Adversary", "GraphChoice", "Ending", "Likening"),
@@ -57,7 +58,8 @@ NEEDS = {"secagg_flower": "flwr"}
 INSIDE = {
     *("batches", "check_contributions", "check_policy", "check_roster", "every_round", "graph", "keys"),
     *("check_blank", "check_names", "check_noise", "check_number", "check_steps", "check_trust"),
-    *("largest_code", "levels", "of_codes", "plan", "ring_bits", "signed", "signed_by", "CKKS.aggregate"),
+    *("largest_code", "levels", "of_codes", "plan", "ring_bits", "signed", "signed_by", "zeros"),
+    "CKKS.aggregate",
 }
 """Members that the packages call on one another, and that nobody else is promised."""
 

@@ -1,4 +1,6 @@
-"""Whoever keeps a suspended client's tickets rolls them back, and the server tries for a second answer."""
+"""Whoever keeps a suspended party's tickets, or a server's checkpoints, rolls them back, and the server tries
+for a second answer.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from secagg import LocalProtocolError, RemoteProtocolError
+from secagg import Counts, LocalProtocolError, RemoteProtocolError, TooFewClients, checkpoint
+from secagg.alike import OWN_INPUT, Alike, in_memory
 from secagg.bits import add_packed
-from secagg.crypto import SecretKey, system_rng
+from secagg.crypto import SecretKey, SigningKey, system_rng
 from secagg.masking.messages import (
     ConsistencyCheckRequest,
     MaskedInput,
@@ -24,13 +27,17 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
+from secagg.session import relays_of
 from secagg.shamir import recon
+from secagg.split import Split
+from secagg.split.messages import ColumnRequest, DeliverRequest, RelayKeyRequest
+from secagg.tagged import Tagged
 from secagg.tickets import InMemory
-from secagg.wire import Task, decode, encode
+from secagg.wire import Task, decode, encode, relay_party
 from tests.enemies.cast import Change, without
-from tests.play import TASK, Session, changed, identities
-from tests.secagg.helpers import FIVE, REQUEST, mixed_inputs
-from tests.secagg.suspended import Suspended
+from tests.play import TASK, Play, Session, changed, identities
+from tests.secagg.helpers import FIVE, MIXED, REQUEST, SCHEMES, mixed_inputs, semi_honest
+from tests.secagg.suspended import Suspended, SuspendedServer
 
 IDS = range(5)
 INPUTS = mixed_inputs(IDS)
@@ -114,6 +121,17 @@ def test_the_ticket_of_that_step_is_refused_for_what_it_has_answered(
     with pytest.raises(RemoteProtocolError, match="has been answered, to another message"):
         victim.step(before, second)
     assert victim.step(before, request)[1] == play.answers[0]
+
+
+@pytest.mark.parametrize("adversary", FIVE)
+def test_a_second_task_is_refused_before_any_vectors_are_asked_for(adversary: str) -> None:
+    """Or a server could have a client train, and spend what that costs, as often as it likes."""
+    victim, play, _, second = at(adversary, "advertise-keys", SECOND["two tasks"]["advertise-keys"])
+    before, tasks = victim.shown[-1], list[bytes]()
+    play.answer()
+    with pytest.raises(RemoteProtocolError, match="has been answered, to another message"):
+        victim.step(before, second, vectors=lambda task: tasks.append(task) or INPUTS[0])
+    assert tasks == []
 
 
 @each
@@ -222,3 +240,167 @@ def counts_of(message: bytes) -> NDArray[Any]:
     counts = np.zeros(3, np.uint32)
     add_packed(counts, decode(MaskedInput, message).packed[0], FIVE["active"].ring_bits()["counts"])
     return counts.astype(np.int64)
+
+
+# Relays
+
+SPLIT = {name: SCHEMES[name](IDS, MIXED) for name in ("split", "split-semi-honest")}
+RELAY = relay_party(0)
+OF_RELAYS: Mapping[str, tuple[str, Change]] = {
+    "two nonces": ("relay-keys", lambda m: RelayKeyRequest(bytes(32), m.context)),
+    "two deliveries": ("deliver", lambda m: DeliverRequest(m.keys, without(m.shares, 4))),
+    "two U3": ("columns", lambda m: ColumnRequest(m.members[:-1])),
+}
+each_of_relays = pytest.mark.parametrize(
+    ("name", "round", "change"),
+    [
+        pytest.param(name, round, change, id=f"{name}, {what}")
+        for name in SPLIT
+        for what, (round, change) in OF_RELAYS.items()
+    ],
+)
+
+
+def with_relays(name: str, *, like: bool = False, tagged: Tagged | None = None) -> Session:
+    """Clients and relays of tickets; relay 0 is the victim. like: client 0 says that its sums are alike."""
+    scheme, (roster, keys) = SPLIT[name], identities(IDS)
+    rule = Alike(lambda task: OWN_INPUT, in_memory(), SigningKey(bytes(32)), roster)
+    clients = {
+        u: Suspended(
+            scheme, u, lambda task, u=u: INPUTS[u], identity=keys[u], alike=rule if like and u == 0 else None
+        )
+        for u in IDS
+    }
+    relays = {r: Suspended(scheme, r, identity=keys[r], record=Backup()) for r in relays_of(scheme)}
+    relays[RELAY].more["tagged"] = tagged
+    return Session(scheme.server(IDS, TASK, roster=roster), {**clients, **relays})
+
+
+def at_relay(name: str, round: str, change: Change) -> tuple[Suspended, Session, bytes, bytes]:
+    play = with_relays(name).to(round)
+    request = play.requests[RELAY]
+    return play.clients[RELAY], play, request, changed(REQUEST[name][round], request, change)
+
+
+@each_of_relays
+def test_no_step_of_a_relay_has_a_second_answer_whatever_ticket_is_shown(
+    name: str, round: str, change: Change
+) -> None:
+    """The same again gets the same: with the ticket from before it, and from after it."""
+    victim, play, request, second = at_relay(name, round, change)
+    before = victim.shown[-1]
+    play.answer()
+    for ticket in (before, victim.shown[-1]):
+        assert victim.step(ticket, request)[1] == play.answers[RELAY]
+    with pytest.raises(RemoteProtocolError, match="has been answered, to another message"):
+        victim.step(before, second)
+    for go_on in (lambda: None, lambda: play.to("done")):
+        go_on()
+        for ticket in victim.shown:
+            with pytest.raises((RemoteProtocolError, LocalProtocolError)):
+                victim.step(ticket, second)
+
+
+@each_of_relays
+def test_a_relays_record_that_is_restored_from_a_backup_gives_the_second_answer(
+    name: str, round: str, change: Change
+) -> None:
+    victim, play, _, second = at_relay(name, round, change)
+    before, backup = victim.shown[-1], victim.record.copy()
+    play.answer()
+    assert victim.step(before, second, record=backup)[1]
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["", "by coins"])
+def test_a_relays_records_are_written_once_whatever_comes_again(
+    alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Split, "blanks_alone", property(lambda scheme: alone))
+    contexts, sets, memory = list[bytes](), list[bytes](), in_memory()
+
+    def record(decide: Any) -> None:
+        memory(lambda kept: (new := decide(kept)) and (sets.append(new) or new))
+
+    play = with_relays("split", like=True, tagged=Tagged(record, SigningKey(bytes(32)), identities(IDS)[0]))
+    victim = play.clients[RELAY]
+    victim.more["once"] = contexts.append
+    while play.server.round != "done":
+        request, before = play.requests.get(RELAY), victim.shown[-1]
+        play.answer()
+        if request:
+            assert victim.step(before, request)[1] == play.answers[RELAY]
+        play.close()
+    assert (len(contexts), len(sets)) == (1, 1)
+
+
+# The server
+
+
+@pytest.mark.parametrize(
+    ("name", "round"),
+    [
+        *((name, round) for name in FIVE for round in ("join", *REQUEST[name]) if round != "unmasking"),
+        *((name, "shares") for name in SPLIT),
+    ],
+)
+def test_a_server_that_is_set_back_and_leaves_a_client_out_has_no_second_sum(name: str, round: str) -> None:
+    """The first is had. Whatever tickets clients and relays show, they answer no other request of a round."""
+    play = with_relays(name) if name in SPLIT else suspended(name)
+    play.server = server = SuspendedServer(play.server, roster=identities(IDS)[0])
+    play.to(round).answer()
+    last = play.answers.pop(4)
+    for u, answer in play.answers.items():
+        server.receive(u, answer)
+    back = server.restored()
+    assert back.waiting_for == {4}
+    play.answers = {4: last}
+    assert play.finish().survivors == set(IDS)
+    with pytest.raises(TooFewClients, match="no sum, nothing revealed"):
+        go_on_without_it(back, play)
+    assert back.result is None
+
+
+def go_on_without_it(server: Any, play: Session) -> None:
+    """Each answers with whatever ticket it can."""
+    while server.round != "done":
+        for u, request in server.advance().items():
+            for ticket in play.clients[u].shown:
+                with suppress(RemoteProtocolError, LocalProtocolError):
+                    server.receive(u, play.clients[u].step(ticket, request)[1])
+                    break
+
+
+def copies(graph: str) -> tuple[Any, list[Any]]:
+    """Two copies of a semi-honest server that goes on from one checkpoint: the first with everybody, the
+    second without client 0, each with the answers of half of those that hold its shares. Clients follow the
+    protocol.
+    """
+    ids = range(50)
+    scheme = semi_honest(ids, Counts(length=1, maximum=9), graph=graph)
+    play = Play(scheme, {u: [u % 9] for u in ids}).to("masked-input").answer()
+    last = play.answers.pop(0)
+    for u, answer in play.answers.items():
+        play.server.receive(u, answer)
+    second = checkpoint.restore(scheme, checkpoint.save(play.server, bytes(32)), bytes(32))
+    play.server.receive(0, last)
+    both = [play.server, second]
+    requests = [server.advance() for server in both]
+    holders = sorted(play.server._holders(0) - {0})
+    for at, u in enumerate(holders):
+        which = at % 2
+        both[which].receive(u, play.clients[u].receive(requests[which][u]))
+    return scheme, both
+
+
+def test_two_copies_of_a_trusted_server_can_be_told_both_secrets_of_a_client_on_a_sparse_graph() -> None:
+    """Why it goes on from the newest checkpoint alone. On the complete graph two groups never have t."""
+    scheme, (first, second) = copies("sparse")
+    b, s_sk = (
+        recon({x: int.from_bytes(y, "big") for x, y in sorted(shares.items())[: scheme.threshold]})
+        for shares in (first._shares[0].of_mask, second._shares[0].of_key)
+    )
+    assert SecretKey(s_sk.to_bytes(32, "big")).public == first._keys[0][1]
+    assert b != s_sk
+    scheme, (first, second) = copies("complete")
+    counts = len(first._shares[0].of_mask), len(second._shares[0].of_key)
+    assert min(counts) < scheme.threshold

@@ -1,18 +1,22 @@
-"""A client that is thrown away after every message: between two of them there is a ticket and a record."""
+"""Parties that are thrown away after every message: between two of them there is a ticket and a record, or of
+the server a checkpoint.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from secagg import tickets
+from secagg import checkpoint, tickets
 from secagg.crypto import Rng, system_rng
 from secagg.encoding import Clipping
+from secagg.record import Around
+from secagg.rounds import DONE
 from secagg.session import Scheme
 
 
 class Suspended:
-    """A `session.ClientSession` of tickets alone.
+    """A `session.ClientSession` of tickets alone: a client's, or by its id a relay's.
 
     shown: every ticket, the newest last. asked: every message that was answered, in order.
     """
@@ -23,7 +27,7 @@ class Suspended:
         self,
         scheme: Scheme,
         u: int,
-        vectors: Any,
+        vectors: Any = None,
         *,
         record: tickets.Record | None = None,
         rounding_seed: bytes | None = None,
@@ -81,3 +85,42 @@ class Suspended:
     @property
     def done(self) -> bool:
         return tickets.done(self.shown[-1])
+
+
+class SuspendedServer(Around):
+    """A `session.ServerSession` of checkpoints alone. kept: all of them, the newest last."""
+
+    KEY = bytes(range(32))
+
+    def __init__(self, server: Any, **again: Any) -> None:
+        self._scheme, self._again, self._over = server.scheme, again, None
+        self.kept = [checkpoint.save(server, self.KEY)]
+
+    def restored(self, which: int = -1) -> Any:
+        return checkpoint.restore(self._scheme, self.kept[which], self.KEY, **self._again)
+
+    @property
+    def _session(self) -> Any:
+        return self.restored() if self._over is None else self._over
+
+    def _call(self, name: str, *given: Any) -> Any:
+        server = self._session
+        try:
+            return getattr(server, name)(*given)
+        finally:
+            if server.round == DONE:
+                self._over = server
+            else:
+                self.kept.append(checkpoint.save(server, self.KEY))
+
+    def receive(self, sender: int, message: Any) -> None:
+        self._call("receive", sender, message)
+
+    def open_jointly(self) -> dict[int, bytes]:
+        return self._call("open_jointly")
+
+    def lose(self, u: int, why: str) -> None:
+        self._call("lose", u, why)
+
+    def advance(self) -> dict[int, bytes]:
+        return self._call("advance")

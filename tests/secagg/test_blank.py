@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -107,9 +108,11 @@ MAKES: dict[str, Callable[..., Any]] = {**MASKING, "split": split, "split, activ
 every_make = pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
 
 
-def played(scheme: Any, inputs: Mapping[int, Any], summed: Sequence[bool], **more: Any) -> Aggregate:
-    """A session in which the coins of its clients, in the order of ids, fall so."""
-    coins, rng = iter(summed), seeded(7)
+def played(
+    scheme: Any, inputs: Mapping[int, Any], summed: Sequence[bool], *, seed: int = 7, **more: Any
+) -> Aggregate:
+    """A session in which the coins of its clients, in the order of ids, fall so. seed: of all else."""
+    coins, rng = iter(summed), seeded(seed)
 
     def drawn(n: int) -> bytes:
         return with_coin(rng, next(coins))(n) if n == COIN_BYTES else rng(n)
@@ -392,14 +395,14 @@ def test_without_noise_there_is_one_sum_of_like_vectors_where_either_has_blanks(
     first: float, second: float, plans: bool, make: Any
 ) -> None:
     """Not even of the same clients: where one coin fell otherwise they differ by just one client's vector."""
-    rules = {u: like_input(u) for u in (0, 1, 2, 3, *([99] if plans else []))}
+    rules, seeds = {u: like_input(u) for u in (0, 1, 2, 3, *([99] if plans else []))}, count()
     alike = {None if u == 99 else u: rule for u, rule in rules.items()}
     tagged = {j: Tagged(in_memory(), SigningKey(bytes([50 + j]) * 32)) for j in range(2)}
 
     def session(blank: float) -> None:
         scheme = make(range(4), Bounded(length=5, bound=1.0), corrupt=0, dropout=1, blank=blank)
         relays = {"tagged": tagged} if scheme.relays else {}
-        played(scheme, bounded_inputs(4), [True] * 4, alike=alike, **relays)
+        played(scheme, bounded_inputs(4), [True] * 4, seed=next(seeds), alike=alike, **relays)
 
     session(first)
     if not (first or second):
@@ -414,10 +417,11 @@ def test_without_noise_there_is_one_sum_of_like_vectors_where_either_has_blanks(
 def test_by_whole_batches_there_is_one_sum_with_blanks_too() -> None:
     """Whose sums may be as many as one likes, without blanks; a server that plans does not begin another."""
     alike: dict[int | None, Alike] = {None if u == 8 else u: like_input(u) for u in range(9)}
+    seeds = count()
 
     def session(blank: float) -> None:
         scheme = active(range(8), Bounded(length=5, bound=1.0), corrupt=0, dropout=0, batch=4, blank=blank)
-        played(scheme, bounded_inputs(8), [True] * 8, alike=alike)
+        played(scheme, bounded_inputs(8), [True] * 8, seed=next(seeds), alike=alike)
 
     session(0.0)
     session(0.0)

@@ -1,4 +1,4 @@
-"""Suspended clients: whoever is thrown away between any two messages says what a live client says."""
+"""Suspended clients and relays: whoever is thrown away between any two messages says what a live one says."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from secagg import (
 from secagg.alike import OWN_INPUT, Alike, in_memory
 from secagg.crypto import Rng, SigningKey
 from secagg.masking.messages import ShareKeysRequest, UnmaskingRequest
+from secagg.record import AroundClient
 from secagg.session import ClientSession, relays_of
 from secagg.states import StatefulClient
 from secagg.tickets import InMemory
-from secagg.wire import Task, decode, encode
+from secagg.wire import Task, decode, encode, relay_of
 from tests.play import TASK, Session, identities, rounding_seed, seeded
 from tests.secagg.helpers import FIVE, MIXED, SCHEMES, assert_sum_of, flips, mixed_inputs
-from tests.secagg.suspended import Suspended
+from tests.secagg.suspended import Suspended, SuspendedServer
 
 INPUTS = mixed_inputs(range(5))
 SUSPENDABLE = ("plain", "semi-honest", "active", "split", "split-semi-honest")
@@ -75,28 +76,35 @@ class Live:
 
 
 def live(scheme: Any, u: int) -> Live:
-    steps = Steps(seeded(u))
+    steps, identity = Steps(seeded(u)), identities(IDS)[1][u]
+    if u not in IDS:
+        return Live(scheme.relay(relay_of(u), identity=identity, rng=steps), steps)
     client = scheme.client(
-        u,
-        lambda task: INPUTS[u],
-        rounding_seed=rounding_seed(u),
-        identity=identities(IDS)[1][u],
-        rng=steps,
+        u, lambda task: INPUTS[u], rounding_seed=rounding_seed(u), identity=identity, rng=steps
     )
     return Live(client, steps)
 
 
 def suspended(scheme: Any, u: int, **more: Any) -> Suspended:
     given: dict[str, Any] = {"identity": identities(IDS)[1][u], "rng": seeded(u)}
-    given["rounding_seed"] = rounding_seed(u)
-    return Suspended(scheme, u, lambda task: INPUTS[u], **given | more)
+    if u in IDS:
+        given |= {"rounding_seed": rounding_seed(u), "vectors": lambda task: INPUTS[u]}
+    return Suspended(scheme, u, **given | more)
 
 
-def session(scheme: Any, clients: Mapping[int, Any], drop: Mapping[str, set[int]] | None = None) -> Session:
+def session(
+    scheme: Any,
+    clients: Mapping[int, Any],
+    drop: Mapping[str, set[int]] | None = None,
+    *,
+    thrown: bool = False,
+) -> Session:
+    """thrown: the server is suspended, too."""
     roster, keys = identities(IDS)
     relays = {r: scheme.relay(j, identity=keys[r], rng=seeded(r)) for j, r in enumerate(relays_of(scheme))}
-    server = Recorded(scheme.server(IDS, TASK, roster=roster, rng=seeded(99)))
-    return Session(server, {**clients, **relays}, drop=drop)
+    server: Any = scheme.server(IDS, TASK, roster=roster, rng=seeded(99))
+    server = Recorded(SuspendedServer(server, roster=roster) if thrown else server)
+    return Session(server, {**relays, **clients}, drop=drop)
 
 
 def of_masking(adversary: str, **more: Any) -> Session:
@@ -108,21 +116,25 @@ def of_masking(adversary: str, **more: Any) -> Session:
 @settings(max_examples=20)
 @pytest.mark.parametrize("name", SUSPENDABLE)
 @given(st.data())
-def test_a_session_of_clients_that_are_thrown_away_is_the_session_of_live_ones(
+def test_a_session_whose_parties_are_thrown_away_is_the_session_of_live_ones(
     name: str, data: st.DataObject
 ) -> None:
-    """The same sum, whoever is lost and whoever is live; and the same bytes, both ways."""
+    """The same sum, whoever is lost and whoever is live, clients, relays and the server; and the same bytes,
+    both ways.
+    """
     numbers = {"corrupt": 0, "threshold": 3} if name == "active" else {}
     scheme = SCHEMES[name](IDS, MIXED, **numbers)
     rounds = [round for round in scheme.rounds if round not in ("relay-keys", "deliver", "columns")]
     most = 2 if name in ("semi-honest", "active") else 0
     lost = data.draw(st.sets(st.sampled_from(IDS), max_size=most), label="lost")
     drop = {data.draw(st.sampled_from(rounds), label="in"): lost}
-    thrown = data.draw(st.sets(st.sampled_from(IDS), min_size=1), label="suspended")
+    parties = [*IDS, *relays_of(scheme)]
+    some = st.just({*parties}) | st.sets(st.sampled_from(parties))
+    thrown = data.draw(some, label="suspended"), data.draw(st.booleans(), label="and the server")
     seen = []
-    for clients in (set(), thrown):
-        made = {u: suspended(scheme, u) if u in clients else live(scheme, u) for u in IDS}
-        play = session(scheme, made, drop)
+    for clients, server in ((set(), False), thrown):
+        made = {u: suspended(scheme, u) if u in clients else live(scheme, u) for u in parties}
+        play = session(scheme, made, drop, thrown=server)
         total = play.finish()
         assert total.survivors >= set(IDS) - lost
         seen.append((play.server.view.received, play.server.view.sent, total))
@@ -252,6 +264,30 @@ def test_a_ticket_of_another_version_is_refused() -> None:
     fields = msgspec.msgpack.decode(client.shown[0])
     with pytest.raises(LocalProtocolError, match="a ticket of version 2, this is version 1"):
         client.step(msgspec.msgpack.encode([fields[0], 2, *fields[2:]]), b"")
+
+
+@pytest.mark.parametrize("rest", [[], [7, {"of": "a later form"}]])
+def test_a_session_of_another_version_is_ended(rest: Any) -> None:
+    """Or nobody could erase its key, once the program was replaced."""
+    client = suspended(FIVE["active"], 0)
+    client.start()
+    tag, _, name, *_ = msgspec.msgpack.decode(client.shown[0])
+    tickets.end(msgspec.msgpack.encode([tag, 2, name, *rest]), record=client.record)
+    assert client.record._keys == client.record._answers == {}
+    for nothing in (b"", b"\xc0", [tag, 2], [tag, 2, name[:-1]], ["secagg-checkpoint", 2, name]):
+        with pytest.raises(LocalProtocolError, match="this is no ticket"):
+            tickets.end(
+                nothing if isinstance(nothing, bytes) else msgspec.msgpack.encode(nothing),
+                record=client.record,
+            )
+
+
+def test_a_client_without_its_vectors_is_told_to_give_them_and_its_ticket_remains_good() -> None:
+    play = of_masking("semi-honest").to("advertise-keys")
+    client, request = play.clients[0], play.requests[0]
+    with pytest.raises(LocalProtocolError, match=r"give them \(vectors\)"):
+        client.step(client.shown[-1], request, vectors=None)
+    assert client.receive(request)
 
 
 def test_what_cannot_be_recorded_does_not_leave_and_the_ticket_remains_good() -> None:
@@ -443,6 +479,15 @@ def test_secrets_are_neither_printed_nor_pickled() -> None:
         with pytest.raises(TypeError, match="never pickled"):
             pickle.dumps(secret)
     assert isinstance(client, StatefulClient)
+
+
+def test_a_client_with_something_around_it_cannot_be_suspended_either() -> None:
+    class Mine:
+        def client(self, *given: Any, **more: Any) -> AroundClient:
+            return AroundClient(FIVE["semi-honest"].client(*given, **more))
+
+    with pytest.raises(LocalProtocolError, match="cannot be suspended"):
+        tickets.begin(Mine(), 0, record=InMemory())
 
 
 @pytest.mark.parametrize(("adversary", "each"), [("semi-honest", 175), ("active", 245)])
