@@ -11,11 +11,17 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(folder: str | PathLike[str]) -> nn.Module:
-    """The model that a run left in `folder`, in eval mode, on the CPU.
+def load(folder: str | PathLike[str], task: str | PathLike[str] | None = None) -> nn.Module:
+    """The model that a run left in `folder`, in eval mode, on the CPU. task: the file of a task of one's own,
+    of a run that had one: a model's file holds no code.
 
-    Raises: fl.models.architectures.ModelError where there is none or the file is not what it should be.
+    Security: the file of a task is run. Take none from a folder that somebody else has made, unread.
+
+    Raises: fl.models.architectures.ModelError where there is none, the file is not what it should be, or it
+    is of another task; fl.own.TaskError where that cannot be run.
     """
+    from fl.models.architectures import MODELS
     from fl.models.weights import load as load_model
+    from fl.own import OwnTask
 
-    return load_model(folder)
+    return load_model(folder, MODELS if task is None else OwnTask.read(task).models)

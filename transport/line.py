@@ -186,6 +186,11 @@ class Line:
             raise TransportError(f"cannot connect to {connect}: {reason}") from None
 
     @property
+    def listed(self) -> int | None:
+        """How many clients its roster lists; None without one."""
+        return None if self._roster is None else len(self._roster.keys)
+
+    @property
     def _roster(self) -> Roster | None:
         return self._identity.roster if self._identity is not None else None
 

@@ -49,6 +49,7 @@ EXIT_CODES = {
     "ResultError": FAILED,
     "DataError": FAILED,
     "ModelError": FAILED,
+    "TaskError": FAILED,
     "Diverged": FAILED,
     "ClusterError": FAILED,
     "Unfit": FAILED,

@@ -168,6 +168,9 @@ def _report(
 def _serve(
     ctx: typer.Context,
     config: Annotated[Path | None, typer.Option(help="Train as this .toml or .json describes.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Train the model of this file of Python, which is run: docs/task.md.")
+    ] = None,
     length: Annotated[int | None, typer.Option(help="Or sum one vector of this length a client.")] = None,
     bound: Annotated[float, typer.Option(callback=finite, help="Range of a coordinate.")] = 1.0,
     bits: Bits = 16,
@@ -215,6 +218,7 @@ def _serve(
         ctx.obj,
         config,
         Summing(length, bound, bits, clip, max_weight, new),
+        task=task,
         bind=bind,
         key=key,
         roster=roster,
@@ -237,6 +241,12 @@ def _join(
     connect: Annotated[str, typer.Option(help="The server's address, tcp://host:5555.")],
     key: Annotated[Path, typer.Option(help="This client's key.")],
     data: Annotated[Path | None, typer.Option(help="Folder with shard.npz to train on.")] = None,
+    task: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --data: train this file of Python, which is run, and nothing else: docs/task.md."
+        ),
+    ] = None,
     input: Annotated[Path | None, typer.Option(help="Or one vector to contribute, .npy.")] = None,
     flatten: Annotated[
         bool, typer.Option("--flatten", help="Take an array of more dimensions as a vector, row by row.")
@@ -325,6 +335,7 @@ def _join(
         device=device,
         out_path=out,
         force=force,
+        task=task,
     )
 
 

@@ -15,6 +15,7 @@ from fl.cli import pictures
 from fl.cli.display import shown, since
 from fl.cli.learn import TEST
 from fl.cli.output import Output
+from fl.cli.own import found_in
 from fl.cli.parties import PARTIES, keeper
 from fl.cli.results import check_folder, write_result
 from fl.cli.rounds import last_accuracy, read_metrics
@@ -26,6 +27,8 @@ from fl.config.section import ConfigError
 from fl.data import load
 from fl.data.examples import Inputs, Labels, shape_of
 from fl.data.shard import FILE, read_shard
+from fl.own import FILE as TASK
+from fl.own import OwnTask
 from fl.page.state import CONFIG
 from fl.poisoning.data import OF_VICTIM, stamp
 from fl.scores import ByClass, Fairness, success
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 EVALUATION, CLASSES, CLIENTS = "evaluation.json", "classes.png", "clients.png"
+OF_A_TASK = "the task"
 SHOWN: Final = 20  # words, or clients: all of more are no table that anybody reads
 FAR = 0.01
 """How far the accuracy may be from what the run itself measured: rounding turns an example or two of a
@@ -66,7 +70,8 @@ class Asked:
 class Subject:
     """The model of a run and its test set. words: what the classes are, if they have names. layout: who holds
     what, where that was asked for. measured: the accuracy that the run came to itself, if it says so.
-    victim, target: of its attack, where that is after one class, or stamps a trigger.
+    victim, target: of its attack, where that is after one class, or stamps a trigger. own: whether it is of a
+    task of one's own.
     """
 
     model: nn.Module = field(repr=False)
@@ -80,6 +85,7 @@ class Subject:
     measured: float | None = None
     victim: int | None = None
     target: int | None = None
+    own: bool = False
 
     def called(self, c: int | np.integer) -> str:
         return self.words[c] if self.words else str(c)
@@ -96,6 +102,10 @@ class Subject:
         """
         self.check("victim", asked.victim)
         self.check("target", asked.target)
+        if asked.backdoor and self.own:
+            raise ConfigError(
+                "--backdoor: the trigger is a pattern of pixels, and examples of a task may be anything"
+            )
         if asked.backdoor and self.x.dtype != np.float32:
             raise ConfigError(f"--backdoor: the trigger is a pattern of pixels, and {self.dataset} is text")
         victim = self.victim if asked.per_class and asked.victim is None else asked.victim
@@ -174,6 +184,7 @@ def found(folder: Path, asked: Asked, data_dir: Path | None) -> Subject:
 
 def _of_run(folder: Path, asked: Asked, data_dir: Path | None) -> Subject:
     """Of `secagg train`, of the run beside it, or of `secagg serve`."""
+    from fl.models.architectures import MODELS
     from fl.models.weights import FILE as MODEL
     from fl.models.weights import described
 
@@ -196,14 +207,20 @@ def _of_run(folder: Path, asked: Asked, data_dir: Path | None) -> Subject:
             f"--per-client: {folder} is not of `secagg train`, and only there it is known who holds which "
             "examples"
         )
-    model, description = described(models)
-    layout = lay_out(config) if asked.per_client else None
-    dataset = load(config.data.dataset, config.data.data_dir) if layout is None else layout.serving.dataset
+    own = found_in(config, folder)
+    model, description = described(models, MODELS if own is None else own.models)
+    layout = lay_out(config, own) if asked.per_client else None
+    if layout is not None:
+        dataset = layout.serving.dataset
+    elif own is not None:
+        dataset = own.served(config.cohort.clients, config.data.folder)
+    else:
+        dataset = load(config.data.dataset, config.data.data_dir)
     _fits(folder, description, dataset.test_x, dataset.classes)
     return Subject(
         model,
-        description.model,
-        dataset.name,
+        description.model if own is None else OF_A_TASK,
+        dataset.name if own is None else OF_A_TASK,
         dataset.test_x,
         dataset.test_y,
         dataset.classes,
@@ -212,11 +229,13 @@ def _of_run(folder: Path, asked: Asked, data_dir: Path | None) -> Subject:
         _measured(folder),
         config.attack.victim if config.attack.name in OF_VICTIM else None,
         config.attack.target if config.attack.name == "backdoor" else None,
+        own is not None,
     )
 
 
 def _of_client(folder: Path, asked: Asked) -> Subject:
     """Of `secagg join`, where clients keep the model."""
+    from fl.models.architectures import MODELS
     from fl.models.weights import FILE as MODEL
     from fl.models.weights import described
 
@@ -229,11 +248,21 @@ def _of_client(folder: Path, asked: Asked) -> Subject:
         raise ConfigError(f"{folder}: this client has no test set: put one into {folder / TEST / FILE}")
     if asked.per_client:
         raise ConfigError(f"--per-client: {folder} is a client's, which has no other client's examples")
-    model, description = described(folder)
+    own = OwnTask.read(folder / TASK) if (folder / TASK).exists() else None
+    model, description = described(folder, MODELS if own is None else own.models)
     test = read_shard(folder / TEST)
     _fits(folder, description, test.x, test.classes)
     measured = _measured(folder)
-    return Subject(model, description.model, test.dataset, test.x, test.y, test.classes, measured=measured)
+    return Subject(
+        model,
+        description.model if own is None else OF_A_TASK,
+        test.dataset if own is None else OF_A_TASK,
+        test.x,
+        test.y,
+        test.classes,
+        measured=measured,
+        own=own is not None,
+    )
 
 
 def _fits(folder: Path, description: Any, x: Inputs, classes: int) -> None:

@@ -19,6 +19,8 @@ from fl.cli.results import check_file, try_folder
 from fl.cli.rules import Rules
 from fl.config.protection import check_installed
 from fl.config.section import ConfigError
+from fl.data.shard import Shard
+from fl.own import OwnTask
 from fl.privacy.budget import Account, Budget, Charged
 from secagg import Policy
 from secagg.identity import party
@@ -74,12 +76,17 @@ def run(
     device: str,
     out_path: Path | None,
     force: bool,
+    task: Path | None = None,
 ) -> None:
     """Contribute one vector, or train until the server closes."""
     if (data is None) == (vector is None):
         raise ConfigError("give --input, a vector to contribute, or --data, a folder to train on")
     if vector is not None and "decoys" in rules.policy.schemes:
         raise ConfigError("decoys are made by training: allow them with --data, not for an --input")
+    if task is not None and data is None:
+        raise ConfigError("--task trains: give it --data, a folder of this client's own")
+    if task is not None and door.roster is None:
+        raise ConfigError("--task: its data() is told how many clients there are, and --roster says it")
     if new and vector is None:
         raise ConfigError("--new is for --input: what training gives follows from the model")
     if not 0 < door.patience < 1e9:
@@ -87,9 +94,12 @@ def run(
     x = read_vector(vector, flatten=flatten) if vector is not None else None
     result = kept_in(vector, out_path, rules.policy, force=force)
     if data is not None:
-        if not (data / "shard.npz").is_file():
+        if task is not None and not data.is_dir():
+            raise ConfigError(f"{data} is no folder: make the one in which this client keeps what it needs")
+        if task is None and not (data / "shard.npz").is_file():
             raise ConfigError(f"{data} holds no shard.npz: name the folder with the client's examples")
         try_folder(data)
+    own = None if task is None else OwnTask.read(task)
     check_installed(rules.policy.schemes)
     if door.roster is None:
         out.warn("no --roster: who else takes part, this client takes on the server's word: semi-honest")
@@ -108,7 +118,17 @@ def run(
                     limits=rules.limits,
                     charged=charged,
                     preflight=rules.preflight,
+                    own=own,
+                    held=None if own is None else examples_of(out, own, peer, data),
                 )
+
+
+def examples_of(out: Output, own: OwnTask, peer: Peer, folder: Path) -> tuple[Shard, Shard]:
+    """What this client trains and tests on, by the data() of its task. Raises: TaskError, DataError."""
+    out.say(f"client {peer.id}: trains {own.path}, SHA-256 {own.digest}, and nothing else")
+    (x, y), (test_x, test_y) = own.examples(peer.id, peer.listed or 1, folder)
+    classes = own.classes(x)
+    return Shard(x, y, classes, own.name), Shard(test_x, test_y, classes, own.name)
 
 
 def kept_in(vector: Path | None, out_path: Path | None, policy: Policy, *, force: bool) -> Path | None:

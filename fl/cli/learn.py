@@ -19,6 +19,7 @@ from fl.cli.rounds import FIRST_ROUND
 from fl.config.limits import Limits
 from fl.config.preflight import OFF, Preflight
 from fl.config.secret import CLIENT, kept, rounding_seed
+from fl.own import OwnTask
 from fl.page.state import METRICS
 from fl.privacy.budget import Charged
 from secagg import Aggregate, Scheme
@@ -45,11 +46,14 @@ def train(
     charged: Charged | None = None,
     preflight: Preflight = OFF,
     attacker: Attacker | None = None,
+    own: OwnTask | None = None,
+    held: tuple[Shard, Shard] | None = None,
 ) -> None:
     """Train on the shard in `folder` whenever the server asks, until it closes. Where the clients keep the
     model it is left in `folder`, beside what each round made of it. charged: the account that each round is
     charged to, if there is one. preflight: what an update may give away of the shard. attacker: what this
-    client is, if it is malicious.
+    client is, if it is malicious. own: the task of its own that it trains; held: what to train and to test
+    on, where that is not in the folder.
     """
     import torch
 
@@ -72,7 +76,11 @@ def train(
         if charged is not None:
             charged.accepted(scheme)
 
-    shard, looked = read_shard(folder), Looked(out, f"client {peer.id}")
+    looked = Looked(out, f"client {peer.id}")
+    shard, test = held or (
+        read_shard(folder),
+        read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None,
+    )
     trainer = LocalTrainer(
         peer.id,
         shard,
@@ -84,8 +92,8 @@ def train(
         preflight=preflight,
         looked=looked,
         attacker=attacker,
+        own=own,
     )
-    test = read_shard(folder / TEST) if (folder / TEST / FILE).exists() else None
     take_part = partial(
         peer.contribute,
         trainer,
@@ -105,7 +113,9 @@ def train(
             fields = {"client": peer.id, "session": killer.round, "summed": contribution.summed}
             fields |= looked.last
             if contribution.result is not None:
-                fields |= keep(trainer.keep(contribution.result), contribution.result, folder, test, device)
+                fields |= keep(
+                    trainer.keep(contribution.result), contribution.result, folder, test, device, own
+                )
             out.record(fields)
 
 
@@ -132,19 +142,34 @@ def _at(round: int) -> str:
     return f"round {round} was the last that the server began" if round else "waiting for the server"
 
 
-def keep(held: Held, total: Aggregate, folder: Path, test: Shard | None, device_name: str) -> dict[str, Any]:
-    """Leave the model in a client's folder, and what it has learned of the round, which is returned."""
+def keep(
+    held: Held,
+    total: Aggregate,
+    folder: Path,
+    test: Shard | None,
+    device_name: str,
+    own: OwnTask | None = None,
+) -> dict[str, Any]:
+    """Leave the model in a client's folder, and what it has learned of the round, which is returned. own: its
+    task, which is left there, too, with what it tests on, for who evaluates the model later.
+    """
     import torch
 
+    from fl.data.shard import write_shard
     from fl.federation.records import Learned
-    from fl.models.architectures import build
+    from fl.models.architectures import MODELS, build
     from fl.models.weights import from_vector, save
     from fl.training.local import device, evaluate
 
     description, on = held.description, device(device_name)
-    model = build(description.model, description.shape, description.classes, 0)
+    known = MODELS if own is None else own.models
+    model = build(description.model, description.shape, description.classes, 0, known)
     from_vector(model, held.model.parameters)
     save(model, description, folder)
+    if own is not None and test is not None and held.round == 1:
+        own.write(folder)
+        (folder / TEST).mkdir(exist_ok=True)
+        write_shard(folder / TEST, test.x, test.y, test.classes, test.dataset)
     evaluated = None
     if test is not None:
         evaluated = evaluate(model, torch.tensor(test.x, device=on), torch.tensor(test.y, device=on))

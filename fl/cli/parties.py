@@ -18,6 +18,7 @@ from fl.cli.display import shown, since
 from fl.cli.drops import Drop, Killer
 from fl.cli.join import joined, party_names
 from fl.cli.output import Output
+from fl.cli.own import found_in
 from fl.cli.spent import spending_of
 from fl.cli.watching import dashboard
 from fl.cohort.layout import Layout, read_serving, write_serving
@@ -27,6 +28,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import CLIENT, SERVER, RunSecrets, kept, put
 from fl.data.files import write_atomically
 from fl.data.shard import write_shard
+from fl.own import OwnTask
 from fl.page.state import METRICS
 from secagg import Policy
 from secagg.wire import relay_of
@@ -55,12 +57,17 @@ class Parties:
 
 
 def lay_out_parties(
-    config: RunConfig, layout: Layout, folder: Path, resume: bool, secrets: RunSecrets
+    config: RunConfig,
+    layout: Layout,
+    folder: Path,
+    resume: bool,
+    secrets: RunSecrets,
+    task: OwnTask | None = None,
 ) -> Parties:
     """Folders with keys, a secret and, for a client, its own examples and no others, but for those that
-    attackers share; and the test set, where clients keep the model and nobody else can evaluate it. Of a run
-    that goes on they are there; its clients and relays forget what they had begun to contribute to, so that
-    they train and round as they did.
+    attackers share; the test set, where clients keep the model and nobody else can evaluate it; and of a run
+    that has a task a copy of that. Of a run that goes on they are there; its clients and relays forget what
+    they had begun to contribute to, so that they train and round as they did.
     """
     parties, number = folder / PARTIES, config.cohort.clients
     if resume:
@@ -78,6 +85,9 @@ def lay_out_parties(
     dataset = layout.serving.dataset
     write_serving(server, layout.serving)
     put(server / SERVER, secrets.server)
+    if task is not None:
+        for own in (server, *clients):
+            task.write(own)
     for u, own in enumerate(clients):
         write_shard(own, *layout.examples(u), dataset.classes, dataset.name)
         put(own / CLIENT, secrets.client(u))
@@ -219,8 +229,13 @@ def server_process(
         from fl.federation.server import Server
 
         torch.set_num_threads(1)
-        known = read_serving(own, load(config.data.dataset, config.data.data_dir))
-        checkpoint = rounds.going_on(config, folder) if resume else None
+        task = found_in(config, own)
+        if task is None:
+            dataset = load(config.data.dataset, config.data.data_dir)
+        else:
+            dataset = task.served(config.cohort.clients, config.data.folder)
+        known = read_serving(own, dataset)
+        checkpoint = rounds.going_on(config, folder, task) if resume else None
         readings = None
         if config.meter.on:
             from fl.cli.readings import Readings, packed
@@ -236,6 +251,7 @@ def server_process(
             run=run_id,
             instrument=readings,
             spending=spending,
+            own=task,
         )
         # Not before: of a run that cannot be, no client is started, to say that its server has gone.
         endpoint.send(cohort.endpoint)
@@ -265,6 +281,7 @@ def client_process(
             killer=killer,
             preflight=Preflight(action=config.training.preflight),
             attacker=malicious.found_in(own, config),
+            own=found_in(config, own),
         )
 
 

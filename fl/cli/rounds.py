@@ -28,6 +28,8 @@ from fl.config.plan import Way
 from fl.config.run import RunConfig
 from fl.config.secret import RUN, SERVER
 from fl.config.section import ConfigError
+from fl.own import FILE as TASK
+from fl.own import OwnTask
 from fl.page.state import CONFIG, LEDGER, METRICS, PLOT, SPENT
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from secagg import Scheme, TooFewClients, Weight
@@ -52,6 +54,7 @@ OUTPUTS = (
     PARTITION,
     ATTACKERS,
     "checkpoint.bin",
+    TASK,
     RUN,
     SERVER,
     SPENT,
@@ -81,16 +84,22 @@ def prepare_folder(folder: Path, *, force: bool) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def going_on(config: RunConfig, folder: Path) -> Checkpoint:
-    """Where the run in `folder` stands. Raises: ConfigError where there is nothing to go on from, or it was
-    another run.
+def going_on(config: RunConfig, folder: Path, own: OwnTask | None = None) -> Checkpoint:
+    """Where the run in `folder` stands. own: its task, of one that has one. Raises: ConfigError where there
+    is nothing to go on from, or it was another run.
     """
     if config.protection.kept:
         raise ConfigError(
             "--resume: where the clients keep the model the server has none to go on with: begin the run anew"
         )
     checkpoint = read_checkpoint(folder)
-    now, was = lasting_settings(config), without_old_nulls(progress_of(checkpoint).settings)
+    progress = progress_of(checkpoint)
+    if own is not None and progress.task not in ("", own.digest):
+        raise ConfigError(
+            f"--resume goes on with the run as it was: its task had the SHA-256 {progress.task}, and "
+            f"{own.path} is another file: put that back, or begin another run with another --out"
+        )
+    now, was = lasting_settings(config), without_old_nulls(progress.settings)
     was = _settings(RunConfig()) | was  # a setting that there was not yet was as its default now is
     others = [f"{name} = {was[name]} (not {now[name]})" for name in now if was[name] != now[name]]
     if others:
@@ -122,13 +131,14 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 class Progress(msgspec.Struct):
     """What a checkpoint holds for this module. settings: of the run, but for MAY_CHANGE. way: how the clients
-    of one process are computed.
+    of one process are computed. task: the digest of a task of one's own.
     """
 
     records: list[dict[str, Any]]
     survivors: list[list[list[int]]]
     settings: dict[str, Any]
     way: Way | None = None
+    task: str = ""
 
 
 def progress_of(checkpoint: Checkpoint) -> Progress:
@@ -158,6 +168,9 @@ def conduct(
     config, scheme = server.config, server.scheme
     config.write(folder / CONFIG)
     progress = Progress([], [], lasting_settings(config))
+    if server.own is not None:
+        server.own.write(folder)
+        progress.task = server.own.digest
     weighed = any(isinstance(spec, Weight) for spec in scheme.vectors.values())
     book = Book(scheme.opening_round, scheme.upload_round, apart=scheme.corrupt + 2, weighed=weighed)
     if resume is not None:
@@ -293,7 +306,7 @@ def finish(
         draw_accuracy(
             folder / PLOT,
             {config.protection.scheme: [record["accuracy"] for record in records]},
-            f"{config.data.dataset}, {config.training.model}, {counted(config.cohort.clients, 'client')}",
+            f"{config.subject}, {counted(config.cohort.clients, 'client')}",
             [record.get("epsilon") for record in records],
         )
 
@@ -303,7 +316,7 @@ def leave_model(server: Server, parameters: NDArray[np.float64], folder: Path) -
     from fl.models.weights import from_vector, save
 
     description = server.description
-    model = build(description.model, description.shape, description.classes, 0)
+    model = build(description.model, description.shape, description.classes, 0, server.models)
     from_vector(model, parameters)
     save(model, description, folder)
 

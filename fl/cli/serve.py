@@ -16,6 +16,7 @@ from fl.cli import left_out
 from fl.cli.display import session_status, shown
 from fl.cli.options import protection_of
 from fl.cli.output import Output
+from fl.cli.own import loading, taken
 from fl.cli.report import mean_over, round_fields, round_line, warn, warn_of_training, within
 from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METER, conduct, going_on, last_accuracy, prepare_folder, read_metrics
@@ -27,6 +28,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import SERVER, kept
 from fl.config.section import ConfigError
 from fl.mistyped import nearest
+from fl.own import OwnTask
 from fl.page.state import METRICS, RunState
 from secagg import Bounded, Private, Scheme, Weight
 from secagg.alike import OWN_INPUT, Likeness
@@ -73,6 +75,7 @@ def run(
     config: Path | None,
     summing: Summing,
     *,
+    task: str | None = None,
     bind: str,
     key: Path,
     roster: Path,
@@ -87,19 +90,22 @@ def run(
     resume: bool = False,
     port: int | None = None,
 ) -> None:
-    """Serve one sum, or one training. flags: fields of `Protection` that were given. port: of a dashboard."""
-    if (config is None) == (summing.length is None):
+    """Serve one sum, or one training. task: the file of a task of one's own. flags: fields of `Protection`
+    that were given. port: of a dashboard.
+    """
+    if (config is None and task is None) == (summing.length is None):
         raise ConfigError("give --length to sum vectors, or --config to train a model, and not both")
     seconds = parse_deadlines(deadlines)
     if not 0 <= finish < 1e9:
         raise ConfigError(f"--finish {finish}: a number of seconds, 0 or more")
     # What cannot be is refused before anybody is waited for.
-    if config is None:
+    if summing.length is not None:
         if resume:
             raise ConfigError("--resume is for --config: a single sum has nothing to go on from")
         job = sum_job(out, summing, protection_of(flags), out_path, seconds, force=force)
     else:
         folder = out_path or Path("runs/serve")
+        flags = flags if task is None else {**flags, "task": task}
         job = training_job(out, described(out, config, flags), folder, seconds, force=force, resume=resume)
     options: Any = {"state": state, "readers": readers, "finish": finish, "tell": out.warn}
     with (
@@ -151,11 +157,18 @@ def sum_job(
     return job
 
 
-def described(out: Output, config: Path, flags: Mapping[str, Any]) -> RunConfig:
-    """The run that file and flags describe. Raises: ConfigError for what only `secagg train` can do."""
+def described(out: Output, config: Path | None, flags: Mapping[str, Any]) -> RunConfig:
+    """The run that file and flags describe. Raises: ConfigError for what only `secagg train` can do, and
+    where it does not say what only that knows.
+    """
     if "threshold" in flags:
         raise ConfigError("--threshold is for --length; in training it follows from --corrupt and --dropout")
-    description = RunConfig.read(config, tell=out.warn, **flags)
+    description = RunConfig.read(config, tell=out.warn, **flags) if config else RunConfig.of(**flags)
+    if description.training.task is not None and description.data.max_examples is None:
+        raise ConfigError(
+            "max_examples: what clients hold, a task tells them alone: say in [data] how many examples one "
+            "has at most, which everybody may know"
+        )
     if description.cohort.links or description.cohort.cluster or description.cohort.select != "chance":
         raise ConfigError(
             "links, cluster, select: only `secagg train` knows what clients declare: leave them out here"
@@ -181,6 +194,7 @@ def training_job(
 ) -> Job:
     """One training. Raises: ConfigError for a folder that cannot be written."""
     check_folder(folder, force=force, filled=resume)
+    description, own = taken(out, description)
 
     def job(cohort: Cohort, live: Live | None) -> None:
         config = description.with_(clients=len(cohort.roster), drop=())
@@ -197,7 +211,7 @@ def training_job(
         check_fit(config)
         checkpoint = None
         if resume:  # under a new run id: clients refuse a round of the old one that they had contributed to
-            checkpoint = dataclasses.replace(going_on(config, folder), run=os.urandom(16))
+            checkpoint = dataclasses.replace(going_on(config, folder, own), run=os.urandom(16))
         else:
             prepare_folder(folder, force=force)
         secret = kept(folder / SERVER)
@@ -206,13 +220,14 @@ def training_job(
         from fl.federation.server import Server
 
         spending = spending_of(config, folder, checkpoint)
-        server = Server(cohort, config, serving(config), checkpoint, secret=secret, spending=spending)
+        known = serving(config, own)
+        server = Server(cohort, config, known, checkpoint, secret=secret, spending=spending, own=own)
         conduct(out, server, folder, checkpoint, deadlines, live)
         accuracy = last_accuracy(read_metrics(folder))
         if protection.kept:
             out.say(f"wrote {folder}: {METRICS}; the clients keep the model, and how accurate it is")
         else:
-            out.say(f"wrote {folder}: test accuracy {accuracy:.4f}; fl.load({str(folder)!r})")
+            out.say(f"wrote {folder}: test accuracy {accuracy:.4f}; {loading(folder, own)}")
         out.record({"wrote": folder, "accuracy": accuracy})
         if not config.robust.is_mean:
             left_out.tell(out, folder)
@@ -298,9 +313,12 @@ def sum_vectors(
     kept.check()
 
 
-def serving(config: RunConfig) -> Serving:
+def serving(config: RunConfig, own: OwnTask | None) -> Serving:
     """What a server over a network knows: its own copy of the data set, and no declarations."""
     from fl.data import keep_back, load
+
+    if own is not None:
+        return Serving(own.served(config.cohort.clients, config.data.folder))
 
     dataset, rng = (
         load(config.data.dataset, config.data.data_dir),

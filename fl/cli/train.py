@@ -14,6 +14,7 @@ import numpy as np
 from fl.cli import left_out, rounds
 from fl.cli.drops import Drop, in_plain, parse
 from fl.cli.output import Output
+from fl.cli.own import loading, taken
 from fl.cli.parties import PARTIES, Parties, collect, federation, lay_out_parties, taken_from
 from fl.cli.report import draw_accuracy, reckoned, size, warn_of_training
 from fl.cli.spent import spending_of
@@ -23,11 +24,12 @@ from fl.config.preflight import Preflight
 from fl.config.presets import PRESETS
 from fl.config.protection import check_installed
 from fl.config.robust import ON_ROOT, RULES
-from fl.config.run import CHOICES, RunConfig
+from fl.config.run import CHOICES, NOT_WITH_TASK, RunConfig
 from fl.config.secret import RUN, RunSecrets, kept, put
 from fl.config.section import ConfigError
 from fl.data.files import write_atomically
 from fl.mistyped import nearest
+from fl.own import OwnTask
 from fl.page.state import CONFIG, PLOT
 from fl.poisoning.data import DATA, OF_TARGET, OF_VICTIM
 from fl.poisoning.updates import COLLUDING
@@ -84,6 +86,8 @@ def described(
         raise ConfigError("--preset or --config: give one of them")
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"--preset {preset}: there are {', '.join(PRESETS)}{nearest(preset, PRESETS)}")
+    if flags.get("task") is not None and (brought := flags.keys() & set(NOT_WITH_TASK)):
+        raise ConfigError(f"--{_typed(min(brought))} or --task, which brings it: give one of them")
     if {"local_epochs", "local_steps"} <= flags.keys():
         raise ConfigError("--local-epochs or --local-steps: give one of them")
     if "local_epochs" in flags:
@@ -133,9 +137,12 @@ def run(
             f"there are {config.training.rounds}"
         )
     check_installed({config.protection.scheme})
-    checkpoint = rounds.going_on(config, folder) if resume else None
-    layout = lay_out(config)
-    fits(config, layout)
+    config, task = taken(out, config)
+    checkpoint = rounds.going_on(config, folder, task) if resume else None
+    layout = lay_out(config, task)
+    if task is not None and config.data.max_examples is None:
+        config = config.with_(max_examples=len(layout.y))  # the server has none of them, and cannot count
+    fits(config, layout, task)
     cluster = cluster_of(config)
     door = bound(port)
     # Before the folder is emptied: it may be the one whose secrets are taken up.
@@ -150,14 +157,15 @@ def run(
     if layout.attackers:
         tell_attackers(out, config, folder, layout)
     clients = counted(config.cohort.clients, "client")
-    out.say(f"{config.protection.scheme}, {clients} on {config.data.dataset}: {scheme.against}")
+    what = f"on {config.data.dataset}" if task is None else f"with {config.subject}"
+    out.say(f"{config.protection.scheme}, {clients} {what}: {scheme.against}")
     if cluster is not None:
         out.say(f"training and unmasking by {counted(cluster.workers, 'worker')} of a Ray cluster")
     parties = None
     if config.training.execution == "processes":
-        parties = lay_out_parties(config, layout, folder, resume, secrets)
+        parties = lay_out_parties(config, layout, folder, resume, secrets, task)
     readings = listening(config)
-    if code := train(out, config, folder, layout, parties, drops, checkpoint, secrets, readings, door):
+    if code := train(out, config, folder, layout, parties, drops, checkpoint, secrets, readings, door, task):
         return code
     models = folder
     if parties is not None and config.protection.kept:
@@ -166,10 +174,10 @@ def run(
     if config.protection.scheme != "plain" and config.cohort.baseline:
         beside = folder / BASELINE
         if code := unprotected(
-            out, config, beside, layout, parties, drops, scheme, secrets, force=force or resume
+            out, config, beside, layout, parties, drops, scheme, secrets, task, force=force or resume
         ):
             return code
-    summary(out, config, folder, models, beside)
+    summary(out, config, folder, models, beside, task)
     if not config.robust.is_mean:
         attacking = (
             (lambda round: layout.attackers if config.attack.at(round) else ()) if layout.attackers else None
@@ -214,6 +222,7 @@ def unprotected(
     drops: Mapping[int, Drop],
     scheme: Scheme,
     secrets: RunSecrets,
+    task: OwnTask | None,
     *,
     force: bool,
 ) -> int:
@@ -227,7 +236,7 @@ def unprotected(
     rounds.prepare_folder(beside, force=force)
     in_beside = {u: in_plain(drop, scheme) for u, drop in drops.items() if relay_of(u) is None}
     aside = dataclasses.replace(out, beside=True)
-    return train(aside, plain, beside, layout, parties, in_beside, None, secrets)
+    return train(aside, plain, beside, layout, parties, in_beside, None, secrets, own=task)
 
 
 def without_noise(config: RunConfig) -> dict[str, Any]:
@@ -260,7 +269,7 @@ def secrets_of(
     return RunSecrets(kept(left))
 
 
-def fits(config: RunConfig, layout: Layout) -> None:
+def fits(config: RunConfig, layout: Layout, task: OwnTask | None) -> None:
     """Raises: ConfigError where model or weights cannot be those of the data, the rule is not for so few
     clients, or there is no such device.
     """
@@ -272,7 +281,8 @@ def fits(config: RunConfig, layout: Layout) -> None:
 
     dataset, largest = layout.serving.dataset, max(map(len, layout.shares.values()))
     try:
-        build(config.training.model, dataset.shape, dataset.classes, config.training.seed)
+        if task is None:
+            build(config.training.model, dataset.shape, dataset.classes, config.training.seed)
     except ModelError as error:
         raise ConfigError(str(error)) from None
     check_fit(config)
@@ -293,13 +303,14 @@ def train(
     secrets: RunSecrets,
     readings: Readings | None = None,
     listening: socket | None = None,
+    own: OwnTask | None = None,
 ) -> int:
     """One run. parties: of a run over processes, whose server has its own readings. listening: where its
-    dashboard is. Returns the exit code.
+    dashboard is. own: its task; processes have copies. Returns the exit code.
     """
     if parties is None:
         with dashboard(out, listening) as live:
-            simulate(out, config, folder, layout, checkpoint, secrets, readings, live)
+            simulate(out, config, folder, layout, checkpoint, secrets, readings, live, own)
         return 0
     clients, relays = config.cohort.clients, config.protection.relay_count
     who = f"a server, {counted(clients, 'client')} and {counted(relays, 'relay')}"
@@ -315,7 +326,9 @@ def draw(path: Path, config: RunConfig, layout: Layout) -> None:
 
     clients, data = config.cohort.clients, config.data
     shares = [layout.shares[u] for u in range(clients)]
-    title = f"{data.dataset}, {counted(clients, 'client')}, {data.partition}, seed {config.training.seed}"
+    dealt = f"{data.dataset}, {counted(clients, 'client')}, {data.partition}, seed {config.training.seed}"
+    own = config.training.task is not None
+    title = f"{config.subject}, {counted(clients, 'client')}" if own else dealt
     draw_partition(path, layout.y, shares, layout.serving.dataset.classes, title)
 
 
@@ -328,6 +341,7 @@ def simulate(
     secrets: RunSecrets,
     readings: Readings | None,
     live: Live | None,
+    own: OwnTask | None,
 ) -> None:
     """All clients in this process."""
     from fl.federation.simulation import simulated
@@ -343,6 +357,7 @@ def simulate(
         preflight=Preflight(action=config.training.preflight),
         instrument=readings,
         spending=spending,
+        own=own,
     )
     local = rounds.conduct(out, server, folder, checkpoint, live=live)
     if local.rates:
@@ -350,14 +365,16 @@ def simulate(
         out.say(f"clients were trained {local.way}; client-steps a second, measured: {measured}")
 
 
-def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: Path | None) -> None:
+def summary(
+    out: Output, config: RunConfig, folder: Path, models: Path, beside: Path | None, own: OwnTask | None
+) -> None:
     """Accuracy and bytes of both runs side by side, and how far their weights are apart. models: the folder
     that holds the first one's.
     """
     runs: dict[str, list[dict[str, Any]]] = {config.protection.scheme: rounds.read_metrics(folder)}
     if beside is not None:
         runs[BASELINE] = rounds.read_metrics(beside)
-    what = f"{config.data.dataset}, {config.training.model}, {counted(config.cohort.clients, 'client')}"
+    what = f"{config.subject}, {counted(config.cohort.clients, 'client')}"
     draw_accuracy(
         folder / PLOT,
         {name: [record["accuracy"] for record in records] for name, records in runs.items()},
@@ -394,11 +411,11 @@ def summary(out: Output, config: RunConfig, folder: Path, models: Path, beside: 
         )
     # No bound of rounding is of noise.
     if beside is not None and not noised and not any(records[0]["abandoned"] for records in runs.values()):
-        fields |= _difference(out, config, models, beside, runs[config.protection.scheme][0])
+        fields |= _difference(out, config, models, beside, runs[config.protection.scheme][0], own)
     there = [f"{name}/" for name in (PARTIES, BASELINE) if (folder / name).is_dir()]
     there += [name for name in rounds.OUTPUTS if (folder / name).exists()]
     whose = "each client the model" if config.protection.kept else "the model"
-    out.say(f"wrote {folder}: {', '.join(sorted(there))}; {whose}: fl.load({str(models)!r})")
+    out.say(f"wrote {folder}: {', '.join(sorted(there))}; {whose}: {loading(models, own)}")
     out.record({"summary": fields})
 
 
@@ -432,14 +449,20 @@ def bound_after_one(config: RunConfig, of_mean: float) -> float | None:
 
 
 def _difference(
-    out: Output, config: RunConfig, models: Path, beside: Path, first: Mapping[str, Any]
+    out: Output,
+    config: RunConfig,
+    models: Path,
+    beside: Path,
+    first: Mapping[str, Any],
+    own: OwnTask | None,
 ) -> dict[str, Any]:
-    from fl import load
-    from fl.models.weights import to_vector
+    from fl.models.architectures import MODELS
+    from fl.models.weights import load, to_vector
 
     ours, plain = (np.load(folder / rounds.FIRST_ROUND) for folder in (models, beside))
     after_one = float(np.abs(ours - plain).max())
-    final = float(np.abs(to_vector(load(models)) - to_vector(load(beside))).max())
+    known = MODELS if own is None else own.models
+    final = float(np.abs(to_vector(load(models, known)) - to_vector(load(beside, known))).max())
     bound = bound_after_one(config, first["error_bound"])
     within = "" if bound is None else f" (bound {bound:.2e})"
     out.say(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from fl.data.examples import Inputs, Labels, Poison
 from fl.data.files import write_atomically
 from fl.data.partition import Partition
 from fl.data.shard import read_shard, write_shard
+from fl.own import OwnTask
 from fl.poisoning.data import DATA, LEVELS, Aim
 from fl.poisoning.timing import there
 
@@ -74,11 +75,14 @@ class Layout:
         return self.x[self.poisoned[u]], self.y[self.poisoned[u]]
 
 
-def lay_out(config: RunConfig) -> Layout:
-    """Read the data set and draw who holds what of it, and over which link.
+def lay_out(config: RunConfig, own: OwnTask | None = None) -> Layout:
+    """Read the data set and draw who holds what of it, and over which link. own: the task that says both,
+    instead of the configuration.
 
-    Raises: DataError where the data set is missing, or does not give every client its part.
+    Raises: DataError where the data set is missing, or does not give every client its part; TaskError.
     """
+    if own is not None:
+        return _laid_out(config, own)
     data, clients, seed = config.data, config.cohort.clients, config.training.seed
     # Before anything is dealt: by these the server decides, and no client may have trained on them.
     rng = np.random.default_rng([seed, _VALIDATION])
@@ -90,23 +94,41 @@ def lay_out(config: RunConfig) -> Layout:
     (x, y, shares), damaged = _damaged(config, dataset, held)
     attackers = _attackers(config)
     x, y, poisoned = _poisoned(config, (x, y, shares), attackers, dataset.classes)
+    serving = _serving(config, dataset, y, shares, damaged)
+    serving = replace(serving, validation=kept.validation, root=kept.root, there=_there(config, attackers))
+    return Layout(x, y, shares, damaged, serving, attackers, poisoned)
+
+
+def _laid_out(config: RunConfig, own: OwnTask) -> Layout:
+    """As a task's data() has it."""
+    clients, folder = config.cohort.clients, config.data.folder
+    dataset = own.served(clients, folder)
+    parts = [own.examples(u, clients, folder, dataset)[0] for u in range(clients)]
+    ends = np.cumsum([len(y) for _, y in parts])
+    shares = {u: np.arange(end - len(parts[u][1]), end) for u, end in enumerate(ends.tolist())}
+    x, y = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Layout(x, y, shares, frozenset(), _serving(config, dataset, y, shares, frozenset()))
+
+
+def _serving(
+    config: RunConfig,
+    dataset: Dataset,
+    y: Labels,
+    shares: Mapping[int, NDArray[np.int64]],
+    damaged: Collection[int],
+) -> Serving:
+    """With what clients declare, and what the model of links and devices knows of them."""
+    clients, seed = config.cohort.clients, config.training.seed
     links: tuple[Link | None, ...] = (None,) * clients
     if config.cohort.links is not None:
         links = place(clients, config.cohort.links, np.random.default_rng([seed, _LINKS]))
     quick = speeds(clients, np.random.default_rng([seed, _SPEEDS]))
-    serving = Serving(
-        dataset,
-        kept.validation,
-        {
-            u: Declared(1.0 - data.damage_level * (u in damaged), links[u], _interest(y[own]))
-            for u, own in shares.items()
-        },
-        {u: len(own) for u, own in shares.items()},
-        dict(enumerate(quick.tolist())),
-        kept.root,
-        _there(config, attackers),
-    )
-    return Layout(x, y, shares, damaged, serving, attackers, poisoned)
+    level = config.data.damage_level
+    declared = {
+        u: Declared(1.0 - level * (u in damaged), links[u], _interest(y[own])) for u, own in shares.items()
+    }
+    examples = {u: len(own) for u, own in shares.items()}
+    return Serving(dataset, None, declared, examples, dict(enumerate(quick.tolist())))
 
 
 def _interest(labels: Labels) -> int:

@@ -25,11 +25,15 @@ def one_gradient(plan: LocalPlan, alike_batch: int) -> bool:
     return plan.algorithm == "fedsgd" or plan.steps == 1 or plan.batch_size > alike_batch
 
 
-def likeness(plan: LocalPlan, model: NDArray[np.floating], policy: Policy) -> Likeness | None:
+def likeness(
+    plan: LocalPlan, model: NDArray[np.floating], policy: Policy, *, own_loop: bool = False
+) -> Likeness | None:
     """What a client's update by this plan is computed from; None where secret order is enough.
 
-    model: (d,), the parameters and buffers where it starts.
+    model: (d,), the parameters and buffers where it starts. own_loop: the plan does not say what steps are
+    taken, nor whether their order is secret.
     """
-    if policy.alike == "never" or (policy.alike == "auto" and not one_gradient(plan, policy.alike_batch)):
+    unlike = not own_loop and not one_gradient(plan, policy.alike_batch)
+    if policy.alike == "never" or (policy.alike == "auto" and unlike):
         return None
     return Likeness(KIND, model, whatever=policy.alike == "any")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -67,6 +68,10 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         ]
         | None
     ) = None
+
+    @property
+    def folder(self) -> Path | None:
+        return None if self.data_dir is None else Path(self.data_dir)
 
     def __post_init__(self) -> None:
         settle(self)

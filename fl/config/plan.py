@@ -95,6 +95,16 @@ class LocalPlan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
         return self.steps or self.epochs * -(-examples // self.batch_size)
 
 
+def unknown_to_loops(plan: LocalPlan) -> str | None:
+    """Which field of the plan is for the trainer's own steps, and would mean nothing to a loop of a task of
+    one's own; None where there is none.
+    """
+    if plan.algorithm == "fedsgd":
+        return "algorithm"
+    usual, of_steps = LocalPlan(), ("proximal", "precision", "sampling", "balance")
+    return next((name for name in of_steps if getattr(plan, name) != getattr(usual, name)), None)
+
+
 class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
     """What is trained, and the plan of each round.
 
@@ -102,6 +112,14 @@ class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
     """
 
     model: Annotated[str, setting("See `secagg list models`.", words=MODELS)] = "cnn"
+    task: (
+        Annotated[
+            str,
+            setting("A file of Python with a model and data of one's own, which is run: docs/task.md."),
+        ]
+        | None
+    ) = None
+    """In a file relative to its folder, on the command line to where one is."""
     rounds: Annotated[int, setting("Training rounds.", ge=1, le=100_000)] = 15
     until_accuracy: (
         Annotated[float, setting("Stop at this accuracy on the validation data.", gt=0, le=1)] | None
@@ -131,6 +149,11 @@ class TrainingConfig(LocalPlan, frozen=True, kw_only=True, array_like=False):
 
     def __post_init__(self) -> None:
         settle(self)
+        ConfigError.unless(
+            self.task is None or self.execution not in ("batched", "ray"),
+            f"execution = {self.execution!r}: a task of one's own is trained client by client, where its "
+            "file is: take auto, which does so in one process, or processes",
+        )
         ConfigError.unless(
             not (self.algorithm == "fedsgd" and self.steps),
             "local_steps: with fedsgd a client takes one gradient of all it holds",

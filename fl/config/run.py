@@ -46,6 +46,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     meter: Annotated[MeterConfig, Meta(title="The meter")] = MeterConfig()
 
     def __post_init__(self) -> None:
+        self._task_agrees()
         self._training_agrees()
         self._protection_agrees()
         self._privacy_agrees()
@@ -53,6 +54,22 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         self._robust_agrees()
         self._copies_agree()
         self._attack_agrees()
+
+    def _task_agrees(self) -> None:
+        """A task brings model and data: what would make or change them has nothing to do."""
+        if self.training.task is None:
+            return
+        flat, usual = self.flat(), self.settings()
+        for name in NOT_WITH_TASK:
+            ConfigError.unless(
+                flat[name] == usual[name].default,
+                f"{name} = {flat[name]!r}: a task of one's own brings its model and its data, as they are: "
+                "leave it out, or leave task out",
+            )
+        ConfigError.unless(
+            self.protection.scheme != "decoys",
+            "scheme = 'decoys': these are made by the trainer's own steps: with a task take masking",
+        )
 
     def _training_agrees(self) -> None:
         cohort, training = self.cohort, self.training
@@ -240,6 +257,13 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         )
 
     @property
+    def subject(self) -> str:
+        """What is trained, in words."""
+        if self.training.task is not None:
+            return "a task of its own"
+        return f"{self.training.model} on {self.data.dataset}"
+
+    @property
     def weighted(self) -> bool:
         """Whether clients count by their examples: a sum of weights has no noise, so that with noise in the
         updates each counts 1. Noise in the steps of training is of an example, and not of how many there are.
@@ -310,8 +334,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def read(
         cls, path: str | PathLike[str], *, tell: Callable[[str], None] = lambda line: None, **overrides: Any
     ) -> Self:
-        """The description in a .toml or .json file, with `overrides`, by name, in place of what it says.
-        tell: hears how a file of an older form would be written now.
+        """The description in a .toml or .json file, with `overrides`, by name, in place of what it says. A
+        task is looked for from the file's folder. tell: hears how a file of an older form would be written
+        now.
 
         Raises: ConfigError, naming the file where the fault is the file's.
         """
@@ -324,7 +349,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for name, (label, value) in said.items():
             if name not in overrides:
                 checked(there[name], value, label)
-        return cls.of(**{name: value for name, (_, value) in said.items()} | overrides)
+        settings = {name: value for name, (_, value) in said.items()}
+        if settings.get("task") is not None:
+            settings["task"] = str(path.parent / settings["task"])
+        return cls.of(**settings | overrides)
 
     def write(self, path: str | PathLike[str]) -> None:
         """Write as JSON that `read` accepts; a file already there is replaced whole."""
@@ -336,5 +364,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         write_atomically(Path(path), msgspec.json.format(msgspec.json.encode(written), indent=2) + b"\n")
 
 
+NOT_WITH_TASK = (
+    *("model", "dataset", "partition", "alpha", "classes_per_client", "examples_per_client", "validation"),
+    *("damage", "damage_level", "damaged", "until_accuracy", "root", "redundancy", "attack", "meter"),
+)
+"""Settings that make, deal out, keep back, damage or look for data, or choose a model."""
 CHOICES = {name: setting.words for name, setting in RunConfig.settings().items() if setting.words}
 """Name of a setting -> the words that it may be."""

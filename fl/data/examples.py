@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 Images = NDArray[np.float32]  # (N, C, H, W), finite; the data sets here in [0, 1]
 Tokens = NDArray[np.int64]  # (N, T), words as numbers in 0..classes-1
-Inputs = Images | Tokens
+Inputs = Images | Tokens  # of a task of one's own float32 or int64 of two to four dimensions
 Labels = NDArray[np.int64]  # (N,), in 0..classes-1
 Shape = tuple[int, ...]  # (C, H, W) of one image, (T,) of one text
+
+OWN = "task:"
+"""Before the digest of a task of one's own (fl/own.py), where a data set and a model have their names."""
 
 Poison = Callable[[Inputs, Labels, int, float, np.random.Generator], tuple[Inputs, Labels]]
 """What is done to a client's examples before it trains on them, be it its sensor or an attacker who does it:
@@ -57,6 +60,27 @@ def shape_of(x: Inputs) -> Shape:
     return tuple(x.shape[1:])
 
 
+def check_own(x: NDArray[np.generic], y: NDArray[np.generic], where: str) -> None:
+    """As `check`, of the examples of a task of one's own, which says itself what they mean: float32 or int64,
+    of two to four dimensions, with an int64 label each.
+
+    Raises: DataError, beginning with `where`.
+    """
+    if x.dtype not in (np.float32, np.int64) or not 2 <= x.ndim <= 4 or x.size == 0:
+        raise DataError(
+            f"{where}: x must be of real numbers or integers, of two to four dimensions and not empty, not "
+            f"{x.dtype} {x.shape}"
+        )
+    _check_labels(x, y, where)
+
+
+def _check_labels(x: NDArray[np.generic], y: NDArray[np.generic], where: str) -> None:
+    if y.dtype != np.int64 or y.shape != x.shape[:1]:
+        raise DataError(f"{where}: y must be int64 ({len(x)},), not {y.dtype} {y.shape}")
+    if x.dtype == np.float32 and not np.isfinite(x).all():
+        raise DataError(f"{where}: x holds NaN or infinity")
+
+
 def check(x: NDArray[np.generic], y: NDArray[np.generic], classes: int, where: str) -> None:
     """Refuse anything but examples with an int64 label in 0..classes-1 each: finite float32 images
     (N, C, H, W), or texts of int64 tokens (N, T) in 0..classes-1; at least one, and of at least one value.
@@ -67,10 +91,7 @@ def check(x: NDArray[np.generic], y: NDArray[np.generic], classes: int, where: s
         raise DataError(
             f"{where}: x must be float32 (N, C, H, W) or int64 (N, T) and not empty, not {x.dtype} {x.shape}"
         )
-    if y.dtype != np.int64 or y.shape != x.shape[:1]:
-        raise DataError(f"{where}: y must be int64 ({len(x)},), not {y.dtype} {y.shape}")
-    if x.dtype == np.float32 and not np.isfinite(x).all():
-        raise DataError(f"{where}: x holds NaN or infinity")
+    _check_labels(x, y, where)
     if x.dtype == np.int64 and (x.min() < 0 or x.max() >= classes):
         raise DataError(f"{where}: tokens run from {x.min()} to {x.max()}, not within 0..{classes - 1}")
     if y.min() < 0 or y.max() >= classes:

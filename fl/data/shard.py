@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fl.data.examples import DataError, Inputs, Labels, Shape, check, shape_of
+from fl.data.examples import OWN, DataError, Inputs, Labels, Shape, check, check_own, shape_of
 from fl.data.files import write_atomically
 
 FILE = "shard.npz"
@@ -19,7 +19,9 @@ FIELDS = {"x", "y", "classes", "dataset"}
 @dataclass(frozen=True)
 class Shard:
     """What one client trains on. x: (N, C, H, W) float32, finite, or (N, T) int64 in 0..classes-1;  y: (N,)
-    int64 in 0..classes-1;  N >= 1."""
+    int64 in 0..classes-1;  N >= 1. dataset: its name; of a task of one's own that of the task, and x is then
+    whatever that takes.
+    """
 
     x: Inputs
     y: Labels
@@ -37,7 +39,7 @@ def write_shard(folder: str | PathLike[str], x: Inputs, y: Labels, classes: int,
     Raises: DataError for examples that are not as in `Shard`.
     """
     path = Path(folder) / FILE
-    check(x, y, classes, str(path))
+    _check(x, y, classes, dataset, str(path))
     content = io.BytesIO()
     np.savez(content, x=x, y=y, classes=np.int64(classes), dataset=np.str_(dataset))
     write_atomically(path, content.getvalue(), mode=0o600)
@@ -67,5 +69,12 @@ def read_shard(folder: str | PathLike[str]) -> Shard:
     classes, dataset = fields["classes"], fields["dataset"]
     if classes.shape != () or classes.dtype.kind != "i" or dataset.shape != () or dataset.dtype.kind != "U":
         raise DataError(f"{path}: classes must be one integer and dataset one word")
-    check(fields["x"], fields["y"], int(classes), str(path))
+    _check(fields["x"], fields["y"], int(classes), str(dataset), str(path))
     return Shard(fields["x"], fields["y"], int(classes), str(dataset))
+
+
+def _check(x: Inputs, y: Labels, classes: int, dataset: str, where: str) -> None:
+    if dataset.startswith(OWN):
+        check_own(x, y, where)
+    else:
+        check(x, y, classes, where)

@@ -19,14 +19,17 @@ from fl.federation.attacking import Attacker
 from fl.federation.decoys import Training, decoys
 from fl.federation.looking import Looking
 from fl.federation.sending import Sending, as_trained, contributions, in_place_of, in_turn
-from fl.federation.task import Held, Instructions, order_of, read_instructions
+from fl.federation.task import Held, Instructions, check_loop, order_of, read_instructions
 from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
+from fl.models.architectures import MODELS
 from fl.models.weights import to_vector
+from fl.own import OwnTask
 from fl.preflight import Kept, Verdict, Withheld
 from fl.privacy.releases import Release
 from fl.privacy.spending import own_releases
 from fl.privacy.step import asked_for
 from fl.training.local import Diverged, LocalResult, Tap, device, on_device, train
+from fl.training.own import train_own
 from fl.training.server import GlobalModel
 from fl.training.step import PerExample
 from secagg import Aggregate, Among, Decoys, Policy, Private, RemoteProtocolError, Scheme
@@ -46,7 +49,7 @@ class LocalTrainer:
     this client, what the server is not. tap, per_example: as `fl.training.local.train`, the latter in place
     of what a task asks for. sending: of this client alone. preflight: how much of its examples an update may
     give away; looked: told what each does, before it leaves. attacker: what this client is, if it is a
-    malicious one, which looks at no update.
+    malicious one, which looks at no update. own: a task of its own, and the only one that it trains.
     """
 
     def __init__(
@@ -65,7 +68,10 @@ class LocalTrainer:
         preflight: Preflight = OFF,
         looked: Callable[[Verdict], None] = lambda verdict: None,
         attacker: Attacker | None = None,
+        own: OwnTask | None = None,
     ) -> None:
+        self._train = train if own is None else partial(train_own, own)
+        self._models, self._own_loop = MODELS if own is None else own.models, own is not None and own.trains
         self._preflight, self._looked = OFF if attacker else preflight, looked
         self._kept: dict[ClientId, Kept] = {}
         self._secret, self._limits = secret or os.urandom(KEY_BYTES), limits
@@ -86,12 +92,16 @@ class LocalTrainer:
         """Train as the task says, and give those of the vectors that the session asks for, among decoys where
         it asks for these.
 
-        Raises: RemoteProtocolError if the task does not fit this client's data, is beyond its limits, or
-        starts from a model it does not have; Diverged, where no noise bounds what is told; Withheld, where
-        the update would give away more than it may.
+        Raises: RemoteProtocolError if the task does not fit this client's data, is beyond its limits, asks
+        for what it does not train, or starts from a model it does not have; Diverged, where no noise bounds
+        what is told; Withheld, where the update would give away more than it may; TaskError.
         """
-        instructions, model = read_instructions(task, self._held, self._limits)
+        instructions, model = read_instructions(task, self._held, self._limits, self._models)
         asked = instructions.privacy
+        if self._own_loop:
+            check_loop(instructions)
+        if self._decoys and self._models is not MODELS:
+            raise RemoteProtocolError("the server asks for decoys: of a task of its own a client makes none")
         if self._decoys and asked is not None and asked.mechanism != "none":
             raise RemoteProtocolError(
                 "the server asks for noise beside decoys: each is computed from this client's data, and no "
@@ -158,7 +168,7 @@ class LocalTrainer:
         return Among(sent, in_place_of(instructions, model, self._u, made, self._names))
 
     def _trained(self, instructions: Instructions, model: nn.Module, order: bytes) -> LocalResult:
-        return train(
+        return self._train(
             model,
             self._x,
             self._y,
@@ -189,8 +199,8 @@ class LocalTrainer:
 
     def likeness(self, task: bytes, policy: Policy) -> Likeness | None:
         """What the update that this task asks for is computed from. Raises: RemoteProtocolError as a call."""
-        instructions, model = read_instructions(task, self._held, self._limits)
-        return likeness(instructions.plan, to_vector(model), policy)
+        instructions, model = read_instructions(task, self._held, self._limits, self._models)
+        return likeness(instructions.plan, to_vector(model), policy, own_loop=self._own_loop)
 
     def keep(self, total: Aggregate) -> Held:
         """The model with the mean of the round that was trained last, where clients keep it: the next task

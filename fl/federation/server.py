@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Protocol
 
@@ -26,8 +26,9 @@ from fl.federation.noising import Noising
 from fl.federation.records import Learned, Local, RoundRecord, Trained
 from fl.federation.task import write_instructions
 from fl.federation.vectors import scheme_for
-from fl.models.architectures import Description, build
+from fl.models.architectures import MODELS, Description, build
 from fl.models.weights import from_vector, to_vector
+from fl.own import OwnTask
 from fl.privacy.spending import Spending
 from fl.robust import Rule, Unfit
 from fl.training.checkpoint import Checkpoint
@@ -91,7 +92,8 @@ class Server:
     round, None for the configuration's. noise: what each client declares of its own, None for what all are
     asked for. instrument: put around its sessions. evaluate_every: rounds from one look at the test and
     validation data to the next; the last round is always looked at. local: what clients in this process say.
-    spending: of this run, before it goes on; None for one that keeps no record.
+    spending: of this run, before it goes on; None for one that keeps no record. own: the task of one's own
+    that is trained, instead of the configuration's model.
 
     Raises: ConfigError for a checkpoint of another run, and as `Combining`.
     """
@@ -111,14 +113,17 @@ class Server:
         evaluate_every: int = 1,
         local: Callable[[], Local] = Local,
         spending: Spending | None = None,
+        own: OwnTask | None = None,
     ) -> None:
+        self.own, self.models = own, MODELS if own is None else own.models
         self.cohort, self.config, self._serving = cohort, config, serving
         self._noise, self._instrument, self._local = noise, instrument, local
         self._evaluate_every = evaluate_every
         self._secret = secret or os.urandom(KEY_BYTES)
         dataset, on = serving.dataset, device(config.training.device)
-        self.description = Description(config.training.model, dataset.shape, dataset.classes)
-        self._model = build(config.training.model, dataset.shape, dataset.classes, config.training.seed)
+        name = config.training.model if own is None else own.name
+        self.description = Description(name, dataset.shape, dataset.classes)
+        self._model = build(name, dataset.shape, dataset.classes, config.training.seed, self.models)
         self.model = GlobalModel.of(self._model, config.server.step)
         self.run, self._next = run or os.urandom(RUN_ID_BYTES), 1
         if resume is not None:
@@ -189,7 +194,8 @@ class Server:
         level = self.noising.level(round)
         task = write_instructions(config, self.run, round, self.description, start, level)
         # Where the clients keep the model the server has none by whose nearness it could plan.
-        alike = None if kept else likeness(config.training.plan, start, config.protection.policy())
+        policy, loop = config.protection.policy(), self.own is not None and self.own.trains
+        alike = None if kept else likeness(config.training.plan, start, policy, own_loop=loop)
         self.noising.begin(round)
         totals, reports, abandoned = list[Aggregate](), list[RoundReport](), ""
         for cohort in cohorts:
@@ -315,7 +321,8 @@ class Server:
 
     def _evaluated(self) -> tuple[tuple[float, float], float | None]:
         from_vector(self._model, self.model.broadcast)
-        test, *validation = [evaluate(self._model, x, y) for x, y in self._tests]
+        with self.own.told("model") if self.own is not None else nullcontext():
+            test, *validation = [evaluate(self._model, x, y) for x, y in self._tests]
         self._model.cpu()
         return test, validation[0][0] if validation else None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,7 +32,9 @@ from fl.federation.sending import Sending, as_trained, contributions, in_place_o
 from fl.federation.server import Server
 from fl.federation.task import Held, Instructions, order_of, read_instructions
 from fl.federation.vectors import CORRECT, UPDATE
+from fl.models.architectures import MODELS
 from fl.models.weights import from_vector, to_vector
+from fl.own import OwnTask
 from fl.preflight import Kept, Verdict
 from fl.privacy.spending import Spending, own_releases
 from fl.privacy.step import asked_for
@@ -106,7 +109,7 @@ class SimulatedCohort:
     sending: of all clients together, before the configuration's attackers send what they like. preflight: how
     much of its examples each update of the others may give away; a client that sends nothing for it takes no
     part from then on. instrument: put around the sessions of clients and
-    relays, as over a network each one's own.
+    relays, as over a network each one's own. own: the task of one's own that all of them have.
     """
 
     def __init__(
@@ -121,7 +124,9 @@ class SimulatedCohort:
         sending: Sending = as_trained,
         preflight: Preflight = OFF,
         instrument: Instrument | None = None,
+        own: OwnTask | None = None,
     ) -> None:
+        self._own, self._models = own, MODELS if own is None else own.models
         self._config, self._serving, self._layout = config, layout.serving, layout
         self._preflight, self.looked = preflight, dict[ClientId, Verdict]()
         self._kept: dict[ClientId, Kept] = {}
@@ -139,6 +144,7 @@ class SimulatedCohort:
             device("cpu" if self._cluster else config.training.device),
             way or WAYS[config.training.execution],
             self._cluster,
+            own,
         )
         clients = range(config.cohort.clients)
         roster, self._identities = throwaway_identities(clients, relays=config.protection.relay_count)
@@ -174,7 +180,7 @@ class SimulatedCohort:
         Raises: as `secagg.run`; Diverged; LocalProtocolError of the sending.
         """
         cohort = sorted(self.roster.clients if clients is None else clients)
-        instructions, model = read_instructions(task, self.held)
+        instructions, model = read_instructions(task, self.held, models=self._models)
         there = [u for u in cohort if u not in self._without]
         # Of the whole task: a bit of the model makes other orders, and so other updates of every client. The
         # difference of two sums that differ by one client is then not that client's update.
@@ -183,14 +189,15 @@ class SimulatedCohort:
         attacking = self._config.attack.at(instructions.round)
         of_attackers = self._layout.poisoned if attacking else self._layout.shares
         self.clients.hold({u: of_attackers[u] for u in self._layout.poisoned})
-        results = self.clients.train(
-            model,
-            instructions.plan,
-            orders,
-            tap=self._tap,
-            per_example=self._per_example or asked_for(instructions.privacy, instructions.plan),
-            counting=CORRECT in scheme.vectors,
-        )
+        with self._own.told("model") if self._own is not None else nullcontext():
+            results = self.clients.train(
+                model,
+                instructions.plan,
+                orders,
+                tap=self._tap,
+                per_example=self._per_example or asked_for(instructions.privacy, instructions.plan),
+                counting=CORRECT in scheme.vectors,
+            )
         sent: dict[ClientId, Any] = {**self._sent(instructions, model, results, scheme)}
         if isinstance(scheme, Decoys):
             sent = self._among(sent, results, instructions, model, scheme)
@@ -343,12 +350,13 @@ def simulated(
     noise: Noise | None = None,
     evaluate_every: int = 1,
     spending: Spending | None = None,
+    own: OwnTask | None = None,
 ) -> Server:
     """A run with all its clients in this process, for everybody who trains like that: go over its `rounds`.
 
     secrets: of all parties; None for fresh ones. resume, rule, noise, evaluate_every, spending: as `Server`;
     way, tap, per_example, sending, preflight: as `SimulatedCohort`. instrument: put around the sessions of
-    the server and of the clients.
+    the server and of the clients. own: as both.
     """
     drawn = secrets or RunSecrets.fresh()
     cohort = SimulatedCohort(
@@ -361,6 +369,7 @@ def simulated(
         sending=sending,
         preflight=preflight,
         instrument=instrument,
+        own=own,
     )
     return Server(
         cohort,
@@ -375,6 +384,7 @@ def simulated(
         evaluate_every=evaluate_every,
         local=cohort.local,
         spending=spending,
+        own=own,
     )
 
 

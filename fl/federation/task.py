@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from fl.config.limits import Limits
-from fl.config.plan import LocalPlan, ServerStep
+from fl.config.plan import LocalPlan, ServerStep, unknown_to_loops
 from fl.config.privacy import Perturbation
 from fl.config.run import RunConfig
 from fl.config.secret import order_key
-from fl.models.architectures import MODELS, Description
+from fl.data.examples import OWN
+from fl.models.architectures import MODELS, Description, Models, unset
 from fl.models.weights import from_vector
 from fl.privacy.mechanisms import Level, asked_of_clients
 from fl.training.server import GlobalModel
@@ -78,12 +79,13 @@ def write_instructions(
 
 
 def read_instructions(
-    task: bytes, held: Held | None = None, limits: Limits | None = None
+    task: bytes, held: Held | None = None, limits: Limits | None = None, models: Models = MODELS
 ) -> tuple[Instructions, torch.nn.Module]:
-    """The instructions, and the model they bring, or that this client holds where they bring none.
+    """The instructions, and the model they bring, or that this client holds where they bring none. models:
+    which this client trains: all of this package, or that of its own task alone.
 
-    Raises: RemoteProtocolError if the task is anything else, is beyond the limits, or starts from a model
-    this client has not got.
+    Raises: RemoteProtocolError if the task is anything else, is beyond the limits, asks for another model, or
+    starts from one this client has not got; TaskError as a task of one's own does.
     """
     try:
         instructions = _instructions.decode(task)
@@ -93,22 +95,61 @@ def read_instructions(
             vector = _held_before(instructions, held)
         if limits is not None:  # before anything is made that such a number sizes
             limits.check(instructions.plan, len(vector))
-        with torch.device("meta"):  # shapes only: the task decides nothing about memory but by its length
-            model = MODELS[description.model](description.shape, description.classes)
+        _check_known(description, models)
+        model = unset(description, models)  # the task decides nothing about memory but by its length
         if instructions.privacy is not None and instructions.privacy.mechanism == "example":
             check_examples(model)
         from_vector(model, vector)  # only checks it here: what does not fit is refused before memory is had
-        # As model.to_empty("cpu"), which imports all of sympy.
-        model.load_state_dict(
-            {name: torch.empty(t.shape, dtype=t.dtype) for name, t in model.state_dict().items()}, assign=True
-        )
-        from_vector(model, vector)
+        if not description.own:
+            # As model.to_empty("cpu"), which imports all of sympy.
+            some = model.state_dict().items()
+            model.load_state_dict(
+                {name: torch.empty(t.shape, dtype=t.dtype) for name, t in some}, assign=True
+            )
+            from_vector(model, vector)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RuntimeError, ValueError) as error:
         raise RemoteProtocolError(f"the server's task is not a training round: {error}") from None
     # Other bytes for the same round would be another context: the client's journal would let it pass again.
     if msgspec.msgpack.encode(instructions) != task:
         raise RemoteProtocolError("the server's task is in a form that is not canonical")
     return instructions, model
+
+
+def _check_known(description: Description, models: Models) -> None:
+    """Security: of a task of one's own the server says a digest, and nothing that it sends is ever run."""
+    if description.model in models:
+        return
+    theirs, ours = description.model.removeprefix(OWN), next(iter(models)).removeprefix(OWN)
+    if models is MODELS:
+        raise RemoteProtocolError(
+            f"the server trains a task of its own, SHA-256 {theirs}, and this client was given none: get its "
+            "file from somebody you trust, read it, and name it with --task: none comes over the network"
+        )
+    if description.own:
+        raise RemoteProtocolError(
+            f"the server's task is another file than this client's: SHA-256 {theirs} there, {ours} here"
+        )
+    raise RemoteProtocolError(
+        f"the server asks for the model {description.model}, and this client trains its own task alone: "
+        "leave --task out if that is right"
+    )
+
+
+def check_loop(instructions: Instructions) -> None:
+    """Of a client whose task has a loop of its own: it takes other steps than some plans ask for.
+
+    Raises: RemoteProtocolError for such a plan: whoever promises an epsilon by it would promise too much.
+    """
+    asked, name = instructions.privacy, unknown_to_loops(instructions.plan)
+    if asked is not None and asked.mechanism == "example":
+        raise RemoteProtocolError(
+            "the server asks for noise in every step, and this client's own loop adds none"
+        )
+    if name is not None:
+        raise RemoteProtocolError(
+            f"the server asks for {name} = {getattr(instructions.plan, name)}, of which this client's own "
+            "loop knows nothing"
+        )
 
 
 def order_of(instructions: Instructions, secret: bytes, task: bytes) -> bytes:

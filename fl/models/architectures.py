@@ -9,14 +9,15 @@ Initial weights are torch's own unless a docstring says otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import msgspec
 import torch
 from torch import nn
 
-from fl.data.examples import Shape
+from fl.data.examples import OWN, Shape
 from fl.mistyped import nearest
 from fl.models.batchnorm import BatchNorm2d
 
@@ -347,12 +348,18 @@ FOR_IMAGES: dict[str, Architecture] = {
 }
 FOR_TEXT: dict[str, Architecture] = {"gru": gru, "bag-of-words": bag_of_words}
 MODELS = FOR_IMAGES | FOR_TEXT
+Models = Mapping[str, Architecture]
+"""Of those there are, which may be built: MODELS, or the one of a task of one's own (fl/own.py)."""
+
+
+_OF_A_TASK = re.compile(OWN + "[0-9a-f]{64}")
 
 
 class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that is needed to build a model: written into its file, sent to clients.
 
-    model: a name in MODELS;  shape: (C, H, W) of one image, (T,) of one text.
+    model: a name in MODELS;  shape: (C, H, W) of one image, (T,) of one text. Of a task of one's own model is
+    "task:" and the SHA-256 of its file in hexadecimal, and shape that of one of its examples.
     """
 
     model: str
@@ -360,6 +367,8 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: Size
 
     def __post_init__(self) -> None:
+        if self.own:
+            return
         if self.model not in MODELS:
             near = nearest(self.model, MODELS)
             raise ModelError(f"no model {self.model!r}: there are {', '.join(MODELS)}{near}")
@@ -369,14 +378,31 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if len(self.shape) not in (1, 3):
             raise ModelError(f"an example is an image (C, H, W) or a text (T,), not {self.shape}")
 
+    @property
+    def own(self) -> bool:
+        """Whether it is of a task of one's own."""
+        return _OF_A_TASK.fullmatch(self.model) is not None
 
-def build(name: str, shape: Shape, classes: int, seed: int) -> nn.Module:
+
+def build(name: str, shape: Shape, classes: int, seed: int, models: Models = MODELS) -> nn.Module:
     """A model on the CPU, its initial weights drawn from `seed`; torch's global generators stay as they were.
 
-    Raises: ModelError for an unknown name, examples that are not for this model, images that are too small.
+    Raises: ModelError for an unknown name, examples that are not for this model, images that are too small;
+    TaskError as a task of one's own does.
     """
     description = Description(name, shape, classes)
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the GPUs' generators as well, and nobody puts those back.
         torch.default_generator.manual_seed(seed)
-        return MODELS[description.model](description.shape, description.classes)
+        return models[description.model](description.shape, description.classes)
+
+
+def unset(description: Description, models: Models = MODELS) -> nn.Module:
+    """The model before its weights are put in: of MODELS shapes alone, on the device "meta", so that whoever
+    sent the description decides nothing about memory; of a task of one's own, whose code is one's own and may
+    look at what it makes, one like any other.
+    """
+    if description.own:
+        return build(description.model, description.shape, description.classes, 0, models)
+    with torch.device("meta"):
+        return models[description.model](description.shape, description.classes)

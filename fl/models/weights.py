@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fl.data.examples import OWN
 from fl.data.files import write_atomically
-from fl.models.architectures import MODELS, Description, ModelError
+from fl.models.architectures import MODELS, Description, ModelError, Models, unset
 
 FILE = "model.safetensors"
 
@@ -60,15 +61,16 @@ def save(model: nn.Module, description: Description, folder: str | PathLike[str]
     return path
 
 
-def load(folder: str | PathLike[str]) -> nn.Module:
-    """The model that `save` wrote into `folder`, in eval mode, on the CPU.
+def load(folder: str | PathLike[str], models: Models = MODELS) -> nn.Module:
+    """The model that `save` wrote into `folder`, in eval mode, on the CPU. models: which it may be.
 
-    Raises: ModelError where there is no such file, or it is damaged or does not fit its own description.
+    Raises: ModelError where there is no such file, or it is damaged, does not fit its own description, or is
+    none of these.
     """
-    return described(folder)[0]
+    return described(folder, models)[0]
 
 
-def described(folder: str | PathLike[str]) -> tuple[nn.Module, Description]:
+def described(folder: str | PathLike[str], models: Models = MODELS) -> tuple[nn.Module, Description]:
     """As `load`, and what the file says that it is."""
     path = Path(folder) / FILE
     try:
@@ -76,8 +78,10 @@ def described(folder: str | PathLike[str]) -> tuple[nn.Module, Description]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         description = msgspec.json.decode(metadata["description"], type=Description)
-        with torch.device("meta"):  # shapes only: the file decides nothing about memory but by its own length
-            model = MODELS[description.model](description.shape, description.classes)
+        if description.model not in models:
+            raise ModelError(_not_there(path, description, models))
+        model = unset(description, models)  # the file decides nothing about memory but by its own length
+        types = {name: tensor.dtype for name, tensor in model.state_dict().items()}
         model.load_state_dict(tensors, assign=True)  # of any type and with NaN: both are looked for below
     except FileNotFoundError:
         raise ModelError(f"{path} is not there: name the folder of a run that finished") from None
@@ -87,6 +91,16 @@ def described(folder: str | PathLike[str]) -> tuple[nn.Module, Description]:
         ) from None
     except (OSError, RuntimeError, msgspec.MsgspecError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path} is not a readable model: {error}") from error
-    if not all(tensor.dtype == torch.float32 and tensor.isfinite().all() for tensor in tensors.values()):
+    # Of a task of one's own there may be integers, which are not summed.
+    if not all(tensor.dtype == types[name] and tensor.isfinite().all() for name, tensor in tensors.items()):
         raise ModelError(f"{path} holds numbers that are not finite float32")
     return model.eval(), description
+
+
+def _not_there(path: Path, description: Description, models: Models) -> str:
+    if not description.own:
+        return f"{path} is a {description.model}, and no model of a task: leave the task out"
+    digest = description.model.removeprefix(OWN)
+    if models is MODELS:
+        return f"{path} is of a task of one's own and holds no code: give task=, a file with SHA-256 {digest}"
+    return f"{path} is of another task than this one: of the file with the SHA-256 {digest}"

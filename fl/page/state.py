@@ -258,7 +258,7 @@ def title(config: RunConfig) -> str:
     if config.privacy.mechanism != "none":
         protection = f"{protection}, {config.privacy.mechanism} noise"
     clients = counted(config.cohort.clients, "client")
-    return f"{protection}: {config.training.model} on {config.data.dataset}, {clients}"
+    return f"{protection}: {config.subject}, {clients}"
 
 
 def settings_of(config: RunConfig) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -17,8 +18,10 @@ from torch import nn
 
 from fl.config.plan import LocalPlan, Way
 from fl.data.examples import Labels
+from fl.own import OwnTask
 from fl.training.batched import train_batched
 from fl.training.local import EVALUATION_BATCH, LocalResult, Tap, channels_last, inputs, prepared, train
+from fl.training.own import train_own
 from fl.training.spread import Cluster, Spread
 from fl.training.step import PerExample
 
@@ -45,6 +48,8 @@ class LocalClients:
 
     cluster: whose workers train in the place of this process, one client after the other each, on CPUs: as
     `sequential` does here, to the bit on machines alike. What a tap hears is trained here all the same.
+    own: a task of one's own, whose clients are trained one at a time: what its code draws and keeps is its
+    process's.
     """
 
     def __init__(
@@ -55,15 +60,18 @@ class LocalClients:
         on: torch.device,
         way: Way | None = None,
         cluster: Cluster | None = None,
+        own: OwnTask | None = None,
     ) -> None:
+        self._own = own
         self._x, self._y = torch.tensor(x, device=on), torch.tensor(y, device=on)
         self._shares = {u: torch.tensor(own) for u, own in shares.items()}
         self._spread = None if cluster is None else Spread(cluster, x, y)
-        self.way, self.rates = way if cluster is None else "sequential", dict[Way, float]()
+        self.way, self.rates = way if cluster is None and own is None else "sequential", dict[Way, float]()
         self.trained: set[int] = set()  # in this round; where all are computed at once, none before the end
         cores = usable_cores() if on.type == "cpu" else 1
         # One thread each: several for one small step wait for one another, and add up in another order.
         one_thread = (lambda: torch.set_num_threads(1)) if cores > 1 else (lambda: None)
+        cores = cores if own is None else 1
         self._pool = ThreadPoolExecutor(cores, initializer=one_thread)
 
     def train(
@@ -134,9 +142,11 @@ class LocalClients:
             )
             return dict(zip(ids, results, strict=True))
 
+        train_one = train if self._own is None else partial(train_own, self._own)
+
         def one(u: int) -> LocalResult:
             x, y = self.examples(u)
-            result = train(
+            result = train_one(
                 model, x, y, plan, orders[u], u=u, tap=tap, per_example=per_example, counting=False
             )
             self.trained.add(u)

@@ -36,6 +36,7 @@ ASKED: dict[str, tuple[str, Any]] = {
     "damaged": ("--damaged 0.6", 0.6),
     "max_examples": ("--max-examples 500", 500),
     "model": ("--model mlp-200", "mlp-200"),
+    "task": ("--task mine.py", "mine.py"),
     "algorithm": ("--algorithm fedsgd", "fedsgd"),
     "rounds": ("--rounds 3", 3),
     "until_accuracy": ("--until-accuracy 0.9", 0.9),

@@ -28,7 +28,7 @@ from fl.config.plan import (
 )
 from fl.config.privacy import NOISES
 from fl.config.protection import Protection
-from fl.config.run import CHOICES, RunConfig
+from fl.config.run import CHOICES, NOT_WITH_TASK, RunConfig
 from fl.config.section import ConfigError
 from fl.data import DATASETS, files
 from fl.data.corrupt import CORRUPTERS
@@ -188,6 +188,7 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("damaged", 1.1, "float <= 1.0"),
     ("max_examples", 0, "int >= 1"),
     ("max_examples", 2**31, "int <= 2147483647"),
+    ("task", 3, "got int"),
     ("rounds", 100_001, "int <= 100000"),
     ("until_accuracy", 0.0, "float > 0.0"),
     ("until_accuracy", 1.1, "float <= 1.0"),
@@ -328,6 +329,16 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
             "attack_rounds: '5:3' names no rounds: say from",
         ),
         ({"cluster": "mode"}, {"links": "mixed"}, "give links too"),
+        (
+            {"task": "t.py", "execution": "batched"},
+            {"execution": "auto"},
+            "trained client by client, where its",
+        ),
+        (
+            {"task": "t.py", "scheme": "decoys"},
+            {"scheme": "ckks"},
+            "'decoys': these are made by the trainer's",
+        ),
         ({"execution": "auto", "deadline": 1.0}, {"links": "5g"}, "give links too"),
         ({"sample": 4, "scheme": "ckks", "ending": "keep"}, {"ending": None}, "no sample and no cluster"),
         (
@@ -651,3 +662,45 @@ def test_configuration_data_and_package_do_not_import_torch() -> None:
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+# A task of one's own
+
+NOT_BESIDE = {
+    "model": "mlp",
+    "dataset": "text",
+    "partition": "iid",
+    "alpha": 1.0,
+    "classes_per_client": 3,
+    "examples_per_client": 40,
+    "validation": 0.2,
+    "damage": "noise",
+    "damage_level": 0.5,
+    "damaged": 0.5,
+    "until_accuracy": 0.9,
+    "root": 40,
+    "redundancy": 2,
+    "attack": "opposite",
+    "meter": True,
+}
+"""What a task brings itself, or what looks into data of the package."""
+
+
+def test_all_that_does_not_go_with_a_task_is_tried() -> None:
+    assert NOT_BESIDE.keys() == set(NOT_WITH_TASK)
+
+
+@pytest.mark.parametrize("name", NOT_BESIDE)
+def test_what_does_not_go_with_a_task_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} = .*: a task of one's own brings its model and its data"):
+        RunConfig.of(task="mine.py", **{name: NOT_BESIDE[name]})
+
+
+def test_a_task_in_a_file_is_looked_for_beside_it_and_on_the_command_line_where_one_is(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "run.toml").write_text('[training]\ntask = "mine.py"\n')
+    assert RunConfig.read(tmp_path / "run.toml").training.task == str(tmp_path / "mine.py")
+    assert RunConfig.read(tmp_path / "run.toml", task="mine.py").training.task == "mine.py"
+    (tmp_path / "run.toml").write_text('[training]\ntask = "/srv/mine.py"\n')
+    assert RunConfig.read(tmp_path / "run.toml").training.task == "/srv/mine.py"
