@@ -263,6 +263,11 @@ def test_records_that_are_not_as_they_should_be_are_refused(change: Any, words: 
     assert all(words in error for error in inner.errors)
 
 
+def test_a_task_that_is_none_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="not the task of a secure session: "):
+        check_task(b"\xc1", bytes(32))
+
+
 def test_a_state_that_is_rolled_back_gives_no_second_answer() -> None:
     inner = Loopback(app_of(secure_mod()))
     before: list[bytes] = []
