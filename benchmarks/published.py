@@ -155,11 +155,11 @@ def by_adversary() -> Iterator[Matrix]:
     )
     yield _crossed(
         [row for row in rows if row["adversary"] == SERVER],
-        lambda row: f"{row['clients']} clients, round {row['round']}",
+        lambda row: f"{row['clients']}, {row['round']}",
         suffix="-server",
         title="What the server reads of more clients, and of a trained model",
         says=f"Percent of the images that come out above {leaking.OUT:.0f} dB of what the server reads",
-        across="session",
+        across="clients in the session, training round",
     )
 
 

@@ -117,7 +117,7 @@ def test_leakage_is_by_who_looks_and_for_the_server_by_session(leaking: list[Mat
     who, session = leaking
     assert (who.name, who.columns) == ("matrix-leakage", (SERVER, CLIENT))
     assert who.rows == (("plain", (80.0, 0.0)), ("ckks, keep", (None, None)))
-    assert session.columns == ("10 clients, round 1", "50 clients, round 20")
+    assert session.columns == ("10, 1", "50, 20")
     assert session.rows == (("plain", (80.0, 10.0)), ("ckks, keep", (None, None)))
 
 
