@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_breast_cancer
 
 
+# begin task
 def model():
     return torch.nn.Sequential(torch.nn.Linear(30, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
 
@@ -21,6 +22,7 @@ def data(client, clients, folder):
     test = whose % 4 == 0
     mine = ~test & (whose // 4 % clients == client) if client is not None else test  # None: the server
     return (x[mine], y[mine]), (x[test], y[test])
+    # end task
 
 
 if __name__ == "__main__":
