@@ -20,12 +20,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.harness import ROOT, UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import ROOT, Case, Control, Row, Table
 from benchmarks.training.steps import PATIENCE, Workload, drawn, order_of
 from fl.models.architectures import build
 from fl.training.local import batches
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Ten clients, McMahan's CNN, a local epoch of 600 examples: a secure round takes at most 1.5 times as "
+    "long as a plain one of Flower's simulation, and 0.76 of its bytes up; its mean is within its bound."
+)
 PLAIN, SECURE = "Flower", "Flower with secagg"
 CONTROL = Control("Flower's own averaging of the same training", lambda row: row["who"] == PLAIN)
 ALONE = True

@@ -69,6 +69,7 @@ def test_pages_and_pictures_are_written_again(tmp_path: Path, monkeypatch: pytes
         report,
         "measured",
         lambda folder: {
+            "embedding": ["flower"],
             "leakage": ["single"],
             "matrix": [],
             "poisoning": ["byzfl"],
@@ -115,8 +116,8 @@ def test_a_benchmark_is_measured_by_its_command(quick_result: Path) -> None:
         ("protocol cost --size fll", "no size 'fll': there are quick, full; did you mean 'full'?"),
         (
             "protocl",
-            "no benchmarks 'protocl': there are leakage, matrix, poisoning, privacy, protocol, training, "
-            "report; did you mean 'protocol'?",
+            "no benchmarks 'protocl': there are embedding, leakage, matrix, poisoning, privacy, protocol, "
+            "training, report; did you mean 'protocol'?",
         ),
     ],
 )

@@ -5,6 +5,7 @@ is what it would without, and of nobody anything else.
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -492,3 +493,14 @@ def test_a_digest_names_all_that_an_app_is_sent() -> None:
     assert len(digests) == 8
     swapped = RecordDict({"config": content()["config"], "arrays": initial()})
     assert content_digest(1, "train", swapped) == first
+
+
+def test_an_answer_leaves_when_the_policy_says_however_long_training_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: 100.0, sleep=waited.append)
+    monkeypatch.setattr("secagg_flower.mod.time", clock)
+    policy = Policy(adversary="semi-honest", answer_after=30.0)
+    learned(secured(Loopback(app_of(secure_mod(policy)))))
+    assert waited == [30.0] * len(NODES)  # once a session each: after the task, and no later message
