@@ -91,7 +91,7 @@ def test_a_mistake_in_a_task_is_one_line_and_debug_shows_the_rest(
 ) -> None:
     mine.write_text(TASK.read_text().replace("x.std(axis=0)", "x.sdt(axis=0)"), encoding="utf-8")
     line = ["train", "--task", str(mine), *SMALL, "--out", str(tmp_path / "run")]
-    words = f"{mine}, data(), line 19: AttributeError: 'numpy.ndarray' object has no attribute 'sdt'"
+    words = f"{mine}, data(), line 20: AttributeError: 'numpy.ndarray' object has no attribute 'sdt'"
     is_one_line(here(*line), 1, words)
     assert not (tmp_path / "run").exists()
     ran = here(*line, "--debug")
