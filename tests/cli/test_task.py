@@ -89,17 +89,22 @@ def test_a_run_does_not_go_on_with_another_file(here: Here, tmp_path: Path, mine
 def test_a_mistake_in_a_task_is_one_line_and_debug_shows_the_rest(
     here: Here, tmp_path: Path, mine: Path
 ) -> None:
-    mine.write_text(TASK.read_text().replace("x.std(axis=0)", "x.sdt(axis=0)"), encoding="utf-8")
+    wrong = TASK.read_text().replace("x.std(axis=0)", "x.sdt(axis=0)")
+    mine.write_text(wrong, encoding="utf-8")
     line = ["train", "--task", str(mine), *SMALL, "--out", str(tmp_path / "run")]
-    words = f"{mine}, data(), line 20: AttributeError: 'numpy.ndarray' object has no attribute 'sdt'"
+    at = wrong[: wrong.index("x.sdt")].count("\n") + 1
+    words = f"{mine}, data(), line {at}: AttributeError: 'numpy.ndarray' object has no attribute 'sdt'"
     is_one_line(here(*line), 1, words)
     assert not (tmp_path / "run").exists()
     ran = here(*line, "--debug")
     assert ran.code == 1
     assert "Traceback" in ran.err
-    mine.write_text(TASK.read_text() + LOOP.replace("plan.lr", "plan.rate"), encoding="utf-8")
+    wrong = TASK.read_text() + LOOP.replace("plan.lr", "plan.rate")
+    mine.write_text(wrong, encoding="utf-8")
+    at = wrong[: wrong.index("plan.rate")].count("\n") + 1
     ran = here(*line, "--execution", "auto")
-    is_one_line(ran, 1, "mine.py, train(), line 36: AttributeError: 'LocalPlan' object has no attribute")
+    words = f"mine.py, train(), line {at}: AttributeError: 'LocalPlan' object has no attribute"
+    is_one_line(ran, 1, words)
 
 
 def test_a_task_brings_what_other_flags_would_say(here: Here, mine: Path) -> None:
