@@ -65,7 +65,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
             self.clients >= 3 or self.small_cohort,
             f"with {counted(self.clients, 'client')} the sum tells each input, or each client the "
             "other's; use 3 or "
-            "more, or say small_cohort=True (--small-cohort) for an experiment",
+            "more, or say small_cohort=True for an experiment",
         )
         self._check(1 <= len(self.vectors) <= MAX_VECTORS, f"a session has 1..{MAX_VECTORS} vectors")
         self._check(
@@ -270,7 +270,7 @@ class NoisedParameters(Parameters, frozen=True, kw_only=True):
         if roster is None:
             raise RemoteProtocolError(
                 "the server offers a session against an active adversary; for that a client needs its "
-                "own copy of the roster (--roster)"
+                "own copy of the roster (roster=)"
             )
         if self.roster != roster.digest:
             raise RemoteProtocolError("the session is bound to another roster than this client holds")

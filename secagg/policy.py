@@ -117,7 +117,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.adversary != "semi-honest" and adversary != "active":
             raise RemoteProtocolError(
                 "the server offers a session that trusts it to follow the protocol; this client does not. "
-                "If you mean it: --semi-honest"
+                'If you mean it: Policy(adversary="semi-honest")'
             )
 
     def check_names(self, vectors: Vectors) -> None:

@@ -40,12 +40,13 @@ def accept(policy: Policy, offer: bytes, roster: Roster | None = None) -> Offere
     if name not in policy.schemes:
         raise RemoteProtocolError(
             f"the server offers the scheme {name}; this client accepts only "
-            f"{', '.join(sorted(policy.schemes))}. If you mean it: --allow {name}"
+            f"{', '.join(sorted(policy.schemes))}. If you mean it: "
+            f'Policy(schemes=frozenset({{"{name}"}}))'
         )
     if scheme.clients < policy.smallest_cohort:
         raise RemoteProtocolError(
             f"the server offers a cohort of {scheme.clients}; this client takes part from "
-            f"{policy.smallest_cohort} on (--smallest-cohort)"
+            f"{policy.smallest_cohort} on (smallest_cohort, in its policy)"
         )
     if policy.vectors is not None and scheme.vectors != policy.vectors:
         raise RemoteProtocolError(

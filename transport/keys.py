@@ -225,12 +225,12 @@ def read_file(path: str | Path, limit: int, *, forbidden: int = 0) -> bytes:
                 raise FileError(
                     f"{path} is open to other users (mode {stat.S_IMODE(mode):04o}): run "
                     f"`chmod 600 {shlex.quote(str(path))}`, and make a new key if anybody may have read it; "
-                    "of a mounted secret say who may: --key-readers group (readers=)"
+                    'of a mounted secret say who may: readers="group"'
                 )
             data = file.read(limit + 1)  # never more than that is held, whatever the file has
     except FileNotFoundError:
         raise FileError(
-            f"there is no file {path}: check the path; `secagg keys --help` makes keys and rosters"
+            f"there is no file {path}: check the path; `secagg keys` makes keys and rosters"
         ) from None
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}: check its owner and its path") from error
@@ -249,7 +249,7 @@ def write_file(path: str | Path, data: bytes, *, mode: int, replace: bool) -> No
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
-        raise FileError(f"{path} exists: choose another name, or replace it with --force") from None
+        raise FileError(f"{path} exists: choose another name, or say replace=True") from None
     except OSError as error:
         raise TransportError(
             f"cannot write {path}: {error.strerror}: check that its folder exists"

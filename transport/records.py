@@ -38,7 +38,7 @@ def base_of(key: str | Path, owner: PublicKey, state: str | Path | None) -> Path
     elif os.stat(real).st_nlink > 1:  # a symbolic link leads to the key; of hard links none is it
         raise FileError(
             f"{key} has other names (hard links), and each would have records of its own: delete them, or "
-            "name one folder for the records, always the same, with --state (state=)"
+            "name one folder for the records, always the same (state=)"
         )
     _check_kept(base)
     for old in {key, real} - {base}:
@@ -52,7 +52,7 @@ def _check_kept(base: Path) -> None:
         if path.exists() and not os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)):
             raise TransportError(
                 f"{path} cannot be written, and without its records no input of this client may leave: "
-                "name a folder for them, always the same, with --state (state=)"
+                "name a folder for them, always the same (state=)"
             )
 
 

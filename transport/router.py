@@ -205,10 +205,10 @@ class Router:
 
 def _why_not_bound(bind: str, error: zmq.ZMQError) -> str:
     if error.errno == zmq.EADDRINUSE:
-        return f"{bind} is in use: stop what listens there, or choose another port with --bind"
+        return f"{bind} is in use: stop what listens there, or choose another port (bind=)"
     if error.errno == 13:
-        return f"{bind}: not permitted; ports below 1024 need privileges, choose another with --bind"
+        return f"{bind}: not permitted; ports below 1024 need privileges, choose another (bind=)"
     if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
         return f"{bind}: this machine has no such address or interface; tcp://*:PORT listens on all of IPv4"
     reason = zmq.strerror(error.errno or 0)
-    return f"cannot listen on {bind}: {reason}: choose another address with --bind"
+    return f"cannot listen on {bind}: {reason}: choose another address (bind=)"

@@ -180,7 +180,7 @@ class Talk:
         if took > seconds:
             self._tell(
                 f"it took {took:.0f} s to compute the answer, more than answer_after ({seconds:g} s): the "
-                "server sees how long. Set it higher, or have the server train by --local-steps"
+                "server sees how long. Set it higher, or have the server train by steps (local_steps=)"
             )
         self._held, self.due = reply, arrived + seconds
 

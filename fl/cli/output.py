@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from fl.cli.flags import in_flags
+
 
 @dataclass
 class Output:
@@ -65,6 +67,7 @@ class Output:
     def progress_line(self, text: str) -> None:
         """A line for people, also of what runs beside."""
         if self.for_people:
+            text = in_flags(text)
             print(_fitted(text, self.width) if self.terminal else text, flush=True)
             self.said += 1
 
@@ -76,11 +79,11 @@ class Output:
     def warn(self, text: str) -> None:
         """A line on stderr, `--quiet` silences it."""
         if not self.quiet and not self.beside:
-            print("warning:", _one_line(text), file=sys.stderr, flush=True)
+            print("warning:", _one_line(in_flags(text)), file=sys.stderr, flush=True)
 
     def error(self, text: str) -> None:
         """A line on stderr, whatever the flags."""
-        print("error:", _one_line(text), file=sys.stderr, flush=True)
+        print("error:", _one_line(in_flags(text)), file=sys.stderr, flush=True)
 
     def table(self, rows: Sequence[Sequence[object]], header: Sequence[str] = (), title: str = "") -> None:
         """Aligned columns for people."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fl.cli.flags import in_flags
 from fl.cli.output import Output
 from fl.config.protection import Protection
 from fl.config.run import RunConfig
@@ -85,7 +86,7 @@ def round_fields(report: RoundReport) -> dict[str, Any]:
     clients, relays = report.of_clients, report.of_relays
     of_relays = {
         "relays": sorted(relays.alive),
-        "relays_lost": {str(j): why for j, why in relays.lost.items()},
+        "relays_lost": {str(j): in_flags(why) for j, why in relays.lost.items()},
         "relays_unopened": sorted(relays.unopened),
         "relay_bytes_up": sum(relays.up.values()),
         "relay_bytes_down": sum(relays.down.values()),
@@ -93,7 +94,7 @@ def round_fields(report: RoundReport) -> dict[str, Any]:
     return {
         "round": report.round,
         "alive": sorted(clients.alive),
-        "lost": {str(u): why for u, why in clients.lost.items()},
+        "lost": {str(u): in_flags(why) for u, why in clients.lost.items()},
         "unopened": sorted(clients.unopened),
         "bytes_up": sum(clients.up.values()),
         "bytes_down": sum(clients.down.values()),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from fl.cli.flags import in_flags
 from fl.cli.output import Output
 from fl.cli.report import round_fields
 from fl.page.state import Lost, OpenRound, ProtocolRound, RunState, TrainingRound, round_of
@@ -108,7 +109,7 @@ def _closed(report: RoundReport, training_round: int | None, begun: int, state: 
     fields = json.loads(json.dumps(round_fields(report)))
     before = () if any(one.round == report.round for one in state.protocol) else state.protocol
     lost = [
-        Lost(who=party(u), round=report.round, why=why, training_round=training_round)
+        Lost(who=party(u), round=report.round, why=in_flags(why), training_round=training_round)
         for u, why in sorted(report.lost.items())
     ]
     return msgspec.structs.replace(

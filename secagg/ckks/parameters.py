@@ -64,7 +64,7 @@ class KeySharing(Parameters, frozen=True, kw_only=True):
         if roster is None and self.roster:
             raise RemoteProtocolError(
                 "the server offers a session in which keys are signed; for that a client needs its own copy "
-                "of the roster (--roster)"
+                "of the roster (roster=)"
             )
         if policy.ending not in (None, self.ending):
             raise RemoteProtocolError(

@@ -227,7 +227,8 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         self._check_against(policy, roster)
         if policy.batch is not None and self.batch != policy.batch:
             raise RemoteProtocolError(
-                f"the server sums by batches of {self.batch}; this client insists on {policy.batch} (--batch)"
+                f"the server sums by batches of {self.batch}; this client insists on {policy.batch} "
+                "(batch, in its policy)"
             )
         self._check_prg(policy)
         expected = self._by_policy(policy, roster)

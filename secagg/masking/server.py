@@ -308,8 +308,8 @@ class MaskingServer(RoundServer):
     def _refuse(self) -> NoReturn:
         raise LocalProtocolError(
             "clients have signed other sums of like vectors, and would sign none that those who are left can "
-            "give. If all inputs are new: --new, at the server and at each client; else sum by batches "
-            "(--batch)"
+            "give. If all inputs are new, say new=True, at the server and at each client; else sum by "
+            "batches (batch=)"
         )
 
     def _masked(self, u: ClientId, message: MaskedInput) -> None:

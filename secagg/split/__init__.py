@@ -136,7 +136,7 @@ class Split(NoisedParameters, frozen=True, kw_only=True, tag="split"):
         if policy.batch:
             raise RemoteProtocolError(
                 f"the server offers split, which sums no batches; this client insists on {policy.batch} "
-                "(--batch)"
+                "(batch, in its policy)"
             )
         self._check_prg(policy)
         try:

@@ -233,7 +233,7 @@ class SplitServer(RoundServer):
         if chosen is None:
             raise LocalProtocolError(
                 "relays have added other sums of like vectors, and would add none that those who are left "
-                "can give. If all inputs are new: --new, at the server and at each client"
+                "can give. If all inputs are new, say new=True, at the server and at each client"
             )
         if len(chosen) < needed:
             raise TooFewClients(len(chosen), needed, self.round, too_near=len(clients - chosen))

@@ -256,7 +256,7 @@ def test_a_server_whose_clients_would_have_to_declare_something(
 def test_a_port_in_use(here: Here, folder: Path, keys: Path, what: str) -> None:
     (folder / "run.toml").write_text("[training]\nrounds = 1")
     with transport.serve(LOOPBACK, "server.key", "roster") as other:
-        words = f"{other.endpoint} is in use", "choose another port with --bind"
+        words = f"{other.endpoint} is in use", "choose another port (--bind)"
         refuses(here, folder, f"serve {what} --bind {other.endpoint}", 1, *words)
 
 

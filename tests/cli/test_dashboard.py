@@ -145,6 +145,7 @@ def test_a_sum_over_a_network_is_followed_and_is_what_it_would_be(
     (lost,) = state["lost"]
     assert (lost["who"], lost["round"]) == ("client 2", "join")
     assert "the scheme plain" in lost["why"]
+    assert lost["why"].endswith("--allow plain")
     assert state["protocol"][1]["bytes_up"] >= 2 * 4 * LENGTH
     assert not [word for word in (*secret_words(keys), str(tmp_path)) if word in seen]
     np.testing.assert_allclose(np.load(tmp_path / "mean.npy"), (vector(0) + vector(1)) / 2, atol=1e-6)

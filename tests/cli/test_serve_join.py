@@ -131,6 +131,7 @@ def test_plain_must_be_asked_for_at_both_ends(
     ran = server.end()
     assert (ran.code, ran.err) == (0, "")
     assert ran.records[0]["lost"].keys() == {"2"}
+    assert ran.records[0]["lost"]["2"].endswith("If you mean it: --allow plain")
     assert ran.records[-1]["survivors"] == [0, 1]
     np.testing.assert_allclose(np.load(tmp_path / "mean.npy"), (vector(0) + vector(1)) / 2, atol=1e-6)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fl.cli import EXIT_CODES
+from fl.cli.flags import FLAGS
 from secagg import SecAggError
 from tests.docs.pages import rewritten, table
 
@@ -302,12 +303,13 @@ def messages(sites: Iterable[Site], remedy: Mapping[str, str]) -> str:
 
 
 def blocks(code: Code) -> dict[str, str]:
-    """Name -> block of the page: the classes, and of each its messages."""
+    """Name -> block of the page: the classes, of each its messages, and what the command line makes of it."""
     kinds: dict[str, list[Site]] = {}
     for site in code.sites():
         kinds.setdefault(site.kind, []).append(site)
     of_each = {kind: messages(sites, remedies().get(kind, {})) for kind, sites in kinds.items()}
-    return {"classes": classes(code), **of_each}
+    flags = table(("a message says", "the command line"), ((_code(a), _code(b)) for a, b in FLAGS.items()))
+    return {"classes": classes(code), "flags": flags, **of_each}
 
 
 if __name__ == "__main__":

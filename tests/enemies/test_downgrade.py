@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[Policy, Masking | CKKS | Plain, str]] = {
     "the scheme, to one that trusts the server": (LAX, PLAIN, "offers the scheme plain"),
     "the only scheme allowed": (Policy(schemes=frozenset({"plain"})), DUE, "offers the scheme masking"),
     "no scheme allowed": (Policy(schemes=frozenset()), DUE, "offers the scheme masking"),
-    "the adversary": (Policy(), semi_honest(), "trusts it to follow the protocol.*--semi-honest"),
+    "the adversary": (Policy(), semi_honest(), 'trusts it to follow the protocol.*adversary="semi-honest"'),
     "the cohort": (Policy(smallest_cohort=11), DUE, "cohort of 10; this client takes part from 11"),
     "the cohort, below three": (
         LAX,
@@ -108,7 +108,7 @@ REFUSED: dict[str, tuple[Policy, Masking | CKKS | Plain, str]] = {
     "batches where none are wanted": (
         Policy(batch=0),
         active(12, batch=4),
-        r"by batches of 4; this client insists on 0 \(--batch\)",
+        r"by batches of 4; this client insists on 0 \(batch, in its policy\)",
     ),
     "batches of a part of the roster": (
         Policy(batch=5),
@@ -185,12 +185,12 @@ REFUSED: dict[str, tuple[Policy, Masking | CKKS | Plain, str]] = {
         Plain.for_cohort(10, vector(length=6)),
         r"'update' \(length 6, not 5\)$",
     ),
-    "CKKS": (Policy(), KEEP, "offers the scheme ckks; this client accepts only masking. .* --allow ckks"),
+    "CKKS": (Policy(), KEEP, 'offers the scheme ckks; this client accepts only masking. .*{"ckks"}'),
     "CKKS, to one that trusts the server": (LAX, RELEASE, "offers the scheme ckks; this client accepts only"),
     "CKKS, to one that allows it and does not trust the server": (
         Policy(schemes=frozenset({"masking", "ckks"})),
         KEEP,
-        "trusts it to follow the protocol.*--semi-honest",
+        'trusts it to follow the protocol.*adversary="semi-honest"',
     ),
     "masking, to one that means CKKS": (TO_CKKS, DUE, "offers the scheme masking; .* accepts only ckks"),
     "no signatures in CKKS": (TO_CKKS, ckks(roster=None), "another roster than this client holds"),

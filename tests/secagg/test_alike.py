@@ -275,7 +275,7 @@ def test_a_server_that_has_to_leave_out_too_many_says_why(lost_in: str) -> None:
         return seen[-1]
 
     cohort.sum(b"1", plans=True, threshold=8)
-    words = r"7 clients left in round masked-input \(2 more left out: with .*: --new, .*\), 8 needed"
+    words = r"7 clients left in round masked-input \(2 more left out: with .*, say new=True, .*\), 8 needed"
     with pytest.raises(TooFewClients, match=words):
         cohort.sum(b"2", {VICTIM}, plans=True, lost_in=lost_in, threshold=8, server=recorded)
     uploaded = {u for round, u, _ in seen[0].view.received if round == "masked-input"}

@@ -205,7 +205,7 @@ def test_the_keys_of_ckks_are_signed_under_the_roster_a_client_has_and_under_no_
     with pytest.raises(RemoteProtocolError, match="another roster than this client holds"):
         accept(TO_CKKS, signed.offer(), identities(range(8))[0])
     words = (
-        r"a session in which keys are signed; for that a client needs its own copy of the roster \(--roster\)"
+        r"a session in which keys are signed; for that a client needs its own copy of the roster \(roster=\)"
     )
     with pytest.raises(RemoteProtocolError, match=words):
         accept(TO_CKKS, signed.offer())
@@ -217,7 +217,7 @@ def test_the_keys_of_ckks_are_signed_under_the_roster_a_client_has_and_under_no_
 @pytest.mark.parametrize("policy", [Policy(), Policy(adversary="semi-honest")])
 def test_an_active_session_needs_the_clients_own_copy_of_the_same_roster(policy: Policy) -> None:
     offer = active(range(7), MIXED).offer()
-    words = r"against an active adversary; for that a client needs its own copy of the roster \(--roster\)"
+    words = r"against an active adversary; for that a client needs its own copy of the roster \(roster=\)"
     with pytest.raises(RemoteProtocolError, match=words):
         accept(policy, offer)
     with pytest.raises(RemoteProtocolError, match="bound to another roster than this client holds"):

@@ -139,7 +139,7 @@ def test_with_a_roster_a_client_refuses_a_server_that_asks_for_trust(
         ]
         with pytest.raises(TooFewClients):
             cohort.aggregate(Masking.for_cohort(N, Counts(length=LENGTH, maximum=2**20)), os.urandom(16))
-    with pytest.raises(RemoteProtocolError, match="--semi-honest"):
+    with pytest.raises(RemoteProtocolError, match='adversary="semi-honest"'):
         clients[0].result()
 
 
@@ -173,7 +173,7 @@ def test_without_a_roster_a_client_takes_part_in_semi_honest_sessions_only(
         with pytest.raises(TooFewClients):
             cohort.aggregate(scheme_of(cohort), os.urandom(16))
     for client in clients:
-        with pytest.raises(RemoteProtocolError, match="--roster"):
+        with pytest.raises(RemoteProtocolError, match="roster="):
             client.result()
 
 

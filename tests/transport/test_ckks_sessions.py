@@ -173,7 +173,7 @@ def test_who_has_seen_the_sum_is_in_it_whatever_the_server_says(
     ("policy", "words"),
     [
         (Policy(adversary="semi-honest"), "the scheme ckks; this client accepts only masking"),
-        (Policy(schemes=frozenset({"ckks"})), "If you mean it: --semi-honest"),
+        (Policy(schemes=frozenset({"ckks"})), r'If you mean it: Policy\(adversary="semi-honest"\)'),
     ],
 )
 def test_a_client_takes_part_only_if_its_policy_names_ckks_and_trusts_the_server(

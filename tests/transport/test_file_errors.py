@@ -114,7 +114,7 @@ def test_a_file_that_is_in_the_way_or_cannot_be_written(monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     Path("a.key").touch()
-    says = "a.key exists: choose another name, or replace it with --force"
+    says = "a.key exists: choose another name, or say replace=True"
     with pytest.raises(TransportError, match=whole(says)):
         write_private("a.key", SEVEN)
     says = "cannot write none/a.key: No such file or directory: check that its folder exists"
@@ -134,7 +134,7 @@ def test_a_file_that_is_no_key(folder: Path) -> None:
     Path("a.pub").chmod(0o600)
     Path("b.key").touch(0o600)
     faults = {
-        "none": "there is no file none: check the path; `secagg keys --help` makes keys and rosters",
+        "none": "there is no file none: check the path; `secagg keys` makes keys and rosters",
         ".": "cannot read .: Is a directory: check its owner and its path",
         "pipe": "pipe is not a regular file: name the file itself",
         "long": "long has more than 4096 bytes: it is no file of `secagg keys`",
@@ -283,14 +283,14 @@ def test_a_port_that_needs_privileges(folder: Path, monkeypatch: pytest.MonkeyPa
 
     server, _ = lay_out_keys(folder, 1)
     monkeypatch.setattr(zmq.Socket, "bind", bind)
-    says = "tcp://*:80: not permitted; ports below 1024 need privileges, choose another with --bind"
+    says = "tcp://*:80: not permitted; ports below 1024 need privileges, choose another (bind=)"
     with pytest.raises(TransportError, match=whole(says)):
         serve("tcp://*:80", server / "server.key", server / "roster")
 
 
 def test_an_address_that_cannot_be_had(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server, (client,) = lay_out_keys(folder, 1)
-    says = "cannot listen on ipc://none/socket: No such file or directory: choose another address with --bind"
+    says = "cannot listen on ipc://none/socket: No such file or directory: choose another address (bind=)"
     with pytest.raises(TransportError, match=whole(says)):
         serve("ipc://none/socket", server / "server.key", server / "roster")
 

@@ -215,9 +215,9 @@ def test_replacing_a_file_that_was_open_to_others_closes_it(tmp_path: Path) -> N
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     path = tmp_path / "a.key"
     path.write_text("precious")
-    with pytest.raises(TransportError, match="--force"):
+    with pytest.raises(TransportError, match="say replace=True"):
         write_private(path, CLIENT)
-    with pytest.raises(TransportError, match="--force"):
+    with pytest.raises(TransportError, match="say replace=True"):
         write_public(path, CLIENT.public)
     assert path.read_text() == "precious"
 
