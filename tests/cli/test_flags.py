@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ def texts(source: str) -> Iterator[str]:
                 yield text
 
 
+@functools.cache
 def of_the_library() -> Mapping[str, list[str]]:
     paths = sorted(path for package in LIBRARY for path in (ROOT / package).rglob("*.py"))
     return {str(path.relative_to(ROOT)): [*texts(path.read_text(encoding="utf-8"))] for path in paths}
