@@ -79,11 +79,11 @@ class Output:
     def warn(self, text: str) -> None:
         """A line on stderr, `--quiet` silences it."""
         if not self.quiet and not self.beside:
-            print("warning:", _one_line(in_flags(text)), file=sys.stderr, flush=True)
+            _tell(f"warning: {_one_line(in_flags(text))}\n")
 
     def error(self, text: str) -> None:
         """A line on stderr, whatever the flags."""
-        print("error:", _one_line(in_flags(text)), file=sys.stderr, flush=True)
+        _tell(f"error: {_one_line(in_flags(text))}\n")
 
     def table(self, rows: Sequence[Sequence[object]], header: Sequence[str] = (), title: str = "") -> None:
         """Aligned columns for people."""
@@ -97,6 +97,12 @@ class Output:
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for row in cells:
             self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _tell(line: str) -> None:
+    """At once, so that lines of others, processes or threads, come before it or after."""
+    sys.stderr.write(line)
+    sys.stderr.flush()
 
 
 def _draw(cells: Sequence[Sequence[str]], header: Sequence[str], title: str) -> None:

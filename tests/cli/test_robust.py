@@ -181,7 +181,7 @@ def test_nobody_left_out_has_no_precision(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_server_of_others_keeps_root_and_validation_data_of_its_own(tmp_path: Path) -> None:
     config = RunConfig.of(scheme="plain", robust="fltrust", root=30, validation=0.1)
-    known = serving(config)
+    known = serving(config, None)
     assert len(known.root[1]) == 30
     assert known.validation is not None
     config.write(tmp_path / "run.json")

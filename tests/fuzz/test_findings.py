@@ -187,12 +187,17 @@ def test_the_fuzzer_finds_a_planted_bug_and_keeps_the_input(
 
 
 def peak(read: Callable[[bytes], Any], data: bytes) -> int:
-    """Bytes that a reader holds at most while it reads or refuses."""
-    tracemalloc.reset_peak()
-    before, _ = tracemalloc.get_traced_memory()
-    with suppress(RemoteProtocolError):
-        read(data)
-    return tracemalloc.get_traced_memory()[1] - before
+    """Bytes that a reader holds at most while it reads or refuses: the least of three times, since whatever
+    else this process does is counted, too.
+    """
+    held = list[int]()
+    for _ in range(3):
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        with suppress(RemoteProtocolError):
+            read(data)
+        held.append(tracemalloc.get_traced_memory()[1] - before)
+    return min(held)
 
 
 @pytest.fixture
