@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.aimed import mean, percents, run
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.poisoned import LAST, out
 from benchmarks.spread import paired, seeds
 from fl.config.run import RunConfig
@@ -19,7 +19,18 @@ from fl.config.run import RunConfig
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Fashion-MNIST, 20 clients, the coat as victim and the shirt as target. Images of the victim laid at "
+    ".49 over those of the target by 8 clients, whose labels are all right, do nothing: no rule's F1 of the "
+    "victim or accuracy moves by more than a point. To leave one's own coats out is what works: 8 clients "
+    "who do take 24 of 73 points of the victim's F1 and 2 of accuracy, and a fifth of the coats are then "
+    "taken for shirts; no rule stops it, none leaves out more of them than of the others, and the median, "
+    "which takes the majority for the truth, makes it worse: 37 points. Opposite parameters from 4 clients "
+    "take 17 points of accuracy from the mean and 35 of the victim's F1, with whole data as beside noise, "
+    "dead pixels or wrong labels in 40 % of the clients (18, 18 and 22): test weighting and multi-Krum "
+    "leave out 94 to 100 % of them, never an honest client for being damaged, and lose 1.3 points at most, "
+    "the median 2 to 3. Damage alone costs the mean 2 to 3 points."
+)
 NONE = "none"
 CONTROL = Control(
     "the same rule on the same data without attackers",

@@ -138,3 +138,45 @@ def test_the_committed_rows_of_a_backdoor_show_what_is_claimed() -> None:
     assert (shortened[0], shortened[-1]) == (70, 78)
     assert [left[rule] for rule in ("leave-one-out", "test-weighting")] == [84, 86]
     assert sorted(map(round, success["reputation"])) == [16, 82, 83]
+
+
+def test_the_committed_rows_of_hidden_poison_show_what_is_claimed() -> None:
+    rows = harness.read("poisoning", "clean")["rows"]
+    by = clean.groups(rows)
+
+    def score(attack: str, damage: str, rule: str, name: str) -> float:
+        return float(np.mean([*aimed.percents(by[clean.Cell(attack, damage, rule)], name).values()]))
+
+    def taken(attack: str, damage: str, rule: str, name: str) -> float:
+        return score(clean.NONE, damage, rule, name) - score(attack, damage, rule, name)
+
+    def left_out(attack: str, damage: str, rule: str, whom: str) -> float:
+        cell = by[clean.Cell(attack, damage, rule)]
+        return float(np.mean([row["left_out"][whom] for row in cell]))
+
+    damages = ("noise", "missing", "labels")
+    for rule in clean.RULES:
+        assert all(abs(taken("clean-label", "none", rule, name)) < 1 for name in ("victim", "accuracy"))
+        out = (left_out("subset", "none", rule, whom) for whom in ("attackers", "honest"))
+        assert abs(next(out) - next(out)) < 0.03
+        assert taken("subset", "none", rule, "victim") > 22
+    assert round(score("none", "none", "mean", "victim")) == 73
+    assert round(taken("subset", "none", "mean", "victim")) == 24
+    assert round(taken("subset", "none", "mean", "accuracy")) == 2
+    assert round(score("subset", "none", "mean", "taken")) == 22
+    assert round(taken("subset", "none", "median", "victim")) == 37
+    assert [round(taken("opposite", each, "mean", "accuracy")) for each in ("none", *damages)] == [
+        17,
+        18,
+        18,
+        22,
+    ]
+    assert all(34 < taken("opposite", each, "mean", "victim") < 39 for each in ("none", *damages))
+    for damage in ("none", *damages):
+        assert 1.5 < taken("opposite", damage, "median", "accuracy") < 3
+        for rule in ("multi-krum", "test-weighting"):
+            assert left_out("opposite", damage, rule, "attackers") > 0.93
+            assert left_out("opposite", damage, rule, "honest") < 0.005
+            assert taken("opposite", damage, rule, "accuracy") < 1.35
+    for damage in damages:
+        assert 1.8 < score("none", "none", "mean", "accuracy") - score("none", damage, "mean", "accuracy") < 3
