@@ -53,8 +53,8 @@ async def drive(
     too few have answered and more may. Whatever ends this, nothing that it began runs on.
 
     Raises: TooFewClients; where `session.round` is not "done" then, the sum is to be had by this session or
-    not at all, and by another call of this if somebody it waits for is heard again. What `receive`,
-    `deadlines` and `watch` raise.
+    not at all, and by another call of this if somebody it waits for is heard again. RemoteProtocolError where
+    what clients have said does not open the sum. What `receive`, `deadlines` and `watch` raise.
 
     Security: a round is computed in the loop's thread, unmasking too; who answers meanwhile waits in its
     channel.

@@ -257,6 +257,8 @@ class ServerSession(Protocol):
         that was to be closed: masked vectors have been summed and a set of survivors been shown, so that the
         session is to be finished with the same set, by `receive` and `advance` once more as those still
         waited for answer, and is never to be replaced by another one on the same vectors.
+        RemoteProtocolError where what clients have dealt or returned does not open the sum, with those of
+        whom that is known: the session is over, and not to be replaced either.
         """
         ...
 

@@ -163,19 +163,12 @@ class SecureGrid(Grid):  # type: ignore[misc]
         scheme = Masking.for_cohort(len(contents), encoding.vectors, roster=self._roster, **self._numbers)
         self._tell(scheme)
         session = Session(line, scheme, contents, self._weighted, self._patience)
-        digests = (
-            content_digest(self._grid.run.run_id, line.message_type, content) for content in sent.values()
-        )
-        aggregate, why = None, ""
-        try:
-            aggregate = session.run(task_of(digests), self._roster).result
-        except TooFewClients as error:
-            why = str(error)
+        learned = self._learned(session, self._task(line, sent.values()), encoding)
         lost = strangers | {line.nodes[u]: reason for u, reason in session.lost.items()}
-        if aggregate is None:
-            return self._without_sum(by_node, lost, why)
+        if isinstance(learned, str):
+            return self._without_sum(by_node, lost, learned)
+        aggregate, mean = learned
         self._keep(line, lost, encoding, aggregate)
-        mean = encoding.mean(aggregate, session.layout, self._weighted)
         assert self.last is not None  # noqa: S101 - it was just kept
         return [
             Message(RecordDict(dict(mean)), reply_to=message)
@@ -183,6 +176,32 @@ class SecureGrid(Grid):  # type: ignore[misc]
             else _error(message, lost.get(node, "lost"))
             for node, message in by_node.items()
         ]
+
+    def _task(self, line: Line, contents: Iterable[RecordDict]) -> bytes:
+        run = self._grid.run.run_id
+        digests = {content_digest(run, line.message_type, content) for content in contents}
+        if self._roster is not None and len(digests) > 1:
+            raise LocalProtocolError(
+                "the strategy sends nodes different arrays or configurations, and clients with a roster "
+                "train what all train: send all the same, or leave the roster out"
+            )
+        return task_of(digests)
+
+    def _learned(
+        self, session: Session, task: bytes, encoding: Replies
+    ) -> tuple[Aggregate, RecordDict] | str:
+        """The sum, and the mean as a reply; or why there is none."""
+        try:
+            aggregate = session.run(task, self._roster)
+        except TooFewClients as error:
+            return str(error)
+        except RemoteProtocolError as error:  # their shares do not open this sum: the run goes on
+            session.lost |= dict.fromkeys(error.culprits, str(error))
+            return str(error)
+        try:
+            return aggregate, encoding.mean(aggregate, session.layout, self._weighted)
+        except LocalProtocolError as error:  # they all weigh nothing
+            return str(error)
 
     @property
     def _fewest(self) -> int:

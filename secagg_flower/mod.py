@@ -29,12 +29,12 @@ from secagg_flower.records import (
     Layout,
     Replies,
     Said,
+    arrays_sent,
     at_node,
     check_task,
     content_digest,
     is_train,
-    numpy_of,
-    only,
+    printable,
     said_in,
     with_said,
     without_said,
@@ -52,6 +52,7 @@ def secure_mod(
     roster: str | Path | None = None,
     roster_key: str | Path | None = None,
     state: str | Path | None = None,
+    weighted_by: str = "num-examples",
 ) -> Callable[[Message, Context, CallNext], Message]:
     """A mod for `ClientApp(mods=[...])`, the last of them: what mods before it do to a reply they do to what
     leaves, masked or in the clear.
@@ -60,14 +61,17 @@ def secure_mod(
     where it has a roster. key, roster, roster_key: its own files, as of `transport.join`. state: a folder for
     its records, where they are not to lie beside the key, or in the user's own folder for states. A node's
     configuration names them, as "secagg-key", "secagg-roster", "secagg-roster-key" and "secagg-state", and
-    goes before these; {partition-id} in a path stands for the node's own.
+    goes before these; {partition-id} in a path stands for the node's own. weighted_by: the metric that
+    counts examples, as the server's grid has it: one that the server chose could be 0 of all clients but one.
 
     The app's reply to a train message has one array record, built as that of the message, and one metric
-    record with the number of examples. Train messages outside a secure session are refused; evaluation and
-    queries pass untouched.
+    record with the number of examples. Train messages outside a secure session are refused. What the app
+    raises is logged here, and the server is told no more than that there is no reply.
 
-    Security: without a roster the server is trusted to follow the protocol. Flower brings the app, with this
-    line in it, to the nodes: whoever may do that is trusted with the data, roster or not.
+    Security: without a roster the server is trusted to follow the protocol; with one all clients of a session
+    train on the same arrays and configuration, or none. Evaluation and queries pass untouched: what the app
+    replies to these leaves in the clear, of whatever model the server sends. Flower brings the app and the
+    run's configuration to the nodes: whoever may do that is trusted with the data, roster or not.
     """
     files = Files(key, roster, roster_key, state)
 
@@ -75,19 +79,30 @@ def secure_mod(
         if not is_train(message):
             return call_next(message, context)
         try:
-            return Message(_answer(policy, files, message, context, call_next), reply_to=message)
-        except SecAggError as error:
+            content = _answer(policy, files, weighted_by, message, context, call_next)
+            return Message(content, reply_to=message)
+        except RemoteProtocolError as error:
             log.warning("this client takes no part: %s", error)
-            # What the server did it may hear. Anything else may tell of this client's own.
-            told = isinstance(error, RemoteProtocolError)
-            why = str(error) if told else "this client takes no part; its own log says why"
-            return Message(Error(PRECONDITION, why), reply_to=message)
+            return Message(Error(PRECONDITION, str(error)), reply_to=message)  # the server's own doing
+        # Anything else may tell of this client's own, and Flower sends the server whatever is raised.
+        except SecAggError as error:
+            log.warning("this client takes no part: %s", printable(str(error)))
+        except Exception as error:
+            log.warning("this client takes no part", exc_info=error)
+        return Message(
+            Error(PRECONDITION, "this client takes no part; its own log says why"), reply_to=message
+        )
 
     return mod
 
 
 def _answer(
-    policy: Policy | None, files: Files, message: Message, context: Context, call_next: CallNext
+    policy: Policy | None,
+    files: Files,
+    weighted: str,
+    message: Message,
+    context: Context,
+    call_next: CallNext,
 ) -> RecordDict:
     """The content of the reply."""
     said, payload = said_in(message.content)
@@ -95,6 +110,11 @@ def _answer(
     if said.round == WHO:
         return _introduced(party, context)
     if said.offer:
+        if said.weighted != weighted:
+            raise RemoteProtocolError(
+                f"the server weighs replies by {said.weighted!r}, this client by {weighted!r}: give "
+                "secure_mod and SecureGrid one weighted_by"
+            )
         return _begun(party, said, payload, message, context, call_next)
     if ABOUT not in context.state:
         raise RemoteProtocolError("the server goes on with a session that this client is not in")
@@ -139,8 +159,9 @@ def _begun(
 
     def vectors(task: bytes) -> Mapping[str, Any]:
         content = without_said(message.content)
-        check_task(task, content_digest(context.run_id, message.metadata.message_type, content))
-        replies = Replies.offered(numpy_of(only(content, "array")[1]), scheme.vectors)
+        own = content_digest(context.run_id, message.metadata.message_type, content)
+        check_task(task, own, alone=party.policy.adversary == "active")
+        replies = Replies.offered(arrays_sent(content), scheme.vectors)
         asked = copy.copy(message)
         asked.content = content  # the app sees what the strategy sent
         reply = call_next(asked, context)
@@ -173,7 +194,7 @@ def _accepted(party: Party, offer: bytes) -> Scheme:
 
 def _model(content: RecordDict) -> NDArray[np.floating]:
     """The real numbers of the arrays that the server sent."""
-    arrays = numpy_of(only(content, "array")[1]).values()
+    arrays = arrays_sent(without_said(content)).values()
     return np.concatenate([np.zeros(0), *(x.ravel() for x in arrays if x.dtype.kind == "f")])
 
 

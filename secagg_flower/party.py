@@ -36,7 +36,16 @@ class Files:
     state: str | Path | None = None
 
     def at(self, node_config: Mapping[str, Any]) -> Files:
-        """Those of this node. Raises: LocalProtocolError for a name that the node does not have."""
+        """Those of this node. Raises: LocalProtocolError for a name that the node does not have, or that
+        nobody reads.
+        """
+        known = [f"secagg-{name}" for name in NAMED]
+        # Who means to name a key, and names nothing, would be without one and not know.
+        if unread := sorted(name for name in node_config if name.startswith("secagg") and name not in known):
+            raise LocalProtocolError(
+                f"the configuration of this node has {unread[0]!r}, which nothing reads: there are "
+                f"{', '.join(known)}"
+            )
         named = {
             name.replace("-", "_"): node_config[f"secagg-{name}"]
             for name in NAMED

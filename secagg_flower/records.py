@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ from secagg import Aggregate, Bounded, Counts, LocalProtocolError, RemoteProtoco
 from secagg.encoding import out_of_range
 from secagg.specs import CLIPPED, Spec, Vectors
 from secagg.tree import INTEGERS, NUMBERS, WEIGHT
+from secagg.wire import MAX_ID
 
 VERSION: Final = 1
 ABOUT: Final = "secagg"
@@ -40,7 +41,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     round: str
     version: int = VERSION
     offer: bytes = b""
-    client: int = -1
+    client: Annotated[int, msgspec.Meta(ge=-1, le=MAX_ID)] = -1
     weighted: str = ""
     layout: bytes = b""
 
@@ -94,15 +95,23 @@ def task_of(digests: Iterable[bytes]) -> bytes:
     return msgspec.msgpack.encode(sorted(set(digests)))
 
 
-def check_task(task: bytes, own: bytes) -> None:
-    """Raises: RemoteProtocolError unless the session is for what this client was sent, too."""
+def check_task(task: bytes, own: bytes, *, alone: bool = False) -> None:
+    """Raises: RemoteProtocolError unless the session is for what this client was sent, too. alone: and for
+    nothing else.
+    """
     try:
         digests = msgspec.msgpack.decode(task, type=list[bytes])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not the task of a secure session: {error}") from None
     if own not in digests:
         raise RemoteProtocolError(
             "the session is for other arrays, or another configuration, than came with it"
+        )
+    # Where all others' training comes to nothing, or to what the server knows, a sum is one client's own.
+    if alone and digests != [own]:
+        raise RemoteProtocolError(
+            "the server has sent other clients of this session other arrays, or another configuration: a "
+            "client that does not trust it trains what all train"
         )
 
 
@@ -138,6 +147,19 @@ def numpy_of(record: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
     return {key: array.numpy() for key, array in record.items()}
 
 
+def arrays_sent(content: RecordDict) -> dict[str, NDArray[Any]]:
+    """Those of a train message. Raises: RemoteProtocolError where there are none, or no arrays."""
+    try:
+        arrays = numpy_of(only(content, "array")[1])
+    except LocalProtocolError as error:
+        raise RemoteProtocolError(f"the server sends {error}") from None
+    except Exception as error:  # of bytes that are none numpy raises what it likes, MemoryError too
+        raise RemoteProtocolError(f"the server sends what is no array: {type(error).__name__}") from None
+    if not all(isinstance(x, np.ndarray) for x in arrays.values()):  # an archive is one to numpy, too
+        raise RemoteProtocolError("the server sends an archive in the place of an array")
+    return arrays
+
+
 @dataclass(frozen=True)
 class Layout:
     """What everybody may know of a client's reply: names of its records, and of its metrics with how many
@@ -158,7 +180,7 @@ class Layout:
             found = cls(
                 *msgspec.msgpack.decode(raw, type=tuple[str, str, tuple[tuple[str, int | None], ...]])
             )
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise RemoteProtocolError(f"not the names of metrics: {error}") from None
         if any(length is not None and length < 0 for _, length in found.names) or found.size > MOST_METRICS:
             raise RemoteProtocolError(f"metrics of {found.size} numbers: {MOST_METRICS} at most")

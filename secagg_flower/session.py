@@ -9,7 +9,7 @@ from typing import Any
 
 from flwr.app import Message, RecordDict
 
-from secagg import Masking, RemoteProtocolError, Roster, TooFewClients
+from secagg import Aggregate, Masking, RemoteProtocolError, Roster, TooFewClients
 from secagg.errors import ClientId
 from secagg.masking.server import MaskingServer
 from secagg_flower.records import Layout, Said, most_common, printable, said_in, with_said
@@ -69,8 +69,8 @@ class Session:
     lost: dict[ClientId, str] = field(default_factory=dict)
     layouts: dict[ClientId, bytes] = field(default_factory=dict)
 
-    def run(self, task: bytes, roster: Roster | None) -> MaskingServer:
-        """To the end. Raises: TooFewClients."""
+    def run(self, task: bytes, roster: Roster | None) -> Aggregate:
+        """To the end. Raises: TooFewClients; RemoteProtocolError where shares do not open the sum."""
         server = self.scheme.server(self.contents.keys(), task, roster=roster)
         offer = self.scheme.offer()
         requests = {
@@ -83,7 +83,7 @@ class Session:
         }
         while server.result is None:
             requests = self._round(server, self.line.ask(requests))
-        return server
+        return server.result
 
     @property
     def layout(self) -> Layout:
@@ -127,10 +127,12 @@ class Session:
             return
         try:
             said, payload = said_in(reply.content)
-            if server.round == self.scheme.training_round:
+            training = server.round == self.scheme.training_round
+            if training:
                 Layout.decode(said.layout)
-                self.layouts[u] = said.layout
             server.receive(u, payload)
+            if training:  # by now: who is refused has no say in what metrics are called
+                self.layouts[u] = said.layout
         except RemoteProtocolError as error:
             self._lose(server, u, str(error))
 

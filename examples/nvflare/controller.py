@@ -56,7 +56,7 @@ class SecureAveraging(Controller):
         for number in range(1, self.rounds + 1):
             try:
                 total = self._session(number, model, abort_signal, fl_ctx)
-            except TooFewClients as error:  # nothing was revealed
+            except (TooFewClients, RemoteProtocolError) as error:  # nothing was revealed
                 self.system_panic(f"round {number}: {error}", fl_ctx)
                 return
             if total is None:

@@ -22,7 +22,7 @@ def received(message, context):
 @app.train()
 def training(message, context):
     model, x, y = received(message, context)
-    loss = train(model, x, y, context.run_config["learning-rate"])
+    loss = train(model, x, y, message.content["config"]["learning-rate"])
     arrays = ArrayRecord({name: Array(np.asarray(value)) for name, value in model.items()})
     metrics = MetricRecord({"num-examples": len(x), "train-loss": loss})
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)

@@ -1,7 +1,7 @@
 """The server's side. The model that comes out goes to the file that the run's configuration names, if any."""
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 
@@ -26,6 +26,8 @@ def main(grid, context):
         grid=grid,
         initial_arrays=ArrayRecord({name: Array(value) for name, value in initial().items()}),
         num_rounds=context.run_config["num-server-rounds"],
+        # In the message, not in the run's configuration, which clients with a roster cannot compare.
+        train_config=ConfigRecord({"learning-rate": context.run_config["learning-rate"]}),
     )
     if path := context.run_config["out"]:
         metrics = {f"train-{k}": v["train-loss"] for k, v in result.train_metrics_clientapp.items()}
