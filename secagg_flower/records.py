@@ -103,6 +103,9 @@ def check_task(task: bytes, own: bytes, *, alone: bool = False) -> None:
         digests = msgspec.msgpack.decode(task, type=list[bytes])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"not the task of a secure session: {error}") from None
+    # Other bytes for the same contents would be another context: the journal would let it pass again.
+    if task != task_of(digests):
+        raise RemoteProtocolError("the task of a secure session in a form that is not canonical")
     if own not in digests:
         raise RemoteProtocolError(
             "the session is for other arrays, or another configuration, than came with it"
@@ -152,7 +155,7 @@ def arrays_sent(content: RecordDict) -> dict[str, NDArray[Any]]:
     try:
         arrays = numpy_of(only(content, "array")[1])
     except LocalProtocolError as error:
-        raise RemoteProtocolError(f"the server sends {error}") from None
+        raise RemoteProtocolError(f"the server sends no arrays to train from: {error}") from None
     except Exception as error:  # of bytes that are none numpy raises what it likes, MemoryError too
         raise RemoteProtocolError(f"the server sends what is no array: {type(error).__name__}") from None
     if not all(isinstance(x, np.ndarray) for x in arrays.values()):  # an archive is one to numpy, too

@@ -120,21 +120,21 @@ def endless() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "words"),
     [
-        of_bytes(b""),
-        of_bytes(b"\x93NUMPY\x01\x00"),
-        of_bytes(b"\x80\x04N."),
-        of_bytes(b"PK\x03\x04"),
-        of_bytes(archive()),
-        of_bytes(endless()),
-        of_bytes(b"", "torch"),
-        RecordDict({}),
-        RecordDict({"a": initial(), "b": initial()}),
+        (of_bytes(b""), "the server sends what is no array: EOFError"),
+        (of_bytes(b"\x93NUMPY\x01\x00"), "the server sends what is no array: ValueError"),
+        (of_bytes(b"\x80\x04N."), "the server sends what is no array: ValueError"),
+        (of_bytes(b"PK\x03\x04"), "the server sends what is no array: BadZipFile"),
+        (of_bytes(archive()), "the server sends an archive in the place of an array"),
+        (of_bytes(endless()), "the server sends what is no array: "),
+        (of_bytes(b"", "torch"), "the server sends what is no array: TypeError"),
+        (RecordDict({}), "the server sends no arrays to train from: 0 array records"),
+        (RecordDict({"a": initial(), "b": initial()}), "the server sends no arrays to train from: 2 array"),
     ],
 )
-def test_what_a_server_sends_in_the_place_of_arrays_is_its_fault(content: RecordDict) -> None:
-    with pytest.raises(RemoteProtocolError, match="the server sends"):
+def test_what_a_server_sends_in_the_place_of_arrays_is_its_fault(content: RecordDict, words: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=words):
         arrays_sent(content)
 
 
@@ -151,6 +151,20 @@ def test_names_that_are_no_text_are_refused_as_any_other_bytes() -> None:
     for raw in (b"\x91\xa1\xff", b"\x91" * 10_000):
         with pytest.raises(RemoteProtocolError, match="not the task of a secure session"):
             check_task(raw, bytes(32))
+
+
+def test_one_content_is_one_task() -> None:
+    own, other = bytes(32), bytes([1]) * 32
+    check_task(task_of([own]), own, alone=True)
+    check_task(task_of([other, own]), own)
+    short, longer = b"\xc4\x20" + own, b"\xc5\x00\x20" + own
+    for raw in (b"\x91" + longer, b"\xdc\x00\x01" + short, b"\x92" + short + short):
+        with pytest.raises(
+            RemoteProtocolError, match="the task of a secure session in a form that is not canonical"
+        ):
+            check_task(raw, own)
+    with pytest.raises(RemoteProtocolError, match="trains what all train"):
+        check_task(task_of([own, other]), own, alone=True)
 
 
 def test_what_the_app_raises_stays_as_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
