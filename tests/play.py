@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -26,6 +27,7 @@ from secagg import (
 from secagg import run as run_session
 from secagg.crypto import Rng, system_rng
 from secagg.session import Aggregate, Scheme, relays_of
+from secagg.states import Kept
 from secagg.wire import Message, decode, encode
 
 TASK = b"round 1 of model 0"
@@ -298,6 +300,10 @@ def cloned(value: Any) -> Any:
             return [cloned(entry) for entry in value]
     if not type(value).__module__.startswith(("secagg.", "transport.", "tests.")):
         return value
+    if isinstance(value, Kept):  # of which a server adds to some in place
+        return msgspec.structs.replace(
+            value, **{name: cloned(getattr(value, name)) for name in value.__struct_fields__}
+        )
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     else:
