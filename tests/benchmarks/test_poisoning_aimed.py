@@ -180,3 +180,28 @@ def test_the_committed_rows_of_hidden_poison_show_what_is_claimed() -> None:
             assert taken("opposite", damage, rule, "accuracy") < 1.35
     for damage in damages:
         assert 1.8 < score("none", "none", "mean", "accuracy") - score("none", damage, "mean", "accuracy") < 3
+
+
+def test_the_committed_rows_without_an_attack_show_what_rules_cost() -> None:
+    accuracy, success = measured("backdoor_clean", "accuracy"), measured("backdoor_clean", "success")
+    natural = {rule: float(np.mean(seeds)) for rule, seeds in success.items()}
+    assert f"{natural['mean']:.1f}" == "0.7"
+    assert 0.65 < min(natural.values()) < max(natural.values()) < 1.15
+    best = float(np.mean(accuracy["mean"]))
+    costs = {rule: best - float(np.mean(seeds)) for rule, seeds in accuracy.items()}
+    dear = {rule: f"{costs[rule]:.1f}" for rule in ("bulyan", "fltrust", "rlr", "krum")}
+    assert (f"{best:.1f}", dear) == ("87.0", {"bulyan": "0.7", "fltrust": "2.4", "rlr": "5.0", "krum": "8.9"})
+    assert sorted(costs.values())[12] < 0.25
+    assert len(costs) == 17
+    groups = backdoored.groups(harness.read("poisoning", "backdoor_clean")["rows"])
+    out = {
+        rule: round(100 * float(np.mean([row["left_out"]["honest"] for row in some])))
+        for rule, some in groups.items()
+    }
+    assert {rule: n for rule, n in out.items() if n} == {
+        "krum": 98,
+        "multi-krum": 20,
+        "bulyan": 40,
+        "fltrust": 41,
+        "leave-one-out": 30,
+    }
