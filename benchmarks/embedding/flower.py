@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.harness import ROOT, Case, Control, Row, Table
-from benchmarks.training.steps import PATIENCE, Workload, drawn, order_of
+from benchmarks.harness import Case, Control, Row, Table
+from benchmarks.training.steps import Workload, drawn, given, order_of, simulated
 from fl.models.architectures import build
 from fl.training.local import batches
 
@@ -64,7 +59,7 @@ def run_case(work: Workload, seed: int) -> Iterator[Row | str]:
         yield {"who": PLAIN, "skipped": why}
         return
     yield "Flower's simulation"
-    taken = simulated(work, seed)
+    taken = taken_by(work, seed)
     plain = taken[PLAIN]
     for who, each in taken.items():
         if each.off > each.bound:
@@ -74,45 +69,19 @@ def run_case(work: Workload, seed: int) -> Iterator[Row | str]:
         yield {"who": who, **asdict(work), **asdict(each), "ratio": ratio, "up_ratio": traffic}
 
 
-def simulated(work: Workload, seed: int) -> dict[str, Taken]:
-    """In a process of its own, so that nothing of Ray's stays. Raises: RuntimeError where it fails."""
-    with TemporaryDirectory() as folder:
-        settings = {
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns of what it will do one day
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(ROOT.parent),
-            "XDG_STATE_HOME": folder,
-        }
-        said = subprocess.run(  # noqa: S603
-            [sys.executable, "-c", _SIMULATE, json.dumps(asdict(work)), str(seed), folder],
-            cwd=ROOT.parent,
-            env=os.environ | settings,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        path = Path(folder) / "taken.json"
-        if said.returncode or not path.is_file():
-            raise RuntimeError(f"Flower's simulation failed: {said.stderr[-2000:]}")
-        return {who: Taken(**each) for who, each in json.loads(path.read_text(encoding="utf-8")).items()}
-
-
-_SIMULATE = "from benchmarks.embedding.flower import main; main()"
+def taken_by(work: Workload, seed: int) -> dict[str, Taken]:
+    """Raises: as `simulated`."""
+    with simulated(__name__, work, seed) as folder:
+        taken = json.loads((folder / "taken.json").read_text(encoding="utf-8"))
+    return {who: Taken(**each) for who, each in taken.items()}
 
 
 def main() -> None:
-    """A run of Flower's, of the arguments that `simulated` gives."""
+    """A run of Flower's, of what `taken_by` asks for."""
     from flwr.serverapp import ServerApp
     from flwr.simulation import run_simulation
 
-    given = json.loads(sys.argv[1])
-    work, seed, folder = (
-        Workload(**given | {"shape": tuple(given["shape"])}),
-        int(sys.argv[2]),
-        Path(sys.argv[3]),
-    )
+    work, seed, folder = given()
     server = ServerApp()
 
     @server.main()  # type: ignore[untyped-decorator]

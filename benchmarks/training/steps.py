@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from importlib.util import find_spec
@@ -185,7 +186,17 @@ def check_alike(work: Workload, seed: int, one: Taken, other: Taken) -> None:
 
 
 def flowers(work: Workload, seed: int) -> Taken:
-    """Raises: RuntimeError with the end of what it said where Flower's simulation fails."""
+    """Raises: as `simulated`."""
+    with simulated(__name__, work, seed) as folder, np.load(folder / "taken.npz") as arrays:
+        return Taken(arrays["seconds"].tolist(), arrays["model"])
+
+
+@contextmanager
+def simulated(module: str, work: Workload, seed: int) -> Iterator[Path]:
+    """What `main` of that module, a run of Flower's with what `given` says, has left: its folder, for now.
+
+    Raises: RuntimeError with the end of what it said where Flower's simulation fails.
+    """
     settings = {
         "FLWR_TELEMETRY_ENABLED": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -194,28 +205,29 @@ def flowers(work: Workload, seed: int) -> Taken:
         "PYTHONPATH": str(ROOT.parent),  # Ray's workers import this file too
     }
     with TemporaryDirectory() as folder:
+        code = f"from {module} import main; main()"
         said = subprocess.run(  # noqa: S603
-            [sys.executable, "-c", _SIMULATE, json.dumps(asdict(work)), str(seed), folder],
+            [sys.executable, "-c", code, json.dumps(asdict(work)), str(seed), folder],
             cwd=ROOT.parent,
-            env=os.environ | settings,
+            env=os.environ | settings | {"XDG_STATE_HOME": folder},
             capture_output=True,
             text=True,
             timeout=PATIENCE,
         )
-        path = Path(folder) / "taken.npz"
-        if said.returncode or not path.is_file():
+        if said.returncode or not any(Path(folder).glob("taken.*")):
             raise RuntimeError(f"Flower's simulation failed: {said.stderr[-2000:]}")
-        with np.load(path) as arrays:
-            return Taken(arrays["seconds"].tolist(), arrays["model"])
+        yield Path(folder)
 
 
-_SIMULATE = "from benchmarks.training.steps import main; main()"
+def given() -> tuple[Workload, int, Path]:
+    """The work, the seed and the folder of such a run, in its process."""
+    work = json.loads(sys.argv[1])
+    return Workload(**work | {"shape": tuple(work["shape"])}), int(sys.argv[2]), Path(sys.argv[3])
 
 
 def main() -> None:
-    """A run of Flower's, of the arguments that `flowers` gives."""
-    given = json.loads(sys.argv[1])
-    simulate(Workload(**given | {"shape": tuple(given["shape"])}), int(sys.argv[2]), Path(sys.argv[3]))
+    """Flower's side."""
+    simulate(*given())
 
 
 def simulate(work: Workload, seed: int, folder: Path) -> None:
