@@ -39,7 +39,7 @@ def test_both_are_counted_in_the_same_units(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_ratios_are_of_flowers_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flower, "find_spec", lambda package: True)
-    monkeypatch.setattr(flower, "simulated", lambda work, seed: {PLAIN: PLAINLY, SECURE: SECURELY})
+    monkeypatch.setattr(flower, "taken_by", lambda work, seed: {PLAIN: PLAINLY, SECURE: SECURELY})
     rows = rows_of(flower)
     flower.CONTROL.check(rows)
     assert [(row["ratio"], row["up_ratio"]) for row in rows] == [(1, 1), (1.4, 0.75)]
@@ -49,7 +49,7 @@ def test_ratios_are_of_flowers_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mean_beyond_its_bound_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = replace(SECURELY, off=3e-6)
     monkeypatch.setattr(flower, "find_spec", lambda package: True)
-    monkeypatch.setattr(flower, "simulated", lambda work, seed: {PLAIN: PLAINLY, SECURE: wrong})
+    monkeypatch.setattr(flower, "taken_by", lambda work, seed: {PLAIN: PLAINLY, SECURE: wrong})
     with pytest.raises(AssertionError, match="3e-06 off, where 2e-06 is its bound"):
         rows_of(flower)
 
