@@ -15,7 +15,9 @@ from secagg.wire import Digest, Id, Key, Signature
 
 
 class Shares(Kept, frozen=True):
-    """What came back about one client: holder's point -> share. One of the two stays empty, by type."""
+    """What came back about one client: holder's point -> share. One of the two stays empty, by type. The
+    server adds to both as answers come.
+    """
 
     of_mask: dict[int, bytes] = msgspec.field(default_factory=dict)
     of_key: dict[int, bytes] = msgspec.field(default_factory=dict)

@@ -182,8 +182,8 @@ def test_the_sentences_that_the_readme_begins_with_are_of_the_committed_numbers(
     assert (min(alone), round(100 * sum(trained) / len(trained))) == (1, 12)
     hiding = ("masking", "split", "ckks, keep", "ckks, release", "decoys, keep", "masking, by batches of 5")
     under = [-number(name, "resilience") for name in hiding]
-    assert 32 < min(under) < max(under) < 34.5
-    assert 0.3 < -number("plain", "resilience") < 0.6
+    assert (round(min(under)), round(max(under))) == (32, 34)
+    assert 0.3 < -number("plain", "resilience") < 0.5
     assert round(-number(noised[0], "resilience")) == 10
-    said = ("2 % of ten clients'", "for 7 ms", "for 1 ms", "3.6 times", "4, 33 and 82", "33 points")
-    assert all(each in text for each in (*said, "of ten 12 %", "half a point", "leaves them 10"))
+    said = ("2 % of ten clients'", "for 7 ms", "for 1 ms", "3.6 times", "4, 33 and 82", "32 to 34 points")
+    assert all(each in text for each in (*said, "of ten 12 %", "less than half a point", "leaves them 10"))
