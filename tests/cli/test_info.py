@@ -49,6 +49,14 @@ def test_people_get_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
+def test_the_last_nonce_of_all_measures_as_any_other(
+    monkeypatch: pytest.MonkeyPatch, facts: dict[str, dict[str, object]]
+) -> None:
+    """ChaCha20's nonce starts with a block counter: at its highest, one block is left."""
+    monkeypatch.setattr(info.os, "urandom", lambda length: b"\xff" * length)
+    assert set(info._ciphers()) == set(facts["ciphers"])
+
+
 def test_a_missing_extra_comes_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(info, "_version", lambda name: None if name == "safetensors" else "1.0")
     extras = info._extras()
