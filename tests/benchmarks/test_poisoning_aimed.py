@@ -140,6 +140,25 @@ def test_the_committed_rows_of_a_backdoor_show_what_is_claimed() -> None:
     assert sorted(map(round, success["reputation"])) == [16, 82, 83]
 
 
+def test_the_committed_rows_of_a_boosted_backdoor_show_what_is_claimed() -> None:
+    accuracy, success = measured("backdoor_boosted", "accuracy"), measured("backdoor_boosted", "success")
+    costs = {rule: float(np.mean(seeds) - np.mean(accuracy["mean"])) for rule, seeds in accuracy.items()}
+    left = {rule: mean_of(seeds) for rule, seeds in success.items()}
+    assert (mean_of(accuracy["mean"]), left["mean"]) == (87, 97)
+    free = ("multi-krum", "nnm", "reputation")
+    assert {left[rule] for rule in (*free, "bulyan")} == {1}
+    assert min(costs[rule] for rule in free) >= 0
+    low = ("median", "trimmed-mean", "weighted-trimmed", "bucketing")
+    assert {left[rule] for rule in low} == {2, 3}
+    assert min(costs[rule] for rule in ("bulyan", *low)) >= -1 / 3
+    assert [(left[rule], round(costs[rule])) for rule in ("krum", "rlr")] == [(0, -9), (3, -7)]
+    assert sorted(map(round, success["fltrust"])) == [1, 2, 22]
+    assert round(costs["fltrust"]) == -2
+    shortened = sorted(left[rule] for rule in ("geometric-median", "norm-bound", "centred-clipping"))
+    assert (shortened[0], shortened[-1]) == (73, 80)
+    assert [left[rule] for rule in ("test-weighting", "leave-one-out")] == [88, 96]
+
+
 def test_the_committed_rows_of_hidden_poison_show_what_is_claimed() -> None:
     rows = harness.read("poisoning", "clean")["rows"]
     by = clean.groups(rows)
