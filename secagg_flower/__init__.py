@@ -1,6 +1,6 @@
 """Secure aggregation for Flower: an import and a line on each side.
 
-In the ServerApp:  strategy.start(grid=SecureGrid(grid, bound=4.0), ...)
+In the ServerApp:  strategy.start(grid=SecureGrid(grid, bound=4.0, strategy=strategy), ...)
 In the ClientApp:  app = ClientApp(mods=[secure_mod()])
 
 The server then learns the weighted mean of the arrays and metrics that clients train, and of no single client

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from secagg import Aggregate, LocalProtocolError, Masking, RemoteProtocolError, Roster, TooFewClients
@@ -32,6 +33,7 @@ from secagg_flower.records import (
     with_said,
 )
 from secagg_flower.session import Line, Session
+from secagg_flower.strategies import check
 
 log = logging.getLogger("flwr.secagg")
 UNAVAILABLE = 4
@@ -65,15 +67,17 @@ class SecureGrid(Grid):  # type: ignore[misc]
     protocol. roster_key: the public key that it is signed with, `<roster>.pub` unless given. bits: of each
     number. max_weight: the most examples that a client has; public. metric_bound: what no metric exceeds.
     weighted_by: the metric that counts examples. patience: seconds for an answer in a round without
-    training; training has the strategy's own timeout. numbers: of `secagg.Masking.for_cohort`, such as
-    corrupt, dropout, graph or m_min.
+    training; training has the strategy's own timeout. strategy: the one that is started with this grid, which
+    is refused where it learns of single replies what their mean does not have; None: it is not looked at.
+    numbers: of `secagg.Masking.for_cohort`, such as corrupt, dropout, graph or m_min.
 
     last: how the last secure round ended, a `Round`.
 
-    Raises: LocalProtocolError where no such session can be.
+    Raises: LocalProtocolError where no such session can be, or for such a strategy.
 
-    Security: it learns sums alone, but of two rounds one may take differences, and a strategy that is to see
-    single replies (Krum, medians, trimming) sees copies of their mean, and defends nothing.
+    Security: it learns sums alone, but of two rounds one may take differences. A strategy that is to see
+    single replies (Krum, medians, trimming) sees copies of their mean, and defends nothing: Flower's own are
+    refused where `strategy` names them.
     """
 
     def __init__(
@@ -88,8 +92,10 @@ class SecureGrid(Grid):  # type: ignore[misc]
         metric_bound: float = 1e3,
         weighted_by: str = "num-examples",
         patience: float = 60.0,
+        strategy: Strategy | None = None,
         **numbers: Any,
     ) -> None:
+        check(strategy)
         self._grid, self._weighted, self._patience, self._numbers = grid, weighted_by, patience, numbers
         self._roster = roster if roster is None or isinstance(roster, Roster) else _read(roster, roster_key)
         self._encoding: dict[str, Any] = {

@@ -29,7 +29,7 @@ SECURE = {
     ),
     "server_app.py": (
         ("from secagg_flower import SecureGrid\n", ""),
-        ("    grid = SecureGrid(grid, bound=4.0, max_weight=1000)\n", ""),
+        ("    grid = SecureGrid(grid, bound=4.0, max_weight=1000, strategy=strategy)\n", ""),
     ),
 }
 """What of each file is there for secure aggregation, and what stands in its place without."""

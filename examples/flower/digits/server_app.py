@@ -20,7 +20,7 @@ def main(grid, context):
     nodes = context.run_config["nodes"]
     strategy = FedAvg(min_train_nodes=nodes, min_evaluate_nodes=nodes, min_available_nodes=nodes)
     # begin server
-    grid = SecureGrid(grid, bound=4.0, max_weight=1000)
+    grid = SecureGrid(grid, bound=4.0, max_weight=1000, strategy=strategy)
     # end server
     result = strategy.start(
         grid=grid,
