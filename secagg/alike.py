@@ -89,9 +89,9 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     """A set that was signed. sketch: SKETCH little-endian float32, or empty. members: empty where the client
     decrypts alone, or contributes by a coin, whatever the set, and where relays see to the sets. partition:
     of sums by whole batches, which; where relays see to the sets, a digest of their keys; where a server sums
-    by coins, its session. anew: what was
-    recorded of this kind before is unlike what comes. tags: what relays were told, by which they know what is
-    alike. part: of sums of so few of the roster that there is one.
+    by coins, its session. anew: what was recorded of this kind before is unlike what comes. tags: what relays
+    were told, by which they know what is alike. part: of sums of so few of the roster that there is one. cut:
+    of groups that are summed apart, which.
     """
 
     kind: str
@@ -101,6 +101,7 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     anew: bool = False
     tags: tuple[LikeTag, ...] = ()
     part: bool = False
+    cut: bytes = b""
 
 
 _entries = msgspec.msgpack.Decoder(_Entry)
@@ -173,11 +174,14 @@ class Class(NeverPickled):
         batches: Sequence[frozenset[ClientId]],
         *,
         alone: bool = False,
+        cut: Sequence[frozenset[ClientId]] = (),
     ) -> None:
         """Record that this party signs U3; to be called before it does.
 
         corrupt: A. batches: of the session's partition, empty if there is none. alone: no other sum may stand
-        beside this one, not even of the same set.
+        beside this one, not even of the same set. cut: the groups that are summed apart; U3 is then of one of
+        them, and beside sums of like vectors that were cut otherwise there is none: two cuts tell more than
+        either.
         Raises: RemoteProtocolError if U3 may not be summed beside what was signed.
         """
         if alone:
@@ -186,8 +190,9 @@ class Class(NeverPickled):
         members, apart = frozenset(map(self.name, U3)), self.apart(corrupt)
         # How large batches are is the server's to choose; by how much sets differ, this party's.
         partition = self._partition(batches) if all(len(batch) >= apart for batch in batches) else b""
-        new = _Entry(self.kind, self.sketch, members, partition, part=self.part)
-        self._keep(lambda near: _checked(new, near, apart))
+        new = _Entry(self.kind, self.sketch, members, partition, part=self.part, cut=self._partition(cut))
+        group = self._group(U3, cut)
+        self._keep(lambda near: _checked(new, _of_group(near, new.cut, group), apart))
 
     def once(self) -> None:
         """Record a session beside which there is none: in which this client decides alone what it decrypts,
@@ -224,14 +229,25 @@ class Class(NeverPickled):
         self._keep(decide)
         return tuple(found)
 
-    def earlier(self, batches: Sequence[frozenset[ClientId]]) -> list[frozenset[bytes]]:
-        """The different sets that were signed, as names; none where all are of this same partition."""
+    def earlier(
+        self,
+        batches: Sequence[frozenset[ClientId]],
+        some: Collection[ClientId] = (),
+        cut: Sequence[frozenset[ClientId]] = (),
+    ) -> list[frozenset[bytes]]:
+        """The different sets that were signed, as names; none where all are of this same partition. some: of
+        the group whose sets are asked for, where there are groups; if it was cut otherwise, the empty set,
+        beside which there is no other.
+        """
         found: list[frozenset[bytes]] = []
-        partition = self._partition(batches)
+        partition, cut_as, group = self._partition(batches), self._partition(cut), self._group(some, cut)
 
         def look(near: Sequence[_Entry]) -> None:
             near = [entry for entry in near if not self.session or entry.partition != self.session]
-            if not (partition and all(entry.partition == partition for entry in near)):
+            near = _of_group(near, cut_as, group)
+            if any(entry.cut != cut_as for entry in near):
+                found.append(frozenset())
+            elif not (partition and all(entry.partition == partition for entry in near)):
                 found.extend(dict.fromkeys(entry.members for entry in near))
 
         self._keep(look)
@@ -263,6 +279,10 @@ class Class(NeverPickled):
     def apart(self, corrupt: int) -> int:
         """Clients by which two different sets have to differ."""
         return max(corrupt + 2, self.rule.difference or 0)
+
+    def _group(self, some: Collection[ClientId], cut: Sequence[frozenset[ClientId]]) -> frozenset[bytes]:
+        """The names of the group whose members some are; of no cut empty."""
+        return frozenset(self.name(u) for group in cut if not group.isdisjoint(some) for u in group)
 
     def _partition(self, batches: Sequence[frozenset[ClientId]]) -> bytes:
         named = sorted(b"".join(sorted(map(self.name, batch))) for batch in batches)
@@ -309,6 +329,11 @@ def refuse_as_too_near() -> NoReturn:
     )
 
 
+def _of_group(near: Sequence[_Entry], cut: bytes, group: frozenset[bytes]) -> list[_Entry]:
+    """Those that say something of this group: not what the same cut gave of another."""
+    return [entry for entry in near if not cut or entry.cut != cut or not group.isdisjoint(entry.members)]
+
+
 def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | None:
     """`new`, where it may be signed beside what is near it; None where just that was. Raises:
     RemoteProtocolError.
@@ -317,6 +342,8 @@ def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | N
         return None  # or a server could have a record grow without end
     if new.partition and all(entry.partition == new.partition for entry in near):
         return new  # So et al. (2021): of whole batches of one partition no combination isolates less
+    if any(entry.cut != new.cut for entry in near):
+        refuse_as_too_near()
     together = (*near, new)
     alone = [entry for entry in together if not entry.members]
     most = _most(any(entry.part for entry in together))

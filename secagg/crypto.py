@@ -43,6 +43,7 @@ class Tag(Enum):
     CONTEXT = b"context"  # digest of the task
     SESSION = b"session"  # session id
     GRAPH = b"graph"  # seed of the sparse graph's shuffle
+    GROUPS = b"groups"  # seed of the shuffle by which a cohort is cut into groups
     SHARE_KEY = b"share-key"  # KDF: AE key of the shares from one dealer to one holder
     SHARE_DATA = b"share-data"  # AE: associated data of those shares
     SELF_MASK = b"self-mask"  # KDF: PRG key from b_u

@@ -9,7 +9,7 @@ places, A corrupt clients and d dropouts holds whenever a client is lost.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -75,9 +75,9 @@ def sparsest(
     rarely = -bits * math.log(2)
     most = at_least = 0  # both grow with k
     for k in range(2, n - 1, 2):
-        while _above(n, corrupt, k, most) > rarely - math.log(n):
+        while ln_above(n, corrupt, k, most) > rarely - math.log(n):
             most += 1
-        while at_least < k and _above(n, dropout, k, k - at_least - 1) < -eta * math.log(2) - math.log(n):
+        while at_least < k and ln_above(n, dropout, k, k - at_least - 1) < -eta * math.log(2) - math.log(n):
             at_least += 1
         against = most if adversary != "active" else math.ceil((most + k - 1.25) / 2)
         if against < at_least and _disconnected(n, corrupt + dropout, k) < rarely:
@@ -93,7 +93,7 @@ def _disconnected(n: int, bad: int, k: int) -> float:
     return places + _ln_factorial(bad) + _ln_factorial(n - k) - _ln_factorial(n) - _ln_factorial(bad - k)
 
 
-def _above(n: int, marked: int, drawn: int, t: int) -> float:
+def ln_above(n: int, marked: int, drawn: int, t: int) -> float:
     """ln Pr[H > t], H the number of marked among `drawn` of n without replacement (hypergeometric); 0, the
     bound that always holds, below the mode.
     """
@@ -128,14 +128,11 @@ class Graph:
 
     def __init__(self, members: Collection[ClientId], places: int, degree: int, seed: bytes) -> None:
         self.members = tuple(sorted(members))
-        self._everyone = frozenset(self.members)
+        self.everyone = frozenset(self.members)
         self._ring: list[ClientId | None] = []
         self._reach = degree // 2
         if degree < places - 1:
-            blocks = keystream(seed, places, np.uint64)
-            words = np.concatenate([block.copy() for block in blocks])
-            order = np.argsort(words, kind="stable").tolist()  # equal words in one order on every machine
-            self._ring = [self.members[i] if i < len(self.members) else None for i in order]
+            self._ring = shuffled(self.members, places, seed)
             self._place = {u: p for p, u in enumerate(self._ring) if u is not None}
 
     @property
@@ -145,7 +142,7 @@ class Graph:
     def neighbours(self, u: ClientId) -> frozenset[ClientId]:
         """Whose masks cancel with u's."""
         if self.complete:
-            return self._everyone - {u}
+            return self.everyone - {u}
         p, n = self._place[u], len(self._ring)
         steps = range(1, self._reach + 1)
         beside = {self._ring[(p + step) % n] for step in steps} | {self._ring[p - step] for step in steps}
@@ -157,7 +154,14 @@ class Graph:
         On the complete graph all of U1, as in Bonawitz et al., u too; on the sparse one the neighbours alone,
         as in Bell et al., so that t shares mean t others.
         """
-        return self._everyone if self.complete else self.neighbours(u)
+        return self.everyone if self.complete else self.neighbours(u)
+
+
+def shuffled(members: Sequence[ClientId], places: int, seed: bytes) -> list[ClientId | None]:
+    """The members, in order, on the first of n places, and the places in the order that the seed gives."""
+    words = np.concatenate([block.copy() for block in keystream(seed, places, np.uint64)])
+    order = np.argsort(words, kind="stable").tolist()  # equal words in one order on every machine
+    return [members[i] if i < len(members) else None for i in order]
 
 
 @lru_cache(maxsize=8)

@@ -59,7 +59,7 @@ def encode_inputs(
         # vectors are equal it is not.
         key = kdf(Tag.ROUNDING, rounding_seed, context, name)
         x_u[name], clipping[name] = encode_vector(
-            specs[name], x, clients=parameters.clients, rounding_key=key, weight=weight
+            specs[name], x, clients=parameters.summed, rounding_key=key, weight=weight
         )
         x_u[name] &= coin.astype(x_u[name].dtype)  # zero is coded as zero, without a rounding
     return x_u, clipping

@@ -91,6 +91,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
             "are summed without noise",
         )
 
+    @property
+    def summed(self) -> int:
+        """How many clients one sum has at most: all, but where a scheme sums parts of them apart."""
+        return self.clients
+
     @staticmethod
     def _check(condition: bool, message: str) -> None:
         if not condition:
@@ -108,7 +113,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
 
     def ring_bits(self) -> dict[str, int]:
         """name -> b of its ring."""
-        return {name: spec.ring_bits(self.clients) for name, spec in self.vectors.items()}
+        return {name: spec.ring_bits(self.summed) for name, spec in self.vectors.items()}
 
     def zeros(self) -> dict[str, Words]:
         """name -> a vector of zeros of its ring."""
@@ -130,7 +135,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
 
     def centred(self, codes: Mapping[str, Words]) -> dict[str, NDArray[np.int64]]:
         """Codes in their rings, by name, as the signed integers they stand for."""
-        return {name: centred(self.vectors[name], x, self.clients) for name, x in codes.items()}
+        return {name: centred(self.vectors[name], x, self.summed) for name, x in codes.items()}
 
     @property
     def signed(self) -> tuple[int, int] | None:
@@ -180,7 +185,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         lines = []
         for name in self.names:
             spec, label = self.vectors[name], name or "(unnamed)"
-            ring = f"; summed in Z_2^{spec.ring_bits(self.clients)}" if in_rings else ""
+            ring = f"; summed in Z_2^{spec.ring_bits(self.summed)}" if in_rings else ""
             if isinstance(spec, Private):
                 lines.append(
                     f"{label}: {counted(spec.length, 'number')}, L2 clip {spec.clip:g}, in the sum "
@@ -243,7 +248,7 @@ class NoisedParameters(Parameters, frozen=True, kw_only=True):
         )
         set_exactly(self, "blank", float)
         self.calibrations()
-        check_blank(self.blank, self.vectors, self.m_min - self.corrupt)
+        check_blank(self.blank, self.vectors, self.honest)
 
     def check_roster(self, roster: Roster | None) -> None:
         """Raises: LocalProtocolError unless this is the roster the parameters are bound to; active only."""
@@ -310,6 +315,11 @@ class NoisedParameters(Parameters, frozen=True, kw_only=True):
         else:
             yield "the sum is not noised: it may tell how many took part; of like vectors there is one, ever"
 
+    @property
+    def honest(self) -> int:
+        """How many honest clients are in a sum at least: m_min less A."""
+        return self.m_min - self.corrupt
+
     def calibration(self, name: str) -> Calibration:
         """The numbers of a private vector: its noise is enough if only m_min survive, and A of them add none.
 
@@ -318,7 +328,7 @@ class NoisedParameters(Parameters, frozen=True, kw_only=True):
         spec = self.vectors[name]
         if not isinstance(spec, Private):
             raise LocalProtocolError(f"the vector {name!r} is not private: it is summed without noise")
-        return Calibration(spec, self.clients, self.m_min - self.corrupt)
+        return Calibration(spec, self.summed, self.honest)
 
     def calibrations(self) -> Mapping[str, Calibration]:
         return {name: self.calibration(name) for name in self.private}

@@ -73,6 +73,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     which come out alike: a client that holds few had better say half of what it holds. answer_after: seconds
     from the task's arrival until the client's answer leaves, so that the time does not tell how much it
     computed; None: as soon as it can. The session has no clock: whoever drives it waits (`transport` does).
+    smallest_group: the size of groups from which it takes part where these are summed apart; None: it is
+    summed with all or not at all. public_weights: it lets the sum of weights of its group be known.
+    unsafe_groups: also groups in which more may be corrupt than they withstand, for experiments.
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
@@ -97,6 +100,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     difference: _Count | None = None
     alike_batch: _Count = 64
     answer_after: _Seconds | None = None
+    smallest_group: _Count | None = None
+    public_weights: bool = False
+    unsafe_groups: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, "policy")
@@ -215,6 +221,29 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise RemoteProtocolError(
                 "the server has clients contribute nothing, and what hides a sum of few is noise of its "
                 "choosing; this client insists on none (noise, in its policy)"
+            )
+
+    def check_groups(self, smallest: int, *, public_weights: bool, unsafe: bool) -> None:
+        """Raises: RemoteProtocolError if the client is not summed in such groups. smallest: their size."""
+        if self.smallest_group is None:
+            raise RemoteProtocolError(
+                f"the server sums groups of {smallest} clients apart; this client is summed with all "
+                "(smallest_group, in its policy, takes groups)"
+            )
+        if smallest < self.smallest_group:
+            raise RemoteProtocolError(
+                f"the server sums groups of {smallest} clients apart; this client takes groups of "
+                f"{self.smallest_group} or more (smallest_group, in its policy)"
+            )
+        if public_weights and not self.public_weights:
+            raise RemoteProtocolError(
+                "the server takes weights for public: of each group it learns their sum; this client does "
+                "not (public_weights, in its policy)"
+            )
+        if unsafe and not self.unsafe_groups:
+            raise RemoteProtocolError(
+                "the server offers unsafe groups, in which all but one may be on its side; this client takes "
+                "none (unsafe_groups, in its policy)"
             )
 
     @staticmethod

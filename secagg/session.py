@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -41,7 +41,8 @@ class Aggregate:
     the clients' clipped vectors; none for a private vector, of which `noise` says the standard deviation in
     each coordinate of the mean, if all survivors added what they should, and `wraps` how many coordinates of
     the sum have presumably left the ring. parts: what the session learned of disjoint sets of the survivors,
-    where it was asked to keep that (`Scheme.server`); empty where it learned nothing but this sum.
+    where it was asked to keep that (`Scheme.server`), and of each group where groups are summed apart; empty
+    where it learned nothing but this sum. cut: by which a later session cuts the same cohort alike.
     """
 
     survivors: frozenset[ClientId]
@@ -52,6 +53,7 @@ class Aggregate:
     noise: Mapping[str, float] = field(default_factory=dict)
     wraps: Mapping[str, float] = field(default_factory=dict)
     parts: tuple[Aggregate, ...] = field(default=(), repr=False)
+    cut: bytes = field(default=b"", repr=False)
 
     @property
     def clipped(self) -> dict[str, int]:
@@ -90,6 +92,21 @@ class Aggregate:
             _Decoded(codes, {name: partial(decode_mean, specs[name], **number) for name in specs}),
             {name: error_bound(spec, **number) for name, spec in specs.items()},
         )
+
+    @classmethod
+    def of_parts(
+        cls,
+        specs: Vectors,
+        parts: Sequence[Aggregate],
+        readings: Mapping[str, Reading],
+        cut: bytes,
+    ) -> Aggregate:
+        """Of groups that were summed apart: the sum of all of them, in the integers."""
+        survivors = frozenset[ClientId]().union(*(part.survivors for part in parts))
+        codes = {name: np.sum([part.codes[name] for part in parts], axis=0) for name in parts[0].codes}
+        wraps = {name: sum(part.wraps[name] for part in parts) for name in parts[0].wraps}
+        together = cls.of_codes(specs, survivors, codes, readings)
+        return replace(together, parts=tuple(parts), wraps=wraps, cut=cut)
 
     @classmethod
     def _of_private(

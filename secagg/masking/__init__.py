@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
-from secagg.alike import Alike
-from secagg.crypto import Rng, system_rng
+import msgspec
+
+from secagg.alike import Alike, Class
+from secagg.crypto import Rng, Tag, digest, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
+from secagg.masking import groups as in_groups
 from secagg.masking.choice import dropouts, graph_numbers, least_quorum, neighbourhood
+from secagg.masking.groups import Groups
 from secagg.masking.messages import (
     ADVERTISE_KEYS,
     CONSISTENCY_CHECK,
@@ -27,8 +31,9 @@ from secagg.parallel import Executor
 from secagg.params import NoisedParameters, check_clients, corrupt_clients, named
 from secagg.policy import Adversary, GraphChoice
 from secagg.prg import Prg
-from secagg.session import Contribute, Once
-from secagg.specs import Private, Spec, Vectors, integer, set_exactly
+from secagg.private import Reading
+from secagg.session import Aggregate, Contribute, Once
+from secagg.specs import Private, Spec, Vectors, Weight, integer, set_exactly
 from secagg.wire import context_of
 
 if TYPE_CHECKING:
@@ -43,7 +48,8 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
     complete graph. threshold: t, shares that rebuild a secret. m_min: the smallest U3 a client unmasks.
     batch: clients are summed by whole batches of a fixed partition, of so many each; 0 for none. prg: of the
     masks. blank: P, with what probability a client contributes nothing. roster: digest of the roster, active
-    only. `for_cohort` finds the numbers.
+    only. groups: into which the cohort is cut, each summed apart; unset for one sum of all. `for_cohort`
+    finds the numbers.
 
     Security: semi-honest, against a server that follows the protocol and, on the complete graph, fewer than t
     clients with it, on a sparse one A; active, against a server that does not, and A clients. The sum is
@@ -62,6 +68,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
     degree: int
     dropout: int = 0
     batch: int = 0
+    groups: Groups | msgspec.UnsetType = msgspec.UNSET  # unset it is not sent: an offer without is as ever
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,7 +92,19 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
             self.batch == 0 or A + 2 <= self.batch <= n,
             f"a batch of {self.batch} is impossible: with {A} of {n} clients corrupt it has {A + 2} to {n}",
         )
+        if self.groups is not msgspec.UNSET:
+            self._check_groups(self.groups)
         self.check_contributions()
+
+    def _check_groups(self, groups: Groups) -> None:
+        groups.check(self.clients, self.corrupt, self.adversary)
+        self._check(not self.batch, "by groups or by batches: whole batches are for one sum of all")
+        self._check(not self.blank, "blanks are for one sum of all: in a group a coin would hide too few")
+        self._check(
+            groups.public_weights or not any(isinstance(spec, Weight) for spec in self.vectors.values()),
+            "of each group the sum of weights would be known: leave the weight out, so that each client "
+            "counts 1, or say that weights are public (public_weights=True)",
+        )
 
     def _check_complete(self, least: int) -> None:
         n, t, d = self.clients, self.threshold, self.dropout
@@ -135,6 +154,12 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         prg: Prg = "aes-128-ctr",
         blank: float = 0.0,
         small_cohort: bool = False,
+        groups: int = 0,
+        m_g: int | None = None,
+        cohort: Collection[ClientId] = (),
+        cut: bytes = b"",
+        public_weights: bool = False,
+        unsafe_groups: bool = False,
     ) -> Masking:
         """The scheme for n clients; graph, ring, threshold and m_min follow from the rest unless given.
 
@@ -143,7 +168,12 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         is asked; one client at least. dropout: d, a number or a fraction of the cohort; where it is not given
         and more than can be, fewer. graph: "auto" is sparse where that is worthwhile.
         threshold: t of the complete graph; with it, "auto" means complete. m_min: if it is not given t; on a
-        sparse graph, and with private vectors, whose noise it shares out, n - d.
+        sparse graph, and with private vectors, whose noise it shares out, n - d. groups: G, into how many the
+        cohort is cut, each summed apart; 0 for one sum of all. m_g: of a group, the fewest survivors who are
+        summed; if it is not given the least that holds. cohort: who is cut, if that is known. cut: that of an
+        earlier session of the same cohort (`Aggregate.cut`), which is then this one's. public_weights: the
+        sums of weights of each group may be known. unsafe_groups: for experiments, also where more corrupt
+        clients may be in a group than it withstands.
 
         Raises: LocalProtocolError where no such session is possible, with the number that fails.
         """
@@ -179,6 +209,18 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
             prg=prg,
             blank=blank,
             roster=used.digest if used is not None else b"",
+            groups=Groups(
+                number=integer("groups", groups),
+                m_g=in_groups.default_of_group(n, A, groups, adversary, unsafe=unsafe_groups)
+                if m_g is None
+                else m_g,
+                cohort=tuple(sorted(cohort)),
+                seed=cut,
+                public_weights=public_weights,
+                unsafe=unsafe_groups,
+            )
+            if groups
+            else msgspec.UNSET,
         )
 
     @property
@@ -195,8 +237,76 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         return (CONSISTENCY_CHECK, UNMASKING) if self.adversary == "active" else (UNMASKING,)
 
     def graph(self, sid: bytes, U1: Collection[ClientId]) -> Graph:
-        """The graph of the session `sid` with these clients."""
+        """The graph of the session `sid` with these clients: who holds whose shares, and where there is one
+        sum, whose masks cancel.
+        """
         return graph_of(tuple(sorted(U1)), self.clients, self.degree, sid)
+
+    def cut(self, sid: bytes, U1: Collection[ClientId]) -> Sequence[frozenset[ClientId]]:
+        """The groups of the session, of whoever is cut; of one sum all of U1."""
+        if self.groups is msgspec.UNSET:
+            return [frozenset(U1)]
+        members = self.groups.cohort or tuple(sorted(U1))
+        return in_groups.cut(members, self.clients, self.groups.number, self.seed(sid))
+
+    def masks(self, graph: Graph, cut: Sequence[frozenset[ClientId]], u: ClientId) -> frozenset[ClientId]:
+        """Whose masks cancel with u's: of a group all others, of one sum its neighbours."""
+        if self.groups is msgspec.UNSET:
+            return graph.neighbours(u)
+        return in_groups.of(u, cut) & graph.everyone - {u}
+
+    def cuts(self, U1: Collection[ClientId]) -> bool:
+        """Whether all of these are of the cohort that is cut."""
+        return self.groups is msgspec.UNSET or not self.groups.cohort or set(U1) <= set(self.groups.cohort)
+
+    def sign_alike(
+        self,
+        like: Class,
+        summed: Collection[ClientId],
+        batches: Sequence[frozenset[ClientId]],
+        cut: Sequence[frozenset[ClientId]],
+    ) -> None:
+        """Put on record that this party helps to this sum. Raises: RemoteProtocolError (`Class.sign`)."""
+        alone, groups = self.blanks_alone, self.groups_of(cut)
+        like.sign(summed, self.corrupt_in_sum, batches, alone=alone, cut=groups)
+
+    def groups_of(self, cut: Sequence[frozenset[ClientId]]) -> Sequence[frozenset[ClientId]]:
+        """Those that are summed apart; of one sum none."""
+        return () if self.groups is msgspec.UNSET else cut
+
+    def together(self, parts: Sequence[Aggregate], readings: Mapping[str, Reading], sid: bytes) -> Aggregate:
+        """What the server of session `sid` learns, of the sums of its groups; of one sum that."""
+        if self.groups is msgspec.UNSET:
+            return parts[0]
+        return Aggregate.of_parts(self.vectors, parts, readings, self.seed(sid))
+
+    def seed(self, sid: bytes) -> bytes:
+        """By which the session `sid` is cut, and a later one can be; empty for one sum."""
+        return b"" if self.groups is msgspec.UNSET else self.groups.seed or digest(Tag.GROUPS, sid)
+
+    @property
+    def summed(self) -> int:
+        if self.groups is msgspec.UNSET:
+            return self.clients
+        return in_groups.largest_group(self.clients, self.groups.number)
+
+    @property
+    def least(self) -> int:
+        """The smallest part of U3 that is opened: m_g of a group, m_min of one sum."""
+        return self.m_min if self.groups is msgspec.UNSET else self.groups.m_g
+
+    @property
+    def corrupt_in_sum(self) -> int:
+        """How many corrupt clients one sum has at most: A_g of a group, A of one sum."""
+        if self.groups is msgspec.UNSET:
+            return self.corrupt
+        return in_groups.corrupt_in_group(self.clients, self.corrupt, self.groups.number)
+
+    @property
+    def honest(self) -> int:
+        # Of unsafe groups no noise is sure to be there: results of theirs have no epsilon.
+        unsafe = self.groups is not msgspec.UNSET and self.groups.unsafe
+        return max(self.least - self.corrupt_in_sum, 1 if unsafe else -self.clients)
 
     def batches(self, roster: Roster | None) -> list[frozenset[ClientId]]:
         """The fixed partition: in the order of ids, `batch` clients each, the last with what is left over;
@@ -231,12 +341,22 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
                 "(batch, in its policy)"
             )
         self._check_prg(policy)
+        if self.groups is not msgspec.UNSET:
+            policy.check_groups(
+                self.clients // self.groups.number,
+                public_weights=self.groups.public_weights,
+                unsafe=self.groups.unsafe,
+            )
         expected = self._by_policy(policy, roster)
         # d decides the sparse graph. Of the complete one it decides no more than the default of t, and t is
         # compared: a client of another d with the same t is protected alike.
         numbers = ("corrupt", "degree", "threshold", "m_min", *(() if self.complete else ("dropout",)))
         for number in numbers:
             policy.check_number(number, getattr(self, number), getattr(expected, number))
+        if self.groups is not msgspec.UNSET and self.least < expected.least:
+            raise RemoteProtocolError(
+                f"the server opens groups of {self.least}; by this client's policy it takes {expected.least}"
+            )
 
     def _check_listed(self, roster: Roster | None) -> Roster:
         roster = super()._check_listed(roster)
@@ -263,11 +383,22 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
                 m_min=policy.m_min,
                 blank=self.blank,
                 small_cohort=self.small_cohort,  # no number follows from it; n was looked at before
+                **self._cut_again(),
             )
         except LocalProtocolError as error:
             raise RemoteProtocolError(
                 f"by this client's policy no such session is possible: {error}"
             ) from None
+
+    def _cut_again(self) -> dict[str, Any]:
+        """What `for_cohort` is told of the groups, but for m_g, which follows."""
+        if self.groups is msgspec.UNSET:
+            return {}
+        return {
+            "groups": self.groups.number,
+            "public_weights": self.groups.public_weights,
+            "unsafe_groups": self.groups.unsafe,
+        }
 
     def client(
         self,
@@ -310,7 +441,9 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
 
     @property
     def signed(self) -> tuple[int, int] | None:
-        return (self.m_min, self.corrupt) if self.adversary == "active" else None
+        # Of groups a set is of more than (g + A_g) / 2 of g, so that there are no parts (`Alike.of`).
+        active = self.adversary == "active" and self.groups is msgspec.UNSET
+        return (self.m_min, self.corrupt) if active else None
 
     @property
     def against(self) -> str:

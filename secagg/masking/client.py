@@ -6,7 +6,7 @@ an exception leaves the session dead and its secrets dropped.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -22,6 +22,7 @@ from secagg.crypto import (
 )
 from secagg.errors import ClientId, RemoteProtocolError
 from secagg.identity import Identity, check_signed
+from secagg.masking import groups
 from secagg.masking.derived import (
     AdvertisedKeys,
     commit_mask,
@@ -60,7 +61,8 @@ if TYPE_CHECKING:
 class Session:
     """What u keeps of the keys the server has shown: of all of U1 their ids, of its neighbours s_v^PK.
 
-    holders: of u's shares, and whose shares u holds; in U1.
+    neighbours: whose masks cancel with u's. holders: of u's shares, and whose shares u holds; in U1. cut: the
+    groups that are summed apart; of one sum all of U1.
     """
 
     terms: Terms[Masking]
@@ -68,17 +70,41 @@ class Session:
     U1: frozenset[ClientId]
     neighbours: Mapping[ClientId, bytes]
     holders: frozenset[ClientId]
+    cut: Sequence[frozenset[ClientId]]
 
     @classmethod
     def of(cls, terms: Terms[Masking], keys: AdvertisedKeys) -> Session:
         sid = session_id(terms.nonce, terms.parameters.digest(), terms.context, keys)
-        graph = terms.parameters.graph(sid, keys.keys())
-        neighbours = {v: keys[v][1] for v in sorted(graph.neighbours(terms.u))}
-        return cls(terms, sid, frozenset(keys), neighbours, graph.holders(terms.u))
+        parameters = terms.parameters
+        graph, cut = parameters.graph(sid, keys.keys()), parameters.cut(sid, keys.keys())
+        neighbours = {v: keys[v][1] for v in sorted(parameters.masks(graph, cut, terms.u))}
+        return cls(terms, sid, frozenset(keys), neighbours, graph.holders(terms.u), cut)
+
+    @classmethod
+    def again(
+        cls,
+        terms: Terms[Masking],
+        sid: bytes,
+        U1: frozenset[ClientId],
+        neighbours: Mapping[ClientId, bytes],
+    ) -> Session:
+        """With what follows from the session id and U1."""
+        holders, cut = terms.parameters.graph(sid, U1).holders(terms.u), terms.parameters.cut(sid, U1)
+        return cls(terms, sid, U1, neighbours, holders, cut)
 
     @property
     def u(self) -> ClientId:
         return self.terms.u
+
+    @property
+    def group(self) -> frozenset[ClientId]:
+        """With whom u is summed."""
+        return groups.of(self.u, self.cut)
+
+    def opened(self, there: frozenset[ClientId]) -> list[frozenset[ClientId]]:
+        """The groups of which enough are there for their sum to be opened: of no other any share is given."""
+        least = self.terms.parameters.least
+        return [group for group in self.cut if len(group & there) >= least]
 
     def held(self, among: Collection[ClientId]) -> list[ClientId]:
         """Those of U1 or U2 that hold shares of u's secrets, and whose shares u holds; in order.
@@ -143,6 +169,9 @@ class AwaitingShareKeys(NeverPickled):
         own = keys.get(self.terms.u)
         if own is None or own[:2] != (self.c_sk.public, self.s_sk.public):
             raise RemoteProtocolError("the server's key list does not hold this client's own keys")
+        # A group with who is not of the cohort would be cut otherwise than it seems.
+        if not self.terms.parameters.cuts(keys.keys()):
+            raise RemoteProtocolError("the server's key list holds clients who are not of the cohort it cuts")
         # Fewer can never be a U3; more than n would leave room for two groups of t that share no member.
         least, most = self.terms.parameters.m_min, self.terms.parameters.clients
         if not least <= len(keys) <= most:
@@ -198,8 +227,8 @@ class AwaitingMaskedInput(NeverPickled):
         """Mask the encoded vectors, in place, for U2: those whose sealed shares arrived.
 
         x_u: name -> (m,) words in [0, 2^b). bits: name -> b.
-        Raises: RemoteProtocolError if U2 is not within U1, lacks u, is smaller than m_min or has fewer than t
-        of u's holders, or if what was dealt is not from exactly these.
+        Raises: RemoteProtocolError if U2 is not within U1, lacks u, is smaller than m_min, has fewer than m_g
+        of u's group or than t of u's holders, or if what was dealt is not from exactly these.
         """
         session, prg = self.session, self.session.terms.parameters.prg
         U2 = self._check_U2(request)
@@ -230,6 +259,12 @@ class AwaitingMaskedInput(NeverPickled):
         # U3 is within U2: of fewer nothing would ever be unmasked, and an upload would be for nothing.
         if len(U2) < needed:
             raise RemoteProtocolError(f"{len(U2)} clients shared keys, {needed} are needed")
+        # With fewer u would mask its vector with so few that all of them may be corrupt, or said to be lost.
+        group, least = self.session.group & U2, self.session.terms.parameters.least
+        if len(group) < least:
+            raise RemoteProtocolError(
+                f"{len(group)} clients of this one's group shared keys, {least} are needed"
+            )
         return U1 if U2 == U1 else U2  # kept once
 
 
@@ -248,14 +283,16 @@ class Holding(NeverPickled):
     dealt: Mapping[ClientId, Delivery] = field(repr=False)
     own_shares: bytes = field(repr=False)
 
-    def reveal(self, dropped: frozenset[ClientId]) -> Unmasking:
-        """One share of each v that dealt to u: of s_v^SK where v was dropped, of b_v where it survived.
+    def reveal(self, dropped: frozenset[ClientId], opened: Iterable[frozenset[ClientId]]) -> Unmasking:
+        """One share of each v that dealt to u: of s_v^SK where v was dropped, of b_v where it survived; of a
+        group whose sum is not opened neither.
 
         A share that does not open, is no element of the field, or is not what its dealer committed to, is
         left out: it is the dealer's or the server's fault, and t others suffice.
         """
         shares: dict[int, SelfMaskShare | PairKeyShare] = {}
-        for v in self.holders:
+        summed = frozenset[ClientId]().union(*opened)
+        for v in (v for v in self.holders if v in summed):
             both = self._open(v)
             if both is not None:
                 of_key, of_mask = halves(both)
@@ -289,8 +326,9 @@ class AwaitingUnmasking(NeverPickled):
         dropped = frozenset(request.dropped)
         if not dropped <= U2:
             raise RemoteProtocolError("the server names a dropped client that had shared no keys")
-        _check_U3(session, U2 - dropped)
-        return self.holding.reveal(dropped)
+        U3 = U2 - dropped
+        _check_U3(session, U3)
+        return self.holding.reveal(dropped, session.opened(U3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,41 +364,52 @@ class AwaitingSignatures(NeverPickled):
     statement: bytes = field(repr=False)
 
     def unmask(self, request: SignedUnmaskingRequest) -> Unmasking:
-        """Reveal, once m_min members of U3 have signed exactly what u signed.
+        """Reveal, once m_min members of U3 have signed exactly what u signed, and of the groups of which m_g
+        have.
 
         m_min > (n + A) / 2 >= (|U1| + A) / 2: of one cohort any two such quorums share an honest client that
         signs once, so that all that unmask, unmask the same U3; of the whole cohort, whatever the graph, for
         neighbours alone can be told different things. And m_min, not the quorum of U1: a U3 is the server's
-        claim, only who signed has been there.
+        claim, only who signed has been there. In a group likewise: who signed has seen one U2, so that the
+        masks of these cancel only together; and of any other who is in U3 one of the masks is with them.
 
         Raises: RemoteProtocolError if fewer signatures of members of U3 verify.
         """
         session, roster = self.holding.session, self.identity.roster
-        needed = session.terms.parameters.m_min
-        valid = (
-            v
-            for v, signature in request.signatures.items()
-            if v in self.U3 and roster.signed_by(v, self.statement, signature)
-        )
-        signed = len(list(islice(valid, needed)))  # more would tell nothing more
-        if signed < needed:
-            raise RemoteProtocolError(
-                f"{signed} clients signed the survivors this client was shown, {needed} are needed"
+        parameters = session.terms.parameters
+        needed, least = parameters.m_min, parameters.least
+        signed: set[ClientId] = set()
+        for group in session.cut:
+            there = group & self.U3
+            valid = (
+                v
+                for v, signature in request.signatures.items()
+                if v in there and roster.signed_by(v, self.statement, signature)
             )
-        return self.holding.reveal(self.holding.U2 - self.U3)
+            signed |= set(islice(valid, max(least, needed - len(signed))))  # more would tell nothing more
+        if len(signed) < needed:
+            raise RemoteProtocolError(
+                f"{len(signed)} clients signed the survivors this client was shown, {needed} are needed"
+            )
+        return self.holding.reveal(self.holding.U2 - self.U3, session.opened(frozenset(signed)))
 
 
 def _check_U3(session: Session, U3: frozenset[ClientId]) -> None:
     """Before u signs U3, or where nothing is signed before it reveals a share.
 
-    Raises: RemoteProtocolError if U3 lacks u, is smaller than m_min, is not made of whole batches, or is too
-    near to sets of like sessions.
+    Raises: RemoteProtocolError if U3 lacks u, is smaller than m_min, has no group that is opened, is not made
+    of whole batches, or is too near to sets of like sessions.
     """
     terms, parameters = session.terms, session.terms.parameters
     if session.u not in U3:
         raise RemoteProtocolError("the server counts this client as dropped and asks it all the same")
     if len(U3) < parameters.m_min:
         raise RemoteProtocolError(f"{len(U3)} clients survive, {parameters.m_min} are needed")
+    opened = session.opened(U3)
+    if not opened:
+        raise RemoteProtocolError(
+            f"no group has {parameters.least} survivors, who are needed to open its sum"
+        )
     # So et al. (2021): sums of whole batches of one fixed partition tell no less than a batch apart, however
     # many of them a server collects.
     batches = parameters.batches(terms.roster)
@@ -371,5 +420,5 @@ def _check_U3(session: Session, U3: frozenset[ClientId]) -> None:
             )
     # Last, since it puts U3 on record: of like sessions u helps to at most two different sums, and a set that
     # was refused above is none of them.
-    if terms.like is not None:
-        terms.like.sign(U3, parameters.corrupt, batches, alone=parameters.blanks_alone)
+    if terms.like is not None and session.group in opened:
+        parameters.sign_alike(terms.like, session.group & U3, batches, session.cut)

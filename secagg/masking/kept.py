@@ -167,9 +167,7 @@ class Restored:
         return Terms(self._u, self._parameters, kept.context, kept.nonce, self._identity, like)
 
     def _session(self, kept: _Session) -> Session:
-        U1, neighbours = frozenset(kept.U1), kept.neighbours
-        holders = U1 if self._parameters.complete else frozenset(neighbours)  # `Graph.holders`
-        return Session(self._terms(kept.terms), kept.sid, U1, neighbours, holders)
+        return Session.again(self._terms(kept.terms), kept.sid, frozenset(kept.U1), kept.neighbours)
 
     def _holding(self, kept: _Holding) -> Holding:
         session, U2 = self._session(kept.session), frozenset(kept.U2)

@@ -24,7 +24,9 @@ class Shares(Kept, frozen=True):
 
 
 class KeptServer(Kept, frozen=True):
-    """uploads: in the round in which they come. total: packed, in the order of the names, after it."""
+    """earlier, uploads, totals: of each group. uploads: in the round in which they come. totals: packed, in
+    the order of the names, after it.
+    """
 
     context: Digest
     like: KeptLike | None
@@ -36,9 +38,9 @@ class KeptServer(Kept, frozen=True):
     U2: list[Id]
     U3: list[Id]
     signatures: dict[Id, Signature]
-    earlier: list[list[Name]]
-    uploads: KeptUploads | None
-    total: list[bytes]
+    earlier: list[list[list[Name]]]
+    uploads: list[KeptUploads]
+    totals: list[list[bytes]]
     shares: dict[Id, Shares]
 
 

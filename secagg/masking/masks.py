@@ -5,7 +5,7 @@ mask and who subtracts it stands in this file alone.
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -13,7 +13,6 @@ from itertools import chain
 from secagg.bits import Words
 from secagg.crypto import NeverPickled, SecretKey
 from secagg.errors import ClientId
-from secagg.graph import Graph
 from secagg.masking.derived import AdvertisedKeys, pair_mask_key, self_mask_key
 from secagg.parallel import Executor, add_masks_by, in_order
 from secagg.prg import Prg, add_masks
@@ -51,14 +50,15 @@ class Leftover(NeverPickled):
     def of(
         cls,
         sid: bytes,
-        graph: Graph,
+        masks: Callable[[ClientId], frozenset[ClientId]],
         keys: AdvertisedKeys,
         own: Mapping[ClientId, bytes],
         dropped: Mapping[ClientId, SecretKey],
         prg: Prg,
         executor: Executor | None,
     ) -> Leftover:
-        pairs = {v: sorted(graph.neighbours(v) & own.keys()) for v in dropped}
+        """masks: whose cancel with a client's. own, dropped: of one sum's survivors, and of who was lost."""
+        pairs = {v: sorted(masks(v) & own.keys()) for v in dropped}
         calls = ((s_sk.expose(), [keys[u][1] for u in pairs[v]]) for v, s_sk in dropped.items())
         return cls(sid, own, pairs, list(in_order(executor, _agree, calls)), prg, executor)
 

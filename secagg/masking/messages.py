@@ -175,11 +175,13 @@ def traffic(
     U3: Collection[int],
     U4: Collection[int] | None = None,
     holders: Collection[int] | None = None,
+    opened: Collection[int] | None = None,
 ) -> Mapping[str, tuple[int, int]]:
     """Round -> (bytes u sends, bytes u receives to open it), exactly, for a client that stays to the end.
 
     U4: who signed the survivors, for an active adversary; None for a semi-honest one. holders: of u's
-    shares, in U1; None on the complete graph, where they are U1.
+    shares, in U1; None on the complete graph, where they are U1. opened: the members of U2 in groups whose
+    sums are opened; None for U2.
     """
     size = _sizes(U1, active=U4 is not None)
     holders1 = U1 if holders is None else holders
@@ -199,7 +201,8 @@ def traffic(
             size_of_tag(ConsistencyCheck) + size.signature,
             size_of_tag(ConsistencyCheckRequest) + size.entries(U3),
         )
-    rounds[UNMASKING] = _unmasking(size, U2, U3, U4, holders2)
+    dealers = holders2 if opened is None else [v for v in holders2 if v in set(opened)]
+    rounds[UNMASKING] = _unmasking(size, U2, U3, U4, dealers)
     return rounds
 
 
@@ -226,7 +229,7 @@ def _share_keys(
 def _masked_input(
     size: _Sizes, parameters: Parameters, u: int, U2: Collection[int], holders: Collection[int]
 ) -> tuple[int, int]:
-    specs, n = parameters.vectors.values(), parameters.clients
+    specs, n = parameters.vectors.values(), parameters.summed
     packed = sum(size_of_bytes(packed_bytes(spec.length, spec.ring_bits(n))) for spec in specs)
     dealt = size.entries([v for v in holders if v != u], 1 + _SEALED + (size.commitments or 1))
     return (
@@ -240,9 +243,9 @@ def _unmasking(
     U2: Collection[int],
     U3: Collection[int],
     U4: Collection[int] | None,
-    holders: Collection[int],
+    dealers: Collection[int],
 ) -> tuple[int, int]:
-    up = size_of_tag(Unmasking) + size.entries(holders, _RETURNED)
+    up = size_of_tag(Unmasking) + size.entries(dealers, _RETURNED)
     if U4 is not None:
         return up, size_of_tag(SignedUnmaskingRequest) + size.entries(U4, size.signature)
     survived = set(U3)

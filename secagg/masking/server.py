@@ -6,7 +6,7 @@ next: U1, U2, U3, as the paper calls them. An uploaded vector is added when it a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
@@ -38,7 +38,9 @@ from secagg.masking.derived import (
 from secagg.masking.kept_server import KeptServer, Shares, servers
 from secagg.masking.masks import Leftover
 from secagg.masking.messages import (
+    CONSISTENCY_CHECK,
     MASKED_INPUT,
+    SHARE_KEYS,
     UNMASKING,
     AdvertiseKeys,
     Commitments,
@@ -56,6 +58,7 @@ from secagg.masking.messages import (
 )
 from secagg.masking.uploads import Uploads
 from secagg.parallel import Executor
+from secagg.private import Reading
 from secagg.rounds import RoundServer
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
@@ -101,11 +104,16 @@ class MaskingServer(RoundServer):
             raise LocalProtocolError(
                 "by batches, the cohort is the whole roster; where there is none, clients 0 to n - 1"
             )
+        if not parameters.cuts(cohort):
+            raise LocalProtocolError("the cohort is another than the one that is cut into groups")
         self._bits = parameters.ring_bits()
         self._keys: dict[ClientId, tuple[bytes, bytes, bytes]] = {}  # U1
         self._public: set[bytes] = set()
         self._sid = b""
         self._graph = Graph((), 0, 0, b"")  # until U1 is known
+        self._cut: Sequence[
+            frozenset[ClientId]
+        ] = []  # the groups that are summed apart; of one sum all of U1
         self._sealed: dict[ClientId, dict[ClientId, bytes]] = {}  # U2: holder -> dealer -> e
         self._commitment: dict[ClientId, bytes] = {}  # of b_u
         self._commitments: dict[ClientId, dict[ClientId, Commitments]] = {}  # dealer -> holder
@@ -113,9 +121,9 @@ class MaskingServer(RoundServer):
         self._U3: frozenset[ClientId] = frozenset()
         self._statement = b""
         self._signatures: dict[ClientId, bytes] = {}  # U4
-        self._earlier: list[frozenset[bytes]] = []  # sets that were summed of like vectors
-        self._uploads = Uploads(dict, self._bits)  # until there are any
-        self._total: dict[str, Words] = {}
+        self._earlier: list[list[frozenset[bytes]]] = []  # of each group, sets summed of like vectors
+        self._uploads: list[Uploads] = []  # of each group
+        self._totals: list[dict[str, Words]] = []  # of each group
         self._shares: dict[ClientId, Shares] = {}
 
     def _kept(self) -> bytes:
@@ -131,9 +139,9 @@ class MaskingServer(RoundServer):
                 sorted(self._U2),
                 sorted(self._U3),
                 self._signatures,
-                [sorted(some) for some in self._earlier],
-                self._uploads.keep() if self.round == MASKED_INPUT else None,
-                pack_each(self._total, self._bits),
+                [[sorted(some) for some in earlier] for earlier in self._earlier],
+                [uploads.keep() for uploads in self._uploads],
+                [pack_each(total, self._bits) for total in self._totals],
                 self._shares,
             )
         )
@@ -145,16 +153,18 @@ class MaskingServer(RoundServer):
         self._public = {key for c_pk, s_pk, _ in state.keys.values() for key in (c_pk, s_pk)}
         if state.sid:
             self._graph = self._parameters.graph(state.sid, state.keys.keys())
+            self._cut = self._parameters.cut(state.sid, state.keys.keys())
         self._sealed, self._signatures, self._shares = state.sealed, state.signatures, state.shares
         self._commitment, self._commitments = state.commitment, state.commitments
         self._U2, self._U3 = frozenset(state.U2), frozenset(state.U3)
         self._statement = self._members_statement()
-        self._earlier = [frozenset(some) for some in state.earlier]
-        if state.uploads is not None:
-            self._uploads = Uploads.of(state.uploads, self._parameters.zeros, self._bits, self._batches)
-        if state.total:
-            self._total = self._parameters.zeros()
-            add_each(self._total, state.total, self._bits)
+        self._earlier = [[frozenset(some) for some in earlier] for earlier in state.earlier]
+        self._uploads = [
+            Uploads.of(kept, self._parameters.zeros, self._bits, self._batches) for kept in state.uploads
+        ]
+        for total in state.totals:
+            self._totals.append(self._parameters.zeros())
+            add_each(self._totals[-1], total, self._bits)
 
     def _take(self, u: ClientId, message: Raw) -> None:
         match self.round:
@@ -170,6 +180,8 @@ class MaskingServer(RoundServer):
                 self._unmasking(u, decode(Unmasking, message))
 
     def _going_on(self, closing: str, alive: frozenset[ClientId]) -> frozenset[ClientId]:
+        if closing == SHARE_KEYS:
+            alive = self._of_groups(alive)
         # The most that can still be summed; once U3 was shown, all of it is, whoever is left to say so.
         left = alive if closing in self._parameters.finishing_rounds else self._in_whole_batches(alive)
         if closing == MASKED_INPUT:
@@ -177,7 +189,20 @@ class MaskingServer(RoundServer):
         needed = self._threshold if closing == UNMASKING else self._parameters.m_min
         if len(left) < needed:
             raise TooFewClients(len(left), needed, closing)
+        if closing in (MASKED_INPUT, CONSISTENCY_CHECK) and not self._opened(left):
+            largest = max(len(group & left) for group in self._cut)
+            raise TooFewClients(largest, self._parameters.least, closing)
         return alive
+
+    def _opened(self, there: frozenset[ClientId]) -> list[frozenset[ClientId]]:
+        """The groups of which enough are there for their sum to be opened, as each client sees for itself."""
+        return [group for group in self._cut if len(group & there) >= self._parameters.least]
+
+    def _of_groups(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
+        """Those of groups that can still be opened: in any other a client would not upload."""
+        if not self._parameters.groups_of(self._cut):
+            return alive
+        return frozenset[ClientId]().union(*(group & alive for group in self._opened(alive)))
 
     def _open(self, closing: str, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
         match closing:
@@ -223,6 +248,7 @@ class MaskingServer(RoundServer):
         self._keys = {u: self._keys[u] for u in sorted(U1)}
         self._sid = session_id(self._nonce, self._digest, self._context, self._keys)
         self._graph = self._parameters.graph(self._sid, U1)
+        self._cut = self._parameters.cut(self._sid, U1)
         self._like = self._like and replace(self._like, session=self._sid)
         self._sealed = {u: {} for u in self._keys}
         request = encode(ShareKeysRequest(self._keys))
@@ -279,14 +305,24 @@ class MaskingServer(RoundServer):
 
     def _plan(self, U2: frozenset[ClientId]) -> None:
         """What may have to be left out is kept apart from the first upload on."""
-        ids, spare, A = list[frozenset[ClientId]](), 0, self._parameters.corrupt
+        parameters = self._parameters
+        ids, spare = [list[frozenset[ClientId]]() for _ in self._cut], 0
         if self._like is not None:
-            self._earlier = self._like.earlier(() if self._parameters.blanks_alone else self._batches)
+            batches, groups = (
+                () if parameters.blanks_alone else self._batches,
+                parameters.groups_of(self._cut),
+            )
+            self._earlier = [self._like.earlier(batches, group, groups) for group in self._cut]
             names = {u: self._like.name(u) for u in U2}
-            ids = [frozenset(u for u in U2 if names[u] in some) for some in self._earlier]
-            spare = 0 if self._batches else self._like.apart(A)
+            ids = [
+                [frozenset(u for u in U2 if names[u] in some) for some in earlier]
+                for earlier in self._earlier
+            ]
+            spare = 0 if self._batches else self._like.apart(parameters.corrupt_in_sum)
             self._may_be_summed(self._in_whole_batches(U2))  # else all would upload in vain
-        self._uploads = Uploads(self._parameters.zeros, self._bits, self._batches, ids, spare)
+        self._uploads = [
+            Uploads(parameters.zeros, self._bits, self._batches, earlier, spare) for earlier in ids
+        ]
 
     def _may_be_summed(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
         """Those whose uploads are here, as many as clients may sign beside earlier sums of like vectors.
@@ -294,22 +330,30 @@ class MaskingServer(RoundServer):
         Raises: LocalProtocolError where they are none, TooFewClients where they are too few.
         """
         needed = self._parameters.m_min
-        if self._like is None or not self._earlier or len(alive) < needed:  # too few by themselves
+        if self._like is None or not any(self._earlier) or len(alive) < needed:  # too few by themselves
             return alive
-        order = [u for u in self._uploads.arrived if u in alive] or list(alive)
-        A, alone = self._parameters.corrupt, self._parameters.blanks_alone
-        chosen = self._like.largest(order, self._earlier, A, self._batches, alone=alone)
-        if chosen is None:
+        chosen = [self._largest_of(i, group & alive) for i, group in enumerate(self._cut)]
+        if not any(chosen):
             self._refuse()
-        if len(chosen) < needed:
-            raise TooFewClients(len(chosen), needed, MASKED_INPUT, too_near=len(alive - chosen))
-        return chosen
+        together = frozenset[ClientId]().union(*chosen)
+        if len(together) < needed:
+            raise TooFewClients(len(together), needed, MASKED_INPUT, too_near=len(alive - together))
+        return together
+
+    def _largest_of(self, i: int, alive: frozenset[ClientId]) -> frozenset[ClientId]:
+        """Of those of group i as many as may be summed; none where they are too few, or none may."""
+        if self._like is None or not self._earlier[i] or len(alive) < self._parameters.least:
+            return alive
+        arrived = self._uploads[i].arrived if self._uploads else []
+        order = [u for u in arrived if u in alive] or list(alive)
+        A, alone = self._parameters.corrupt_in_sum, self._parameters.blanks_alone
+        return self._like.largest(order, self._earlier[i], A, self._batches, alone=alone) or frozenset()
 
     def _refuse(self) -> NoReturn:
         raise LocalProtocolError(
             "clients have signed other sums of like vectors, and would sign none that those who are left can "
             "give. If all inputs are new, say new=True, at the server and at each client; else sum by "
-            "batches (batch=)"
+            "batches (batch=), or where groups are summed apart, by those of the first of these sums (cut=)"
         )
 
     def _masked(self, u: ClientId, message: MaskedInput) -> None:
@@ -320,13 +364,16 @@ class MaskingServer(RoundServer):
         # All are checked before any is added: half an upload could never be taken out of the sum again.
         for name, packed in vectors.items():
             check_packed(packed, self._parameters.vectors[name].length, self._bits[name])
-        self._uploads.add(u, vectors)
+        self._uploads[next(i for i, group in enumerate(self._cut) if u in group)].add(u, vectors)
 
     def _sum(self, U3: frozenset[ClientId]) -> None:
-        self._total = self._uploads.close(U3)
+        self._totals = [
+            uploads.close(group & U3) for group, uploads in zip(self._cut, self._uploads, strict=True)
+        ]
+        self._uploads = []
         if self._like is not None:  # as every client does
-            alone = self._parameters.blanks_alone
-            self._like.sign(U3, self._parameters.corrupt, self._batches, alone=alone)
+            for group in self._opened(U3):
+                self._parameters.sign_alike(self._like, group & U3, self._batches, self._cut)
 
     # Round 3: ConsistencyCheck
 
@@ -348,16 +395,17 @@ class MaskingServer(RoundServer):
     # Round 4: Unmasking
 
     def _open_unmasking(self, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
-        self._shares = {v: Shares() for v in self._U2}
         if self._roster is not None:
             request = encode(SignedUnmaskingRequest({v: self._signatures[v] for v in sorted(alive)}))
         else:
             self._U3 = alive
             request = encode(UnmaskingRequest(sorted(self._U2 - alive)))
+        # Of no other group holders give a share.
+        self._shares = {v: Shares() for group in self._opened(alive) for v in sorted(group & self._U2)}
         return dict.fromkeys(sorted(alive), request)
 
     def _unmasking(self, u: ClientId, message: Unmasking) -> None:
-        dealers = self._holders(u) & self._U2
+        dealers = self._holders(u) & self._shares.keys()
         if not message.shares.keys() <= dealers:
             raise RemoteProtocolError("returned a share of a client that dealt none to it")
         survivors = self._U3
@@ -385,16 +433,35 @@ class MaskingServer(RoundServer):
 
     def _unmask(self) -> Aggregate:
         # All is rebuilt before anything is taken off: a secret that cannot be had ends the session whole.
-        own = {u: self._rebuild_mask(u) for u in sorted(self._U3)}
-        dropped = {v: self._rebuild_key(v) for v in sorted(self._U2 - self._U3)}
-        prg, specs = self._parameters.prg, self._parameters.vectors
-        left = Leftover.of(self._sid, self._graph, self._keys, own, dropped, prg, self._executor)
-        for name, total in self._total.items():
-            left.take_off(total, name)
-        n = self._parameters.clients
-        codes = {name: centred(specs[name], self._total.pop(name), n) for name in sorted(specs)}
+        own = {u: self._rebuild_mask(u) for u in sorted(self._U3 & self._shares.keys())}
+        dropped = {v: self._rebuild_key(v) for v in sorted(self._shares.keys() - self._U3)}
         readings = self._parameters.readings(self._context, self._nonce)
-        return Aggregate.of_codes(specs, self._U3, codes, readings, self._parameters.blank)
+        parts = [
+            self._unmasked(group, total, own, dropped, readings)
+            for group, total in zip(self._cut, self._totals, strict=True)
+            if not group.isdisjoint(own)  # else it is not opened
+        ]
+        self._totals = []
+        return self._parameters.together(parts, readings, self._sid)
+
+    def _unmasked(
+        self,
+        group: frozenset[ClientId],
+        total: dict[str, Words],
+        own: Mapping[ClientId, bytes],
+        dropped: Mapping[ClientId, SecretKey],
+        readings: Mapping[str, Reading],
+    ) -> Aggregate:
+        """The sum of one group's survivors. own, dropped: of all, b_u and s_v^SK."""
+        parameters, specs = self._parameters, self._parameters.vectors
+        of_own = {u: own[u] for u in own if u in group}
+        of_dropped = {v: dropped[v] for v in dropped if v in group}
+        masks = partial(parameters.masks, self._graph, self._cut)
+        left = Leftover.of(self._sid, masks, self._keys, of_own, of_dropped, parameters.prg, self._executor)
+        for name, codes in total.items():
+            left.take_off(codes, name)
+        summed = {name: centred(specs[name], total.pop(name), parameters.summed) for name in sorted(specs)}
+        return Aggregate.of_codes(specs, frozenset(of_own), summed, readings, parameters.blank)
 
     def _rebuild(self, v: ClientId, shares: Mapping[int, bytes]) -> bytes:
         """SS.recon of one secret of v from the t holders with the lowest points that kept their places."""

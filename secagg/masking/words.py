@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from secagg.errors import counted
 from secagg.graph import ETA, SIGMA
+from secagg.masking.groups import SIGMA as OF_CUT
 from secagg.policy import Adversary
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
+    from secagg.masking.groups import Groups
 
 
 _NO_INTEGRITY = "Correct for honest clients only: masking gives no integrity."
@@ -35,6 +39,8 @@ def in_words(scheme: Masking) -> Iterator[str]:
     yield from scheme.describe_vectors()
     yield from _complete(scheme) if scheme.complete else _sparse(scheme)
     yield from scheme.describe_blanks()
+    if scheme.groups is not msgspec.UNSET:
+        yield from _groups(scheme, scheme.groups)
     if scheme.prg != "aes-128-ctr":
         yield f"masks are streams of {scheme.prg}"
     if scheme.batch:
@@ -52,12 +58,41 @@ def in_words(scheme: Masking) -> Iterator[str]:
     yield f"not promised: {open_ends}; or a right sum where a client lies (masking gives no integrity)"
 
 
+def _groups(scheme: Masking, groups: Groups) -> Iterator[str]:
+    A_g, least, most = scheme.corrupt_in_sum, scheme.clients // groups.number, scheme.summed
+    g = f"{least}" if least == most else f"{least} or {most}"
+    yield (
+        f"{counted(groups.number, 'group')} of {g} clients, each summed apart: of each the server learns the "
+        f"sum of {groups.m_g} survivors or more, and of one with fewer nothing"
+    )
+    if groups.unsafe:
+        yield (
+            f"UNSAFE GROUPS: up to {A_g} of a group may be corrupt, and {groups.m_g} survivors are summed: a "
+            "sum may tell one client's vector. For experiments"
+        )
+    else:
+        yield (
+            f"no group has more than {A_g} of the {scheme.corrupt} corrupt, but for a chance of 2^-{OF_CUT}: "
+            "the draw is a hash of keys, which some may try until it suits them"
+        )
+    if groups.public_weights:
+        yield "weights are public: of each group their sum is known"
+    again = "as in an earlier session" if groups.seed else "by the session's keys"
+    yield f"the cut is drawn {again}; sums of like vectors that are cut otherwise are refused"
+
+
 def _complete(scheme: Masking) -> Iterator[str]:
     n, t, m_min = scheme.clients, scheme.threshold, scheme.m_min
     early = f", {n - m_min} of them before unmasking" if m_min > t else ""
     when = "once their vectors have come" if scheme.batch else f"in any round{early}"
     yield f"up to {counted(n - t, 'client')} may vanish, {when}; with fewer than {t} left there is no sum"
-    if scheme.adversary == "active":
+    if scheme.groups is not msgspec.UNSET:
+        whatever = ", whatever it does," if scheme.adversary == "active" else ""
+        yield (
+            f"the server{whatever} and {counted(scheme.corrupt, 'client')} on its side learn sums of "
+            f"{max(scheme.honest, 1)} or more honest clients of one group"
+        )
+    elif scheme.adversary == "active":
         yield (
             f"the server, whatever it does, learns sums of {m_min - scheme.corrupt} or more honest clients "
             "that were there"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from secagg import Counts, LocalProtocolError
 from secagg.crypto import PROTOCOL_VERSION, Tag, digest
-from secagg.graph import ETA, SIGMA, Graph, _above, _disconnected, excess, graph_of, sparsest
+from secagg.graph import ETA, SIGMA, Graph, _disconnected, excess, graph_of, ln_above, sparsest
 from secagg.masking.choice import least_quorum, neighbourhood
 from secagg.prg import BLOCK_BYTES
 from secagg.wire import MAX_ID
@@ -203,7 +203,7 @@ def test_the_conditions_are_met_just_so_by_larger_cohorts(n: int, A: int, d: int
 def test_the_logarithms_are_those_of_the_exact_chances(n: int, data: st.DataObject) -> None:
     marked, drawn = data.draw(st.integers(0, n), label="marked"), data.draw(st.integers(1, n), label="drawn")
     t = data.draw(st.integers(-1, drawn), label="t")
-    exact, said = at_least(n, marked, drawn, t + 1), _above(n, marked, drawn, t)
+    exact, said = at_least(n, marked, drawn, t + 1), ln_above(n, marked, drawn, t)
     if exact == 0:
         assert said == -math.inf
     elif said == 0:  # below the mode: there it is no rare event
@@ -218,8 +218,8 @@ def test_the_logarithms_are_those_of_the_exact_chances(n: int, data: st.DataObje
 def test_a_tail_that_begins_below_the_mode_is_bounded_by_one() -> None:
     """Summed up from there, a large cohort's would overflow."""
     for t in (-1, 0, 100, 2807):
-        assert _above(10**6, 450_000, 6_240, t) == 0
-    assert _above(10**6, 450_000, 6_240, 2809) < 0
+        assert ln_above(10**6, 450_000, 6_240, t) == 0
+    assert ln_above(10**6, 450_000, 6_240, 2809) < 0
 
 
 def test_the_bounds_hold_for_every_way_the_corrupt_and_the_lost_can_stand() -> None:
