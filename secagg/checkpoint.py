@@ -42,7 +42,7 @@ from secagg.session import Scheme, ServerSession
 from secagg.states import MAX_SEALED
 from secagg.wire import Key
 
-CHECKPOINT_VERSION: Final = 1
+CHECKPOINT_VERSION: Final = 2
 
 
 class _Of(msgspec.Struct, frozen=True, array_like=True, tag="secagg-checkpoint"):
