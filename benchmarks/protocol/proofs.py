@@ -16,14 +16,23 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from benchmarks import proven
-from benchmarks.harness import UNMEASURED, Case, Control, Row, Table
+from benchmarks.harness import Case, Control, Row, Table
 from benchmarks.played import timed
 from benchmarks.privacy import dummy_cost
 from benchmarks.privacy.dummy_cost import Way
 from benchmarks.proven import POINT_BYTES, SCALAR_BYTES
 from secagg.prg import generator
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "Of 10^6 coordinates of 16 bits, a client that did no more than commit to each would take 540 times what "
+    "our masking client takes; one that proves their norm by 1000 random projections 670 times, and one that "
+    "proves each range 25,000 to 34,000 times: 18 to 26 minutes. It would send 32 MB, and 2 GB where each "
+    "range has a proof of its own; masking sends 2.9 MB. Where two relays hold shares no exponentiation is "
+    "needed: the part of PINE that is measured takes 0.94 s, and all of it sends 1.4 times a packed share. "
+    "Reckoned are operations, times what one of X25519 takes in the same minute: the fastest there is here, "
+    "though it cannot add points, so that such proofs would need another group. Tables of fixed bases, which "
+    "make a commitment cheaper, are not counted."
+)
 MASKING, ON_SHARES = "masking", "L2 on shares"
 CONTROL = Control("our masking client, of the same vector", lambda row: row["what"] == MASKING)
 ALONE = True

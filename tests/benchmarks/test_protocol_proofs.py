@@ -5,11 +5,13 @@ committed says what the page does.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import proven
+from benchmarks import harness, proven
 from benchmarks.protocol import proofs
 from secagg.prg import generator
 from tests.benchmarks.cases import rows_of, shown
@@ -95,3 +97,40 @@ def test_it_runs_and_every_proof_takes_more_than_commitments_alone(monkeypatch: 
     alone, *more = (row for row in rows if row["how"] == "reckoned")
     assert [row["what"] for row in (alone, *more)] == [*proofs.PROOFS]
     assert all(row["powers"] > alone["powers"] for row in more)
+
+
+# What is committed says what the page does
+
+
+def committed(what: str, d: int = 10**6) -> Mapping[str, Any]:
+    rows = harness.read("protocol", "proofs")["rows"]
+    (row,) = [row for row in rows if row["what"] == what and row.get("coordinates") == d]
+    return row
+
+
+@pytest.mark.parametrize(
+    ("what", "times"),
+    [
+        ("commitments alone", 100),
+        ("L2, 1000 projections", 100),
+        ("16-bit ranges, one proof", 10_000),
+        ("16-bit ranges, by bits", 10_000),
+    ],
+)
+def test_proofs_took_as_many_times_what_masking_takes_as_is_said(what: str, times: float) -> None:
+    row = committed(what)
+    assert row["times"] == row["seconds"] / committed(proofs.MASKING)["seconds"]
+    assert row["times"] >= times
+
+
+def test_the_committed_work_is_what_the_formulas_give() -> None:
+    for what, proof in proofs.PROOFS.items():
+        for d in proofs.LENGTHS["full"]:
+            row, work = committed(what, d), proof(d)
+            assert (row["powers"], row["to_check"], row["sent"]) == (work.powers, work.to_check, work.sent)
+
+
+def test_shares_that_can_be_checked_are_half_as_long_again_at_most() -> None:
+    checked, packed = committed(proofs.ON_SHARES), committed("split, 2 relays")
+    assert checked["sent"] == proofs.pine_bytes(10**6)
+    assert packed["sent"] < checked["sent"] <= 1.5 * packed["sent"]
