@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -21,12 +21,20 @@ class Book:
 
     opening, upload: the scheme's rounds of these names, the first None where the server has nothing from its
     sums. apart: clients by which two sets should differ. weighed: whether weights are summed beside the
-    updates.
+    updates. groups: of the clients that a session has asked, those that have a sum by themselves, as far as
+    that is known.
     """
 
     def __init__(
-        self, opening: str | None, upload: str = "", *, apart: int = 2, weighed: bool = True
+        self,
+        opening: str | None,
+        upload: str = "",
+        *,
+        apart: int = 2,
+        weighed: bool = True,
+        groups: Callable[[frozenset[int]], Iterable[frozenset[int]]] = lambda asked: (asked,),
     ) -> None:
+        self._groups = groups
         self._ledger, self._opening, self._upload = Ledger(), opening, upload
         self._sums = Sums(apart=apart, weighed=weighed)
         self._told: Told | None = None
@@ -42,11 +50,13 @@ class Book:
             self._asked.append(frozenset(clients.down) or self._uploaded)
 
     def opened(self, sets: Iterable[frozenset[int]]) -> None:
-        """The sums of a training round. Where nothing was hidden nothing was asked for; a session that failed
-        from here on counts as opened.
+        """The sums of a training round, a row each. Where nothing was hidden nothing was asked for; a session
+        that failed from here on counts as opened, and so do all its groups.
         """
+        known = list(sets)
         for asked in self._asked:
-            self._record(next((some for some in sets if some <= asked), asked))
+            for row in [some for some in known if some <= asked] or self._groups(asked):
+                self._record(row)
         self._asked = []
 
     def opened_before(self, sets: Iterable[Iterable[int]]) -> None:

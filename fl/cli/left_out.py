@@ -48,7 +48,10 @@ def tell(out: Output, folder: Path, attackers: Attackers | None = None) -> None:
     progress = progress_of(read_checkpoint(folder))
     everybody, bad, good = Tally(), Tally(), Tally()
     for record, sets in zip(progress.records, progress.survivors, strict=True):
-        clients, left_out = {u for some in sets for u in some}, set(record["left_out"] or ())
+        left_out = set(record["left_out"] or ())
+        # Of groups it is known who was in the sums of a round that was abandoned, too.
+        took_part = left_out or not record.get("abandoned")
+        clients = {u for some in sets for u in some} if took_part else set()
         attacking = clients & set(attackers(record["round"]) if attackers else ())
         everybody.add(clients, left_out)
         bad.add(attacking, left_out)

@@ -301,4 +301,5 @@ def relay_process(
 
 def _policy(config: RunConfig) -> Policy:
     """Of clients and relays: it insists on the run's own protection."""
-    return config.protection.policy(noised=config.privacy.mechanism == "distributed")
+    noised = config.privacy.mechanism == "distributed"
+    return config.protection.policy(noised=noised, clients=config.cohort.per_round)

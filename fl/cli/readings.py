@@ -158,9 +158,11 @@ class _Kept(Around):
 
 
 def _size(total: Aggregate) -> int:
-    """Bytes. A sum of real numbers (ckks) has no codes, of which another's are computed at each look."""
+    """Bytes. A sum of real numbers (ckks) has no codes, of which another's are computed at each look. Of
+    groups what is looked at are their sums, beside that of all.
+    """
     held = [total.codes] if total.codes else [total.sum, total.mean]
-    return sum(vector.nbytes for each in held for vector in each.values())
+    return sum(vector.nbytes for each in held for vector in each.values()) + sum(map(_size, total.parts))
 
 
 def _left_out(some: Sequence[_Kept]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from fl.cli.flags import in_flags
 from fl.cli.output import Output
 from fl.config.protection import Protection
+from fl.config.robust import ON_ROOT, ON_VALIDATION
 from fl.config.run import RunConfig
 from secagg import Scheme, ckks, decoys
 from secagg.errors import ClientId, counted
@@ -33,13 +35,40 @@ def warn_of_training(out: Output, config: RunConfig) -> None:
         among = config.protection.scheme == "decoys"
         noised = config.privacy.mechanism != "none"
         alone = "the server would read them" if among else "counts would tell who took part"
+        if config.protection.groups:
+            alone = "they would be told of each group"
         why = "beside noise they would have none" if noised else alone
         out.say(f"the clients' own loss and accuracy are not summed: {why}")
-    if config.comes_out_alike and not config.protection.batch:
+    if config.protection.groups:
+        warn_of_groups(out, config)
+    elif config.comes_out_alike and not config.protection.batch:
         out.warn(
             "updates of full gradients, one step or large batches count as alike, and by alike = 'any' all: "
             "a client helps to two different sums of them at most. Once some are lost, others are left out "
             "or refuse. With --batch N whole batches of clients are summed, as often as you like"
+        )
+
+
+def warn_of_groups(out: Output, config: RunConfig) -> None:
+    """What sums of groups give away, and what no rule makes of them."""
+    groups, clients = config.protection.groups, config.cohort.per_round
+    if config.protection.unsafe_groups:
+        out.warn(
+            "unsafe groups: the server's side may be all of a group but one, and then it reads that one's "
+            "update: results are marked, and none of them is of a protected run"
+        )
+    if config.redrawn:
+        out.warn(
+            "every round is of other clients, and its groups are drawn anew: what a client sends alike in "
+            "several, as its number of examples, comes out of few sums of different groups. Without --sample "
+            "groups stay as they are"
+        )
+    dirty = math.floor(config.robust.assumed * clients + 1e-9)
+    if 2 * dirty >= groups and config.robust.rule not in ("mean", *ON_ROOT, *ON_VALIDATION):
+        out.warn(
+            f"{config.robust.rule} stands while fewer than half of the groups have an attacker: with "
+            f"{counted(dirty, 'attacker')} assumed of {counted(clients, 'client')}, up to "
+            f"{min(dirty, groups)} of {groups} may have one (--assumed says how many there are)"
         )
 
 
@@ -143,6 +172,8 @@ def training_cells(record: Mapping[str, Any], total: int) -> list[str]:
     cells.append(counted(alive, "client") if alive == chosen else f"{alive} of {counted(chosen, 'client')}")
     if record["sums_asked"] > 1:
         cells.append(f"{record['sums']} of {counted(record['sums_asked'], 'sum')}")
+    if too_long := record.get("too_long"):
+        cells.append(f"{counted(len(too_long), 'group')} left out: too long")
     if record["loss"] is not None:
         cells.append(f"loss {record['loss']:.3f}")
     return [*cells, f"{size(record['bytes_up'])} up", duration(record["seconds"])]

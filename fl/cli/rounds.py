@@ -172,7 +172,13 @@ def conduct(
         server.own.write(folder)
         progress.task = server.own.digest
     weighed = any(isinstance(spec, Weight) for spec in scheme.vectors.values())
-    book = Book(scheme.opening_round, scheme.upload_round, apart=scheme.corrupt + 2, weighed=weighed)
+    book = Book(
+        scheme.opening_round,
+        scheme.upload_round,
+        apart=scheme.corrupt + 2,
+        weighed=weighed,
+        groups=server.groups.of,
+    )
     if resume is not None:
         progress = progress_of(resume)
         for sets in progress.survivors:
@@ -305,7 +311,7 @@ def finish(
         leave_model(server, parameters, folder)
         draw_accuracy(
             folder / PLOT,
-            {config.protection.scheme: [record["accuracy"] for record in records]},
+            {config.protection.title: [record["accuracy"] for record in records]},
             f"{config.subject}, {counted(config.cohort.clients, 'client')}",
             [record.get("epsilon") for record in records],
         )

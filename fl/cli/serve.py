@@ -140,6 +140,10 @@ def sum_job(
     """One sum. Raises: ConfigError for a file that cannot be written."""
     if protection.scheme == "decoys":
         raise ConfigError("--scheme decoys is for training, of which decoys are made: give --config")
+    if protection.groups:
+        raise ConfigError(
+            f"--groups {protection.groups} is for training, where a rule combines the sums: give --config"
+        )
     result = None if protection.kept else out_path or Path("mean.npy")
     if result is None and out_path is not None:
         raise ConfigError("--out: the clients keep the mean, and the server has none to write")
@@ -215,7 +219,7 @@ def training_job(
         else:
             prepare_folder(folder, force=force)
         secret = kept(folder / SERVER)
-        out.say(f"{config.protection.scheme}: {like.against}")
+        out.say(f"{config.protection.title}: {like.against}")
         tell_listening(out, cohort, like)
         from fl.federation.server import Server
 
@@ -229,7 +233,7 @@ def training_job(
         else:
             out.say(f"wrote {folder}: test accuracy {accuracy:.4f}; {loading(folder, own)}")
         out.record({"wrote": folder, "accuracy": accuracy})
-        if not config.robust.is_mean:
+        if not config.robust.is_mean or config.protection.groups:
             left_out.tell(out, folder)
 
     return job

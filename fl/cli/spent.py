@@ -115,10 +115,10 @@ def tell_spending(out: Output, server: Server, records: Sequence[Mapping[str, An
 
 
 def tell_surplus(out: Output, honest: int, records: Sequence[Mapping[str, Any]]) -> None:
-    """Say by how much more noise than was counted the sums carried, for more clients than are sure to have
-    added theirs; and how many coordinates have left the ring.
+    """Say by how much more noise than was counted the sums carried, of a group on average, for more clients
+    than are sure to have added theirs; and how many coordinates have left the ring.
     """
-    there = [record["alive"] for record in records if record["alive"]]
+    there = [record["alive"] / record["sums"] for record in records if record["alive"]]
     if there:
         low, high = (math.sqrt(number / honest) for number in (min(there), max(there)))
         times = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"

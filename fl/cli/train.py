@@ -158,7 +158,7 @@ def run(
         tell_attackers(out, config, folder, layout)
     clients = counted(config.cohort.clients, "client")
     what = f"on {config.data.dataset}" if task is None else f"with {config.subject}"
-    out.say(f"{config.protection.scheme}, {clients} {what}: {scheme.against}")
+    out.say(f"{config.protection.title}, {clients} {what}: {scheme.against}")
     if cluster is not None:
         out.say(f"training and unmasking by {counted(cluster.workers, 'worker')} of a Ray cluster")
     parties = None
@@ -178,7 +178,7 @@ def run(
         ):
             return code
     summary(out, config, folder, models, beside, task)
-    if not config.robust.is_mean:
+    if not config.robust.is_mean or config.protection.groups:
         attacking = (
             (lambda round: layout.attackers if config.attack.at(round) else ()) if layout.attackers else None
         )
@@ -232,6 +232,7 @@ def unprotected(
         out.say(f"it has no noise: no epsilon is of what {beside} and the picture tell of the data")
     # With the same secrets: the first round takes the same orders, and differs by the protection alone.
     without = {"scheme": "plain", "ending": None, "decoys": None, "relays": None, "blank": 0.0}
+    without |= {"groups": 0, "group_m_min": None, "unsafe_groups": False, "public_weights": False}
     plain = config.with_(**without, drop=(), preflight="off", meter=False, **without_noise(config))
     rounds.prepare_folder(beside, force=force)
     in_beside = {u: in_plain(drop, scheme) for u, drop in drops.items() if relay_of(u) is None}
@@ -371,7 +372,8 @@ def summary(
     """Accuracy and bytes of both runs side by side, and how far their weights are apart. models: the folder
     that holds the first one's.
     """
-    runs: dict[str, list[dict[str, Any]]] = {config.protection.scheme: rounds.read_metrics(folder)}
+    ours, protection = config.protection.title, config.protection
+    runs: dict[str, list[dict[str, Any]]] = {ours: rounds.read_metrics(folder)}
     if beside is not None:
         runs[BASELINE] = rounds.read_metrics(beside)
     what = f"{config.subject}, {counted(config.cohort.clients, 'client')}"
@@ -379,15 +381,18 @@ def summary(
         folder / PLOT,
         {name: [record["accuracy"] for record in records] for name, records in runs.items()},
         f"{what}, seed {config.training.seed}",
-        [record.get("epsilon") for record in runs[config.protection.scheme]],
+        [record.get("epsilon") for record in runs[ours]],
     )
     rows = [_row(name, records) for name, records in runs.items()]
+    if protection.groups:
+        of_groups = {"groups": protection.groups, "unsafe_groups": protection.unsafe_groups}
+        rows[0] |= {"scheme": protection.scheme, "title": ours} | of_groups
     fields: dict[str, Any] = {"folder": str(folder), "runs": rows}
     noised = config.privacy.mechanism != "none"
     out.table(
         [
             (
-                row["scheme"],
+                row.get("title", row["scheme"]),
                 "none" if row["accuracy"] is None else f"{row['accuracy']:.4f}",
                 *(["none" if row["epsilon"] is None else reckoned(row["epsilon"])] if noised else []),
                 size(row["bytes_up_per_client_round"]),
@@ -409,9 +414,10 @@ def summary(
             f"the {counted(config.protection.relay_count, 'relay')} together sent {up} and were sent {down} "
             f"a round; rounds of theirs alone took {rows[0]['relay_seconds']:.2f} s"
         )
-    # No bound of rounding is of noise.
-    if beside is not None and not noised and not any(records[0]["abandoned"] for records in runs.values()):
-        fields |= _difference(out, config, models, beside, runs[config.protection.scheme][0], own)
+    # No bound of rounding is of noise, or of what a rule makes of groups instead of clients.
+    same = not noised and (not protection.groups or (config.robust.is_mean and protection.public_weights))
+    if beside is not None and same and not any(records[0]["abandoned"] for records in runs.values()):
+        fields |= _difference(out, config, models, beside, runs[ours][0], own)
     there = [f"{name}/" for name in (PARTIES, BASELINE) if (folder / name).is_dir()]
     there += [name for name in rounds.OUTPUTS if (folder / name).exists()]
     whose = "each client the model" if config.protection.kept else "the model"

@@ -77,7 +77,8 @@ class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Annotated[
             float,
             setting(
-                "L2 norm to which an upload is scaled down; with example, each example's gradient.",
+                "L2 norm to which a client, unless malicious, scales its upload down; with example, each "
+                "example's gradient.",
                 gt=0,
                 le=1e6,
             ),

@@ -12,6 +12,7 @@ from msgspec import Meta
 from fl.config.section import setting, settle
 from secagg import LocalProtocolError, Policy, Roster, Scheme
 from secagg.decoys import CANDIDATES, MAX_CANDIDATES
+from secagg.errors import ClientId
 from secagg.policy import Adversary, Ending, GraphChoice, Likening
 from secagg.prg import Prg
 from secagg.schemes import SCHEMES
@@ -30,6 +31,8 @@ BOUND = 3.0
 """Of an update's coordinates, where nothing else is said. The largest seen in 60 default runs is 0.97."""
 ANY_NOISE = 1e-9
 """Of the clip: less than any that there is."""
+OF_GROUPS = ("m_g", "unsafe_groups", "public_weights")
+"""What is said of groups, and means nothing without."""
 _Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
@@ -40,8 +43,8 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     semi-honest. ending: of ckks, None for release. decoys: of decoys, a client's candidates, None for
     CANDIDATES. relays: of split, None for as many as the roster lists, and without one for RELAYS.
     threshold: of a single sum alone, so no setting of a run. bits, bound: of the coordinates that training
-    sends; bound None for BOUND, or for what their noise takes. The rest is as in
-    `secagg.Masking.for_cohort`, None for its defaults.
+    sends; bound None for BOUND, or for what their noise takes. groups: sums of so many groups of clients,
+    each by itself; 0 for one sum. The rest is as in `secagg.Masking.for_cohort`, None for its defaults.
 
     Raises: ConfigError for a value of the wrong type or out of its range; LocalProtocolError for what the
     scheme cannot keep, or would not look at.
@@ -118,6 +121,31 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     graph: Annotated[GraphChoice, setting("Who deals shares to whom; auto goes by size.")] = "auto"
     threshold: int | None = None
     batch: Annotated[int, setting("Sum by whole batches of so many clients, by id.", ge=0, le=10_000)] = 0
+    groups: Annotated[
+        int,
+        setting("Sum so many groups of clients, each by itself, for a rule to combine.", ge=0, le=5_000),
+    ] = 0
+    m_g: (
+        Annotated[
+            int,
+            setting(
+                "With groups: clients of a group that have to be left, or its sum is not opened.",
+                name="group_m_min",
+                unset="the least that is safe",
+                ge=1,
+                le=10_000,
+            ),
+        ]
+        | None
+    ) = None
+    unsafe_groups: Annotated[
+        bool,
+        setting("Allow groups so small that the server's side may be nearly all of one: results are marked."),
+    ] = False
+    public_weights: Annotated[
+        bool,
+        setting("With groups: weigh by examples, of which the server learns each group's; else all are 1."),
+    ] = False
     prg: Annotated[Prg, setting("Cipher of the masks.")] = "aes-128-ctr"
     alike: Annotated[
         Likening,
@@ -172,11 +200,42 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise LocalProtocolError(
                     f"--{name} is for --scheme {' or '.join(schemes)}: it means nothing to {self.scheme}"
                 )
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        given = [name for name in OF_GROUPS if getattr(self, name)]
+        if not self.groups:
+            if given:
+                flag = {"m_g": "group-m-min"}.get(given[0], given[0].replace("_", "-"))
+                raise LocalProtocolError(f"--{flag} counts with --groups only")
+            return
+        if self.scheme == "plain":
+            raise LocalProtocolError(
+                f"--groups {self.groups} is for --scheme masking: plain shows every update, and rules take "
+                "them one by one: leave it out"
+            )
+        if self.scheme != "masking":
+            raise LocalProtocolError(
+                f"--groups {self.groups} is for --scheme masking: with {self.scheme} there is one sum of all"
+            )
+        for name, what in (("batch", "batches of clients"), ("blank", "clients that contribute nothing")):
+            if value := getattr(self, name):
+                raise LocalProtocolError(
+                    f"--{name} {value:g} does not go with --groups: there are no {what} within groups: leave "
+                    "one of the two out"
+                )
 
     @property
     def against(self) -> Adversary:
         """The adversary, filled in."""
         return self.adversary or ("semi-honest" if self.scheme in ("ckks", "decoys") else "active")
+
+    @property
+    def title(self) -> str:
+        """In a word or a few: the scheme, and groups where there are some."""
+        if not self.groups:
+            return self.scheme
+        return f"{self.scheme}, {self.groups} {'unsafe ' if self.unsafe_groups else ''}groups"
 
     @property
     def usual_ending(self) -> Ending | None:
@@ -194,8 +253,17 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Whether the clients keep the sum, and the server never has it."""
         return self.ending == "keep" or self.scheme == "decoys"
 
-    def for_cohort(self, clients: int, vectors: Vectors, roster: Roster | None) -> Scheme:
-        """The session of so many clients with these vectors, protected so.
+    def for_cohort(
+        self,
+        clients: int,
+        vectors: Vectors,
+        roster: Roster | None,
+        *,
+        cohort: Collection[ClientId] = (),
+        cut: bytes = b"",
+    ) -> Scheme:
+        """The session of so many clients with these vectors, protected so. cohort, cut: of groups, as in
+        `secagg.Masking.for_cohort`.
 
         Raises: LocalProtocolError where there is no such session.
         """
@@ -207,6 +275,7 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "relays": self.relays or listed or RELAYS,
             "candidates": self.decoys or CANDIDATES,
             "roster": roster,
+            **({"cohort": cohort, "cut": cut} if self.groups else {}),
         }
         settings = msgspec.structs.asdict(self) | filled
         # A scheme gets what its for_cohort names. What it would not look at was refused in `__post_init__`.
@@ -214,9 +283,9 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         own = {name: value for name, value in settings.items() if name in takes}
         return scheme.for_cohort(clients, vectors, **own)
 
-    def policy(self, *, noised: bool = False) -> Policy:
+    def policy(self, *, noised: bool = False, clients: int = 0) -> Policy:
         """The policy of a client that insists on just this. noised: and on noise, whose size is the server's
-        to choose: on one machine both are the same user's.
+        to choose: on one machine both are the same user's. clients: of a session, where it is cut in groups.
         """
         return Policy(
             schemes=frozenset({self.scheme}),
@@ -232,6 +301,9 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             alike=self.alike,
             blank=self.blank,
             noise=ANY_NOISE if noised else None,
+            smallest_group=max(1, clients // self.groups) if self.groups else None,
+            unsafe_groups=self.unsafe_groups,
+            public_weights=self.public_weights,
         )
 
 

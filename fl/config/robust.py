@@ -44,7 +44,7 @@ class RobustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rule: Annotated[
         str,
         setting(
-            "How the server combines updates, where it sees them: see `secagg list rules`.",
+            "How the server combines updates, or sums of --groups of them: see `secagg list rules`.",
             name="robust",
             words=RULES,
         ),

@@ -51,6 +51,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         self._protection_agrees()
         self._privacy_agrees()
         self._blank_agrees()
+        self._groups_agree()
         self._robust_agrees()
         self._copies_agree()
         self._attack_agrees()
@@ -202,14 +203,43 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             "without batch normalisation",
         )
 
+    def _groups_agree(self) -> None:
+        groups, cohort = self.protection.groups, self.cohort
+        if not groups:
+            return
+        named = f"groups = {groups}"
+        ConfigError.unless(
+            groups <= cohort.per_round,
+            f"{named}: a round has {counted(cohort.per_round, 'client')}: give as many at most",
+        )
+        ConfigError.unless(
+            cohort.cluster is None,
+            f"{named}: they are drawn by chance from all clients of a round: leave cluster out",
+        )
+        ConfigError.unless(
+            self.privacy.mechanism != "central",
+            f"{named}: the noise of privacy = 'central' is reckoned for one sum, none of whose clients is "
+            "left out for what it sends: take privacy = 'distributed' or 'local'",
+        )
+        ConfigError.unless(
+            self.weighted or not self.protection.public_weights,
+            f"public_weights: with privacy = {self.privacy.mechanism!r} every client weighs 1: leave it out",
+        )
+        ConfigError.unless(
+            self.robust.rule != "draco",
+            f"{named}: robust = 'draco' compares what single clients send: take scheme = 'plain', or another "
+            "rule",
+        )
+
     def _robust_agrees(self) -> None:
         if self.robust.is_mean:
             return
         named = f"robust = {self.robust.rule!r}"
         ConfigError.unless(
-            self.protection.scheme == "plain",
-            f"{named}: it has to see the update of each client, and with scheme = {self.protection.scheme!r} "
-            "the server does not: take scheme = 'plain', or clip, which holds under every scheme",
+            self.protection.scheme == "plain" or self.protection.groups > 0,
+            f"{named}: it has to see the update of each client, or sums of groups of them, and with scheme = "
+            f"{self.protection.scheme!r} the server does not: take scheme = 'masking' with groups, or scheme "
+            "= 'plain', or clip, which holds under every scheme",
         )
         ConfigError.unless(
             self.privacy.mechanism != "central",
@@ -267,17 +297,32 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def weighted(self) -> bool:
         """Whether clients count by their examples: a sum of weights has no noise, so that with noise in the
         updates each counts 1. Noise in the steps of training is of an example, and not of how many there are.
-        Nor with blanks: the total of known weights tells who took part.
+        Nor with blanks: the total of known weights tells who took part. Nor in groups, but where their
+        weights may be known: who is in them is, and a group's are soon its clients'.
         """
-        return self.privacy.mechanism in ("none", "example") and not self.protection.blank
+        protection = self.protection
+        may_be_told = not protection.blank and (not protection.groups or protection.public_weights)
+        return self.privacy.mechanism in ("none", "example") and may_be_told
 
     @property
     def tells_metrics(self) -> bool:
         """Whether the clients' own loss and accuracy are summed: never beside noise, for these have none, nor
-        beside decoys, each of which would have the same, nor with blanks, whose sums hold no counts.
+        beside decoys, each of which would have the same, nor with blanks, whose sums hold no counts, nor in
+        groups, each of which would tell those of a few.
         """
-        told = self.protection.scheme != "decoys" and not self.protection.blank
+        protection = self.protection
+        told = protection.scheme != "decoys" and not protection.blank and not protection.groups
         return self.training.metrics and self.privacy.mechanism == "none" and told
+
+    @property
+    def per_sum(self) -> int:
+        """Clients of the largest sum of a round."""
+        return -(-self.cohort.per_round // (self.protection.groups or 1))
+
+    @property
+    def redrawn(self) -> bool:
+        """Whether the groups of each round are drawn anew: they are cut of other clients."""
+        return self.protection.groups > 0 and self.cohort.sample is not None
 
     @property
     def comes_out_alike(self) -> bool:

@@ -132,10 +132,12 @@ class Combining:
 
 
 def check_fit(config: RunConfig) -> None:
-    """Raises: ConfigError where the rule is not for as many clients as a round has."""
+    """Raises: ConfigError where the rule is not for as many clients, or groups of them, as a round has."""
     clients = config.cohort.per_round
-    ones = np.ones((clients, 1))
-    points = Points(tuple(frozenset({u}) for u in range(clients)), ones, ones[:, 0])
+    parts = config.protection.groups or clients
+    ones = np.ones((parts, 1))
+    members = [frozenset(range(i * clients // parts, (i + 1) * clients // parts)) for i in range(parts)]
+    points = Points(tuple(members), ones, np.array([float(len(some)) for some in members]))
     # Asked once, of updates that are all alike: so the limits of each stand where it is, and nowhere else.
     bench = Bench(
         1,

@@ -124,7 +124,15 @@ class Noising:
         """
         if self._privacy.mechanism != "distributed" or not isinstance(self._sessions, NoisedParameters):
             return None
-        return self._sessions.m_min - self._sessions.corrupt
+        return self._sessions.honest
+
+    @property
+    def _summed(self) -> int:
+        """Clients of a sum, which is a group's where there are groups: a client is in one of them alone, so
+        that what a round tells of it is what that one sum does.
+        """
+        assert isinstance(self._sessions, NoisedParameters)  # noqa: S101 - whose clients add noise
+        return self._sessions.summed
 
     def _releases(self, level: Level, *, coin: bool = True) -> tuple[Release, ...]:
         """coin: whether who took part is hidden."""
@@ -137,7 +145,7 @@ class Noising:
             # whose numbers are all others' but for the grid, which is rounded up to 16 bits.
             first = replace(level, clip=self._privacy.clip)
             specs, margin = private_specs(self._config, self._length, first), GRID
-        n, honest = self._sessions.clients, self.honest
+        n, honest = self._summed, self.honest
         of_each = (discrete_release(Calibration(spec, n, honest), margin) for spec in specs.values())
         return in_session(of_each, self._config.protection.blank if coin else 0.0)
 
@@ -234,7 +242,9 @@ class Noising:
             case "central":
                 return self._central(round, survivors)
             case "distributed":
-                return totals[0].noise[UPDATE]
+                if len(totals) == 1:
+                    return totals[0].noise[UPDATE]
+                return math.hypot(*(each.noise[UPDATE] * len(each.survivors) for each in totals)) / survivors
             case "local" if self._privacy.has_epsilon:
                 return (self.of_each(round) or 0.0) / math.sqrt(survivors)
         return None
@@ -249,7 +259,7 @@ class Noising:
         # Each said +1/2 or -1/2: without one of them the sum is 1/2 another, and not 1.
         centred = sum(float(total.sum[BELOW][0]) for total in totals) / survivors
         if self._privacy.mechanism == "central":
-            _, of_count = update_and_count(self._privacy, level, self._config.cohort.per_round)
+            _, of_count = update_and_count(self._privacy, level, self._config.per_sum)
             centred += float(self._drawn(of_count * BELOW_CLIP / survivors, 1)[0])
         low, high = CLIPS
         self._clip = min(max(level.clip * math.exp(-RATE * (centred + 0.5 - QUANTILE)), low), high)
@@ -257,7 +267,7 @@ class Noising:
     def _central(self, round: int, survivors: int) -> float:
         level = self.level(round)
         spec = bounded_spec(self._config, self._length, level)
-        of_update, _ = update_and_count(self._privacy, level, self._config.cohort.per_round)
+        of_update, _ = update_and_count(self._privacy, level, self._config.per_sum)
         as_float = self._config.protection.scheme == "plain"
         return central_deviation(spec, replace(level, multiplier=of_update), survivors, as_float=as_float)
 

@@ -65,7 +65,8 @@ class RoundRecord:
     round was abandoned. bytes_up, bytes_down: of the protocol's messages, all clients together;
     relay_bytes_up, relay_bytes_down: all relays together; relay_seconds: of the protocol rounds that waited
     for relays alone; None where there are none. chosen: how
-    many were asked; alive: how many are in the sum, over `sums` sums of `sums_asked`, one for each cluster.
+    many were asked; alive: how many are in the sum, over `sums` sums of `sums_asked`, one for each cluster or
+    group.
     delay: seconds that the model of links and devices gives the slowest client in the sum; None without
     links. abandoned: why the model stayed as it was, "" if it did not. clip: the largest L2 norm of an
     update, of an example's gradient where noise is in the steps; noise: standard deviation of what was added
@@ -73,7 +74,10 @@ class RoundRecord:
     rounds begun until now, this one too, at `delta`; against: whom it holds against, if at least `honest`
     clients of each sum are honest, None where it needs none. no_epsilon: why there is none, though noise is
     added. wraps: how many coordinates of the sum have presumably left the ring, with noise in it.
-    left_out: whose updates the server's rule did not take; None of the mean, which takes all.
+    left_out: whose updates the server did not take, by its rule or for the length of their group's sum; None
+    of the mean, which takes all, where none is too long. too_long: of each group whose sum is longer than its
+    clients could make it, its clients; None without groups. unsafe_groups: whether groups may be so small
+    that the server's side is nearly all of one: then no sum hides what masking promises to.
     """
 
     round: int
@@ -104,6 +108,8 @@ class RoundRecord:
     relay_bytes_down: int | None = None
     relay_seconds: float | None = None
     left_out: Sequence[ClientId] | None = None
+    too_long: Sequence[Sequence[ClientId]] | None = None
+    unsafe_groups: bool = False
 
     @classmethod
     def of(cls, learned: Learned | None, reports: Sequence[RoundReport], **rest: Any) -> RoundRecord:

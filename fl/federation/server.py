@@ -22,6 +22,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import RUN_ID_BYTES
 from fl.config.section import ConfigError
 from fl.federation.combining import Combining, Noise
+from fl.federation.groups import Groups
 from fl.federation.noising import Noising
 from fl.federation.records import Learned, Local, RoundRecord, Trained
 from fl.federation.task import write_instructions
@@ -132,6 +133,7 @@ class Server:
         memory = resume.memory if resume else {}
         self._combining = Combining(config, serving, self._model, self._secret, rule, memory)
         self._ids = sorted(cohort.roster.clients.keys())
+        self.groups = Groups(config, self._ids, memory)
         self.noising = Noising(
             config,
             len(self.model.parameters),
@@ -162,7 +164,10 @@ class Server:
         most = each or len(self._serving.dataset.train_y)
         length = len(self.model.parameters)
         roster, level = self.cohort.roster.identities, self.noising.level(round)
-        return scheme_for(self.config, clients, length, most, roster, level)
+        groups = self.groups
+        return scheme_for(
+            self.config, clients, length, most, roster, level, cohort=groups.cohort, cut=groups.cut
+        )
 
     def rounds(
         self,
@@ -200,7 +205,8 @@ class Server:
         totals, reports, abandoned = list[Aggregate](), list[RoundReport](), ""
         for cohort in cohorts:
             try:
-                totals.append(self._sum(round, cohort, task, alike, deadlines, reports, watch))
+                scheme = self._scheme_for(len(cohort), round)
+                totals.append(self._sum(scheme, cohort, task, alike, deadlines, reports, watch))
             except TooFewClients as error:
                 if kept or not config.cohort.abandons:
                     raise  # those who keep the model have none to go on from
@@ -210,13 +216,23 @@ class Server:
                 if isinstance(error, Refused):
                     abandoned += f", {len(error.refused)} refused"
         learned, update, left_out = None, None, frozenset[ClientId]()
+        survivors, too_long = tuple(total.survivors for total in totals), list[Aggregate]()
+        if self.groups and totals:
+            self.groups.was_cut(totals[0])
+            survivors = tuple(part.survivors for part in totals[0].parts)
+            totals, too_long = self.groups.parted(scheme, level, totals)
         if totals and not kept:
             try:
                 update, left_out = self._combined(round, totals)
             except Unfit as error:
-                if not config.cohort.abandons:
+                # In groups whoever attacks can have its own left out: that is no reason for a run to end.
+                if not (config.cohort.abandons or self.groups):
                     raise
                 self.lost, totals, abandoned = error, [], str(error)
+        elif too_long:
+            abandoned = "every group's sum is longer than its clients could make it"
+            self.lost = Unfit(abandoned)
+        left_out = left_out.union(*(part.survivors for part in too_long))
         if update is not None:
             update = self.noising.noised(round, update, sum(len(total.survivors) for total in totals))
             self.model.apply(update, config.training.plan)
@@ -225,22 +241,25 @@ class Server:
         noise = self.noising.told(round, totals)  # with the clip that it had
         if learned is not None:
             self.noising.adapt(round, totals)
-        survivors = tuple(total.survivors for total in totals)
+        if not totals and not self.groups:
+            survivors = ()
         record = RoundRecord.of(
             learned,
             reports,
             round=round,
             chosen=sum(map(len, cohorts)),
-            alive=sum(map(len, survivors)),
+            alive=sum(map(len, survivors)) if totals else 0,
             sums=len(totals),
-            sums_asked=len(cohorts),
+            sums_asked=config.protection.groups or len(cohorts),
             seconds=time.monotonic() - begun,
             delay=self._delay(reports, survivors),
             abandoned="" if totals else abandoned,
-            left_out=sorted(left_out) if totals and self._combining.by_parts else None,
+            left_out=sorted(left_out) if left_out or (totals and self._combining.by_parts) else None,
+            too_long=[sorted(part.survivors) for part in too_long] if self.groups else None,
+            unsafe_groups=config.protection.unsafe_groups,
             **noise,
         )
-        memory = self.model.memory | self._combining.memory | self.noising.memory
+        memory = self.model.memory | self._combining.memory | self.noising.memory | self.groups.memory
         checkpoint = Checkpoint(self.run, round, self.model.parameters, memory)
         parameters = None if kept else self.model.parameters
         return Trained(record, survivors, parameters, checkpoint, left_out, self._local())
@@ -278,7 +297,7 @@ class Server:
 
     def _sum(
         self,
-        round: int,
+        scheme: Scheme,
         cohort: Sequence[ClientId],
         task: bytes,
         alike: Likeness | None,
@@ -291,7 +310,7 @@ class Server:
         Raises: TooFewClients, also if fewer uploads came than the configuration asks for: before the sum of a
         scheme that hides is opened.
         """
-        needed, scheme = self.config.cohort.minimum or 0, self._scheme_for(len(cohort), round)
+        needed = self.config.cohort.minimum or 0
 
         def keep(report: RoundReport) -> None:
             reports.append(report)
@@ -312,7 +331,7 @@ class Server:
             deadlines=limits,
             watch=keep,
             alike=alike,
-            parts=self._combining.by_parts,
+            parts=self._combining.by_parts or bool(self.groups),
             instrument=partial(self._observed, task),
         )
 

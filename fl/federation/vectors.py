@@ -17,6 +17,7 @@ from fl.privacy.step import deviation_of_update
 from fl.robust import Points
 from fl.training.local import LocalResult
 from secagg import Aggregate, Bounded, Counts, Private, RemoteProtocolError, Roster, Scheme, Weight
+from secagg.errors import ClientId
 from secagg.specs import Noise, Spec
 
 UPDATE, EXAMPLES, LOSS, CORRECT = "update", "examples", "loss", "correct"
@@ -32,13 +33,17 @@ def scheme_for(
     examples: int,
     roster: Roster | None,
     level: Level | None = None,
+    *,
+    cohort: Collection[ClientId] = (),
+    cut: bytes = b"",
 ) -> Scheme:
     """The session of a training round. length: d of the model; examples: the largest weight; level: of the
-    round, None for that of the first.
+    round, None for that of the first. cohort, cut: of groups, as in `Protection.for_cohort`.
     """
     level = level or Level.of(config.privacy)
     if config.privacy.mechanism == "distributed":
-        return config.protection.for_cohort(clients, private_specs(config, length, level), roster)
+        specs = private_specs(config, length, level)
+        return config.protection.for_cohort(clients, specs, roster, cohort=cohort, cut=cut)
     vectors: dict[str, Spec] = {UPDATE: bounded_spec(config, length, level, examples)}
     if config.privacy.adaptive_clip:
         vectors[BELOW] = Bounded(length=1, bound=BELOW_CLIP, bits=2)  # both are codes: no rounding
@@ -47,12 +52,12 @@ def scheme_for(
     if config.tells_metrics:
         vectors[LOSS] = Bounded(length=1, bound=LOSS_BOUND)
         vectors[CORRECT] = Counts(length=1, maximum=examples)
-    return config.protection.for_cohort(clients, vectors, roster)
+    return config.protection.for_cohort(clients, vectors, roster, cohort=cohort, cut=cut)
 
 
 def private_specs(config: RunConfig, length: int, level: Level) -> dict[str, Private]:
     """Of the vectors of a session whose clients add their noise in the ring."""
-    of_update, of_count = update_and_count(config.privacy, level, config.cohort.per_round)
+    of_update, of_count = update_and_count(config.privacy, level, config.per_sum)
     assert level.clip is not None  # noqa: S101 - noise is a multiple of it, as PrivacyConfig has seen to
     noise: Noise = "discrete-gaussian" if config.privacy.kind == "discrete-gaussian" else "skellam"
     bits, clip = config.protection.bits, level.clip
@@ -105,9 +110,14 @@ def contribution(result: LocalResult, names: Collection[str], clip: float | None
     return {name: every[name] for name in names}
 
 
+def parts_of(totals: Sequence[Aggregate]) -> list[Aggregate]:
+    """What a round's sums were opened as: their parts where they have some, one a client or one a group."""
+    return [part for total in totals for part in total.parts or (total,)]
+
+
 def points_of(totals: Sequence[Aggregate]) -> Points:
-    """What a round's sums tell, as a rule is given it: their parts where they have some."""
-    parts = [part for total in totals for part in total.parts or (total,)]
+    """What a round's sums tell, as a rule is given it."""
+    parts = parts_of(totals)
     return Points(
         tuple(part.survivors for part in parts),
         np.stack([part.mean[UPDATE] for part in parts]),

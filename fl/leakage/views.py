@@ -70,11 +70,14 @@ def of_server(scheme: Scheme, seen: ServerView) -> View:
         return View((), "the session ended without a sum")
     if getattr(scheme, "ending", "release") == "keep":
         return View((), "the clients keep the sum: the server has ciphertexts under a key of theirs")
-    return View((of_aggregate(seen.aggregate),))
+    total = seen.aggregate
+    return View(tuple(map(of_aggregate, total.parts or (total,))))
 
 
 def of_aggregate(total: Aggregate) -> Part:
-    """The one thing that every scheme that hides single vectors gives, whichever it is."""
+    """The one thing that every scheme that hides single vectors gives, whichever it is: of groups for each of
+    them.
+    """
     examples = int(total.sum[EXAMPLES][0]) if EXAMPLES in total.sum else None
     # Each client's code is rounded at random, off by a sixth of a square step in the mean.
     rounding = total.error_bound.get(UPDATE, 0.0) / math.sqrt(6 * len(total.survivors))

@@ -59,6 +59,8 @@ class TrainingRound(msgspec.Struct, frozen=True, kw_only=True):
     relay_bytes_up: int | None = None
     relay_bytes_down: int | None = None
     left_out: Clients | None = None
+    too_long: tuple[Clients, ...] | None = None
+    unsafe_groups: bool = False
 
 
 class ProtocolRound(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,7 +256,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
 def title(config: RunConfig) -> str:
     """What a run is, in a line."""
-    protection = config.protection.scheme
+    protection = config.protection.title
     if config.privacy.mechanism != "none":
         protection = f"{protection}, {config.privacy.mechanism} noise"
     clients = counted(config.cohort.clients, "client")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from fl.privacy.accounting import RenyiFilter, order_for
 from fl.privacy.releases import Release, rdp
@@ -150,11 +151,16 @@ class Charged:
 
 def of_private(scheme: Scheme) -> tuple[Release, ...]:
     """What the private vectors of a session tell: under no more noise than the honest who are sure to be left
-    add, whoever else does; where an active server can cut this client off from them, under its own share
-    alone. Empty where the session has none.
+    add, whoever else does; where an active server can cut this client off from them, or its group is unsafe,
+    under its own share alone. Empty where the session has none.
     """
     if not isinstance(scheme, NoisedParameters):
         return ()
-    shares = 1 if isinstance(scheme, Masking) and comes_apart(scheme) else scheme.m_min - scheme.corrupt
+    shares = 1 if isinstance(scheme, Masking) and _alone(scheme) else scheme.honest
     of_each = (discrete_release(scheme.calibration(name), shares=shares) for name in scheme.private)
     return in_session(of_each, scheme.blank)
+
+
+def _alone(scheme: Masking) -> bool:
+    """Whether no other client's noise is sure to be in the sum."""
+    return comes_apart(scheme) or (scheme.groups is not UNSET and scheme.groups.unsafe)

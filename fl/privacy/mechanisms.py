@@ -46,7 +46,7 @@ class Level:
 def update_and_count(privacy: PrivacyConfig, level: Level, clients: int) -> tuple[float, float]:
     """Of the update, and of the count of clients whose norm is below an adaptive clip: together they cost
     what one Gaussian release of the level's multiplier z costs, 1/z^2 = 1/z_update^2 + 1/z_count^2 (Andrew et
-    al., 1905.03871, theorem 1). clients: of a round.
+    al., 1905.03871, theorem 1). clients: of a sum.
 
     The count's noise has a standard deviation of n/20, as there, which is n/10 of its clip of 1/2; where few
     clients make that less than 2 z, that: the update's multiplier is then 1.155 z at most.

@@ -2,7 +2,8 @@
 begun, and the epsilon of all of them together.
 
 Every round is charged to every client, as if each were in all of them: whom the epsilon holds against is
-taken to know who was. So a sample of the clients makes it no smaller.
+taken to know who was. So a sample of the clients makes it no smaller. Of groups it is charged one sum, that
+of its own: what the others' sums tell of it is nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import msgspec
+from msgspec import UNSET
 
 from fl.config.plan import LocalPlan
 from fl.config.privacy import Mechanism, Perturbation
@@ -27,6 +29,7 @@ from fl.privacy.mechanisms import Level, update_and_count
 from fl.privacy.releases import DiscreteGaussians, Gaussian, InRing, Laplace, Release, Sampled, Skellam
 from secagg import Masking, Scheme
 from secagg.graph import SIGMA
+from secagg.masking import groups
 from secagg.private import Calibration
 
 AGAINST: Final[dict[Mechanism, str]] = {
@@ -54,6 +57,8 @@ def why_none(config: RunConfig) -> str:
         return ""
     if not config.privacy.has_epsilon:
         return "the noise depends on the data"
+    if config.privacy.mechanism == "distributed" and config.protection.unsafe_groups:
+        return "of unsafe groups no honest client is sure to be left, whose noise would be in a group's sum"
     if config.privacy.mechanism != "example":
         return ""
     if config.training.balance != "none":
@@ -104,13 +109,14 @@ def own_releases(
 
 
 def failure(sessions: Scheme) -> float:
-    """The chance with which one of these sessions, on a sparse graph, is not what it is taken for: see
-    `explain`.
+    """The chance with which one of these sessions, on a sparse graph or cut into groups, is not what it is
+    taken for: see `explain`.
     """
-    if not isinstance(sessions, Masking) or sessions.complete:
+    if not isinstance(sessions, Masking):
         return 0.0
     tries = 80 if sessions.adversary == "active" else 0
-    return 2.0 ** -(SIGMA[sessions.adversary] - tries)
+    of_graph = 0.0 if sessions.complete else 2.0 ** -(SIGMA[sessions.adversary] - tries)
+    return of_graph + (0.0 if sessions.groups is UNSET else 2.0 ** -(groups.SIGMA - tries))
 
 
 def comes_apart(sessions: Masking) -> bool:
@@ -118,6 +124,8 @@ def comes_apart(sessions: Masking) -> bool:
     are a sum of their own then, with fewer shares of noise than are counted. A ring joined to the k nearest
     comes apart for k that are missing, or on the server's side, and no fewer.
     """
+    if sessions.groups is not UNSET:  # in a group all masks are shared with all
+        return False
     gone = sessions.clients - sessions.m_min + sessions.corrupt
     return not sessions.complete and sessions.adversary == "active" and gone >= sessions.degree
 

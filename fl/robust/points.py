@@ -76,9 +76,12 @@ class Bench:
         return self.model if np.array_equal(self.after(self.model), self.model) else np.zeros_like(self.model)
 
     def attackers(self, points: Points) -> int:
-        """How many of the parts the assumed share is, rounded down."""
+        """How many of the parts are an attacker's, at most, where the assumed share of the clients, rounded
+        down, attacks: of groups each may have one in a group of its own.
+        """
+        clients = sum(map(len, points.members))
         # .29 * 100 is a little below 29 in floating point.
-        return math.floor(self.assumed * len(points.updates) + 1e-9)
+        return min(len(points.updates), math.floor(self.assumed * clients + 1e-9))
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ Rule = Callable[[Points, Bench, Memory], Verdict]
 def check_enough(rule: str, points: Points, least: int, attackers: int) -> None:
     """Raises: Unfit where there are fewer than `least` parts."""
     if len(points.updates) < least:
+        of_groups = any(len(members) > 1 for members in points.members)
+        parts, more = ("groups", "more groups") if of_groups else ("updates", "more clients a round")
         raise Unfit(
-            f"{rule} needs {least} updates to withstand {attackers} of them, and this round has "
-            f"{len(points.updates)}: take more clients a round, or assume fewer attackers"
+            f"{rule} needs {least} {parts} to withstand {attackers} of them, and this round has "
+            f"{len(points.updates)}: take {more}, or assume fewer attackers"
         )

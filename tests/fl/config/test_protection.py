@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from fl.config.protection import Protection
-from secagg import CKKS, Bounded, Decoys, LocalProtocolError, Masking, Plain, Split, throwaway_identities
+from secagg import (
+    CKKS,
+    Bounded,
+    Decoys,
+    LocalProtocolError,
+    Masking,
+    Plain,
+    RemoteProtocolError,
+    Split,
+    throwaway_identities,
+)
 from secagg.schemes import accept
 
 VECTORS = {"": Bounded(length=3, bound=1.0)}
@@ -77,12 +88,48 @@ def test_a_client_of_it_takes_part_in_just_what_it_makes(
         ({"scheme": "plain", "ending": "keep"}, "plain has one ending"),
         ({"scheme": "ckks", "decoys": 4}, "--decoys 4 is for --scheme decoys: ckks sends none"),
         ({"scheme": "decoys", "batch": 2}, "--batch is for --scheme masking: it means nothing to decoys"),
+        *(
+            (
+                {"scheme": scheme, "groups": 2},
+                f"--groups 2 is for --scheme masking: with {scheme} there is one",
+            )
+            for scheme in ("split", "ckks", "decoys")
+        ),
+        ({"scheme": "plain", "groups": 2}, "plain shows every update, and rules take them one by one"),
+        ({"groups": 2, "batch": 4}, "--batch 4 does not go with --groups"),
+        ({"groups": 2, "blank": 0.5}, "--blank 0.5 does not go with --groups"),
+        ({"m_g": 3}, "--group-m-min counts with --groups only"),
+        ({"unsafe_groups": True}, "--unsafe-groups counts with --groups only"),
+        ({"public_weights": True}, "--public-weights counts with --groups only"),
     ],
     ids=str,
 )
 def test_what_a_scheme_would_not_look_at_is_refused(given: dict[str, Any], words: str) -> None:
     with pytest.raises(LocalProtocolError, match=words):
         Protection(**given)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"m_g": 5}, {"public_weights": True}, {"unsafe_groups": True, "groups": 6, "corrupt": 2}],
+    ids=str,
+)
+def test_a_client_of_it_is_summed_in_its_groups(more: dict[str, Any]) -> None:
+    protection = Protection(**{"groups": 2, "corrupt": 1} | more)
+    roster, _ = throwaway_identities(range(12))
+    scheme = protection.for_cohort(12, VECTORS, roster, cohort=range(12))
+    assert accept(protection.policy(clients=12), scheme.offer(), roster) == scheme
+    for policy, words in (
+        (protection.policy(clients=12 + protection.groups), "this client takes groups of"),
+        (Protection(corrupt=protection.corrupt).policy(), "smallest_group, in its policy"),
+    ):
+        with pytest.raises(RemoteProtocolError, match=words):
+            accept(policy, scheme.offer(), roster)
+    words = {"public_weights": "takes weights for public", "unsafe_groups": "offers unsafe groups"}
+    for name in words.keys() & more.keys():
+        stricter = msgspec.structs.replace(protection.policy(clients=12), **{name: False})
+        with pytest.raises(RemoteProtocolError, match=words[name]):
+            accept(stricter, scheme.offer(), roster)
 
 
 def test_ckks_is_refused_against_an_active_server_in_its_own_words() -> None:

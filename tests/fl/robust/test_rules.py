@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,52 @@ def test_who_changes_nothing_sends_nothing_or_the_model_where_models_are_sent() 
 def test_the_median_is_that_of_more_coordinates_than_one_block(n: int) -> None:
     x = honest(0, n, coordinates.BLOCK + 3)
     np.testing.assert_allclose(ruled("median", x).update, np.median(x, axis=0), rtol=1e-15)
+
+
+# Of groups
+
+
+def in_groups(seed: int, sizes: list[int], spoilt: int) -> tuple[Points, np.ndarray]:
+    """Means of groups of clients, weighted by examples; in so many of them one client sends what it likes.
+    Beside them the clients' own, the honest alone.
+    """
+    rng, x = np.random.default_rng(seed), honest(seed, sum(sizes))
+    weights, ends = rng.integers(1, 50, len(x)).astype(float), np.cumsum([0, *sizes])
+    places = [np.arange(*pair) for pair in pairwise(ends)]
+    bad = [place[0] for place in places[:spoilt]]
+    sent = x.copy()
+    sent[bad] = 1e6
+    means = np.stack([np.average(sent[place], axis=0, weights=weights[place]) for place in places])
+    totals = np.array([weights[place].sum() for place in places])
+    return Points(tuple(frozenset(place.tolist()) for place in places), means, totals), np.delete(x, bad, 0)
+
+
+@pytest.mark.parametrize("rule", ["median", "trimmed-mean", "weighted-trimmed"])
+@given(seed=seeds)
+def test_dirty_groups_of_fewer_than_half_leave_the_result_among_the_honest(rule: str, seed: int) -> None:
+    of_groups, clean = in_groups(seed, [2] * 20, 4)
+    update = ruled(rule, of_groups, assumed=0.1).update
+    assert (update >= clean.min(axis=0)).all()
+    assert (update <= clean.max(axis=0)).all()
+
+
+def test_the_weights_of_groups_are_their_totals_and_the_mean_is_that_of_all() -> None:
+    of_groups, x = in_groups(0, [2, 3, 2, 3, 2], 0)
+    rng = np.random.default_rng(0)
+    weights = rng.integers(1, 50, len(x)).astype(float)
+    np.testing.assert_allclose(ruled("mean", of_groups).update, np.average(x, axis=0, weights=weights))
+    told = ruled("weighted-trimmed", of_groups, assumed=0.1).update
+    assert not np.allclose(told, ruled("trimmed-mean", of_groups, assumed=0.1).update)
+
+
+def test_of_assumed_attackers_each_may_be_in_a_group_of_its_own() -> None:
+    of_groups, _ = in_groups(0, [5] * 8, 0)
+    counts = [Bench(1, np.zeros(1), assumed=share).attackers(of_groups) for share in (0.0, 0.1, 0.2, 0.9)]
+    assert counts == [0, 4, 8, 8]
+    with pytest.raises(
+        Unfit, match="trimmed-mean needs 9 groups to withstand 4 of them, and this round has 8"
+    ):
+        ruled("trimmed-mean", of_groups, assumed=0.1)
 
 
 @given(seed=seeds)
