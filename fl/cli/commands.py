@@ -269,6 +269,20 @@ def _join(
     batch: Annotated[
         int | None, typer.Option(min=2, help="Be summed by whole batches of so many clients, or not at all.")
     ] = None,
+    smallest_group: Annotated[
+        int | None,
+        typer.Option(min=1, help="Be summed in a group of so many clients or more.", show_default="with all"),
+    ] = None,
+    unsafe_groups: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe-groups", help="Also in one of which the server's side may be nearly all: an experiment."
+        ),
+    ] = False,
+    public_weights: Annotated[
+        bool,
+        typer.Option("--public-weights", help="Also where the server learns the weights of each group."),
+    ] = False,
     blank: Annotated[
         float | None,
         typer.Option(callback=finite, help="Insist that clients contribute nothing with this probability."),

@@ -10,8 +10,12 @@ FLAGS: Mapping[str, str] = {
     'Policy(schemes=frozenset({"NAME"}))': "--allow NAME",
     "batch, in its policy": "--batch",
     "smallest_cohort, in its policy": "--smallest-cohort",
+    "smallest_group, in its policy": "--smallest-group",
+    "public_weights, in its policy": "--public-weights",
+    "unsafe_groups, in its policy": "--unsafe-groups",
     "(batch=)": "(--batch)",
     "(bind=)": "(--bind)",
+    "(cut=)": "(without --sample)",
     "(local_steps=)": "(--local-steps)",
     "(roster=)": "(--roster)",
     "(state=)": "(--state)",
@@ -19,6 +23,8 @@ FLAGS: Mapping[str, str] = {
     'readers="NAME"': "--key-readers NAME",
     "replace=True": "--force",
     "small_cohort=True": "--small-cohort",
+    "unsafe_groups=True": "--unsafe-groups",
+    "public_weights=True": "--public-weights",
 }
 """An argument, as texts of `secagg` and `transport` write it -> the flag, as their reader types it. NAME: any
 one word. What has no value is known by its brackets, for somebody's folder may be called state=1.

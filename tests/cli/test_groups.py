@@ -1,0 +1,190 @@
+"""`secagg train --groups`: the same over processes and in one; what is refused, said and marked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from commands import Ran, is_one_line
+
+from fl.cli.book import Book
+from fl.cli.left_out import tell
+from fl.cli.output import Output
+from fl.cli.report import training_cells, warn_of_training
+from fl.cli.rounds import Progress
+from fl.cli.rules import policy_of
+from fl.config.run import RunConfig
+from fl.config.secret import RUN, put
+from fl.page.state import RunState
+from fl.training.checkpoint import Checkpoint, write_checkpoint
+from transport import RoundReport
+
+Here = Callable[..., Ran]
+SMALL = ["--clients", "9", "--groups", "3", "--corrupt", "0", "--model", "logistic", "--no-baseline"]
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--robust", "median", "--clip", "1"],
+        ["--robust", "weighted-trimmed", "--assumed", "0.12", "--public-weights", "--unsafe-groups"],
+    ],
+    ids=" ".join,
+)
+def test_processes_and_one_process_leave_the_same(here: Here, tmp_path: Path, flags: list[str]) -> None:
+    """But for who is in which group, which follows from keys: over two rounds the parts are as many."""
+    left = []
+    for execution in ("processes", "sequential"):
+        told, folder = tmp_path / f"{execution}-told", tmp_path / execution
+        told.mkdir()
+        (told / "config.json").write_text("{}")
+        put(told / RUN, bytes(32))
+        line = [*SMALL, *flags, "--rounds", "2", "--execution", execution, "--out", str(folder)]
+        ran = here("train", "--config", str(told / "config.json"), *line, "--json")
+        assert ran.code == 0, ran
+        (ledger,) = [record["ledger"] for record in ran.records if "ledger" in record]
+        assert (ledger["sessions"], ledger["seen"]) == (6, 9)
+        assert ledger["alike"]["clients"] == []  # the same groups twice
+        kept = ("sums", "sums_asked", "alive", "too_long", "unsafe_groups", "bytes_up", "left_out")
+        left.append([[record[name] for name in kept] for record in metrics(folder)])
+    assert left[0] == left[1]
+
+
+def test_results_of_unsafe_groups_are_marked(here: Here, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    line = [*SMALL, "--corrupt", "2", "--unsafe-groups", "--rounds", "1", "--execution", "sequential"]
+    ran = here("train", *line, "--out", str(folder))
+    assert ran.code == 0
+    assert "unsafe groups: the server's side may be all of a group but one" in ran.err
+    assert "\nmasking, 3 unsafe groups" in ran.out.partition("result\n")[2]
+    assert [record["unsafe_groups"] for record in metrics(folder)] == [True]
+    state = RunState.of_folder(folder)
+    assert state.title.startswith("masking, 3 unsafe groups: ")
+    assert ("unsafe_groups", "yes") in state.settings
+    assert state.rounds[0].unsafe_groups
+    resumed = here("train", "--resume", "--rounds", "2", "--json", "--out", str(folder))
+    (row,) = next(record["summary"]["runs"] for record in resumed.records if "summary" in record)
+    assert (row["scheme"], row["groups"], row["unsafe_groups"]) == ("masking", 3, True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (
+            ["--groups", "8", "--clients", "40", "--corrupt", "4"],
+            "Use fewer groups, or for an experiment --unsafe",
+        ),
+        (["--groups", "1"], "1 group of 8 clients cannot be: from 2 to 8"),
+        (["--groups", "2", "--scheme", "plain"], "plain shows every update"),
+        (
+            ["--groups", "2", "--robust", "krum"],
+            "krum needs 5 groups to withstand 1 of them, and this round has 2: take more groups",
+        ),
+        (["--groups", "2", "--sample", "6", "--algorithm", "fedsgd"], "no sample and no cluster with it"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused_before_anything_is_touched(
+    here: Here, tmp_path: Path, flags: list[str], says: str
+) -> None:
+    is_one_line(here("train", *flags, "--out", str(tmp_path / "run")), 2, says)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_single_sum_has_no_use_for_groups(here: Here) -> None:
+    is_one_line(here("serve", "--length", "5", "--groups", "2"), 2, "is for training, where a rule combines")
+
+
+def said(capsys: pytest.CaptureFixture[str], **settings: Any) -> tuple[str, str]:
+    warn_of_training(Output(), RunConfig.of(**{"clients": 40} | settings))
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_what_groups_give_away_and_what_no_rule_makes_of_them_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, err = said(capsys, groups=4)
+    assert "are not summed: they would be told of each group" in out
+    assert err == ""
+    _, err = said(capsys, groups=4, sample=20)
+    assert "its groups are drawn anew" in err
+    _, err = said(capsys, groups=20, robust="median", assumed=0.2)
+    assert err == ""
+    _, err = said(capsys, groups=16, robust="median", assumed=0.2)
+    assert "with 8 attackers assumed of 40 clients, up to 8 of 16 may have one" in err
+    _, err = said(capsys, groups=16, robust="fltrust", root=20, assumed=0.2)
+    assert err == ""
+
+
+def test_a_round_says_how_many_groups_were_left_out() -> None:
+    record = {"round": 1, "accuracy": 0.5, "validation": None, "loss": None, "bytes_up": 1, "seconds": 1.0}
+    record |= {"alive": 9, "chosen": 9, "abandoned": "", "sums": 2, "sums_asked": 3}
+    cells = training_cells(record | {"too_long": [[0, 4, 7]]}, 3)
+    assert cells[3:5] == ["2 of 3 sums", "1 group left out: too long"]
+    assert not any("left out" in cell for cell in training_cells(record | {"too_long": []}, 3))
+
+
+def test_who_was_in_groups_all_of_which_were_left_out_is_in_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But not who was in a round that was abandoned for another reason."""
+    records = [
+        {"round": 1, "left_out": [0, 1, 2, 3], "abandoned": "every group's sum is longer"},
+        {"round": 2, "left_out": [0, 1], "abandoned": ""},
+        {"round": 3, "left_out": None, "abandoned": "too few groups"},
+    ]
+    progress = Progress(records, [[[0, 1], [2, 3]]] * 3, {})
+    rest = msgspec.json.encode(progress)
+    write_checkpoint(tmp_path, Checkpoint(bytes(16), 3, np.zeros(1), {}, rest))
+    tell(Output(json=True), tmp_path)
+    told = json.loads(capsys.readouterr().out)["left_out"]
+    assert told["of_each"] == {"0": [2, 2], "1": [2, 2], "2": [1, 2], "3": [1, 2]}
+
+
+# The ledger
+
+
+def report(round: str, alive: set[int], asked: set[int]) -> RoundReport:
+    up, down = dict.fromkeys(alive, 1), dict.fromkeys(asked, 1)
+    return RoundReport(round, frozenset(alive), {}, up, down, 1, 1, 0.1)
+
+
+def sums_of(book: Book, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> int:
+    with book.told(Output(json=True), tmp_path):
+        pass
+    sessions: int = json.loads(capsys.readouterr().out)["ledger"]["sessions"]
+    return sessions
+
+
+def test_each_groups_sum_is_a_row_and_of_a_session_that_failed_each_group_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everybody, groups = set(range(6)), [frozenset({0, 1, 2}), frozenset({3, 4, 5})]
+    book = Book("masked-input", "masked-input", groups=lambda asked: [group & asked for group in groups])
+    book.watch(report("masked-input", everybody, everybody))
+    book.opened(groups[:1])  # one was not: none of its inputs
+    book.watch(report("masked-input", everybody, everybody))
+    book.opened(())
+    assert book.known().sets == (groups[0], *groups)
+    assert sums_of(book, tmp_path, capsys) == 3
+
+
+# A client's own rules
+
+
+def test_a_client_says_of_how_many_its_group_is_at_least(tmp_path: Path) -> None:
+    assert policy_of(None, None, {}).smallest_group is None
+    policy = policy_of(None, None, {"smallest_group": 5, "unsafe_groups": True})
+    assert (policy.smallest_group, policy.unsafe_groups, policy.public_weights) == (5, True, False)
+    (tmp_path / "rules.toml").write_text("smallest_group = 7\npublic_weights = true\n")
+    policy = policy_of(tmp_path / "rules.toml", None, {})
+    assert (policy.smallest_group, policy.unsafe_groups, policy.public_weights) == (7, False, True)
