@@ -126,11 +126,12 @@ class Alike(NeverPickled):
     difference: int | None = None
     new: bool = False
 
-    def of(self, task: bytes, signed: tuple[int, int] | None = None) -> Class | None:
-        """The class of the session with this task; None if nothing is alike. signed: (m_min, A), where each
-        client sees to its own sets alone.
+    def of(self, task: bytes, signed: tuple[int, int, int | None] | None = None) -> Class | None:
+        """The class of the session with this task; None if nothing is alike. signed: (m_min, A, R), where
+        each client sees to its own sets alone; of no R it is that of the roster's clients. Of groups m_g, A_g
+        and g.
 
-        If 2 m_min > R + A + 1, R the roster's clients, no sums isolate one: there are three different sets at
+        If 2 m_min > R + A + 1, no sums isolate one: there are three different sets at
         most, for each client is in two, and any two have two honest clients in common. Else S2 may be all of
         S1 but one client, and all of S3, and S1 - S2 + S3 is that one's.
         """
@@ -141,8 +142,8 @@ class Alike(NeverPickled):
         made = b"" if model is None else sketch(model, self.identity.derive(OwnTag.SKETCH)).tobytes()
         part = False
         if self.roster is not None and signed is not None:
-            m_min, A = signed
-            part = 2 * m_min <= len(self.roster.keys) + A + 1
+            m_min, A, R = signed
+            part = 2 * m_min <= (len(self.roster.keys) if R is None else R) + A + 1
         begun = Class(self, likeness.kind, made, part, likeness.whatever)
         if self.new:
             begun.begin()
@@ -151,9 +152,9 @@ class Alike(NeverPickled):
 
 @dataclass(frozen=True)
 class Class(NeverPickled):
-    """Sessions that are alike this one. part: of so few of the roster that there is one sum of them.
-    whatever: as of `Likeness`. session: at a server, which this is, that what stands on record of itself is
-    no reason against it when it is taken up again.
+    """Sessions that are alike this one. part: of so few that three sums may isolate one client, so that there
+    is one. whatever: as of `Likeness`. session: at a server, which this is, that what stands on record of
+    itself is no reason against it when it is taken up again.
     """
 
     rule: Alike = field(repr=False)

@@ -138,8 +138,10 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, tag_field="scheme", 
         return {name: centred(self.vectors[name], x, self.summed) for name, x in codes.items()}
 
     @property
-    def signed(self) -> tuple[int, int] | None:
-        """(m_min, A), where clients, each for itself, see to the sets of a server that chooses sessions."""
+    def signed(self) -> tuple[int, int, int | None] | None:
+        """(m_min, A, of how many clients, None for the roster's), where clients, each for itself, see to the
+        sets of a server that chooses sessions.
+        """
         return None
 
     @property

@@ -224,7 +224,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
 
     def check_groups(self, smallest: int, *, public_weights: bool, unsafe: bool) -> None:
-        """Raises: RemoteProtocolError if the client is not summed in such groups. smallest: their size."""
+        """Raises: RemoteProtocolError if the client is not summed in such groups.
+
+        smallest: their size. unsafe: whether more may be corrupt in one than it withstands.
+        """
         if self.smallest_group is None:
             raise RemoteProtocolError(
                 f"the server sums groups of {smallest} clients apart; this client is summed with all "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 
 from secagg.alike import Alike, Class
-from secagg.crypto import Rng, Tag, digest, system_rng
+from secagg.crypto import Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
@@ -282,10 +282,11 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
 
     def seed(self, sid: bytes) -> bytes:
         """By which the session `sid` is cut, and a later one can be; empty for one sum."""
-        return b"" if self.groups is msgspec.UNSET else self.groups.seed or digest(Tag.GROUPS, sid)
+        return b"" if self.groups is msgspec.UNSET else self.groups.seed or sid
 
     @property
     def summed(self) -> int:
+        """How many clients one sum has at most: those of the largest group, or all."""
         if self.groups is msgspec.UNSET:
             return self.clients
         return in_groups.largest_group(self.clients, self.groups.number)
@@ -304,6 +305,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
 
     @property
     def honest(self) -> int:
+        """How many honest clients are in a sum at least: m_g less A_g of a group, m_min less A of one sum."""
         # Of unsafe groups no noise is sure to be there: results of theirs have no epsilon.
         unsafe = self.groups is not msgspec.UNSET and self.groups.unsafe
         return max(self.least - self.corrupt_in_sum, 1 if unsafe else -self.clients)
@@ -440,10 +442,10 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         return MaskingServer(self, cohort, task, context, roster=used, executor=executor, like=like, rng=rng)
 
     @property
-    def signed(self) -> tuple[int, int] | None:
-        # Of groups a set is of more than (g + A_g) / 2 of g, so that there are no parts (`Alike.of`).
-        active = self.adversary == "active" and self.groups is msgspec.UNSET
-        return (self.m_min, self.corrupt) if active else None
+    def signed(self) -> tuple[int, int, int | None] | None:
+        # Beside the groups of a cut no others are summed, whoever else the roster lists.
+        of = None if self.groups is msgspec.UNSET else self.summed
+        return (self.least, self.corrupt_in_sum, of) if self.adversary == "active" else None
 
     @property
     def against(self) -> str:

@@ -420,5 +420,10 @@ def _check_U3(session: Session, U3: frozenset[ClientId]) -> None:
             )
     # Last, since it puts U3 on record: of like sessions u helps to at most two different sums, and a set that
     # was refused above is none of them.
-    if terms.like is not None and session.group in opened:
-        parameters.sign_alike(terms.like, session.group & U3, batches, session.cut)
+    if terms.like is None:
+        return
+    for group in opened:
+        # Where nothing is signed any t holders open a group, whether its own members would or not; else it
+        # takes m_g of these.
+        if group == session.group or terms.identity is None:
+            parameters.sign_alike(terms.like, group & U3, batches, session.cut)

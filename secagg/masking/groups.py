@@ -15,16 +15,16 @@ from typing import Final
 
 import msgspec
 
-from secagg.crypto import DIGEST_BYTES
+from secagg.crypto import DIGEST_BYTES, Tag, digest
 from secagg.errors import ClientId, LocalProtocolError, counted
 from secagg.graph import ln_above, shuffled
 from secagg.policy import Adversary
 from secagg.specs import set_exactly
 from secagg.wire import MAX_ID
 
-SIGMA: Final = 128
-"""Security in bits of A_g, against every adversary: the cut is a hash of keys, which whoever advertises some
-can try offline until it suits him, and it may stand for many sessions."""
+CUT_SIGMA: Final = 128
+"""Security in bits of A_g, against every adversary: the cut is a hash of keys, or of a seed and a cohort of
+the server's choice, which can be tried offline until it suits, and it may stand for many sessions."""
 
 
 class Groups(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,8 +32,8 @@ class Groups(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     number: G. m_g: a group of fewer survivors, or against an active server of fewer who signed, is not
     opened. cohort: who is cut, n ids in order, whoever of them comes; empty: those who advertise keys. seed:
-    32 bytes, by which an earlier session cut the same cohort, and this one does again; empty: it is drawn
-    from the session's id. public_weights: the sums of weights of each group may be known. unsafe: m_g may be
+    32 bytes, by which an earlier session cut the same cohort, and this one does again; empty: the session's
+    id. public_weights: the sums of weights of each group may be known. unsafe: m_g may be
     too small.
     """
 
@@ -49,7 +49,7 @@ class Groups(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for number in ("number", "m_g"):
             set_exactly(self, number, int)
         for flag in ("public_weights", "unsafe"):
-            _check(isinstance(getattr(self, flag), bool), f"{flag} of groups is True or False")
+            _check(isinstance(getattr(self, flag), bool), f"a flag of groups, {flag}, is a bool")
         _check(
             2 <= self.number <= clients,
             f"{counted(self.number, 'group')} of {counted(clients, 'client')} cannot be: from 2 to {clients}",
@@ -98,8 +98,8 @@ def largest_group(clients: int, number: int) -> int:
 
 @lru_cache(maxsize=64)
 def corrupt_in_group(clients: int, corrupt: int, number: int) -> int:
-    """A_g: that more of A corrupt clients are in any of the groups has a chance below 2^-SIGMA."""
-    size, rarely = largest_group(clients, number), -SIGMA * math.log(2) - math.log(number)
+    """A_g: that more of A corrupt clients are in any of the groups has a chance below 2^-CUT_SIGMA."""
+    size, rarely = largest_group(clients, number), -CUT_SIGMA * math.log(2) - math.log(number)
     most = 0
     while most < min(corrupt, size) and ln_above(clients, corrupt, size, most) > rarely:
         most += 1
@@ -125,12 +125,16 @@ def default_of_group(clients: int, corrupt: int, number: int, adversary: Adversa
 
 @lru_cache(maxsize=8)
 def cut(
-    members: tuple[ClientId, ...], places: int, number: int, seed: bytes
+    members: tuple[ClientId, ...], places: int, number: int, base: bytes
 ) -> Sequence[frozenset[ClientId]]:
-    """The members on n places in the order that the seed gives, cut into groups of places that differ by one
-    at most. Cached: of one session it is the same for all, and it is public.
+    """The members on n places in an order that follows from the base, cut into groups of places that differ
+    by one at most. Cached: of one session it is the same for all, and it is public.
+
+    The order is of a hash of whom it cuts, too: a server that has chosen the base could else choose from the
+    roster, between those on its side, as many others as bring these to places of one group.
     """
-    order = shuffled(members, places, seed)
+    ids = b"".join(v.to_bytes(4, "big") for v in members)
+    order = shuffled(members, places, digest(Tag.GROUPS, base, number, ids))
     ends = [i * places // number for i in range(number + 1)]
     return [frozenset(u for u in order[start:end] if u is not None) for start, end in pairwise(ends)]
 

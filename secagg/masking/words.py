@@ -9,7 +9,7 @@ import msgspec
 
 from secagg.errors import counted
 from secagg.graph import ETA, SIGMA
-from secagg.masking.groups import SIGMA as OF_CUT
+from secagg.masking.groups import CUT_SIGMA
 from secagg.policy import Adversary
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def _groups(scheme: Masking, groups: Groups) -> Iterator[str]:
         )
     else:
         yield (
-            f"no group has more than {A_g} of the {scheme.corrupt} corrupt, but for a chance of 2^-{OF_CUT}: "
-            "the draw is a hash of keys, which some may try until it suits them"
+            f"no group has more than {A_g} of the {scheme.corrupt} corrupt, but for a chance of "
+            f"2^-{CUT_SIGMA}: the draw is a hash of keys, which some may try until it suits them"
         )
     if groups.public_weights:
         yield "weights are public: of each group their sum is known"

@@ -46,6 +46,7 @@ from secagg.ckks.ring import Ring
 from secagg.crypto import Tag, digest
 from secagg.decoys import client as decoys_client
 from secagg.graph import graph_of
+from secagg.masking import groups as masking_groups
 from secagg.masking import session as masking_session
 from secagg.prg import keystream
 from secagg.session import relays_of
@@ -107,8 +108,12 @@ def wire_type(type: Any) -> str:
         case msgspec.inspect.StructType(array_like=True):
             named = [f"{field.name}: {wire_type(field.type)}" for field in type.fields]
             return _array(type.tag, named)
+        case msgspec.inspect.StructType(tag=None):
+            return f"`{type.cls.__name__.lower()}`"
         case msgspec.inspect.StructType():
             return f'"{type.tag}"'
+        case msgspec.inspect.VarTupleType():
+            return f"array of {wire_type(type.item_type)}"
     raise TypeError(type)
 
 
@@ -209,7 +214,7 @@ def meanings(text: str) -> dict[tuple[str, str], str]:
 
 
 def parameters() -> str:
-    return _objects(PAGE, Masking, Plain, Bounded, Counts, Private, Weight)
+    return _objects(PAGE, Masking, masking_groups.Groups, Plain, Bounded, Counts, Private, Weight)
 
 
 def ckks_parameters() -> str:
@@ -229,17 +234,20 @@ def _objects(page: Path, *kinds: type[msgspec.Struct]) -> str:
     for kind in kinds:
         info = msgspec.inspect.type_info(kind)
         assert isinstance(info, msgspec.inspect.StructType)
-        made.append((f"`{info.tag}`", f"`{info.tag_field}`", f'str "{info.tag}"', "", ""))
-        for field in sorted(info.fields, key=lambda field: field.name):
+        name = f"`{info.tag or kind.__name__.lower()}`"
+        if info.tag:
+            made.append((name, f"`{info.tag_field}`", f'str "{info.tag}"', "", ""))
+        for at, field in enumerate(sorted(info.fields, key=lambda field: field.name)):
             default = "" if field.required else f"`{_shown(field.default)}`"
-            meaning = known.get((f"`{info.tag}`", f"`{field.name}`"), NEW)
-            made.append(("", f"`{field.name}`", wire_type(field.type), default, meaning))
+            meaning = known.get((name, f"`{field.name}`"), NEW)
+            shown = "" if at or info.tag else name
+            made.append((shown, f"`{field.name}`", wire_type(field.type), default, meaning))
     return table(HEADER, made)
 
 
 def _shown(value: Any) -> str:
-    words = {None: "nil", False: "false", b"": "empty"}
-    return words[value] if value is None or value is False or value == b"" else str(value)
+    words = {"None": "nil", "False": "false", "b''": "empty", "()": "empty", "NODEFAULT": "not there"}
+    return words.get(repr(value), str(value))
 
 
 def offer_example() -> str:
@@ -536,7 +544,14 @@ def split_rounds() -> str:
 CONSTANTS = (
     *("secagg.crypto", "secagg.shamir", "secagg.prg", "secagg.wire", "secagg.params", "secagg.specs"),
     *("secagg.noise", "secagg.private", "secagg.policy"),
-    *("secagg.graph", "secagg.masking.choice", "secagg.masking.messages", "secagg.ckks", "secagg.ckks.ring"),
+    *(
+        "secagg.graph",
+        "secagg.masking.choice",
+        "secagg.masking.groups",
+        "secagg.masking.messages",
+        "secagg.ckks",
+        "secagg.ckks.ring",
+    ),
     *("secagg.ckks.packing", "secagg.ckks.derived", "secagg.ckks.messages", "secagg.schemes"),
     *("secagg.split", "secagg.split.messages"),
     *("secagg.decoys", "secagg.decoys.plan", "secagg.decoys.transform"),
@@ -653,6 +668,24 @@ def graph() -> str:
     return _named(lines, label=10, width=160)
 
 
+def groups() -> str:
+    """The same seven on eight places, in three groups."""
+    members, sid = (0, 1, 2, 3, 5, 8, 300), bytes(32)
+    seed = digest(Tag.GROUPS, sid, 3, b"".join(v.to_bytes(4, "big") for v in members))
+    words = next(keystream(seed, 8, np.uint64)).copy()
+    lines = {
+        "base": "00 × 32",
+        "seed": seed.hex(),
+        "words": " ".join(f"{int(word):016x}" for word in words),
+        "order": " ".join(str(at) for at in np.argsort(words, kind="stable")),
+        **{
+            f"group {j}": " ".join(map(str, sorted(group)))
+            for j, group in enumerate(masking_groups.cut(members, 8, 3, sid))
+        },
+    }
+    return _named(lines, label=10, width=160)
+
+
 def _named(lines: Mapping[str, str], label: int = 22, width: int = 128) -> str:
     shown = ["```text"]
     for name, text in lines.items():
@@ -761,7 +794,7 @@ def _fields(message: Mapping[str, Any]) -> list[Any]:
 
 BLOCKS: Mapping[Path, tuple[Callable[[], str], ...]] = {
     PAGE: (
-        *(messages, frames, parameters, offer_example, choices, states, rounds, constants, graph),
+        *(messages, frames, parameters, offer_example, choices, states, rounds, constants, graph, groups),
         *(files, session, conversation),
     ),
     CKKS_PAGE: (

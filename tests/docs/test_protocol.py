@@ -528,9 +528,12 @@ def test_the_sizes_of_messages_are_those_of_the_code(
                 **signed,
             },
         }
-        made = traffic(scheme, task, 0, *sets[:3], sets[3] if active else None, holders)
+        opened = frozenset(sets[1][1:]) if holders != U1 else None  # as of groups
+        made = traffic(scheme, task, 0, *sets[:3], sets[3] if active else None, holders, opened)
         played = generated.played()["masking, active" if active else "masking, semi-honest"]
         for round, opened_by, answered_by in played.rounds:
+            if round == "unmasking" and opened is not None:
+                letters["H2"] = holders & opened
             up, down = (
                 size(formulas[name], name, **letters) if name else 0 for name in (answered_by, opened_by)
             )

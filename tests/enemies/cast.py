@@ -387,8 +387,9 @@ def readable(
     groups = {u: frozenset({u}) for u in beside}
     for u in beside:
         for v in hidden[u] & beside.keys():
-            joined = groups[u] | groups[v]
-            groups |= dict.fromkeys(joined, joined)
+            if u in hidden[v]:  # else u's mask stays, and v's vector is without it
+                joined = groups[u] | groups[v]
+                groups |= dict.fromkeys(joined, joined)
 
     def cancels(u: int, group: frozenset[int]) -> bool:
         return all(v in group and u in hidden[v] and sid[u] == sid[v] for v in hidden[u])
@@ -413,7 +414,8 @@ class Spy:
                 sid[u] = session_id(nonce, parameters, digest(Tag.CONTEXT, task), self.keys[u])
             if ("masked-input", u) in said:
                 U2 = decode(MaskedInputRequest, asked["masked-input", u]).shared
-                self.beside[u] = self.scheme.graph(sid[u], self.keys[u]).neighbours(u) & set(U2)
+                graph, cut = (made(sid[u], self.keys[u]) for made in (self.scheme.graph, self.scheme.cut))
+                self.beside[u] = self.scheme.masks(graph, cut, u) & set(U2)
                 self.y[u] = decode(MaskedInput, said["masked-input", u]).packed
         self.sid = sid
         self.s_sk = {u: SecretKey(draws.given[1]) for u, draws in colluders.items()}

@@ -313,7 +313,7 @@ IMPOSSIBLE = {
     "an unknown scheme": ({"scheme": "rot13"}, "Invalid value 'rot13'"),
     "an unknown PRG": ({"prg": "mt19937"}, "Invalid enum value"),
     "a field of another scheme": ({"scheme": "plain"}, "unknown field"),
-    "an unknown field": ({"groups": 2}, "unknown field"),
+    "an unknown field": ({"groupings": 2}, "unknown field"),
     "a vector of an unknown kind": ({"vectors": {"": {"kind": "median", "maximum": 1}}}, "Invalid"),
     "a number that is text": ({"threshold": "7"}, "Expected `int`"),
     "a number that is a float": ({"threshold": 7.0}, "not canonical|Expected `int`"),

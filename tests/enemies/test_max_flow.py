@@ -195,7 +195,12 @@ class Clients:
         self.roster, self.identities = _identities()
         quorum = max(N - D, least_quorum(N, "active", A))
         parameters: Any = SimpleNamespace(
-            threshold=ring.t, m_min=quorum, corrupt=A, digest=lambda: bytes(32), batches=lambda roster: []
+            threshold=ring.t,
+            m_min=quorum,
+            least=quorum,
+            corrupt=A,
+            digest=lambda: bytes(32),
+            batches=lambda roster: [],
         )
         self.m_min = quorum
         self.states: dict[int, AwaitingSignatures] = {}
@@ -204,7 +209,7 @@ class Clients:
             identity = self.identities[w]
             terms = Terms(w, parameters, bytes(32), bytes(32), identity)
             beside = dict.fromkeys(ring.near[w], b"")
-            session = Session(terms, SID, EVERYBODY, beside, ring.near[w])
+            session = Session(terms, SID, EVERYBODY, beside, ring.near[w], [EVERYBODY])
             dealers = sorted(ring.near[w])
             holding = Holding(session, EVERYBODY, dealers, dict.fromkeys(dealers, KEY), {}, b"")
             state = AwaitingConsistencyCheck(holding, identity)

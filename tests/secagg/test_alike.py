@@ -125,12 +125,12 @@ def test_nor_is_a_small_part_summed_beside_a_large_one_and_a_server_that_plans_k
     """Else two small parts and a large one would do. Small is 6 of ten, with A = 1: 2 x 6 = 10 + 1 + 1."""
     for first, second in ((7, 6), (6, 7)):
         rule = Cohort().alike(VICTIM)
-        rule.of(b"1", (first, 1)).sign(range(N), 1, ())  # type: ignore[union-attr]
+        rule.of(b"1", (first, 1, None)).sign(range(N), 1, ())  # type: ignore[union-attr]
         with pytest.raises(RemoteProtocolError, match=REFUSED):
-            rule.of(b"2", (second, 1)).sign(range(7), 1, ())  # type: ignore[union-attr]
+            rule.of(b"2", (second, 1, None)).sign(range(7), 1, ())  # type: ignore[union-attr]
     planned = Cohort().alike(None)
     for m_min, most in ((7, set(range(7))), (6, None)):
-        kept = planned.of(b"1", (m_min, 1))
+        kept = planned.of(b"1", (m_min, 1, None))
         assert kept is not None
         kept.sign(range(N), 1, ())
         assert kept.largest(range(7), kept.earlier(()), 1) == most

@@ -25,7 +25,7 @@ from secagg import (
     run,
 )
 from secagg.alike import OWN_INPUT, Alike, in_memory
-from secagg.masking.groups import SIGMA, corrupt_in_group, cut, largest_group, least_of_group
+from secagg.masking.groups import CUT_SIGMA, corrupt_in_group, cut, largest_group, least_of_group
 from secagg.masking.messages import (
     ConsistencyCheckRequest,
     MaskedInputRequest,
@@ -35,7 +35,7 @@ from secagg.masking.messages import (
 )
 from secagg.schemes import read_offer
 from secagg.wire import decode, encode
-from tests.play import Play, identities, seeded
+from tests.play import Play, Session, identities, seeded
 from tests.secagg.helpers import MASKING, ROUNDS, client_refuses
 
 SPEC = {"counts": Counts(length=3, maximum=2**40)}
@@ -156,8 +156,8 @@ def test_a_g_is_the_least_that_no_group_exceeds_but_for_a_chance_of_2_to_the_min
         return Fraction(number * ways, math.comb(n, g))
 
     A_g = corrupt_in_group(n, A, number)
-    assert exceeds(A_g) <= Fraction(1, 2**SIGMA)
-    assert A_g == 0 or exceeds(A_g - 1) > Fraction(1, 2**SIGMA)
+    assert exceeds(A_g) <= Fraction(1, 2**CUT_SIGMA)
+    assert A_g == 0 or exceeds(A_g - 1) > Fraction(1, 2**CUT_SIGMA)
 
 
 @given(st.integers(3, 200), st.data())
@@ -180,7 +180,7 @@ def test_impossible_groups_are_refused_with_the_number_that_fails(name: str) -> 
     unsafe = grouped(name, 40, 8, corrupt=4, unsafe_groups=True)
     assert "UNSAFE GROUPS" in unsafe.explain()
     assert len(play(unsafe).finish().parts) == 8
-    with pytest.raises(LocalProtocolError, match="m_g 3 is impossible"):
+    with pytest.raises(LocalProtocolError, match="m_g 3 is impossible: of groups of 10 clients it is in"):
         grouped(name, 40, 4, corrupt=4, m_g=3)
     for number in (1, 41):
         with pytest.raises(LocalProtocolError, match="cannot be: from 2 to 40"):
@@ -192,10 +192,13 @@ def test_impossible_groups_are_refused_with_the_number_that_fails(name: str) -> 
     [
         ({"batch": 3}, "by groups or by batches"),
         ({"blank": 0.1}, "blanks are for one sum"),
-        ({"vectors": SPEC | {"w": Weight(maximum=3)}}, "public_weights=True"),
+        ({"vectors": SPEC | {"w": Weight(maximum=3)}}, "of each group the sum of weights would be known"),
         ({"cohort": [0, 1]}, "18 different ids"),
-        ({"cut": b"short"}, "32 bytes"),
-        ({"cut": bytes(32)}, "name that, too"),
+        ({"cut": b"short"}, "a cut is drawn from 32 bytes"),
+        ({"cut": bytes(32)}, "one of its cohort: name that, too"),
+        ({"cohort": [*range(17), 2**31 - 1]}, "18 different ids in order"),
+        ({"public_weights": 1}, "a flag of groups, public_weights, is a bool"),
+        ({"unsafe_groups": 1}, "a flag of groups, unsafe, is a bool"),
     ],
 )
 def test_what_does_not_go_with_groups_is_refused(more: dict[str, Any], words: str) -> None:
@@ -251,7 +254,7 @@ def test_a_client_takes_no_groups_that_its_policy_does_not_name() -> None:
     mine: dict[str, Any] = {"adversary": "semi-honest", "corrupt": 1, "dropout": 2, "graph": "complete"}
     for more, words in (
         ({}, "this client is summed with all"),
-        ({"smallest_group": 7}, "groups of 7 or more"),
+        ({"smallest_group": 7}, "clients apart; this client takes groups of 7 or more"),
         ({"smallest_group": 6}, "weights for public"),
     ):
         with pytest.raises(RemoteProtocolError, match=words):
@@ -261,7 +264,11 @@ def test_a_client_takes_no_groups_that_its_policy_does_not_name() -> None:
     unsafe = grouped("semi-honest", 18, 9, unsafe_groups=True)
     with pytest.raises(RemoteProtocolError, match="unsafe groups"):
         accept(Policy(**mine, smallest_group=2), unsafe.offer())
-    assert accept(Policy(**mine, smallest_group=2, unsafe_groups=True), unsafe.offer()) == unsafe
+    experimental = Policy(**mine, smallest_group=2, unsafe_groups=True)
+    assert accept(experimental, unsafe.offer()) == unsafe
+    fewer = grouped("semi-honest", 18, 9, unsafe_groups=True, m_g=1)
+    with pytest.raises(RemoteProtocolError, match="opens groups of 1; by this client's policy it takes 2"):
+        accept(experimental, fewer.offer())
 
 
 @every_name
@@ -349,6 +356,28 @@ def test_like_vectors_are_summed_by_one_cut_alone(name: str) -> None:
         session(MASKING[name](range(18), SPEC, corrupt=1, dropout=2, graph="complete"))
 
 
+def test_nobody_opens_a_group_of_others_beside_a_like_sum_of_it() -> None:
+    """Where nothing is signed, the shares of those who are in other groups are enough."""
+    scheme = grouped("semi-honest", cohort=range(18), cut=bytes(32))
+    rules = {
+        u: Alike(lambda task: OWN_INPUT, in_memory(), identities(range(18))[1][u].key) for u in range(18)
+    }
+
+    def session(lost: set[int]) -> Session:
+        clients = {
+            u: scheme.client(u, lambda task, u=u: {"counts": [u, 1, 7]}, alike=rule)
+            for u, rule in rules.items()
+        }
+        return Session(scheme.server(range(18)), clients, drop={"masked-input": lost}, forgiven=range(18))
+
+    assert len(session(set()).finish().parts) == 3
+    second = session({5})
+    with pytest.raises(TooFewClients):
+        second.finish()
+    assert second.died.keys() == set(range(18)) - {5}
+    assert {"too near" in str(refusal) for refusal in second.died.values()} == {True}
+
+
 @every_name
 def test_a_server_that_plans_asks_for_no_group_that_clients_would_refuse(name: str) -> None:
     roster, known = identities(range(18))
@@ -356,9 +385,11 @@ def test_a_server_that_plans_asks_for_no_group_that_clients_would_refuse(name: s
     rules: dict[Any, Any] = {
         u: Alike(lambda task: OWN_INPUT, in_memory(), known[u or 0].key, roster) for u in (*range(18), None)
     }
-    scheme = grouped(name, cohort=range(18))
+    # Of six with one corrupt and four left an active server has one sum: then ten of all must be enough.
+    more = {"threshold": 10} if name == "active" else {}
+    scheme = grouped(name, cohort=range(18), **more)
     total = run(scheme, given, identities=known, alike=rules)
-    again = grouped(name, cohort=range(18), cut=total.cut)
+    again = grouped(name, cohort=range(18), cut=total.cut, **more)
     later = run(again, given, identities=known, alike=rules, drop={"masked-input": {5}})
     (of_5,) = [part.survivors for part in total.parts if 5 in part.survivors]
     others = {part.survivors for part in total.parts} - {of_5}
