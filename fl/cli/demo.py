@@ -297,7 +297,7 @@ def save_said(recorder: RecordedClient, scheme: Scheme, own: Path, *, shown: boo
         np.save(own / "candidate.npy", first.ravel()[: scheme.vectors[""].length])
     if shown and "masked-input" in said:
         message = decode(MaskedInput, said["masked-input"])
-        bits = scheme.vectors[""].ring_bits(scheme.clients)
+        bits = scheme.ring_bits()[""]  # type: ignore[attr-defined]  # of masking
         masked = np.zeros(scheme.vectors[""].length, word_type(bits))
         add_packed(masked, message.packed[0], bits)
         np.save(own / "masked.npy", masked)
@@ -321,7 +321,8 @@ def verify(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, clients: l
     """
     survivors = sorted(total.survivors)
     if demo.exact:
-        ring = np.uint64(2 ** scheme.vectors[""].ring_bits(demo.clients) - 1)
+        clients_of_a_sum = getattr(scheme, "summed", demo.clients)
+        ring = np.uint64(2 ** scheme.vectors[""].ring_bits(clients_of_a_sum) - 1)
         expected = np.zeros(demo.length, np.uint64)
         for u in survivors:
             expected += np.load(clients[u] / "words.npy")
@@ -336,6 +337,8 @@ def verify(out: Output, demo: Demo, scheme: Scheme, total: Aggregate, clients: l
         )
     out.say()
     out.say(f"survivors: {', '.join(map(str, survivors))}")
+    for part in total.parts:
+        out.say(f"  a group of them, with a sum of its own: {', '.join(map(str, sorted(part.survivors)))}")
     if demo.exact:
         whose = "the sum that each client keeps" if demo.protection.kept else "the server's sum"
         out.say(

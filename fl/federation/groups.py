@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from fl.config.run import RunConfig
 from fl.federation.vectors import EXAMPLES, UPDATE
 from fl.privacy.mechanisms import Level
-from secagg import Aggregate, Bounded, Private, Scheme, Weight
+from secagg import Aggregate, Bounded, Private, Scheme, ServerSession, Weight
 from secagg.errors import ClientId
-from secagg.masking import groups
+from secagg.masking.server import MaskingServer
 from secagg.params import NoisedParameters
 from secagg.private import WRAP_DEVIATIONS, Calibration
 
@@ -42,6 +42,7 @@ class Groups:
         fixed = config.protection.groups > 0 and not config.redrawn
         self.cohort: tuple[ClientId, ...] = tuple(ids) if fixed else ()
         self.cut = bytes(memory[CUT].astype(np.uint8)) if CUT in memory else b""
+        self._session: ServerSession | None = None
 
     def __bool__(self) -> bool:
         return self._config.protection.groups > 0
@@ -59,12 +60,13 @@ class Groups:
             self.cut = total.cut
 
     def of(self, asked: frozenset[ClientId]) -> list[frozenset[ClientId]]:
-        """Those of these clients that have a sum by themselves, as far as the cut is known."""
-        if not self.cut:
-            return [asked]
-        members, number = self.cohort, self._config.protection.groups
-        cut = groups.cut(members, len(members), number, self.cut)
-        return [group & asked for group in cut if not group.isdisjoint(asked)]
+        """Those of these clients that have a sum by themselves in the session that was last begun."""
+        groups = self._session.groups if isinstance(self._session, MaskingServer) else ()
+        return [group & asked for group in groups if not group.isdisjoint(asked)] or [asked]
+
+    def begun(self, session: ServerSession) -> None:
+        """Hear of a session, whose groups follow from who is in it."""
+        self._session = session
 
     def parted(
         self, scheme: Scheme, level: Level, totals: Sequence[Aggregate]

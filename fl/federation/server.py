@@ -336,6 +336,7 @@ class Server:
         )
 
     def _observed(self, task: bytes, session: ServerSession) -> ServerSession:
+        self.groups.begun(session)
         return session if self._instrument is None else self._instrument.server(task, session)
 
     def _evaluated(self) -> tuple[tuple[float, float], float | None]:

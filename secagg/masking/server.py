@@ -194,6 +194,11 @@ class MaskingServer(RoundServer):
             raise TooFewClients(largest, self._parameters.least, closing)
         return alive
 
+    @property
+    def groups(self) -> Sequence[frozenset[ClientId]]:
+        """Who has a sum apart, once U1 is known, whether they are there still; none of one sum of all."""
+        return self._parameters.groups_of(self._cut)
+
     def _opened(self, there: frozenset[ClientId]) -> list[frozenset[ClientId]]:
         """The groups of which enough are there for their sum to be opened, as each client sees for itself."""
         return [group for group in self._cut if len(group & there) >= self._parameters.least]

@@ -35,14 +35,17 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--robust", "median", "--clip", "1"],
-        ["--robust", "weighted-trimmed", "--assumed", "0.12", "--public-weights", "--unsafe-groups"],
+        ["--clip", "1", "--public-weights"],
+        pytest.param(["--robust", "median", "--unsafe-groups"], marks=pytest.mark.slow),
+        pytest.param(
+            ["--privacy", "distributed", "--clip", "1", "--noise-multiplier", "1"], marks=pytest.mark.slow
+        ),
     ],
     ids=" ".join,
 )
 def test_processes_and_one_process_leave_the_same(here: Here, tmp_path: Path, flags: list[str]) -> None:
-    """But for who is in which group, which follows from keys: over two rounds the parts are as many."""
-    left = []
+    """But for who is in which group, which follows from keys, and makes no difference to the mean alone."""
+    left, models = [], []
     for execution in ("processes", "sequential"):
         told, folder = tmp_path / f"{execution}-told", tmp_path / execution
         told.mkdir()
@@ -56,7 +59,32 @@ def test_processes_and_one_process_leave_the_same(here: Here, tmp_path: Path, fl
         assert ledger["alike"]["clients"] == []  # the same groups twice
         kept = ("sums", "sums_asked", "alive", "too_long", "unsafe_groups", "bytes_up", "left_out")
         left.append([[record[name] for name in kept] for record in metrics(folder)])
+        models.append(np.load(folder / "after-round-1.npy"))
     assert left[0] == left[1]
+    if "--public-weights" in flags:
+        np.testing.assert_allclose(*models, rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_a_group_of_whom_too_many_are_lost_is_not_opened(here: Here, tmp_path: Path) -> None:
+    """Four of twelve are lost, two or more of a group of four; and the others go on, in the same groups."""
+    line = ["--clients", "12", "--groups", "3", "--corrupt", "0", "--dropout", "4", "--adversary"]
+    line += ["semi-honest", "--group-m-min", "3", "--model", "logistic", "--no-baseline", "--rounds", "1"]
+    lost = [part for u in range(4) for part in ("--drop", f"{u}@masked-input")]
+    ran = here("train", *line, *lost, "--out", str(tmp_path / "run"), "--json")
+    assert ran.code == 0, ran
+    (record,) = metrics(tmp_path / "run")
+    assert record["sums"] < record["sums_asked"] == 3
+    assert record["alive"] < 8
+    (ledger,) = [each["ledger"] for each in ran.records if "ledger" in each]
+    assert ledger["sessions"] == record["sums"]
+
+
+def test_a_demo_shows_who_was_summed_apart(here: Here) -> None:
+    ran = here("demo", "--clients", "6", "--groups", "2", "--length", "50", "--adversary", "semi-honest")
+    assert ran.code == 0, ran
+    assert ran.out.count("a group of them, with a sum of its own: ") == 2
+    assert "the server's sum equals the sum of the words of 6 survivors exactly" in ran.out
 
 
 def test_results_of_unsafe_groups_are_marked(here: Here, tmp_path: Path) -> None:

@@ -197,6 +197,41 @@ def test_over_a_network_a_rule_combines_what_the_server_sees(tmp_path: Path, key
     assert (told["updates"], told["left_out"]) == (6, 4)
 
 
+@pytest.mark.slow
+def test_groups_are_for_clients_who_take_them(
+    tmp_path: Path, here: Here, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of six, each by its own option: three each, of whom all have to be left, for one may be corrupt."""
+    keys, number = tmp_path / "of-six", 6
+    assert here("keys", "cohort", str(number), "--out", str(keys)).code == 0
+    config = RunConfig.of(clients=number, rounds=2, model="logistic", groups=2, robust="median")
+    config.write(tmp_path / "run.json")
+    data = load("digits")
+    for u in range(number):
+        some = slice(60 * u, 60 * u + 60)
+        write_shard(tmp_path / f"{u}", data.train_x[some], data.train_y[some], data.classes, data.name)
+    for rules, code in ((["--smallest-group", "3"], 0), (["--smallest-group", "4"], 4), ([], 4)):
+        out = tmp_path / "-".join(["run", *rules])
+        server = Command(
+            "serve", *server_options(keys), "--config", str(tmp_path / "run.json"), "--out", str(out)
+        )
+        endpoint = json.loads(server.line_with("listening"))["listening"]
+        with at_once(
+            ["join", *client_options(keys, u, endpoint), "--data", str(tmp_path / f"{u}"), *rules]
+            for u in range(number)
+        ) as joined:
+            assert {client.result() for client in joined} == {code}
+        err = capfd.readouterr().err
+        ran = server.end()
+        if code:
+            assert err.count("the server sums groups of 3 clients apart") == number
+            assert "--smallest-group" in err
+            continue
+        assert ran.code == 0
+        records = [record["training_round"] for record in ran.records if "training_round" in record]
+        assert [(each["sums"], each["sums_asked"], each["alive"]) for each in records] == [(2, 2, 6)] * 2
+
+
 def test_a_client_whose_update_gives_its_examples_away_sends_nothing_and_says_why(
     tmp_path: Path, keys: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

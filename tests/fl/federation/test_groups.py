@@ -27,15 +27,16 @@ from fl.privacy.releases import Gaussian
 from fl.privacy.spending import comes_apart, discrete_release, failure
 from fl.robust import Bench, Memory, Points, Verdict
 from fl.robust.rules import mean
-from secagg import Aggregate, ClientSession, Ledger, Masking, Private
+from secagg import Aggregate, ClientSession, Ledger, Masking, Private, TooFewClients
 from secagg.bits import add_packed, pack, word_type
 from secagg.inputs import encode_inputs
 from secagg.masking.groups import cut
-from secagg.masking.messages import MASKED_INPUT, MaskedInput
+from secagg.masking.messages import CONSISTENCY_CHECK, MASKED_INPUT, MaskedInput
 from secagg.private import Calibration
 from secagg.record import AroundClient
 from secagg.wire import Raw, decode, encode
 from tests.fl.privacy.test_noised_rounds import Ear
+from transport import RoundReport
 
 SECRETS = RunSecrets.of_seed(4)
 SMALL: dict[str, Any] = {
@@ -145,13 +146,23 @@ def test_groups_that_are_drawn_anew_give_constant_weights_away_in_few_rounds(num
     assert same.report().weights == set()
 
 
-def test_of_a_session_that_fails_the_groups_count_as_they_are_cut() -> None:
-    server = run_of()
-    everybody = frozenset(range(12))
-    assert server.groups.of(everybody) == [everybody]  # before any cut is known
-    first = next(server.rounds())
-    assert server.groups.of(everybody) == list(first.survivors)
-    assert all(0 not in group for group in server.groups.of(everybody - {0}))
+@pytest.mark.parametrize("sample", [{}, {"sample": 11}], ids=["all", "a sample"])
+def test_of_a_session_that_fails_the_groups_count_as_they_are_cut(sample: dict[str, Any]) -> None:
+    """The very first, too, of which there is no sum to say how."""
+    server = run_of(adversary="active", **sample)
+    everybody, asked = frozenset(range(12)), list[frozenset[int]]()
+    assert server.groups.of(everybody) == [everybody]  # before there is any
+
+    def watch(report: RoundReport) -> None:
+        if report.round == CONSISTENCY_CHECK:
+            asked.append(frozenset(report.of_clients.alive))
+            raise TooFewClients(0, 1, CONSISTENCY_CHECK)
+
+    with pytest.raises(TooFewClients):
+        next(server.rounds(watch=watch))
+    groups = server.groups.of(asked[0])
+    assert sorted(map(len, groups)) == ([3, 4, 4] if sample else [4, 4, 4])
+    assert frozenset[int]().union(*groups) == asked[0]
 
 
 # Sums that are too long
