@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from fl.page.published import AXES, Axis, Matrix, Point, Published
-from fl.page.state import RunState
+from fl.page.state import RunState, TrainingRound
+from secagg.errors import counted
 
 SHADES: Final = 10
 NONE: Final = "n/a"
@@ -188,15 +189,19 @@ def _rounds(state: RunState, name: str) -> Sheet:
             number(each.bytes_up),
             number(each.bytes_down),
             f"{each.seconds:.1f}",
-            each.abandoned,
+            each.abandoned or _too_long(each),
         )
         for each in state.rounds
     ]
     header = (
         *("round", "accuracy", "loss", epsilon_of(state), "clients", "sums", "bytes up", "bytes down", "s"),
-        "abandoned",
+        "abandoned, or left out",
     )
     return Sheet(name, "The training, round by round", header, tuple(rows))
+
+
+def _too_long(round: TrainingRound) -> str:
+    return f"{counted(len(round.too_long), 'group')} left out: too long" if round.too_long else ""
 
 
 def _settings(state: RunState, name: str) -> Sheet:
