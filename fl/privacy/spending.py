@@ -116,7 +116,7 @@ def failure(sessions: Scheme) -> float:
         return 0.0
     tries = 80 if sessions.adversary == "active" else 0
     of_graph = 0.0 if sessions.complete else 2.0 ** -(SIGMA[sessions.adversary] - tries)
-    return of_graph + (0.0 if sessions.groups is UNSET else 2.0 ** -(groups.SIGMA - tries))
+    return of_graph + (0.0 if sessions.groups is UNSET else 2.0 ** -(groups.CUT_SIGMA - tries))
 
 
 def comes_apart(sessions: Masking) -> bool:
