@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.secagg_flower.engines import PATIENCE, Engine, deployment, simulation
+from benchmarks.engines import PATIENCE, Engine, deployment, simulation
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"
 NODES, KILLED = 5, 4

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import urlopen
 
+ROOT = Path(__file__).parent
 BIN = Path(sys.executable).parent
 PATIENCE = 180.0
 
@@ -28,10 +29,10 @@ class Engine:
 
     def submit(self, app: Path, config: str = "", federation: str = "") -> subprocess.Popen[str]:
         """`flwr run`: its output tells how the run goes."""
-        command = [BIN / "flwr", "run", app, "test", "--stream"]
+        command = [str(BIN / "flwr"), "run", str(app), "test", "--stream"]
         command += ["--run-config", config] if config else []
         command += ["--federation-config", federation] if federation else []
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603
             command,
             env=self.environment,
             cwd=self.folder,
@@ -43,13 +44,17 @@ class Engine:
 
 @contextmanager
 def simulation(folder: Path) -> Iterator[Engine]:
+    """Raises: RuntimeError where it does not start."""
     with _superlink(folder, ["--simulation"]) as (engine, _):
         yield engine
 
 
 @contextmanager
 def deployment(folder: Path, nodes: int, config: Callable[[int], str] = lambda i: "") -> Iterator[Engine]:
-    """config: of node i beside its partition, as it is typed."""
+    """config: of node i beside its partition, as it is typed.
+
+    Raises: RuntimeError where it does not start.
+    """
     with _superlink(folder, []) as (engine, fleet), ExitStack() as stack:
         for i in range(nodes):
             own = f"partition-id={i} num-partitions={nodes} {config(i)}".strip()
@@ -75,6 +80,7 @@ def _superlink(folder: Path, extra: Sequence[str]) -> Iterator[tuple[Engine, str
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT.parent),  # an app may use what is measured here
     }
     engine = Engine(folder, environment)
     command = ["flower-superlink", "--insecure", "--disable-runtime-dependency-installation"]
@@ -86,9 +92,9 @@ def _superlink(folder: Path, extra: Sequence[str]) -> Iterator[tuple[Engine, str
 
 
 def _started(stack: ExitStack, command: Sequence[str], engine: Engine, name: str) -> subprocess.Popen[bytes]:
-    """In a session of its own, which ends with the test."""
+    """In a session of its own, which ends with the runtime."""
     log = stack.enter_context((engine.folder / name).open("wb"))
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603
         command,
         executable=BIN / command[0],
         env=engine.environment,
@@ -117,7 +123,7 @@ def _answers(process: subprocess.Popen[bytes], url: str) -> None:
                     return
         except OSError:
             time.sleep(0.2)
-    raise AssertionError("the SuperLink has not started: see superlink.log")
+    raise RuntimeError("the SuperLink has not started: see superlink.log")
 
 
 def free_port() -> int:
