@@ -33,9 +33,8 @@ from secagg_flower.records import (
 )
 from tests.secagg_flower.loopback import NODES, Loopback, app_of, initial, trained
 from tests.secagg_flower.test_grid import Tampering, learned, secured
-from tests.secagg_flower.test_roster import config, keys, mod
+from tests.secagg_flower.test_roster import config, mod
 
-__all__ = ["keys"]
 SILENT = "this client takes no part; its own log says why"
 
 

@@ -24,20 +24,6 @@ from secagg_flower.records import ABOUT, PAYLOAD
 from tests.secagg_flower.loopback import NODES, Loopback, app_of, initial
 from tests.secagg_flower.test_grid import mean_of
 from transport import TransportError
-from transport.keys import generate, write_private, write_public
-from transport.roster import sign
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Path:
-    """A folder with the keys of clients 3, 10, 17, 24 and 31, and their roster."""
-    made = [generate("client", 3 + 7 * i) for i in range(5)]
-    signer = generate("roster")
-    for i, key in enumerate(made):
-        write_private(tmp_path / f"{i}.key", key)
-    write_public(tmp_path / "roster.pub", signer.public)
-    (tmp_path / "roster").write_bytes(sign([key.public for key in made], 1, signer))
-    return tmp_path
 
 
 def config(node: int, **more: Any) -> dict[str, Any]:

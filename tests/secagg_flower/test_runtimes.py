@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,8 +59,10 @@ def test_an_app_is_secure_by_four_lines() -> None:
     assert changed == 4
 
 
-def app_that_falls(folder: Path, how: str) -> Path:
-    """The example, whose last node dies where it would upload. There is no evaluation: that waits for it."""
+def app_that_falls(folder: Path, how: str, roster: Path | None = None) -> Path:
+    """The example, whose last node dies where it would upload. There is no evaluation: that waits for it.
+    roster: of its server.
+    """
     app = folder / "app"
     shutil.copytree(EXAMPLE, app, ignore=shutil.ignore_patterns("__pycache__"))
     package = app / "digits"
@@ -70,7 +72,10 @@ def app_that_falls(folder: Path, how: str) -> Path:
     client.write_text(
         text.replace("from digits.task", "from digits.killing import killing\nfrom digits.task")
     )
-    server.write_text(server.read_text().replace("FedAvg(", "FedAvg(fraction_evaluate=0.0, "))
+    text = server.read_text().replace("FedAvg(", "FedAvg(fraction_evaluate=0.0, ")
+    if roster is not None:
+        text = text.replace("SecureGrid(grid, ", f'SecureGrid(grid, roster="{roster}", ')
+    server.write_text(text)
     return app
 
 
@@ -99,41 +104,49 @@ def mean_of(partitions: Iterator[int] | range) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def runtime(name: str, folder: Path) -> Iterator[Engine]:
+def runtime(name: str, folder: Path) -> AbstractContextManager[Engine]:
+    """With a roster each node names the key of one of its clients; both lie in the folder."""
     if name == "simulation":
-        with simulation(folder) as engine:
-            yield engine
-    else:
-        with deployment(folder, NODES) as engine:
-            yield engine
+        return simulation(folder)
+    if name == "deployment":
+        return deployment(folder, NODES)
+    return deployment(
+        folder, NODES, lambda i: f'secagg-key="{folder}/{i}.key" secagg-roster="{folder}/roster"'
+    )
 
 
 # In the simulation a node is no process: an actor of Ray's is many nodes in turn. Over a network it is all
 # that its SuperNode has started.
-HOW = {
-    "simulation": "raise SystemError(signal.SIGKILL)",
-    "deployment": "os.killpg(0, signal.SIGKILL)",
-}
+RAISES, KILLS = "raise SystemError(signal.SIGKILL)", "os.killpg(0, signal.SIGKILL)"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["simulation", "deployment"])
-def test_the_mean_in_a_runtime_is_that_of_who_is_left(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "how", "against"),
+    [
+        ("simulation", RAISES, "honest-but-curious server"),
+        ("deployment", KILLS, "honest-but-curious server"),
+        ("deployment with a roster", KILLS, "active server"),
+    ],
+)
+def test_the_mean_in_a_runtime_is_that_of_who_is_left(
+    name: str, how: str, against: str, keys: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("flwr", reason="needs Flower: pip install 'secagg[flower]'")
     if name == "simulation":
         pytest.importorskip("ray", reason="needs Ray: pip install 'secagg[ray]'")
+    app = app_that_falls(tmp_path, how, keys / "roster" if against == "active server" else None)
     out = tmp_path / "out.npz"
     config = f'num-server-rounds=1 out="{out}"'
     federation = f"num-supernodes={NODES} client-resources-num-cpus=1" if name == "simulation" else ""
     with runtime(name, tmp_path) as engine:
-        run = engine.submit(app_that_falls(tmp_path, HOW[name]), config, federation)
+        run = engine.submit(app, config, federation)
         try:
             said, _ = run.communicate(timeout=2 * PATIENCE)
         except subprocess.TimeoutExpired:
             run.kill()
             said, _ = run.communicate()
-    assert "honest-but-curious server" in said
+    assert against in said
     told = re.search(rf"the mean of {NODES - 1} of {NODES} clients, within (\S+)", said)
     assert told is not None, said[-3000:]
     assert f"Received {NODES - 1} results and 1 failures" in said
