@@ -167,8 +167,9 @@ def test_processor_time_is_that_of_all_that_a_process_has_started(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_round_is_measured_over_processes() -> None:
+def test_a_round_over_processes_is_measured_and_right() -> None:
     pytest.importorskip("flwr", reason="needs Flower: pip install 'secagg[flower]'")
-    with turns.deployed(WORK, 0) as folder:
-        taken = (Path(folder) / "taken.json").read_text(encoding="utf-8")
-    assert LEGACY in taken
+    rows = [row for row in flower.run_case(DEPLOYMENT, WORK, 0) if not isinstance(row, str)]
+    assert [(row["who"], row["messages"]) for row in rows] == [(PLAIN, 1), (SECURE, 4), (LEGACY, 4)]
+    assert all(min(row["processor"]) > 1 for row in rows)  # each message starts a program
+    assert NUMBERS < rows[0]["up"][0] < 1.01 * NUMBERS
