@@ -131,7 +131,7 @@ class Recorded:
         """Raises: LocalProtocolError, ConfigError where so few clients have no such session."""
         layout, before = stage.cohort(clients), stage.models[round]
         secrets, dataset = RunSecrets.of_seed(seed), layout.serving.dataset
-        config = _settings(dataset.name, clients, seed, **protection.all_settings)
+        config = _settings(dataset.name, clients, seed, **protection.settings_of(clients))
         multiplier = simulated(config, layout, secrets=secrets).noising.multipliers[0]
         singly = protection.clear or protection.scheme == "decoys"
         changes: dict[str, Any] = {"rounds": 2 if singly else 1}
@@ -174,11 +174,12 @@ class Recorded:
 
     def _others(self) -> View:
         """The mean of all is what the model moved by, or the sum that the clients have; the client's own
-        share is taken off, but that of one that may have been left blank. How far off each number is,
-        everybody can work out who knows the session.
+        share is taken off, but that of one that may have been left blank, and where the model moved by what a
+        rule made of groups, in which no share is known. How far off each number is, everybody can work out
+        who knows the session.
         """
         n, (whole,) = len(self.seen.uploads), self.seen.view("participant").parts
-        if self.seen.config.protection.blank:
+        if self.seen.config.protection.blank or self.protection.group:
             return View((replace(whole, deviation=math.hypot(self._rounding, self._added)),))
         sent = self.seen.sum_of([OWN]) if self.protection.clear else self.seen.encoded(OWN)
         whole = replace(whole, deviation=self._rounding)

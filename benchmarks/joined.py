@@ -15,8 +15,8 @@ from benchmarks.harness import Row
 from benchmarks.inverted import cells_of
 from benchmarks.matrix.cost import client_ms
 from benchmarks.matrix.resilience import NOTHING, Line, lines_of, percents
-from benchmarks.protected import CLIENTS, SIZES, by_protection
-from benchmarks.protections import PLAIN, PROTECTIONS, Protection
+from benchmarks.protected import SIZES, by_protection
+from benchmarks.protections import CLIENTS, PLAIN, PROTECTIONS, Protection
 from benchmarks.spread import by_seed
 from benchmarks.tables import Table, markdown
 from fl.page.published import Point

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.harness import Row
-from benchmarks.protections import PROTECTIONS, QUICK, Protection
+from benchmarks.protections import CLIENTS, PROTECTIONS, QUICK, Protection
 from fl.config.run import RunConfig
 
-CLIENTS: Final = 20
 TASK: Final[Mapping[str, Any]] = {"clients": CLIENTS, "model": "mlp", "metrics": False}
 """What all train, beside the defaults: digits. Sums of the clients' own loss and accuracy are left out, since
 a session of private vectors has no others.
@@ -30,7 +29,8 @@ SIZES: Final = {"quick": Size(QUICK, 5, 1), "full": Size(PROTECTIONS, 15, 3)}
 
 
 def configuration(protection: Protection, rounds: int, seed: int, **more: Any) -> RunConfig:
-    return RunConfig.of(**TASK, rounds=rounds, seed=seed, **protection.all_settings, **more)
+    """more: settings, also in the place of the protection's."""
+    return RunConfig.of(**TASK, rounds=rounds, seed=seed, **protection.all_settings | more)
 
 
 def named(protection: Protection) -> Row:

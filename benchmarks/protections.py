@@ -14,6 +14,9 @@ EXAMPLE_CLIP: Final = 1.0  # of the gradient of an example
 BATCH: Final = 5  # clients
 BLANK: Final = 0.2
 DECOYS: Final = 4
+GROUPS: Final = (5, 2)  # clients of each; two are too few for what a group promises, and run as an experiment
+CLIENTS: Final = 20
+"""Of the training that cost and accuracy are of."""
 
 
 Settings = tuple[tuple[str, Any], ...]
@@ -23,13 +26,15 @@ Settings = tuple[tuple[str, Any], ...]
 class Protection:
     """A row: a scheme, and what is done to updates beside it (mechanism, "" for nothing).
 
-    settings: of `RunConfig`, beyond the scheme. clear: whether the server sees each client's update, noised
-    or not, so that a rule can tell them apart. kept: whether the clients alone have the sum, and the model.
+    settings: of `RunConfig`, beyond the scheme. group: clients of each group that is summed apart, 0 for one
+    sum of all. clear: whether the server sees each client's update, noised or not, so that a rule can tell
+    them apart. kept: whether the clients alone have the sum, and the model.
     """
 
     scheme: str
     mechanism: str = ""
     settings: Settings = ()
+    group: int = 0
 
     @property
     def name(self) -> str:
@@ -37,8 +42,13 @@ class Protection:
 
     @property
     def all_settings(self) -> dict[str, Any]:
-        """By name, as `RunConfig.of` takes them."""
-        return {"scheme": self.scheme, **dict(self.settings)}
+        """By name, as `RunConfig.of` takes them, of a cohort of CLIENTS."""
+        return self.settings_of(CLIENTS)
+
+    def settings_of(self, clients: int) -> dict[str, Any]:
+        """The same of any cohort: of a larger one there are more groups."""
+        groups = {"groups": max(1, clients // self.group)} if self.group else {}
+        return {"scheme": self.scheme, **groups, **dict(self.settings)}
 
     @property
     def clear(self) -> bool:
@@ -49,15 +59,22 @@ class Protection:
         return self.scheme == "decoys" or dict(self.settings).get("ending") == "keep"
 
     @property
+    def parted(self) -> bool:
+        """Whether the server sees parts of a round, of which a rule can make more than their mean."""
+        return self.clear or self.group > 0
+
+    @property
     def flags(self) -> str:
         """What is typed after `secagg train` for it."""
-        words = (
-            f"--{name.replace('_', '-')} {value:g}"
-            if isinstance(value, float)
-            else f"--{name.replace('_', '-')} {value}"
-            for name, value in self.all_settings.items()
+        return " ".join(
+            _typed(f"--{name.replace('_', '-')}", value) for name, value in self.all_settings.items()
         )
-        return " ".join(words)
+
+
+def _typed(flag: str, value: Any) -> str:
+    if value is True:
+        return flag
+    return f"{flag} {value:g}" if isinstance(value, float) else f"{flag} {value}"
 
 
 def _noised(mechanism: str, epsilon: float = EPSILON, clip: float = CLIP) -> Settings:
@@ -85,8 +102,17 @@ PROTECTIONS: Final = (
         (("blank", BLANK), *_noised("distributed")),
     ),
     Protection("decoys", "keep", (("decoys", DECOYS),)),
+    *(
+        Protection(
+            "masking",
+            f"groups of {of}, median" + (", unsafe" if unsafe else ""),
+            (*((("unsafe_groups", True),) if unsafe else ()), ("robust", "median")),
+            group=of,
+        )
+        for of, unsafe in zip(GROUPS, (False, True), strict=True)
+    ),
 )
-"""The first is the control of all others. Sums by groups are not built yet."""
+"""The first is the control of all others."""
 
 
 QUICK: Final = tuple(

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 import numpy as np
 
-from benchmarks import harness, joined
+from benchmarks import by_size, harness, joined
 from benchmarks.adversaries import IMAGES, SERVER
 from benchmarks.harness import Row
 from benchmarks.inverted import cells_of
@@ -355,7 +355,48 @@ def by_share() -> Iterator[Matrix]:
     )
 
 
-MATRICES: Final = (by_adversary, by_cohort, by_rounds, by_perturbation, under_attack, by_attack, by_share)
+def by_group() -> Iterator[Matrix]:
+    """What attackers leave by the size of a group."""
+    if not (rows := _measured("poisoning", "groups")):
+        return
+    by = {
+        by_size.named(next(iter(of.values()))[0]): {
+            at: some for at, some in of.items() if at[0] == by_size.IID
+        }
+        for of in by_size.runs(rows).values()
+    }
+    attacks = list(dict.fromkeys(at for of in by.values() for at in of))
+    clients = rows[0]["clients"]
+    yield _percent(
+        "poisoning/groups",
+        {
+            name: [by_size.percent(of[at], "accuracy") if at in of else None for at in attacks]
+            for name, of in by.items()
+            if of
+        },
+        [f"{attack} {bad}" if bad else attack for _, attack, bad in attacks],
+        about="poisoning",
+        title="How large a group a rule can take for one client",
+        says=(
+            f"Accuracy in percent, MNIST, {clients} clients, by how many of them attack and how, and by the "
+            "clients of a group: the median of the groups' masked sums, beside one sum of all"
+        ),
+        corner="clients of a group",
+        across="attack",
+        better="high",
+    )
+
+
+MATRICES: Final = (
+    by_adversary,
+    by_cohort,
+    by_rounds,
+    by_perturbation,
+    under_attack,
+    by_attack,
+    by_share,
+    by_group,
+)
 
 
 # Curves

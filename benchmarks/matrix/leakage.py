@@ -171,16 +171,16 @@ def linkage(recorded: Recorded) -> Row:
 
 class Attacks:
     """On what every adversary reads of some rounds of one protection: each attack on all of it at once, since
-    a process takes longer to begin than an image to be read off.
+    a process takes longer to begin than an image to be read off. only: these adversaries, None for all.
     """
 
-    def __init__(self, rounds: Mapping[int, Recorded], seed: int) -> None:
+    def __init__(self, rounds: Mapping[int, Recorded], seed: int, only: Sequence[str] | None = None) -> None:
         self._rounds, self._seed = rounds, seed
         self._knowledge = next(iter(rounds.values())).knowledge
         self.views = {
             (round, who): _few(each.read_by(who))
             for round, each in rounds.items()
-            for who in adversaries(each.protection)
+            for who in only or adversaries(each.protection)
         }
         self.found: dict[Key, dict[str, Images]] = {key: {} for key in self.readable}
 
@@ -249,8 +249,9 @@ def share(images: Images) -> float:
 
 
 def _few(view: View) -> View:
-    """Of single updates as many as are attacked; a sum is whole."""
-    return replace(view, parts=view.parts[:MOST])
+    """Of single updates, and of sums of groups, those of as many clients as are attacked; a sum is whole."""
+    before = np.cumsum([0, *(len(part.members) for part in view.parts)])
+    return replace(view, parts=view.parts[: int((before[:-1] < MOST).sum())])
 
 
 def _candidates(part: Part) -> list[Part]:

@@ -48,6 +48,8 @@ ATTACKS: Final = ("opposite", "uniform", "min-max", "backdoor")
 after a trigger.
 """
 MEAN: Final = "mean"
+MEDIAN: Final = "median"
+"""Of groups, which are few: other rules are not fit for as few parts."""
 APART: Final = 100
 """From a reported seed to one by which a rule is chosen: none is both."""
 ELSEWHERE: Final = {
@@ -65,7 +67,7 @@ FEW: Final = (MEAN, "median", "multi-krum", "norm-bound")
 def candidates(protection: Protection, size: str) -> tuple[str, ...]:
     """The rules that a server can have under this protection without anything of its own."""
     if not protection.clear:
-        return (MEAN,)
+        return (MEDIAN,) if protection.group else (MEAN,)
     local = dict(protection.settings).get("privacy") == "local"
     there = [rule for rule in RULES if rule not in ELSEWHERE or (rule == "mmse" and local)]
     return tuple(there if size == "full" else FEW)
@@ -81,7 +83,7 @@ def cases(size: str, seed: int) -> list[Case]:
             partial(run_best, each, candidates(each, size), how.rounds, reported),
         )
         for each in how.protections
-        if each.clear
+        if each.parted
     ]
     means = [
         Case(f"{each.name}, {MEAN}, seed {one}", partial(run_mean, each, how.rounds, one))
@@ -99,7 +101,7 @@ def run_mean(protection: Protection, rounds: int, seed: int) -> Iterator[Row | s
 
 
 def why_no_rule(protection: Protection) -> str:
-    if protection.clear:
+    if protection.parted:
         return "the best rule has rows of its own"
     if protection.kept:
         return "the server sees no sum that a rule could combine"
@@ -134,7 +136,7 @@ def run(protection: Protection, rule: str, attack: str, rounds: int, seed: int) 
     last rounds, of the clients' model where they keep it; constant: the accuracy of the best constant answer.
     until: the round after which nobody could train what the model had become; it counts as it then was.
     """
-    more: dict[str, Any] = {"robust": rule, "assumed": SHARE} if rule != MEAN else {}
+    more: dict[str, Any] = {"robust": rule} | ({"assumed": SHARE} if rule != MEAN else {})
     if attack != NOTHING:
         more |= {"attack": attack, "attackers": SHARE}
     config = configuration(protection, rounds, seed, execution="batched", **more)
@@ -235,7 +237,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 def other_rules(row: Row) -> str:
     """Why a protection has none but the mean; nothing where it has."""
-    there = any(each.clear for each in PROTECTIONS if each.name == row["protection"])
+    there = any(each.parted for each in PROTECTIONS if each.name == row["protection"])
     return "" if there else f"none: {row['choice_why']}"
 
 

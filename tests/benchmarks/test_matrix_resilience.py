@@ -124,7 +124,7 @@ def test_the_worst_attack_is_held_against_no_attack_and_no_rule_with_the_same_se
 def test_at_full_size_every_protection_is_attacked_with_three_seeds_and_six_in_short() -> None:
     full = [case.name for case in resilience.cases("full", 0)]
     assert full == list(dict.fromkeys(full))
-    assert len(full) == sum(each.clear for each in PROTECTIONS) + 3 * len(PROTECTIONS)
+    assert len(full) == sum(each.parted for each in PROTECTIONS) + 3 * len(PROTECTIONS)
     assert len(resilience.cases("quick", 0)) == 2 + 6
 
 
