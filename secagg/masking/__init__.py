@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
-from secagg.alike import Alike, Class
+from secagg.alike import Alike
+from secagg.alike import Class as Class
 from secagg.crypto import Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.graph import Graph, graph_of
@@ -26,13 +27,15 @@ from secagg.masking.messages import (
 )
 from secagg.masking.server import MaskingServer
 from secagg.masking.session import MaskingClient
+from secagg.masking.sums import GroupSums, OneSum
 from secagg.masking.words import AGAINST, in_words
 from secagg.parallel import Executor
 from secagg.params import NoisedParameters, check_clients, corrupt_clients, named
 from secagg.policy import Adversary, GraphChoice
 from secagg.prg import Prg
-from secagg.private import Reading
-from secagg.session import Aggregate, Contribute, Once
+from secagg.private import Reading as Reading
+from secagg.session import Aggregate as Aggregate
+from secagg.session import Contribute, Once
 from secagg.specs import Private, Spec, Vectors, Weight, integer, set_exactly
 from secagg.wire import context_of
 
@@ -242,73 +245,20 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         """
         return graph_of(tuple(sorted(U1)), self.clients, self.degree, sid)
 
-    def cut(self, sid: bytes, U1: Collection[ClientId]) -> Sequence[frozenset[ClientId]]:
-        """The groups of the session, of whoever is cut; of one sum all of U1."""
-        if self.groups is msgspec.UNSET:
-            return [frozenset(U1)]
-        members = self.groups.cohort or tuple(sorted(U1))
-        return in_groups.cut(members, self.clients, self.groups.number, self.seed(sid))
-
-    def masks(self, graph: Graph, cut: Sequence[frozenset[ClientId]], u: ClientId) -> frozenset[ClientId]:
-        """Whose masks cancel with u's: of a group all others, of one sum its neighbours."""
-        if self.groups is msgspec.UNSET:
-            return graph.neighbours(u)
-        return in_groups.of(u, cut) & graph.everyone - {u}
-
-    def cuts(self, U1: Collection[ClientId]) -> bool:
-        """Whether all of these are of the cohort that is cut."""
-        return self.groups is msgspec.UNSET or not self.groups.cohort or set(U1) <= set(self.groups.cohort)
-
-    def sign_alike(
-        self,
-        like: Class,
-        summed: Collection[ClientId],
-        batches: Sequence[frozenset[ClientId]],
-        cut: Sequence[frozenset[ClientId]],
-    ) -> None:
-        """Put on record that this party helps to this sum. Raises: RemoteProtocolError (`Class.sign`)."""
-        alone, groups = self.blanks_alone, self.groups_of(cut)
-        like.sign(summed, self.corrupt_in_sum, batches, alone=alone, cut=groups)
-
-    def groups_of(self, cut: Sequence[frozenset[ClientId]]) -> Sequence[frozenset[ClientId]]:
-        """Those that are summed apart; of one sum none."""
-        return () if self.groups is msgspec.UNSET else cut
-
-    def together(self, parts: Sequence[Aggregate], readings: Mapping[str, Reading], sid: bytes) -> Aggregate:
-        """What the server of session `sid` learns, of the sums of its groups; of one sum that."""
-        if self.groups is msgspec.UNSET:
-            return parts[0]
-        return Aggregate.of_parts(self.vectors, parts, readings, self.seed(sid))
-
-    def seed(self, sid: bytes) -> bytes:
-        """By which the session `sid` is cut, and a later one can be; empty for one sum."""
-        return b"" if self.groups is msgspec.UNSET else self.groups.seed or sid
+    @property
+    def sums(self) -> OneSum:
+        """What is summed together."""
+        return OneSum(self) if self.groups is msgspec.UNSET else GroupSums(self, self.groups)
 
     @property
     def summed(self) -> int:
         """How many clients one sum has at most: those of the largest group, or all."""
-        if self.groups is msgspec.UNSET:
-            return self.clients
-        return in_groups.largest_group(self.clients, self.groups.number)
-
-    @property
-    def least(self) -> int:
-        """The smallest part of U3 that is opened: m_g of a group, m_min of one sum."""
-        return self.m_min if self.groups is msgspec.UNSET else self.groups.m_g
-
-    @property
-    def corrupt_in_sum(self) -> int:
-        """How many corrupt clients one sum has at most: A_g of a group, A of one sum."""
-        if self.groups is msgspec.UNSET:
-            return self.corrupt
-        return in_groups.corrupt_in_group(self.clients, self.corrupt, self.groups.number)
+        return self.sums.most
 
     @property
     def honest(self) -> int:
         """How many honest clients are in a sum at least: m_g less A_g of a group, m_min less A of one sum."""
-        # Of unsafe groups no noise is sure to be there: results of theirs have no epsilon.
-        unsafe = self.groups is not msgspec.UNSET and self.groups.unsafe
-        return max(self.least - self.corrupt_in_sum, 1 if unsafe else -self.clients)
+        return self.sums.honest
 
     def batches(self, roster: Roster | None) -> list[frozenset[ClientId]]:
         """The fixed partition: in the order of ids, `batch` clients each, the last with what is left over;
@@ -355,9 +305,10 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         numbers = ("corrupt", "degree", "threshold", "m_min", *(() if self.complete else ("dropout",)))
         for number in numbers:
             policy.check_number(number, getattr(self, number), getattr(expected, number))
-        if self.groups is not msgspec.UNSET and self.least < expected.least:
+        # A higher m_g is as good: of each group one client more has to be left.
+        if self.sums.least < (due := expected.sums.least):
             raise RemoteProtocolError(
-                f"the server opens groups of {self.least}; by this client's policy it takes {expected.least}"
+                f"the server opens groups of {self.sums.least}; by this client's policy it takes {due}"
             )
 
     def _check_listed(self, roster: Roster | None) -> Roster:
@@ -443,9 +394,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
 
     @property
     def signed(self) -> tuple[int, int, int | None] | None:
-        # Beside the groups of a cut no others are summed, whoever else the roster lists.
-        of = None if self.groups is msgspec.UNSET else self.summed
-        return (self.least, self.corrupt_in_sum, of) if self.adversary == "active" else None
+        return self.sums.signed if self.adversary == "active" else None
 
     @property
     def against(self) -> str:

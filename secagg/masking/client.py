@@ -6,7 +6,7 @@ an exception leaves the session dead and its secrets dropped.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -51,6 +51,7 @@ from secagg.masking.messages import (
     UnmaskingRequest,
 )
 from secagg.masking.shares import deal, halves, open_dealt
+from secagg.masking.sums import Cut
 from secagg.states import Terms
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ class Session:
     U1: frozenset[ClientId]
     neighbours: Mapping[ClientId, bytes]
     holders: frozenset[ClientId]
-    cut: Sequence[frozenset[ClientId]]
+    cut: Cut
 
     @classmethod
     def of(cls, terms: Terms[Masking], keys: AdvertisedKeys) -> Session:
         sid = session_id(terms.nonce, terms.parameters.digest(), terms.context, keys)
         parameters = terms.parameters
-        graph, cut = parameters.graph(sid, keys.keys()), parameters.cut(sid, keys.keys())
-        neighbours = {v: keys[v][1] for v in sorted(parameters.masks(graph, cut, terms.u))}
+        graph, cut = parameters.graph(sid, keys.keys()), parameters.sums.cut(sid, keys.keys())
+        neighbours = {v: keys[v][1] for v in sorted(parameters.sums.masks(graph, cut, terms.u))}
         return cls(terms, sid, frozenset(keys), neighbours, graph.holders(terms.u), cut)
 
     @classmethod
@@ -89,7 +90,7 @@ class Session:
         neighbours: Mapping[ClientId, bytes],
     ) -> Session:
         """With what follows from the session id and U1."""
-        holders, cut = terms.parameters.graph(sid, U1).holders(terms.u), terms.parameters.cut(sid, U1)
+        holders, cut = terms.parameters.graph(sid, U1).holders(terms.u), terms.parameters.sums.cut(sid, U1)
         return cls(terms, sid, U1, neighbours, holders, cut)
 
     @property
@@ -103,8 +104,7 @@ class Session:
 
     def opened(self, there: frozenset[ClientId]) -> list[frozenset[ClientId]]:
         """The groups of which enough are there for their sum to be opened: of no other any share is given."""
-        least = self.terms.parameters.least
-        return [group for group in self.cut if len(group & there) >= least]
+        return self.terms.parameters.sums.opened(self.cut, there)
 
     def held(self, among: Collection[ClientId]) -> list[ClientId]:
         """Those of U1 or U2 that hold shares of u's secrets, and whose shares u holds; in order.
@@ -170,7 +170,7 @@ class AwaitingShareKeys(NeverPickled):
         if own is None or own[:2] != (self.c_sk.public, self.s_sk.public):
             raise RemoteProtocolError("the server's key list does not hold this client's own keys")
         # A group with who is not of the cohort would be cut otherwise than it seems.
-        if not self.terms.parameters.cuts(keys.keys()):
+        if not self.terms.parameters.sums.takes(keys.keys()):
             raise RemoteProtocolError("the server's key list holds clients who are not of the cohort it cuts")
         # Fewer can never be a U3; more than n would leave room for two groups of t that share no member.
         least, most = self.terms.parameters.m_min, self.terms.parameters.clients
@@ -260,7 +260,7 @@ class AwaitingMaskedInput(NeverPickled):
         if len(U2) < needed:
             raise RemoteProtocolError(f"{len(U2)} clients shared keys, {needed} are needed")
         # With fewer u would mask its vector with so few that all of them may be corrupt, or said to be lost.
-        group, least = self.session.group & U2, self.session.terms.parameters.least
+        group, least = self.session.group & U2, self.session.terms.parameters.sums.least
         if len(group) < least:
             raise RemoteProtocolError(
                 f"{len(group)} clients of this one's group shared keys, {least} are needed"
@@ -377,7 +377,7 @@ class AwaitingSignatures(NeverPickled):
         """
         session, roster = self.holding.session, self.identity.roster
         parameters = session.terms.parameters
-        needed, least = parameters.m_min, parameters.least
+        needed, least = parameters.m_min, parameters.sums.least
         signed: set[ClientId] = set()
         for group in session.cut:
             there = group & self.U3
@@ -408,7 +408,7 @@ def _check_U3(session: Session, U3: frozenset[ClientId]) -> None:
     opened = session.opened(U3)
     if not opened:
         raise RemoteProtocolError(
-            f"no group has {parameters.least} survivors, who are needed to open its sum"
+            f"no group has {parameters.sums.least} survivors, who are needed to open its sum"
         )
     # So et al. (2021): sums of whole batches of one fixed partition tell no less than a batch apart, however
     # many of them a server collects.
@@ -426,4 +426,4 @@ def _check_U3(session: Session, U3: frozenset[ClientId]) -> None:
         # Where nothing is signed any t holders open a group, whether its own members would or not; else it
         # takes m_g of these.
         if group == session.group or terms.identity is None:
-            parameters.sign_alike(terms.like, group & U3, batches, session.cut)
+            parameters.sums.sign_alike(terms.like, group & U3, batches, session.cut)

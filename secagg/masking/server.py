@@ -6,7 +6,7 @@ next: U1, U2, U3, as the paper calls them. An uploaded vector is added when it a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
@@ -56,6 +56,7 @@ from secagg.masking.messages import (
     Unmasking,
     UnmaskingRequest,
 )
+from secagg.masking.sums import Cut
 from secagg.masking.uploads import Uploads
 from secagg.parallel import Executor
 from secagg.private import Reading
@@ -104,16 +105,15 @@ class MaskingServer(RoundServer):
             raise LocalProtocolError(
                 "by batches, the cohort is the whole roster; where there is none, clients 0 to n - 1"
             )
-        if not parameters.cuts(cohort):
+        self._sums = parameters.sums
+        if not self._sums.takes(cohort):
             raise LocalProtocolError("the cohort is another than the one that is cut into groups")
         self._bits = parameters.ring_bits()
         self._keys: dict[ClientId, tuple[bytes, bytes, bytes]] = {}  # U1
         self._public: set[bytes] = set()
         self._sid = b""
         self._graph = Graph((), 0, 0, b"")  # until U1 is known
-        self._cut: Sequence[
-            frozenset[ClientId]
-        ] = []  # the groups that are summed apart; of one sum all of U1
+        self._cut: Cut = []  # the parts that are summed apart: groups, or all of U1
         self._sealed: dict[ClientId, dict[ClientId, bytes]] = {}  # U2: holder -> dealer -> e
         self._commitment: dict[ClientId, bytes] = {}  # of b_u
         self._commitments: dict[ClientId, dict[ClientId, Commitments]] = {}  # dealer -> holder
@@ -153,7 +153,7 @@ class MaskingServer(RoundServer):
         self._public = {key for c_pk, s_pk, _ in state.keys.values() for key in (c_pk, s_pk)}
         if state.sid:
             self._graph = self._parameters.graph(state.sid, state.keys.keys())
-            self._cut = self._parameters.cut(state.sid, state.keys.keys())
+            self._cut = self._sums.cut(state.sid, state.keys.keys())
         self._sealed, self._signatures, self._shares = state.sealed, state.signatures, state.shares
         self._commitment, self._commitments = state.commitment, state.commitments
         self._U2, self._U3 = frozenset(state.U2), frozenset(state.U3)
@@ -181,7 +181,7 @@ class MaskingServer(RoundServer):
 
     def _going_on(self, closing: str, alive: frozenset[ClientId]) -> frozenset[ClientId]:
         if closing == SHARE_KEYS:
-            alive = self._of_groups(alive)
+            alive = self._sums.worthwhile(self._cut, alive)
         # The most that can still be summed; once U3 was shown, all of it is, whoever is left to say so.
         left = alive if closing in self._parameters.finishing_rounds else self._in_whole_batches(alive)
         if closing == MASKED_INPUT:
@@ -191,23 +191,17 @@ class MaskingServer(RoundServer):
             raise TooFewClients(len(left), needed, closing)
         if closing in (MASKED_INPUT, CONSISTENCY_CHECK) and not self._opened(left):
             largest = max(len(group & left) for group in self._cut)
-            raise TooFewClients(largest, self._parameters.least, closing)
+            raise TooFewClients(largest, self._sums.least, closing)
         return alive
 
     @property
-    def groups(self) -> Sequence[frozenset[ClientId]]:
+    def groups(self) -> Cut:
         """Who has a sum apart, once U1 is known, whether they are there still; none of one sum of all."""
-        return self._parameters.groups_of(self._cut)
+        return self._sums.groups(self._cut)
 
     def _opened(self, there: frozenset[ClientId]) -> list[frozenset[ClientId]]:
         """The groups of which enough are there for their sum to be opened, as each client sees for itself."""
-        return [group for group in self._cut if len(group & there) >= self._parameters.least]
-
-    def _of_groups(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
-        """Those of groups that can still be opened: in any other a client would not upload."""
-        if not self._parameters.groups_of(self._cut):
-            return alive
-        return frozenset[ClientId]().union(*(group & alive for group in self._opened(alive)))
+        return self._sums.opened(self._cut, there)
 
     def _open(self, closing: str, alive: frozenset[ClientId]) -> dict[ClientId, bytes]:
         match closing:
@@ -253,7 +247,7 @@ class MaskingServer(RoundServer):
         self._keys = {u: self._keys[u] for u in sorted(U1)}
         self._sid = session_id(self._nonce, self._digest, self._context, self._keys)
         self._graph = self._parameters.graph(self._sid, U1)
-        self._cut = self._parameters.cut(self._sid, U1)
+        self._cut = self._sums.cut(self._sid, U1)
         self._like = self._like and replace(self._like, session=self._sid)
         self._sealed = {u: {} for u in self._keys}
         request = encode(ShareKeysRequest(self._keys))
@@ -313,17 +307,14 @@ class MaskingServer(RoundServer):
         parameters = self._parameters
         ids, spare = [list[frozenset[ClientId]]() for _ in self._cut], 0
         if self._like is not None:
-            batches, groups = (
-                () if parameters.blanks_alone else self._batches,
-                parameters.groups_of(self._cut),
-            )
-            self._earlier = [self._like.earlier(batches, group, groups) for group in self._cut]
+            batches = () if parameters.blanks_alone else self._batches
+            self._earlier = [self._like.earlier(batches, group, self.groups) for group in self._cut]
             names = {u: self._like.name(u) for u in U2}
             ids = [
                 [frozenset(u for u in U2 if names[u] in some) for some in earlier]
                 for earlier in self._earlier
             ]
-            spare = 0 if self._batches else self._like.apart(parameters.corrupt_in_sum)
+            spare = 0 if self._batches else self._like.apart(self._sums.corrupt)
             self._may_be_summed(self._in_whole_batches(U2))  # else all would upload in vain
         self._uploads = [
             Uploads(parameters.zeros, self._bits, self._batches, earlier, spare) for earlier in ids
@@ -347,11 +338,11 @@ class MaskingServer(RoundServer):
 
     def _largest_of(self, i: int, alive: frozenset[ClientId]) -> frozenset[ClientId]:
         """Of those of group i as many as may be summed; none where they are too few, or none may."""
-        if self._like is None or not self._earlier[i] or len(alive) < self._parameters.least:
+        if self._like is None or not self._earlier[i] or len(alive) < self._sums.least:
             return alive
         arrived = self._uploads[i].arrived if self._uploads else []
         order = [u for u in arrived if u in alive] or list(alive)
-        A, alone = self._parameters.corrupt_in_sum, self._parameters.blanks_alone
+        A, alone = self._sums.corrupt, self._parameters.blanks_alone
         return self._like.largest(order, self._earlier[i], A, self._batches, alone=alone) or frozenset()
 
     def _refuse(self) -> NoReturn:
@@ -378,7 +369,7 @@ class MaskingServer(RoundServer):
         self._uploads = []
         if self._like is not None:  # as every client does
             for group in self._opened(U3):
-                self._parameters.sign_alike(self._like, group & U3, self._batches, self._cut)
+                self._sums.sign_alike(self._like, group & U3, self._batches, self._cut)
 
     # Round 3: ConsistencyCheck
 
@@ -447,7 +438,7 @@ class MaskingServer(RoundServer):
             if not group.isdisjoint(own)  # else it is not opened
         ]
         self._totals = []
-        return self._parameters.together(parts, readings, self._sid)
+        return self._sums.together(parts, readings, self._sid)
 
     def _unmasked(
         self,
@@ -461,11 +452,11 @@ class MaskingServer(RoundServer):
         parameters, specs = self._parameters, self._parameters.vectors
         of_own = {u: own[u] for u in own if u in group}
         of_dropped = {v: dropped[v] for v in dropped if v in group}
-        masks = partial(parameters.masks, self._graph, self._cut)
+        masks = partial(self._sums.masks, self._graph, self._cut)
         left = Leftover.of(self._sid, masks, self._keys, of_own, of_dropped, parameters.prg, self._executor)
         for name, codes in total.items():
             left.take_off(codes, name)
-        summed = {name: centred(specs[name], total.pop(name), parameters.summed) for name in sorted(specs)}
+        summed = {name: centred(specs[name], total.pop(name), self._sums.most) for name in sorted(specs)}
         return Aggregate.of_codes(specs, frozenset(of_own), summed, readings, parameters.blank)
 
     def _rebuild(self, v: ClientId, shares: Mapping[int, bytes]) -> bytes:

@@ -59,7 +59,7 @@ def in_words(scheme: Masking) -> Iterator[str]:
 
 
 def _groups(scheme: Masking, groups: Groups) -> Iterator[str]:
-    A_g, least, most = scheme.corrupt_in_sum, scheme.clients // groups.number, scheme.summed
+    A_g, least, most = scheme.sums.corrupt, scheme.clients // groups.number, scheme.sums.most
     g = f"{least}" if least == most else f"{least} or {most}"
     yield (
         f"{counted(groups.number, 'group')} of {g} clients, each summed apart: of each the server learns the "

@@ -59,7 +59,7 @@ INSIDE = {
     *("batches", "check_contributions", "check_policy", "check_roster", "every_round", "graph", "keys"),
     *("check_blank", "check_names", "check_noise", "check_number", "check_steps", "check_trust"),
     *("largest_code", "levels", "of_codes", "plan", "ring_bits", "signed", "signed_by", "zeros"),
-    *("check_groups", "cut", "cuts", "groups_of", "masks", "of_parts", "seed", "sign_alike", "together"),
+    *("check_groups", "of_parts", "sums"),
     "CKKS.aggregate",
 }
 """Members that the packages call on one another, and that nobody else is promised."""

@@ -414,8 +414,10 @@ class Spy:
                 sid[u] = session_id(nonce, parameters, digest(Tag.CONTEXT, task), self.keys[u])
             if ("masked-input", u) in said:
                 U2 = decode(MaskedInputRequest, asked["masked-input", u]).shared
-                graph, cut = (made(sid[u], self.keys[u]) for made in (self.scheme.graph, self.scheme.cut))
-                self.beside[u] = self.scheme.masks(graph, cut, u) & set(U2)
+                graph, cut = (
+                    made(sid[u], self.keys[u]) for made in (self.scheme.graph, self.scheme.sums.cut)
+                )
+                self.beside[u] = self.scheme.sums.masks(graph, cut, u) & set(U2)
                 self.y[u] = decode(MaskedInput, said["masked-input", u]).packed
         self.sid = sid
         self.s_sk = {u: SecretKey(draws.given[1]) for u, draws in colluders.items()}

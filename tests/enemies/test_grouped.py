@@ -78,7 +78,7 @@ def test_at_a_plus_two_a_group_gives_its_victim_away() -> None:
     """The control, as an unsafe group: the victim masked with one who is corrupt, and one who is said to be
     lost; the others sign that.
     """
-    assert UNSAFE.scheme.groups.m_g == UNSAFE.scheme.corrupt_in_sum + 2
+    assert UNSAFE.scheme.groups.m_g == UNSAFE.scheme.sums.corrupt + 2
     scene, victim = shown_another_U2(UNSAFE, 1, 3)
     spy = scene.spy(CORRUPT)
     assert frozenset({victim}) in spy.learned()
@@ -96,7 +96,7 @@ def test_at_m_g_it_does_not(lost: int) -> None:
     # Those who signed were all but the victim and the lost: too few of this group where two are lost.
     assert [group in {g for g in scene.inner._cut if some <= g} for some in opened].count(True) == 2 - lost
     learned = scene.learned(CORRUPT)
-    assert all(len(some) >= scheme.groups.m_g - scheme.corrupt_in_sum for some in learned)
+    assert all(len(some) >= scheme.groups.m_g - scheme.sums.corrupt for some in learned)
     assert (victim in frozenset[int]().union(*learned)) is False
     assert frozenset(set(range(12)) - group) in learned
 
@@ -259,7 +259,7 @@ def test_of_a_group_of_which_little_more_than_half_is_left_there_is_one_sum_or_t
     spec = Counts(length=2, maximum=1000)
     make = partial(Masking.for_cohort, 12, spec, roster=roster, corrupt=1, groups=2)
     scheme = make(cohort=range(12), cut=bytes(32))
-    group = next(group for group in scheme.cut(b"", range(12)) if CORRUPT in group)
+    group = next(group for group in scheme.sums.cut(b"", range(12)) if CORRUPT in group)
     a, b, c, d, u = sorted(group - {CORRUPT})
 
     def summed(task: bytes, lost: set[int]) -> np.ndarray[Any, Any]:

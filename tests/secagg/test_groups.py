@@ -136,7 +136,7 @@ def test_where_no_group_is_left_there_is_no_sum(name: str) -> None:
 def test_noise_is_enough_of_the_honest_of_one_group() -> None:
     private = {"x": Private(length=8, clip=1.0, bits=16, multiplier=1.0)}
     scheme = grouped("semi-honest", 40, 4, corrupt=4, vectors=private)
-    assert scheme.corrupt_in_sum == 4
+    assert scheme.sums.corrupt == 4
     assert scheme.calibrations()["x"].honest == scheme.groups.m_g - 4
     assert scheme.calibrations()["x"].clients == 10
 
@@ -396,6 +396,6 @@ def test_a_server_that_plans_asks_for_no_group_that_clients_would_refuse(name: s
     new = {part.survivors for part in later.parts} - others
     assert others <= {part.survivors for part in later.parts}
     # Left out, or where m_g lets it with so many fewer that two honest ones make the difference.
-    assert all(some < of_5 and len(of_5 - some) >= scheme.corrupt_in_sum + 2 for some in new)
+    assert all(some < of_5 and len(of_5 - some) >= scheme.sums.corrupt + 2 for some in new)
     with pytest.raises(LocalProtocolError, match=r"cut=\)"):
         run(scheme, given, identities=known, alike=rules)
