@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import backdoored, by_size
+from benchmarks import backdoored, by_size, published
 from benchmarks.by_size import COST, DECLARED, EQUAL, IID, LEAK, MEDIAN, NOISE, RUN, TRIGGER, UNEVEN, WEIGHTED
 from benchmarks.harness import NoControlError, Row
 from benchmarks.in_groups import Cut, Watching, promised, weakened
@@ -41,7 +41,9 @@ def of(rows: Sequence[Row], **fields: Any) -> list[Row]:
     return [row for row in rows if all(row[name] == value for name, value in fields.items())]
 
 
-def test_a_small_dial_trains_weighs_and_reads_groups_of_each_size_and_one_sum(rows: list[Row]) -> None:
+def test_a_small_dial_trains_weighs_and_reads_groups_of_each_size_and_one_sum(
+    rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for kind in (RUN, COST, LEAK, NOISE):
         assert {row["size"] for row in of(rows, kind=kind)} >= {1, 5, 10}
     assert {(row["size"], row["groups"], row["unsafe"]) for row in rows} == {
@@ -76,6 +78,14 @@ def test_a_small_dial_trains_weighs_and_reads_groups_of_each_size_and_one_sum(ro
     assert [lines["one sum"][name] for name in by_size.TIMES] == ["1.00"] * 4
     assert (lines["1, unsafe"]["calibrated"], lines["5"]["calibrated"]) == ("-", "4.38")
     assert lines["1, unsafe"]["bad 2, dirty"] == "2.0 of 10"
+    monkeypatch.setattr(published, "_measured", lambda folder, name: rows)
+    monkeypatch.setattr(published, "source", lambda folder, name: None)
+    (on_the_page,) = published.by_group()
+    assert on_the_page.columns == ("none", "opposite 2")
+    whole = {row["attack"]: 100 * row["accuracy"] for row in of(rows, kind=RUN, setting=IID, size=10)}
+    told = dict(on_the_page.rows)
+    assert [*told] == ["1, unsafe", "5", "one sum"]
+    assert told["one sum"] == pytest.approx((whole["none"], whole["opposite"]))
     with pytest.raises(NoControlError, match="one masked sum of all"):
         groups.CONTROL.check([row for row in rows if row["size"] != 10])
     with pytest.raises(NoControlError):
