@@ -39,7 +39,7 @@ class Groups:
         self, config: RunConfig, ids: Collection[ClientId], memory: Mapping[str, NDArray[np.float64]]
     ) -> None:
         self._config = config
-        fixed = config.protection.groups > 0 and not config.redrawn
+        fixed = config.protection.groups > 0 and not config.redrawn and len(ids) <= config.cohort.per_round
         self.cohort: tuple[ClientId, ...] = tuple(ids) if fixed else ()
         self.cut = bytes(memory[CUT].astype(np.uint8)) if CUT in memory else b""
         self._session: ServerSession | None = None
