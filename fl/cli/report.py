@@ -41,11 +41,13 @@ def warn_of_training(out: Output, config: RunConfig) -> None:
         out.say(f"the clients' own loss and accuracy are not summed: {why}")
     if config.protection.groups:
         warn_of_groups(out, config)
-    elif config.comes_out_alike and not config.protection.batch:
+    if config.comes_out_alike and not config.protection.batch:
+        batches = ". With --batch N whole batches of clients are summed, as often as you like"
+        instead = "" if config.protection.groups else batches
         out.warn(
             "updates of full gradients, one step or large batches count as alike, and by alike = 'any' all: "
             "a client helps to two different sums of them at most. Once some are lost, others are left out "
-            "or refuse. With --batch N whole batches of clients are summed, as often as you like"
+            f"or refuse{instead}"
         )
 
 
@@ -58,10 +60,11 @@ def warn_of_groups(out: Output, config: RunConfig) -> None:
             "update: results are marked, and none of them is of a protected run"
         )
     if config.redrawn:
+        weight = ", as its number of examples," if config.protection.public_weights else ""
         out.warn(
-            "every round is of other clients, and its groups are drawn anew: what a client sends alike in "
-            "several, as its number of examples, comes out of few sums of different groups. Without --sample "
-            "groups stay as they are"
+            "every round is of other clients, and its groups are drawn anew: sums of a client in different "
+            f"groups tell more together, and what it sends alike in each{weight} comes out of few of them, "
+            "of 40 clients after 5 to 15 rounds. Without --sample groups stay as they are"
         )
     dirty = math.floor(config.robust.assumed * clients + 1e-9)
     if 2 * dirty >= groups and config.robust.rule not in ("mean", *ON_ROOT, *ON_VALIDATION):

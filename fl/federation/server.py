@@ -26,7 +26,7 @@ from fl.federation.groups import Groups
 from fl.federation.noising import Noising
 from fl.federation.records import Learned, Local, RoundRecord, Trained
 from fl.federation.task import write_instructions
-from fl.federation.vectors import scheme_for
+from fl.federation.vectors import parts_of, scheme_for
 from fl.models.architectures import MODELS, Description, build
 from fl.models.weights import from_vector, to_vector
 from fl.own import OwnTask
@@ -216,11 +216,8 @@ class Server:
                 if isinstance(error, Refused):
                     abandoned += f", {len(error.refused)} refused"
         learned, update, left_out = None, None, frozenset[ClientId]()
-        survivors, too_long = tuple(total.survivors for total in totals), list[Aggregate]()
-        if self.groups and totals:
-            self.groups.was_cut(totals[0])
-            survivors = tuple(part.survivors for part in totals[0].parts)
-            totals, too_long = self.groups.parted(scheme, level, totals)
+        survivors = tuple(part.survivors for part in (parts_of(totals) if self.groups else totals))
+        totals, too_long = self.groups.parted(scheme, level, totals) if self.groups else (totals, [])
         if totals and not kept:
             try:
                 update, left_out = self._combined(round, totals)
@@ -248,7 +245,7 @@ class Server:
             reports,
             round=round,
             chosen=sum(map(len, cohorts)),
-            alive=sum(map(len, survivors)) if totals else 0,
+            alive=sum(len(total.survivors) for total in totals),
             sums=len(totals),
             sums_asked=config.protection.groups or len(cohorts),
             seconds=time.monotonic() - begun,

@@ -145,6 +145,12 @@ def test_what_groups_give_away_and_what_no_rule_makes_of_them_is_said(
     assert err == ""
     _, err = said(capsys, groups=4, sample=20)
     assert "its groups are drawn anew" in err
+    assert "number of examples" not in err
+    _, err = said(capsys, groups=4, sample=20, public_weights=True)
+    assert "what it sends alike in each, as its number of examples, comes out of few of them" in err
+    _, err = said(capsys, groups=4, algorithm="fedsgd")
+    assert "a client helps to two different sums of them at most" in err
+    assert "--batch" not in err
     _, err = said(capsys, groups=20, robust="median", assumed=0.2)
     assert err == ""
     _, err = said(capsys, groups=16, robust="median", assumed=0.2)
