@@ -37,6 +37,7 @@ from secagg.schemes import read_offer
 from secagg.wire import decode, encode
 from tests.play import Play, Session, identities, seeded
 from tests.secagg.helpers import MASKING, ROUNDS, client_refuses
+from tests.secagg.suspended import Suspended, SuspendedServer
 
 SPEC = {"counts": Counts(length=3, maximum=2**40)}
 every_name = pytest.mark.parametrize("name", MASKING)
@@ -139,6 +140,29 @@ def test_noise_is_enough_of_the_honest_of_one_group() -> None:
     assert scheme.sums.corrupt == 4
     assert scheme.calibrations()["x"].honest == scheme.groups.m_g - 4
     assert scheme.calibrations()["x"].clients == 10
+
+
+@pytest.mark.parametrize("graph", ["complete", "sparse"])
+@every_name
+def test_parties_that_are_thrown_away_after_each_message_sum_the_same_groups(name: str, graph: str) -> None:
+    """From tickets and checkpoints alone, in which the cut is not."""
+    scheme = grouped(name, 18, 3, graph=graph, cohort=range(18), cut=bytes(32))
+    roster, known = identities(range(18)) if name == "active" else (None, dict.fromkeys(range(18)))
+    parts = []
+    for thrown in (False, True):
+        inner: Any = scheme.server(range(18), b"task", roster=roster)
+        given = {u: {"counts": [u, 1, 7]} for u in range(18)}
+        clients: dict[int, Any] = {
+            u: Suspended(scheme, u, lambda task, x=x: x, identity=known[u])
+            if thrown
+            else scheme.client(u, lambda task, x=x: x, identity=known[u])
+            for u, x in given.items()
+        }
+        server = SuspendedServer(inner, roster=roster) if thrown else inner
+        total = Session(server, clients, drop={"share-keys": {1}, "masked-input": {5}}).finish()
+        parts.append({part.survivors: part.sum["counts"].tolist() for part in total.parts})
+    assert parts[0] == parts[1]
+    assert len(parts[0]) > 1
 
 
 # The numbers

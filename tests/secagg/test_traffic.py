@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from secagg import Bounded, Counts, Masking, Recorded, run
 from secagg.masking.messages import traffic
@@ -41,11 +42,12 @@ def check_traffic(scheme: Masking, inputs: Mapping[int, Any], drop: Drop, task: 
         up = {round: len(message) for round, v, message in view.received if v == u}
         down = {round: len(message) for round, v, message in view.sent if v == u}
         measured = {round: (up[round], down.get(round, 0)) for round in scheme.rounds}
+        opened = None if scheme.groups is UNSET else servers[0]._shares
         if scheme.complete:
-            assert measured == traffic(scheme, len(task), u, *sets)
+            assert measured == traffic(scheme, len(task), u, *sets, opened=opened)
         holders = servers[0]._graph.holders(u)
         U4 = sets[3] if scheme.adversary == "active" else None
-        assert measured == traffic(scheme, len(task), u, *sets[:3], U4=U4, holders=holders)
+        assert measured == traffic(scheme, len(task), u, *sets[:3], U4=U4, holders=holders, opened=opened)
 
 
 @pytest.mark.parametrize(
@@ -115,3 +117,13 @@ def test_the_traffic_is_the_formula_for_any_cohort(make: Any, data: st.DataObjec
     for u in lost:
         drop.setdefault(data.draw(st.sampled_from(scheme.rounds)), set()).add(u)
     check_traffic(scheme, mixed_inputs(ids), drop, data.draw(st.binary(max_size=300)))
+
+
+@pytest.mark.parametrize("graph", ["complete", "sparse"])
+@every_make
+def test_the_traffic_is_the_formula_of_groups(make: Any, graph: str) -> None:
+    """Of one that is not opened no shares travel; and rings are those of a group."""
+    ids = [20 * i for i in range(24)]
+    scheme = make(ids, MIXED, corrupt=1, dropout=6, graph=graph, groups=6 // 2, m_g=8, public_weights=True)
+    assert scheme.ring_bits()["counts"] < make(ids, MIXED).ring_bits()["counts"]
+    check_traffic(scheme, mixed_inputs(ids), {"masked-input": {0}, "unmasking": {20}}, b"model")

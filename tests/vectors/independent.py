@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -432,3 +433,13 @@ def batches(everybody: Collection[int], batch: int) -> list[list[int]]:
     listed = sorted(everybody)
     count = max(1, len(listed) // batch)
     return [listed[i * batch : (i + 1) * batch if i < count - 1 else None] for i in range(count)]
+
+
+def cut(clients: int, number: int, base: bytes, members: Collection[int]) -> list[list[int]]:
+    listed = sorted(members)
+    ids = b"".join(u.to_bytes(4, "big") for u in listed)
+    drawn = words("aes-128-ctr", digest("groups", base, number, ids), clients, 8)
+    order = sorted(range(clients), key=lambda i: (drawn[i], i))
+    ends = [clients * j // number for j in range(number + 1)]
+    places = (order[start:end] for start, end in pairwise(ends))
+    return [sorted(listed[i] for i in group if i < len(listed)) for group in places]

@@ -59,6 +59,7 @@ def _shown_of_all(record: Json, agreed: Agreed) -> dict[str, tuple[Any, Any]]:
     shown = {
         "parameters": terms.parameters.hex(),
         "numbers": {k: v for k, v in numbers.items() if k not in ("roster", "vectors")},
+        **_of_groups(agreed),
         "vectors": vectors,
         "context": terms.context.hex(),
         "sid": agreed.sid.hex(),
@@ -80,16 +81,52 @@ def _shown_of_all(record: Json, agreed: Agreed) -> dict[str, tuple[Any, Any]]:
     return compared
 
 
+def _of_groups(agreed: Agreed) -> Json:
+    """Bytes in hex, as the record has them."""
+    if not (of := agreed.terms.groups):
+        return {}
+    return {
+        "numbers": {
+            **{k: v for k, v in agreed.terms.numbers.items() if k not in ("roster", "vectors")},
+            "groups": {**of, "seed": of["seed"].hex()},
+        },
+        "groups": agreed.groups,
+        "holders": {str(u): list(holders) for u, holders in agreed.holders.items()},
+    }
+
+
 def _result(record: Json, whole: Conversation) -> dict[str, tuple[Any, Any]]:
-    """The sum from the messages alone, and that of the survivors' codes."""
-    U3, codes = unmasked(record)
-    result, weight, most, made, plain = record["result"], len(U3), 1, {}, {}
+    """The sums from the messages alone, and those of the survivors' codes."""
+    server, result = unmasked(record), record["result"]
+    sets = [
+        sorted(m["from"] for m in record["messages"] if m["to"] == "server" and m["round"] == round)
+        for round in ("share-keys", "consistency-check")
+    ]
+    compared = {
+        "U2": (sets[0], record["U2"]),
+        "U3": (server.U3, record["U3"]),
+        "U4": (sets[1], record.get("U4", [])),
+        **_sum(whole, [survivors for survivors, _ in server.parts], server.sums, result),
+    }
+    if whole.terms.groups:
+        compared["parts"] = (len(server.parts), len(result["parts"]))
+        for (survivors, codes), part in zip(server.parts, result["parts"], strict=False):
+            found = _sum(whole, [survivors], codes, part)
+            compared |= {f"{what} of {survivors}": both for what, both in found.items()}
+    return compared
+
+
+def _sum(
+    whole: Conversation, parts: list[list[int]], codes: dict[str, list[int]], result: Json
+) -> dict[str, tuple[Any, Any]]:
+    """Of these clients, each part in a ring of its own: what there is of it here, and in the record."""
+    U3 = sorted(u for part in parts for u in part)
+    weight, most, made, plain = len(U3), 1, {}, {}
     encoded = {u: whole.clients[u].codes() for u in U3}
     for name, spec, bits in whole.terms.vectors:
-        plain[name] = [
-            i.centred(spec, sum(column), bits)
-            for column in zip(*(encoded[u][name][0] for u in U3), strict=True)
-        ]
+        each = [zip(*(encoded[u][name][0] for u in part), strict=True) for part in parts]
+        sums = [[i.centred(spec, sum(column), bits) for column in columns] for columns in each]
+        plain[name] = [sum(column) for column in zip(*sums, strict=True)]
         if spec["kind"] == "weight":
             weight, most = max(codes[name][0], 1), spec["maximum"]  # 0 where all weigh nothing, or one lies
     noise = {}
@@ -101,14 +138,7 @@ def _result(record: Json, whole: Conversation) -> dict[str, tuple[Any, Any]]:
         numbers = private.Numbers.of(spec, terms["clients"], terms["m_min"] - terms["corrupt"])
         total = private.total(codes[name], numbers.granularity, whole.terms.rotation(name))
         made[name], noise[name] = (total, [x / len(U3) for x in total], None), numbers.noise(len(U3))
-    sets = [
-        sorted(m["from"] for m in record["messages"] if m["to"] == "server" and m["round"] == round)
-        for round in ("share-keys", "consistency-check")
-    ]
     return {
-        "U2": (sets[0], record["U2"]),
-        "U3": (U3, record["U3"]),
-        "U4": (sets[1], record.get("U4", [])),
         "survivors": (U3, result["survivors"]),
         "sum of codes": (codes, result["codes"]),
         "the codes, summed": (plain, result["codes"]),
@@ -162,8 +192,8 @@ def _pair(whole: Conversation, agreed: Agreed, u: int, v: int) -> Json:
     return {"u": u, "v": v, "c_uv": c_uv.hex(), "s_uv": s_uv.hex(), "pair_mask": _masks(whole.terms, seeds)}
 
 
-def unmasked(record: Json) -> tuple[list[int], dict[str, list[int]]]:
-    """(U3, name -> sum of codes), as a server has them that hears these messages."""
+def unmasked(record: Json) -> Server:
+    """A server that has heard these messages."""
     server = Server(record)
     for message in record["messages"]:
         if message["round"] != server.round:
@@ -171,7 +201,7 @@ def unmasked(record: Json) -> tuple[list[int], dict[str, list[int]]]:
         if message["to"] == "server":
             server.receive(message["from"], bytes.fromhex(message["bytes"]))
     server.close()
-    return server.U3, server.sums
+    return server
 
 
 if __name__ == "__main__":

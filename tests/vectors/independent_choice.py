@@ -84,3 +84,11 @@ def dropouts(n: int, A: int, given: float | None, active: bool, left: int) -> in
     while d and A + (2 if active else 1) * d > Fraction(9 * n, 10):
         d -= 1
     return d
+
+
+def groups(n: int, A: int, number: int, active: bool) -> tuple[int, int]:
+    """A_g and the least m_g."""
+    g = -(-n // number)
+    rarely = Fraction(1, 2**128 * number)
+    A_g = next(x for x in range(min(A, g) + 1) if above(n, A, g, x) <= rarely)
+    return A_g, max(A_g + 2, (g + A_g) // 2 + 1 if active else 0)

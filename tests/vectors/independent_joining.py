@@ -144,7 +144,7 @@ class NetworkClient:
                 statement = self.agreed.members_statement(self.U2, self.U3)
                 return ["consistency-check", self.client.sign(statement)]
         dropped = [v for v in self.U2 if v not in self.U3]
-        return self.client.unmasking(self.agreed, self.dealt, dropped)
+        return self.client.unmasking(self.agreed, self.dealt, dropped, self.agreed.U1)
 
     def drawn(self, terms: Terms) -> Client:
         coefficients = [os.urandom(32).hex() for _ in range(terms.numbers["threshold"] - 1)]

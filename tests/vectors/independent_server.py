@@ -33,7 +33,8 @@ def hold(condition: bool) -> None:
 class Server:
     """Of a session file's offer, task, nonce, cohort and roster. It keeps a trace of what it computes:
 
-    verified: (round, client, statement) of each signature. total: name -> sum of the masked inputs in Z_2^b.
+    verified: (round, client, statement) of each signature. total: name -> sum of the masked inputs in Z_2^b,
+    of the group that was opened last. parts: (survivors, name -> sum of codes) of each group that is opened.
     rebuilt: "b" and "s" -> client -> secret. taken_off: name -> [what, client, the other one, seed, sign].
     """
 
@@ -55,6 +56,8 @@ class Server:
         self.rebuilt: dict[str, dict[int, bytes]] = {"b": {}, "s": {}}
         self.taken_off: dict[str, list[tuple[str, int, int, bytes, int]]] = {}
         self.sums: dict[str, list[int]] = {}
+        self.opened: list[list[int]] = []
+        self.parts: list[tuple[list[int], dict[str, list[int]]]] = []
 
     # Section 11.3
 
@@ -133,12 +136,17 @@ class Server:
         closing, numbers = self.round, self.terms.numbers
         lost = set() if closing == "masked-input" else self.gone
         answered = sorted(set(self.said[closing]) - lost)
+        if closing == "share-keys":
+            answered = self.agreed.left(answered)
         if closing in ROUNDS[:4]:
             left = summed(self.batches, answered)
             answered = left if closing == "masked-input" else answered
         else:
             left = answered
-        if len(left) < numbers["threshold" if closing == "unmasking" else "m_min"]:
+        if closing in ("masked-input", "consistency-check"):
+            self.opened = self.agreed.opened(left)
+        few = len(left) < numbers["threshold" if closing == "unmasking" else "m_min"]
+        if few or (closing in ("masked-input", "consistency-check") and not self.opened):
             if closing in ROUNDS[:4]:  # later the others of U3 may still come
                 self.round, self.awaited = "over", set()
             raise TooFewError
@@ -174,10 +182,6 @@ class Server:
 
     def survivors(self, U3: list[int]) -> dict[int, bytes]:
         self.U3 = U3
-        for number, (name, spec, bits) in enumerate(self.terms.vectors):
-            vectors = [self.said["masked-input"][u][0][number] for u in U3]
-            each = [i.unpack_bits(vector, spec["length"], bits) for vector in vectors]
-            self.total[name] = [sum(column) % 2**bits for column in zip(*each, strict=True)]
         if self.terms.active:
             return dict.fromkeys(U3, i.packed(["consistency-check-request", U3]))
         return dict.fromkeys(U3, i.packed(["unmasking-request", [v for v in self.U2 if v not in U3]]))
@@ -187,18 +191,35 @@ class Server:
         return dict.fromkeys(U4, i.packed(["signed-unmasking-request", given]))
 
     def finish(self, answered: list[int]) -> dict[int, bytes]:
-        dropped = [v for v in self.U2 if v not in self.U3]
+        dropped, summed = (
+            [v for v in self.U2 if v not in self.U3],
+            {u for group in self.opened for u in group},
+        )
         for kind, clients in (("b", self.U3), ("s", dropped)):
             for v in clients:
-                self.rebuilt[kind][v] = self.secret(kind, v, answered)
-        for name, spec, bits in self.terms.vectors:
-            self.taken_off[name] = [*self.own_masks(name), *self.pair_masks(name)]
+                if v in summed:
+                    self.rebuilt[kind][v] = self.secret(kind, v, answered)
+        for group in self.opened:
+            self.unmask([u for u in self.U3 if u in group], [v for v in dropped if v in group])
+        for name, _, _ in self.terms.vectors:
+            each = [sums[name] for _, sums in self.parts]
+            self.sums[name] = [sum(column) for column in zip(*each, strict=True)]
+        return {}
+
+    def unmask(self, U3: Sequence[int], dropped: Sequence[int]) -> None:
+        """Of one group."""
+        sums: dict[str, list[int]] = {}
+        for number, (name, spec, bits) in enumerate(self.terms.vectors):
+            vectors = [self.said["masked-input"][u][0][number] for u in U3]
+            each = [i.unpack_bits(vector, spec["length"], bits) for vector in vectors]
+            self.total[name] = [sum(column) % 2**bits for column in zip(*each, strict=True)]
+            self.taken_off[name] = [*self.own_masks(name, U3), *self.pair_masks(name, U3, dropped)]
             total = self.total[name]
             for _, _, _, seed, sign in self.taken_off[name]:
                 mask = self.terms.stream(seed, spec["length"], bits)
                 total = [word + sign * other for word, other in zip(total, mask, strict=True)]
-            self.sums[name] = [i.centred(spec, word, bits) for word in total]
-        return {}
+            sums[name] = [i.centred(spec, word, bits) for word in total]
+        self.parts.append((list(U3), sums))
 
     def secret(self, kind: str, v: int, answered: Sequence[int]) -> bytes:
         """Section 11.4: rebuilt from the t lowest, and held against what v committed to."""
@@ -224,15 +245,18 @@ class Server:
                 raise named
         return secret
 
-    def own_masks(self, name: str) -> list[tuple[str, int, int, bytes, int]]:
-        masks = {u: self.agreed.self_mask(b_u, u, name) for u, b_u in self.rebuilt["b"].items()}
+    def own_masks(self, name: str, U3: Sequence[int]) -> list[tuple[str, int, int, bytes, int]]:
+        masks = {u: self.agreed.self_mask(self.rebuilt["b"][u], u, name) for u in U3}
         return [("self", u, u, seed, -1) for u, seed in masks.items()]
 
-    def pair_masks(self, name: str) -> list[tuple[str, int, int, bytes, int]]:
+    def pair_masks(
+        self, name: str, U3: Sequence[int], dropped: Sequence[int]
+    ) -> list[tuple[str, int, int, bytes, int]]:
         """Of each dropped v with its neighbours u in the sum."""
         found = []
-        for v, s_sk in self.rebuilt["s"].items():
-            for u in (u for u in self.U3 if u in self.agreed.neighbours[v]):
+        for v in dropped:
+            s_sk = self.rebuilt["s"][v]
+            for u in (u for u in U3 if u in self.agreed.neighbours[v]):
                 seed = self.agreed.pair_mask(i.x25519(s_sk, self.agreed.keys[u][1]), u, v, name)
                 found.append(("pair", v, u, seed, -1 if u > v else 1))
         return found

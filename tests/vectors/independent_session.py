@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -61,7 +61,17 @@ class Terms:
         for name in sorted(self.numbers["vectors"], key=str.encode):
             spec = self.numbers["vectors"][name]
             spec = {"length": 1, **spec}
-            yield name, spec, i.ring_bits(spec, self.numbers["clients"])
+            yield name, spec, i.ring_bits(spec, self.summed)
+
+    @property
+    def groups(self) -> Json:
+        """What the offer says of them; of one sum nothing."""
+        return self.numbers.get("groups", {})
+
+    @property
+    def summed(self) -> int:
+        """Of how many clients one sum is at most."""
+        return -(-self.numbers["clients"] // self.groups.get("number", 1))
 
     def rotation(self, name: str) -> bytes:
         return i.digest("rotation", self.nonce, self.parameters, self.context, name)
@@ -82,11 +92,25 @@ class Agreed:
         listed = joined(*(x for v in self.U1 for x in (v, *keys[v][:2])))
         self.sid = i.digest("session", terms.nonce, terms.parameters, terms.context, listed)
         n, k = terms.numbers["clients"], terms.numbers["degree"]
-        self.neighbours = i.neighbours(n, k, self.sid, self.U1)
+        graph = i.neighbours(n, k, self.sid, self.U1)
+        self.neighbours, self.groups = graph, [self.U1]
+        if of := terms.groups:
+            self.groups = i.cut(n, of["number"], of["seed"] or self.sid, of["cohort"] or self.U1)
+            beside = {u: set(group) & set(self.U1) - {u} for group in self.groups for u in group}
+            self.neighbours = {u: beside[u] for u in self.U1}
         own = [set(), *({u} for u in self.U1)] if k == n - 1 else [set()] * (len(self.U1) + 1)
         self.holders = {
-            u: sorted(self.neighbours[u] | self_held) for u, self_held in zip(self.U1, own[1:], strict=True)
+            u: sorted(graph[u] | self_held) for u, self_held in zip(self.U1, own[1:], strict=True)
         }
+
+    def opened(self, there: Collection[int]) -> list[list[int]]:
+        """The groups of which enough are there; of one sum everybody."""
+        least = self.terms.groups.get("m_g", 0)
+        return [group for group in self.groups if len(set(group) & set(there)) >= least]
+
+    def left(self, U2: Sequence[int]) -> list[int]:
+        """Who is in U2 of those who have shared."""
+        return [u for u in U2 if any(u in group for group in self.opened(U2))]
 
     def self_mask(self, b_u: bytes, u: int, name: str) -> bytes:
         return i.kdf("self-mask", b_u, self.sid, u, name)
@@ -182,15 +206,22 @@ class Client:
         return ["masked-input", vectors]
 
     def unmasking(
-        self, agreed: Agreed, deliveries: Mapping[int, list[Any]], dropped: Sequence[int]
+        self,
+        agreed: Agreed,
+        deliveries: Mapping[int, list[Any]],
+        dropped: Sequence[int],
+        there: Collection[int],
     ) -> list[Any]:
-        """Opens what was dealt, with u's own shares beside it on the complete graph."""
+        """Opens what was dealt, with u's own shares beside it on the complete graph. there: U3, or of that
+        whose signatures count.
+        """
         u, shares = self.u, {}
         opened = {v: self.opened(agreed, v, delivery) for v, delivery in deliveries.items()}
         if u in agreed.holders[u]:
             opened[u] = self.dealt(agreed)[u]
+        summed = {v for group in agreed.opened(there) for v in group}
         for v, both in sorted(opened.items()):
-            if both is not None:
+            if both is not None and v in summed:
                 shares[v] = ["s", both[:33]] if v in dropped else ["b", both[33:]]
         return ["unmasking", shares]
 
@@ -267,7 +298,8 @@ class Conversation:
         agreed = Agreed(terms, keys)
         request: list[Any] = ["share-keys-request", keys]
         yield from answers("share-keys", lambda u: clients[u].share_keys(agreed), request)
-        U2 = list(left)
+        left[:] = U2 = agreed.left(left)
+        U2 = list(U2)
         deliveries = {u: dict(self.delivered(agreed, u, U2)) for u in U2}
         for u in U2:
             yield "masked-input", "server", [u], i.packed(["masked-input-request", U2, deliveries[u]])
@@ -282,8 +314,9 @@ class Conversation:
                 "consistency-check", lambda u: ["consistency-check", clients[u].sign(statement)], check
             )
             request = ["signed-unmasking-request", {u: clients[u].sign(statement) for u in left}]
+        there = list(left)
         yield from answers(
-            "unmasking", lambda u: clients[u].unmasking(agreed, deliveries[u], dropped), request
+            "unmasking", lambda u: clients[u].unmasking(agreed, deliveries[u], dropped, there), request
         )
 
     def delivered(self, agreed: Agreed, u: int, U2: Sequence[int]) -> Iterator[tuple[int, list[Any]]]:

@@ -416,6 +416,15 @@ def test_graphs_and_batches() -> None:
         assert i.batches(range(case["clients"]), case["batch"]) == case["batches"]
 
 
+def test_cuts_and_the_numbers_of_groups() -> None:
+    for case in load("graph")["cuts"]:
+        made = i.cut(case["clients"], case["number"], unhex(case["base"]), case["members"])
+        assert made == case["groups"]
+        assert sorted(u for group in made for u in group) == case["members"]
+    for n, A, number, adversary, *due in load("graph")["groups"]:
+        assert list(choice.groups(n, A, number, adversary == "active")) == due
+
+
 def test_the_choice_of_degree_holds_with_exact_fractions() -> None:
     """But for the largest, of which exact fractions take long."""
     for n, A, d, adversary, chosen in load("graph")["choices"]:
@@ -468,8 +477,19 @@ def test_parameters(case: Json) -> None:
         if name in arguments
     }
     due["roster"] = roster_of(arguments["roster"]).digest if "roster" in arguments else b""
+    n, number = arguments["clients"], arguments.get("groups", 1)
+    if "groups" in arguments:
+        _, least = choice.groups(n, due["corrupt"], number, due["adversary"] == "active")
+        unsafe = arguments.get("unsafe_groups", False)
+        m_g = arguments.get("m_g", n // number // 2 + 1 if unsafe and least > n // number else least)
+        due["groups"] = {
+            **{"cohort": arguments.get("cohort", []), "m_g": m_g, "number": number},
+            "public_weights": arguments.get("public_weights", False),
+            **{"seed": unhex(arguments.get("cut", "")), "unsafe": unsafe},
+        }
+        assert m_g == case["m_g"]
     assert i.packed(dict(sorted(due.items()))) == offer
-    bits = {name: i.ring_bits(spec, arguments["clients"]) for name, spec in vectors.items()}
+    bits = {name: i.ring_bits(spec, -(-n // number)) for name, spec in vectors.items()}
     assert bits == case["ring_bits"]
 
 

@@ -36,6 +36,7 @@ def bad(records: Mapping[str, Json]) -> Json:
         ],
         "left_out": [
             *(case for scene in pair for case in endings.left_out(scene, U)),
+            endings.not_opened(scenes["groups-active"]),
             *(endings.reported(scene, U) for scene in whole),
         ],
     }
@@ -73,4 +74,6 @@ def _of_others(scenes: Mapping[str, Scene]) -> Iterator[Json]:
     for adversary in ("semi-honest", "active"):
         yield from messages.of_sparse_graphs(scenes[f"sparse-{adversary}-drop-masked-input"])
     yield from messages.batches(scenes["batches"])
+    for adversary in ("semi-honest", "active"):
+        yield from messages.groups(scenes[f"groups-{adversary}"])
     yield from messages.joints(scenes["joint"], scenes["complete-semi-honest-drop-masked-input"], U)

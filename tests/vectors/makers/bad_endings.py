@@ -134,6 +134,24 @@ def left_out(scene: Scene, u: int) -> Iterator[Json]:
         }
 
 
+def not_opened(scene: Scene) -> Json:
+    """Too few of a group have signed: a client returns no share of its members, and those of the others."""
+    u = scene.record["U3"][0]
+    group = next(group for group in scene.record["groups"] if u not in group)
+    (signatures,) = scene.heard("unmasking", u)
+    gone = [v for v in group if v in signatures][: len(set(group) & set(signatures)) - 2]
+    request = i.packed(["signed-unmasking-request", without(signatures, *gone)])
+    (shares,) = scene.said("unmasking", u)
+    return {
+        "what": "signatures of two of a group that takes three",
+        "session": scene.name,
+        "step": scene.asked("unmasking", u),
+        "to": u,
+        "script": [{"from": "server", "bytes": request.hex()}],
+        "answer": i.packed(["unmasking", without(shares, *group)]).hex(),
+    }
+
+
 def spoilt_deliveries(
     scene: Scene, u: int, v: int, delivery: Sequence[Any]
 ) -> Iterator[tuple[str, list[Any]]]:

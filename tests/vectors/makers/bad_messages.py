@@ -152,6 +152,30 @@ def batches(scene: Scene) -> Iterator[Json]:
     yield scene.to_client("part of a batch", "consistency-check", u, [sorted([*U3, part])], words)
 
 
+def groups(scene: Scene) -> Iterator[Json]:
+    """Fewer of a group than it takes."""
+    u = scene.record["U3"][0]
+    shared, dealt = scene.heard("masked-input", u)
+    own, *others = sorted(scene.record["groups"], key=lambda group: u not in group)
+    gone = [v for v in own if v in shared and v != u][: len(set(own) & set(shared)) - 2]
+    rest = [v for v in shared if v not in gone]
+    words = "2 clients of this one's group shared keys, 3 are needed"
+    yield scene.to_client("too few of u's group", "masked-input", u, [rest, without(dealt, *gone)], words)
+    if scene.terms.groups["cohort"]:
+        (keys,) = scene.heard("share-keys", u)
+        v, w = max(keys), 2**31 - 3
+        strange = without(keys, v) | {w: keys[v]}
+        words = "clients who are not of the cohort it cuts"
+        yield scene.to_client("a client who is not of the cohort", "share-keys", u, [strange], words)
+    if scene.terms.active:  # of two groups m_min are in no U3 without three of one
+        return
+    U2 = scene.record["U2"]
+    left = {u, *(v for group in (own, *others) for v in [w for w in group if w in U2 and w != u][-2:])}
+    left -= {next(v for v in own if v in left and v != u)}
+    words = "no group has 3 survivors, who are needed to open its sum"
+    yield scene.to_client("two of each group", "unmasking", u, [[v for v in U2 if v not in left]], words)
+
+
 # At the server
 
 

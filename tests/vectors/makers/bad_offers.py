@@ -348,12 +348,57 @@ def of_decoys() -> Iterator[Json]:
     yield case("decoys, unasked", offer_of(), good, "the server offers the scheme decoys", TRUSTING)
 
 
+def of_groups() -> Iterator[Json]:
+    good = offer_of(20, groups=2)
+    of = good["groups"]
+    sizes = "20 clients cannot be: from 2 to 20"
+
+    def spoilt(what: str, words: str, other: Json | None = None, **change: Any) -> Json:
+        bad = good | {"groups": of | change} | (other or {})
+        return case(f"groups: {what}", good, bad, words, {**TRUSTING, "smallest_group": 2})
+
+    yield spoilt("of everybody", f"1 group of {sizes}", number=1)
+    yield spoilt("more than clients", f"21 groups of {sizes}", number=21)
+    words = "10 groups of 20 clients have 2 each, and 4 of each would have to be left"
+    yield spoilt("too small", words, number=10, m_g=2)
+    yield spoilt("an m_g too small", "m_g 3 is impossible: of groups of 10 clients it is in 4..10", m_g=3)
+    yield spoilt("an m_g above the smallest", "m_g 11 is impossible", m_g=11)
+    yield spoilt("unsafe, of nobody", "m_g 0 is impossible", m_g=0, unsafe=True)
+    words = "the cohort that is cut is 20 different ids in order"
+    yield spoilt("a cohort of 19", words, cohort=list(range(19)))
+    yield spoilt("a cohort with one twice", words, cohort=[0, *range(19)])
+    yield spoilt("a cohort that descends", words, cohort=list(range(20))[::-1])
+    yield spoilt("an id that is none", words, cohort=[*range(19), 2**31 - 1])
+    yield spoilt("a base of 31 bytes", "drawn from 32 bytes", cohort=list(range(20)), seed=bytes(31))
+    yield spoilt("a base without its cohort", "is one of its cohort: name that, too", seed=bytes(32))
+    yield spoilt("beside batches", "by groups or by batches", {"batch": 4})
+    yield spoilt("beside blanks", "blanks are for one sum of all", {"blank": 0.25})
+    weight = {"vectors": {"": {"kind": "weight", "maximum": 2}}}
+    yield spoilt("with weights that are not public", "the sum of weights would be known", weight)
+    yield spoilt("a field too many", MALFORMED, other_field=1)
+    yield spoilt("a flag that is a number", MALFORMED, unsafe=1)
+    yield spoilt("nil", MALFORMED, {"groups": None})
+    bare = offer_of(20)
+    yield case("groups: unasked", bare, good, "this client is summed with all", TRUSTING)
+    larger = {**TRUSTING, "smallest_group": 10}
+    yield case("groups: smaller ones", good, offer_of(20, groups=3), "takes groups of 10 or more", larger)
+    public = offer_of(20, groups=2, public_weights=True)
+    yield case("groups: public weights", good, public, "takes weights for public", larger)
+    unsafe = offer_of(20, groups=2, unsafe_groups=True)
+    yield case("groups: unsafe ones", good, unsafe, "offers unsafe groups", larger)
+    experiment = {**TRUSTING, "smallest_group": 2, "unsafe_groups": True}
+    usual, fewer = (offer_of(20, groups=10, unsafe_groups=True, m_g=m_g) for m_g in (2, 1))
+    words = "opens groups of 1; by this client's policy it takes 2"
+    yield case("groups: a smaller m_g", usual, fewer, words, experiment)
+
+
 def offers() -> Iterator[Json]:
     yield from forms()
     yield from impossible()
     yield from against_policy()
     yield from in_finer_steps()
     yield from of_private()
+    yield from of_groups()
     yield from of_split()
     yield from of_ckks()
     yield from of_decoys()

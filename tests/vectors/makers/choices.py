@@ -8,6 +8,8 @@ from typing import Any
 from secagg import CKKS, Bounded, Counts, Decoys, Masking, Plain, Private, Roster, Weight
 from secagg.ckks.packing import Layout
 from secagg.graph import graph_of, sparsest
+from secagg.masking import groups
+from secagg.policy import Adversary
 from secagg.specs import Spec
 from secagg.wire import MAX_ID
 from tests.vectors.makers import published
@@ -34,14 +36,27 @@ def graph() -> Json:
         (50, 22, list(range(0, 70, 2)), sid(32)),
         (100, 34, list(range(30, 100)), sid(32)),
     ]
+    base = Counter("graph/cuts")
     return {
-        "what": "Graphs (section 7.2; null: an empty place of the ring), batches (7.3), and the choice of "
-        "k and t (5.2): "
+        "what": "Graphs (section 7.2; null: an empty place of the ring), batches (7.3), cuts into groups, "
+        "and A_g and the least m_g of n clients, A corrupt, in G groups (7.4): [n, A, G, adversary, A_g, "
+        "m_g]; and the choice of k and t (5.2): "
         "[clients, corrupt, dropout, adversary, [k, t] or null where only the complete graph will do]. "
         "choices_at_40_bits: sigma is 40 for both adversaries, corrupt and dropout are fractions of the "
         "cohort.",
         "graphs": [_graph(*case) for case in cases],
         "batches": [_batches(n, batch) for n, batch in ((6, 2), (7, 2), (7, 3), (9, 5), (5, 5), (11, 4))],
+        "cuts": [
+            _cut(*case)
+            for case in (
+                (8, 3, some, bytes(32)),
+                (8, 8, some, base(32)),
+                (7, 2, some, base(32)),
+                (100, 5, list(range(0, 200, 2)), base(32)),
+                (100, 9, list(range(30, 100)), base(32)),
+            )
+        ],
+        "groups": [_groups(*case) for case in _GROUPS],
         "choices": [_choice(*case) for case in _CHOICES],
         "choices_at_40_bits": {
             "source": published.DEGREES_SOURCE,
@@ -68,6 +83,27 @@ def _batches(n: int, batch: int) -> Json:
     numbers: Json = {"corrupt": 0, "dropout": 0, "small_cohort": n < 3}
     scheme = Masking.for_cohort(n, Counts(length=1, maximum=1), batch=batch, **numbers)
     return {"clients": n, "batch": batch, "batches": [sorted(part) for part in scheme.batches(None)]}
+
+
+def _cut(clients: int, number: int, members: Sequence[int], base: bytes) -> Json:
+    made = groups.cut(tuple(members), clients, number, base)
+    shown = {"clients": clients, "number": number, "base": base.hex(), "members": list(members)}
+    return {**shown, "groups": [sorted(group) for group in made]}
+
+
+_GROUPS = [
+    (n, A, number, adversary)
+    for adversary in ("semi-honest", "active")
+    for n, A, number in (
+        *((8, 1, 2), (9, 0, 3), (12, 1, 2), (40, 4, 4), (40, 4, 8), (100, 10, 3), (100, 10, 5)),
+        *((100, 10, 20), (200, 20, 4), (1000, 30, 10), (1000, 100, 3), (1000, 100, 4), (1000, 1, 100)),
+    )
+]
+
+
+def _groups(n: int, A: int, number: int, adversary: Adversary) -> list[Any]:
+    A_g = groups.corrupt_in_group(n, A, number)
+    return [n, A, number, adversary, A_g, groups.least_of_group(n, A, number, adversary)]
 
 
 _CHOICES = [
@@ -119,6 +155,10 @@ NOISED: Mapping[str, Spec] = {
 }
 
 
+WEIGHED: Json = {"corrupt": 2, "groups": 4, "public_weights": True, "m_g": 7}
+LISTED, BASE = list(range(0, 1000, 100)), bytes(range(32))
+
+
 def roster_of(clients: int) -> Roster:
     """One whose keys play no part; key and digest by SHA-256."""
     rng = Counter(f"roster of {clients}")
@@ -142,6 +182,12 @@ def parameters() -> Json:
         ("private vectors, on a sparse graph", 100, NOISED, {"corrupt": 5}, None),
         ("private vectors, and blanks", 20, NOISED, {"blank": 0.75}, None),
         ("batches", 20, {"": ONE}, {"adversary": "active", "batch": 5}, 20),
+        ("groups", 100, {"": ONE}, {"corrupt": 5, "groups": 5}, None),
+        ("groups, active", 60, {"": ONE}, {"adversary": "active", "corrupt": 2, "groups": 3}, 60),
+        ("groups, with weights and m_g given", 40, SEVERAL, WEIGHED, None),
+        ("groups of private vectors", 60, NOISED, {"corrupt": 3, "groups": 2}, None),
+        ("groups cut as before", 10, {"": ONE}, {"groups": 2, "cohort": LISTED, "cut": BASE}, None),
+        ("unsafe groups", 20, {"": ONE}, {"groups": 10, "unsafe_groups": True}, None),
         ("sparse although small", 10, {"": ONE}, {"graph": "sparse", "corrupt": 1, "dropout": 3}, None),
         ("sparse, active", 10, {"": ONE}, {"graph": "sparse", "adversary": "active", "dropout": 3}, 10),
         ("complete although large", 100, {"": ONE}, {"graph": "complete"}, None),
@@ -182,9 +228,14 @@ def _parameters(
     names = ("corrupt", "dropout", "degree", "threshold", "m_min")
     return {
         "what": what,
-        "arguments": {"clients": clients, **arguments, **({"roster": listed} if listed else {})},
+        "arguments": {
+            "clients": clients,
+            **{name: value.hex() if isinstance(value, bytes) else value for name, value in arguments.items()},
+            **({"roster": listed} if listed else {}),
+        },
         "vectors": {name: specification(spec) for name, spec in vectors.items()},
         "numbers": {name: getattr(scheme, name) for name in names},
+        **({"m_g": scheme.groups.m_g} if isinstance(scheme.groups, groups.Groups) else {}),
         "ring_bits": scheme.ring_bits(),
         "offer": scheme.offer().hex(),
         "parameters": scheme.digest().hex(),

@@ -130,6 +130,7 @@ def plans() -> Iterator[Plan]:
         {"masked-input": [1]},
         IDS[:5],
     )
+    yield from _with_groups()
     yield Plan(
         "joint",
         "complete graph, active server, the task goes out with the offer: there is no round of joins, and "
@@ -139,6 +140,40 @@ def plans() -> Iterator[Plan]:
         drop={"advertise-keys": [0]},
         listed=FOUR,
         joint=True,
+    )
+
+
+def _with_groups() -> Iterator[Plan]:
+    yield Plan(
+        "groups-semi-honest",
+        "complete graph, semi-honest server, three groups of three, of which three have to be left; client 5 "
+        "drops out in masked-input, so that its group is not opened",
+        IDS[:9],
+        {"graph": "complete", "corrupt": 1, "groups": 3, "public_weights": True},
+        drop={"masked-input": [5]},
+    )
+    yield Plan(
+        "groups-active",
+        "complete graph, active server, two groups of four, of which three have to be left, cut by the base "
+        "of an earlier session; client 127 drops out in masked-input",
+        IDS[:8],
+        {
+            **{"graph": "complete", "adversary": "active", "corrupt": 1},
+            **{"groups": 2, "cohort": IDS[:8], "cut": bytes(range(32))},
+        },
+        {"": Counts(length=3, maximum=9), "update": Bounded(length=5, bound=1.0, bits=8)},
+        {"masked-input": [127]},
+        IDS[:8],
+    )
+    yield Plan(
+        "groups-sparse-active",
+        "sparse graph, active server, two groups of eight; client 5 does not join and leaves a hole, client "
+        "300 drops out in consistency-check: shares go to neighbours of either group, masks are of one's own",
+        IDS[:16],
+        {"graph": "sparse", "adversary": "active", "corrupt": 1, "dropout": 6, "groups": 2},
+        {"": Counts(length=3, maximum=9)},
+        {"join": [5], "consistency-check": [300]},
+        IDS[:16],
     )
 
 

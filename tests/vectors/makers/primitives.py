@@ -156,6 +156,8 @@ def kdf_and_digests() -> Json:
     of_private: list[tuple[Tag, list[Part]]] = [
         (Tag.ROTATION, [*(rng_of_private(32) for _ in range(3)), "update"])
     ]
+    rng_of_groups = Counter("kdf/groups")
+    of_groups: list[tuple[Tag, list[Part]]] = [(Tag.GROUPS, [rng_of_groups(32), 4, rng_of_groups(3 * 4)])]
     number = int.from_bytes(b"abcdefgh", "big")
     alike: list[list[Part]] = [[], [""], [0], [2**64 - 1], [number], ["abcdefgh"], [b"abcdefgh"]]
     alike += [[b"ab", b"c"], [b"a", b"bc"], [b"abc"], ["\u0000", "é", "🙂"], [b"", b""]]
@@ -167,6 +169,7 @@ def kdf_and_digests() -> Json:
         *of_private,
         *of_decoys,
         *of_split,
+        *of_groups,
     ]
     return {
         "what": "Transcripts, digests and keys (section 2.3) with parts as section 2.4 has them, and with "
@@ -189,6 +192,7 @@ def kdf_and_digests() -> Json:
             *(_key(tag, parts, rng_of_private) for tag, parts in of_private),
             *(_key(tag, parts, other) for tag, parts in of_decoys),
             *(_key(tag, parts, rng_of_split) for tag, parts in of_split),
+            *(_key(tag, parts, rng_of_groups) for tag, parts in of_groups),
         ],
     }
 

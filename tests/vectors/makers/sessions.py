@@ -16,6 +16,7 @@ from secagg.masking.derived import (
     self_mask_key,
     session_id,
 )
+from secagg.masking.groups import Groups
 from secagg.masking.messages import ShareKeysRequest
 from secagg.prg import keystream
 from secagg.session import Aggregate
@@ -89,6 +90,7 @@ def conversation(
 
 def result_of(result: Aggregate) -> Json:
     noise = {"noise": dict(sorted(result.noise.items()))} if result.noise else {}
+    parts = {"parts": [result_of(part) for part in result.parts]} if result.parts else {}
     return {
         "survivors": sorted(result.survivors),
         "codes": {name: codes.tolist() for name, codes in sorted(result.codes.items())},
@@ -96,6 +98,7 @@ def result_of(result: Aggregate) -> Json:
         "mean": {name: mean.tolist() for name, mean in sorted(result.mean.items())},
         "error_bound": dict(sorted(result.error_bound.items())),
         **noise,
+        **parts,
     }
 
 
@@ -106,6 +109,9 @@ def specification(spec: Spec) -> Json:
 
 def _terms(scheme: Masking, plan: Plan, task: bytes, nonce: bytes) -> Json:
     numbers = {k: v for k, v in msgspec.to_builtins(scheme).items() if k not in ("vectors", "roster")}
+    if isinstance(scheme.groups, Groups):
+        of_groups = msgspec.to_builtins(scheme.groups) | {"seed": scheme.groups.seed.hex()}
+        numbers["groups"] = {**dict(sorted(of_groups.items())), "cohort": list(scheme.groups.cohort)}
     bits = scheme.ring_bits()
     return {
         "what": plan.what,
@@ -135,7 +141,7 @@ def _agreed(scheme: Masking, record: Json, messages: Sequence[Json]) -> Json:
     keys = decode(ShareKeysRequest, bytes.fromhex(request["bytes"])).keys
     nonce, parameters, context = (bytes.fromhex(record[name]) for name in ("nonce", "parameters", "context"))
     sid = session_id(nonce, parameters, context, keys)
-    graph = scheme.graph(sid, keys)
+    graph, cut = scheme.graph(sid, keys), scheme.cut(sid, keys)
     after = ("consistency-check", "unmasking")
     survivors = next(m["to"] for m in messages if m["from"] == "server" and m["round"] in after)
     agreed: Json = {
@@ -143,8 +149,11 @@ def _agreed(scheme: Masking, record: Json, messages: Sequence[Json]) -> Json:
         "U1": answered("advertise-keys"),
         "U2": answered("share-keys"),
         "U3": survivors,
-        "neighbours": {str(u): sorted(graph.neighbours(u)) for u in sorted(keys)},
+        "neighbours": {str(u): sorted(scheme.masks(graph, cut, u)) for u in sorted(keys)},
     }
+    if isinstance(scheme.groups, Groups):
+        agreed["groups"] = [sorted(group) for group in cut]
+        agreed["holders"] = {str(u): sorted(graph.holders(u)) for u in sorted(keys)}
     if "roster" in record:
         agreed["U4"] = answered("consistency-check")
     if not graph.complete:
