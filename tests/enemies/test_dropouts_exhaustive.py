@@ -119,7 +119,7 @@ def every_end(play: Play, lost: Mapping[int, str]) -> Iterator[tuple[Fates, Any,
 
 def cut_of(play: Play) -> Cut:
     scheme = play.scheme
-    return scheme.groups_of(play.server._cut) if isinstance(scheme, Masking) else ()
+    return scheme.sums.groups(play.server._cut) if isinstance(scheme, Masking) else ()
 
 
 @pytest.mark.parametrize("scheme", PLAYED.values(), ids=PLAYED)

@@ -81,11 +81,14 @@ def every_spoiling(message: bytes) -> Iterator[tuple[str, bytes]]:
 # What a client takes, and why that is right: any task; one survivor or dropout fewer, of which it cannot know
 # that it is a lie (see test_equivocation.py); and one signature fewer, where three of four are enough.
 ANY_TASK = ["(2,) too long", "(2,) too short", "(2,) empty"]
+GROUPED = "active, groups"
 ONE_LESS = ["(1,) one less"]  # which is the last, client 3
 TAKEN_BY_CLIENT = {
     ("active", "consistency-check"): ONE_LESS,
     ("semi-honest", "unmasking"): ONE_LESS,
     ("active", "unmasking"): ["(1, 0) too short", "(1, 0) empty"],
+    (GROUPED, "consistency-check"): ONE_LESS,
+    (GROUPED, "unmasking"): ["(1, 0) too short", "(1, 0) empty"],
     ("ckks-keep", "decrypt"): ONE_LESS,
     ("ckks-release", "decrypt"): ONE_LESS,
 }
@@ -98,6 +101,9 @@ LOST = {"masked-input": {2}}  # so that there are shares of both kinds
 def schemes() -> dict[str, Any]:
     """Five clients with masks and four with CKKS, of whom three are enough."""
     five = {name: make(range(5), VECTORS, corrupt=0, threshold=3) for name, make in MASKING.items()}
+    # {1, 2}, of whom 2 is lost, and {0, 3, 4}, of whom two are enough.
+    cut = {"groups": 2, "public_weights": True, "cohort": range(5), "cut": b"\6" * 32}
+    five[GROUPED] = MASKING["active"](range(5), VECTORS, corrupt=0, threshold=3, **cut)
     return five | {name: make(range(4), VECTORS) for name, make in ENDINGS.items()}
 
 
@@ -123,7 +129,11 @@ def test_a_server_refuses_a_field_that_is_not_what_it_should_be(name: str, u: in
         spoilt = play.forked()
         assert culprits_named(lambda m, it=spoilt: it.server.receive(u, m), message) == {u}, what
     late = round in ("consistency-check", "unmasking", "decrypt")
-    assert_exact(spoilt.finish(), play.clients.keys() - spoilt.lost - (set() if late else {u}))
+    total = spoilt.finish()
+    there = frozenset(play.clients.keys() - spoilt.lost - (set() if late else {u}))
+    if name == GROUPED:
+        there &= frozenset().union(*play.scheme.sums.opened(spoilt.server._cut, there))
+    assert_exact(total, there)
 
 
 @pytest.mark.parametrize(("name", "u", "round"), [each for each in ROUNDS if each.values[2] != "join"])

@@ -38,6 +38,7 @@ from secagg.masking.messages import (
     PairKeyShare,
     SignedUnmaskingRequest,
 )
+from secagg.masking.sums import OneSum
 from secagg.shamir import SHARE_BYTES
 from secagg.states import Terms
 from tests.enemies.cast import gullible
@@ -197,11 +198,11 @@ class Clients:
         parameters: Any = SimpleNamespace(
             threshold=ring.t,
             m_min=quorum,
-            least=quorum,
             corrupt=A,
             digest=lambda: bytes(32),
             batches=lambda roster: [],
         )
+        parameters.sums = OneSum(parameters)
         self.m_min = quorum
         self.states: dict[int, AwaitingSignatures] = {}
         self.signatures: dict[int, bytes] = {}

@@ -141,7 +141,7 @@ def _agreed(scheme: Masking, record: Json, messages: Sequence[Json]) -> Json:
     keys = decode(ShareKeysRequest, bytes.fromhex(request["bytes"])).keys
     nonce, parameters, context = (bytes.fromhex(record[name]) for name in ("nonce", "parameters", "context"))
     sid = session_id(nonce, parameters, context, keys)
-    graph, cut = scheme.graph(sid, keys), scheme.cut(sid, keys)
+    graph, cut = scheme.graph(sid, keys), scheme.sums.cut(sid, keys)
     after = ("consistency-check", "unmasking")
     survivors = next(m["to"] for m in messages if m["from"] == "server" and m["round"] in after)
     agreed: Json = {
@@ -149,7 +149,7 @@ def _agreed(scheme: Masking, record: Json, messages: Sequence[Json]) -> Json:
         "U1": answered("advertise-keys"),
         "U2": answered("share-keys"),
         "U3": survivors,
-        "neighbours": {str(u): sorted(scheme.masks(graph, cut, u)) for u in sorted(keys)},
+        "neighbours": {str(u): sorted(scheme.sums.masks(graph, cut, u)) for u in sorted(keys)},
     }
     if isinstance(scheme.groups, Groups):
         agreed["groups"] = [sorted(group) for group in cut]
