@@ -8,6 +8,12 @@ Two sets, for then nothing but their difference can be isolated: coefficients a 
 of the difference, b on the other and a + b on what the two share. With four sets that differ pairwise by as
 much, sums of three or more isolate a client.
 
+What it signs is not all that its vector is in: a set may be signed by others, once it has uploaded. So of one
+class of like sessions it uploads in those of one frame alone: one cut into groups, or none, and of so many
+clients that there may be two sets, or of so few that there is one. Else those of whom a set and a larger one
+differ could sign a sum of their own, of another cut or of a smaller cohort, and all but one of the difference
+be taken off again.
+
 Alike is decided from what the server knows, the task, and never from a client's vectors: a refusal that
 depended on them would tell about them.
 """
@@ -91,7 +97,7 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     of sums by whole batches, which; where relays see to the sets, a digest of their keys; where a server sums
     by coins, its session. anew: what was recorded of this kind before is unlike what comes. tags: what relays
     were told, by which they know what is alike. part: of sums of so few of the roster that there is one. cut:
-    of groups that are summed apart, which.
+    of groups that are summed apart, which. left: no set was signed, a vector has left for one.
     """
 
     kind: str
@@ -102,6 +108,15 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     tags: tuple[LikeTag, ...] = ()
     part: bool = False
     cut: bytes = b""
+    left: bool = False
+
+    @property
+    def frame(self) -> tuple[bytes, bool]:
+        return self.cut, self.part
+
+    @property
+    def once(self) -> bool:
+        return not (self.members or self.left or self.tags)
 
 
 _entries = msgspec.msgpack.Decoder(_Entry)
@@ -167,6 +182,25 @@ class Class(NeverPickled):
     def begin(self) -> None:
         """Whatever was signed of this kind before, was of other vectors."""
         self._keep(lambda near: _Entry(self.kind, b"", frozenset(), b"", anew=True))
+
+    def leave(self, cut: Sequence[frozenset[ClientId]] = ()) -> None:
+        """Record that this party's vector leaves, whatever set it will be in; to be called before it does.
+        cut: as in `sign`.
+
+        Raises: RemoteProtocolError if one has left in a session that is alike, of another frame.
+        """
+        new = _Entry(
+            self.kind, self.sketch, frozenset(), b"", part=self.part, cut=self._partition(cut), left=True
+        )
+
+        def decide(near: Sequence[_Entry]) -> _Entry | None:
+            # What it once decrypted, or a sum by coins, may be of this very session, if its step is taken
+            # again; beside these it signs nothing anyway.
+            if any(entry.tags or entry.frame != new.frame for entry in near if not entry.once):
+                refuse_as_too_near()
+            return None if new in near else new
+
+        self._keep(decide)
 
     def sign(
         self,
@@ -237,18 +271,19 @@ class Class(NeverPickled):
         cut: Sequence[frozenset[ClientId]] = (),
     ) -> list[frozenset[bytes]]:
         """The different sets that were signed, as names; none where all are of this same partition. some: of
-        the group whose sets are asked for, where there are groups; if it was cut otherwise, the empty set,
-        beside which there is no other.
+        the group whose sets are asked for, where there are groups; if they are of another frame, the empty
+        set, beside which there is no other.
         """
         found: list[frozenset[bytes]] = []
         partition, cut_as, group = self._partition(batches), self._partition(cut), self._group(some, cut)
 
         def look(near: Sequence[_Entry]) -> None:
             near = [entry for entry in near if not self.session or entry.partition != self.session]
-            near = _of_group(near, cut_as, group)
-            if any(entry.cut != cut_as for entry in near):
+            if any(entry.frame != (cut_as, self.part) for entry in near if not entry.once):
                 found.append(frozenset())
-            elif not (partition and all(entry.partition == partition for entry in near)):
+                return
+            near = [entry for entry in _of_group(near, cut_as, group) if not entry.left]
+            if not (partition and all(entry.partition == partition for entry in near)):
                 found.extend(dict.fromkeys(entry.members for entry in near))
 
         self._keep(look)
@@ -341,10 +376,11 @@ def _checked(new: _Entry, near: Sequence[_Entry], difference: int) -> _Entry | N
     """
     if (new.members or new.partition) and new in near:
         return None  # or a server could have a record grow without end
-    if new.partition and all(entry.partition == new.partition for entry in near):
-        return new  # So et al. (2021): of whole batches of one partition no combination isolates less
     if any(entry.cut != new.cut for entry in near):
         refuse_as_too_near()
+    near = [entry for entry in near if not entry.left]
+    if new.partition and all(entry.partition == new.partition for entry in near):
+        return new  # So et al. (2021): of whole batches of one partition no combination isolates less
     together = (*near, new)
     alone = [entry for entry in together if not entry.members]
     most = _most(any(entry.part for entry in together))

@@ -13,9 +13,9 @@ from fl.cli.report import outcome, tell_clipping, within
 from fl.cli.results import npy, write_result
 from fl.config.section import ConfigError
 from fl.privacy.budget import Charged
-from secagg import Bounded, LocalProtocolError, Scheme
+from secagg import Bounded, LocalProtocolError, RemoteProtocolError, Scheme, Weight
 from secagg.errors import counted
-from secagg.specs import check_vectors
+from secagg.specs import Vectors, check_vectors
 from transport import Contribution, Peer, TransportError
 
 NPY = b"\x93NUMPY"  # what such a file begins with
@@ -53,6 +53,14 @@ def read_vector(path: Path, *, flatten: bool = False) -> np.ndarray[Any, Any]:
         raise ConfigError(f"{path}: {error}") from None
 
 
+def check_weighs(vectors: Vectors) -> None:
+    """Raises: RemoteProtocolError where these would tell the sum of weights and weigh nothing by them: as a
+    count, which a policy takes also of groups whose weights it does not let be known.
+    """
+    if not isinstance(vectors.get("weight", Weight(maximum=1)), Weight):
+        raise RemoteProtocolError("the server asks for the weight, and weighs nothing by it")
+
+
 def contribute(
     out: Output,
     peer: Peer,
@@ -72,6 +80,8 @@ def contribute(
 
     def accepted(scheme: Scheme) -> None:
         needed[0] = bool(scheme.finishing_rounds)
+        if weight is not None:
+            check_weighs(scheme.vectors)
         if charged is not None:
             charged.accepted(scheme)
 

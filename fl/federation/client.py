@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 from torch import nn
 
@@ -20,7 +21,7 @@ from fl.federation.decoys import Training, decoys
 from fl.federation.looking import Looking
 from fl.federation.sending import Sending, as_trained, contributions, in_place_of, in_turn
 from fl.federation.task import Held, Instructions, check_loop, order_of, read_instructions
-from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE
+from fl.federation.vectors import CORRECT, EXAMPLES, LOSS, UPDATE, check_of_groups
 from fl.models.architectures import MODELS
 from fl.models.weights import to_vector
 from fl.own import OwnTask
@@ -32,7 +33,7 @@ from fl.training.local import Diverged, LocalResult, Tap, device, on_device, tra
 from fl.training.own import train_own
 from fl.training.server import GlobalModel
 from fl.training.step import PerExample
-from secagg import Aggregate, Among, Decoys, Policy, Private, RemoteProtocolError, Scheme
+from secagg import Aggregate, Among, Decoys, Masking, Policy, Private, RemoteProtocolError, Scheme
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId
@@ -192,7 +193,12 @@ class LocalTrainer:
         return own_releases(asked, instructions.plan, length, len(self._shard.y))
 
     def offered(self, scheme: Scheme) -> None:
-        """Be told the session that was accepted, and so which vectors it asks for; untold, give all."""
+        """Be told the session that was accepted, and so which vectors it asks for; untold, give all.
+
+        Raises: RemoteProtocolError where it asks a group for what no group tells.
+        """
+        if isinstance(scheme, Masking) and scheme.groups is not UNSET:
+            check_of_groups(scheme.vectors)
         self._specs, self._names = scheme.vectors, scheme.vectors.keys()
         self._private = all(isinstance(spec, Private) for spec in scheme.vectors.values())
         self._decoys = scheme.candidates - 1 if isinstance(scheme, Decoys) else 0

@@ -54,6 +54,13 @@ class Groups:
             return {}
         return {CUT: np.frombuffer(self.cut, np.uint8).astype(np.float64)}
 
+    def was_cut(self) -> None:
+        """Go on with the groups of the session that was last begun, where they stay: also if it failed, for
+        clients may have uploaded, or signed, and helped to no other cut of what comes out alike.
+        """
+        if self.cohort and isinstance(self._session, MaskingServer):
+            self.cut = self._session.cut_as or self.cut
+
     def of(self, asked: frozenset[ClientId]) -> list[frozenset[ClientId]]:
         """Those of these clients that have a sum by themselves in the session that was last begun."""
         groups = self._session.groups if isinstance(self._session, MaskingServer) else ()
@@ -66,14 +73,10 @@ class Groups:
     def parted(
         self, scheme: Scheme, level: Level, totals: Sequence[Aggregate]
     ) -> tuple[list[Aggregate], list[Aggregate]]:
-        """The sums of the groups, those that their members could have made and those that are too long. The
-        next round goes on with these groups, where they stay.
-        """
+        """The sums of the groups, those that their members could have made and those that are too long."""
         within, beyond = list[Aggregate](), list[Aggregate]()
-        for total in totals:
-            self.cut = total.cut if self.cohort else b""
-            for part in total.parts:
-                (beyond if self._too_long(scheme, level, part) else within).append(part)
+        for part in (part for total in totals for part in total.parts):
+            (beyond if self._too_long(scheme, level, part) else within).append(part)
         return within, beyond
 
     def _too_long(self, scheme: Scheme, level: Level, part: Aggregate) -> bool:

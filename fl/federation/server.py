@@ -218,6 +218,7 @@ class Server:
         learned, update, left_out = None, None, frozenset[ClientId]()
         survivors = tuple(part.survivors for part in (parts_of(totals) if self.groups else totals))
         totals, too_long = self.groups.parted(scheme, level, totals) if self.groups else (totals, [])
+        self.groups.was_cut()
         if totals and not kept:
             try:
                 update, left_out = self._combined(round, totals)

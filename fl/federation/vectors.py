@@ -18,7 +18,7 @@ from fl.robust import Points
 from fl.training.local import LocalResult
 from secagg import Aggregate, Bounded, Counts, Private, RemoteProtocolError, Roster, Scheme, Weight
 from secagg.errors import ClientId
-from secagg.specs import Noise, Spec
+from secagg.specs import Noise, Spec, Vectors
 
 UPDATE, EXAMPLES, LOSS, CORRECT = "update", "examples", "loss", "correct"
 BELOW = "below"  # +1/2 of a client whose update's norm is within the round's clip, -1/2 of any other
@@ -108,6 +108,20 @@ def contribution(result: LocalResult, names: Collection[str], clip: float | None
             f"the server asks for {', '.join(sorted(names))}; a client has {', '.join(every)}"
         )
     return {name: every[name] for name in names}
+
+
+def check_of_groups(vectors: Vectors) -> None:
+    """Where groups are summed apart a client says nothing of its own loss and accuracy, and how many examples
+    it has as a weight alone, which its policy has let be known: as a count it would be told all the same.
+
+    Raises: RemoteProtocolError for vectors that ask for more.
+    """
+    more = {name for name, spec in vectors.items() if not isinstance(spec, Weight)} - {UPDATE, BELOW}
+    if more:
+        raise RemoteProtocolError(
+            f"the server asks for {min(more)} of each group of clients; of groups a client tells no loss and "
+            "accuracy, and its examples as a weight alone"
+        )
 
 
 def parts_of(totals: Sequence[Aggregate]) -> list[Aggregate]:

@@ -228,7 +228,8 @@ class AwaitingMaskedInput(NeverPickled):
 
         x_u: name -> (m,) words in [0, 2^b). bits: name -> b.
         Raises: RemoteProtocolError if U2 is not within U1, lacks u, is smaller than m_min, has fewer than m_g
-        of u's group or than t of u's holders, or if what was dealt is not from exactly these.
+        of u's group or than t of u's holders, or if what was dealt is not from exactly these; or if a vector
+        of u's has left in like sessions of another frame (`Class.leave`).
         """
         session, prg = self.session, self.session.terms.parameters.prg
         U2 = self._check_U2(request)
@@ -241,6 +242,9 @@ class AwaitingMaskedInput(NeverPickled):
         if any((delivery.commitments is not None) != signed for delivery in request.dealt.values()):
             raise RemoteProtocolError("commitments are there against an active server, and only then")
         agreed = {v: self.s_sk.agree(s_pk) for v, s_pk in session.neighbours.items() if v in U2}
+        # Last of the checks, since it puts the upload on record: others may sign a sum that u is in.
+        if session.terms.like is not None:
+            session.terms.parameters.sums.leave_alike(session.terms.like, session.cut)
         # In place: of what was encoded no copy without a mask is left.
         for name, y in x_u.items():
             put_on(y, session.sid, session.u, name, self.b_u, agreed, prg)

@@ -199,6 +199,13 @@ class MaskingServer(RoundServer):
         """Who has a sum apart, once U1 is known, whether they are there still; none of one sum of all."""
         return self._sums.groups(self._cut)
 
+    @property
+    def cut_as(self) -> bytes:
+        """By which a later session cuts the same cohort alike (`Aggregate.cut`), whatever becomes of this
+        one; empty before U1 is known, and of one sum of all.
+        """
+        return self._sums.seed(self._sid) if self._sid else b""
+
     def _opened(self, there: frozenset[ClientId]) -> list[frozenset[ClientId]]:
         """The groups of which enough are there for their sum to be opened, as each client sees for itself."""
         return self._sums.opened(self._cut, there)
@@ -316,6 +323,7 @@ class MaskingServer(RoundServer):
             ]
             spare = 0 if self._batches else self._like.apart(self._sums.corrupt)
             self._may_be_summed(self._in_whole_batches(U2))  # else all would upload in vain
+            self._sums.leave_alike(self._like, self._cut)  # as every client does
         self._uploads = [
             Uploads(parameters.zeros, self._bits, self._batches, earlier, spare) for earlier in ids
         ]

@@ -79,6 +79,12 @@ class OneSum:
         """Who may be asked to upload: all, for of too few of all there is no session."""
         return alive
 
+    def leave_alike(self, like: Class, cut: Cut) -> None:
+        """Put on record that this party's vector leaves, whatever becomes of the sum. Raises:
+        RemoteProtocolError (`Class.leave`).
+        """
+        like.leave(self.groups(cut))
+
     def sign_alike(
         self, like: Class, summed: Collection[ClientId], batches: Sequence[Members], cut: Cut
     ) -> None:

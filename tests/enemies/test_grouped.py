@@ -16,12 +16,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg import Counts, Masking, RemoteProtocolError, run, throwaway_identities
-from secagg.alike import OWN_INPUT, Alike, in_memory
+from secagg import (
+    Counts,
+    LocalProtocolError,
+    Masking,
+    RemoteProtocolError,
+    TooFewClients,
+    run,
+    throwaway_identities,
+)
+from secagg.alike import OWN_INPUT, Alike, Class, in_memory
 from secagg.graph import shuffled
 from secagg.masking import groups
 from secagg.masking.messages import MaskedInputRequest
-from secagg.wire import Join, decode, encode
+from secagg.record import AroundClient
+from secagg.wire import Join, Raw, decode, encode
 from tests.enemies.cast import (
     Company,
     Scene,
@@ -294,3 +303,79 @@ def test_where_more_is_left_there_are_two() -> None:
         like = Alike(lambda task: OWN_INPUT, in_memory(), known[0].key, roster).of(b"", scheme.signed)
         assert like is not None
         assert like.part is part
+
+
+# Sums of other frames
+
+
+class Unasked(AroundClient):
+    """A client that the server calls lost once it has its vector: others sign the sum that it is in."""
+
+    def receive(self, message: Raw) -> bytes | None:
+        return None if b"consistency-check-request" in bytes(message[:40]) else super().receive(message)
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+@pytest.mark.parametrize("apart", ["groups", "a small cohort"])
+def test_who_has_uploaded_signs_no_sum_of_another_frame_or_three_give_a_client_away(
+    apart: str, leaving: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server alone. Of two sums of all, a third is the sum of the difference but for the victim: no client
+    signs more than two, nor two cuts, and all quorums are there. Whoever signs the third uploads to the
+    first. And those whose own group is not opened sign for it, too.
+    """
+    if not leaving:  # the control: it is not enough to see to what one signs
+        monkeypatch.setattr(Class, "leave", lambda like, cut=(): None)
+    n = 15 if apart == "groups" else 13
+    roster, known = throwaway_identities(range(n), seeded(1))
+    alike = {u: Alike(lambda task: OWN_INPUT, in_memory(), known[u].key, roster) for u in range(n)}
+    make = partial(Masking.for_cohort, vectors=Counts(length=2, maximum=1000), roster=roster, corrupt=1)
+
+    def summed(
+        scheme: Masking, lost: Collection[int] = (), unasked: Collection[int] = (), ids: Collection[int] = ()
+    ) -> Any:
+        there, task = ids or range(n), b"%d" % len(lost)
+        return run(
+            scheme,
+            {v: [v, v * v] for v in there},
+            task=task,
+            identities=known,
+            alike={v: alike[v] for v in there},
+            drop={"masked-input": lost, "consistency-check": unasked},
+            listen=lambda v, client: Unasked(client) if v in unasked else client,
+        ).sum[""]
+
+    if apart == "groups":
+        everybody = make(n, threshold=9)
+        groups = make(n, threshold=9, groups=3, cohort=range(n), cut=bytes(32))
+        (victim, *others), *more = (sorted(group) for group in groups.sums.cut(b"", range(n)))
+        too_few = {u for group in more for u in group[: groups.groups.m_g - 1]}
+        third = partial(summed, groups, set(range(n)) - {*others, *too_few})
+    else:
+        everybody, victim, others = make(n), 3, [0, 1, 2]
+        third = partial(summed, make(3), ids=others)
+    less = {victim, *others}
+    if leaving:
+        third()
+        with pytest.raises(RemoteProtocolError, match="too near"):
+            summed(everybody, unasked=less)
+    else:
+        alone = summed(everybody, unasked=less) - summed(everybody, less) - third()
+        assert alone.tolist() == [victim, victim**2]
+
+
+@pytest.mark.parametrize("first", ["all", "groups"])
+def test_a_server_that_plans_knows_of_an_upload_that_came_to_nothing(first: str) -> None:
+    n, lost = 12, range(6)
+    roster, known = throwaway_identities(range(n), seeded(1))
+    rules: dict[int | None, Alike] = {
+        u: Alike(lambda task: OWN_INPUT, in_memory(), known[u or 0].key, roster) for u in (*range(n), None)
+    }
+    make = partial(Masking.for_cohort, n, Counts(length=1, maximum=1), roster=roster, corrupt=1)
+    sessions = {"all": make(), "groups": make(groups=2, cohort=range(n), cut=bytes(32))}
+    summed = partial(run, inputs={v: [1] for v in range(n)}, identities=known, alike=rules)
+    with pytest.raises(TooFewClients):
+        summed(sessions.pop(first), drop={"masked-input": lost})
+    (other,) = sessions.values()
+    with pytest.raises(LocalProtocolError, match="would sign none that those who are left can give"):
+        summed(other, task=b"2")

@@ -5,6 +5,7 @@ have made are left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,13 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl.cli.contribute import check_weighs
 from fl.cohort.layout import lay_out
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets
+from fl.data.shard import Shard
+from fl.federation.client import LocalTrainer
 from fl.federation.groups import CUT, longest
 from fl.federation.server import Server
 from fl.federation.simulation import simulated
-from fl.federation.vectors import EXAMPLES, UPDATE, scheme_for
+from fl.federation.vectors import BELOW, CORRECT, EXAMPLES, LOSS, UPDATE, scheme_for
 from fl.privacy.accounting import by_rdp, epsilon
 from fl.privacy.budget import of_private
 from fl.privacy.mechanisms import Level
@@ -27,13 +31,25 @@ from fl.privacy.releases import Gaussian
 from fl.privacy.spending import comes_apart, discrete_release, failure
 from fl.robust import Bench, Memory, Points, Verdict
 from fl.robust.rules import mean
-from secagg import Aggregate, ClientSession, Ledger, Masking, Private, TooFewClients
+from secagg import (
+    Aggregate,
+    Bounded,
+    ClientSession,
+    Counts,
+    Ledger,
+    Masking,
+    Private,
+    RemoteProtocolError,
+    TooFewClients,
+    Weight,
+)
 from secagg.bits import add_packed, pack, word_type
 from secagg.inputs import encode_inputs
 from secagg.masking.groups import cut
 from secagg.masking.messages import CONSISTENCY_CHECK, MASKED_INPUT, MaskedInput
 from secagg.private import Calibration
 from secagg.record import AroundClient
+from secagg.specs import Spec
 from secagg.wire import Raw, decode, encode
 from tests.fl.privacy.test_noised_rounds import Ear
 from transport import RoundReport
@@ -163,6 +179,46 @@ def test_of_a_session_that_fails_the_groups_count_as_they_are_cut(sample: dict[s
     groups = server.groups.of(asked[0])
     assert sorted(map(len, groups)) == ([3, 4, 4] if sample else [4, 4, 4])
     assert frozenset[int]().union(*groups) == asked[0]
+
+
+def test_of_a_session_that_failed_the_groups_stay() -> None:
+    """Clients have uploaded in it, and help to no other cut of what comes out alike."""
+    server, cuts = run_of(minimum=1, rounds=2, local_epochs=1, algorithm="fedsgd"), list[Any]()
+
+    def watch(report: RoundReport) -> None:
+        if report.round == MASKED_INPUT:
+            cuts.append(server.groups.of(frozenset(range(12))))
+            if len(cuts) == 1:
+                raise TooFewClients(0, 1, MASKED_INPUT)
+
+    first, second = server.rounds(watch=watch)
+    assert first.record.abandoned
+    assert len(first.checkpoint.memory[CUT]) == 32
+    assert cuts[0] == cuts[1] == list(second.survivors)
+
+
+# What a client tells of itself
+
+
+@pytest.mark.parametrize("name", [EXAMPLES, LOSS, CORRECT])
+def test_a_group_is_told_nothing_of_its_clients_but_updates_whatever_the_server_asks_for(name: str) -> None:
+    """A number of examples that is asked for as a count is no weight, which a policy would refuse."""
+    more = {name: Counts(length=1, maximum=1000)}
+    make = partial(Masking.for_cohort, 12, corrupt=0)
+    trainer = LocalTrainer(0, Shard(np.zeros((3, 4)), np.zeros(3, np.int64), 2, "tiny"), "cpu")
+    specs: dict[str, Spec] = {UPDATE: Bounded(length=4, bound=1.0), BELOW: Bounded(length=1, bound=0.5)}
+    with pytest.raises(RemoteProtocolError, match=f"the server asks for {name} of each group"):
+        trainer.offered(make(specs | more, groups=3))
+    trainer.offered(make(specs, groups=3))
+    trainer.offered(make(specs | {EXAMPLES: Weight(maximum=9)}, groups=3, public_weights=True))
+    trainer.offered(make(specs | more))  # of all it is
+
+
+def test_nor_of_a_vector_that_is_given() -> None:
+    specs: dict[str, Spec] = {"": Bounded(length=4, bound=1.0)}
+    check_weighs(specs | {"weight": Weight(maximum=9)})
+    with pytest.raises(RemoteProtocolError, match="weighs nothing by it"):
+        check_weighs(specs | {"weight": Counts(length=1, maximum=9)})
 
 
 # Sums that are too long
