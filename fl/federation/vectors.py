@@ -116,8 +116,8 @@ def check_of_groups(vectors: Vectors) -> None:
 
     Raises: RemoteProtocolError for vectors that ask for more.
     """
-    more = {name for name, spec in vectors.items() if not isinstance(spec, Weight)} - {UPDATE, BELOW}
-    if more:
+    weight = {EXAMPLES} if isinstance(vectors.get(EXAMPLES), Weight) else set[str]()
+    if more := vectors.keys() - weight - {UPDATE, BELOW}:
         raise RemoteProtocolError(
             f"the server asks for {min(more)} of each group of clients; of groups a client tells no loss and "
             "accuracy, and its examples as a weight alone"

@@ -211,6 +211,9 @@ def test_a_group_is_told_nothing_of_its_clients_but_updates_whatever_the_server_
         trainer.offered(make(specs | more, groups=3))
     trainer.offered(make(specs, groups=3))
     trainer.offered(make(specs | {EXAMPLES: Weight(maximum=9)}, groups=3, public_weights=True))
+    if name != EXAMPLES:
+        with pytest.raises(RemoteProtocolError, match=f"the server asks for {name} of each group"):
+            trainer.offered(make(specs | {name: Weight(maximum=9)}, groups=3, public_weights=True))
     trainer.offered(make(specs | more))  # of all it is
 
 
