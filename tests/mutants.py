@@ -41,6 +41,8 @@ SURVIVORS: dict[str, str] = {
 
 # The tests that are likely to kill what is in a module come first; the long ones last.
 LIKELY = {
+    "masking/groups.py": ["test_groups", "test_grouped"],
+    "masking/sums.py": ["test_groups", "test_grouped", "test_session"],
     "masking/client.py": ["test_dishonest_server", "test_at_most_once", "test_sparse"],
     "masking/session.py": ["test_session", "test_tickets"],
     "masking/kept.py": ["test_tickets"],

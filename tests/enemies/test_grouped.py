@@ -231,7 +231,11 @@ def test_no_cohort_is_chosen_for_a_seed() -> None:
         cohort = fitted(seed, corrupt, n, number)
         assert len(set(cohort)) == n
         assert set(corrupt) <= set(shuffled(cohort, n, seed)[: n // number])  # the control
-        packed += any(set(corrupt) <= group for group in groups.cut(cohort, n, number, seed))
+        cut = groups.cut(cohort, n, number, seed)
+        packed += any(set(corrupt) <= group for group in cut)
+        # Nor for anything else that follows from the seed: clients of the same ranks stand otherwise.
+        ranks = [{cohort.index(u) for u in group} for group in cut]
+        assert ranks != [set(group) for group in groups.cut(tuple(range(n)), n, number, seed)]
     assert packed == 0  # of 100 that are drawn one in 66 times
 
 

@@ -25,6 +25,7 @@ from secagg import (
     run,
 )
 from secagg.alike import OWN_INPUT, Alike, in_memory
+from secagg.crypto import SigningKey
 from secagg.masking.groups import CUT_SIGMA, corrupt_in_group, cut, largest_group, least_of_group
 from secagg.masking.messages import (
     ConsistencyCheckRequest,
@@ -134,12 +135,27 @@ def test_where_no_group_is_left_there_is_no_sum(name: str) -> None:
     assert (caught.value.alive, caught.value.needed) == (5, 6)
 
 
+@every_name
+def test_a_client_masks_with_all_of_its_group_whoever_holds_its_shares(name: str) -> None:
+    """On a sparse graph, too: else those of a group could be told apart by whom they mask with."""
+    it = play(grouped(name, 24, 3, graph="sparse")).to("masked-input")
+    for u, client in it.clients.items():
+        (group,) = [group for group in it.server._cut if u in group]
+        session = client._state.session
+        assert session.neighbours.keys() == group - {u}
+        assert session.holders == it.server._graph.neighbours(u) != group - {u}
+
+
 def test_noise_is_enough_of_the_honest_of_one_group() -> None:
     private = {"x": Private(length=8, clip=1.0, bits=16, multiplier=1.0)}
     scheme = grouped("semi-honest", 40, 4, corrupt=4, vectors=private)
     assert scheme.sums.corrupt == 4
     assert scheme.calibrations()["x"].honest == scheme.groups.m_g - 4
     assert scheme.calibrations()["x"].clients == 10
+    # Of unsafe groups nobody honest is sure to be there; so that there is noise at all, it is as of one.
+    unsafe = grouped("semi-honest", 40, 8, corrupt=4, vectors=private, unsafe_groups=True)
+    assert unsafe.groups.m_g < unsafe.sums.corrupt
+    assert unsafe.calibrations()["x"].honest == 1
 
 
 @pytest.mark.parametrize("graph", ["complete", "sparse"])
@@ -228,6 +244,14 @@ def test_impossible_groups_are_refused_with_the_number_that_fails(name: str) -> 
 def test_what_does_not_go_with_groups_is_refused(more: dict[str, Any], words: str) -> None:
     with pytest.raises(LocalProtocolError, match=words):
         grouped("semi-honest", **more)
+
+
+def test_numbers_of_groups_are_sent_as_ints_whatever_they_were_given_as() -> None:
+    assert grouped("semi-honest", m_g=np.int64(5)).offer() == grouped("semi-honest", m_g=5).offer()
+    with pytest.raises(LocalProtocolError, match=r"m_g 4\.5"):
+        grouped("semi-honest", m_g=4.5)
+    with pytest.raises(LocalProtocolError, match="a cut is drawn from 32 bytes"):
+        grouped("semi-honest", cohort=range(18), cut="x" * 32)  # type: ignore[arg-type]
 
 
 @every_name
@@ -353,8 +377,10 @@ def test_a_client_is_cut_with_its_cohort_alone() -> None:
 
 @every_name
 def test_like_vectors_are_summed_by_one_cut_alone(name: str) -> None:
-    """Two cuts of one cohort tell more than either: of 18 clients often one alone."""
-    scheme = grouped(name, cohort=range(18))
+    """Two cuts of one cohort tell more than either: of 18 clients often one alone. With five of six left
+    there could be two sums.
+    """
+    scheme = grouped(name, cohort=range(18), m_g=5)
     roster, known = identities(range(18))
     rules: dict[Any, Any] = {
         u: Alike(lambda task: OWN_INPUT, in_memory(), known[u].key, roster) for u in range(18)
@@ -370,7 +396,7 @@ def test_like_vectors_are_summed_by_one_cut_alone(name: str) -> None:
     whole = session(scheme)
     with pytest.raises(RemoteProtocolError, match="too near"):
         session(scheme)
-    again = grouped(name, cohort=range(18), cut=cuts[0])
+    again = grouped(name, cohort=range(18), m_g=5, cut=cuts[0])
     assert session(again) == whole
     # Of one group another set, which differs by one: nobody of it helps.
     with pytest.raises(RemoteProtocolError, match="too near"):
@@ -380,26 +406,43 @@ def test_like_vectors_are_summed_by_one_cut_alone(name: str) -> None:
         session(MASKING[name](range(18), SPEC, corrupt=1, dropout=2, graph="complete"))
 
 
+def like_sessions(scheme: Masking) -> list[Session]:
+    """Two of the same vectors: one that is over, and one in which 5 is lost. The server has no rule."""
+    roster, known = identities(range(18)) if scheme.adversary == "active" else (None, {})
+    rules = {
+        u: Alike(lambda task: OWN_INPUT, in_memory(), SigningKey(bytes([u]) * 32), roster) for u in range(18)
+    }
+    sessions = []
+    for lost in (set[int](), {5}):
+        clients = {
+            u: scheme.client(
+                u, lambda task, u=u: {"counts": [u, 1, 7]}, alike=rules[u], identity=known.get(u)
+            )
+            for u in range(18)
+        }
+        drop = {"masked-input": lost}
+        server = scheme.server(range(18), roster=roster)
+        sessions.append(Session(server, clients, drop=drop, forgiven=range(18)))
+        if not lost:
+            assert len(sessions[0].finish().parts) == 3
+    return sessions
+
+
 def test_nobody_opens_a_group_of_others_beside_a_like_sum_of_it() -> None:
     """Where nothing is signed, the shares of those who are in other groups are enough."""
-    scheme = grouped("semi-honest", cohort=range(18), cut=bytes(32))
-    rules = {
-        u: Alike(lambda task: OWN_INPUT, in_memory(), identities(range(18))[1][u].key) for u in range(18)
-    }
-
-    def session(lost: set[int]) -> Session:
-        clients = {
-            u: scheme.client(u, lambda task, u=u: {"counts": [u, 1, 7]}, alike=rule)
-            for u, rule in rules.items()
-        }
-        return Session(scheme.server(range(18)), clients, drop={"masked-input": lost}, forgiven=range(18))
-
-    assert len(session(set()).finish().parts) == 3
-    second = session({5})
+    _, second = like_sessions(grouped("semi-honest", cohort=range(18), cut=bytes(32)))
     with pytest.raises(TooFewClients):
         second.finish()
     assert second.died.keys() == set(range(18)) - {5}
     assert {"too near" in str(refusal) for refusal in second.died.values()} == {True}
+
+
+def test_where_members_sign_a_group_that_refuses_keeps_no_other_from_its_sum() -> None:
+    first, second = like_sessions(grouped("active", cohort=range(18), cut=bytes(32), threshold=10, m_g=5))
+    (of_5,) = [part.survivors for part in first.server.result.parts if 5 in part.survivors]
+    others = {part.survivors for part in first.server.result.parts} - {of_5}
+    assert {part.survivors for part in second.finish().parts} == others
+    assert second.died.keys() == of_5 - {5}
 
 
 @every_name
