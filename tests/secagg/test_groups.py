@@ -26,7 +26,7 @@ from secagg import (
 )
 from secagg.alike import OWN_INPUT, Alike, in_memory
 from secagg.crypto import SigningKey
-from secagg.masking.groups import CUT_SIGMA, corrupt_in_group, cut, largest_group, least_of_group
+from secagg.masking.groups import CUT_SIGMA, Groups, corrupt_in_group, cut, largest_group, least_of_group
 from secagg.masking.messages import (
     ConsistencyCheckRequest,
     MaskedInputRequest,
@@ -244,6 +244,28 @@ def test_impossible_groups_are_refused_with_the_number_that_fails(name: str) -> 
 def test_what_does_not_go_with_groups_is_refused(more: dict[str, Any], words: str) -> None:
     with pytest.raises(LocalProtocolError, match=words):
         grouped("semi-honest", **more)
+
+
+IDS = tuple(range(18))
+
+
+@pytest.mark.parametrize(
+    "cohort",
+    [
+        list(IDS),
+        IDS[::-1],
+        (0, *IDS[:-1]),
+        (False, *IDS[1:]),
+        (-1, *IDS[1:]),
+        (*IDS[:-1], 2**31 - 1),
+        IDS[1:],
+    ],
+    ids=["a list", "descending", "one twice", "a bool", "below", "above", "one fewer"],
+)
+def test_a_cohort_that_is_cut_is_n_ids_in_order(cohort: Any) -> None:
+    Groups(number=3, m_g=4, cohort=IDS).check(18, 1, "active")
+    with pytest.raises(LocalProtocolError, match="the cohort that is cut is 18 different ids in order"):
+        Groups(number=3, m_g=4, cohort=cohort).check(18, 1, "active")
 
 
 def test_numbers_of_groups_are_sent_as_ints_whatever_they_were_given_as() -> None:
