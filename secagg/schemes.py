@@ -18,8 +18,7 @@ from secagg.plain import Plain
 from secagg.policy import Policy
 from secagg.specs import Spec
 from secagg.split import Split
-
-MAX_OFFER_BYTES = 1 << 16
+from secagg.wire import MAX_OFFER_BYTES as MAX_OFFER_BYTES
 
 Offered = Masking | Split | CKKS | Plain | Decoys
 """What a server's offer is decoded as."""

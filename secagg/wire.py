@@ -18,6 +18,7 @@ from secagg.errors import RemoteProtocolError
 
 MAX_ID = 2**31 - 2  # the Shamir point of client u is u + 1
 MAX_TASK_BYTES = 2**31
+MAX_OFFER_BYTES = 1 << 16  # the longest offer that is read
 MAX_RELAYS = 16
 FIRST_RELAY = 2**31  # relay j takes part as this + j: no client has such an id
 

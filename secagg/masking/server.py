@@ -64,7 +64,7 @@ from secagg.rounds import RoundServer
 from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
 from secagg.states import KeptLike, like_of
-from secagg.wire import Raw, decode, encode
+from secagg.wire import MAX_OFFER_BYTES, Raw, decode, encode
 
 if TYPE_CHECKING:
     from secagg.masking import Masking
@@ -108,6 +108,11 @@ class MaskingServer(RoundServer):
         self._sums = parameters.sums
         if not self._sums.takes(cohort):
             raise LocalProtocolError("the cohort is another than the one that is cut into groups")
+        if (size := len(parameters.offer())) > MAX_OFFER_BYTES:
+            raise LocalProtocolError(
+                f"an offer of {size} bytes, and clients read {MAX_OFFER_BYTES}: the cohort that is cut is "
+                "too large to be named (cohort=), and so are cuts that stay (cut=)"
+            )
         self._bits = parameters.ring_bits()
         self._keys: dict[ClientId, tuple[bytes, bytes, bytes]] = {}  # U1
         self._public: set[bytes] = set()

@@ -488,3 +488,12 @@ def test_a_server_that_plans_asks_for_no_group_that_clients_would_refuse(name: s
     assert all(some < of_5 and len(of_5 - some) >= scheme.sums.corrupt + 2 for some in new)
     with pytest.raises(LocalProtocolError, match=r"cut=\)"):
         run(scheme, given, identities=known, alike=rules)
+
+
+def test_a_cohort_that_no_client_could_be_told_is_refused_before_it_is_offered() -> None:
+    ids = range(10**6, 10**6 + 13_200)
+    scheme = Masking.for_cohort(len(ids), Counts(length=1, maximum=1), corrupt=10, groups=100, cohort=ids)
+    with pytest.raises(RemoteProtocolError, match="bytes; at most 65536 are read"):
+        read_offer(scheme.offer())
+    with pytest.raises(LocalProtocolError, match="the cohort that is cut is too large to be named"):
+        scheme.server(ids)
