@@ -33,14 +33,29 @@ from benchmarks.by_size import (
     plot,
     table,
 )
-from benchmarks.harness import UNMEASURED, Case, Control, Row
+from benchmarks.harness import Case, Control, Row
 from benchmarks.in_groups import Cut, costs, leaks, promised, run
 from benchmarks.spread import seeds
 from fl.config.run import RunConfig
 
 __all__ = ["ALONE", "CLAIM", "CONTROL", "cases", "plot", "table"]
 
-CLAIM = UNMEASURED
+CLAIM = (
+    "40 clients, real masked sums, 3 draws. With 4 of 40 corrupt only groups of 10 are safe, and these stop "
+    "nothing. MNIST, 90 % without attack: 4 who send the opposite leave one sum 84, groups of 10 and 5 the "
+    "same (in 5 each draw had 4 of 8 dirty), and groups of 2 and 1 under the median 90; 8 of them leave 77, "
+    "77, 76, 88 and 89. Random updates of 4 leave one sum 84, groups of 10 82 and those of 5 90, where half "
+    "were dirty in one draw alone; of 8 they leave 71, 69 and 80; groups of 2 and 1 keep 90. Flipped labels "
+    "take nothing of one sum, and so show nothing. On Fashion-MNIST a backdoor of 4 works on 86 % in one "
+    "sum and in groups of 10, on 2 to 4 in smaller ones, those of 5, too, since in each draw it was in 2 or "
+    "3 of the 8; nearly half of all draws have it in 4. What that costs: of a first round's images a sum of "
+    "one tells 100 %, of 2 90, of 5 12, of 10 2, of all none; after 20 rounds 95, 69, 16, 6 and 1. Equal "
+    "noise has an epsilon of 4.4 in one sum, 10 in groups of 10, 15 of 5, 28 of 2 and 46 of 1; groups of 10 "
+    "are back at 4.4 with 2.4 times the noise. Groups upload 0.74 to 0.91 of one sum's bytes, in 0.83 to "
+    "0.86 of a client's time. Where clients hold unequal shares and 4 send the opposite, one sum goes from "
+    "95 to 87; groups of 2 keep 92 of 93 under the median, 93 of 94 by public weights, and all 94 under "
+    "weighted-trimmed."
+)
 CONTROL = Control(
     "one masked sum of all, and its mean, under the same attack; of what leaks, sums of one client",
     lambda row: row["size"] == (1 if row["kind"] == LEAK else row["clients"]),

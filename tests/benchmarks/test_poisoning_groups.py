@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import backdoored, by_size, published
+from benchmarks import backdoored, by_size, harness, published
 from benchmarks.by_size import COST, DECLARED, EQUAL, IID, LEAK, MEDIAN, NOISE, RUN, TRIGGER, UNEVEN, WEIGHTED
 from benchmarks.harness import NoControlError, Row
 from benchmarks.in_groups import Cut, Watching, promised, weakened
@@ -187,3 +187,47 @@ def test_who_is_in_which_sum_is_noted_beside_what_the_rule_makes_of_them() -> No
     verdict = watching(points, Bench(1, np.zeros(1)), {})
     assert verdict.update.tolist() == [2.0]
     assert watching.members == [points.members]
+
+
+def test_the_committed_rows_show_what_is_claimed() -> None:
+    rows = harness.read("poisoning", "groups")["rows"]
+    of = by_size.runs(rows)
+
+    def left(size: int, at: tuple[str, str, int], rule: str = "median", by: str = "equal") -> int:
+        line = (size, "mean", "declared") if size == 40 else (size, rule, by)
+        return round(by_size.percent(of[line][at], by_size.aims_at(at[1])))
+
+    def each(attack: str, bad: int, setting: str = "alike") -> list[int]:
+        return [left(size, (setting, attack, bad)) for size in (40, 10, 5, 2, 1)]
+
+    assert set(each("none", 0)) == {90}
+    assert each("opposite", 4) == [84, 84, 84, 90, 90]
+    assert each("opposite", 8) == [77, 77, 76, 88, 89]
+    assert each("uniform", 4) == [84, 82, 90, 90, 90]
+    assert each("uniform", 8) == [71, 69, 80, 90, 90]
+    assert each("backdoor", 4, "trigger") == [86, 86, 4, 3, 2]
+    assert [round(by_size.takes(rows, ("alike", "flip", bad))) for bad in (4, 8)] == [0, 2]
+
+    def dirty(attack: str, setting: str = "alike") -> list[float]:
+        return sorted(row["dirty"] for row in of[5, "median", "equal"][setting, attack, 4])
+
+    assert dirty("opposite") == [4, 4, 4]
+    assert dirty("uniform") == [3, 3, 4]
+    assert dirty("backdoor", "trigger") == [2, 3, 3]
+    told = [[round(by_size.leaked(rows, size, at) or 0) for size in (1, 2, 5, 10, 40)] for at in (1, 20)]
+    assert told == [[100, 90, 12, 2, 0], [95, 69, 16, 6, 1]]
+    noise = {row["size"]: row for row in by_size.of_kind(rows, by_size.NOISE)}
+    assert [f"{noise[size]['same']:.2g}" for size in (40, 10, 5, 2, 1)] == ["4.4", "10", "15", "28", "46"]
+    assert (f"{noise[10]['calibrated']:.2g}", f"{noise[10]['noise']:.2g}") == ("4.4", "2.4")
+    assert [size for size in (1, 2, 5, 10) if not noise[size]["unsafe"]] == [10]
+    costs = {
+        name: [by_size._costs(rows, size)[i] for size in (1, 2, 5, 10)]
+        for i, name in ((0, "up"), (2, "client"))
+    }
+    assert (min(costs["up"]), max(costs["up"])) == ("0.74", "0.91")
+    assert (min(costs["client"]), max(costs["client"])) == ("0.83", "0.86")
+    unequal = [("uneven", "none", 0), ("uneven", "opposite", 4)]
+    assert [left(40, at) for at in unequal] == [95, 87]
+    assert [left(2, at) for at in unequal] == [93, 92]
+    assert [left(2, at, by="declared") for at in unequal] == [94, 93]
+    assert [left(2, at, "weighted-trimmed", "declared") for at in unequal] == [94, 94]
