@@ -33,14 +33,17 @@ def shown(out: Output, status: Status, news: Callable[[], str] | None = None) ->
         with _foot(status):
             yield
         return
+    if not out.for_people:
+        yield
+        return
     over = threading.Event()
     thread = threading.Thread(target=_break_silences, args=(out, status, news, over), daemon=True)
-    if out.for_people:
-        thread.start()
+    thread.start()
     try:
         yield
     finally:
         over.set()
+        thread.join()  # or a line of it could come after all is said
 
 
 def _break_silences(
