@@ -19,6 +19,7 @@ FLAGS: Mapping[str, str] = {
     "(local_steps=)": "(--local-steps)",
     "(roster=)": "(--roster)",
     "(state=)": "(--state)",
+    "m_g NAME is impossible": "--group-m-min NAME is impossible",
     "new=True": "--new",
     'readers="NAME"': "--key-readers NAME",
     "replace=True": "--force",

@@ -24,7 +24,7 @@ from fl.own import OwnTask
 from fl.privacy.budget import Account, Budget, Charged
 from secagg import Policy
 from secagg.identity import party
-from secagg.masking.words import AGAINST
+from secagg.masking.words import AGAINST, OF_GROUPS, UNSAFE_GROUPS
 from secagg.wire import relay_party
 from transport import Peer, Relay
 
@@ -188,8 +188,10 @@ def tell_policy(out: Output, policy: Policy) -> None:
         out.warn(f"{scheme} is allowed: {WARNINGS[scheme]}")
     if "split" in policy.schemes:
         out.say("split is allowed: who has all of its relays on its side reads every vector of this client")
-    if policy.schemes == {"masking"}:
-        out.say(AGAINST[policy.adversary])
+    if policy.unsafe_groups:
+        out.warn(f"unsafe groups are allowed: {UNSAFE_GROUPS}")
+    elif policy.schemes == {"masking"}:
+        out.say((AGAINST if policy.smallest_group is None else OF_GROUPS)[policy.adversary])
 
 
 def tell_budget(out: Output, account: Account) -> None:

@@ -28,7 +28,7 @@ from secagg.masking.messages import (
 from secagg.masking.server import MaskingServer
 from secagg.masking.session import MaskingClient
 from secagg.masking.sums import GroupSums, OneSum
-from secagg.masking.words import AGAINST, in_words
+from secagg.masking.words import AGAINST, OF_GROUPS, UNSAFE_GROUPS, in_words
 from secagg.parallel import Executor
 from secagg.params import NoisedParameters, check_clients, corrupt_clients, named
 from secagg.policy import Adversary, GraphChoice
@@ -398,7 +398,9 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
 
     @property
     def against(self) -> str:
-        return AGAINST[self.adversary]
+        if self.groups is msgspec.UNSET:
+            return AGAINST[self.adversary]
+        return UNSAFE_GROUPS if self.groups.unsafe else OF_GROUPS[self.adversary]
 
     def explain(self) -> str:
         """Say in words what is sent, and what the choice guarantees and what not."""

@@ -24,6 +24,18 @@ AGAINST: Mapping[Adversary, str] = {
     "semi-honest": "honest-but-curious server: it learns the sum and no single vector. " + _NO_INTEGRITY,
 }
 """In one line, against whom."""
+OF_GROUPS: Mapping[Adversary, str] = {
+    "active": "active server: whatever it does, it learns sums over a quorum of a group and no single "
+    f"vector. {_NO_INTEGRITY}",
+    "semi-honest": "honest-but-curious server: it learns the sum of each group and no single vector. "
+    + _NO_INTEGRITY,
+}
+"""The same, where groups are summed apart."""
+UNSAFE_GROUPS = (
+    "of an unsafe group the server, with clients on its side or where few are left, may learn a single "
+    f"vector. {_NO_INTEGRITY}"
+)
+"""The same, where these may be too small: against nobody."""
 
 
 def in_words(scheme: Masking) -> Iterator[str]:

@@ -13,6 +13,7 @@ import pytest
 from commands import Ran, is_one_line
 
 from fl.cli.book import Book
+from fl.cli.join import tell_policy
 from fl.cli.left_out import tell
 from fl.cli.output import Output
 from fl.cli.report import training_cells, warn_of_training
@@ -22,6 +23,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import RUN, put
 from fl.page.state import RunState
 from fl.training.checkpoint import Checkpoint, write_checkpoint
+from secagg import Policy
 from transport import RoundReport
 
 Here = Callable[..., Ran]
@@ -93,6 +95,8 @@ def test_results_of_unsafe_groups_are_marked(here: Here, tmp_path: Path) -> None
     ran = here("train", *line, "--out", str(folder))
     assert ran.code == 0
     assert "unsafe groups: the server's side may be all of a group but one" in ran.err
+    assert "of an unsafe group the server" in ran.out
+    assert "no single vector" not in ran.out
     assert "\nmasking, 3 unsafe groups" in ran.out.partition("result\n")[2]
     assert [record["unsafe_groups"] for record in metrics(folder)] == [True]
     state = RunState.of_folder(folder)
@@ -222,3 +226,23 @@ def test_a_client_says_of_how_many_its_group_is_at_least(tmp_path: Path) -> None
     (tmp_path / "rules.toml").write_text("smallest_group = 7\npublic_weights = true\n")
     policy = policy_of(tmp_path / "rules.toml", None, {})
     assert (policy.smallest_group, policy.unsafe_groups, policy.public_weights) == (7, False, True)
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ({}, "sums over a quorum and no single vector"),
+        ({"smallest_group": 6}, "sums over a quorum of a group and no single vector"),
+        (
+            {"smallest_group": 2, "unsafe_groups": True},
+            "unsafe groups are allowed: of an unsafe group the server",
+        ),
+    ],
+)
+def test_a_client_is_told_what_it_agrees_to(
+    capsys: pytest.CaptureFixture[str], rules: dict[str, Any], says: str
+) -> None:
+    tell_policy(Output(), Policy(adversary="active", **rules))
+    told, warned = capsys.readouterr()
+    assert says in told + warned
+    assert ("no single vector" in told) == ("unsafe_groups" not in rules)

@@ -219,6 +219,8 @@ def test_impossible_groups_are_refused_with_the_number_that_fails(name: str) -> 
         grouped(name, 40, 8, corrupt=4)
     unsafe = grouped(name, 40, 8, corrupt=4, unsafe_groups=True)
     assert "UNSAFE GROUPS" in unsafe.explain()
+    assert "of an unsafe group the server" in unsafe.against
+    assert "group and no single vector" in grouped(name).against
     assert len(play(unsafe).finish().parts) == 8
     with pytest.raises(LocalProtocolError, match="m_g 3 is impossible: of groups of 10 clients it is in"):
         grouped(name, 40, 4, corrupt=4, m_g=3)
