@@ -111,7 +111,7 @@ class MaskingServer(RoundServer):
         if (size := len(parameters.offer())) > MAX_OFFER_BYTES:
             raise LocalProtocolError(
                 f"an offer of {size} bytes, and clients read {MAX_OFFER_BYTES}: the cohort that is cut is "
-                "too large to be named (cohort=), and so are cuts that stay (cut=)"
+                "too large to be named, and so are cuts that stay (cut=)"
             )
         self._bits = parameters.ring_bits()
         self._keys: dict[ClientId, tuple[bytes, bytes, bytes]] = {}  # U1
