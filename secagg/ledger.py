@@ -60,7 +60,7 @@ class LedgerReport:
     sessions: how many were recorded. window: the last so many are combined for the updates. seen: clients in
     any recorded set, colluders apart. alike, helper, smallest_difference, near: over the window; the fewest
     clients in which two different sets differ, None if all are equal, and the pairs of sums, counted from 1,
-    whose sets differ by fewer than were asked for. weights: over all sessions, the
+    whose sets share somebody and differ by fewer than were asked for. weights: over all sessions, the
     clients whose weight is determined.
 
     Security: a client's weight is constant over rounds, so that "alike" is exactly true of it. That it is
@@ -87,8 +87,8 @@ class LedgerReport:
             updates = (
                 f"updates: combinations of {recent} isolate {_some(self.alike.clients)} of {self.seen} "
                 f"clients if updates stayed alike; smallest coefficient norm {self.alike.smallest_norm:.3g} "
-                "(1.41: a difference of two sums; the larger, the more a client's change between rounds "
-                "drowns it)"
+                "(1: a sum of that one alone, alike or not; 1.41: a difference of two sums; the larger, the "
+                "more a client's change between rounds drowns it)"
             )
         else:
             updates = (
@@ -242,9 +242,11 @@ def _smallest_difference(rows: Iterable[int]) -> int | None:
 
 
 def _near(rows: Sequence[int], first: int, apart: int) -> tuple[tuple[int, int], ...]:
-    """Pairs of different rows; the first is called `first`."""
+    """Pairs of different rows; the first is called `first`. Of two that share nobody, as groups of one session
+    do, the difference tells no more of anybody than each by itself.
+    """
     numbered = combinations(enumerate(rows, start=first), 2)
-    return tuple((i, j) for (i, a), (j, b) in numbered if 0 < (a ^ b).bit_count() < apart)
+    return tuple((i, j) for (i, a), (j, b) in numbered if a & b and 0 < (a ^ b).bit_count() < apart)
 
 
 def _combine(rows: Matrix, groups: Sequence[Sequence[ClientId]]) -> tuple[Exposure, Helper | None]:

@@ -71,7 +71,7 @@ class Subject:
     """The model of a run and its test set. words: what the classes are, if they have names. layout: who holds
     what, where that was asked for. measured: the accuracy that the run came to itself, if it says so.
     victim, target: of its attack, where that is after one class, or stamps a trigger. own: whether it is of a
-    task of one's own.
+    task of one's own. unsafe_groups: whether it was an experiment with such.
     """
 
     model: nn.Module = field(repr=False)
@@ -86,6 +86,7 @@ class Subject:
     victim: int | None = None
     target: int | None = None
     own: bool = False
+    unsafe_groups: bool = False
 
     def called(self, c: int | np.integer) -> str:
         return self.words[c] if self.words else str(c)
@@ -144,6 +145,9 @@ def run(
 
     of_test, loss = answers(subject.x, subject.y)
     told = {"folder": str(folder), "model": subject.named} | overall(out, subject, of_test, loss)
+    if subject.unsafe_groups:
+        told["unsafe_groups"] = True
+        out.say("of a run with unsafe groups: an experiment")
     if asked.per_class:
         told |= by_class(out, subject, of_test, asked.victim, to / CLASSES)
     if asked.target is not None:
@@ -230,6 +234,7 @@ def _of_run(folder: Path, asked: Asked, data_dir: Path | None) -> Subject:
         config.attack.victim if config.attack.name in OF_VICTIM else None,
         config.attack.target if config.attack.name == "backdoor" else None,
         own is not None,
+        config.protection.unsafe_groups,
     )
 
 

@@ -81,6 +81,8 @@ def run(
     """Attack what was kept of the run, say what came out, and leave it in the folder."""
     some = [one for one in record.rounds if one.view.parts and one.brings_model]
     always = {"scheme": config.protection.scheme, "left_out": record.left_out}
+    if config.protection.unsafe_groups:
+        always["unsafe_groups"] = True
     if not some:
         why = _why(config, record)
         out.say(f"the meter: nothing to attack at the server: {why}")

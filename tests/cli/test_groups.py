@@ -92,7 +92,7 @@ def test_a_demo_shows_who_was_summed_apart(here: Here) -> None:
 def test_results_of_unsafe_groups_are_marked(here: Here, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     line = [*SMALL, "--corrupt", "2", "--unsafe-groups", "--rounds", "1", "--execution", "sequential"]
-    ran = here("train", *line, "--out", str(folder))
+    ran = here("train", *line, "--meter", "--out", str(folder))
     assert ran.code == 0
     assert "unsafe groups: the server's side may be all of a group but one" in ran.err
     assert "of an unsafe group the server" in ran.out
@@ -103,6 +103,9 @@ def test_results_of_unsafe_groups_are_marked(here: Here, tmp_path: Path) -> None
     assert state.title.startswith("masking, 3 unsafe groups: ")
     assert ("unsafe_groups", "yes") in state.settings
     assert state.rounds[0].unsafe_groups
+    assert "of a run with unsafe groups" in here("evaluate", str(folder)).out
+    for name in ("meter.json", "evaluation.json"):
+        assert json.loads((folder / name).read_text())["unsafe_groups"] is True
     resumed = here("train", "--resume", "--rounds", "2", "--json", "--out", str(folder))
     (row,) = next(record["summary"]["runs"] for record in resumed.records if "summary" in record)
     assert (row["scheme"], row["groups"], row["unsafe_groups"]) == ("masking", 3, True)

@@ -533,3 +533,11 @@ def test_the_lines_say_none_and_name_eight_clients_at_most() -> None:
     assert "those of none of 3 clients" in report([{1, 2, 3}]).lines()[-1]
     assert "those of 20 (0, 1, 2, 3, 4, 5, 6, 7, ...) of 20" in report([{u} for u in range(20)]).lines()[-1]
     assert "those of 8 (0, 1, 2, 3, 4, 5, 6, 7) of 8" in report([{u} for u in range(8)]).lines()[-1]
+
+
+def test_sums_that_share_nobody_are_not_too_near() -> None:
+    """Groups of one session: the difference of two tells of nobody what one of them does not."""
+    ledger = Ledger()
+    for group in ({0, 1}, {2, 3}, {0, 1, 4}):
+        ledger.record(group)
+    assert ledger.report(apart=5).near == ((1, 3),)
