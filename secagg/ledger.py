@@ -242,8 +242,8 @@ def _smallest_difference(rows: Iterable[int]) -> int | None:
 
 
 def _near(rows: Sequence[int], first: int, apart: int) -> tuple[tuple[int, int], ...]:
-    """Pairs of different rows; the first is called `first`. Of two that share nobody, as groups of one session
-    do, the difference tells no more of anybody than each by itself.
+    """Pairs of different rows; the first is called `first`. Of two that share nobody, as groups of one
+    session, the difference tells no more of anybody than each by itself.
     """
     numbered = combinations(enumerate(rows, start=first), 2)
     return tuple((i, j) for (i, a), (j, b) in numbered if a & b and 0 < (a ^ b).bit_count() < apart)
