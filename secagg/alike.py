@@ -146,9 +146,9 @@ class Alike(NeverPickled):
         each client sees to its own sets alone; of no R it is that of the roster's clients. Of groups m_g, A_g
         and g.
 
-        If 2 m_min > R + A + 1, no sums isolate one: there are three different sets at
-        most, for each client is in two, and any two have two honest clients in common. Else S2 may be all of
-        S1 but one client, and all of S3, and S1 - S2 + S3 is that one's.
+        If 2 m_min > R + A + 1, no sums isolate one: there are three different sets at most, for each client
+        is in two, and any two have two honest clients in common. Else S2 may be all of S1 but one client, and
+        all of S3, and S1 - S2 + S3 is that one's.
         """
         likeness = self.likeness(task)
         if likeness is None:

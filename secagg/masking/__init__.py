@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 
 from secagg.alike import Alike
-from secagg.alike import Class as Class
 from secagg.crypto import Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.graph import Graph, graph_of
@@ -33,8 +32,6 @@ from secagg.parallel import Executor
 from secagg.params import NoisedParameters, check_clients, corrupt_clients, named
 from secagg.policy import Adversary, GraphChoice
 from secagg.prg import Prg
-from secagg.private import Reading as Reading
-from secagg.session import Aggregate as Aggregate
 from secagg.session import Contribute, Once
 from secagg.specs import Private, Spec, Vectors, Weight, integer, set_exactly
 from secagg.wire import context_of

@@ -33,8 +33,7 @@ class Groups(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     number: G. m_g: a group of fewer survivors, or against an active server of fewer who signed, is not
     opened. cohort: who is cut, n ids in order, whoever of them comes; empty: those who advertise keys. seed:
     32 bytes, by which an earlier session cut the same cohort, and this one does again; empty: the session's
-    id. public_weights: the sums of weights of each group may be known. unsafe: m_g may be
-    too small.
+    id. public_weights: the sums of weights of each group may be known. unsafe: m_g may be too small.
     """
 
     number: int
