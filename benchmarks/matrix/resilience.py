@@ -52,6 +52,10 @@ MEDIAN: Final = "median"
 """Of groups, which are few: other rules are not fit for as few parts."""
 APART: Final = 100
 """From a reported seed to one by which a rule is chosen: none is both."""
+EQUAL: Final = 0.005
+"""Rules whose accuracies under their worst attacks lie no farther apart are taken for equally good: another
+thread's sums move them by as much.
+"""
 ELSEWHERE: Final = {
     "draco": "needs clients that hold the same examples",
     "mmse": "needs noise of the clients' own, of which they tell the server",
@@ -111,24 +115,37 @@ def why_no_rule(protection: Protection) -> str:
 def run_best(
     protection: Protection, rules: Sequence[str], rounds: int, reported: Sequence[int]
 ) -> Iterator[Row | str]:
-    """Rows as of `run_mean` under the rule with the best accuracy at its worst attack, of all seeds. choice:
-    the accuracy of each rule under its worst attack, and the seeds that gave it: as many as are reported,
-    and none of them.
+    """Rows as of `run_mean` under the rule with the best accuracy at its worst attack, of all seeds; of those
+    that are EQUAL to it the one under which the trigger works least. choice: the accuracy of each rule under
+    its worst attack, how often the trigger works, and the seeds that gave both: as many as are reported, and
+    none of them.
     """
     apart = [APART + seed for seed in reported]
-    worst = dict[str, float]()
+    worst, triggers = dict[str, float](), dict[str, float]()
     for rule in rules:
         yield f"tries {rule}"
-        worst[rule] = min(
-            statistics.fmean(run(protection, rule, attack, rounds, seed)["accuracy"] for seed in apart)
-            for attack in ATTACKS
+        tried = {
+            attack: [run(protection, rule, attack, rounds, seed) for seed in apart] for attack in ATTACKS
+        }
+        worst[rule] = round(
+            min(statistics.fmean(row["accuracy"] for row in some) for some in tried.values()), 5
         )
-    best = max(worst, key=lambda rule: worst[rule])  # of equals the first
-    choice = {"seeds": apart, "worst": {rule: round(accuracy, 5) for rule, accuracy in worst.items()}}
+        triggers[rule] = round(statistics.fmean(row["success"] for row in tried["backdoor"]), 5)
+    best = chosen(worst, triggers)
+    choice = {"seeds": apart, "worst": worst, "triggers": triggers}
     for seed in reported:
         for attack in (NOTHING, *ATTACKS):
             yield f"{best}, {attack}, seed {seed}"
             yield run(protection, best, attack, rounds, seed) | {"choice": choice}
+
+
+def chosen(worst: Mapping[str, float], triggers: Mapping[str, float]) -> str:
+    """The rule that `run_best` reports; of equals in both the first."""
+    most = max(worst.values())
+    return min(
+        (rule for rule in worst if worst[rule] >= most - EQUAL),
+        key=lambda rule: (triggers[rule], -worst[rule]),
+    )
 
 
 def run(protection: Protection, rule: str, attack: str, rounds: int, seed: int) -> Row:

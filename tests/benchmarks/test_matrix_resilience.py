@@ -34,9 +34,10 @@ def test_every_kind_of_row_is_of_a_run_and_says_which_rule_and_why_no_other(
     }
     best, means = rows[:3], rows[3:]
     assert {row["rule"] for row in means} == {MEAN}
-    (chosen,) = {row["rule"] for row in best}
-    assert best[0]["choice"]["seeds"] == [103]
-    assert chosen == max(best[0]["choice"]["worst"], key=best[0]["choice"]["worst"].get)
+    (rule,) = {row["rule"] for row in best}
+    choice = best[0]["choice"]
+    assert choice["seeds"] == [103]
+    assert rule == resilience.chosen(choice["worst"], choice["triggers"])
     plain, masked, kept = (
         [row for row in means if row["protection"] == each.name] for each in (PLAIN, MASKED, KEPT)
     )
@@ -67,6 +68,13 @@ def test_a_rule_is_a_candidate_if_it_needs_nothing_but_what_clients_send() -> No
     assert resilience.candidates(MASKED, "full") == (MEAN,)
 
 
+def test_of_rules_that_are_equally_good_the_one_whose_trigger_works_least_is_best() -> None:
+    triggers = {"a": 0.9, "b": 0.3, "c": 0.1, "d": 0.3}
+    assert resilience.chosen({"a": 0.95, "b": 0.946, "c": 0.944, "d": 0.947}, triggers) == "d"
+    assert resilience.chosen({"a": 0.95, "b": 0.94, "c": 0.94, "d": 0.94}, triggers) == "a"
+    assert resilience.chosen({"a": 0.95, "b": 0.95}, dict.fromkeys("ab", 0.0)) == "a"
+
+
 def test_a_rule_is_chosen_by_its_worst_attack_and_by_seeds_that_are_not_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -78,12 +86,16 @@ def test_a_rule_is_chosen_by_its_worst_attack_and_by_seeds_that_are_not_reported
         accuracy = 0.9 if rule == MEAN else 0.6
         if rule == MEAN and attack == "min-max" and seed >= 100:
             accuracy = 0.2 if seed == 100 else 0.8
-        return {"rule": rule, "attack": attack, "seed": seed, "accuracy": accuracy}
+        return {"rule": rule, "attack": attack, "seed": seed, "accuracy": accuracy, "success": 0.5}
 
     monkeypatch.setattr(resilience, "run", run)
     rows = [row for row in resilience.run_best(PLAIN, (MEAN, "median"), 1, [0, 1]) if isinstance(row, dict)]
     assert {row["rule"] for row in rows} == {"median"}
-    assert rows[0]["choice"] == {"seeds": [100, 101], "worst": {MEAN: 0.5, "median": 0.6}}
+    assert rows[0]["choice"] == {
+        "seeds": [100, 101],
+        "worst": {MEAN: 0.5, "median": 0.6},
+        "triggers": {MEAN: 0.5, "median": 0.5},
+    }
     assert {seed for rule, _, seed in asked if rule == MEAN} == {100, 101}
     assert [(row["attack"], row["seed"]) for row in rows] == [
         (attack, seed) for seed in (0, 1) for attack in (NOTHING, *ATTACKS)
