@@ -14,6 +14,8 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -38,36 +40,67 @@ def tenseal() -> Any:
     return tenseal
 
 
+@dataclass(frozen=True)
+class Written:
+    """What is public of SEAL's parameters, as the SEAL that is here writes them, which is the one that is to
+    read them.
+
+    start: magic, size of the header, version. parameters: TenSEAL's message of them. of_key, of_ciphertext:
+    SEAL's names of the parameters with the special prime, and without it.
+    """
+
+    start: tuple[int, ...]
+    parameters: bytes
+    of_key: tuple[int, ...]
+    of_ciphertext: tuple[int, ...]
+
+    def packed(self, body: bytes) -> bytes:
+        return _HEADER.pack(*self.start, _UNCOMPRESSED, 0, _HEADER.size + len(body)) + body
+
+    def array(self, words: Residues) -> bytes:
+        return self.packed(struct.pack("<Q", words.size) + words.astype("<u8").tobytes())
+
+
 class SealKeys(NeverPickled, ABC):
     """A secret key, and TenSEAL's context with it, whatever is encrypted under it.
 
     Security: neither printed nor pickled; whoever has it reads every ciphertext of the session.
     """
 
-    __slots__ = ("_context", "_prefix", "_ring", "_ts")
+    __slots__ = ("_context", "_ring", "_setting", "_ts")
 
-    def __init__(self, ring: Ring, secret: Residues | None = None) -> None:
-        """secret: the key's residues, (K, N) for each prime and the special one; None: a fresh key, with
-        randomness of the operating system, as SEAL takes it.
+    def __init__(self, ring: Ring, setting: int, secret: Residues | None = None) -> None:
+        """setting: the scheme's one number beside the ring. secret: the key's residues, (K, N) for each prime
+        and the special one; None: a fresh key, with randomness of the operating system, as SEAL takes it.
         """
-        self._ts, self._ring = tenseal(), ring
-        self._context = self._new([*ring.prime_bits, SPECIAL_BITS])
-        # Magic, size, version: as the SEAL that is here writes them, which is the one that is to read them.
-        self._prefix = _HEADER.unpack_from(_field(self._bare(), 1))[:4]
-        if secret is not None:
-            self._context = self._with(secret)
+        self._ts, self._ring, self._setting = tenseal(), ring, setting
+        self._context = (
+            self._fresh([*ring.prime_bits, SPECIAL_BITS]) if secret is None else self._with(secret)
+        )
 
     @abstractmethod
-    def _new(self, sizes: list[int]) -> Any:
+    def _fresh(self, sizes: list[int]) -> Any:
         """A context of the scheme, for primes of these sizes, with a fresh key."""
 
     @abstractmethod
     def _template(self) -> Any:
         """A ciphertext of SEAL, of which the parameters' name is taken."""
 
-    def _bare(self) -> Any:
-        return self._context.serialize(
+    @property
+    def _written(self) -> Written:
+        return _written(type(self), self._ring, self._setting)
+
+    def written(self) -> Written:
+        """As of this key's context, in which nothing secret is read."""
+        bare = self._context.serialize(
             save_public_key=False, save_secret_key=False, save_galois_keys=False, save_relin_keys=False
+        )
+        kept = [(number, value) for number, value in _fields(bare) if number in (1, 2)]
+        return Written(
+            start=_HEADER.unpack_from(_field(bare, 1))[:4],
+            parameters=b"".join(_protobuf(number, value) for number, value in kept),
+            of_key=tuple(self._context.secret_key().data.data().parms_id()),
+            of_ciphertext=tuple(self._template().parms_id()),
         )
 
     def secret(self) -> Residues:
@@ -79,14 +112,11 @@ class SealKeys(NeverPickled, ABC):
         )
 
     def _with(self, secret: Residues) -> Any:
-        plaintext = self._context.secret_key().data.data()
-        body = struct.pack("<4QQd", *plaintext.parms_id(), secret.size, 1.0) + self._array(secret)
-        key = _protobuf(1, self._packed(body))
-        parameters = b"".join(
-            _protobuf(number, value) for number, value in _fields(self._bare()) if number in (1, 2)
-        )
+        written = self._written
+        body = struct.pack("<4QQd", *written.of_key, secret.size, 1.0) + written.array(secret)
+        key = _protobuf(1, written.packed(body))
         symmetric = bytes([4 << 3, 1])  # field 4, a varint: the type of encryption
-        return self._ts.context_from(parameters + _protobuf(3, key) + symmetric, n_threads=1)
+        return self._ts.context_from(written.parameters + _protobuf(3, key) + symmetric, n_threads=1)
 
     def _residues(self, vector: Any) -> Residues:
         """(2, L, N) of the one ciphertext of a vector that TenSEAL encrypted here."""
@@ -97,33 +127,37 @@ class SealKeys(NeverPickled, ABC):
         """(2, L, N) residues as TenSEAL's message of a vector of so many numbers. evaluated: in SEAL's order
         of evaluation; else coefficients.
         """
-        name, shape = self._template().parms_id(), (self._ring.degree, len(self._ring.primes))
-        body = struct.pack("<4QBQQQdQ", *name, evaluated, 2, *shape, scale, 1)
-        sealed = self._packed(body + self._array(residues))
+        written, shape = self._written, (self._ring.degree, len(self._ring.primes))
+        body = struct.pack("<4QBQQQdQ", *written.of_ciphertext, evaluated, 2, *shape, scale, 1)
+        sealed = written.packed(body + written.array(residues))
         return _protobuf(1, _varint(numbers)) + _protobuf(2, sealed)
-
-    def _array(self, words: Residues) -> bytes:
-        return self._packed(struct.pack("<Q", words.size) + words.astype("<u8").tobytes())
-
-    def _packed(self, body: bytes) -> bytes:
-        return _HEADER.pack(*self._prefix, _UNCOMPRESSED, 0, _HEADER.size + len(body)) + body
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(<hidden>)"
 
 
+@lru_cache(maxsize=16)
+def _written(kind: type[SealKeys], ring: Ring, setting: int) -> Written:
+    """Once in a process, of a key that nothing is encrypted with: SEAL takes longer to check parameters than
+    to encrypt.
+    """
+    return kind(ring, setting).written()
+
+
 class Keys(SealKeys):
     """The key of a CKKS session, whose ciphertexts are in SEAL's order of evaluation."""
 
-    __slots__ = ("_scale", "_units")
+    __slots__ = ()
 
     def __init__(self, ring: Ring, scale: int, secret: Residues | None = None) -> None:
         """secret: as of `SealKeys`."""
-        self._scale = scale
-        super().__init__(ring, secret)
-        self._units = [_square_root_of_minus_one(ring, i) for i in range(len(ring.primes))]
+        super().__init__(ring, scale, secret)
 
-    def _new(self, sizes: list[int]) -> Any:
+    @property
+    def _scale(self) -> int:
+        return self._setting
+
+    def _fresh(self, sizes: list[int]) -> Any:
         context = self._ts.context(
             self._ts.SCHEME_TYPE.CKKS,
             self._ring.degree,
@@ -170,7 +204,8 @@ class Keys(SealKeys):
     def _turned(self, residues: Residues, sign: int) -> Residues:
         """Times X^(N/2), or by it: in SEAL's order a square root of -1, from the middle on its opposite."""
         turned, half = np.empty_like(residues), self._ring.degree // 2
-        for i, (q, unit) in enumerate(zip(self._ring.primes, self._units, strict=True)):
+        for i, q in enumerate(self._ring.primes):
+            unit = _square_root_of_minus_one(self._ring, i)
             first = unit if sign == 1 else q - unit
             turned[:, i, :half] = _times(residues[:, i, :half], first, q)
             turned[:, i, half:] = _times(residues[:, i, half:], q - first, q)
@@ -193,6 +228,7 @@ def _last_words(serialised: bytes, count: int) -> Residues:
 # Arithmetic modulo a prime of at most 60 bits
 
 
+@lru_cache(maxsize=64)
 def _square_root_of_minus_one(ring: Ring, which: int) -> int:
     """psi^(N/2), the value of X^(N/2) at psi: SEAL takes the least primitive 2N-th root of unity."""
     q, degree = ring.primes[which], ring.degree

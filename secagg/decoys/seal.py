@@ -17,14 +17,17 @@ from secagg.decoys.transform import slot_order, transform
 class SelectorKeys(SealKeys):
     """The key of a session of decoys, whose ciphertexts are coefficients."""
 
-    __slots__ = ("_modulus",)
+    __slots__ = ()
 
     def __init__(self, ring: Ring, modulus: int, secret: Residues | None = None) -> None:
         """modulus: t. secret: as of `SealKeys`."""
-        self._modulus = modulus
-        super().__init__(ring, secret)
+        super().__init__(ring, modulus, secret)
 
-    def _new(self, sizes: list[int]) -> Any:
+    @property
+    def _modulus(self) -> int:
+        return self._setting
+
+    def _fresh(self, sizes: list[int]) -> Any:
         return self._ts.context(
             self._ts.SCHEME_TYPE.BFV,
             self._ring.degree,

@@ -39,6 +39,20 @@ def real(ring: Ring, seed: int = 0, count: int | None = None) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-100, 100, ring.slots if count is None else count)
 
 
+def test_a_key_that_another_made_is_read_without_making_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SEAL takes longer to make a context than to encrypt: what is public of one is read once."""
+    import tenseal
+
+    secret = KEYS["one prime"].secret()
+    Keys(ONE, SCALE, secret)
+    monkeypatch.setattr(tenseal, "context", None)
+    again = Keys(ONE, SCALE, secret)
+    x = real(ONE)
+    assert np.abs(again.decrypt(again.encrypt(x)) - x).max() < EXACT
+    with pytest.raises(TypeError):
+        Keys(ONE, SCALE)
+
+
 # Both halves
 
 
