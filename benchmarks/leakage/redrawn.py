@@ -16,7 +16,22 @@ from secagg.alike import may_be_signed
 from secagg.errors import ClientId
 from secagg.masking.groups import corrupt_in_group, cut, default_of_group, largest_group
 
-CLAIM = "Not measured yet."
+CLAIM = (
+    "Of 20, 40 and 100 clients, a tenth corrupt, 2,000 pairs of rounds in groups that are drawn anew, and "
+    "five runs of up to 100 rounds; up to A_g of a group may be corrupt, and groups with a star are "
+    "unsafe. The rule of a client for like vectors, two sets A_g + 2 clients apart, two such rounds of 40 "
+    "clients break in 45 % of pairs in groups of 5, in 99 % in groups of 4, always in groups of 2, and "
+    "hardly ever in groups of 8 and 10: in 0.25 % and in none. But these are no safer over a run: whatever"
+    " is constant follows for all clients after 10 and 13 rounds, as after 6, 5 and 3 of the smaller "
+    "groups: of n clients in G groups in the (n - 1) / (G - 1) rounds that it takes at least, or one or "
+    "two more. That is why a client helps to one cut of like vectors and to no other, however far their "
+    "sets are apart. While nobody is lost groups that stay break no rule and determine nothing in 100 "
+    "rounds, nor ever, since each round gives the same sums. Lost clients undo some of that: where a tenth"
+    " is lost in each round groups that stay, too, are too near in most pairs, and what is constant "
+    "follows after 19 to 61 rounds, but where a group is opened only whole or nearly. Of like vectors a "
+    "server leaves out others so that sums are far enough apart; that weights stay hidden is claimed of "
+    "one session only."
+)
 REDRAWN, STAYS = "anew", "stay"
 CONTROL = Control(
     "the groups of the first round, in every round",
@@ -133,20 +148,18 @@ def determined(setup: Setup, rng: np.random.Generator) -> int | None:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """near: percent of pairs of rounds of which two sums differ by fewer than A_g + 2 clients; stay: of
-    groups that stay. rounds: after which all weights follow.
+    """clients: in how many groups. near: percent of pairs of rounds of which two sums differ by fewer than
+    A_g + 2 clients. rounds: after which all weights follow. stay: of groups that stay.
     """
     by = cells_of(rows, "clients", "groups", "lost", "groups_are")
-    header = ("clients", "groups", "of", "A_g", "safe", "lost", "near", "stay", "rounds", "stay rounds")
+    header = ("clients", "of", "A_g", "lost", "near", "stay: near", "rounds", "stay: rounds")
     return Table.of(
         header,
         [
             (
-                str(clients),
-                str(groups),
-                str(some[0]["size"]),
+                f"{clients} in {groups}",
+                str(some[0]["size"]) + ("" if some[0]["safe"] else " *"),
                 str(some[0]["A_g"]),
-                "yes" if some[0]["safe"] else "no",
                 f"{lost:.0%}",
                 *(near(each) for each in (some, by[clients, groups, lost, STAYS])),
                 *(rounds(each) for each in (some, by[clients, groups, lost, STAYS])),

@@ -36,7 +36,6 @@ from secagg import (
     Bounded,
     ClientSession,
     Counts,
-    Ledger,
     Masking,
     Private,
     RemoteProtocolError,
@@ -45,7 +44,6 @@ from secagg import (
 )
 from secagg.bits import add_packed, pack, word_type
 from secagg.inputs import encode_inputs
-from secagg.masking.groups import cut
 from secagg.masking.messages import CONSISTENCY_CHECK, MASKED_INPUT, MaskedInput
 from secagg.private import Calibration
 from secagg.record import AroundClient
@@ -144,22 +142,6 @@ def test_of_a_sample_they_are_drawn_anew() -> None:
     assert server.groups.memory == {}
     assert len({frozenset(some) for some in sets}) == 4
     assert {len(group) for some in sets for group in some} == {4}
-
-
-@pytest.mark.parametrize("number", [4, 5, 8, 10])
-def test_groups_that_are_drawn_anew_give_constant_weights_away_in_few_rounds(number: int) -> None:
-    """Of 40 clients, none of whom is lost; groups that stay never do."""
-    redrawn, same, everybody = Ledger(), Ledger(), tuple(range(40))
-    for round in range(1, 16):
-        for group in cut(everybody, 40, number, bytes([round]) * 32):
-            redrawn.record(group)
-        for group in cut(everybody, 40, number, bytes(32)):
-            same.record(group)
-        if len(redrawn.report().weights) == 40:
-            break
-    assert 4 < round <= 15
-    assert redrawn.report().weights == set(everybody)
-    assert same.report().weights == set()
 
 
 @pytest.mark.parametrize("sample", [{}, {"sample": 11}], ids=["all", "a sample"])
