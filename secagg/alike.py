@@ -32,13 +32,8 @@ from numpy.typing import NDArray
 from secagg.crypto import NeverPickled, OwnTag, Rng, SigningKey, digest, seal, system_rng, unseal
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError
 from secagg.identity import Roster
-from secagg.prg import keystream
+from secagg.sketch import is_near, sketch
 
-NEAR: Final = 1e-2
-"""Models whose difference is no longer than this share of the longer one are alike. Measured on digits: from
-here on what two sessions' difference has in common with the victim's update falls (docs/threats.md)."""
-SKETCH: Final = 1024
-"""Numbers kept of a model: its distances to others come out within a few percent."""
 NAME_BYTES: Final = 20
 TAG_BYTES: Final = 16
 MAX_TAGS: Final = 4
@@ -289,32 +284,17 @@ class Class(NeverPickled):
         self._keep(look)
         return found
 
-    def largest(
-        self,
-        arrived: Collection[ClientId],
-        earlier: Sequence[frozenset[bytes]],
-        corrupt: int,
-        batches: Sequence[frozenset[ClientId]] = (),
-        *,
-        alone: bool = False,
-    ) -> frozenset[ClientId] | None:
-        """As `largest`, by ids. alone: as in `sign`. Without batches the first `difference` of the arrived
-        that were in an earlier set may be left out one by one, others only with all that were in the same
-        earlier sets.
-        """
-        if (alone and earlier) or frozenset() in earlier:
-            return None
-        ids = {self.name(u): u for u in arrived}
-        whole = [frozenset(map(self.name, batch)) for batch in batches]
-        chosen = largest(list(ids), earlier, self.apart(corrupt), whole, differ, most=_most(self.part))
-        return None if chosen is None else frozenset(ids[name] for name in chosen)
-
     def name(self, u: ClientId) -> bytes:
         return name_of(u, self.rule.roster)
 
     def apart(self, corrupt: int) -> int:
         """Clients by which two different sets have to differ."""
         return max(corrupt + 2, self.rule.difference or 0)
+
+    @property
+    def most(self) -> int:
+        """Different sets that are signed of this class."""
+        return _most(self.part)
 
     def _group(self, some: Collection[ClientId], cut: Sequence[frozenset[ClientId]]) -> frozenset[bytes]:
         """The names of the group whose members some are; of no cut empty."""
@@ -421,58 +401,3 @@ def may_be_signed(
     """Whether a set may be signed beside those that were: at most two are different, and by so many."""
     different = {*signed, new}
     return len(different) <= most and all(differ(a, b) >= difference for a, b in combinations(different, 2))
-
-
-def largest(
-    arrived: Sequence[T],
-    signed: Sequence[frozenset[T]],
-    difference: int,
-    whole: Sequence[frozenset[T]] = (),
-    differ: Callable[[frozenset[T], frozenset[T]], int] = _differ,
-    *,
-    most: int = 2,
-) -> frozenset[T] | None:
-    """The largest subset of the arrived that may be signed, of: all; an earlier set; and all but some of the
-    first `difference` of those that were in the one earlier set. None if there is none.
-
-    whole: batches; then each is in it whole or not at all, and one of them is left out, if need be.
-    """
-    everybody = frozenset(arrived)
-    candidates = [everybody, *(earlier for earlier in signed if earlier <= everybody)]
-    if len(signed) == 1 and whole:
-        candidates += [everybody - batch for batch in whole if batch <= everybody]
-    elif len(signed) == 1:
-        missing = max(0, difference - differ(everybody, signed[0]))
-        out = [u for u in arrived if u in signed[0]][:missing]
-        candidates.append(everybody - set(out))
-    allowed = [
-        some
-        for some in candidates
-        if some
-        and all(batch <= some or not batch & some for batch in whole)
-        and may_be_signed(signed, some, difference, differ, most=most)
-    ]
-    return max(allowed, key=len, default=None)
-
-
-def sketch(model: NDArray[np.floating], key: bytes) -> NDArray[np.float32]:
-    """(SKETCH,) little-endian float32 of a (d,) model: each coordinate is added, with a sign, to one number
-    (Charikar, Chen and Farach-Colton 2002). Which, only the holder of the key knows: nobody makes models
-    whose difference it does not see.
-    """
-    made, at = np.zeros(SKETCH), 0
-    for words in keystream(key, len(model), np.uint16):
-        x = np.nan_to_num(model[at : at + len(words)].astype(np.float64), posinf=0, neginf=0)
-        signs = 1.0 - 2.0 * (words >> 15)
-        made += np.bincount(words % SKETCH, x * signs, SKETCH)
-        at += len(words)
-    most = np.finfo(np.float32).max  # else infinite, and near to nothing, not even to itself
-    return np.clip(made, -most, most).astype("<f4")
-
-
-def is_near(a: bytes, b: bytes) -> bool:
-    """Whether two sketches are near; two empty ones, of no model, are."""
-    if not a or not b:
-        return not a and not b
-    x, y = (np.frombuffer(raw, "<f4").astype(np.float64) for raw in (a, b))
-    return bool(np.linalg.norm(x - y) <= NEAR * max(np.linalg.norm(x), np.linalg.norm(y)))

@@ -56,6 +56,8 @@ LIKELY = {
     "masking/shares.py": ["test_dishonest_server", "test_secrecy"],
     "masking/uploads.py": ["test_uploads", "test_checkpoint", "test_alike"],
     "alike.py": ["test_alike", "test_tags", "test_blank"],
+    "planning.py": ["test_planning", "test_alike", "test_blank"],
+    "sketch.py": ["test_alike"],
     "tagged.py": ["test_tags", "test_blank"],
     "blank.py": ["test_blank"],
     "masking/__init__.py": ["test_downgrade", "test_params", "test_policy"],

@@ -6,10 +6,10 @@ next: U1, U2, U3, as the paper calls them. An uploaded vector is added when it a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -59,6 +59,7 @@ from secagg.masking.messages import (
 from secagg.masking.sums import Cut
 from secagg.masking.uploads import Uploads
 from secagg.parallel import Executor
+from secagg.planning import in_whole
 from secagg.private import Reading
 from secagg.rounds import RoundServer
 from secagg.session import Aggregate
@@ -100,8 +101,7 @@ class MaskingServer(RoundServer):
         self._threshold, self._roster, self._executor = parameters.threshold, roster, executor
         self._context = context
         self._batches, self._like = parameters.batches(roster), like
-        self._batch_of = {u: batch for batch in self._batches for u in batch}
-        if self._batches and self._batch_of.keys() != set(cohort):
+        if self._batches and frozenset[ClientId]().union(*self._batches) != set(cohort):
             raise LocalProtocolError(
                 "by batches, the cohort is the whole roster; where there is none, clients 0 to n - 1"
             )
@@ -126,9 +126,9 @@ class MaskingServer(RoundServer):
         self._U3: frozenset[ClientId] = frozenset()
         self._statement = b""
         self._signatures: dict[ClientId, bytes] = {}  # U4
-        self._earlier: list[list[frozenset[bytes]]] = []  # of each group, sets summed of like vectors
+        self._plan = self._sums.plan(None, (), ())  # of whom there may be sums, until U2 is known
         self._uploads: list[Uploads] = []  # of each group
-        self._totals: list[dict[str, Words]] = []  # of each group
+        self._totals: list[dict[str, Words]] = []  # of each group that U3 is enough to open
         self._shares: dict[ClientId, Shares] = {}
 
     def _kept(self) -> bytes:
@@ -144,7 +144,7 @@ class MaskingServer(RoundServer):
                 sorted(self._U2),
                 sorted(self._U3),
                 self._signatures,
-                [[sorted(some) for some in earlier] for earlier in self._earlier],
+                [[sorted(some) for some in earlier] for earlier in self._plan.earlier],
                 [uploads.keep() for uploads in self._uploads],
                 [pack_each(total, self._bits) for total in self._totals],
                 self._shares,
@@ -163,7 +163,8 @@ class MaskingServer(RoundServer):
         self._commitment, self._commitments = state.commitment, state.commitments
         self._U2, self._U3 = frozenset(state.U2), frozenset(state.U3)
         self._statement = self._members_statement()
-        self._earlier = [[frozenset(some) for some in earlier] for earlier in state.earlier]
+        earlier = [[frozenset(some) for some in sets] for sets in state.earlier]
+        self._plan = self._sums.plan(self._like, self._batches, self._cut, earlier)
         self._uploads = [
             Uploads.of(kept, self._parameters.zeros, self._bits, self._batches) for kept in state.uploads
         ]
@@ -188,9 +189,10 @@ class MaskingServer(RoundServer):
         if closing == SHARE_KEYS:
             alive = self._sums.worthwhile(self._cut, alive)
         # The most that can still be summed; once U3 was shown, all of it is, whoever is left to say so.
-        left = alive if closing in self._parameters.finishing_rounds else self._in_whole_batches(alive)
+        left = alive if closing in self._parameters.finishing_rounds else in_whole(self._batches, alive)
         if closing == MASKED_INPUT:
-            alive = left = self._may_be_summed(left)
+            arrived = [u for uploads in self._uploads for u in uploads.arrived]
+            alive = left = self._summed([u for u in arrived if u in left])
         needed = self._threshold if closing == UNMASKING else self._parameters.m_min
         if len(left) < needed:
             raise TooFewClients(len(left), needed, closing)
@@ -296,7 +298,15 @@ class MaskingServer(RoundServer):
 
     def _open_masked_input(self, U2: frozenset[ClientId]) -> dict[ClientId, bytes]:
         self._U2 = U2
-        self._plan(U2)
+        self._plan = plan = self._sums.plan(self._like, self._batches, self._cut)
+        self._summed(sorted(in_whole(self._batches, U2)))  # else all would upload in vain
+        if self._like is not None:
+            self._sums.leave_alike(self._like, self._cut)  # as every client does
+        # What may have to be left out is kept apart from the first upload on.
+        self._uploads = [
+            Uploads(self._parameters.zeros, self._bits, self._batches, earlier, plan.spare)
+            for earlier in plan.earlier_among(U2)
+        ]
         shared = sorted(U2)
         requests = {u: encode(MaskedInputRequest(shared, self._dealt_to(u))) for u in shared}
         self._sealed = {}
@@ -310,60 +320,20 @@ class MaskingServer(RoundServer):
             return {v: Delivery(sealed[v], None) for v in dealers}
         return {v: Delivery(sealed[v], self._commitments[v][u]) for v in dealers}
 
-    def _in_whole_batches(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
-        """Who can be in the sum; the others count as dropped."""
-        return frozenset(u for u in alive if self._batch_of.get(u, alive) <= alive)
-
-    def _plan(self, U2: frozenset[ClientId]) -> None:
-        """What may have to be left out is kept apart from the first upload on."""
-        parameters = self._parameters
-        ids, spare = [list[frozenset[ClientId]]() for _ in self._cut], 0
-        if self._like is not None:
-            batches = () if parameters.blanks_alone else self._batches
-            self._earlier = [self._like.earlier(batches, group, self.groups) for group in self._cut]
-            names = {u: self._like.name(u) for u in U2}
-            ids = [
-                [frozenset(u for u in U2 if names[u] in some) for some in earlier]
-                for earlier in self._earlier
-            ]
-            spare = 0 if self._batches else self._like.apart(self._sums.corrupt)
-            self._may_be_summed(self._in_whole_batches(U2))  # else all would upload in vain
-            self._sums.leave_alike(self._like, self._cut)  # as every client does
-        self._uploads = [
-            Uploads(parameters.zeros, self._bits, self._batches, earlier, spare) for earlier in ids
-        ]
-
-    def _may_be_summed(self, alive: frozenset[ClientId]) -> frozenset[ClientId]:
-        """Those whose uploads are here, as many as clients may sign beside earlier sums of like vectors.
+    def _summed(self, there: Sequence[ClientId]) -> frozenset[ClientId]:
+        """Of those who are there, as many as clients may sign beside earlier sums of like vectors.
 
         Raises: LocalProtocolError where they are none, TooFewClients where they are too few.
         """
-        needed = self._parameters.m_min
-        if self._like is None or not any(self._earlier) or len(alive) < needed:  # too few by themselves
-            return alive
-        chosen = [self._largest_of(i, group & alive) for i, group in enumerate(self._cut)]
-        if not any(chosen):
-            self._refuse()
-        together = frozenset[ClientId]().union(*chosen)
-        if len(together) < needed:
-            raise TooFewClients(len(together), needed, MASKED_INPUT, too_near=len(alive - together))
-        return together
-
-    def _largest_of(self, i: int, alive: frozenset[ClientId]) -> frozenset[ClientId]:
-        """Of those of group i as many as may be summed; none where they are too few, or none may."""
-        if self._like is None or not self._earlier[i] or len(alive) < self._sums.least:
-            return alive
-        arrived = self._uploads[i].arrived if self._uploads else []
-        order = [u for u in arrived if u in alive] or list(alive)
-        A, alone = self._sums.corrupt, self._parameters.blanks_alone
-        return self._like.largest(order, self._earlier[i], A, self._batches, alone=alone) or frozenset()
-
-    def _refuse(self) -> NoReturn:
-        raise LocalProtocolError(
-            "clients have signed other sums of like vectors, and would sign none that those who are left can "
-            "give. If all inputs are new, say new=True, at the server and at each client; else sum by "
-            "batches (batch=), or where groups are summed apart, by those of the first of these sums (cut=)"
-        )
+        chosen = self._plan.summed(there, self._parameters.m_min, MASKED_INPUT)
+        if chosen is None:
+            raise LocalProtocolError(
+                "clients have signed other sums of like vectors, and would sign none that those who are left "
+                "can give. If all inputs are new, say new=True, at the server and at each client; else sum "
+                "by batches (batch=), or where groups are summed apart, by those of the first of these sums "
+                "(cut=)"
+            )
+        return chosen
 
     def _masked(self, u: ClientId, message: MaskedInput) -> None:
         names = self._parameters.names
@@ -376,12 +346,15 @@ class MaskingServer(RoundServer):
         self._uploads[next(i for i, group in enumerate(self._cut) if u in group)].add(u, vectors)
 
     def _sum(self, U3: frozenset[ClientId]) -> None:
+        opened = self._opened(U3)
         self._totals = [
-            uploads.close(group & U3) for group, uploads in zip(self._cut, self._uploads, strict=True)
+            uploads.close(group & U3)
+            for group, uploads in zip(self._cut, self._uploads, strict=True)
+            if group in opened
         ]
         self._uploads = []
         if self._like is not None:  # as every client does
-            for group in self._opened(U3):
+            for group in opened:
                 self._sums.sign_alike(self._like, group & U3, self._batches, self._cut)
 
     # Round 3: ConsistencyCheck
@@ -447,8 +420,8 @@ class MaskingServer(RoundServer):
         readings = self._parameters.readings(self._context, self._nonce)
         parts = [
             self._unmasked(group, total, own, dropped, readings)
-            for group, total in zip(self._cut, self._totals, strict=True)
-            if not group.isdisjoint(own)  # else it is not opened
+            for group, total in zip(self._opened(self._U3), self._totals, strict=True)
+            if not group.isdisjoint(own)  # else too few of it have signed
         ]
         self._totals = []
         return self._sums.together(parts, readings, self._sid)

@@ -10,6 +10,7 @@ from secagg.alike import Class
 from secagg.errors import ClientId
 from secagg.graph import Graph
 from secagg.masking.groups import Groups, corrupt_in_group, cut, largest_group, of
+from secagg.planning import Plan
 from secagg.private import Reading
 from secagg.session import Aggregate
 
@@ -78,6 +79,20 @@ class OneSum:
     def worthwhile(self, cut: Cut, alive: Members) -> Members:
         """Who may be asked to upload: all, for of too few of all there is no session."""
         return alive
+
+    def plan(
+        self,
+        like: Class | None,
+        batches: Sequence[Members],
+        cut: Cut,
+        earlier: Sequence[Sequence[frozenset[bytes]]] | None = None,
+    ) -> Plan:
+        """Of whom a server may add the vectors. earlier: as it has it, where it was looked up before."""
+        alone = self.parameters.blanks_alone
+        if earlier is None:
+            of, groups = () if alone else batches, self.groups(cut)
+            earlier = [] if like is None else [like.earlier(of, part, groups) for part in cut]
+        return Plan(like, cut, earlier, self.least, self.corrupt, batches, alone)
 
     def leave_alike(self, like: Class, cut: Cut) -> None:
         """Put on record that this party's vector leaves, whatever becomes of the sum. Raises:

@@ -15,6 +15,7 @@ from secagg.bits import Words, add_each, check_packed, pack_each
 from secagg.crypto import KEY_BYTES, Rng, check_public_key, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RelayLost, RemoteProtocolError, TooFewClients
 from secagg.identity import Roster, check_signed
+from secagg.planning import Plan
 from secagg.rounds import RoundServer
 from secagg.session import Aggregate, relays_of
 from secagg.split.derived import (
@@ -223,20 +224,15 @@ class SplitServer(RoundServer):
 
     def _may_be_summed(self, clients: frozenset[ClientId]) -> frozenset[ClientId]:
         """As many of those whose shares are here as relays may add beside earlier sums of like vectors."""
-        needed = self._parameters.m_min
-        if self._like is None or len(clients) < needed:
-            return clients
-        earlier = self._like.earlier([])
-        order = [u for u in self._digests if u in clients]
-        A, alone = self._parameters.corrupt, self._parameters.blanks_alone
-        chosen = self._like.largest(order, earlier, A, alone=alone) if earlier else clients
+        like, m_min, A = self._like, self._parameters.m_min, self._parameters.corrupt
+        earlier = [] if like is None else like.earlier([])
+        plan = Plan(like, [clients], [earlier], m_min, A, alone=self._parameters.blanks_alone)
+        chosen = plan.summed([u for u in self._digests if u in clients], m_min, self.round)
         if chosen is None:
             raise LocalProtocolError(
                 "relays have added other sums of like vectors, and would add none that those who are left "
                 "can give. If all inputs are new, say new=True, at the server and at each client"
             )
-        if len(chosen) < needed:
-            raise TooFewClients(len(chosen), needed, self.round, too_near=len(clients - chosen))
         return chosen
 
     # What the relays make of them

@@ -34,14 +34,13 @@ from secagg.alike import (
     Likeness,
     Record,
     in_memory,
-    is_near,
-    largest,
     may_be_signed,
-    sketch,
 )
 from secagg.crypto import SigningKey
 from secagg.errors import ClientId
 from secagg.masking.messages import ConsistencyCheckRequest, UnmaskingRequest
+from secagg.planning import Plan
+from secagg.sketch import is_near, sketch
 from secagg.wire import encode
 from tests.play import among
 
@@ -133,7 +132,7 @@ def test_nor_is_a_small_part_summed_beside_a_large_one_and_a_server_that_plans_k
         kept = planned.of(b"1", (m_min, 1, None))
         assert kept is not None
         kept.sign(range(N), 1, ())
-        assert kept.largest(range(7), kept.earlier(()), 1) == most
+        assert Plan(kept, [frozenset(range(N))], [kept.earlier(())], 6, 1).summed(range(7), 6, "") == most
 
 
 @adversaries
@@ -304,33 +303,6 @@ def test_a_server_that_sums_by_batches_leaves_out_whole_ones() -> None:
     survivors, total = cohort.sum(b"2", plans=True, batch=3, dropout=3)
     assert survivors == set(range(3, N))
     assert np.array_equal(total, sum(INPUTS[u] for u in survivors))
-
-
-@given(
-    st.integers(3, 9),
-    st.lists(st.sets(st.integers(0, 8), min_size=1).map(frozenset), max_size=2, unique=True),
-    st.integers(1, 4),
-    st.data(),
-)
-def test_the_largest_set_that_may_be_signed(
-    n: int, signed: list[frozenset[int]], difference: int, data: st.DataObject
-) -> None:
-    """No other of its kind is larger: all, an earlier set, or all but members of the one earlier set."""
-    arrived = data.draw(st.permutations(range(n)))
-    chosen = largest(arrived, signed, difference)
-    everybody = frozenset(arrived)
-    possible = [everybody, *(some for some in signed if some <= everybody)]
-    if len(signed) == 1:
-        possible += [
-            everybody - set(out)
-            for size in range(1, difference + 1)
-            for out in combinations(everybody & signed[0], size)
-        ]
-    allowed = [some for some in possible if some and may_be_signed(signed, some, difference)]
-    assert (chosen is None) == (not allowed)
-    if chosen is not None:
-        assert chosen in allowed
-        assert len(chosen) == max(map(len, allowed))
 
 
 # Why two sets, and why this likeness

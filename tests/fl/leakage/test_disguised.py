@@ -12,7 +12,7 @@ from fl.leakage.disguised import DISGUISES, Disguise, renumbered, rescaled, shif
 from fl.models.architectures import Description, build
 from fl.models.weights import from_vector, to_vector
 from fl.training.local import train
-from secagg.alike import is_near, sketch
+from secagg.sketch import is_near, sketch
 from tests.fl.leakage.helpers import CLASSES, IMAGES, LABELS, SHAPE
 
 EXACT = [
