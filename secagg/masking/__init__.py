@@ -14,9 +14,8 @@ from secagg.crypto import Rng, system_rng
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, counted
 from secagg.graph import Graph, graph_of
 from secagg.identity import Identity, Roster
-from secagg.masking import groups as in_groups
 from secagg.masking.choice import dropouts, graph_numbers, least_quorum, neighbourhood
-from secagg.masking.groups import Groups
+from secagg.masking.groups import Groups, default_of_group
 from secagg.masking.messages import (
     ADVERTISE_KEYS,
     CONSISTENCY_CHECK,
@@ -192,15 +191,29 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         d = dropouts(n, A, dropout, adversary, least)
         k, t = graph_numbers(n, A, d, adversary, graph, threshold)
         specified = named(vectors)
-        # Where noise is shared out, to as many as are left of whom none need be lost: each of them adds less.
-        noised = any(isinstance(spec, Private) for spec in specified.values())
-        quorum = t if k == n - 1 and not noised else max(least, n - d)
+        if m_min is None:
+            # Where noise is shared out, to as many as are left of whom none need be lost: each adds less.
+            noised = any(isinstance(spec, Private) for spec in specified.values())
+            m_min = t if k == n - 1 and not noised else max(least, n - d)
+        cut_as: Groups | msgspec.UnsetType = msgspec.UNSET
+        if groups:
+            number = integer("groups", groups)
+            if m_g is None:
+                m_g = default_of_group(n, A, number, adversary, unsafe=unsafe_groups)
+            cut_as = Groups(
+                number=number,
+                m_g=m_g,
+                cohort=tuple(sorted(cohort)),
+                seed=cut,
+                public_weights=public_weights,
+                unsafe=unsafe_groups,
+            )
         return cls(
             clients=n,
             vectors=specified,
             small_cohort=small_cohort,
             threshold=t,
-            m_min=m_min if m_min is not None else quorum,
+            m_min=m_min,
             degree=k,
             adversary=adversary,
             corrupt=A,
@@ -209,18 +222,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
             prg=prg,
             blank=blank,
             roster=used.digest if used is not None else b"",
-            groups=Groups(
-                number=integer("groups", groups),
-                m_g=in_groups.default_of_group(n, A, groups, adversary, unsafe=unsafe_groups)
-                if m_g is None
-                else m_g,
-                cohort=tuple(sorted(cohort)),
-                seed=cut,
-                public_weights=public_weights,
-                unsafe=unsafe_groups,
-            )
-            if groups
-            else msgspec.UNSET,
+            groups=cut_as,
         )
 
     @property

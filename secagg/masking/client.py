@@ -13,13 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from secagg.bits import Words, pack
-from secagg.crypto import (
-    KEY_BYTES,
-    NeverPickled,
-    Rng,
-    SecretKey,
-    seal,
-)
+from secagg.crypto import KEY_BYTES, NeverPickled, Rng, SecretKey, seal
 from secagg.errors import ClientId, RemoteProtocolError
 from secagg.identity import Identity, check_signed
 from secagg.masking import groups

@@ -15,14 +15,7 @@ import msgspec
 
 from secagg.alike import Alike, Class
 from secagg.bits import Words, add_each, check_packed, pack_each
-from secagg.crypto import (
-    DIGEST_BYTES,
-    KEY_BYTES,
-    Rng,
-    SecretKey,
-    check_public_key,
-    system_rng,
-)
+from secagg.crypto import DIGEST_BYTES, KEY_BYTES, Rng, SecretKey, check_public_key, system_rng
 from secagg.encoding import centred
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.graph import Graph
@@ -268,7 +261,7 @@ class MaskingServer(RoundServer):
         return dict.fromkeys(self._keys, request)
 
     def _shared(self, u: ClientId, message: ShareKeys) -> None:
-        holders = self._holders(u)
+        holders = self._graph.holders(u)
         if message.sealed.keys() != holders - {u}:
             raise RemoteProtocolError("shared secrets with others than the clients that are to hold them")
         if self._roster is None and (message.commitment or message.commitments):
@@ -289,10 +282,6 @@ class MaskingServer(RoundServer):
         self._commitment[u], self._commitments[u] = message.commitment, message.commitments
         for holder, sealed in message.sealed.items():
             self._sealed[holder][u] = sealed
-
-    def _holders(self, u: ClientId) -> frozenset[ClientId]:
-        """Who holds u's shares: the same whose shares u holds."""
-        return self._graph.holders(u)
 
     # Round 2: MaskedInputCollection
 
@@ -387,7 +376,7 @@ class MaskingServer(RoundServer):
         return dict.fromkeys(sorted(alive), request)
 
     def _unmasking(self, u: ClientId, message: Unmasking) -> None:
-        dealers = self._holders(u) & self._shares.keys()
+        dealers = self._graph.holders(u) & self._shares.keys()
         if not message.shares.keys() <= dealers:
             raise RemoteProtocolError("returned a share of a client that dealt none to it")
         survivors = self._U3

@@ -385,7 +385,7 @@ def copies(graph: str) -> tuple[Any, list[Any]]:
     play.server.receive(0, last)
     both = [play.server, second]
     requests = [server.advance() for server in both]
-    holders = sorted(play.server._holders(0) - {0})
+    holders = sorted(play.server._graph.holders(0) - {0})
     for at, u in enumerate(holders):
         which = at % 2
         both[which].receive(u, play.clients[u].receive(requests[which][u]))
