@@ -1,5 +1,6 @@
 """A secure aggregator for federated learning: the server learns the sum of its clients' vectors."""
 
+from secagg.aggregate import Aggregate
 from secagg.averaging import Averaged, average
 from secagg.ckks import CKKS
 from secagg.decoys import Among, Decoys
@@ -14,7 +15,7 @@ from secagg.plain import Plain
 from secagg.policy import Policy
 from secagg.record import Recorded, ServerView, Tampered
 from secagg.schemes import accept
-from secagg.session import Aggregate, ClientSession, Scheme, ServerSession
+from secagg.session import ClientSession, Scheme, ServerSession
 from secagg.specs import Bounded, Counts, Private, Weight
 from secagg.split import Split
 from secagg.tree import Tree

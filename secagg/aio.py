@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from secagg.aggregate import Aggregate
 from secagg.errors import ClientId, RemoteProtocolError, TooFewClients
-from secagg.session import Aggregate, ClientSession, ServerSession
+from secagg.session import ClientSession, ServerSession
 from secagg.wire import Raw
 
 Receive = Callable[[], Awaitable[tuple[ClientId, Raw | Exception]]]

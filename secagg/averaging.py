@@ -7,6 +7,7 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from secagg.aggregate import Aggregate
 from secagg.ckks import CKKS
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, throwaway_identities
@@ -15,7 +16,7 @@ from secagg.masking import Masking
 from secagg.names import Names
 from secagg.plain import Plain
 from secagg.policy import Adversary
-from secagg.session import Aggregate, Contribute, Scheme
+from secagg.session import Contribute, Scheme
 from secagg.specs import whole_weight
 from secagg.split import Split
 from secagg.tree import NUMBERS, IntegerLeaves, Tree

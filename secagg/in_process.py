@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from secagg.aggregate import Aggregate
 from secagg.alike import Alike
 from secagg.crypto import Rng, system_rng
 from secagg.encoding import Clipping
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, party
 from secagg.parallel import Executor
-from secagg.session import Aggregate, ClientSession, Contribute, Scheme, ServerSession, relays_of
+from secagg.session import ClientSession, Contribute, Scheme, ServerSession, relays_of
 from secagg.specs import Vector
 from secagg.tagged import Tagged
 

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.aggregate import Aggregate, weights
 from secagg.alike import Alike
 from secagg.crypto import Rng, system_rng
 from secagg.encoding import real_vector
@@ -21,7 +22,7 @@ from secagg.inputs import checked
 from secagg.parallel import Executor
 from secagg.params import MAX_VECTORS, Parameters, named
 from secagg.rounds import RoundServer
-from secagg.session import Aggregate, Contribute, Once, weights
+from secagg.session import Contribute, Once
 from secagg.specs import Bounded, Spec, Vectors, check_vectors, weight_of
 from secagg.states import AwaitingTask, Kept, StatefulClient
 from secagg.wire import Message, Raw, Task, context_of, decode, decodes, encode

@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from secagg.aggregate import Aggregate
 from secagg.encoding import Clipping
 from secagg.errors import ClientId, RemoteProtocolError
-from secagg.session import Aggregate, ClientSession, Scheme, ServerSession
+from secagg.session import ClientSession, Scheme, ServerSession
 from secagg.wire import Raw, decode_task
 
 

@@ -8,12 +8,13 @@ from typing import ClassVar
 
 import msgspec
 
+from secagg.aggregate import Aggregate
 from secagg.alike import Alike
 from secagg.crypto import NeverPickled
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.identity import party
 from secagg.params import check_cohort
-from secagg.session import Aggregate, Scheme
+from secagg.session import Scheme
 from secagg.states import Kept
 from secagg.wire import Digest, Key, Raw, Task, answer_in, check_join, encode, fingerprint
 

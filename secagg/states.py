@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 import msgspec
 
+from secagg.aggregate import Aggregate
 from secagg.alike import Alike, Class
 from secagg.bits import Words
 from secagg.crypto import KEY_BYTES, PROTOCOL_VERSION, NeverPickled, Rng, system_rng
@@ -16,7 +17,7 @@ from secagg.errors import ClientId, LocalProtocolError
 from secagg.identity import Identity, Roster
 from secagg.inputs import encode_inputs
 from secagg.params import Parameters
-from secagg.session import Aggregate, Contribute, Once
+from secagg.session import Contribute, Once
 from secagg.wire import MAX_ID, Join, Raw, Task, context_of, encode, fingerprint, joint
 
 KEPT_REPLY: Final = 2**16

@@ -10,10 +10,10 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.aggregate import Aggregate
 from secagg.encoding import out_of_range
 from secagg.errors import LocalProtocolError
 from secagg.leaves import Leaf, duplicate, is_leaf
-from secagg.session import Aggregate
 from secagg.specs import BLOCK, CLIPPED, Bounded, Counts, Spec, Weight, integer, whole_weight
 
 IntegerLeaves = Literal["mean", "keep"]

@@ -108,6 +108,7 @@ LIKELY = {
     "crypto.py": ["test_crypto", "test_dishonest_client"],
     "shamir.py": ["test_shamir"],
     "session.py": ["test_session"],
+    "aggregate.py": ["test_session", "test_private"],
     "in_process.py": ["test_session"],
     "averaging.py": ["test_averaging"],
     "tree.py": ["test_tree"],

@@ -25,8 +25,9 @@ from secagg import (
     throwaway_identities,
 )
 from secagg import run as run_session
+from secagg.aggregate import Aggregate
 from secagg.crypto import Rng, system_rng
-from secagg.session import Aggregate, Scheme, relays_of
+from secagg.session import Scheme, relays_of
 from secagg.states import Kept
 from secagg.wire import Message, decode, encode
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.aggregate import Aggregate, weights
 from secagg.alike import Alike
 from secagg.ckks.client import CKKSClient
 from secagg.ckks.messages import DECRYPT
@@ -26,7 +27,7 @@ from secagg.identity import Identity, Roster
 from secagg.parallel import Executor
 from secagg.params import check_clients, named
 from secagg.policy import Adversary, Ending
-from secagg.session import Aggregate, Contribute, Once, weights
+from secagg.session import Contribute, Once
 from secagg.specs import Bounded, Spec, Vectors, integer, set_exactly
 from secagg.wire import context_of
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.aggregate import Aggregate
 from secagg.ckks.derived import flooding_key, releasers_of, upload_digest, upload_statement
 from secagg.ckks.flooding import as_bytes, flood, slot_flooding
 from secagg.ckks.messages import (
@@ -34,7 +35,6 @@ from secagg.crypto import NeverPickled
 from secagg.encoding import real_vector
 from secagg.errors import ClientId, RemoteProtocolError
 from secagg.inputs import checked
-from secagg.session import Aggregate
 from secagg.specs import Bounded, weight_of
 from secagg.states import AwaitingTask, StatefulClient, Terms
 from secagg.wire import Raw, Task, decode, encode

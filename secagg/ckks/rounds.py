@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, NoReturn
 
+from secagg.aggregate import Aggregate
 from secagg.ckks.derived import key_statement, makers_of, secret_statement, session_id
 from secagg.ckks.messages import (
     DECRYPT,
@@ -22,7 +23,6 @@ from secagg.crypto import AE_OVERHEAD, KEY_BYTES, Rng, check_public_key, system_
 from secagg.errors import ClientId, LocalProtocolError, RemoteProtocolError, TooFewClients
 from secagg.identity import Roster, check_signed
 from secagg.rounds import RoundServer
-from secagg.session import Aggregate
 from secagg.wire import Raw, decode, encode
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from secagg.aggregate import Aggregate
 from secagg.ckks.derived import releasers_of, upload_digest, upload_statement
 from secagg.ckks.flooding import Released, from_grid, majority, of_bytes
 from secagg.ckks.messages import DECRYPT, Ciphertexts, Decrypted, DecryptRequest
@@ -19,7 +20,6 @@ from secagg.ckks.rounds import Kept, KeySharingServer
 from secagg.crypto import Rng, system_rng
 from secagg.errors import ClientId, RemoteProtocolError, TooFewClients
 from secagg.identity import Roster
-from secagg.session import Aggregate
 from secagg.wire import Raw, decode, encode
 
 if TYPE_CHECKING:

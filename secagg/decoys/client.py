@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from secagg.aggregate import Aggregate
 from secagg.bits import Words
 from secagg.ckks.messages import CiphertextsRequest, Decrypted, DecryptRequest, ShareCkksKeyRequest
 from secagg.ckks.packing import pack_residues, unpack_residues
@@ -28,7 +29,6 @@ from secagg.decoys.derived import candidates_digest, candidates_statement
 from secagg.decoys.messages import Candidates
 from secagg.errors import ClientId, LocalProtocolError
 from secagg.inputs import encode_inputs, named_values
-from secagg.session import Aggregate
 from secagg.specs import Vector
 from secagg.states import AwaitingTask, StatefulClient, Terms
 from secagg.wire import Raw, Task, decode, encode

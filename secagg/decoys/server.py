@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from secagg.aggregate import Aggregate
 from secagg.ckks.messages import DECRYPT, Decrypted, DecryptRequest
 from secagg.ckks.packing import pack_residues, unpack_residues
 from secagg.ckks.ring import Residues
@@ -20,7 +21,6 @@ from secagg.decoys.messages import Candidates
 from secagg.decoys.transform import transform
 from secagg.errors import ClientId, RemoteProtocolError, TooFewClients
 from secagg.identity import Roster
-from secagg.session import Aggregate
 from secagg.wire import Raw, decode, encode
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from secagg.aggregate import Aggregate
 from secagg.alike import Alike, Class
 from secagg.bits import Words, add_each, check_packed, pack_each
 from secagg.crypto import DIGEST_BYTES, KEY_BYTES, Rng, SecretKey, check_public_key, system_rng
@@ -55,7 +56,6 @@ from secagg.parallel import Executor
 from secagg.planning import in_whole
 from secagg.private import Reading
 from secagg.rounds import RoundServer
-from secagg.session import Aggregate
 from secagg.shamir import is_share, recon
 from secagg.states import KeptLike, like_of
 from secagg.wire import MAX_OFFER_BYTES, Raw, decode, encode

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from secagg.aggregate import Aggregate
 from secagg.alike import Class
 from secagg.errors import ClientId
 from secagg.graph import Graph
 from secagg.masking.groups import Groups, corrupt_in_group, cut, largest_group, of
 from secagg.planning import Plan
 from secagg.private import Reading
-from secagg.session import Aggregate
 
 if TYPE_CHECKING:
     from secagg.masking import Masking

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import structs
 
+from secagg.aggregate import Aggregate
 from secagg.alike import Alike, Class
 from secagg.bits import Words, add_each, check_packed, pack_each
 from secagg.crypto import KEY_BYTES, Rng, check_public_key, system_rng
@@ -17,7 +18,7 @@ from secagg.errors import ClientId, LocalProtocolError, RelayLost, RemoteProtoco
 from secagg.identity import Roster, check_signed
 from secagg.planning import Plan
 from secagg.rounds import RoundServer
-from secagg.session import Aggregate, relays_of
+from secagg.session import relays_of
 from secagg.split.derived import (
     column_statement,
     relay_key_statement,

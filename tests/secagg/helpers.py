@@ -24,6 +24,7 @@ from secagg import (
     Split,
     Weight,
 )
+from secagg.aggregate import Aggregate
 from secagg.ckks import messages as of_ckks
 from secagg.crypto import Tag, digest, kdf
 from secagg.decoys.messages import Candidates
@@ -42,7 +43,7 @@ from secagg.masking.messages import (
 )
 from secagg.params import Parameters
 from secagg.plain import Input
-from secagg.session import Aggregate, Scheme
+from secagg.session import Scheme
 from secagg.specs import Spec, Vectors, check_vectors, weight_of
 from secagg.split import messages as of_split
 from secagg.wire import Join, Message, Task, relay_party

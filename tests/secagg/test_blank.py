@@ -34,13 +34,14 @@ from secagg import (
     run,
     throwaway_identities,
 )
+from secagg.aggregate import Aggregate
 from secagg.alike import OWN_INPUT, Alike, in_memory
 from secagg.blank import COIN_BYTES, FEW, SUMMED, chance_of_few, toss
 from secagg.crypto import KEY_BYTES, Rng, SigningKey
 from secagg.inputs import encode_inputs
 from secagg.record import RecordedClient
 from secagg.schemes import accept
-from secagg.session import Aggregate, ClientSession
+from secagg.session import ClientSession
 from secagg.tagged import Tagged
 from tests.play import TASK, Play, rounding_seed, seeded
 from tests.secagg.helpers import MASKING, ROUNDS, active, codes_of, credentials, semi_honest

@@ -23,11 +23,12 @@ from secagg import (
     TooFewClients,
     states,
 )
+from secagg.aggregate import Aggregate
 from secagg.crypto import Tag, digest
 from secagg.errors import RelayLost
 from secagg.identity import party
 from secagg.record import RecordedClient
-from secagg.session import Aggregate, Scheme, relays_of
+from secagg.session import Scheme, relays_of
 from secagg.wire import MAX_ID, Join, decode, decode_task, encode, relay_party
 from tests.play import TASK, Course, Play, among, identities, learned
 from tests.play import run as run_session

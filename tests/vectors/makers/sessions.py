@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from secagg import Masking, throwaway_identities
+from secagg.aggregate import Aggregate
 from secagg.crypto import SecretKey, Tag, digest
 from secagg.inputs import encode_inputs
 from secagg.masking.derived import (
@@ -19,7 +20,6 @@ from secagg.masking.derived import (
 from secagg.masking.groups import Groups
 from secagg.masking.messages import ShareKeysRequest
 from secagg.prg import keystream
-from secagg.session import Aggregate
 from secagg.shamir import PRIME, SHARE_BYTES, share
 from secagg.specs import Spec
 from secagg.wire import decode
