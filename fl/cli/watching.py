@@ -16,13 +16,13 @@ from fl.cli.report import round_fields
 from fl.page.state import Lost, OpenRound, ProtocolRound, RunState, TrainingRound, round_of
 from secagg.identity import party
 from secagg.wire import relay_of
-from transport import Cohort, RoundReport
+from transport import Cohort, RoundReport, Standing
 
 if TYPE_CHECKING:
     from socket import socket
 
     from fl.cli.book import Book
-    from fl.federation.server import Server
+    from fl.federation.server import Clients, Server
     from fl.page.live import Live
 
 LOSSES = 1000  # the last of them are shown
@@ -65,14 +65,14 @@ def dashboard(out: Output, listening: socket | None) -> Iterator[Live | None]:
 class Watching:
     """Puts before whoever looks what a run has come to."""
 
-    def __init__(self, live: Live | None, state: RunState, cohort: Any) -> None:
-        """cohort: whose sessions they are; of `transport.Cohort` it is known who is where."""
+    def __init__(self, live: Live | None, state: RunState, cohort: Clients | Cohort) -> None:
+        """cohort: whose sessions they are."""
         self._live = live
         self._training_round: int | None = None
         self._begun: Callable[[], int] = lambda: 0
         if live is not None:
             live.state = state
-            live.open_round = partial(_open, cohort)
+            live.open_round = partial(_open, cohort.standing)
 
     @classmethod
     def training(
@@ -119,12 +119,8 @@ def _closed(report: RoundReport, training_round: int | None, begun: int, state: 
     )
 
 
-def _open(cohort: Any) -> OpenRound | None:
-    """Of a session in this process numbers are known alone."""
-    if not isinstance(cohort, Cohort):
-        now = cohort.in_round()
-        return None if now is None else OpenRound(round=now[0], done=now[1], total=now[2])
-    if (standing := cohort.standing()) is None:
+def _open(look: Callable[[], Standing | None]) -> OpenRound | None:
+    if (standing := look()) is None:
         return None
     answered, awaited = (
         tuple(sorted(u for u in some if relay_of(u) is None))

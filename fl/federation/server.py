@@ -49,7 +49,7 @@ from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
 from secagg.errors import ClientId, RelayLost, counted
 from secagg.record import Instrument
-from transport import Refused, RoundReport
+from transport import Refused, RoundReport, Standing
 
 
 class Members(Protocol):
@@ -70,6 +70,8 @@ class Clients(Protocol):
     def roster(self) -> Members: ...
 
     def in_round(self) -> tuple[str, int, int] | None: ...
+
+    def standing(self) -> Standing | None: ...
 
     def aggregate(
         self,

@@ -66,7 +66,7 @@ from secagg.record import Around, Instrument
 from secagg.session import relays_of
 from secagg.tagged import Tagged
 from secagg.wire import Raw, relay_party
-from transport import Refused, RoundReport
+from transport import Refused, RoundReport, Standing
 from transport.errors import clients as named
 
 Watch = Callable[[RoundReport], None]
@@ -159,7 +159,7 @@ class SimulatedCohort:
         self.held: Held | None = None
         self.learned: Learned | None = None
         self.clipped: dict[ClientId, int] = {}  # honest coordinates beyond the bound, in the last session
-        self._training = 0  # clients, in this round
+        self._training = frozenset[ClientId]()  # in this round
         self._withheld: dict[ClientId, str] = {}  # who would not send, and why
         self._without: set[ClientId] = set()  # these, and who missed a sum then: it has the model no more
 
@@ -185,7 +185,7 @@ class SimulatedCohort:
         # Of the whole task: a bit of the model makes other orders, and so other updates of every client. The
         # difference of two sums that differ by one client is then not that client's update.
         orders = {u: order_of(instructions, self._secrets[u], task) for u in there}
-        self._training = len(there)
+        self._training = frozenset(there)
         attacking = self._config.attack.at(instructions.round)
         of_attackers = self._layout.poisoned if attacking else self._layout.shares
         self.clients.hold({u: of_attackers[u] for u in self._layout.poisoned})
@@ -289,7 +289,12 @@ class SimulatedCohort:
 
     def in_round(self) -> tuple[str, int, int]:
         """What `transport.Cohort.in_round` tells, but of training: the sums take little beside it."""
-        return "training", len(self.clients.trained), self._training
+        return "training", len(self.clients.trained), len(self._training)
+
+    def standing(self) -> Standing:
+        """What `transport.Cohort.standing` tells, but of training, as `in_round`. Any thread may ask."""
+        trained = self._training & frozenset(self.clients.trained)
+        return Standing("training", trained, self._training - trained)
 
     def _rules(self, cohort: Collection[ClientId], alike: Likeness | None) -> dict[ClientId | None, Alike]:
         """The rules for like sums of the clients, and under None of the server."""

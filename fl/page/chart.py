@@ -12,6 +12,8 @@ from fl.page.published import AXES, Axis, Point
 
 ENDS: Final = ("", "_low", "_high")
 NEAR: Final = 14  # pixels between two marks whose numbers would lie on each other
+ASIDE, ABOVE, LETTER, MARK = 10, 8, 7, 7
+"""Pixels: from a mark to its number across and upwards, of a letter, and of half a mark."""
 DOT: Final = {"type": "point", "filled": True, "opacity": 0.95, "strokeWidth": 1.5, "cursor": "pointer"}
 
 
@@ -37,11 +39,12 @@ class Chart:
             {
                 "name": point.name,
                 "scheme": point.scheme,
-                "label": label,
+                "label": after,
+                "before": before,
                 **{f"x{end}": value for end, value in zip(ENDS, across, strict=True)},
                 **{f"y{end}": value for end, value in zip(ENDS, upwards, strict=True)},
             }
-            for point, label in zip(self.points, self._labels(x, y), strict=True)
+            for point, (after, before) in zip(self.points, self._labels(x, y), strict=True)
             if (across := self._side(point, x)) and (upwards := self._side(point, y))
         ]
 
@@ -89,9 +92,10 @@ class Chart:
             for side, arrow in zip("xy", arrows, strict=True)
         }
 
-    def _labels(self, x: Axis, y: Axis) -> list[str]:
-        """What stands beside each mark, its number: of marks that lie on each other all, at the rightmost;
-        nothing at those that are not drawn.
+    def _labels(self, x: Axis, y: Axis) -> list[tuple[str, str]]:
+        """What stands after each mark and before it, its number: of marks that lie on each other all, after
+        the rightmost, or before the leftmost where another mark lies in the way; nothing at those that are
+        not drawn.
         """
         width, height = SIZE[0] / 2, SIZE[1]  # as on a narrow page
         sides = zip(self._positions(x), self._positions(y), strict=True)
@@ -107,10 +111,14 @@ class Chart:
                 near[0].append(i)
             else:
                 groups.append([i])
-        labels = [""] * len(self.points)
+        labels = [("", "")] * len(self.points)
         for group in groups:
-            last = max(group, key=places.__getitem__)
-            labels[last] = _numbers([i + 1 for i in group])
+            text = _numbers([i + 1 for i in group])
+            first, last = (end(group, key=places.__getitem__) for end in (min, max))
+            others = [place for i, place in places.items() if i not in group]
+            after, before = (_in_the_way(others, places[at], text, to) for at, to in ((last, 1), (first, -1)))
+            at, label = (first, ("", text)) if after and not before else (last, (text, ""))
+            labels[at] = label
         return labels
 
     def _positions(self, axis: Axis) -> list[float | None]:
@@ -128,16 +136,16 @@ class Chart:
     def spec(self, x: Axis, y: Axis, width: int | str = "container") -> Spec:
         """Every mark has a shape of its scheme, and a number that the list beside the chart explains."""
         bar = {"type": "rule", "color": colour("quiet"), "strokeWidth": 1, "opacity": 0.7, "aria": False}
-        number = {"type": "text", "align": "left", "dx": 10, "dy": -8, "fontSize": 12, "aria": False}
+        number = {"type": "text", "dy": -ABOVE, "fontSize": 12, "color": colour("ink"), "aria": False}
         at = {"x": {"field": "x"}, "y": {"field": "y"}}
         layers: list[Spec] = [
             {"mark": bar, "encoding": {**at, "x": {"field": "x_low"}, "x2": {"field": "x_high"}}},
             {"mark": bar, "encoding": {**at, "y": {"field": "y_low"}, "y2": {"field": "y_high"}}},
             {"mark": DOT, "encoding": {**at, **self._looks()}},
-            {
-                "mark": {**number, "color": colour("ink")},
-                "encoding": {**at, "text": {"field": "label"}},
-            },
+            *(
+                {"mark": {**number, "align": align, "dx": dx}, "encoding": {**at, "text": {"field": field}}}
+                for field, align, dx in (("label", "left", ASIDE), ("before", "right", -ASIDE))
+            ),
         ]
         across, upwards = self.encodings(x)["x"], self.encodings(y)["y"]
         for layer in layers:
@@ -174,14 +182,14 @@ class Chart:
 
     def data(self) -> Spec:
         """What makes of `spec`, in the page's script, that of any two axes. sides: axis -> of each point its
-        `_side`; labels: axis across -> axis upwards -> of each point what stands beside it.
+        `_side`; labels: axis across -> axis upwards -> of each point what stands after it, and before it.
         """
         axes = self.axes
         return {
             "points": [{"name": each.name, "scheme": each.scheme} for each in self.points],
             "axes": {axis.name: self.encodings(axis) for axis in axes},
             "sides": {axis.name: [self._side(each, axis) for each in self.points] for axis in axes},
-            "labels": {x.name: {y.name: list(self._labels(x, y)) for y in axes if y != x} for x in axes},
+            "labels": {x.name: {y.name: self._labels(x, y) for y in axes if y != x} for x in axes},
         }
 
     def picture(self, x: Axis, y: Axis) -> Spec:
@@ -207,6 +215,16 @@ class Chart:
         whole = self.spec(x, y, SIZE[0])
         outer = {name: whole.pop(name) for name in ("$schema", "config", "autosize", "params")}
         return {**outer, "spacing": 28, "hconcat": [whole, beside]}
+
+
+def _in_the_way(others: Sequence[tuple[float, float]], at: tuple[float, float], text: str, to: int) -> bool:
+    """Whether a mark lies where the text would stand. to: 1 for after its own mark, -1 for before it; places
+    are in pixels to the right and upwards.
+    """
+    end = ASIDE + LETTER * len(text) + MARK
+    return any(
+        0 < to * (across - at[0]) < end and -MARK < up - at[1] < 2 * ABOVE + MARK for across, up in others
+    )
 
 
 def _numbers(some: Sequence[int]) -> str:

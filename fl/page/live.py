@@ -53,10 +53,12 @@ class Live:
         return msgspec.structs.replace(state, open=open_round, ledger=self._ledger(self.known()))
 
     def change(self, make: Callable[[RunState], RunState]) -> None:
-        """A page is never worth a run: what goes wrong is said there, and nowhere else."""
+        """A page is never worth a run: what goes wrong is said there, and nowhere else. That can be a mistake
+        of ours alone, so nobody knows of what kind; hours of training are not to pay for it.
+        """
         try:
             self.state = make(self.state)
-        except Exception as error:  # whatever it is: the run goes on
+        except Exception as error:
             why = f"this page follows it no more: {error!r}"
             self.state = msgspec.structs.replace(self.state, status="unfinished", why=why)
 

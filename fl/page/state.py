@@ -85,8 +85,8 @@ class ProtocolRound(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenRound(msgspec.Struct, frozen=True, kw_only=True):
-    """The round of a session that is open now. answered, awaited: clients, apart; of a session in one
-    process, which says numbers alone, both are empty. done, total: how many have answered, of how many;
+    """The round of a session that is open now; of a training in one process, of whose rounds nobody sees
+    more, "training". answered, awaited: clients, apart. done, total: how many have answered, of how many;
     relays are among them.
     """
 

@@ -21,6 +21,9 @@ from commands import PATIENCE, Command, Ran, at_once, is_one_line
 from test_serve_join import CLIENTS, LENGTH, client_options, server_options, vector
 
 from fl.cli.watching import Watching
+from fl.config.run import RunConfig
+from fl.data import load
+from fl.data.shard import write_shard
 from fl.page import live
 from fl.page.state import RunState
 from transport.router import Router
@@ -102,6 +105,12 @@ def held(name: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return go
 
 
+def free() -> str:
+    """An address at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as some:
+        return f"tcp://127.0.0.1:{some.getsockname()[1]}"
+
+
 def secret_words(folder: Path) -> Iterator[str]:
     """All that is in files of private keys."""
     for path in folder.rglob("*.key"):
@@ -117,8 +126,7 @@ def test_a_sum_over_a_network_is_followed_and_is_what_it_would_be(
 ) -> None:
     """Clients come one by one, and the third refuses; the end is held until it was looked at."""
     go = held("fl.cli.serve.write_result", monkeypatch)
-    with socket.create_server(("127.0.0.1", 0)) as some:
-        endpoint = f"tcp://127.0.0.1:{some.getsockname()[1]}"
+    endpoint = free()
     options = ["--length", str(LENGTH), "--scheme", "plain", "--out", str(tmp_path / "mean.npy")]
     where = [*server_options(keys), "--bind", endpoint, "--dashboard", "0"]
 
@@ -178,6 +186,8 @@ def test_a_training_is_followed_round_by_round(
     written = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     for number, state in enumerate(states, 1):
         assert (state["name"], state["status"], state["total"]) == ("run", "running", 2)
+        trained = {"round": "training", "done": 3, "total": 3, "answered": [0, 1, 2], "awaited": []}
+        assert state["open"] == trained
         assert [each["accuracy"] for each in state["rounds"]] == [
             each["accuracy"] for each in written[:number]
         ]
@@ -204,6 +214,36 @@ def test_a_run_is_the_same_with_a_dashboard_and_without(
     assert here("train", *again).code == 0
     models = [(folder / "model.safetensors").read_bytes() for folder in (with_one, without)]
     assert models[0] == models[1]
+
+
+def test_a_training_over_a_network_is_followed_round_by_round(
+    tmp_path: Path, keys: Path, port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states, endpoint = looking(port, monkeypatch), free()
+    RunConfig.of(clients=CLIENTS, rounds=2, model="logistic").write(tmp_path / "run.json")
+    data = load("digits")
+    for u in range(CLIENTS):
+        write_shard(tmp_path / f"{u}", data.train_x[u::10], data.train_y[u::10], data.classes, data.name)
+    where = [*server_options(keys), "--bind", endpoint, "--dashboard", "0"]
+    run = ["--config", str(tmp_path / "run.json"), "--out", str(tmp_path / "run")]
+    joins = [
+        ["join", "--data", str(tmp_path / f"{u}"), *client_options(keys, u, endpoint)] for u in range(CLIENTS)
+    ]
+    with at_once([["serve", *where, *run], *joins]) as parties:
+        assert [each.result() for each in parties] == [0] * (1 + CLIENTS)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    for number, state in enumerate(states, 1):
+        assert (state["name"], state["status"], state["total"]) == ("run", "running", 2)
+        assert state["title"] == "masking: logistic on digits, 3 clients"
+        said = [(each["accuracy"], each["bytes_up"], each["alive"]) for each in state["rounds"]]
+        written = [json.loads(line) for line in lines[:number]]
+        assert said == [(each["accuracy"], each["bytes_up"], each["alive"]) for each in written]
+        assert [each["round"] for each in state["protocol"]][-1] == "unmasking"
+        assert state["protocol"][-1]["alive"] == [0, 1, 2]
+    assert [state["ledger"]["report"]["sessions"] for state in states] == [1, 2]
+    told = json.dumps(states)
+    secrets = (path.read_bytes().hex() for path in tmp_path.rglob("*.secret"))
+    assert not [word for word in (*secret_words(keys), *secrets, str(tmp_path)) if word in told]
 
 
 def test_of_processes_it_is_the_servers_that_shows_it(tmp_path: Path) -> None:

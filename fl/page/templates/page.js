@@ -70,7 +70,8 @@
       return data.points.flatMap((point, i) => {
         const [across, upwards] = [data.sides[x][i], data.sides[y][i]];
         if (!across || !upwards) return [];
-        return [{ ...point, label: data.labels[x][y][i], ...ends("x", across), ...ends("y", upwards) }];
+        const [label, before] = data.labels[x][y][i];
+        return [{ ...point, label, before, ...ends("x", across), ...ends("y", upwards) }];
       });
     }
 

@@ -34,7 +34,7 @@ from fl.training import clients
 from fl.training.local import batches, evaluate
 from secagg import Aggregate, Scheme, TooFewClients, run
 from tests.secagg.test_new_scheme import Clear
-from transport import RoundReport
+from transport import RoundReport, Standing
 
 SECRETS = RunSecrets.of_seed(1)
 SMALL: dict[str, Any] = {
@@ -259,15 +259,26 @@ def test_a_tap_hears_every_client_of_every_round(execution: str) -> None:
     np.testing.assert_allclose(tapped.last.parameters, silent.last.parameters, atol=1e-6)
 
 
-def test_how_many_have_trained_can_be_asked_while_they_train(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_trained_can_be_asked_while_they_train(monkeypatch: pytest.MonkeyPatch) -> None:
     run = begun(config_of(execution="sequential", rounds=1))
     assert run.cohort.in_round() == ("training", 0, 0)
-    seen, one = [], clients.train
-    monkeypatch.setattr(clients, "train", lambda *a, **k: seen.append(run.cohort.in_round()) or one(*a, **k))
+    seen, who, one, five = [], [], clients.train, frozenset(range(5))
+
+    def heard(*args: Any, u: int, **named: Any) -> Any:
+        seen.append(run.cohort.in_round())
+        who.append((u, run.cohort.standing()))
+        return one(*args, u=u, **named)
+
+    monkeypatch.setattr(clients, "train", heard)
     go(run)
-    assert all(name == "training" and trained < 5 for name, trained, _ in seen)
-    assert {of for *_, of in seen} == {5}
+    assert {(name, of) for name, _, of in seen} == {("training", 5)}
+    assert max(trained for _, trained, _ in seen) < 5
+    for u, standing in who:
+        assert u in standing.awaited
+        assert standing.answered | standing.awaited == five
+        assert not standing.answered & standing.awaited
     assert run.cohort.in_round() == ("training", 5, 5)
+    assert run.cohort.standing() == Standing("training", five, frozenset())
 
 
 def test_reports_are_those_of_a_session_over_a_network() -> None:

@@ -75,9 +75,26 @@ def test_numbers_of_marks_that_lie_on_each_other_stand_together() -> None:
     near = msgspec.structs.replace(MASKING, values={**MASKING.values, "client_ms": 9.01})
     chart = Chart((PLAIN, MASKING, near, NOISED, KEPT))
     assert [row["label"] for row in chart.rows(COST, LEAK)] == ["1", "", "2, 3", "4"]
-    assert chart.data()["labels"]["client_ms"]["leakage"] == ["1", "", "2, 3", "4", ""]
+    assert chart.data()["labels"]["client_ms"]["leakage"] == [
+        *(("1", ""), ("", ""), ("2, 3", ""), ("4", ""), ("", "")),
+    ]
     many = Chart((PLAIN, MASKING, near, MASKING, NOISED, MASKING))
     assert [row["label"] for row in many.rows(COST, LEAK)] == ["1", "", "2\N{EN DASH}4, 6", "", "5", ""]
+
+
+def test_a_number_stands_before_its_mark_where_another_mark_lies_after_it() -> None:
+    """Unless one lies there, too."""
+
+    def at(*places: float) -> list[tuple[str, str]]:
+        points = [
+            msgspec.structs.replace(PLAIN, values={"accuracy": place, "leakage": 0.0, "client_ms": 1.0})
+            for place in (0.0, *places, 100.0)
+        ]
+        return [(row["label"], row["before"]) for row in Chart(tuple(points)).rows(ACCURACY, LEAK)]
+
+    assert at(50.0, 70.0) == [("1", ""), ("2", ""), ("3", ""), ("4", "")]
+    assert at(50.0, 56.0) == [("1", ""), ("", "2"), ("3", ""), ("4", "")]
+    assert at(44.0, 50.0, 56.0) == [("1", ""), ("", "2"), ("3", ""), ("4", ""), ("5", "")]
 
 
 def test_what_the_script_gets_is_what_the_plot_is_made_of() -> None:
