@@ -218,6 +218,7 @@ CAPTURED: Final = (
 
 
 def adversaries(protection: Protection) -> tuple[str, ...]:
+    """Who may look at a session under this protection: a relay where there are any."""
     relays = (RELAY,) if protection.scheme == "split" else ()
     return (SERVER, CLIENT, EAVESDROPPER, *relays)
 

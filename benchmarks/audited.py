@@ -58,6 +58,7 @@ def config_of(
 
 
 def noising_of(config: RunConfig, length: int) -> Noising:
+    """The noise of such a run, of updates of `length` coordinates, with nothing spent yet."""
     distributed = config.privacy.mechanism == "distributed"
     one = Private(length=1, clip=1.0, multiplier=1e3) if distributed else Counts(length=1, maximum=1)
     sessions = config.protection.for_cohort(config.cohort.clients, {"": one}, None)
@@ -265,6 +266,7 @@ AtOnce = tuple[NDArray[np.bool_], Scores]
 
 
 def coins(m: int, rng: Rng) -> NDArray[np.bool_]:
+    """Fair ones: (m,) of bool."""
     return (np.frombuffer(rng(m), np.uint8) & 1).astype(bool)
 
 
@@ -276,6 +278,7 @@ def example_at_once(multiplier: float, m: int, rng: Rng) -> AtOnce:
 
 
 def all_examples(multiplier: float, m: int) -> RunConfig:
+    """A run in whose one step each of the m examples is taken."""
     return of_steps(multiplier, holds=m, batch_size=m)
 
 
@@ -331,10 +334,12 @@ class AuditedAtOnce:
 
 
 def of(mechanism: Mechanism, noise: NoiseKind, **settings: Any) -> Callable[[float], RunConfig]:
+    """Noise multiplier -> the run of this mechanism with it."""
     return lambda multiplier: config_of(mechanism, noise, multiplier, **settings)
 
 
 def step_of(**settings: Any) -> Callable[[float], RunConfig]:
+    """Noise multiplier -> the run of one noised step with it."""
     return lambda multiplier: of_steps(multiplier, **settings)
 
 
@@ -344,10 +349,12 @@ def in_ring(noise: NoiseKind, length: int, **settings: Any) -> Audited:
 
 
 def by_largest(length: int) -> Audited:
+    """A step of two examples with noise by their largest norm (`l2-max`), of `length` coordinates."""
     return Audited(step_of(holds=2, batch_size=2, sensitivity="l2-max"), example_by_largest, length, 6.0)
 
 
 def by_the_data(**settings: Any) -> Audited:
+    """Local noise that goes by the client's own data, for which there is no epsilon."""
     return Audited(of("local", "gaussian", **settings), local_by_the_data, 1_000, 6.0)
 
 

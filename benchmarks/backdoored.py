@@ -131,6 +131,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def off(some: Sequence[Row], unprotected: Sequence[Row], score: str) -> str:
+    """In points beside the unprotected, by pairs of seeds, ± its standard error."""
     return paired(percents(some, score), percents(unprotected, score), "+.1f")
 
 

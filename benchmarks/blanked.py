@@ -118,6 +118,7 @@ def sessions(setting: Setting, count: int) -> Iterator[str | list[Seen]]:
 
 
 def scheme_of(setting: Setting) -> Masking | Split:
+    """A scheme of vectors under noise, of which each client sends none with probability P."""
     vector = Private(length=setting.length, clip=1.0, bits=16)
     if setting.scheme == "split":
         return Split.for_cohort(setting.clients, vector, relays=setting.relays, blank=P)
@@ -150,6 +151,7 @@ def client(setting: Setting, folder: Path, endpoint: str, pipe: Connection) -> N
 
 
 def encode_idle(reading: Reading, x: Any, secret: bytes, coin: Coin) -> tuple[Words, Clipping]:
+    """As `encode_private`, but whoever contributes nothing does none of an update's work: noise alone."""
     if coin:
         return encode_private(reading, x, secret, coin)
     spec, codes = reading.calibration.spec, np.zeros(reading.calibration.spec.length, np.int64)
@@ -159,6 +161,7 @@ def encode_idle(reading: Reading, x: Any, secret: bytes, coin: Coin) -> tuple[Wo
 
 
 def relay(folder: Path, endpoint: str) -> None:
+    """The body of the process of a relay, with its files in the folder: serves until the server closes."""
     key, known, roster = (folder / name for name in ("relay.key", "server.pub", "roster"))
     policy = Policy(schemes=frozenset({"split"}), adversary="semi-honest", blank=P, noise=1.0)
     with join_as_relay(endpoint, key, known, roster, policy=policy, patience=TIMEOUT) as own:

@@ -35,6 +35,7 @@ Line = tuple[int, str, str]
 
 
 def of_kind(rows: Sequence[Row], kind: str) -> list[Row]:
+    """Those of this kind."""
     return [row for row in rows if row["kind"] == kind]
 
 
@@ -50,6 +51,7 @@ def runs(rows: Sequence[Row]) -> dict[Line, dict[tuple[str, str, int], list[Row]
 
 
 def percent(some: Sequence[Row], score: str) -> float:
+    """The mean of a score over the rows, in percent."""
     return 100 * statistics.fmean(row[score] for row in some)
 
 

@@ -127,6 +127,7 @@ def _answers(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 def free_port() -> int:
+    """A port of this machine at which nobody listens."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]

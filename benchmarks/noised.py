@@ -112,6 +112,7 @@ def layout_of(config: RunConfig) -> Layout:
 
 
 def mean_of(updates: Updates) -> Vector:
+    """(d,) of clients' (d,)."""
     mean: Vector = np.mean(list(updates.values()), axis=0)
     return mean
 
@@ -129,6 +130,7 @@ def decoded(spec: Bounded, updates: Updates, rng: np.random.Generator) -> tuple[
 
 
 def clipped(clip: float, updates: Updates) -> Updates:
+    """Each update, brought to an l2 norm of at most `clip`."""
     return {u: into_ball(x, clip) for u, x in updates.items()}
 
 

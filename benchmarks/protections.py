@@ -134,5 +134,6 @@ has, or many hold a part of.
 
 
 def by_name(name: str) -> Protection:
+    """The one of this name."""
     (found,) = (each for each in PROTECTIONS if each.name == name)
     return found

@@ -84,6 +84,7 @@ def prove_bit(b: int, c: Element, r: int, count: Counter) -> BitProof:
 
 
 def bit_is_proven(proof: BitProof, count: Counter) -> bool:
+    """Whether the proof holds that c hides 0 or 1. count: of exponentiations."""
     first = [_first(proof.c, b, proof.challenges[b], proof.responses[b], count) for b in (0, 1)]
     return bool(sum(proof.challenges) % 2**CHALLENGE_BITS == _challenge(proof.c, *first))
 

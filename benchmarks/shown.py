@@ -106,10 +106,12 @@ class Cohort:
 
 
 def update(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Vector:
+    """(d,): what a client sends that trains on these images once."""
     return train(model, x, y, PLAN, os.urandom(KEY_BYTES), counting=False).upload
 
 
 def layers_of(model: nn.Module) -> list[int]:
+    """Numbers in each of its tensors, in order."""
     return [parameter.numel() for parameter in model.parameters()]
 
 

@@ -189,10 +189,12 @@ Way = Callable[[int, Means], tuple[Means, float]]
 
 
 def plain_round(grid: Any) -> Way:
+    """A round in the clear, whose mean is not off."""
     return lambda round, arrays: (averaged(grid, "train.plain", round, arrays), 0.0)
 
 
 def secure_round(grid: Any, work: Workload) -> Way:
+    """A round through `SecureGrid`, and by how much its mean may be off."""
     from secagg_flower import SecureGrid
 
     secure = SecureGrid(grid, bound=BOUND, max_weight=work.examples)

@@ -69,6 +69,7 @@ class Setup:
 
 
 def encoding(bits: int) -> str:
+    """What an encoding of so many bits is called."""
     return f"{bits} bits, bound 3"
 
 
@@ -137,6 +138,7 @@ def session(setup: Setup, seed: int, group: range) -> Round:
 
 
 def seen(setup: Setup, round: Round) -> View:
+    """What the server reads of a round: of one client its update, of more their sum."""
     members = sorted(round.uploads)
     if setup.clients == 1:
         return round.exact(members) if setup.sent == EXACT else round.single(members)
@@ -151,6 +153,9 @@ def attacked(setup: Setup, round: Round, rounds: int, seed: int) -> Images:
 
 
 def told(cells: Sequence[Images]) -> Row:
+    """Of all rounds together: PSNR of each image in dB, labels told right, the mean PSNR of each baseline,
+    whether images are found, and seconds.
+    """
     images = np.concatenate([cell.scores.psnr for cell in cells])
     to_beat = {name: np.concatenate([cell.baseline_psnr[name] for cell in cells]) for name in TO_BEAT}
     return {

@@ -57,10 +57,12 @@ class Cell:
 
 
 def gaussian(deviation: float, largest: float = 1.0) -> Perturbation:
+    """Gaussian noise of this deviation on the `largest` share of the coordinates."""
     return Perturbation("local", clip=NEVER, multiplier=deviation / NEVER, largest=largest)
 
 
 def without(share: float) -> Perturbation:
+    """This share of the coordinates, those that are smallest, is left out."""
     return Perturbation(compress=share)
 
 

@@ -97,6 +97,7 @@ def crafted(model: str, examples: int) -> dict[str, Crafting]:
 
 
 def plans(examples: int) -> dict[str, LocalPlan]:
+    """What a client may be asked to train, by name, with so many examples."""
     return {
         "1 step of all": LocalPlan(steps=1, batch_size=examples, momentum=0.0),
         "1 epoch of 8": LocalPlan(epochs=1),

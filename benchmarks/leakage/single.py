@@ -128,6 +128,7 @@ def run_case(setup: Setup, seed: int) -> Iterator[Row | str]:
 
 
 def round_to(x: float, digits: int = 2) -> float:
+    """A number for JSON, of whatever type."""
     return round(float(x), digits)
 
 

@@ -112,6 +112,7 @@ def of_order(seed: int, sizes: Sequence[int], seconds: float) -> Iterator[Row | 
 
 
 def plan_of(batch: int) -> LocalPlan:
+    """All epochs in steps of so many images."""
     return msgspec.structs.replace(PLAN, lr=SLOW, batch_size=batch, steps=EPOCHS * IMAGES // batch)
 
 

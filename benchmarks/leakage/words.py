@@ -98,6 +98,7 @@ def session(dataset: Dataset, setup: Setup, seed: int) -> Round:
 
 
 def attacked(round: Round, setup: Setup, seed: int) -> Iterator[Row]:
+    """A row for each view of the round: what is read of its words, and what a guess hits."""
     members = range(setup.clients)
     views = {SINGLE: round.single(members), BARE: round.summed(members)}
     if setup.clients > 1:

@@ -110,6 +110,7 @@ def cases(size: str, seed: int) -> list[Case]:
 
 @lru_cache(maxsize=1)
 def staged(size: Size, seed: int) -> Stage:
+    """What all rows of a seed share; kept for the next case."""
     return Stage.of(size.dataset, max(size.clients), size.rounds, seed)
 
 
@@ -245,6 +246,7 @@ class Attacks:
 
 
 def share(images: Images) -> float:
+    """Of the images those that come out, in [0, 1]."""
     return float((images.scores.psnr > OUT).mean())
 
 

@@ -73,6 +73,9 @@ class Line:
 
 
 def lines_of(rule: str) -> list[Line]:
+    """Those of a rule: with the share that it assumes, and where it is told one with the true share; of draco
+    beside the mean of the same training.
+    """
     if rule == "draco":
         return [Line("mean", "fedsgd"), Line(rule, "fedsgd")]
     return [Line(rule), *([Line(rule, true=True)] if rule in ASKING else [])]
@@ -158,11 +161,13 @@ def run_case(size: Size, line: Line, attack: str, seed: int) -> Iterator[Row | s
 
 
 def mean_of(shares: Sequence[float | None]) -> float | None:
+    """Of those that there are; None of none."""
     there = [share for share in shares if share is not None]
     return round(statistics.fmean(there), 4) if there else None
 
 
 def percent(row: Row) -> float:
+    """Accuracy, the mean of the last rounds, in percent."""
     return 100 * statistics.fmean(row["accuracies"])
 
 
@@ -186,6 +191,7 @@ def borne(path: dict[float, Row], least: float) -> float | None:
 
 
 def attacks_in(rows: Sequence[Row]) -> list[str]:
+    """Those of which there are rows, in their order."""
     return list(dict.fromkeys(row["attack"] for row in rows if row["attack"] != NOTHING))
 
 
@@ -208,6 +214,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def decimal(share: float) -> str:
+    """A share as .2."""
     return f"{share:g}".removeprefix("0") or "0"
 
 

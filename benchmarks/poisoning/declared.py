@@ -50,6 +50,7 @@ class Cell:
 
 
 def cells() -> list[Cell]:
+    """Every deal and mixture of noise, under the mean and under the rule."""
     return [Cell(dealt, *mixed, rule) for dealt in DEALT for mixed in MIXTURES for rule in (MEAN, RULE)]
 
 
@@ -65,6 +66,7 @@ def cases(size: str, seed: int) -> list[Case]:
 
 
 def configuration(cell: Cell, seed: int) -> RunConfig:
+    """The run of a cell, without its noise."""
     return RunConfig.of(
         clients=CLIENTS,
         partition=cell.dealt,
@@ -145,10 +147,12 @@ def groups(rows: Sequence[Row]) -> dict[Cell, list[Row]]:
 
 
 def error(some: Sequence[Row]) -> float:
+    """The mean over the rows: squared, over the square of the update's length, as `Noisy.errors`."""
     return statistics.fmean(row["error"] for row in some)
 
 
 def percent(some: Sequence[Row]) -> dict[int, float]:
+    """Accuracy in percent, by seed."""
     return by_seed(some, lambda row: 100 * row["accuracy"])
 
 

@@ -94,6 +94,7 @@ class Cell:
 
 
 def cells(setting: Setting) -> list[Cell]:
+    """Every attack, share of attackers and rule, and at the largest share more steps; each once."""
     attacked = [
         Cell(attack if bad else "none", bad, STEPS, rule)
         for attack in ATTACKS

@@ -37,6 +37,7 @@ class Cell:
 
 
 def cells(size: str) -> list[Cell]:
+    """Every attack, and none, for every number of clients."""
     return [Cell(attack, clients) for clients in USERS[size] for attack in ("none", *ATTACKS)]
 
 

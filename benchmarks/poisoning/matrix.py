@@ -216,11 +216,13 @@ def run(config: RunConfig) -> Row:
 
 
 def mean_of(shares: Sequence[float | None]) -> float | None:
+    """Of those that there are; None of none."""
     there = [share for share in shares if share is not None]
     return round(statistics.fmean(there), 4) if there else None
 
 
 def percent(row: Row, score: str = "accuracies") -> float:
+    """A score, the mean of the last rounds, in percent."""
     return 100 * statistics.fmean(row[score])
 
 
@@ -233,6 +235,7 @@ def by_line(rows: Sequence[Row]) -> dict[Line, dict[str, Row]]:
 
 
 def attacks_in(rows: Sequence[Row]) -> list[str]:
+    """Those of which there are rows, in their order."""
     return list(dict.fromkeys(row["attack"] for row in rows))
 
 
@@ -280,6 +283,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def out(rows: Sequence[Row], who: str) -> str:
+    """How many percent of the attackers, or of the honest, were left out; nothing where there are none."""
     shares = [row["out"][who] for row in rows if row["out"][who] is not None]
     return f"{100 * statistics.fmean(shares):.0f}" if shares else ""
 

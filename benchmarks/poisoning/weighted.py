@@ -59,6 +59,7 @@ class Cell:
 
 
 def cells() -> list[Cell]:
+    """Every spread, share of attackers and factor of what they declare."""
     return [Cell(spread, share, factor) for spread in SPREADS for share in SHARES for factor in FACTORS]
 
 
@@ -98,6 +99,7 @@ def off(made: Vector, true: Vector) -> float:
 
 
 def error(row: Row) -> float:
+    """The mean over the seeds, as `off`."""
     return statistics.fmean(row["errors"])
 
 

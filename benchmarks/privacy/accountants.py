@@ -52,6 +52,7 @@ class Vector:
 
 
 def gaussian(z: float, rate: float, steps: int, note: str = "", **given: str) -> Vector:
+    """Subsampled Gaussian steps of noise multiplier z, of which somebody else gives these epsilons."""
     what = f"z {z:g}, rate {rate:g}, {steps:,} x{note}"
     return Vector(what, given, (Gaussian(z, rate, steps),))
 
@@ -62,6 +63,7 @@ def ring(clients: int, length: int, bits: int, z: float = 1.0) -> Calibration:
 
 
 def in_ring(noise: str, clients: int, log_length: int, bits: int, today: str) -> Vector:
+    """A sum of private vectors of 2^log_length coordinates. today: epsilon, as it was written."""
     c = ring(clients, 2**log_length, bits)
     release: Release = Skellam(c.l2_squared, c.l1, clients * c.variance)
     if noise != "Skellam":

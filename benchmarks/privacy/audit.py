@@ -59,6 +59,7 @@ def run_case(name: str, less: int, runs: int, delta: float, seed: int) -> Row:
 
 
 def run_at_once(name: str, less: int, canaries: int, seed: int) -> Row:
+    """A row of one run with many canaries. less: what the noise is divided by, though not in the claim."""
     mechanism = AT_ONCE[name]
     z, rng = mechanism.multiplier, np.random.default_rng(seed)
     included, scores = mechanism.play(z / less, canaries, rng.bytes)
@@ -69,6 +70,7 @@ def run_at_once(name: str, less: int, canaries: int, seed: int) -> Row:
 
 
 def run_by_the_data(name: str, seed: int) -> Row:
+    """A row of a mechanism whose noise goes by the data, beside the epsilon of as much that does not."""
     mechanism = WITHOUT_EPSILON[name]
     z, rng = mechanism.multiplier, np.random.default_rng(seed)
     found = audit(mechanism.play(z, rng.bytes), runs=RUNS_BY_THE_DATA, delta=DELTA)

@@ -84,6 +84,7 @@ def deployed() -> int:
 
 
 def masked(bits: int, multiplier: float) -> Masking:
+    """The session of a round, of private vectors."""
     roster, _ = throwaway_identities(range(PER_ROUND))
     return Masking.for_cohort(
         PER_ROUND, private(bits, multiplier), corrupt=CORRUPT, dropout=LOST, roster=roster
@@ -91,10 +92,12 @@ def masked(bits: int, multiplier: float) -> Masking:
 
 
 def private(bits: int, multiplier: float) -> Private:
+    """The vector of a client."""
     return Private(length=LENGTH, clip=CLIP, bits=bits, multiplier=multiplier)
 
 
 def columns(size: str) -> list[Column]:
+    """All that are compared: no noise, clipping alone, and each kind of noise at each multiplier."""
     levels: tuple[float | None, ...] = (*MULTIPLIERS[size], None)
     of_level = [
         [
@@ -126,6 +129,7 @@ def cases(size: str, seed: int) -> list[Case]:
 
 
 def budget(z: float | None, rounds: int) -> float:
+    """Epsilon of so many rounds with noise multiplier z; next to nothing without noise."""
     return SMALL if z is None else epsilon([Gaussian(z, steps=rounds)], DELTA)
 
 
@@ -153,6 +157,7 @@ def renyi_multiplier(budget: float, rounds: int) -> float:
 
 
 def calibration(column: Column, multiplier: float) -> Calibration:
+    """What clients of this column reckon for the multiplier."""
     assert column.bits is not None  # noqa: S101
     assert column.honest is not None  # noqa: S101
     return Calibration(private(column.bits, multiplier), PER_ROUND, column.honest)
@@ -229,6 +234,7 @@ def groups(rows: Sequence[Row]) -> dict[Column, list[Row]]:
 
 
 def accuracies(some: Sequence[Row]) -> dict[int, float]:
+    """In [0, 1], by seed."""
     return by_seed(some, lambda row: float(row["accuracy"]))
 
 

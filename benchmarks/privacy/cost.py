@@ -85,6 +85,7 @@ def run_update(noise: Noise, bits: int, length: int, repetitions: int, seed: int
 
 
 def session(spec: Spec) -> Masking:
+    """The scheme of one masked session."""
     return Masking.for_cohort(CLIENTS, spec, roster=throwaway_identities(range(CLIENTS))[0])
 
 
@@ -120,6 +121,9 @@ def run_draws(noise: Noise, log_entries: int, length: int, repetitions: int) -> 
 
 
 def in_turns(work: dict[str, Callable[[], object]], repetitions: int) -> dict[str, list[float]]:
+    """Name -> processor seconds of each repetition, of which every one is of each in turn, after one for
+    warmth.
+    """
     taken: dict[str, list[float]] = {what: [] for what in work}
     for each in work.values():
         each()

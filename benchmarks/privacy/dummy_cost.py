@@ -114,6 +114,7 @@ def run_case(way: Way, n: int, length: int, seed: int) -> Row:
 
 
 def scheme_of(way: Way, n: int, length: int, roster: Roster) -> Masking | Split:
+    """The scheme of a way, of n clients and vectors of `length` coordinates."""
     vector: Spec = Bounded(length=length, bound=1.0, bits=BITS)
     if way.noise:
         vector = Private(length=length, clip=CLIP, bits=BITS)
@@ -124,6 +125,7 @@ def scheme_of(way: Way, n: int, length: int, roster: Roster) -> Masking | Split:
 
 
 def in_all(of_rounds: PerRound[int], party: ClientId) -> int:
+    """Bytes of a party in all rounds."""
     return sum(each.get(party, 0) for each in of_rounds.values())
 
 

@@ -90,6 +90,7 @@ def run_case(kind: str, candidates: int, seed: int, rounds: int) -> Iterator[Row
 
 
 def cohort(images: Images, kind: str, candidates: int, seed: int) -> Cohort:
+    """Clients with `candidates` shares of images each, of which one is their own."""
     held = images.take(CLIENTS, candidates, EXAMPLES)
     return Cohort(held, kind, images.model(seed), images.classes)
 

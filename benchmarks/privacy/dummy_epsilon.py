@@ -110,6 +110,7 @@ class PartTraining(Training):
 
 
 def private() -> Private:
+    """The vector of a client."""
     return Private(length=LENGTH, clip=CLIP, bits=BITS, multiplier=Z)
 
 
@@ -164,6 +165,9 @@ def split(way: Way) -> Split:
 
 
 def costs(way: Way, rounds: int) -> dict[str, float]:
+    """Epsilon of so many rounds: as accounted for, to who sees the coins, and by the bound that holds for any
+    noise.
+    """
     made = calibration(way)
     release = Skellam(made.l2_squared, made.l1, made.honest * made.variance)
     sampled = Sampled((release,), 1 - way.blank, rounds)
@@ -175,6 +179,7 @@ def costs(way: Way, rounds: int) -> dict[str, float]:
 
 
 def general(release: Skellam, rate: float, rounds: int) -> float:
+    """Epsilon by the bound for any noise; rate: with what probability a client takes part in a round."""
     from dp_accounting.rdp import compute_epsilon
 
     spent = [rounds * in_general(lambda k: rdp(release, k), rate, order) for order in INTEGERS]

@@ -49,6 +49,7 @@ class Curve:
 
 
 def curves(size: str, model: str) -> list[Curve]:
+    """Those of a model: without noise, and each noise at each power."""
     noised = [Curve(model, noise, power) for power in POWERS[size] for noise in NOISES]
     return [Curve(model, "none", 0.0), *noised]
 
@@ -86,6 +87,7 @@ def configuration(model: str, seed: int, rounds: int) -> RunConfig:
 
 
 def noised_mean(noise: RealNoise, power: float, updates: Updates) -> Vector:
+    """(d,): the mean of clipped updates, each with noise of this power, lambda."""
     return local(CLIP, math.sqrt(2) * power / CLIP, updates, noise=noise)
 
 
@@ -121,6 +123,7 @@ def groups(rows: Sequence[Row]) -> dict[Curve, list[Row]]:
 
 
 def points(some: Sequence[Row]) -> dict[int, float]:
+    """Accuracy in percent, by seed."""
     return by_seed(some, lambda row: 100 * row["accuracy"])
 
 

@@ -131,6 +131,7 @@ def groups(rows: Sequence[Row]) -> dict[Cell, list[Row]]:
 
 
 def rare(some: Sequence[Row]) -> dict[int, float]:
+    """Accuracy on the rare class in percent, by seed."""
     return by_seed(some, lambda row: 100 * row["accuracies"][RARE])
 
 

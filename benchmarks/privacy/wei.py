@@ -64,6 +64,7 @@ class Cell:
 
 
 def cells(size: str) -> list[Cell]:
+    """Every data set without noise, and with each kind of it."""
     datasets, kinds = (
         (DATASETS[:1], ("fixed",)) if size == "quick" else (DATASETS, ("fixed", "dynamic", "Fed-SDP"))
     )
@@ -177,6 +178,7 @@ def perturbation(cell: Cell, round: int, rounds: int) -> Perturbation | None:
 
 
 def falling(z: float, round: int, rounds: int) -> float:
+    """The noise multiplier of a round of dynamic noise, from START z to END z."""
     return multiplier("exponential", START * z, END * z, round, rounds)
 
 
@@ -207,6 +209,7 @@ def epsilons(cell: Cell) -> dict[str, float | None] | None:
 
 
 def holds(cell: Cell, rounds: int) -> float | None:
+    """The epsilon that there is for it, at DELTA; None where there is none."""
     if cell.noise == "dynamic":
         return None
     plan = configuration(cell.dataset, 0, 1).training.plan

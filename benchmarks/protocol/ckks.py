@@ -66,6 +66,7 @@ def cases(size: str, seed: int) -> list[Case]:
 
 @lru_cache(maxsize=1)
 def inputs(n: int, length: int, seed: int) -> list[NDArray[np.float32]]:
+    """The clients' vectors: (length,) in [-1, 1] each."""
     return [np.random.default_rng([seed, u]).uniform(-1, 1, length).astype(np.float32) for u in range(n)]
 
 
@@ -193,6 +194,7 @@ def nvflare(uploads: int, length: int, seed: int) -> Row:
 
 
 def nvflare_context() -> Any:
+    """Keys with the numbers of NVFlare's."""
     import tenseal as ts
 
     context = ts.context(
@@ -228,6 +230,7 @@ def masking(uploads: int, length: int, seed: int) -> Row:
 
 
 def plain(uploads: int, length: int, seed: int) -> Row:
+    """A row of the same sum in the clear."""
     x = inputs(uploads, length, seed)
     scheme = Plain.for_cohort(len(x), Bounded(length=len(x[0]), bound=1.0), small_cohort=True)
     costs, result = play(scheme, lambda u: lambda task: x[u])

@@ -64,6 +64,7 @@ def measure(
 
 
 def lost_of(n: int, part: float, seed: int) -> set[ClientId]:
+    """Who is lost: this part of n clients, by chance."""
     return set(np.random.default_rng([seed, n]).permutation(n)[: int(part * n)].tolist())
 
 

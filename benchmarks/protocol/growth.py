@@ -103,6 +103,7 @@ def alone(scheme: Masking) -> dict[str, float]:
 
 
 def rebuild(shares: dict[int, int], scheme: Masking) -> None:
+    """A secret of its shares, with all that takes in a session."""
     if not scheme.complete:  # where each client has holders of its own
         _weights_at_zero.cache_clear()
     recon(shares)
@@ -176,6 +177,7 @@ def run_case(grows: str, n: int, m: int, graph: GraphChoice, seed: int) -> Row:
 
 
 def series(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    """(what grows, graph) -> the rows, in their order."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         found.setdefault((row["grows"], row["graph"]), []).append(row)
@@ -210,6 +212,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def ms(milliseconds: float) -> str:
+    """Milliseconds for people."""
     return f"{milliseconds:,.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms"
 
 

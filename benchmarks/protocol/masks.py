@@ -88,6 +88,7 @@ def run_case(prg: Prg, word: str, length: int, repetitions: int) -> Row:
 
 
 def median_ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    """Of pairs of repetitions."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 

@@ -99,6 +99,7 @@ def _resident(what: str) -> int:
 
 
 def scheme_of(case: Session, roster: Roster | None) -> Masking:
+    """The scheme of a case."""
     n, m, adversary, graph = case
     return Masking.for_cohort(
         n, Bounded(length=m, bound=1.0), adversary=adversary, roster=roster, graph=graph
@@ -109,11 +110,13 @@ def scheme_of(case: Session, roster: Roster | None) -> Masking:
 
 
 def send(pipe: Connection, message: Raw) -> None:
+    """One message, after its length."""
     pipe.send(len(message))
     pipe.send_bytes(message)
 
 
 def receive(pipe: Connection) -> Raw:
+    """The message that `send` sent."""
     message = bytearray(pipe.recv())
     pipe.recv_bytes_into(message)
     return message
@@ -155,6 +158,7 @@ def client_process(case: Session, pipe: Connection) -> None:
 
 
 def vector_of(m: int) -> Contribute:
+    """What every client contributes: (m,) of one value."""
     return lambda task: np.full(m, VALUE, np.float32)
 
 

@@ -164,6 +164,7 @@ def _repeated(work: Callable[[], object], times: int) -> None:
 
 
 def run_groups() -> Iterator[Row]:
+    """A row for each group: processor seconds of one exponentiation."""
     for group, power in exponentiations().items():
         yield {"what": f"one, {group}", "how": "measured", "powers": 1, "seconds": seconds_of(power)}
 
@@ -193,10 +194,12 @@ def run_case(d: int, n: int, seed: int) -> Iterator[Row | str]:
 
 
 def row(what: str, d: int, how: str) -> Row:
+    """What every row says of what it is."""
     return {"what": what, "coordinates": d, "how": how}
 
 
 def taken(seconds: float, masking: float) -> Row:
+    """Processor seconds, and in those of the masking client."""
     return {"seconds": seconds, "times": seconds / masking}
 
 
@@ -272,6 +275,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def megabytes(count: int) -> str:
+    """Bytes for people."""
     return f"{digits(count / 1e6, 3):,g} MB"
 
 
@@ -282,4 +286,5 @@ def duration(seconds: float) -> str:
 
 
 def digits(number: float, how_many: int) -> float:
+    """The number, of which so many digits count."""
     return float(f"{number:.{how_many}g}")

@@ -109,6 +109,7 @@ def both(sent: int | None, received: int | None) -> str:
 
 
 def case_of(row: Row) -> str:
+    """What a row is of, in words."""
     return (
         f"{row['clients']} clients, {row['coordinates']:,} coordinates, {row['lost']} lost, "
         f"{row['adversary']}, {row['graph']}"

@@ -66,6 +66,7 @@ def vector(u: int, length: int) -> NDArray[np.float32]:
 
 
 def scheme_of(case: Uploads) -> Plain:
+    """The scheme of a case."""
     return Plain.for_cohort(case.clients, Bounded(length=case.length, bound=1.0), small_cohort=True)
 
 

@@ -98,6 +98,7 @@ def run_case(n: int, m: int, repetitions: int, seed: int) -> Iterator[Row | str]
 
 
 def unmasking_seconds(scheme: Masking, seed: int, kind: str, workers: int) -> float:
+    """Seconds by the wall in which the server unmasks, with so many workers of this kind."""
     later = Later()
     server = until_unmasking(scheme, seed, None if kind == "none" else later)
     if kind == "none":
@@ -114,6 +115,7 @@ def warm(task: int) -> int:
 
 
 def timed(server: ServerSession) -> float:
+    """Seconds by the wall of the server's last step. Raises: AssertionError where the sum is not right."""
     begun = time.perf_counter()
     server.advance()
     taken = time.perf_counter() - begun

@@ -73,6 +73,7 @@ class Sessions:
 
 
 def listed(size: str) -> list[Sessions]:
+    """All pairs of sessions that are compared."""
     first, *others = PLANS
     moved: list[float | str] = [*DELTAS[size], NEXT, DISGUISED]
     every = [Sessions(first, order, each) for order in ORDERS for each in moved]
@@ -125,11 +126,13 @@ class Federation:
 
 @lru_cache(maxsize=8)
 def federation(seed: int, honest: int) -> Federation:
+    """The same for all rows of a seed, and kept. honest: rounds."""
     return Federation(seed, honest)
 
 
 @lru_cache(maxsize=64)
 def first_session(seed: int, honest: int, what: str, order: str) -> Updates:
+    """Client -> its update in the first of the two sessions."""
     played = federation(seed, honest)
     return played.updates(played.model, PLANS[what], order, b"the first run id")
 

@@ -95,6 +95,7 @@ WORKLOADS: dict[str, dict[str, Workload]] = {"quick": _QUICK, "full": _FULL}
 
 
 def precisions() -> tuple[str, ...]:
+    """Those that this machine's device is measured in."""
     return ("float32", "bfloat16") if device("auto").type == "cuda" else ("float32",)
 
 
@@ -290,6 +291,7 @@ def timed_strategy(work: Workload, seed: int) -> Any:
 
 
 def arrays_of(model: torch.nn.Module) -> list[NDArray[np.float32]]:
+    """Its tensors, in order."""
     return [parameter.detach().cpu().numpy() for parameter in model.parameters()]
 
 

@@ -143,6 +143,7 @@ def run_case(setting: Setting, users: int, most: int, first: int, seed: int) -> 
 
 
 def records_of(config: RunConfig) -> list[RoundRecord]:
+    """Every round of the run."""
     server = simulated(config, lay_out(config), secrets=RunSecrets.of_seed(config.training.seed))
     return [trained.record for trained in server.rounds()]
 

@@ -66,6 +66,7 @@ class Cell:
 
 
 def cells(size: str, seed: int) -> list[Cell]:
+    """Every data set, deal and seed."""
     return [
         Cell(dataset, partition, each)
         for dataset, ways in DEALT[size].items()
@@ -105,6 +106,7 @@ def run_case(cell: Cell, size: str) -> Row:
 
 
 def row(cell: Cell, config: RunConfig) -> Row:
+    """What every row of a cell says, and what was published of it."""
     return {
         "dataset": cell.dataset,
         "partition": cell.partition,
@@ -148,6 +150,7 @@ def looked_at(round: int, rounds: int) -> bool:
 def accuracy(
     description: Description, parameters: NDArray[np.float64], x: torch.Tensor, y: torch.Tensor
 ) -> float:
+    """In [0, 1], of the model with these parameters, (d,)."""
     model = build(description.model, description.shape, description.classes, seed=0)
     from_vector(model, parameters)
     return evaluate(model, x, y)[0]
