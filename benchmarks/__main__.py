@@ -1,19 +1,25 @@
 """`python -m benchmarks FOLDER [NAME] [--size quick|full] [--seed N]`: measure, show, and write JSON.
 The same command goes on where it was stopped, with the same code on the same machine.
 `python -m benchmarks report`: write docs/benchmarks, and what `secagg report` shows, from the full results.
+`python -m benchmarks page`: print what `secagg report --size` shows of the results of a size.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
-from benchmarks import harness, report
+import msgspec
+
+from benchmarks import harness, published, report
 from fl.cli import FAILED, INTERRUPTED, exit_code, explain
 from fl.cli.output import Output
 from fl.config.section import ConfigError
 from fl.mistyped import nearest
+
+NO_FOLDERS: Final = ("report", "page")
+SIZES: Final = (*harness.SIZES, harness.GPU)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,16 +32,16 @@ class _Parser(argparse.ArgumentParser):
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     """Raises: ConfigError for what there is not."""
     parser = _Parser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("folder", help=f"{', '.join(report.folders())}, or report")
+    parser.add_argument("folder", help=f"{', '.join(report.folders())}, {' or '.join(NO_FOLDERS)}")
     parser.add_argument("name", nargs="?", help="a benchmark of it, or a group; all if none is given")
-    parser.add_argument("--size", default="quick", help=" or ".join(harness.SIZES))
+    parser.add_argument("--size", default="quick", help=" or ".join(SIZES))
     parser.add_argument("--seed", type=int, default=0)
     for flag in ("--json", "--quiet", "--debug"):
         parser.add_argument(flag, action="store_true")
     given = parser.parse_args(arguments)
-    _check("benchmarks", given.folder, [*report.folders(), "report"])
-    _check("size", given.size, harness.SIZES)
-    if given.name is not None and given.folder != "report":
+    _check("benchmarks", given.folder, [*report.folders(), *NO_FOLDERS])
+    _check("size", given.size, SIZES)
+    if given.name is not None and given.folder not in NO_FOLDERS:
         known = harness.names(given.folder)
         groups = [group for group in dict.fromkeys(map(harness.group_of, known)) if group not in known]
         _check(f"benchmark in {given.folder}", given.name, [*groups, *known])
@@ -56,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
         if given.folder == "report":
             for path in report.write():
                 out.say(f"wrote {path}")
+            return 0
+        if given.folder == "page":
+            print(msgspec.json.encode(published.of_size(given.size)).decode())
             return 0
         asked = harness.asked_for(given.folder, given.name) if given.name else harness.names(given.folder)
         for name in asked:

@@ -30,6 +30,8 @@ ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
 FIGURES = ROOT.parent / "docs" / "figures"
 SIZES = ("quick", "full")
+GPU = "gpu"
+"""The size of what takes a GPU, of benchmarks that say with ON_GPU what it is of."""
 
 
 class NoControlError(Exception):
@@ -75,7 +77,7 @@ class Benchmark(Protocol):
 
     CLAIM: what its committed rows show, and nothing that they do not. CONTROL: what it is compared with.
     ALONE: whether its cases run one at a time, here, since they measure time or take all cores. Otherwise one
-    runs on each core.
+    runs on each core. ON_GPU, of a benchmark that has a size GPU: what that measures, in words.
     """
 
     CLAIM: str
@@ -91,6 +93,7 @@ class Benchmark(Protocol):
 
 
 def names(folder: str) -> list[str]:
+    """The benchmarks of a folder, by the alphabet."""
     return sorted(path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__")
 
 
@@ -106,7 +109,13 @@ def asked_for(folder: str, name: str) -> list[str]:
 
 
 def load(folder: str, name: str) -> Benchmark:
+    """The module. Raises: ModuleNotFoundError for what there is not, and where its packages are not."""
     return cast(Benchmark, import_module(f"benchmarks.{folder}.{name}"))
+
+
+def on_gpu(benchmark: Benchmark) -> str:
+    """What its size GPU measures; nothing where it has none."""
+    return getattr(benchmark, "ON_GPU", "")
 
 
 def measure(folder: str, name: str, size: str, seed: int, out: Output) -> Path:
@@ -114,12 +123,15 @@ def measure(folder: str, name: str, size: str, seed: int, out: Output) -> Path:
 
     It goes on where the same command was stopped, with the same code on the same machine, after its last
     whole case. Raises: ConfigError where nothing could be written; ResultError where it cannot any more, and
-    is elsewhere; NoControlError; NotImplementedError where nothing can be measured here.
+    is elsewhere; NoControlError; NotImplementedError where nothing can be measured here, or not of this size.
     """
     path = file(folder, name, size)
     check_folder(path.parent, force=True)  # now, and not after an hour of measuring
     benchmark = load(folder, name)
-    out.say(f"{folder}/{name}: {benchmark.CLAIM}")
+    of = benchmark.CLAIM
+    if size == GPU and not (of := on_gpu(benchmark)):
+        raise NotImplementedError(f"it has no size {GPU}: there are {', '.join(SIZES)}")
+    out.say(f"{folder}/{name}: {of}")
     cases = benchmark.cases(size, seed)
     kept = path.with_suffix(".begun.json")
     begun = _begun(kept, {"of": f"{folder}/{name}", "size": size, "seed": seed}, cases, out)
@@ -209,6 +221,6 @@ def file(folder: str, name: str, size: str = "full") -> Path:
     return RESULTS / folder / (f"{name}.json" if size == "full" else f"{name}.{size}.json")
 
 
-def read(folder: str, name: str) -> Mapping[str, Any]:
-    """The committed result."""
-    return cast(Mapping[str, Any], msgspec.json.decode(file(folder, name).read_bytes()))
+def read(folder: str, name: str, size: str = "full") -> Mapping[str, Any]:
+    """A result: by default the committed one."""
+    return cast(Mapping[str, Any], msgspec.json.decode(file(folder, name, size).read_bytes()))

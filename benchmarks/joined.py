@@ -15,7 +15,7 @@ from benchmarks.harness import Row
 from benchmarks.inverted import cells_of
 from benchmarks.matrix.cost import client_ms
 from benchmarks.matrix.resilience import NOTHING, Line, lines_of, percents
-from benchmarks.protected import SIZES, by_protection
+from benchmarks.protected import SIZES, Size, by_protection
 from benchmarks.protections import CLIENTS, PLAIN, PROTECTIONS, Protection
 from benchmarks.spread import by_seed
 from benchmarks.tables import Table, markdown
@@ -55,15 +55,22 @@ class Told:
     beside: str = ""
 
 
-def measured() -> dict[str, list[Row]]:
-    """The tables of which there are full results, with their rows."""
-    there = [name for name in TABLES if harness.file(FOLDER, name).exists()]
-    return {name: list(harness.read(FOLDER, name)["rows"]) for name in there}
+def sizes(size: str) -> dict[str, str]:
+    """The tables that there are of this size, each with that which it is of: what leaks does not depend on
+    what computes it, so that a GPU has no table of its own.
+    """
+    of = {name: "full" if (size, name) == (harness.GPU, "leakage") else size for name in TABLES}
+    return {name: its for name, its in of.items() if harness.file(FOLDER, name, its).exists()}
 
 
-def points(tables: Mapping[str, Sequence[Row]]) -> tuple[Point, ...]:
+def measured(size: str = "full") -> dict[str, list[Row]]:
+    """These tables' rows."""
+    return {name: list(harness.read(FOLDER, name, its)["rows"]) for name, its in sizes(size).items()}
+
+
+def points(tables: Mapping[str, Sequence[Row]], size: str = "full") -> tuple[Point, ...]:
     """One for each protection of which the cost was measured; what was not is said to be so. tables: name ->
-    rows.
+    rows, of this size.
     """
     costs = by_protection(tables.get("cost", ()))
     leaks = cells_of(tables.get("leakage", ()), "protection", "adversary", "clients", "round")
@@ -72,6 +79,7 @@ def points(tables: Mapping[str, Sequence[Row]]) -> tuple[Point, ...]:
     return tuple(
         point(
             protection,
+            command(protection, SIZES[size]),
             {
                 **of_cost(costs[protection.name], costs[PLAIN.name]),
                 "leakage": of_leakage(leaks.get((protection.name, SERVER, CROWD, ROUND), ())),
@@ -84,14 +92,14 @@ def points(tables: Mapping[str, Sequence[Row]]) -> tuple[Point, ...]:
     )
 
 
-def point(protection: Protection, told: Mapping[str, Told]) -> Point:
+def point(protection: Protection, command: str, told: Mapping[str, Told]) -> Point:
     """told: by axis."""
     numbers = {axis: list(told[axis].by_seed.values()) for axis in HEADS}
     return Point(
         protection.name,
         protection.scheme,
         protection.mechanism,
-        command(protection),
+        command,
         {axis: statistics.fmean(some) if some else None for axis, some in numbers.items()},
         {
             axis: said
@@ -102,10 +110,11 @@ def point(protection: Protection, told: Mapping[str, Told]) -> Point:
     )
 
 
-def command(protection: Protection) -> str:
+def command(protection: Protection, how: Size) -> str:
     """What is typed for the training that cost and accuracy are of."""
-    rounds = SIZES["full"].rounds
-    task = f"--clients {CLIENTS} --model mlp --rounds {rounds} --no-metrics"
+    task = f"--clients {CLIENTS} --model {how.model} --rounds {how.rounds} --no-metrics"
+    if how.device != SIZES["full"].device:
+        task = f"--dataset {how.dataset} --device {how.device} {task}"
     return f"secagg train --execution sequential {task} {protection.flags}"
 
 

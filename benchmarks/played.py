@@ -25,13 +25,18 @@ Calls = Mapping[str, tuple[object, str]]
 """Step -> the module or class, and the function of it that takes the step."""
 
 
-def timed(seconds: list[float], work: Callable[[], T]) -> T:
-    """What the work gives; its processor time is appended. Of all threads of this process, and
-    hardly touched by what else the machine does.
+Clock = Callable[[], float]
+"""Seconds, of which differences count."""
+
+
+def timed(seconds: list[float], work: Callable[[], T], clock: Clock | None = None) -> T:
+    """What the work gives; its time by the clock is appended. By default that of the processor: of all
+    threads of this process, and hardly touched by what else the machine does.
     """
-    begun = time.process_time()
+    clock = clock or time.process_time
+    begun = clock()
     result = work()
-    seconds.append(time.process_time() - begun)
+    seconds.append(clock() - begun)
     return result
 
 
@@ -46,12 +51,12 @@ def timed_with_peak(seconds: list[float], work: Callable[[], object]) -> int:
 
 
 @contextmanager
-def watched(calls: Calls) -> Iterator[dict[str, list[float]]]:
-    """Step -> processor seconds of each call that sessions make for it meanwhile."""
+def watched(calls: Calls, clock: Clock | None = None) -> Iterator[dict[str, list[float]]]:
+    """Step -> seconds of each call that sessions make for it meanwhile, by the clock as `timed`."""
     spent: dict[str, list[float]] = {step: [] for step in calls}
 
     def timing(right: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
-        return wraps(right)(lambda *args, **named: timed(seconds, lambda: right(*args, **named)))
+        return wraps(right)(lambda *args, **named: timed(seconds, lambda: right(*args, **named), clock))
 
     with ExitStack() as patches:
         for step, (owner, function) in calls.items():

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +21,9 @@ PACKAGES = (
 
 
 def machine() -> dict[str, Any]:
-    """Processor, system, and the versions of what is measured and of what it stands on."""
+    """Processor, system, and the versions of what is measured and of what it stands on; the GPU that torch
+    would use, where there is one.
+    """
     model = next(
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
@@ -32,7 +34,23 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": dict(_versions(PACKAGES)),
+        **_gpu(),
     }
+
+
+def called(machine: Mapping[str, Any]) -> str:
+    """In a few words."""
+    gpu = f", {machine['gpu']}" if "gpu" in machine else ""
+    return f"{machine['cores']} cores of {machine['processor']}{gpu}"
+
+
+def _gpu() -> dict[str, str]:
+    with suppress(ModuleNotFoundError):
+        import torch
+
+        if torch.cuda.is_available():
+            return {"gpu": torch.cuda.get_device_name()}
+    return {}
 
 
 def _versions(packages: Iterable[str]) -> Iterator[tuple[str, str]]:

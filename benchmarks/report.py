@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import harness, joined, published
+from benchmarks.provenance import called
 from benchmarks.tables import markdown
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _HEAD = (
 
 
 def folders() -> list[str]:
+    """Those of benchmarks, by the alphabet."""
     return sorted(path.parent.name for path in harness.ROOT.glob("*/__init__.py"))
 
 
@@ -48,6 +50,7 @@ def unmeasured(folder: str) -> list[str]:
 
 
 def page(folder: str) -> Path:
+    """Where a folder's stands."""
     return PAGES / f"{folder}.md"
 
 
@@ -70,10 +73,15 @@ def _to_come(folder: str) -> list[str]:
     for name in unmeasured(folder):
         first, *_ = (harness.load(folder, name).__doc__ or "").split("\n\n")
         lines.append(f"- `{name}`: {' '.join(first.split())}")
+    for name in harness.names(folder):
+        of = harness.on_gpu(harness.load(folder, name))
+        if of and not harness.file(folder, name, harness.GPU).exists():
+            lines.append(f"- `{name} --size {harness.GPU}`, since there was no GPU to measure it on: {of}")
     return ["\n".join(["## Not measured yet", "", *lines]) + "\n"] if lines else []
 
 
 def section(folder: str, name: str) -> str:
+    """That of one benchmark. Raises: NoControlError where its claim is compared with nothing."""
     benchmark, record = harness.load(folder, name), harness.read(folder, name)
     benchmark.CONTROL.check(record["rows"], measured=True)
     picture = hasattr(benchmark, "plot")
@@ -94,8 +102,8 @@ def _provenance(folder: str, name: str, record: Mapping[str, Any]) -> str:
     at_once = record.get("at_once", 1)
     return (
         f"`python -m benchmarks {folder} {name} --size {record['size']} --seed {record['seed']}` at "
-        f"{record['commit']}, {record['date']}: {record['seconds']:.0f} s on {machine['cores']} cores of "
-        f"{machine['processor']}{f', {at_once} cases at a time' if at_once > 1 else ''}, "
+        f"{record['commit']}, {record['date']}: {record['seconds']:.0f} s on {called(machine)}"
+        f"{f', {at_once} cases at a time' if at_once > 1 else ''}, "
         f"Python {machine['python']}, {packages}."
     )
 

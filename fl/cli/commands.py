@@ -154,13 +154,21 @@ def _report(
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="[RUN]...", help="Folders that runs have left.")
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[quick|full|gpu]",
+            help="Show what `secagg bench matrix` has measured here at this size.",
+            show_default="what comes with the package",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page, plots and tables.")] = Path("runs/report"),
     force: Force = False,
 ) -> None:
     """Show on one page what each protection costs and stops, as it was measured, and runs of your own."""
     from fl.cli.page import run
 
-    run(ctx.obj, runs or [], out, force=force)
+    run(ctx.obj, runs or [], out, size=size, force=force)
 
 
 @app.command("serve")
@@ -393,7 +401,8 @@ def _bench(
     ] = "protocol",
     name: Annotated[str | None, typer.Argument(help="One benchmark of it.", show_default="all")] = None,
     size: Annotated[
-        str, typer.Option(metavar="[quick|full]", help="Minutes, or up to an hour a table.")
+        str,
+        typer.Option(metavar="[quick|full|gpu]", help="Minutes, up to an hour a table, or what takes a GPU."),
     ] = "quick",
     seed: Annotated[int, typer.Option(help="Of vectors and losses; of no key.")] = 0,
 ) -> int:

@@ -115,7 +115,7 @@ class Point(msgspec.Struct, frozen=True):
 class Matrix(msgspec.Struct, frozen=True):
     """A number for each row and column, None where there is none. about: "leakage" or "poisoning". corner:
     what rows are, across: what columns are. says: what a cell is. empty: why some are blank. low, high: the
-    numbers of the lightest and of the darkest cell. claim: what the measurement shows.
+    numbers of the lightest and of the darkest cell. claim: what the measurement shows, if it was looked at.
     """
 
     name: str
@@ -171,13 +171,17 @@ class Picture(msgspec.Struct, frozen=True):
 
 
 class Published(msgspec.Struct, frozen=True):
-    """points: of the chart, in order, and where they are from; none until they are measured at full size."""
+    """points: of the chart, in order, and where they are from; none until they are measured at this size. of:
+    what was trained, of results that were measured here; nothing of those that come with the package.
+    """
 
     points: tuple[Point, ...] = ()
     points_of: tuple[Source, ...] = ()
     matrices: tuple[Matrix, ...] = ()
     growth: tuple[Growth, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    size: str = "full"
+    of: str = ""
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -192,7 +192,7 @@ class Report:
 
     @property
     def headline(self) -> str:
-        return headline(self.published.points)
+        return headline(self.published.points, self.published.size)
 
 
 HIDDEN: Final = 5.0
@@ -201,19 +201,21 @@ KEPT: Final = 2.0
 """Points of accuracy: what costs no more is said to keep it."""
 
 
-def headline(points: Sequence[Point]) -> str:
+def headline(points: Sequence[Point], size: str = "full") -> str:
     """What the chart says, in two sentences: how many hide the examples from the server, and which of these
     is the cheapest for a client that keeps the accuracy.
     """
     leaks = {each.name: leak for each in points if (leak := each.values.get("leakage")) is not None}
     if not points:
         return (
-            "The protections have not been measured side by side at full size yet: what has been measured of "
-            "them stands below, each in its own setting."
+            f"The protections have not been measured side by side at {size} size yet: what has been measured "
+            "of them stands below, each in its own setting."
         )
     ways = f"{counted(len(points), 'way')} to protect one training"
     if not leaks:
-        return f"{ways}, side by side. What the server can read under each is not measured at full size yet."
+        return (
+            f"{ways}, side by side. What the server can read under each is not measured at {size} size yet."
+        )
     hiding = [each for each in points if _hides(each)]
     leave = "leaves" if len(hiding) == 1 else "leave"
     said = (

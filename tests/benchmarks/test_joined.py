@@ -15,6 +15,7 @@ from benchmarks.inverted import cells_of
 from benchmarks.joined import HEADS, UNMEASURED, command, points
 from benchmarks.matrix.leakage import nothing
 from benchmarks.matrix.resilience import ATTACKS, MEAN, NOTHING
+from benchmarks.protected import SIZES
 from benchmarks.protections import PROTECTIONS
 from fl.page.published import AXES
 from tests.docs.typed import can_be_typed
@@ -115,7 +116,8 @@ def test_what_does_not_apply_is_none_and_says_why() -> None:
 
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda each: each.name)
 def test_the_command_of_a_point_can_be_typed(protection: Any) -> None:
-    can_be_typed(command(protection))
+    for how in SIZES.values():
+        can_be_typed(command(protection, how))
 
 
 def test_the_page_begins_with_all_together_once_costs_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
 from itertools import count
 
 import numpy as np
 import pytest
 
 from benchmarks import harness, joined, protected
-from benchmarks.harness import NoControlError, Row
+from benchmarks.__main__ import main
+from benchmarks.harness import GPU, NoControlError, Row
 from benchmarks.matrix import cost
 from benchmarks.played import watched
 from benchmarks.poisoned import laid_out, model_of
 from benchmarks.protected import configuration
 from benchmarks.protections import CLIENTS, PLAIN, PROTECTIONS, QUICK, by_name
+from fl.cli import FAILED
 from fl.privacy.spending import AGAINST
 from secagg.errors import ClientId
 from secagg.wire import relay_party
-from tests.benchmarks.cases import rows_of, shown
+from tests.benchmarks.cases import few_examples, rows_of, shown
 
 LOCAL = by_name("plain, local noise, epsilon 8")
 CENTRAL = by_name("masking, central noise, epsilon 8")
 KEPT = by_name("ckks, keep")
+
+
+def few(rounds: int) -> protected.Size:
+    return protected.Size((), rounds, 1)
 
 
 @pytest.fixture
@@ -37,7 +44,7 @@ def test_each_part_of_a_round_is_counted_to_whom_it_costs() -> None:
     """Of twenty clients: to train, to send, and twice to speak; the server hears each twice and ends two
     rounds, asks, combines, adds no noise and takes its step. So it is in every round.
     """
-    row = cost.run_case(PLAIN, 2, 0)
+    row = cost.run_case(PLAIN, few(2), 0)
     assert row["training_ms"] == pytest.approx(1000 * 2 / CLIENTS)  # training and sending, of all together
     assert row["session_ms"] == pytest.approx(1000 * 2)
     assert row["server_ms"] == pytest.approx(1000 * (2 * CLIENTS + 2 + 4))
@@ -46,7 +53,7 @@ def test_each_part_of_a_round_is_counted_to_whom_it_costs() -> None:
 
 @pytest.mark.usefixtures("ticking")
 def test_where_clients_keep_the_model_each_takes_the_step_and_the_server_only_asks() -> None:
-    row = cost.run_case(by_name("decoys, keep"), 1, 0)
+    row = cost.run_case(by_name("decoys, keep"), few(1), 0)
     assert row["training_ms"] == pytest.approx(1000 * (3 / CLIENTS + 1))  # its decoys, too; and the step
     assert row["server_ms"] == pytest.approx(1000 * (row["rounds"] * (CLIENTS + 1) + 1))
     assert 0 < row["accuracy"] <= 1
@@ -64,7 +71,7 @@ def test_what_relays_take_is_no_client_s() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("protection", [PLAIN, by_name("masking"), KEPT], ids=lambda each: each.name)
 def test_counting_changes_no_bit_of_what_is_learned(protection: protected.Protection) -> None:
-    config = configuration(protection, 2, 5, execution="sequential")
+    config = configuration(protection, few(2), 5, execution="sequential")
     _, bare = laid_out(config)
     *_, without = bare.rounds()
     with watched(cost.WORK) as seconds:
@@ -127,6 +134,50 @@ def test_a_table_holds_each_against_plain_of_the_same_seed() -> None:
     assert masking[9] == "3.00"
     with pytest.raises(NoControlError, match="seed 2"):
         cost.CONTROL.check([*rows, row("masking", 2)])
+
+
+@pytest.fixture
+def mnist(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pixels of noise for MNIST, and a small GPU size that is computed here."""
+    small = protected.Size((PLAIN, by_name("masking, groups of 5, median")), 1, 1, "mnist", "mlp-200", "cpu")
+    monkeypatch.setitem(protected.SIZES, GPU, small)
+    yield from few_examples(monkeypatch)
+
+
+@pytest.mark.usefixtures("mnist")
+def test_the_size_of_a_gpu_is_the_same_table_of_mnist_and_says_so() -> None:
+    """Without its GPU: what needs one is the device alone."""
+    rows = rows_of(cost, size=GPU)
+    assert {(row["dataset"], row["device"]) for row in rows} == {("mnist", "cpu")}
+    shown(cost, rows)
+    plain, masked = joined.points({"cost": rows}, GPU)
+    assert "--model mlp-200 " in plain.command
+    assert masked.values["bytes_up"] is not None
+
+
+def test_without_a_gpu_there_is_no_size_of_it_nor_of_what_has_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for table in ("cost", "resilience"):
+        case = harness.load("matrix", table).cases(GPU, 0)[0]
+        with pytest.raises(NotImplementedError, match="--size gpu needs a GPU that torch can use"):
+            case.rows(lambda name, what: None)
+    assert main(["matrix", "leakage", "--size", GPU]) == FAILED
+    said = "error: leakage cannot be measured: it has no size gpu: there are quick, full\n"
+    assert capsys.readouterr().err == said
+
+
+def test_on_a_gpu_a_training_has_ended_when_the_gpu_is_through_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited = list[str]()
+    monkeypatch.setattr("torch.cuda.synchronize", waited.append)
+    clock = cost.clock_of("cuda")
+    assert clock is not None
+    assert clock() <= clock()
+    assert waited == ["cuda", "cuda"]
+    assert cost.clock_of("cpu") is None  # the processor's
 
 
 def test_a_full_table_is_of_every_protection_and_a_quick_one_of_six() -> None:

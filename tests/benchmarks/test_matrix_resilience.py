@@ -81,7 +81,7 @@ def test_a_rule_is_chosen_by_its_worst_attack_and_by_seeds_that_are_not_reported
     """The mean is better under all attacks but one; the median would be worse with the seeds reported."""
     asked = list[tuple[str, str, int]]()
 
-    def run(protection: object, rule: str, attack: str, rounds: int, seed: int) -> Row:
+    def run(protection: object, rule: str, attack: str, how: object, seed: int) -> Row:
         asked.append((rule, attack, seed))
         accuracy = 0.9 if rule == MEAN else 0.6
         if rule == MEAN and attack == "min-max" and seed >= 100:
@@ -89,7 +89,11 @@ def test_a_rule_is_chosen_by_its_worst_attack_and_by_seeds_that_are_not_reported
         return {"rule": rule, "attack": attack, "seed": seed, "accuracy": accuracy, "success": 0.5}
 
     monkeypatch.setattr(resilience, "run", run)
-    rows = [row for row in resilience.run_best(PLAIN, (MEAN, "median"), 1, [0, 1]) if isinstance(row, dict)]
+    rows = [
+        row
+        for row in resilience.run_best(PLAIN, (MEAN, "median"), resilience.SIZES["quick"], [0, 1])
+        if isinstance(row, dict)
+    ]
     assert {row["rule"] for row in rows} == {"median"}
     assert rows[0]["choice"] == {
         "seeds": [100, 101],

@@ -31,8 +31,8 @@ def test_the_page_is_what_the_results_give(folder: str) -> None:
 def test_another_number_in_a_result_gives_another_page(monkeypatch: pytest.MonkeyPatch) -> None:
     right = harness.read
 
-    def other(folder: str, name: str) -> object:
-        record = dict(right(folder, name))
+    def other(folder: str, name: str, size: str = "full") -> object:
+        record = dict(right(folder, name, size))
         if name == "upload":
             record["rows"] = [row | {"bits": row["bits"] + 1} for row in record["rows"]]
         return record
@@ -113,11 +113,11 @@ def test_a_benchmark_is_measured_by_its_command(quick_result: Path) -> None:
     ("line", "words"),
     [
         ("protocol cots", "no benchmark in protocol 'cots': there are ckks, cost, "),
-        ("protocol cost --size fll", "no size 'fll': there are quick, full; did you mean 'full'?"),
+        ("protocol cost --size fll", "no size 'fll': there are quick, full, gpu; did you mean 'full'?"),
         (
             "protocl",
             "no benchmarks 'protocl': there are embedding, leakage, matrix, poisoning, privacy, protocol, "
-            "training, report; did you mean 'protocol'?",
+            "training, report, page; did you mean 'protocol'?",
         ),
     ],
 )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fl.cli import FAILED, USAGE, main
+from fl.cli import FAILED, USAGE, bench, main
+from fl.config.section import ConfigError
 from tests.cli.commands import secagg
 
 
@@ -53,6 +54,16 @@ def test_a_folder_that_holds_something_is_kept_unless_force_is_given(
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+def test_a_report_in_the_place_of_another_leaves_nothing_of_it_behind(run: Path, tmp_path: Path) -> None:
+    """The first was of a run. What is not its own stays, whatever it is called."""
+    assert main(["report", str(run), "--out", str(tmp_path)]) == 0
+    own = tmp_path / "run1-mine-own.png"
+    own.write_bytes(b"mine")
+    assert main(["report", "--out", str(tmp_path), "--force"]) == 0
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("run1-")] == [own]
+    assert {"report.html", "chart.png", "sources.csv"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_a_folder_that_is_no_runs_is_one_line_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +72,29 @@ def test_a_folder_that_is_no_runs_is_one_line_and_nothing_is_written(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("none is no folder: name one that secagg train or secagg serve has left")
     assert not out.exists()
+
+
+def test_what_was_measured_here_is_shown_in_the_place_of_what_comes_with_the_package(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The full size, which is there; and what is not there, or is no size, in one line."""
+    monkeypatch.setattr("fl.page.vega.bundle", lambda: "")
+    monkeypatch.setattr("fl.page.vega.png", lambda spec: b"")
+    assert main(["report", "--size", "full", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "15 rounds on digits, with 3 seeds, and not those that come with the package" in page
+    assert "secagg bench matrix cost --size full --seed 0" in page
+    assert "protocol/growth" not in page
+    capsys.readouterr()
+    assert main(["report", "--size", "ful", "--out", str(tmp_path / "other")]) == USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: no size 'ful': there are quick, full, gpu; did you mean 'full'?"
+    assert not (tmp_path / "other").exists()
+
+
+def test_where_there_are_no_benchmarks_there_are_no_results_of_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the benchmarks are not installed with the package"):
+        bench.page("quick", checkout=tmp_path)
 
 
 @pytest.mark.parametrize("module", ["vl_convert", "jinja2"])
