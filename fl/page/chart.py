@@ -9,6 +9,7 @@ from typing import Final
 
 from fl.page.plots import MARKS, SCHEMES, SIZE, Spec, colour, plot
 from fl.page.published import AXES, Axis, Point
+from fl.page.sheets import spans
 
 ENDS: Final = ("", "_low", "_high")
 NEAR: Final = 14  # pixels between two marks whose numbers would lie on each other
@@ -113,7 +114,7 @@ class Chart:
                 groups.append([i])
         labels = [("", "")] * len(self.points)
         for group in groups:
-            text = _numbers([i + 1 for i in group])
+            text = spans([i + 1 for i in group])
             first, last = (end(group, key=places.__getitem__) for end in (min, max))
             others = [place for i, place in places.items() if i not in group]
             after, before = (_in_the_way(others, places[at], text, to) for at, to in ((last, 1), (first, -1)))
@@ -224,19 +225,6 @@ def _in_the_way(others: Sequence[tuple[float, float]], at: tuple[float, float], 
     end = ASIDE + LETTER * len(text) + MARK
     return any(
         0 < to * (across - at[0]) < end and -MARK < up - at[1] < 2 * ABOVE + MARK for across, up in others
-    )
-
-
-def _numbers(some: Sequence[int]) -> str:
-    """As people write them: 4-9, 13."""
-    runs = list[list[int]]()
-    for each in some:
-        if runs and each == runs[-1][-1] + 1:
-            runs[-1].append(each)
-        else:
-            runs.append([each])
-    return ", ".join(
-        f"{run[0]}\N{EN DASH}{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
     )
 
 

@@ -59,6 +59,19 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
+def spans(some: Sequence[int]) -> str:
+    """Numbers, in order, as people write them: 4-9, 13."""
+    runs = list[list[int]]()
+    for each in some:
+        if runs and each == runs[-1][-1] + 1:
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    return ", ".join(
+        f"{run[0]}\N{EN DASH}{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
+    )
+
+
 def valued(point: Point, axis: Axis) -> str:
     """What the protection comes to on this axis, with its spread."""
     around = point.spread.get(axis.name)

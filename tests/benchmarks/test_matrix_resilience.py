@@ -5,6 +5,7 @@ by other seeds than it is reported with.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from benchmarks.matrix import resilience
 from benchmarks.matrix.resilience import ATTACKS, MEAN, NOTHING
 from benchmarks.protections import PLAIN, PROTECTIONS, by_name
 from fl.robust import RULES, Bench, Points, Unfit
-from tests.benchmarks.cases import rows_of, shown
+from tests.benchmarks.cases import few_examples, rows_of, shown
 
 LOCAL = by_name("plain, local noise, epsilon 8")
 MASKED, KEPT = by_name("masking"), by_name("ckks, keep")
@@ -50,6 +51,26 @@ def test_every_kind_of_row_is_of_a_run_and_says_which_rule_and_why_no_other(
     assert masked[0]["choice_why"] == "only one sum is seen"
     assert kept[0]["choice_why"] == "the server sees no sum that a rule could combine"
     shown(resilience, rows)
+
+
+@pytest.fixture
+def noise(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pixels of noise in the place of every data set."""
+    yield from few_examples(monkeypatch)
+
+
+@pytest.mark.usefixtures("noise")
+def test_the_size_of_a_gpu_is_the_same_table_of_mnist_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its GPU: what needs one is the device alone."""
+    small = protected.Size((MASKED,), 1, 1, "mnist", "mlp-200", "cpu")
+    monkeypatch.setitem(resilience.SIZES, harness.GPU, small)
+    monkeypatch.setattr(resilience, "ATTACKS", ("opposite",))
+    rows = rows_of(resilience, size=harness.GPU)
+    assert [(row["attack"], row["dataset"], row["device"]) for row in rows] == [
+        (NOTHING, "mnist", "cpu"),
+        ("opposite", "mnist", "cpu"),
+    ]
+    assert resilience.candidates(PLAIN, harness.GPU) == resilience.candidates(PLAIN, "full")
 
 
 def test_a_rule_is_a_candidate_if_it_needs_nothing_but_what_clients_send() -> None:

@@ -16,7 +16,7 @@ import pytest
 from fl.page import sheets
 from fl.page.published import AXES, PICTURES, Published, read
 from fl.page.render import Report, headline, render, render_run, slug
-from fl.page.state import Meter, Tried
+from fl.page.state import Meter, OpenRound, Tried
 from tests.fl.page.helpers import HOSTILE, KEPT, MASKING, MATRIX, NOISED, PLAIN, POINTS, PUBLISHED, state
 
 BUNDLE = "window.vegaEmbed = null;"
@@ -190,6 +190,20 @@ def test_without_points_the_page_says_how_to_get_them() -> None:
     assert "There is no chart yet: secagg bench matrix --size full measures it." in text
 
 
+def test_results_of_another_size_are_called_so_and_claim_nothing() -> None:
+    unclaimed = msgspec.structs.replace(MATRIX, claim="")
+    quick = msgspec.structs.replace(
+        PUBLISHED, size="quick", of="5 rounds on digits, with 1 seed", matrices=(unclaimed,)
+    )
+    text = page(Report(quick)).words
+    assert "--size quick that were measured here, 5 rounds on digits, with 1 seed, and not those" in text
+    assert "What it shows" not in text
+    assert "kept with the code" not in text
+    none = page(Report(Published(size="quick", of="nothing"))).words
+    assert "side by side at quick size yet" in none
+    assert "There is no chart yet: secagg bench matrix --size quick measures it." in none
+
+
 def test_a_cell_of_a_matrix_is_coloured_by_its_number() -> None:
     sheet = sheets.matrix(MATRIX)
     assert sheet.shades == ((10, 5), (7, None))
@@ -225,6 +239,18 @@ def test_a_run_says_how_far_it_is_and_what_it_told() -> None:
         "run-bytes",
     ]
     assert not parsed.of("html")
+
+
+def test_of_a_training_in_one_process_it_says_who_has_trained() -> None:
+    """In short, of many."""
+    open_round = OpenRound(
+        round="training", done=8, total=1000, answered=(0, *range(2, 9)), awaited=(1, *range(9, 1000))
+    )
+    text = Page(render_run(msgspec.structs.replace(state(), open=open_round))).words
+    assert (
+        "training is open: 8 of 1000 have trained. Trained: 0, 2\N{EN DASH}8. Awaited: 1, 9\N{EN DASH}999."
+        in text
+    )
 
 
 def test_a_meter_says_what_came_out_and_what_was_not_tried() -> None:
