@@ -54,6 +54,14 @@ def test_a_folder_that_holds_something_is_kept_unless_force_is_given(
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots are files without a picture: what draws takes seconds."""
+    monkeypatch.setattr("fl.page.vega.bundle", lambda: "")
+    monkeypatch.setattr("fl.page.vega.png", lambda spec: b"")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_in_the_place_of_another_leaves_nothing_of_it_behind(run: Path, tmp_path: Path) -> None:
     """The first was of a run. What is not its own stays, whatever it is called."""
     assert main(["report", str(run), "--out", str(tmp_path)]) == 0
@@ -74,12 +82,11 @@ def test_a_folder_that_is_no_runs_is_one_line_and_nothing_is_written(
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_was_measured_here_is_shown_in_the_place_of_what_comes_with_the_package(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The full size, which is there; and what is not there, or is no size, in one line."""
-    monkeypatch.setattr("fl.page.vega.bundle", lambda: "")
-    monkeypatch.setattr("fl.page.vega.png", lambda spec: b"")
     assert main(["report", "--size", "full", "--out", str(tmp_path)]) == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "15 rounds on digits, with 3 seeds, and not those that come with the package" in page
