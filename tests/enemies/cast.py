@@ -113,6 +113,12 @@ ACTIVE = company("active", threshold=4)
 SEMI_HONEST = company("semi-honest", threshold=4)
 BOTH = {"active": ACTIVE, "semi-honest": SEMI_HONEST}
 
+# The same in two groups of three, any two of whom are enough.
+IN_GROUPS = {
+    f"{adversary}, groups": company(adversary, threshold=4, corrupt=0, groups=2, public_weights=True)
+    for adversary in BOTH
+}
+
 
 def ckks(ending: Any, clients: int = 6, **numbers: Any) -> Company:
     """A company that trusts the server to follow the protocol, and signs its keys."""

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from secagg import LocalProtocolError, RemoteProtocolError
 from secagg.crypto import Tag, digest
-from tests.enemies.cast import BOTH, CONTEXT, CORRUPT, ENDINGS, EVERY, Company, Scene, assert_exact
+from tests.enemies.cast import (
+    ACTIVE,
+    BOTH,
+    CONTEXT,
+    CORRUPT,
+    ENDINGS,
+    EVERY,
+    IN_GROUPS,
+    Company,
+    Scene,
+    assert_exact,
+)
+from tests.enemies.cast import (
+    company as made,
+)
 
-EACH = pytest.mark.parametrize("company", EVERY.values(), ids=EVERY)
+ALL = EVERY | IN_GROUPS
+MASKING = BOTH | IN_GROUPS
+EACH = pytest.mark.parametrize("company", ALL.values(), ids=ALL)
 
 
 class Journal:
@@ -81,8 +98,20 @@ def test_the_same_task_gets_no_second_masked_input(company: Company, nonce: byte
     again = session(company, kept, nonce=nonce).play()
     assert again.died.keys() == set(range(6))
     assert not again.said(company.scheme.upload_round)
-    if company in BOTH.values():
+    if company in MASKING.values():
         assert again.learned(CORRUPT) == set()
+
+
+@pytest.mark.parametrize("second", ["another cut", "one sum of all"])
+def test_nor_by_another_cut(second: str) -> None:
+    """Its group without it, or all, less the sums that are had: the task is the same, whoever is summed."""
+    cut = partial(made, threshold=4, corrupt=0, groups=2, cohort=range(6), public_weights=True)
+    kept, first = journals(), cut(cut=bytes(32))
+    other = cut(cut=bytes([1] * 32)) if second == "another cut" else ACTIVE
+    before, again = session(first, kept).play(), session(other, kept).play()
+    assert again.inner.groups != before.inner.groups
+    assert again.died.keys() == set(range(6))
+    assert not again.said("masked-input")
 
 
 @EACH

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from secagg import Counts, LocalProtocolError, RemoteProtocolError, TooFewClients, checkpoint
 from secagg.alike import OWN_INPUT, Alike, in_memory
-from secagg.bits import add_packed
+from secagg.bits import add_packed, word_type
 from secagg.crypto import SecretKey, SigningKey, system_rng
 from secagg.masking.messages import (
     ConsistencyCheckRequest,
@@ -36,11 +36,23 @@ from secagg.tickets import InMemory
 from secagg.wire import Task, decode, encode, relay_party
 from tests.enemies.cast import Change, without
 from tests.play import TASK, Play, Session, changed, identities
-from tests.secagg.helpers import FIVE, MIXED, REQUEST, SCHEMES, mixed_inputs, semi_honest
+from tests.secagg.helpers import (
+    FIVE,
+    FIVE_IN_GROUPS,
+    MIXED,
+    REQUEST,
+    SCHEMES,
+    kind_of,
+    mixed_inputs,
+    semi_honest,
+)
 from tests.secagg.suspended import Suspended, SuspendedServer
 
 IDS = range(5)
 INPUTS = mixed_inputs(IDS)
+
+SESSIONS = FIVE | FIVE_IN_GROUPS
+REQUESTS = {name: REQUEST[kind_of(scheme)] for name, scheme in SESSIONS.items()}
 
 SECOND: Mapping[str, Mapping[str, Change]] = {
     "two tasks": {"advertise-keys": lambda m: Task(m.nonce, b"another task")},
@@ -62,10 +74,10 @@ each = pytest.mark.parametrize(
     ("adversary", "round", "change"),
     [
         pytest.param(adversary, round, change, id=f"{adversary}, {what}")
-        for adversary in FIVE
+        for adversary in SESSIONS
         for what, changes in SECOND.items()
         for round, change in changes.items()
-        if round in REQUEST[adversary]
+        if round in REQUESTS[adversary]
     ],
 )
 
@@ -82,7 +94,7 @@ class Backup(InMemory):
 
 def suspended(adversary: str) -> Session:
     """A session of five, of whom three are enough; client 0 is the victim."""
-    scheme = FIVE[adversary]
+    scheme = SESSIONS[adversary]
     clients = {
         u: Suspended(scheme, u, lambda task, u=u: INPUTS[u], identity=identities(IDS)[1][u], record=Backup())
         for u in IDS
@@ -94,7 +106,7 @@ def at(adversary: str, round: str, change: Change) -> tuple[Suspended, Session, 
     """The victim where that round's request has come, that request, and the second one."""
     play = suspended(adversary).to(round)
     request = play.requests[0]
-    return play.clients[0], play, request, changed(REQUEST[adversary][round], request, change)
+    return play.clients[0], play, request, changed(REQUESTS[adversary][round], request, change)
 
 
 @each
@@ -123,7 +135,7 @@ def test_the_ticket_of_that_step_is_refused_for_what_it_has_answered(
     assert victim.step(before, request)[1] == play.answers[0]
 
 
-@pytest.mark.parametrize("adversary", FIVE)
+@pytest.mark.parametrize("adversary", SESSIONS)
 def test_a_second_task_is_refused_before_any_vectors_are_asked_for(adversary: str) -> None:
     """Or a server could have a client train, and spend what that costs, as often as it likes."""
     victim, play, _, second = at(adversary, "advertise-keys", SECOND["two tasks"]["advertise-keys"])
@@ -188,11 +200,12 @@ def test_a_record_that_is_restored_from_a_backup_gives_the_second_answer(
     assert victim.step(before, second, record=backup)[1]
 
 
-def test_what_two_unmasking_requests_would_give_out() -> None:
+@pytest.mark.parametrize("name", ["semi-honest", "semi-honest, groups"])
+def test_what_two_unmasking_requests_would_give_out(name: str) -> None:
     """From three clients that were rolled back the server has both secrets of a fourth: a masked input that
     it keeps back is open. From three whose records stand it has one.
     """
-    play = suspended("semi-honest").to("unmasking")
+    play = suspended(name).to("unmasking")
     asked = [encode(UnmaskingRequest(dropped)) for dropped in ([], [4])]
 
     def shares(u: int, record: Callable[[Backup], Backup]) -> list[SelfMaskShare | PairKeyShare]:
@@ -216,7 +229,7 @@ def test_what_two_unmasking_requests_would_give_out() -> None:
         assert isinstance(given, SelfMaskShare)
 
 
-@pytest.mark.parametrize("adversary", FIVE)
+@pytest.mark.parametrize("adversary", SESSIONS)
 def test_a_task_that_is_answered_again_gives_no_masked_input_of_other_vectors(adversary: str) -> None:
     """Were that ticket made, it would answer the same request under the same masks."""
     play = suspended(adversary).to("advertise-keys")
@@ -231,14 +244,16 @@ def test_a_task_that_is_answered_again_gives_no_masked_input_of_other_vectors(ad
     ticket = victim.shown[0]
     for message in (task, victim.asked[1], request):
         ticket, second = victim.step(ticket, message, vectors=lambda task: INPUTS[1], record=backup)
-    difference = counts_of(second) - counts_of(first)
-    ring = 2 ** FIVE[adversary].ring_bits()["counts"]
-    assert (difference % ring).tolist() == [INPUTS[1]["counts"][i] - INPUTS[0]["counts"][i] for i in range(3)]
+    bits = SESSIONS[adversary].ring_bits()["counts"]
+    difference = counts_of(second, bits) - counts_of(first, bits)
+    assert (difference % 2**bits).tolist() == [
+        INPUTS[1]["counts"][i] - INPUTS[0]["counts"][i] for i in range(3)
+    ]
 
 
-def counts_of(message: bytes) -> NDArray[Any]:
-    counts = np.zeros(3, np.uint32)
-    add_packed(counts, decode(MaskedInput, message).packed[0], FIVE["active"].ring_bits()["counts"])
+def counts_of(message: bytes, bits: int) -> NDArray[Any]:
+    counts = np.zeros(3, word_type(bits))
+    add_packed(counts, decode(MaskedInput, message).packed[0], bits)
     return counts.astype(np.int64)
 
 
@@ -339,7 +354,7 @@ def test_a_relays_records_are_written_once_whatever_comes_again(
 @pytest.mark.parametrize(
     ("name", "round"),
     [
-        *((name, round) for name in FIVE for round in ("join", *REQUEST[name]) if round != "unmasking"),
+        *((name, round) for name in SESSIONS for round in ("join", *REQUESTS[name]) if round != "unmasking"),
         *((name, "shares") for name in SPLIT),
     ],
 )

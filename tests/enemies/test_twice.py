@@ -7,25 +7,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secagg import Bounded, LocalProtocolError, RemoteProtocolError, tickets
+from secagg import Bounded, LocalProtocolError, Masking, RemoteProtocolError, tickets
 from secagg.alike import OWN_INPUT, Alike, in_memory
 from secagg.crypto import SigningKey
 from secagg.session import relays_of
 from secagg.tickets import InMemory
 from secagg.wire import Task, encode
 from tests.play import TASK, Session, identities, rounding_seed, seeded
-from tests.secagg.helpers import FIVE, MIXED, SCHEMES, mixed_inputs, semi_honest
+from tests.secagg.helpers import FIVE, FIVE_IN_GROUPS, MIXED, SCHEMES, mixed_inputs, semi_honest
 from tests.secagg.suspended import Suspended
 
 IDS = range(5)
+SESSIONS = FIVE | FIVE_IN_GROUPS
 
 
-def codes(*, again: bool) -> Any:
+VECTOR = {"": Bounded(length=50, bound=1.0, bits=8)}
+OF_ALL, OF_GROUPS = semi_honest(IDS, VECTOR), semi_honest(IDS, VECTOR, corrupt=0, groups=2)
+either = pytest.mark.parametrize("scheme", [OF_ALL, OF_GROUPS], ids=["all", "groups"])
+
+
+def codes(scheme: Masking, *, again: bool) -> Any:
     """What client 0 encodes for a task, which comes again while it is worked on."""
-    scheme, task = (
-        semi_honest(IDS, {"": Bounded(length=50, bound=1.0, bits=8)}),
-        encode(Task(bytes(32), TASK)),
-    )
+    task = encode(Task(bytes(32), TASK))
 
     def vectors(_: bytes) -> Any:
         if again:
@@ -39,14 +42,16 @@ def codes(*, again: bool) -> Any:
     return client._encoded[""].tolist()
 
 
-def test_a_task_that_comes_again_while_it_is_worked_on_changes_nothing() -> None:
+@either
+def test_a_task_that_comes_again_while_it_is_worked_on_changes_nothing(scheme: Masking) -> None:
     """The vectors are rounded under the client's own seed, and not under none, which everybody knows."""
-    assert codes(again=True) == codes(again=False)
+    assert codes(scheme, again=True) == codes(scheme, again=False)
 
 
-def test_a_session_that_is_begun_again_has_not_forgotten_its_answers() -> None:
+@either
+def test_a_session_that_is_begun_again_has_not_forgotten_its_answers(scheme: Masking) -> None:
     """Its generator gives the same name and key, and so would its tickets open."""
-    record, scheme = InMemory(), semi_honest(IDS, {"": Bounded(length=50, bound=1.0, bits=8)})
+    record = InMemory()
     ticket, _ = tickets.begin(scheme, 0, record=record, rng=seeded(0))
 
     def answer(task: bytes) -> bytes:
@@ -93,9 +98,11 @@ def test_what_relays_are_told_is_no_dummy_where_a_step_is_refused_and_taken_agai
     assert {share.seed for share in shares if hasattr(share, "seed")}.isdisjoint(tags)
 
 
-def test_a_task_that_is_refused_again_and_again_makes_sums_new_once() -> None:
+@pytest.mark.parametrize("name", SESSIONS)
+def test_a_task_that_is_refused_again_and_again_makes_sums_new_once(name: str) -> None:
     """Each time that it did, a server could have one more sum of the same vectors."""
-    record, scheme = in_memory(), FIVE["semi-honest"]
+    record, scheme = in_memory(), SESSIONS[name]
+    roster, keys = identities(IDS) if scheme.adversary == "active" else (None, {})
     rule, new = (
         Alike(lambda task: OWN_INPUT, record, SigningKey(bytes(32)), new=anew) for anew in (False, True)
     )
@@ -103,14 +110,17 @@ def test_a_task_that_is_refused_again_and_again_makes_sums_new_once() -> None:
     def refuses(task: bytes) -> Any:
         raise RemoteProtocolError("not this task")
 
-    waiting = Suspended(scheme, 0, refuses, alike=new)
+    waiting = Suspended(scheme, 0, refuses, identity=keys.get(0), alike=new)
     waiting.start()
-    for lost in ({}, {1}):
+    for lost in ({}, {3}):  # who is summed with client 0, in groups, too
         with pytest.raises(RemoteProtocolError, match="not this task"):
             waiting.step(waiting.shown[0], encode(Task(bytes(32), TASK)))
         clients: dict[int, Any] = {
-            u: scheme.client(u, lambda task: mixed_inputs(IDS)[0], alike=None if u else rule) for u in IDS
+            u: scheme.client(
+                u, lambda task: mixed_inputs(IDS)[0], identity=keys.get(u), alike=None if u else rule
+            )
+            for u in IDS
         }
-        server = scheme.server(IDS, TASK)
+        server = scheme.server(IDS, TASK, roster=roster)
         play = Session(server, clients, drop={"masked-input": lost}, forgiven=[0]).to("done")
     assert "too near to earlier ones" in str(play.died[0])

@@ -178,6 +178,19 @@ FIVE: dict[str, Masking] = {
     "active": active(range(5), MIXED, corrupt=0, threshold=3),
 }
 """Threshold, m_min and quorum are three in both, so that one script plays against either server."""
+_IN_GROUPS: dict[str, Any] = {
+    "corrupt": 0,
+    "threshold": 3,
+    "groups": 2,
+    "cohort": range(5),
+    "cut": bytes(31) + b"\x05",
+    "public_weights": True,
+}
+FIVE_IN_GROUPS: dict[str, Masking] = {
+    "semi-honest, groups": semi_honest(range(5), MIXED, **_IN_GROUPS),
+    "active, groups": active(range(5), MIXED, **_IN_GROUPS),
+}
+"""Clients 0, 3 and 4 are summed apart from 1 and 2, each with two: any one of the three may be left out."""
 
 each_round = pytest.mark.parametrize(
     ("adversary", "round"), [(adversary, round) for adversary in FIVE for round in ROUNDS[adversary]]
