@@ -38,6 +38,7 @@ NAME_BYTES: Final = 20
 TAG_BYTES: Final = 16
 MAX_TAGS: Final = 4
 """Classes of like sessions that one may be near to at once, where models have moved from one to the other."""
+_YET_TO_BE_DRAWN: Final = b"?"  # which names no cut
 _ID, _KEY = slice(4), slice(4, NAME_BYTES)
 
 
@@ -57,6 +58,8 @@ class Likeness:
 
 OWN_INPUT: Final = Likeness("input")
 """Of a vector that is given, not computed from the task."""
+ONE_CUT: Final = "one cut: "
+"""Begins the kind under which a party's cut stands on record, before the name that the party gave."""
 
 
 class Record(Protocol):
@@ -124,7 +127,8 @@ class Alike(NeverPickled):
     likeness: task -> what its vectors are computed from, None for vectors that come out unlike whatever was
     before. difference: clients by which two sets must differ, if more than A + 2: with so many two honest
     ones do. roster: of the identity keys by which clients are told apart; None for their ids. new: what was
-    signed of the same kind so far is of other vectors.
+    signed of the same kind so far is of other vectors. one_cut: a name under which all of this party's
+    vectors, alike or not, are summed by one cut; None: by any that the rest allows.
 
     Security: the record is sealed under a key of the identity, and of no other party's use.
     """
@@ -135,6 +139,7 @@ class Alike(NeverPickled):
     roster: Roster | None = None
     difference: int | None = None
     new: bool = False
+    one_cut: str | None = None
 
     def of(self, task: bytes, signed: tuple[int, int, int | None] | None = None) -> Class | None:
         """The class of the session with this task; None if nothing is alike. signed: (m_min, A, R), where
@@ -159,6 +164,26 @@ class Alike(NeverPickled):
             begun.begin()
         return begun
 
+    def keep_to(self, cut: Sequence[frozenset[ClientId]] | None, *, leaving: bool) -> None:
+        """Hold the groups that a session sums apart, () if it sums all, against `one_cut`. cut: None where
+        they are yet to be drawn. leaving: record them; to be called before this party's vector leaves.
+
+        Raises: RemoteProtocolError if a vector has left in a session that was cut otherwise.
+        """
+        if self.one_cut is None:
+            return
+        kept = Class(self, ONE_CUT + self.one_cut, b"", whatever=True)
+        named = _YET_TO_BE_DRAWN if cut is None else kept.named(cut)
+
+        def decide(near: Sequence[_Entry]) -> _Entry | None:
+            if any(entry.cut != named for entry in near):
+                refuse_as_cut_anew()
+            if near or not leaving:
+                return None
+            return _Entry(kept.kind, b"", frozenset(), b"", cut=named, left=True)
+
+        kept.keep(decide)
+
 
 @dataclass(frozen=True)
 class Class(NeverPickled):
@@ -176,7 +201,7 @@ class Class(NeverPickled):
 
     def begin(self) -> None:
         """Whatever was signed of this kind before, was of other vectors."""
-        self._keep(lambda near: _Entry(self.kind, b"", frozenset(), b"", anew=True))
+        self.keep(lambda near: _Entry(self.kind, b"", frozenset(), b"", anew=True))
 
     def leave(self, cut: Sequence[frozenset[ClientId]] = ()) -> None:
         """Record that this party's vector leaves, whatever set it will be in; to be called before it does.
@@ -184,9 +209,7 @@ class Class(NeverPickled):
 
         Raises: RemoteProtocolError if one has left in a session that is alike, of another frame.
         """
-        new = _Entry(
-            self.kind, self.sketch, frozenset(), b"", part=self.part, cut=self._partition(cut), left=True
-        )
+        new = _Entry(self.kind, self.sketch, frozenset(), b"", part=self.part, cut=self.named(cut), left=True)
 
         def decide(near: Sequence[_Entry]) -> _Entry | None:
             # What it once decrypted, or a sum by coins, may be of this very session, if its step is taken
@@ -195,7 +218,7 @@ class Class(NeverPickled):
                 refuse_as_too_near()
             return None if new in near else new
 
-        self._keep(decide)
+        self.keep(decide)
 
     def sign(
         self,
@@ -219,10 +242,10 @@ class Class(NeverPickled):
             return
         members, apart = frozenset(map(self.name, U3)), self.apart(corrupt)
         # How large batches are is the server's to choose; by how much sets differ, this party's.
-        partition = self._partition(batches) if all(len(batch) >= apart for batch in batches) else b""
-        new = _Entry(self.kind, self.sketch, members, partition, part=self.part, cut=self._partition(cut))
+        partition = self.named(batches) if all(len(batch) >= apart for batch in batches) else b""
+        new = _Entry(self.kind, self.sketch, members, partition, part=self.part, cut=self.named(cut))
         group = self._group(U3, cut)
-        self._keep(lambda near: _checked(new, _of_group(near, new.cut, group), apart))
+        self.keep(lambda near: _checked(new, _of_group(near, new.cut, group), apart))
 
     def once(self) -> None:
         """Record a session beside which there is none: in which this client decides alone what it decrypts,
@@ -231,7 +254,7 @@ class Class(NeverPickled):
         Raises: RemoteProtocolError if there was any like it.
         """
         new = _Entry(self.kind, self.sketch, frozenset(), self.session)
-        self._keep(lambda near: _checked(new, near, 0))
+        self.keep(lambda near: _checked(new, near, 0))
 
     def tags(self, rng: Rng = system_rng) -> tuple[bytes, ...]:
         """What tells relays which sessions this one is alike, and nothing else: random when the first of them
@@ -256,7 +279,7 @@ class Class(NeverPickled):
             new = _Entry(self.kind, self.sketch, frozenset(), relays, tags=tuple(found))
             return None if new in near else new
 
-        self._keep(decide)
+        self.keep(decide)
         return tuple(found)
 
     def earlier(
@@ -270,7 +293,7 @@ class Class(NeverPickled):
         set, beside which there is no other.
         """
         found: list[frozenset[bytes]] = []
-        partition, cut_as, group = self._partition(batches), self._partition(cut), self._group(some, cut)
+        partition, cut_as, group = self.named(batches), self.named(cut), self._group(some, cut)
 
         def look(near: Sequence[_Entry]) -> None:
             near = [entry for entry in near if not self.session or entry.partition != self.session]
@@ -281,7 +304,7 @@ class Class(NeverPickled):
             if not (partition and all(entry.partition == partition for entry in near)):
                 found.extend(dict.fromkeys(entry.members for entry in near))
 
-        self._keep(look)
+        self.keep(look)
         return found
 
     def name(self, u: ClientId) -> bytes:
@@ -300,11 +323,13 @@ class Class(NeverPickled):
         """The names of the group whose members some are; of no cut empty."""
         return frozenset(self.name(u) for group in cut if not group.isdisjoint(some) for u in group)
 
-    def _partition(self, batches: Sequence[frozenset[ClientId]]) -> bytes:
+    def named(self, batches: Sequence[frozenset[ClientId]]) -> bytes:
+        """What tells a partition, or a cut, from every other; empty of none."""
         named = sorted(b"".join(sorted(map(self.name, batch))) for batch in batches)
         return digest(OwnTag.RECORD_MEMBER, *named) if named else b""
 
-    def _keep(self, decide: Callable[[Sequence[_Entry]], _Entry | None]) -> None:
+    def keep(self, decide: Callable[[Sequence[_Entry]], _Entry | None]) -> None:
+        """Keep what `decide` gives, if anything, of what stands on record of sessions that are alike."""
         key = self.rule.identity.derive(OwnTag.RECORD)
 
         def decided(kept: Sequence[bytes]) -> bytes | None:
@@ -342,6 +367,13 @@ def refuse_as_too_near() -> NoReturn:
     raise RemoteProtocolError(
         "the server asks for a sum too near to earlier ones of like vectors, of which a client signs two "
         "different sets at most. If this input is new, say new=True"
+    )
+
+
+def refuse_as_cut_anew() -> NoReturn:
+    raise RemoteProtocolError(
+        "the server cuts the cohort otherwise than before, and this client insists on one cut: have it go on "
+        "with the groups it had. If this is another run, give it another name (one_cut, in its policy)"
     )
 
 

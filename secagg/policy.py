@@ -28,6 +28,7 @@ _Multiplier = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 _Clip = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
 _Bits = Annotated[int, msgspec.Meta(ge=2, le=32)]
 _Weight = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=10**6)]
 
 # The words of every scheme stand here, below all schemes, since a policy says them.
@@ -75,7 +76,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     computed; None: as soon as it can. The session has no clock: whoever drives it waits (`transport` does).
     smallest_group: the size of groups from which it takes part where these are summed apart; None: it is
     summed with all or not at all. public_weights: it lets the sum of weights of its group be known.
-    unsafe_groups: also groups in which more may be corrupt than they withstand, for experiments.
+    unsafe_groups: also groups in which more may be corrupt than they withstand, for experiments. one_cut: a
+    name of the client's own for a run, in which it is summed by one cut, whatever the vectors are: the first
+    in which one leaves stands on record, and of another the client takes no part; another run takes another
+    name. None: by any, but of vectors that come out alike.
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
@@ -103,6 +107,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     smallest_group: _Count | None = None
     public_weights: bool = False
     unsafe_groups: bool = False
+    one_cut: _Name | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "policy")
@@ -223,10 +228,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "choosing; this client insists on none (noise, in its policy)"
             )
 
-    def check_groups(self, smallest: int, *, public_weights: bool, unsafe: bool) -> None:
+    def check_groups(self, smallest: int, *, public_weights: bool, unsafe: bool, stay: bool) -> None:
         """Raises: RemoteProtocolError if the client is not summed in such groups.
 
-        smallest: their size. unsafe: whether more may be corrupt in one than it withstands.
+        smallest: their size. unsafe: whether more may be corrupt in one than it withstands. stay: whether
+        they can stay as they are over sessions, of a cohort that is named, whoever of it comes.
         """
         if self.smallest_group is None:
             raise RemoteProtocolError(
@@ -247,6 +253,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise RemoteProtocolError(
                 "the server offers unsafe groups, in which all but one may be on its side; this client takes "
                 "none (unsafe_groups, in its policy)"
+            )
+        if self.one_cut is not None and not stay:
+            raise RemoteProtocolError(
+                "the server cuts whoever comes, each round anew, and this client insists on one cut: have it "
+                "ask all clients in every round (cohort=). If rounds are to be of some, leave that out "
+                "(one_cut, in its policy)"
             )
 
     @staticmethod

@@ -87,10 +87,11 @@ class Party:
         if policy is None:
             policy = Policy(adversary="semi-honest" if files.roster is None else "active")
         if files.key is None:
-            if policy.alike in ("always", "any"):
+            if policy.alike in ("always", "any") or policy.one_cut is not None:
+                which = f"one_cut={policy.one_cut!r}" if policy.one_cut else f"alike={policy.alike!r}"
                 raise LocalProtocolError(
-                    f"a policy of alike={policy.alike!r} is kept by a key, with what it has signed: name "
-                    "secagg-key and secagg-roster"
+                    f"a policy of {which} is kept by a key, with what it has signed: name secagg-key and "
+                    "secagg-roster"
                 )
             return cls(policy, Tickets(_folder(files.state) / "flower.tickets"))
         own, identity, memory = known(
@@ -109,15 +110,19 @@ class Party:
         Whether an app takes its examples in an order that is new each time is not to be seen: by "auto"
         nothing is alike.
         """
-        if self.memory is None or self.policy.alike not in ("always", "any"):
+        ruled = self.policy.alike in ("always", "any")
+        if self.memory is None or not (ruled or self.policy.one_cut):
             return None
         whatever = self.policy.alike == "any"
 
-        def likeness(task: bytes) -> Likeness:
+        def likeness(task: bytes) -> Likeness | None:
+            if not ruled:
+                return None
             return replace(OWN_INPUT, whatever=True) if whatever else Likeness("flower", model())
 
         roster = None if self.identity is None else self.identity.roster
-        return Alike(likeness, self.memory.signed, self.memory.signing, roster, self.policy.difference)
+        kept = self.memory.signed, self.memory.signing, roster
+        return Alike(likeness, *kept, self.policy.difference, one_cut=self.policy.one_cut)
 
 
 def _folder(state: str | Path | None) -> Path:

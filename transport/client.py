@@ -59,7 +59,8 @@ def join(
     of the signed roster; roster_key: the public key it must be signed with, `<roster>.pub` unless given.
     The newest version seen is kept in `<key>.seen`, and an older roster refused; without a roster sessions
     are semi-honest. What the client has contributed to is kept in `<key>.journal`, which sums of like vectors
-    it has helped to in `<key>.signed`, and what these cost where it keeps to a budget in `<key>.spent`.
+    it has helped to, and the cut that it insists on, in `<key>.signed`, and what these cost where it keeps to
+    a budget in `<key>.spent`.
     policy: what the client takes part in; by default masking, active where it has a roster. patience: seconds
     without a sign of the server before giving up.
 
@@ -174,10 +175,13 @@ class Peer(Line):
         likeness = alike if callable(vectors) else lambda task: OWN_INPUT
         if self.policy.alike == "any":
             likeness = _whatever(likeness)
-        if likeness is None or self.policy.alike == "never":
-            return None
-        memory, difference = self._memory, self.policy.difference
-        return Alike(likeness, memory.signed, memory.signing, self._roster, difference, new)
+        policy, memory = self.policy, self._memory
+        if likeness is None or policy.alike == "never":
+            if policy.one_cut is None:
+                return None
+            likeness = _unlike
+        kept = memory.signed, memory.signing, self._roster
+        return Alike(likeness, *kept, policy.difference, new, policy.one_cut)
 
     def _when_lost(self, scheme: Scheme) -> str:
         """What is told of a connection that was lost after the vector had left."""
@@ -185,6 +189,10 @@ class Peer(Line):
         if scheme.finishing_rounds:
             return f"{trying}go on where it was; keep this running, the sum may need it"
         return f"{trying}hear how it ended"
+
+
+def _unlike(task: bytes) -> None:
+    """Of what is like nothing, whatever the task."""
 
 
 def _whatever(alike: Callable[[bytes], Likeness | None] | None) -> Callable[[bytes], Likeness | None]:

@@ -291,6 +291,14 @@ def _join(
         bool,
         typer.Option("--public-weights", help="Also where the server learns the weights of each group."),
     ] = False,
+    one_cut: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="In groups that stay as they were first cut, in the run that you give this name.",
+            show_default="in any",
+        ),
+    ] = None,
     blank: Annotated[
         float | None,
         typer.Option(callback=finite, help="Insist that clients contribute nothing with this probability."),

@@ -23,7 +23,7 @@ from secagg import LocalProtocolError, Policy
 
 OF_POLICY = (
     *("allow", "semi_honest", "smallest_cohort", "batch", "blank", "ending", "alike", "answer_after"),
-    *("smallest_group", "unsafe_groups", "public_weights"),
+    *("smallest_group", "unsafe_groups", "public_weights", "one_cut"),
 )
 """Options that say a client's policy, where no file does: after the first two, fields of `Policy`."""
 MOST = "most_"  # before the fields of `Limits`, as options
@@ -66,7 +66,8 @@ def policy_of(file: Path | None, roster: Path | None, flags: Mapping[str, Any]) 
         if flags:
             raise ConfigError(
                 "--policy says it all: no --allow, --semi-honest, --smallest-cohort, --batch, --blank, "
-                "--ending, --alike, --answer-after, --smallest-group, --unsafe-groups or --public-weights"
+                "--ending, --alike, --answer-after, --smallest-group, --unsafe-groups, --public-weights or "
+                "--one-cut"
             )
         return read_policy(file)
     allow, ending, answer_after = flags.get("allow", ()), flags.get("ending"), flags.get("answer_after")
@@ -79,10 +80,12 @@ def policy_of(file: Path | None, roster: Path | None, flags: Mapping[str, Any]) 
         raise ConfigError(f"--answer-after {answer_after}: a number of seconds, above 0 and at most 1000000")
     if not 0 <= flags.get("blank", 0.0) < 1:
         raise ConfigError(f"--blank {flags['blank']}: a probability, at least 0 and below 1")
-    of_groups = [name for name in ("unsafe_groups", "public_weights") if name in flags]
+    of_groups = [name for name in ("unsafe_groups", "public_weights", "one_cut") if name in flags]
     if of_groups and "smallest_group" not in flags:
         flag = of_groups[0].replace("_", "-")
         raise ConfigError(f"--{flag} counts with --smallest-group only")
+    if not 1 <= len(flags.get("one_cut", "a run")) <= 100:
+        raise ConfigError("--one-cut: a name for this run, of 1 to 100 characters")
     check_choices({name: flags[name] for name in ("ending", "alike") if name in flags})
     trusting = "semi_honest" in flags or roster is None
     said = {name: flags[name] for name in OF_POLICY[2:] if name in flags}

@@ -297,6 +297,7 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
                 self.clients // self.groups.number,
                 public_weights=self.groups.public_weights,
                 unsafe=self.groups.unsafe,
+                stay=bool(self.groups.cohort),
             )
         expected = self._by_policy(policy, roster)
         # d decides the sparse graph. Of the complete one it decides no more than the default of t, and t is

@@ -54,6 +54,8 @@ class MaskingClient(StatefulClient):
                 # Taken, so that whatever is raised below they are masked once, if at all.
                 x_u, bits = self._take_encoded(), self._parameters.ring_bits()
                 self._state, masked = state.mask_input(decode(MaskedInputRequest, message), x_u, bits)
+                if self._alike is not None:
+                    self._alike.keep_to(self._parameters.sums.groups(state.session.cut), leaving=True)
                 self._leaving()  # after all checks, and before a byte of it is out
                 return encode(masked)
             case AwaitingConsistencyCheck():
@@ -66,6 +68,8 @@ class MaskingClient(StatefulClient):
 
     def _take_task(self, task: Task) -> bytes:
         terms = self._take(task)
+        if self._alike is not None:  # before anything is computed in vain
+            self._alike.keep_to(self._parameters.sums.announced, leaving=False)
         self._encoded = self._encode_inputs(task.task)
         self._state, keys = advertise_keys(terms, self._rng)
         return encode(keys)

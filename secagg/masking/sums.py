@@ -64,6 +64,11 @@ class OneSum:
         """The parts that are summed apart, of whoever is cut, also who is not in U1."""
         return [frozenset(U1)]
 
+    @property
+    def announced(self) -> Cut | None:
+        """The groups, as far as the offer says how they are cut; None where they are yet to be drawn."""
+        return ()
+
     def groups(self, cut: Cut) -> Cut:
         """Those that a client knows as groups: none where all are summed."""
         return ()
@@ -151,6 +156,10 @@ class GroupSums(OneSum):
     def cut(self, sid: bytes, U1: Collection[ClientId]) -> Cut:
         members = self.cut_as.cohort or tuple(sorted(U1))
         return cut(members, self.parameters.clients, self.cut_as.number, self.seed(sid))
+
+    @property
+    def announced(self) -> Cut | None:
+        return self.cut(b"", ()) if self.cut_as.seed else None
 
     def groups(self, cut: Cut) -> Cut:
         return cut

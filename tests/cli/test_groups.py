@@ -224,11 +224,13 @@ def test_each_groups_sum_is_a_row_and_of_a_session_that_failed_each_group_is(
 
 def test_a_client_says_of_how_many_its_group_is_at_least(tmp_path: Path) -> None:
     assert policy_of(None, None, {}).smallest_group is None
-    policy = policy_of(None, None, {"smallest_group": 5, "unsafe_groups": True})
+    policy = policy_of(None, None, {"smallest_group": 5, "unsafe_groups": True, "one_cut": "june"})
     assert (policy.smallest_group, policy.unsafe_groups, policy.public_weights) == (5, True, False)
-    (tmp_path / "rules.toml").write_text("smallest_group = 7\npublic_weights = true\n")
+    assert policy.one_cut == "june"
+    (tmp_path / "rules.toml").write_text("smallest_group = 7\npublic_weights = true\none_cut = 'july'\n")
     policy = policy_of(tmp_path / "rules.toml", None, {})
     assert (policy.smallest_group, policy.unsafe_groups, policy.public_weights) == (7, False, True)
+    assert policy.one_cut == "july"
 
 
 @pytest.mark.parametrize(

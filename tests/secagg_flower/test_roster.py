@@ -164,12 +164,17 @@ def test_a_key_comes_with_its_roster(keys: Path) -> None:
 
 
 def test_what_a_policy_takes_to_be_alike_is_kept_by_a_key(keys: Path) -> None:
-    likening = Policy(adversary="semi-honest", alike="any")
-    with pytest.raises(LocalProtocolError, match="is kept by a key, with what it has signed"):
-        Party.of(likening, Files())
+    for insisting in ({"alike": "any"}, {"one_cut": "june"}):
+        policy = Policy(adversary="semi-honest", **insisting)  # type: ignore[arg-type]
+        ((field, word),) = insisting.items()
+        with pytest.raises(LocalProtocolError, match=f"{field}='{word}' is kept by a key, with what it has"):
+            Party.of(policy, Files())
     own = Files(key=keys / "0.key", roster=keys / "roster")
     model = np.arange(3.0)
     assert Party.of(Policy(), own).alike(lambda: model) is None
+    staying = Party.of(Policy(one_cut="june"), own).alike(lambda: model)
+    assert staying is not None
+    assert (staying.one_cut, staying.likeness(b"")) == ("june", None)
     always = Party.of(Policy(alike="always"), own).alike(lambda: model)
     everything = Party.of(Policy(alike="any"), own).alike(lambda: model)
     assert always is not None

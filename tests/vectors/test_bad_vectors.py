@@ -146,6 +146,7 @@ NO_VECTOR = {
     "is beyond its bound of",  # the same
     "the server sums by batches a cohort of",  # the vectors' rosters list n clients
     "the server asks for a sum too near",  # section 9.1: of a client's own record, as the journal is
+    "the server cuts the cohort otherwise than before",  # the same
     "the server asks again what this client has answered",  # section 9.2: of the record of its tickets
     "this step of the session has been answered",  # the same
 }

@@ -386,6 +386,9 @@ def of_groups() -> Iterator[Json]:
     yield case("groups: public weights", good, public, "takes weights for public", larger)
     unsafe = offer_of(20, groups=2, unsafe_groups=True)
     yield case("groups: unsafe ones", good, unsafe, "offers unsafe groups", larger)
+    staying = offer_of(20, groups=2, cohort=range(20))
+    words = "cuts whoever comes, each round anew, and this client insists on one cut"
+    yield case("groups: of whoever comes", staying, good, words, {**larger, "one_cut": "a run"})
     experiment = {**TRUSTING, "smallest_group": 2, "unsafe_groups": True}
     usual, fewer = (offer_of(20, groups=10, unsafe_groups=True, m_g=m_g) for m_g in (2, 1))
     words = "opens groups of 1; by this client's policy it takes 2"
