@@ -20,6 +20,7 @@ TEXTS = list(dict.fromkeys(site.text for site in SITES))
 WITHOUT_WORDS = {
     "RemoteProtocolError(str(error))": "of check_vectors, about a vector of a plain session",
     "ConfigError(str(error))": "of fl.cohort.selection, about who can be chosen",
+    "ConfigError(said.removeprefix('error: '))": "of the benchmarks, from their own process",
     "SessionOverError(frame.reason)": "of the server",
     "ConfigError((folder / REFUSED).read_text(encoding='utf-8'))": "of an attack, from its own process",
     "ValueError": "of transport.journal: a line not its own, which its one handler calls damage",
