@@ -210,8 +210,12 @@ def test_groups_are_for_clients_who_take_them(
     for u in range(number):
         some = slice(60 * u, 60 * u + 60)
         write_shard(tmp_path / f"{u}", data.train_x[some], data.train_y[some], data.classes, data.name)
-    for rules, code in ((["--smallest-group", "3"], 0), (["--smallest-group", "4"], 4), ([], 4)):
-        out = tmp_path / "-".join(["run", *rules])
+    june, apart = ["--smallest-group", "3", "--one-cut", "june"], "the server sums groups of 3 clients apart"
+    again = "another name (--one-cut)"  # that run is cut anew, as is a server that begins without its folder
+    for i, (rules, words) in enumerate(
+        ((june, ""), (june, again), (["--smallest-group", "4"], apart), ([], apart))
+    ):
+        out, code = tmp_path / f"run-{i}", 4 if words else 0
         server = Command(
             "serve", *server_options(keys), "--config", str(tmp_path / "run.json"), "--out", str(out)
         )
@@ -224,8 +228,8 @@ def test_groups_are_for_clients_who_take_them(
         err = capfd.readouterr().err
         ran = server.end()
         if code:
-            assert err.count("the server sums groups of 3 clients apart") == number
-            assert "--smallest-group" in err
+            assert err.count(words) == number
+            assert words == again or "--smallest-group" in err
             continue
         assert ran.code == 0
         records = [record["training_round"] for record in ran.records if "training_round" in record]
