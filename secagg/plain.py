@@ -113,9 +113,9 @@ class PlainClient(StatefulClient):
     def _step(self, state: AwaitingTask, message: Raw) -> bytes:
         task = decode(Task, message)
         self._context = context_of(task.task)
-        specs = self._parameters.vectors
+        specs = self._encoding.vectors
         sent = []
-        for name, value in checked(self._parameters, self._vectors(task.task)).items():
+        for name, value in checked(self._encoding, self._vectors(task.task)).items():
             x, self.clipping[name] = real_vector(specs[name], value, 1.0)  # the server applies the weight
             sent.append(x.astype(_wire_type(specs[name])))
         self._leaving()

@@ -11,6 +11,7 @@ from secagg.aggregate import Aggregate
 from secagg.encoding import Clipping
 from secagg.errors import ClientId, RemoteProtocolError
 from secagg.session import ClientSession, Scheme, ServerSession
+from secagg.states import StatefulClient
 from secagg.wire import Raw, decode_task
 
 
@@ -160,6 +161,36 @@ class AroundClient:
     @property
     def result(self) -> Aggregate | None:
         return self._session.result
+
+
+class Unclipped(AroundClient):
+    """A malicious client: one that follows the protocol but for the L2 clip of its vectors, which it skips.
+    No coordinate leaves its range: of what the ring would take beside that it makes no use.
+
+    session: the one that follows it, of any scheme. wanted: whether it does so in the session of a task. The
+    norm of private vectors, for which their noise is reckoned, is kept to all the same.
+    """
+
+    def __init__(self, session: StatefulClient, wanted: Callable[[bytes], bool] = lambda task: True) -> None:
+        super().__init__(session)
+        self._encoder, self._wanted, self._asked = session, wanted, False
+
+    def start_jointly(self, request: Raw) -> bytes:
+        self._look(request)
+        return super().start_jointly(request)
+
+    def receive(self, message: Raw) -> bytes | None:
+        self._look(message)
+        return super().receive(message)
+
+    def _look(self, request: Raw) -> None:
+        """At the task, the first thing that a server says."""
+        if self._asked:
+            return
+        self._asked = True
+        with suppress(RemoteProtocolError):  # the session itself refuses what is no task
+            if self._wanted(decode_task(request).task):
+                self._encoder.encode_without_clips()
 
 
 class RecordedClient(AroundClient):

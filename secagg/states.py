@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from secagg.aggregate import Aggregate
 from secagg.alike import Alike, Class
@@ -18,6 +19,7 @@ from secagg.identity import Identity, Roster
 from secagg.inputs import encode_inputs
 from secagg.params import Parameters
 from secagg.session import Contribute, Once
+from secagg.specs import Bounded, Vectors
 from secagg.wire import MAX_ID, Join, Raw, Task, context_of, encode, fingerprint, joint
 
 KEPT_REPLY: Final = 2**16
@@ -233,8 +235,20 @@ class StatefulClient(Stateful):
             raise LocalProtocolError(f"the identity of client {identity.u} is not that of client {u}")
         super().__init__(parameters, u, identity, once, rng)
         self._vectors, self._alike = vectors, alike
+        self._encoding = parameters  # by whose specifications vectors are encoded: the session's own
         self._rounding_seed = rounding_seed if rounding_seed is not None else rng(KEY_BYTES)
         self._encoded: Any = None
+
+    def encode_without_clips(self) -> None:
+        """Hold vectors to their range alone, as nobody can see: for who plays a malicious client
+        (`record.Unclipped`), before it hears the task. All else stays bound to the session's parameters.
+        """
+        specs: Vectors = self._parameters.vectors
+        unclipped = {
+            name: replace(spec, clip=None) if isinstance(spec, Bounded) else spec
+            for name, spec in specs.items()
+        }
+        self._encoding = replace(self._parameters, vectors=unclipped)
 
     def _forget(self) -> None:
         super()._forget()
@@ -250,7 +264,7 @@ class StatefulClient(Stateful):
         """x_u, by name: asked for and encoded once, and never again under the same mask."""
         inputs = self._vectors(task)
         x_u, self.clipping = encode_inputs(
-            self._parameters,
+            self._encoding,
             inputs,
             self._context,
             self._rounding_seed,

@@ -104,6 +104,7 @@ def train(
         tell=out.warn,
         accepted=accepted,
         leaving=charged.leaving if charged is not None else lambda: None,
+        instrument=attacker.session if attacker is not None else lambda session: session,
     )
     clipped = False
     with shown(out, since(lambda: f"client {peer.id}: {_at(killer.round)}")):

@@ -200,8 +200,12 @@ def tell_attackers(out: Output, config: RunConfig, folder: Path, layout: Layout)
     write_atomically(path, msgspec.json.format(msgspec.json.encode(who), indent=1))
     when = f"in rounds {attack.rounds.replace(':', ' to ')}" if attack.rounds else "in every round"
     knowing = ", knowing what everybody has trained" if attack.omniscient else ""
+    skipping = ", skipping the clip" if attack.skip_clip else ""
     number = counted(len(layout.attackers), "attacker")
-    out.say(f"{number} of {config.cohort.clients} clients: {attack.name}, {when}{knowing} ({path} says who)")
+    out.say(
+        f"{number} of {config.cohort.clients} clients: {attack.name}, {when}{knowing}{skipping} ({path} says "
+        "who)"
+    )
 
 
 def listening(config: RunConfig) -> Readings | None:

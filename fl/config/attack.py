@@ -64,6 +64,9 @@ class AttackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     victim: Annotated[int, setting("Class that is attacked.", name="attack_victim", **_Class)] = 7
     target: Annotated[int, setting("Class that is wanted in its place.", name="attack_target", **_Class)] = 9
     omniscient: Annotated[bool, setting("Attackers know what everybody has trained.")] = False
+    skip_clip: Annotated[
+        bool, setting("Attackers skip the clip, as clients of their own would: else they keep to it.")
+    ] = False
 
     def __post_init__(self) -> None:
         settle(self)
@@ -74,6 +77,10 @@ class AttackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ConfigError.unless(
             not self.omniscient or self.name in COLLUDING,
             f"omniscient: of what others have trained only {', '.join(sorted(COLLUDING))} make anything",
+        )
+        ConfigError.unless(
+            not self.skip_clip or self.name is not None,
+            "skip_clip: nobody attacks: say with attack what malicious clients do",
         )
 
     @property

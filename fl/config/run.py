@@ -142,6 +142,16 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             attack.availability is None or cohort.per_round < cohort.clients,
             "availability: every client is in every round: say with sample how many places there are",
         )
+        privacy = self.privacy
+        ConfigError.unless(
+            not attack.skip_clip or privacy.clip is not None,
+            "skip_clip: no client clips what it sends: give clip with it",
+        )
+        why = NO_CLIP_TO_SKIP.get(privacy.mechanism)
+        ConfigError.unless(
+            not attack.skip_clip or why is None,
+            f"skip_clip: with privacy = {privacy.mechanism!r} {why}: leave it out, or take privacy = 'none'",
+        )
         ConfigError.unless(
             not self.meter.on,
             "meter: beside attackers it does not know what each client has sent: leave one of them out",
@@ -414,5 +424,11 @@ NOT_WITH_TASK = (
     *("damage", "damage_level", "damaged", "until_accuracy", "root", "redundancy", "attack", "meter"),
 )
 """Settings that make, deal out, keep back, damage or look for data, or choose a model."""
+NO_CLIP_TO_SKIP = {
+    "local": "attackers forge what they send after it was clipped and noised",
+    "distributed": "the clip is part of the encoding, for whose norm the noise is reckoned",
+    "example": "the clip is of each example's gradient, and no upload is clipped",
+}
+"""Mechanism -> why an attacker skips no clip under it."""
 CHOICES = {name: setting.words for name, setting in RunConfig.settings().items() if setting.words}
 """Name of a setting -> the words that it may be."""

@@ -15,13 +15,16 @@ from torch import nn
 from fl.config.attack import AttackConfig
 from fl.config.plan import LocalPlan
 from fl.data.examples import Inputs, Labels
-from fl.federation.task import Instructions, order_of
+from fl.federation.task import Instructions, order_of, round_of
 from fl.models.weights import to_vector
 from fl.poisoning import UPDATES, Known
 from fl.privacy.step import asked_for
 from fl.training.local import LocalResult, on_device, train
+from secagg import ClientSession
 from secagg.crypto import Tag, kdf
 from secagg.errors import ClientId
+from secagg.record import Unclipped
+from secagg.states import StatefulClient
 
 Vector = NDArray[np.float64]
 
@@ -34,8 +37,9 @@ class Attackers:
     ids: all of them. secrets: of those whose updates are forged here. clients: of the run, where what the
     others do is not seen; None where the results are those of all clients of a round.
 
-    Security: what they send is encoded as everybody's is, cut to the range of a sum and to the clip of a
-    session under noise. A client that encodes by itself sends any integers of the ring that it likes.
+    Security: what they send is encoded as everybody's is, cut to the range of a sum and, but where they skip
+    it (`skipping`), to the clip of a session. A client that encodes by itself sends any integers of the ring
+    that it likes.
     """
 
     attack: AttackConfig
@@ -75,6 +79,16 @@ class Attackers:
         """Alike for all who forge together: from the secret of the first of them."""
         key = kdf(Tag.TRAINING, self.secrets[some[0]], b"", "attack", round)
         return np.random.default_rng(int.from_bytes(key, "big"))
+
+
+def skipping(attack: AttackConfig, session: ClientSession) -> ClientSession:
+    """An attacker's session, which has heard nothing yet: without the clip in the rounds of an attack that
+    skips it.
+    """
+    if not attack.skip_clip:
+        return session
+    assert isinstance(session, StatefulClient)  # noqa: S101 - as the clients of all schemes are
+    return Unclipped(session, lambda task: attack.at(round_of(task)))
 
 
 @dataclass(frozen=True)
@@ -138,6 +152,10 @@ class Attacker:
 
     def examples(self, u: ClientId, round: int) -> tuple[Inputs, Labels]:
         return self.members[u].examples(self.attackers.attack.at(round))
+
+    def session(self, session: ClientSession) -> ClientSession:
+        """Its own, as `skipping` has it."""
+        return skipping(self.attackers.attack, session)
 
     def accomplices(
         self, u: ClientId, instructions: Instructions, model: nn.Module, task: bytes, on: torch.device

@@ -23,7 +23,7 @@ from fl.config.plan import Way
 from fl.config.preflight import OFF, Preflight
 from fl.config.run import RunConfig
 from fl.config.secret import RunSecrets, rounding_seed
-from fl.federation.attacking import Attackers
+from fl.federation.attacking import Attackers, skipping
 from fl.federation.combining import Noise
 from fl.federation.decoys import Training, decoys
 from fl.federation.looking import Looking
@@ -308,6 +308,8 @@ class SimulatedCohort:
         }
 
     def _listen(self, u: ClientId, session: ClientSession) -> ClientSession:
+        if u in self._layout.attackers:
+            session = skipping(self._config.attack, session)
         return session if self._instrument is None else self._instrument.client(u, session)
 
     def _tell(self, u: ClientId, clipping: Mapping[str, Clipping]) -> None:

@@ -115,6 +115,14 @@ def read_instructions(
     return instructions, model
 
 
+def round_of(task: bytes) -> int:
+    """Of which round it is, whatever else it says. Raises: RemoteProtocolError if it is no training round."""
+    try:
+        return _instructions.decode(task).round
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteProtocolError(f"the server's task is not a training round: {error}") from None
+
+
 def _check_known(description: Description, models: Models) -> None:
     """Security: of a task of one's own the server says a digest, and nothing that it sends is ever run."""
     if description.model in models:

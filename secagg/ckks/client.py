@@ -128,8 +128,8 @@ class CKKSClient(StatefulClient):
         parameters = self._parameters
         if parameters.ending == "keep":
             return parameters.plan.to_slots(parameters.centred(self._encode_inputs(task)))
-        specs = parameters.vectors
-        values = checked(parameters, self._vectors(task))
+        specs = self._encoding.vectors
+        values = checked(self._encoding, self._vectors(task))
         weight, heaviest = weight_of(specs, values)
         for name, spec in specs.items():
             scale = weight / heaviest / spec.bound if isinstance(spec, Bounded) else 1.0

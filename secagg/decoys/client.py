@@ -160,4 +160,4 @@ class DecoysClient(StatefulClient):
         return Shuffled([[true, *decoys][i] for i in order], order.index(0))
 
     def _encode(self, inputs: Mapping[str, Vector], seed: bytes) -> tuple[dict[str, Words], dict[str, Any]]:
-        return encode_inputs(self._parameters, inputs, self._context, seed, rng=self._rng)
+        return encode_inputs(self._encoding, inputs, self._context, seed, rng=self._rng)

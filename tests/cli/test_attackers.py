@@ -34,8 +34,9 @@ def read(folder: Path) -> dict[str, Any]:
     [
         (["--attack", "little", "--attackers", "0.4", "--attack-level", "3"], 2),
         (["--attack", "backdoor", "--attackers", "0.4", "--attack-boost", "2"], 1),
+        (["--attack", "scale", "--attackers", "0.4", "--clip", "0.05", "--skip-clip"], 1),
     ],
-    ids=["colluding", "with a backdoor"],
+    ids=["colluding", "with a backdoor", "skipping the clip"],
 )
 def test_over_processes_the_sum_is_the_one_of_one_process(
     here: Here, tmp_path: Path, flags: list[str], files: int
@@ -76,6 +77,10 @@ def test_over_processes_the_sum_is_the_one_of_one_process(
         (
             ["--attack", "mimic", "--omniscient", "--attack-rounds", "1:2,4", "--attackers", "0.6"],
             "3 attackers of 5 clients: mimic, in rounds 1 to 2,4, knowing what everybody has trained (",
+        ),
+        (
+            ["--attack", "flip", "--clip", "1", "--skip-clip"],
+            "1 attacker of 5 clients: flip, in every round, skipping the clip (",
         ),
     ],
 )
@@ -147,6 +152,8 @@ def test_more_rounds_of_a_run_have_their_attackers_there(here: Here, tmp_path: P
         ("--attack backdoor --attack-victim 2", "--attack-victim counts with --attack flip or clean-label"),
         ("--attack flip --omniscient --execution auto", "omniscient: of what others have trained only"),
         ("--attack little --omniscient", "give execution = 'auto' with it"),
+        ("--skip-clip --clip 1", "skip_clip: nobody attacks"),
+        ("--attack flip --skip-clip", "skip_clip: no client clips what it sends: give clip with it"),
         ("--attack flop", "attack = 'flop': give one of"),
         (
             "--attack flip --attack-target 7 --attackers 0.5",

@@ -103,6 +103,7 @@ ASKED: dict[str, tuple[str, Any]] = {
     "attack_victim": ("--attack-victim 5", 5),
     "attack_target": ("--attack-target 3", 3),
     "omniscient": ("--omniscient", True),
+    "skip_clip": ("--skip-clip", True),
     "meter": ("--meter", True),
     "meter_rounds": ("--meter-rounds 5", 5),
     "meter_memory": ("--meter-memory 64", 64),
@@ -138,6 +139,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     **{name: {"attack": "flip"} for name in ("attack_victim", "attack_target")},
     "availability": {"attack": "flip", "sample": 3},
     "omniscient": {"attack": "little", "execution": "auto"},
+    "skip_clip": {"attack": "flip", "clip": 1.0},
     **{name: {"meter": True} for name in ("meter_rounds", "meter_memory", "meter_time")},
 }
 """Field -> what has to be typed beside it."""

@@ -25,6 +25,7 @@ from secagg import (
     Weight,
     throwaway_identities,
 )
+from secagg.record import Unclipped
 from secagg.schemes import SCHEMES as SCHEMES_THERE_ARE
 from secagg.schemes import accept, read_offer
 from secagg.session import relays_of
@@ -67,6 +68,22 @@ def test_in_process_with_one_unnamed_vector(make: Any) -> None:
     inputs = {0: [1, 2], 1: np.array([3, 4]), 2: (5, 6)}
     scheme = make(inputs, Counts(length=2, maximum=9))
     assert run(scheme, inputs, **credentials(scheme, inputs)).sum[""].tolist() == [9, 12]
+
+
+@every_scheme
+def test_a_malicious_client_skips_the_clip_and_no_scheme_notices_but_its_range_stays(make: Any) -> None:
+    specs = {"update": Bounded(length=3, bound=1.0, clip=0.5)}
+    sent = {0: [2.0, 0.6, -0.8], 1: [0.0, 0.3, 0.4], 2: [0.0, 1.5, 2.0]}
+    inputs = {u: {"update": x} for u, x in sent.items()}
+    scheme = make(inputs, specs)
+
+    def skipping(u: int, session: Any) -> Any:
+        return Unclipped(session, lambda task: task == b"attacked") if u == 0 else session
+
+    for task, of_the_first in ((b"attacked", [1.0, 0.6, -0.8]), (b"not", [0.4472, 0.1342, -0.1789])):
+        total = run(scheme, inputs, task=task, listen=skipping, **credentials(scheme, inputs))
+        expected = np.mean([of_the_first, [0.0, 0.3, 0.4], [0.0, 0.3, 0.4]], axis=0)
+        assert np.abs(total.mean["update"] - expected).max() <= total.error_bound["update"] + 1e-4
 
 
 @every_scheme

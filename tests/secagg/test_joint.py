@@ -19,7 +19,7 @@ from secagg import (
     TooFewClients,
     tickets,
 )
-from secagg.record import Recorder, Tampered
+from secagg.record import Recorder, Tampered, Unclipped
 from secagg.session import relays_of
 from secagg.tickets import InMemory
 from secagg.wire import Joint, Task, answer_in, decode, encode
@@ -224,6 +224,16 @@ def test_instruments_see_a_joint_session() -> None:
     assert decode(Joint, own.sent[0]).answer
     tampered = Tampered(scheme.server(IDS), lambda round, u, request: None if u else request)
     assert tampered.open_jointly().keys() == {0}
+
+
+def test_who_skips_the_clip_does_so_in_a_joint_session() -> None:
+    scheme = SCHEMES["semi-honest"](IDS, {"update": Bounded(length=1, bound=1.0, clip=0.25)})
+    clients = {u: scheme.client(u, lambda task: {"update": [0.75]}) for u in IDS}
+    skipping = clients | {0: Unclipped(clients[0])}
+    total = Session(scheme.server(IDS, b"the task"), skipping, joint=True).finish()
+    assert abs(total.sum["update"][0] - (0.75 + 4 * 0.25)) < 1e-3
+    with pytest.raises(RemoteProtocolError):
+        Unclipped(scheme.client(0, lambda task: {"update": [0.75]})).start_jointly(b"no task")
 
 
 # Suspended clients

@@ -253,6 +253,7 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("attack_target", -1, "int >= 0"),
     ("attack_target", 65_536, "int <= 65535"),
     ("omniscient", "yes", "got str"),
+    ("skip_clip", "yes", "got str"),
     ("meter", "yes", "got str"),
     ("meter_rounds", 0, "int >= 1"),
     ("meter_rounds", 101, "int <= 100"),
@@ -318,6 +319,26 @@ def test_every_field_is_a_choice_or_has_a_value_that_will_not_do() -> None:
             {"attack": "flip", "omniscient": True, "execution": "auto"},
             {"attack": "mimic"},
             "of what others h",
+        ),
+        ({"clip": 1.0, "skip_clip": True}, {"attack": "flip"}, "skip_clip: nobody attacks: say with attack"),
+        ({"attack": "flip", "skip_clip": True}, {"clip": 1.0}, "no client clips what it sends: give clip"),
+        (
+            {"attack": "flip", "skip_clip": True, "privacy": "local", "clip": 1.0, "noise_multiplier": 1.0},
+            {"privacy": "central"},
+            "skip_clip: with privacy = 'local' attackers forge what they send after",
+        ),
+        (
+            {
+                **{"attack": "flip", "skip_clip": True, "privacy": "distributed"},
+                **{"clip": 1.0, "noise_multiplier": 1.0},
+            },
+            {"skip_clip": False},
+            "the clip is part of the encoding",
+        ),
+        (
+            {"attack": "flip", "skip_clip": True, "privacy": "example", "clip": 1.0, "noise_multiplier": 1.0},
+            {"privacy": "none", "noise_multiplier": None},
+            "the clip is of each example's gradient",
         ),
         (
             {"attack": "flip", "availability": 0.5},

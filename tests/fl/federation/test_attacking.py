@@ -191,6 +191,31 @@ def test_no_scheme_notices(scheme: dict[str, Any], attack: str) -> None:
     np.testing.assert_allclose(reached - start, mean, atol=2e-4)  # all hold 40; of 16 bits in [-3, 3]
 
 
+@pytest.mark.parametrize("scheme", ["plain", "masking"])
+def test_attackers_skip_the_clip_where_they_are_to_and_in_the_rounds_of_their_attack(scheme: str) -> None:
+    """In the first round of two all keep to it. No coordinate is beyond the range that all have."""
+
+    def steps(**changes: Any) -> list[np.ndarray]:
+        settings = {"attack": "uniform", "clip": 0.05, "bound": 0.5, "scheme": scheme, **changes}
+        server, layout, sent = run_of(**settings)
+        models = [server.model.parameters]
+        models += [trained.parameters for trained in server.rounds()]
+        due = []
+        for round in sent:
+            small = [x * min(1, 0.05 / np.linalg.norm(x.astype(np.float64))) for x in round.values()]
+            wild = [np.clip(round[u], -0.5, 0.5) if u in layout.attackers else small[u] for u in range(6)]
+            due.append((np.mean(small, axis=0), np.mean(wild, axis=0)))
+        for i, (kept, skipped) in enumerate(due):
+            skips = changes.get("skip_clip", False) and i == 1
+            step = models[i + 1] - models[i]
+            np.testing.assert_allclose(step, skipped if skips else kept, atol=1e-4)
+        return models
+
+    kept, skipped = steps(attack_rounds="2:2"), steps(attack_rounds="2:2", skip_clip=True)
+    assert np.linalg.norm(kept[2] - kept[1]) < 0.05 + 1e-2
+    assert np.linalg.norm(skipped[2] - skipped[1]) > 0.5
+
+
 @pytest.mark.parametrize("attack", ["scale", "labels"])
 def test_a_preflight_keeps_no_attacker_back(attack: str) -> None:
     """Of honest clients with these rules not one may send."""

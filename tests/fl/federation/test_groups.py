@@ -248,6 +248,18 @@ class Lying:
 LONG = {"clip": 0.5, "bits": 12}
 
 
+@pytest.mark.parametrize("skips", [True, False])
+def test_of_attackers_the_groups_are_left_out_where_they_skip_the_clip_and_none_where_they_keep_to_it(
+    skips: bool,
+) -> None:
+    server = run_of(attack="scale", attack_level=1e3, attackers=0.1, skip_clip=skips, **LONG)
+    trained = next(server.rounds())
+    (attacker,) = lay_out(server.config).attackers
+    dirty = [sorted(group) for group in trained.survivors if attacker in group]
+    assert len(dirty) == 1
+    assert trained.record.too_long == (dirty if skips else [])
+
+
 @pytest.mark.parametrize("rule", ["mean", "median"])
 def test_a_group_whose_sum_is_too_long_is_left_out_with_all_its_clients(rule: str) -> None:
     server = run_of(None, {"instrument": Lying({5}, 2**9)}, robust=rule, assumed=0.1, **LONG)
