@@ -90,6 +90,11 @@ def test_where_the_rule_leaves_too_few_the_largest_part_of_them_says_so() -> Non
         plan.summed([0, 1, 2, *range(4, 8), *range(9, 14)], 4, "masked-input")
     assert (caught.value.alive, caught.value.needed, caught.value.too_near) == (3, 4, 2)
     assert plan.summed([0, 1, 2], 3, "masked-input") == {0, 1, 2}
+    # Or, where one can be opened, all that are left together.
+    with pytest.raises(TooFewClients) as caught:
+        plan.summed(range(8), 8, "masked-input")
+    assert (caught.value.alive, caught.value.needed, caught.value.too_near) == (7, 8, 1)
+    assert plan.summed(range(8), 7, "masked-input") == set(range(7))
 
 
 # Many, of groups, over a history
@@ -171,7 +176,7 @@ def test_clients_sign_what_a_server_plans_and_it_leaves_out_as_few_as_can_be(
         if U3 is None:
             assert not any(best)
             continue
-        assert len(U3) == most
+        assert len(U3) == most >= scheme.m_min
         added(plan, there, U3)
         parties.sign(None, U3)
         for u in data.draw(st.sets(st.sampled_from(sorted(U3))), label="signing"):
