@@ -327,6 +327,15 @@ def test_nor_who_has_decrypted() -> None:
         other.once()
 
 
+def test_nor_does_a_masked_vector_leave_once_relays_were_told() -> None:
+    """Not even to be in a sum that only others sign: beside that of the relays it would tell."""
+    told = Cohort().alike(VICTIM).of(b"1")
+    assert told is not None
+    told.tags()
+    with pytest.raises(RemoteProtocolError, match=REFUSED):
+        told.leave()
+
+
 def test_nor_who_has_told_other_relays() -> None:
     """The honest one of those may be gone, and the honest one of these has no record of what it added."""
     others = {**ROSTER.relays, 1: SigningKey(bytes(32)).public}
