@@ -33,10 +33,15 @@ def read(folder: Path) -> dict[str, Any]:
     ("flags", "files"),
     [
         (["--attack", "little", "--attackers", "0.4", "--attack-level", "3"], 2),
-        (["--attack", "backdoor", "--attackers", "0.4", "--attack-boost", "2"], 1),
-        (["--attack", "scale", "--attackers", "0.4", "--clip", "0.05", "--skip-clip"], 1),
+        (
+            [
+                *("--attack", "backdoor", "--attackers", "0.4", "--attack-boost", "2"),
+                *("--clip", "0.05", "--skip-clip"),
+            ],
+            1,
+        ),
     ],
-    ids=["colluding", "with a backdoor", "skipping the clip"],
+    ids=["colluding", "with a backdoor, skipping the clip"],
 )
 def test_over_processes_the_sum_is_the_one_of_one_process(
     here: Here, tmp_path: Path, flags: list[str], files: int
