@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from secagg import (
@@ -171,6 +171,7 @@ class Cohort:
         new: bool = False,
         parts: bool = False,
         instrument: Callable[[ServerSession], ServerSession] = lambda session: session,
+        excluded: Mapping[ClientId, str] = MappingProxyType({}),
     ) -> Aggregate:
         """One session with the whole roster; whoever is not there is dropped from it.
 
@@ -183,7 +184,8 @@ class Cohort:
         thing after the other. alike: what the clients' vectors are computed from, where they come out alike
         whenever that is near: uploads are left out until clients that keep to the rule of secagg/alike.py may
         sign. new: they are unlike all that were summed before. parts: as in `secagg.Scheme.server`.
-        instrument: wraps the session (see secagg/record.py).
+        instrument: wraps the session (see secagg/record.py). excluded: clients that are not asked, and why,
+        which those hear that are connected; they count as dropped before anything is said.
 
         Raises: TooFewClients, RelayLost among them, or Unfinished where the vectors had left;
         RemoteProtocolError where returned shares contradict each other; LocalProtocolError if the scheme is
@@ -207,7 +209,10 @@ class Cohort:
             *(self._router, scheme, session, frozenset([*cohort, *relays_of(scheme)]), self._lives),
             wire=self._router.traffic,
         )
-        for u in self.connected & running.cohort:
+        for u, why in excluded.items():
+            session.lose(u, why)  # or it would be invited once it connects
+            running.lose(u, why)
+        for u in self.connected & running.cohort - running.lost.keys():
             self._router.send(u, running.offer)
         try:
             while session.result is None:

@@ -49,15 +49,20 @@ class Book:
             # Where relays open the sum it is of whoever they still have the vectors of.
             self._asked.append(frozenset(clients.down) or self._uploaded)
 
-    def opened(self, sets: Iterable[frozenset[int]]) -> None:
+    def opened(self, sets: Iterable[frozenset[int]]) -> list[frozenset[int]]:
         """The sums of a training round, a row each. Where nothing was hidden nothing was asked for; a session
-        that failed from here on counts as opened, and so do all its groups.
+        that failed from here on counts as opened, and so do all its groups: the rows of these are returned.
         """
-        known = list(sets)
+        known, failed = list(sets), list[frozenset[int]]()
         for asked in self._asked:
-            for row in [some for some in known if some <= asked] or self._groups(asked):
+            rows = [some for some in known if some <= asked]
+            if not rows:
+                rows = list(self._groups(asked))
+                failed += rows
+            for row in rows:
                 self._record(row)
         self._asked = []
+        return failed
 
     def opened_before(self, sets: Iterable[Iterable[int]]) -> None:
         """The sums of the rounds before, of a run that goes on."""

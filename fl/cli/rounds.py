@@ -131,7 +131,8 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 class Progress(msgspec.Struct):
     """What a checkpoint holds for this module. settings: of the run, but for MAY_CHANGE. way: how the clients
-    of one process are computed. task: the digest of a task of one's own.
+    of one process are computed. task: the digest of a task of one's own. failed: of whom there was no sum,
+    though it had been asked for, and counts as opened.
     """
 
     records: list[dict[str, Any]]
@@ -139,6 +140,7 @@ class Progress(msgspec.Struct):
     settings: dict[str, Any]
     way: Way | None = None
     task: str = ""
+    failed: list[list[int]] = []
 
 
 def progress_of(checkpoint: Checkpoint) -> Progress:
@@ -181,7 +183,7 @@ def conduct(
     )
     if resume is not None:
         progress = progress_of(resume)
-        for sets in progress.survivors:
+        for sets in (*progress.survivors, progress.failed):
             book.opened_before(sets)
         write_metrics(folder, progress.records)
         out.say(f"going on after round {resume.round}")
@@ -202,10 +204,11 @@ def conduct(
     tell_noise(out, server)
     parameters = None if resume is None else resume.parameters
     clipped, looked, local = False, False, Local()
+    excluded = frozenset(server.exclusion.why)
     how = "a" if resume else "w"
     with book.told(out, folder), display.running(), (folder / METRICS).open(how, encoding="utf-8") as metrics:
         for trained in () if accurate(config, progress.records) else server.rounds(deadlines, watch):
-            book.opened(trained.survivors)
+            progress.failed += [sorted(asked) for asked in book.opened(trained.survivors)]
             record, parameters, local = *learned(trained), trained.local
             progress.records.append(record)
             progress.survivors.append([sorted(some) for some in trained.survivors])
@@ -223,6 +226,7 @@ def conduct(
             clipped = clipped or tell_clipping(out, scheme, local.clipped)
             looked = looked or tell_looked(out, local.looked)
             display.training_round(record)
+            excluded = tell_excluded(out, server, excluded)
             watching.training_round(record)
             out.record({"training_round": record})
     tell_spending(out, server, progress.records)
@@ -244,6 +248,17 @@ def tell_clipping(out: Output, scheme: Scheme, clipped: Mapping[int, int]) -> bo
             f"±{getattr(scheme.vectors[UPDATE], 'bound', 0):g} and were clipped: raise --bound (said once)"
         )
     return bool(beyond)
+
+
+def tell_excluded(out: Output, server: Server, before: frozenset[int]) -> frozenset[int]:
+    """Say whom the server asks no more, once. before: of whom that was said. Returns all of them."""
+    why = server.exclusion.why
+    for u in sorted(why.keys() - before):
+        out.warn(
+            f"client {u} is asked no more in this run: {why[u]}. What it had signed shows it; see to it, or "
+            "leave it out of the next roster"
+        )
+    return before.union(why)
 
 
 def tell_looked(out: Output, looked: Mapping[int, Verdict]) -> bool:

@@ -77,7 +77,8 @@ class RoundRecord:
     left_out: whose updates the server did not take, by its rule or for the length of their group's sum; None
     of the mean, which takes all, where none is too long. too_long: of each group whose sum is longer than its
     clients could make it, its clients; None without groups. unsafe_groups: whether groups may be so small
-    that the server's side is nearly all of one: then no sum hides what masking promises to.
+    that the server's side is nearly all of one: then no sum hides what masking promises to. excluded: whom
+    the run asks no more, for what they had signed in a session that failed in this round, or an earlier one.
     """
 
     round: int
@@ -110,6 +111,7 @@ class RoundRecord:
     left_out: Sequence[ClientId] | None = None
     too_long: Sequence[Sequence[ClientId]] | None = None
     unsafe_groups: bool = False
+    excluded: Sequence[ClientId] = ()
 
     @classmethod
     def of(cls, learned: Learned | None, reports: Sequence[RoundReport], **rest: Any) -> RoundRecord:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from fl.config.run import RunConfig
 from fl.config.secret import RUN_ID_BYTES
 from fl.config.section import ConfigError
 from fl.federation.combining import Combining, Noise
+from fl.federation.exclusion import Exclusion
 from fl.federation.groups import Groups
 from fl.federation.noising import Noising
 from fl.federation.records import Learned, Local, RoundRecord, Trained
@@ -40,6 +42,7 @@ from secagg import (
     Bounded,
     LocalProtocolError,
     Private,
+    RemoteProtocolError,
     Roster,
     Scheme,
     ServerSession,
@@ -47,9 +50,9 @@ from secagg import (
 )
 from secagg.alike import Likeness
 from secagg.crypto import KEY_BYTES
-from secagg.errors import ClientId, RelayLost, counted
+from secagg.errors import ClientId
 from secagg.record import Instrument
-from transport import Refused, RoundReport, Standing
+from transport import RoundReport, Standing
 
 
 class Members(Protocol):
@@ -84,6 +87,7 @@ class Clients(Protocol):
         alike: Likeness | None = None,
         parts: bool = False,
         instrument: Callable[[ServerSession], ServerSession] = lambda session: session,
+        excluded: Mapping[ClientId, str] = MappingProxyType({}),
     ) -> Aggregate: ...
 
 
@@ -136,6 +140,7 @@ class Server:
         self._combining = Combining(config, serving, self._model, self._secret, rule, memory)
         self._ids = sorted(cohort.roster.clients.keys())
         self.groups = Groups(config, self._ids, memory)
+        self.exclusion = Exclusion(config, memory)
         self.noising = Noising(
             config,
             len(self.model.parameters),
@@ -147,7 +152,7 @@ class Server:
         self._tests = [on_device(on, dataset.test_x, dataset.test_y)]
         if serving.validation is not None:
             self._tests.append(on_device(on, *serving.validation))
-        self.lost: TooFewClients | Unfit | None = None  # why a sum was last abandoned
+        self.lost: TooFewClients | RemoteProtocolError | Unfit | None = None  # why a sum was last abandoned
 
     @property
     def scheme(self) -> Scheme:
@@ -206,17 +211,16 @@ class Server:
         self.noising.begin(round)
         totals, reports, abandoned = list[Aggregate](), list[RoundReport](), ""
         for cohort in cohorts:
+            before = len(reports)
             try:
                 scheme = self._scheme_for(len(cohort), round)
                 totals.append(self._sum(scheme, cohort, task, alike, deadlines, reports, watch))
-            except TooFewClients as error:
-                if kept or not config.cohort.abandons:
-                    raise  # those who keep the model have none to go on from
-                self.lost = error
-                left = counted(error.alive, "relay" if isinstance(error, RelayLost) else "client")
-                abandoned = f"{left} left in {error.round}, {error.needed} needed"
-                if isinstance(error, Refused):
-                    abandoned += f", {len(error.refused)} refused"
+            except (TooFewClients, RemoteProtocolError) as error:
+                closed = any(report.round == scheme.rounds[-1] for report in reports[before:])
+                why = self.exclusion.abandoned(error, round, cohort, closed=closed)
+                if why is None:
+                    raise
+                self.lost, abandoned = error, why
         learned, update, left_out = None, None, frozenset[ClientId]()
         survivors = tuple(part.survivors for part in (parts_of(totals) if self.groups else totals))
         totals, too_long = self.groups.parted(scheme, level, totals) if self.groups else (totals, [])
@@ -257,9 +261,11 @@ class Server:
             left_out=sorted(left_out) if left_out or (totals and self._combining.by_parts) else None,
             too_long=[sorted(part.survivors) for part in too_long] if self.groups else None,
             unsafe_groups=config.protection.unsafe_groups,
+            excluded=sorted(self.exclusion.why),
             **noise,
         )
-        memory = self.model.memory | self._combining.memory | self.noising.memory | self.groups.memory
+        memory = self.model.memory | self._combining.memory | self.noising.memory
+        memory |= self.groups.memory | self.exclusion.memory
         checkpoint = Checkpoint(self.run, round, self.model.parameters, memory)
         parameters = None if kept else self.model.parameters
         return Trained(record, survivors, parameters, checkpoint, left_out, self._local())
@@ -276,7 +282,8 @@ class Server:
         """The clients of the round, by cluster. Raises: ConfigError where a declaration is missing."""
         config, declared = self.config, self._serving.declared or {}
         there = self._serving.there.get(round, self._ids)
-        candidates = {u: declared.get(u, Declared(1.0)) for u in self._ids if u in there}
+        ids = self.exclusion.candidates([u for u in self._ids if u in there], config.cohort.per_round)
+        candidates = {u: declared.get(u, Declared(1.0)) for u in ids}
         try:
             chosen = choose(config.cohort.select, candidates, config.cohort.per_round, self._secret, round)
             if config.cohort.cluster is None:
@@ -333,6 +340,7 @@ class Server:
             alike=alike,
             parts=self._combining.by_parts or bool(self.groups),
             instrument=partial(self._observed, task),
+            excluded=self.exclusion.of(cohort),
         )
 
     def _observed(self, task: bytes, session: ServerSession) -> ServerSession:

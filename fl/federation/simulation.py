@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,7 @@ class SimulatedCohort:
         alike: Likeness | None = None,
         parts: bool = False,
         instrument: Callable[[ServerSession], ServerSession] = lambda session: session,
+        excluded: Mapping[ClientId, str] = MappingProxyType({}),
     ) -> Aggregate:
         """One session. deadlines: the configuration's, by the model of links; others mean nothing here.
 
@@ -181,7 +183,7 @@ class SimulatedCohort:
         """
         cohort = sorted(self.roster.clients if clients is None else clients)
         instructions, model = read_instructions(task, self.held, models=self._models)
-        there = [u for u in cohort if u not in self._without]
+        there = [u for u in cohort if u not in self._without and u not in excluded]
         # Of the whole task: a bit of the model makes other orders, and so other updates of every client. The
         # difference of two sums that differ by one client is then not that client's update.
         orders = {u: order_of(instructions, self._secrets[u], task) for u in there}
@@ -206,10 +208,12 @@ class SimulatedCohort:
                 scheme,
                 {u: sent.get(u, {}) for u in cohort},
                 task=task,
-                drop={scheme.rounds[0]: self._without & set(cohort)} | self._late(scheme, task, there),
+                drop={scheme.rounds[0]: set(cohort).difference(there)} | self._late(scheme, task, there),
                 rounding_seeds={u: rounding_seed(self._secrets[u]) for u in cohort},
                 identities={u: self._identities[u] for u in (*cohort, *relays_of(scheme))},
-                instrument=lambda session: Watched(instrument(session), watch or (lambda report: None)),
+                instrument=lambda session: Watched(
+                    instrument(session), watch or (lambda report: None), excluded
+                ),
                 listen=self._listen,
                 executor=self._cluster,
                 parts=parts,
@@ -396,10 +400,15 @@ def simulated(
 
 
 class Watched(Around):
-    """A server session that reports each round as `transport.Cohort` does."""
+    """A server session that reports each round as `transport.Cohort` does. excluded: who is not asked."""
 
-    def __init__(self, session: ServerSession, watch: Watch) -> None:
+    def __init__(
+        self, session: ServerSession, watch: Watch, excluded: Mapping[ClientId, str] = MappingProxyType({})
+    ) -> None:
         super().__init__(session)
+        for u, why in excluded.items():
+            session.lose(u, why)
+        self._excluded = excluded
         self._watch, self._begun = watch, time.monotonic()
         self._up: dict[ClientId, int] = {}
         self._down: dict[ClientId, int] = {}
@@ -415,12 +424,14 @@ class Watched(Around):
         finally:  # a round that ends the session is reported, too: it shows who was lost
             up, down = self._up, self._down
             seconds = time.monotonic() - self._begun
+            lost = {**dict.fromkeys(waited_for, "late"), **self._excluded}
+            self._excluded = {}  # they are lost once, before the first round
             self._up, self._down, self._begun = {}, {u: len(m) for u, m in requests.items()}, time.monotonic()
             self._watch(
                 RoundReport(
                     closing,
                     frozenset(up),
-                    dict.fromkeys(waited_for, "late"),
+                    lost,
                     up,
                     down,
                     sum(up.values()),

@@ -61,6 +61,7 @@ class TrainingRound(msgspec.Struct, frozen=True, kw_only=True):
     left_out: Clients | None = None
     too_long: tuple[Clients, ...] | None = None
     unsafe_groups: bool = False
+    excluded: Clients = ()
 
 
 class ProtocolRound(msgspec.Struct, frozen=True, kw_only=True):

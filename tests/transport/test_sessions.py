@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -126,6 +127,13 @@ class Session:
         contribution = self.clients[u].result()
         assert contribution is not None
         return contribution
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 class Kept(transport.exchange.Exchange):
@@ -621,6 +629,33 @@ def test_who_comes_in_the_place_of_one_that_had_joined_hears_why_there_is_nothin
     assert session.run(scheme_of("masking", N, SHORT)) == OTHERS
     session.cohort.close()
     assert seconds[0].result() == (None, "restarted")
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_who_is_excluded_is_not_asked_and_hears_why_if_it_is_there(session: Session, early: bool) -> None:
+    """Nor if it connects while the others join; the next session may ask it again."""
+
+    def waits() -> tuple[bool, str]:
+        with session.federation.join(0, session.cohort.endpoint) as peer:
+            contribution = peer.contribute(lambda task: vector(0, SHORT))
+            return contribution is not None and contribution.summed, peer.turned_away
+
+    def progress(round: str, sent: int, size: int) -> None:
+        if round == "join" and not early and not waiting:
+            waiting.append(session.threads.submit(waits))
+            until(lambda: 0 in session.cohort.connected)
+
+    waiting = [session.threads.submit(waits)] if early else []
+    if early:
+        assert session.cohort.wait_for_clients(1, PATIENCE) == {0}
+    session.start_often(1, progress=progress)
+    session.start_often(*OTHERS - {1})
+    scheme = scheme_of("masking", N, SHORT)
+    assert session.run(scheme, excluded={0: "it lied"}) == OTHERS
+    assert session.lost == {0: "it lied"}
+    assert session.cohort.wait_for_clients(N, PATIENCE) == EVERYBODY
+    assert session.run(scheme) == EVERYBODY
+    assert waiting[0].result() == (True, "it lied" if early else "")
 
 
 def test_of_two_connections_with_one_key_the_newer_is_heard(session: Session) -> None:
