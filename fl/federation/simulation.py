@@ -208,7 +208,8 @@ class SimulatedCohort:
                 scheme,
                 {u: sent.get(u, {}) for u in cohort},
                 task=task,
-                drop={scheme.rounds[0]: set(cohort).difference(there)} | self._late(scheme, task, there),
+                drop={scheme.rounds[0]: set(cohort) & (self._without | excluded.keys())}
+                | self._late(scheme, task, there),
                 rounding_seeds={u: rounding_seed(self._secrets[u]) for u in cohort},
                 identities={u: self._identities[u] for u in (*cohort, *relays_of(scheme))},
                 instrument=lambda session: Watched(
