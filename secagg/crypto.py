@@ -98,6 +98,7 @@ class OwnTag(Enum):
     TICKET_ANSWER = b"ticket-answer"  # digest of what came of it
     CHECKPOINT = b"checkpoint"  # KDF: AE key of one checkpoint of a server, from its operator's key
     CHECKPOINT_DATA = b"checkpoint-data"  # AE: associated data of it
+    KEPT_SESSION = b"kept-session"  # KDF: key of a server for what it keeps of its session
 
 
 def transcript(tag: Tag | OwnTag, *parts: bytes | int | str) -> bytes:

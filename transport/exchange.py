@@ -114,6 +114,10 @@ class Exchange:
     lost: dict[ClientId, str] = field(default_factory=dict)
     number: dict[ClientId, int] = field(default_factory=dict)  # of the message to come from u
     sent: dict[ClientId, int] = field(default_factory=dict)  # of the last message sent to u
+    # Taken up by this process (kept.py): in which round, of which whoever comes is asked again; and whether
+    # all that is to be heard in it was.
+    again: str = ""
+    answered: bool = False
     outgoing: dict[ClientId, Outgoing] = field(default_factory=dict)
     incoming: dict[ClientId, Incoming] = field(default_factory=dict)
     queue: deque[ClientId] = field(default_factory=deque)  # announced a long upload, not yet staged
@@ -137,6 +141,11 @@ class Exchange:
         may come back as long as the round has time.
         """
         return self._there(self.absent)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the round waits for somebody."""
+        return bool(self.waiting_for) and not self.lost_relays and not self.answered
 
     @property
     def standing(self) -> Standing:
@@ -182,11 +191,11 @@ class Exchange:
 
     def _goes_on(self, u: ClientId) -> bool:
         """Whether u may come back to this session: it is a relay; or all of its vectors are here, and it may
-        be needed, or has no more to say.
+        be needed, or has no more to say; or they were, or may have been, when the server was stopped.
         """
         session, finishing = self.session, self.scheme.finishing_rounds
         answered = session.round == self.scheme.upload_round and u not in session.waiting_for
-        needed = session.round in finishing or (answered and bool(finishing))
+        needed = session.round in finishing or (answered and bool(finishing)) or session.round == self.again
         return u in self.joined and (relay_of(u) is not None or needed or self._is_done(u))
 
     def _is_done(self, u: ClientId) -> bool:
@@ -297,8 +306,11 @@ class Exchange:
         self.incoming, self.staged, self.queue, self.outgoing = {}, {}, deque(), {}
         self.requests = {u: message for u, message in requests.items() if u not in self.lost}
         self.up, self.down = {}, {}
+        self.sent |= {u: self.sent.get(u, -1) + 1 for u in self.requests}
+
+    def ask_all(self) -> None:
+        """What `open_round` has made ready, of which a server may keep a copy first."""
         for u in self.requests:
-            self.sent[u] = self.sent.get(u, -1) + 1
             self._ask(u)
         if self.session.round not in self.scheme.finishing_rounds:
             self.requests = {u: request for u, request in self.requests.items() if relay_of(u) is not None}

@@ -44,6 +44,8 @@ from transport.frames import (
     reason,
 )
 from transport.journal import SignedSets
+from transport.kept import kept as kept_session
+from transport.kept import taken_up
 from transport.keys import Readers, read_private, read_public
 from transport.records import base_of
 from transport.roster import Roster
@@ -60,6 +62,7 @@ FINISH_SECONDS = 600.0  # beyond the deadline, for those without whom a sum whos
 REASONS = 3  # that are told of clients which refuse
 
 Watch = Callable[[RoundReport], None]
+Keep = Callable[[bytes], None]
 Lives = Callable[[], Collection[ClientId]]
 Tell = Callable[[str], None]
 """Told in a sentence what the operator can do something about."""
@@ -131,6 +134,8 @@ class Cohort:
         self._signed, self._signing = signed, signing
         self._finish, self._tell = finish, tell
         self._running: Exchange | None = None
+        self._keep: Keep | None = None
+        self._stays = False  # the session that runs, if this process ends
         self._ended: dict[ClientId, End] = {}  # of the last session, for who comes back
         self._twice: set[ClientId] = set()  # who had two connections at once, as the operator was told
 
@@ -172,6 +177,8 @@ class Cohort:
         parts: bool = False,
         instrument: Callable[[ServerSession], ServerSession] = lambda session: session,
         excluded: Mapping[ClientId, str] = MappingProxyType({}),
+        keep: Keep | None = None,
+        kept: bytes = b"",
     ) -> Aggregate:
         """One session with the whole roster; whoever is not there is dropped from it.
 
@@ -185,7 +192,11 @@ class Cohort:
         whenever that is near: uploads are left out until clients that keep to the rule of secagg/alike.py may
         sign. new: they are unlike all that were summed before. parts: as in `secagg.Scheme.server`.
         instrument: wraps the session (see secagg/record.py). excluded: clients that are not asked, and why,
-        which those hear that are connected; they count as dropped before anything is said.
+        which those hear that are connected; they count as dropped before anything is said. keep: given the
+        session, sealed under this server's key, whenever another process could not do without what it now
+        is: what it returns from is there, durably, and replaces what it was given before. kept: the newest
+        of these, of a session with which this process goes on; all other arguments are as they were, but for
+        the task. Of masking, without an instrument (transport/kept.py).
 
         Raises: TooFewClients, RelayLost among them, or Unfinished where the vectors had left;
         RemoteProtocolError where returned shares contradict each other; LocalProtocolError if the scheme is
@@ -202,28 +213,47 @@ class Cohort:
         rule = None
         if alike is not None:
             rule = Alike(lambda task: alike, self._signed, self._signing, identities, new=new)
-        session = instrument(
-            scheme.server(cohort, task, roster=identities, executor=executor, alike=rule, parts=parts)
-        )
-        running = self._running = Exchange(
-            *(self._router, scheme, session, frozenset([*cohort, *relays_of(scheme)]), self._lives),
-            wire=self._router.traffic,
-        )
+        if kept:
+            running = taken_up(
+                kept,
+                self._signing,
+                scheme,
+                self._router,
+                self._lives,
+                roster=identities,
+                executor=executor,
+                alike=rule,
+            )
+            session = running.session
+        else:
+            session = instrument(
+                scheme.server(cohort, task, roster=identities, executor=executor, alike=rule, parts=parts)
+            )
+            running = Exchange(
+                *(self._router, scheme, session, frozenset([*cohort, *relays_of(scheme)]), self._lives),
+                wire=self._router.traffic,
+            )
+        if keep is not None:
+            kept_session(running, self._signing)  # what cannot be kept is refused before anybody is asked
+        self._running, self._keep = running, keep
         for u, why in excluded.items():
             session.lose(u, why)  # or it would be invited once it connects
             running.lose(u, why)
-        for u in self.connected & running.cohort - running.lost.keys():
-            self._router.send(u, running.offer)
+        if not kept:
+            for u in self.connected & running.cohort - running.lost.keys():
+                self._router.send(u, running.offer)
         try:
             while session.result is None:
                 self._round(running, limits[session.round], watch)
         except SecAggError as error:
+            self._stays = False
             self._end(running, str(error))  # not what others of them gave as their reasons
             if type(error) is TooFewClients:  # others of its kind have another cause
                 _tell_refusals(error, running)
             raise
         finally:
             self._running = None
+        self._stays = False
         self._end(running, "")
         return session.result
 
@@ -264,7 +294,7 @@ class Cohort:
         """Wait for the answers, close the round, and send what opens the next."""
         session, closing, end = running.session, running.session.round, time.monotonic() + limit
         try:
-            while (left := end - time.monotonic()) > 0 and running.waiting_for and not running.lost_relays:
+            while (left := end - time.monotonic()) > 0 and running.is_open:
                 self._listen(min(left, TICK_SECONDS))
                 running.stage_uploads(left)
             requests = self._close(running)
@@ -274,6 +304,9 @@ class Cohort:
             if watch is not None:
                 watch(running.report(closing))
         running.open_round(requests)  # after the report, whose counts it clears
+        if session.round in (running.scheme.upload_round, *running.scheme.finishing_rounds):
+            self._keep_it(running)
+        running.ask_all()
         if requests:  # else the session is over
             for u in running.joined - running.lost.keys() - session.members:
                 running.lose(
@@ -294,6 +327,8 @@ class Cohort:
         end = time.monotonic() + self._finish
         while True:
             absent = running.absent  # before the session goes on, and awaits others
+            if closing == running.scheme.rounds[-1]:
+                self._keep_it(running, answered=True)  # for who hears of the sum says no more
             try:
                 requests = session.advance()
             except TooFewClients as few:
@@ -303,6 +338,11 @@ class Cohort:
             else:
                 running.lose_all(absent)
                 return requests
+
+    def _keep_it(self, running: Exchange, *, answered: bool = False) -> None:
+        if self._keep is not None:
+            self._keep(kept_session(running, self._signing, answered=answered))
+            self._stays = True
 
     def _wait_for_more(self, running: Exchange, few: TooFewClients, end: float) -> None:
         """Listen until one more of those that are missing has answered, or is lost.
@@ -385,9 +425,17 @@ class Cohort:
             self._listen(min(left, TICK_SECONDS))
         return self.connected
 
+    def wait_until_heard(self, seconds: float) -> None:
+        """Until all clients of the last sum have heard that they are in it; or so many seconds are up."""
+        end, summed = time.monotonic() + seconds, {u for u, end in self._ended.items() if not end.reason}
+        while summed - self.connected - self._router.gone and (left := end - time.monotonic()) > 0:
+            self._listen(min(left, TICK_SECONDS))
+
     def close(self) -> None:
-        """Tell clients and relays that there will be no more sessions, and close the socket."""
-        for u in self.connected:
+        """Tell clients and relays that there will be no more sessions, and close the socket. Where another
+        process may go on with the session that runs they are told nothing, and wait for it.
+        """
+        for u in () if self._stays else self.connected:
             self._router.send(u, Close())
         self._router.close()
 

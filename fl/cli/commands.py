@@ -214,7 +214,8 @@ def _serve(
         Path | None, typer.Option(help="The mean, or the run's folder.", show_default="mean.npy, runs/serve")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training in --out where it was stopped.")
+        bool,
+        typer.Option("--resume", help="Go on with the training, or the sum, in --out where it was stopped."),
     ] = False,
     dashboard: Dashboard = None,
     force: Force = False,

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from fl.cli.report import mean_over, round_fields, round_line, warn, warn_of_tra
 from fl.cli.results import check_file, check_folder, npy, write_result
 from fl.cli.rounds import METER, conduct, going_on, last_accuracy, prepare_folder, read_metrics
 from fl.cli.spent import spending_of
+from fl.cli.stopped import Stopped
 from fl.cli.watching import Watching, bound, dashboard
 from fl.cohort.layout import Serving
 from fl.config.protection import Protection
@@ -100,9 +102,7 @@ def run(
         raise ConfigError(f"--finish {finish}: a number of seconds, 0 or more")
     # What cannot be is refused before anybody is waited for.
     if summing.length is not None:
-        if resume:
-            raise ConfigError("--resume is for --config: a single sum has nothing to go on from")
-        job = sum_job(out, summing, protection_of(flags), out_path, seconds, force=force)
+        job = sum_job(out, summing, protection_of(flags), out_path, seconds, force=force, resume=resume)
     else:
         folder = out_path or Path("runs/serve")
         flags = flags if task is None else {**flags, "task": task}
@@ -136,8 +136,9 @@ def sum_job(
     seconds: Mapping[str, float],
     *,
     force: bool,
+    resume: bool = False,
 ) -> Job:
-    """One sum. Raises: ConfigError for a file that cannot be written."""
+    """One sum. Raises: ConfigError for a file that cannot be written, or one that cannot be gone on from."""
     if protection.scheme == "decoys":
         raise ConfigError("--scheme decoys is for training, of which decoys are made: give --config")
     if protection.groups:
@@ -149,6 +150,7 @@ def sum_job(
         raise ConfigError("--out: the clients keep the mean, and the server has none to write")
     if result is not None:
         check_file(result, force=force)
+    stopped = Stopped.of(out, protection, result, force=force, resume=resume)
 
     def job(cohort: Cohort, live: Live | None) -> None:
         scheme = protection.for_cohort(len(cohort.roster), summing.vectors(), cohort.roster.identities)
@@ -156,7 +158,17 @@ def sum_job(
         out.say(f"{protection.scheme}: {scheme.against}")
         likeness = None if protection.alike == "never" else OWN_INPUT
         watching = Watching(live, summing.state(protection.scheme, len(cohort.roster)), cohort)
-        sum_vectors(out, cohort, scheme, result, seconds, likeness, new=summing.new, watching=watching)
+        sum_vectors(
+            out,
+            cohort,
+            scheme,
+            result,
+            seconds,
+            likeness,
+            new=summing.new,
+            watching=watching,
+            stopped=stopped,
+        )
 
     return job
 
@@ -285,6 +297,7 @@ def sum_vectors(
     *,
     new: bool,
     watching: Watching,
+    stopped: Stopped,
 ) -> None:
     """One session; the mean goes to an .npy file, unless the clients keep it. likeness, new: as in
     `Cohort.aggregate`.
@@ -300,8 +313,15 @@ def sum_vectors(
     deadlines = of_rounds(deadlines, scheme.rounds)
     # A fresh task: a client contributes once to each, and this is not the sum of last time.
     with shown(out, session_status(cohort.in_round)):
-        total = cohort.aggregate(
-            scheme, os.urandom(16), deadlines=deadlines, watch=watch, alike=likeness, new=new
+        total = stopped.finished(
+            partial(
+                cohort.aggregate,
+                *(scheme, os.urandom(16)),
+                deadlines=deadlines,
+                watch=watch,
+                alike=likeness,
+                new=new,
+            )
         )
     survivors = sorted(total.survivors)
     if result is None:
@@ -314,6 +334,7 @@ def sum_vectors(
         f"{total.error_bound['']:.2e} of the mean of {within(scheme)}"
     )
     out.record({"wrote": kept.path, "survivors": survivors, "error_bound": total.error_bound[""]})
+    stopped.done(cohort)
     kept.check()
 
 

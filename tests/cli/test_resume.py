@@ -387,11 +387,6 @@ def test_where_the_clients_keep_the_model_nothing_can_be_resumed(here: Here, end
     is_one_line(here("train", "--resume", "--out", str(ended)), 2, words)
 
 
-def test_a_single_sum_has_nothing_to_go_on_from(here: Here) -> None:
-    ran = here("serve", "--length", "5", "--resume")
-    is_one_line(ran, 2, "--resume is for --config: a single sum has nothing to go on from")
-
-
 def test_a_server_goes_on_with_the_run_of_the_folder_alone(here: Here, ended: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     assert here("keys", "cohort", "4", "--out", str(keys)).code == 0
