@@ -234,25 +234,32 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         smallest: their size. unsafe: whether more may be corrupt in one than it withstands. stay: whether
         they can stay as they are over sessions, of a cohort that is named, whoever of it comes.
         """
+        wanting = {
+            f"smallest_group={smallest}": self.smallest_group is None or smallest < self.smallest_group,
+            "public_weights=True": public_weights and not self.public_weights,
+            "unsafe_groups=True": unsafe and not self.unsafe_groups,
+        }
+        # All of it at the first refusal, or whoever means it is refused once for each.
+        due = " and ".join(argument for argument, lacks in wanting.items() if lacks)
         if self.smallest_group is None:
             raise RemoteProtocolError(
-                f"the server sums groups of {smallest} clients apart; this client is summed with all "
-                "(smallest_group, in its policy, takes groups)"
+                f"the server sums groups of {smallest} clients apart; by its policy this client is summed "
+                f"with all. If you mean it: {due}"
             )
         if smallest < self.smallest_group:
             raise RemoteProtocolError(
-                f"the server sums groups of {smallest} clients apart; this client takes groups of "
-                f"{self.smallest_group} or more (smallest_group, in its policy)"
+                f"the server sums groups of {smallest} clients apart; by its policy this client takes groups "
+                f"of {self.smallest_group} or more. If you mean it: {due}"
             )
         if public_weights and not self.public_weights:
             raise RemoteProtocolError(
-                "the server takes weights for public: of each group it learns their sum; this client does "
-                "not (public_weights, in its policy)"
+                "the server takes weights for public: of each group it learns their sum; by its policy this "
+                f"client does not. If you mean it: {due}"
             )
         if unsafe and not self.unsafe_groups:
             raise RemoteProtocolError(
-                "the server offers unsafe groups, in which all but one may be on its side; this client takes "
-                "none (unsafe_groups, in its policy)"
+                "the server offers unsafe groups, in which all but one may be on its side; by its policy "
+                f"this client takes none. If you mean it: {due}"
             )
         if self.one_cut is not None and not stay:
             raise RemoteProtocolError(

@@ -21,8 +21,8 @@ class Book:
 
     opening, upload: the scheme's rounds of these names, the first None where the server has nothing from its
     sums. apart: clients by which two sets should differ. weighed: whether weights are summed beside the
-    updates. groups: of the clients that a session has asked, those that have a sum by themselves, as far as
-    that is known.
+    updates. unsafe_groups: whether they may be of such. groups: of the clients that a session has asked,
+    those that have a sum by themselves, as far as that is known.
     """
 
     def __init__(
@@ -32,11 +32,12 @@ class Book:
         *,
         apart: int = 2,
         weighed: bool = True,
+        unsafe_groups: bool = False,
         groups: Callable[[frozenset[int]], Iterable[frozenset[int]]] = lambda asked: (asked,),
     ) -> None:
         self._groups = groups
         self._ledger, self._opening, self._upload = Ledger(), opening, upload
-        self._sums = Sums(apart=apart, weighed=weighed)
+        self._sums = Sums(apart=apart, weighed=weighed, unsafe_groups=unsafe_groups)
         self._told: Told | None = None
         self._uploaded = frozenset[int]()
         self._asked: list[frozenset[int]] = []  # for sums that have not come yet
@@ -90,7 +91,7 @@ class Book:
             self.opened(())
             if self._ledger.sessions:
                 report = self._ledger.report(apart=self._sums.apart)
-                self._told = Told(report, self._sums.weighed)
+                self._told = self._sums.said(report)
                 out.say("what the sums of this run reveal together to the server alone:")
                 for line in self._told.lines:
                     out.say(f"  {line}")

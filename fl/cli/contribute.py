@@ -12,6 +12,7 @@ from fl.cli.output import Output
 from fl.cli.report import outcome, tell_clipping, within
 from fl.cli.results import npy, write_result
 from fl.config.section import ConfigError
+from fl.marks import in_unsafe_groups
 from fl.privacy.budget import Charged
 from secagg import Bounded, LocalProtocolError, RemoteProtocolError, Scheme, Weight
 from secagg.errors import counted
@@ -111,6 +112,7 @@ def contribute(
             nothing += f" for this process: another of this key was in the one that ran ({peer.turned_away})"
         reason = contribution.reason if contribution else nothing
         raise TransportError(f"the vector is not known to be in a sum: {reason}")
+    out.unsafe_groups = in_unsafe_groups(contribution.scheme)
     tell_clipping(out, peer.id, contribution)
     out.say(f"client {peer.id}: the vector is {outcome(contribution)}")
     leave_mean(out, peer, contribution, result)

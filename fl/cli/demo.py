@@ -143,6 +143,7 @@ def run(out: Output, demo: Demo) -> None:
     """
     scheme, drops = described(demo)
     check_installed({demo.scheme})
+    out.unsafe_groups = demo.protection.unsafe_groups
     warn(out, demo.protection)
     out.say(scheme.explain())
     out.say()

@@ -128,7 +128,8 @@ class TrainingDisplay:
         self._seconds = [*self._seconds, now - self._begun][-LAST_ROUNDS:]
         self._begun, self._done = now, record["round"]
         cells = [*training_cells(record, self._total), *self._left()]
-        while self._out.terminal and len(GAP.join(cells)) > self._out.width and len(cells) > 3:
+        room = self._out.width - len(self._out.marked(" ")) + 1
+        while self._out.terminal and len(GAP.join(cells)) > room and len(cells) > 3:
             del cells[-2 if self._left() else -1]  # the least that is asked for stands there
         self._out.say(GAP.join(cells))
 

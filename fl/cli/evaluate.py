@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fl import marks
 from fl.cli import pictures
 from fl.cli.display import shown, since
 from fl.cli.learn import TEST
@@ -129,6 +130,7 @@ def run(
 
     on, to = device_called(device), to or folder
     subject = found(folder, asked, data_dir)
+    out.unsafe_groups = subject.unsafe_groups
     asked = subject.completed(asked)
     check_folder(to, force=True)
     to.mkdir(parents=True, exist_ok=True)
@@ -144,10 +146,8 @@ def run(
         return classes.cpu().numpy(), loss / len(y)
 
     of_test, loss = answers(subject.x, subject.y)
-    told = {"folder": str(folder), "model": subject.named} | overall(out, subject, of_test, loss)
-    if subject.unsafe_groups:
-        told["unsafe_groups"] = True
-        out.say("of a run with unsafe groups: an experiment")
+    told = {"folder": str(folder), "model": subject.named} | marks.fields(subject.unsafe_groups)
+    told |= overall(out, subject, of_test, loss)
     if asked.per_class:
         told |= by_class(out, subject, of_test, asked.victim, to / CLASSES)
     if asked.target is not None:
@@ -320,7 +320,7 @@ def by_class(
         subject.called(c): {kind: float(of[c]) for kind, of in kinds.items() if np.isfinite(of[c])}
         for c in some
     }
-    pictures.shares(picture, f"{subject.named} on {subject.dataset}, by class", bars)
+    pictures.shares(picture, out.marked(f"{subject.named} on {subject.dataset}, by class"), bars)
     names = {"word": [subject.called(c) for c in some]} if subject.words else {}
     numbers = {"class": some, "examples": scores.held[some]} | {
         k.lower(): of[some] for k, of in kinds.items()
@@ -393,7 +393,7 @@ def by_client(
         f"{fairness.mean:.4f}, deviation {fairness.deviation:.4f}, worst tenth {fairness.worst:.4f}, Jain's "
         f"index {_number(fairness.index)}"
     )
-    title = f"{subject.named} on {subject.dataset}, by client{others}"
+    title = out.marked(f"{subject.named} on {subject.dataset}, by client{others}")
     pictures.spread(picture, title, honest, {"mean": fairness.mean, "worst tenth": fairness.worst})
     return {"by_client": clients, "fairness": asdict(fairness)}
 

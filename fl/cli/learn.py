@@ -19,6 +19,7 @@ from fl.cli.rounds import FIRST_ROUND
 from fl.config.limits import Limits
 from fl.config.preflight import OFF, Preflight
 from fl.config.secret import CLIENT, kept, rounding_seed
+from fl.marks import in_unsafe_groups
 from fl.own import OwnTask
 from fl.page.state import METRICS
 from fl.privacy.budget import Charged
@@ -109,6 +110,7 @@ def train(
     clipped = False
     with shown(out, since(lambda: f"client {peer.id}: {_at(killer.round)}")):
         while (contribution := take_part()) is not None:
+            out.unsafe_groups = in_unsafe_groups(contribution.scheme)
             clipped = clipped or tell_clipping(out, peer.id, contribution, " (said once)")
             out.say(f"client {peer.id}: round {killer.round}: {outcome(contribution)}")
             fields = {"client": peer.id, "session": killer.round, "summed": contribution.summed}

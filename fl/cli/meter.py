@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fl import marks
 from fl.cli import pictures
 from fl.cli.attack import concluded, read_by, sentence
 from fl.cli.attacked import SCORES, Outcome, attacked
@@ -81,8 +82,7 @@ def run(
     """Attack what was kept of the run, say what came out, and leave it in the folder."""
     some = [one for one in record.rounds if one.view.parts and one.brings_model]
     always = {"scheme": config.protection.scheme, "left_out": record.left_out}
-    if config.protection.unsafe_groups:
-        always["unsafe_groups"] = True
+    always |= marks.fields(config.protection.unsafe_groups)
     if not some:
         why = _why(config, record)
         out.say(f"the meter: nothing to attack at the server: {why}")
@@ -183,7 +183,8 @@ def _write(out: Output, folder: Path, told: Mapping[str, Any], drawn: Bars) -> N
     """A picture of an earlier meter goes: it is none of this one. drawn: attack -> its bars."""
     (folder / PICTURE).unlink(missing_ok=True)
     if drawn:
-        pictures.shares(folder / PICTURE, f"{told['scheme']}: what came out of what was read", drawn)
+        title = out.marked(f"{told['scheme']}: what came out of what was read")
+        pictures.shares(folder / PICTURE, title, drawn)
     result = write_result(folder / METER, msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
     out.say(f"wrote {folder}: {', '.join([METER, *[PICTURE] * bool(drawn)])}")
     out.record({"meter": told})

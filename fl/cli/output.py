@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from fl import marks
 from fl.cli.flags import in_flags
 
 
@@ -30,6 +31,7 @@ class Output:
     verbose: bool = False
     lines: bool = True  # False for a process that speaks up only to warn
     beside: bool = False  # for a run beside the one that was asked for: how far it is, and no more
+    unsafe_groups: bool = False  # each line, title of a table and record is marked as of a run with such
     said: int = field(default=0, compare=False)  # lines
 
     @property
@@ -57,7 +59,11 @@ class Output:
     def say(self, text: str = "") -> None:
         """A line for people; on a terminal of fewer columns, several."""
         if not self.beside:
-            self.progress_line(text)
+            self.progress_line(self.marked(text))
+
+    def marked(self, text: str) -> str:
+        """As `say` says it."""
+        return marks.marked(text, self.unsafe_groups)
 
     def detail(self, text: str) -> None:
         """A line for people who want to know everything."""
@@ -74,7 +80,7 @@ class Output:
     def record(self, fields: Mapping[str, Any]) -> None:
         """A line of JSON for programs. Numbers of numpy, paths and dataclasses are understood."""
         if self.json and not self.quiet and not self.beside:
-            print(_json(fields), flush=True)
+            print(_json(marks.fields(self.unsafe_groups) | dict(fields)), flush=True)
 
     def warn(self, text: str) -> None:
         """A line on stderr, `--quiet` silences it."""
@@ -88,6 +94,8 @@ class Output:
     def table(self, rows: Sequence[Sequence[object]], header: Sequence[str] = (), title: str = "") -> None:
         """Aligned columns for people."""
         cells = [[str(cell) for cell in row] for row in rows]
+        if self.unsafe_groups:
+            title = self.marked(title or marks.UNSAFE)
         if self.terminal:
             _draw(cells, header, title)
             return
@@ -95,8 +103,10 @@ class Output:
             self.say(title)
         cells = [list(header), *cells] if header else cells
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        for row in cells:
-            self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        for row in cells:  # its title is marked: of its rows some may be of another run
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            if not self.beside:
+                self.progress_line(line)
 
 
 def _tell(line: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from fl.cli.flags import in_flags
 from fl.cli.output import Output
 from fl.config.protection import Protection
-from fl.config.robust import ON_ROOT, ON_VALIDATION
+from fl.config.robust import ON_ROOT, ON_VALIDATION, assuming
 from fl.config.run import RunConfig
 from secagg import Scheme, ckks, decoys
 from secagg.errors import ClientId, counted
@@ -66,13 +65,28 @@ def warn_of_groups(out: Output, config: RunConfig) -> None:
             f"groups tell more together, and what it sends alike in each{weight} comes out of few of them, "
             "of 40 clients after 5 to 15 rounds. Without --sample groups stay as they are"
         )
-    dirty = math.floor(config.robust.assumed * clients + 1e-9)
+    dirty = config.robust.attackers(clients)
     if 2 * dirty >= groups and config.robust.rule not in ("mean", *ON_ROOT, *ON_VALIDATION):
         out.warn(
             f"{config.robust.rule} stands while fewer than half of the groups have an attacker: with "
             f"{counted(dirty, 'attacker')} assumed of {counted(clients, 'client')}, up to "
-            f"{min(dirty, groups)} of {groups} may have one (--assumed says how many there are)"
+            f"{min(dirty, groups)} of {groups} may have one. {_standing(config)}"
         )
+
+
+def _standing(config: RunConfig) -> str:
+    """What to do where a rule does not withstand as many attackers as are assumed."""
+    clients, groups = config.cohort.per_round, config.protection.groups
+    dirty, withstood = config.robust.attackers(clients), (groups - 1) // 2
+    few = f"no more than {withstood} attack" if withstood else "nobody attacks"
+    less = f"If {few}, say so with --assumed {assuming(withstood, clients):g}"
+    needed, most = 2 * dirty + 1, config.most_groups
+    if needed <= most:
+        return f"{less}; else take --groups {needed}"
+    return (
+        f"{less}; else no groups withstand them: {needed} it would take, and of {counted(clients, 'client')} "
+        f"there may be {most}"
+    )
 
 
 def size(count: float) -> str:

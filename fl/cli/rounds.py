@@ -179,6 +179,7 @@ def conduct(
         scheme.upload_round,
         apart=scheme.corrupt + 2,
         weighed=weighed,
+        unsafe_groups=config.protection.unsafe_groups,
         groups=server.groups.of,
     )
     if resume is not None:
@@ -339,7 +340,7 @@ def leave_model(server: Server, parameters: NDArray[np.float64], folder: Path) -
     description = server.description
     model = build(description.model, description.shape, description.classes, 0, server.models)
     from_vector(model, parameters)
-    save(model, description, folder)
+    save(model, description, folder, unsafe_groups=server.config.protection.unsafe_groups)
 
 
 @contextmanager

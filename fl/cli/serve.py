@@ -215,6 +215,7 @@ def training_job(
     def job(cohort: Cohort, live: Live | None) -> None:
         config = description.with_(clients=len(cohort.roster), drop=())
         protection = config.protection
+        out.unsafe_groups = protection.unsafe_groups
         # The session but for its vectors, whose length is the model's: what cannot be shows before the folder
         # of an earlier run is emptied.
         noised = config.privacy.mechanism == "distributed"

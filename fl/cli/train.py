@@ -126,6 +126,7 @@ def run(
     from fl.federation.simulation import cluster_of
     from fl.federation.vectors import scheme_for
 
+    out.unsafe_groups = config.protection.unsafe_groups
     # As it will be, but for the roster, which is made below.
     relays = config.protection.relay_count
     stand_in, _ = throwaway_identities(range(config.cohort.clients), relays=relays)
@@ -231,16 +232,17 @@ def unprotected(
     force: bool,
 ) -> int:
     """Train without protection, in a folder beside. scheme: of the run that has it. Returns the exit code."""
-    out.say("the same without protection, to compare with (--no-baseline leaves it out)")
+    aside = dataclasses.replace(out, unsafe_groups=False)
+    aside.say("the same without protection, to compare with (--no-baseline leaves it out)")
     if config.privacy.mechanism != "none":
-        out.say(f"it has no noise: no epsilon is of what {beside} and the picture tell of the data")
+        aside.say(f"it has no noise: no epsilon is of what {beside} and the picture tell of the data")
     # With the same secrets: the first round takes the same orders, and differs by the protection alone.
     without = {"scheme": "plain", "ending": None, "decoys": None, "relays": None, "blank": 0.0}
     without |= {"groups": 0, "group_m_min": None, "unsafe_groups": False, "public_weights": False}
     plain = config.with_(**without, drop=(), preflight="off", meter=False, **without_noise(config))
     rounds.prepare_folder(beside, force=force)
     in_beside = {u: in_plain(drop, scheme) for u, drop in drops.items() if relay_of(u) is None}
-    aside = dataclasses.replace(out, beside=True)
+    aside.beside = True
     return train(aside, plain, beside, layout, parties, in_beside, None, secrets, own=task)
 
 

@@ -216,7 +216,8 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             )
         if self.scheme != "masking":
             raise LocalProtocolError(
-                f"--groups {self.groups} is for --scheme masking: with {self.scheme} there is one sum of all"
+                f"--groups {self.groups} is for --scheme masking: with {self.scheme} there is one sum of "
+                "all: leave it out"
             )
         for name, what in (("batch", "batches of clients"), ("blank", "clients that contribute nothing")):
             if value := getattr(self, name):

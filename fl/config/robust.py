@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Final
 
 import msgspec
@@ -72,6 +73,20 @@ class RobustConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         settle(self)
 
     @property
+    def counts(self) -> bool:
+        """Whether all that a rule needs is parts enough for the attackers that are assumed."""
+        return self.rule not in ("mmse", *ON_ROOT, *ON_VALIDATION)
+
+    def attackers(self, clients: int) -> int:
+        """How many of so many clients are taken for attackers."""
+        return math.floor(self.assumed * clients + 1e-9)  # .29 * 100 is a little below 29
+
+    @property
     def is_mean(self) -> bool:
         """Whether updates are taken as they come."""
         return self.rule == "mean"
+
+
+def assuming(attackers: int, clients: int) -> float:
+    """The share to assume for so many of these clients, with digits that can be typed."""
+    return math.ceil(round(attackers / clients * 1e4, 6)) / 1e4

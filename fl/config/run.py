@@ -23,8 +23,10 @@ from fl.config.robust import ON_ROOT, ON_VALIDATION, RobustConfig
 from fl.config.section import ConfigError, Setting, checked, sections_of, settings_of
 from fl.data.files import write_atomically
 from fl.mistyped import nearest
-from secagg import Policy
+from secagg import Policy, throwaway_identities
 from secagg.errors import counted
+from secagg.masking.groups import most_groups
+from secagg.params import corrupt_clients
 from secagg.schemes import SCHEMES
 
 
@@ -333,6 +335,17 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def redrawn(self) -> bool:
         """Whether the groups of each round are drawn anew: they are cut of other clients."""
         return self.protection.groups > 0 and self.cohort.sample is not None
+
+    @property
+    def most_groups(self) -> int:
+        """How many groups of a round's clients may be, at most; 0 where none may."""
+        clients, protection = self.cohort.per_round, self.protection
+        if protection.unsafe_groups:
+            return clients
+        roster = None
+        if protection.against == "active":
+            roster, _ = throwaway_identities(range(self.cohort.clients))
+        return most_groups(clients, corrupt_clients(clients, protection.corrupt, roster), protection.against)
 
     @property
     def comes_out_alike(self) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 
 from fl.cohort.layout import Serving
 from fl.config.plan import ServerStep
+from fl.config.robust import assuming
 from fl.config.run import RunConfig
 from fl.config.secret import root_key
 from fl.config.section import ConfigError
@@ -133,8 +134,26 @@ class Combining:
 
 def check_fit(config: RunConfig) -> None:
     """Raises: ConfigError where the rule is not for as many clients, or groups of them, as a round has."""
+    clients, groups = config.cohort.per_round, config.protection.groups
+    if unfit := _unfit(config, groups or clients, config.robust.assumed):
+        would_do = f" ({_that_would_do(config)})" if groups and config.robust.counts else ""
+        raise ConfigError(f"robust = {config.robust.rule!r}: {unfit}{would_do}") from unfit
+
+
+def _that_would_do(config: RunConfig) -> str:
+    """So many groups, of those that may be, or such a share of attackers."""
+    clients, groups, robust = config.cohort.per_round, config.protection.groups, config.robust
+    more = (G for G in range(groups + 1, config.most_groups + 1) if not _unfit(config, G, robust.assumed))
+    fewer = (assuming(f, clients) for f in range(robust.attackers(clients) - 1, -1, -1))
+    less = (share for share in fewer if not _unfit(config, groups, share))
+    would = {"groups": next(more, None), "assumed": next(less, None)}
+    said = " or ".join(f"{name} = {value:g}" for name, value in would.items() if value is not None)
+    return f"{said} would do" if said else "neither would do here: take another rule, or scheme = 'plain'"
+
+
+def _unfit(config: RunConfig, parts: int, assumed: float) -> Unfit | None:
+    """Why the rule is not for so many parts of a round's clients; None where it is."""
     clients = config.cohort.per_round
-    parts = config.protection.groups or clients
     ones = np.ones((parts, 1))
     members = [frozenset(range(i * clients // parts, (i + 1) * clients // parts)) for i in range(parts)]
     points = Points(tuple(members), ones, np.array([float(len(some)) for some in members]))
@@ -143,7 +162,7 @@ def check_fit(config: RunConfig) -> None:
         1,
         ones[0],
         score=lambda model: 1.0,
-        assumed=config.robust.assumed,
+        assumed=assumed,
         root=lambda: ones[0],
         noise=ones[:, 0],
         copies=copies(config),
@@ -151,7 +170,8 @@ def check_fit(config: RunConfig) -> None:
     try:
         RULES[config.robust.rule](points, bench, {})
     except Unfit as error:
-        raise ConfigError(f"robust = {config.robust.rule!r}: {error}") from error
+        return error
+    return None
 
 
 def copies(config: RunConfig) -> tuple[frozenset[ClientId], ...]:

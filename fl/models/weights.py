@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fl import marks
 from fl.data.examples import OWN
 from fl.data.files import write_atomically
 from fl.models.architectures import MODELS, Description, ModelError, Models, unset
@@ -52,10 +53,19 @@ def from_vector(model: nn.Module, vector: NDArray[np.floating]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
-def save(model: nn.Module, description: Description, folder: str | PathLike[str]) -> Path:
-    """Write model.safetensors, with the description as its metadata, into `folder`. Returns its path."""
+def save(
+    model: nn.Module,
+    description: Description,
+    folder: str | PathLike[str],
+    *,
+    unsafe_groups: bool = False,
+) -> Path:
+    """Write model.safetensors, with the description as its metadata, into `folder`. unsafe_groups: whether it
+    was trained with such, which is said there, too. Returns its path.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {"description": msgspec.json.encode(description).decode()}
+    said = {"description": description, **marks.fields(unsafe_groups)}
+    metadata = {name: msgspec.json.encode(each).decode() for name, each in said.items()}
     path = Path(folder) / FILE
     write_atomically(path, safetensors.torch.save(tensors, metadata))
     return path

@@ -16,6 +16,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from fl.marks import marked
 from fl.page import curves, plots, sheets
 from fl.page.chart import Chart
 from fl.page.plots import DARK, LIGHT, Spec
@@ -80,6 +81,7 @@ class Run:
                 if value is not None
             ]
             if curve:
+                what = marked(what, self.state.unsafe_groups)
                 yield over_rounds(f"{self.prefix}-{name}", {self.state.name: curve}, what, how)
 
     @cached_property
@@ -166,7 +168,7 @@ class Report:
             yield Plot("chart", caption, spec, still, self.chart.data())
         if len(self.runs) > 1:
             series = {
-                f"{i}. {run.state.name}": [
+                marked(f"{i}. {run.state.name}", run.state.unsafe_groups): [
                     (each.round, each.accuracy) for each in run.state.rounds if each.accuracy is not None
                 ]
                 for i, run in enumerate(self.runs, 1)

@@ -6,9 +6,10 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from fl import marks
 from fl.page.published import AXES, Axis, Matrix, Point, Published
 from fl.page.state import RunState, TrainingRound
 from secagg.errors import counted
@@ -146,7 +147,9 @@ def epsilon_of(state: RunState) -> str:
 
 
 def of_run(state: RunState, prefix: str) -> Iterator[Sheet]:
-    """Its tables, those that have a row. prefix: of their files."""
+    """Its tables, those that have a row. prefix: of their files. Of a run with unsafe groups each row says
+    so: a file is taken away from the page, and rows out of a file.
+    """
     for sheet in (
         _session(state, f"{prefix}-session"),
         _lost(state, f"{prefix}-lost"),
@@ -155,7 +158,16 @@ def of_run(state: RunState, prefix: str) -> Iterator[Sheet]:
         _settings(state, f"{prefix}-settings"),
     ):
         if sheet.rows:
-            yield sheet
+            yield _of_unsafe(sheet) if state.unsafe_groups else sheet
+
+
+def _of_unsafe(sheet: Sheet) -> Sheet:
+    return replace(
+        sheet,
+        caption=marks.marked(sheet.caption, True),
+        header=(*sheet.header, "groups"),
+        rows=tuple((*row, marks.UNSAFE) for row in sheet.rows),
+    )
 
 
 def _session(state: RunState, name: str) -> Sheet:

@@ -13,6 +13,7 @@ import msgspec
 
 from fl.config.run import RunConfig
 from fl.config.section import ConfigError
+from fl.marks import marked
 from secagg.errors import counted
 from secagg.ledger import Ledger, LedgerReport
 
@@ -109,13 +110,15 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
     """Whose vectors are in each sum that a run has opened, while they are few. apart, weighed: as of its
-    ledger. many: too many to be kept and reckoned while the run goes on.
+    ledger. many: too many to be kept and reckoned while the run goes on. unsafe_groups: whether they may be
+    of such.
     """
 
     sets: tuple[frozenset[int], ...] = ()
     apart: int = 2
     weighed: bool = True
     many: bool = False
+    unsafe_groups: bool = False
 
     def and_of(self, survivors: frozenset[int]) -> Sums:
         """With one more."""
@@ -130,21 +133,26 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
         ledger = Ledger()
         for survivors in self.sets:
             ledger.record(survivors)
-        return Told(ledger.report(apart=self.apart), self.weighed)
+        return self.said(ledger.report(apart=self.apart))
+
+    def said(self, report: LedgerReport) -> Told:
+        """What a ledger has reported of them."""
+        return Told(report, self.weighed, self.unsafe_groups)
 
 
 class Told(msgspec.Struct, frozen=True):
     """ledger.json: what the sums of a run reveal together to its server alone. weighed: whether weights were
-    summed beside the updates.
+    summed beside the updates. unsafe_groups: whether the sums may be of such.
     """
 
     report: LedgerReport
     weighed: bool = True
+    unsafe_groups: bool = False
 
     @property
     def lines(self) -> list[str]:
         """For people."""
-        return self.report.lines(weighed=self.weighed)
+        return [marked(line, self.unsafe_groups) for line in self.report.lines(weighed=self.weighed)]
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -171,19 +179,20 @@ class Meter(msgspec.Struct, frozen=True):
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """One run, or one sum, at a moment.
 
-    name: of its folder. title: what it is, in words. settings: (name, value) as the page says them. rounds:
-    of the training, in order, from the first on. total: how many there are to be; None of a single sum.
-    protocol: the closed rounds of the session under way, or of the last one; none of a folder, which does not
-    keep them. open: the round under way. lost: who was, in the order of the losses, as far as it was seen.
-    epsilon, delta, against, honest, no_epsilon: of the last round in `rounds`, as there. unfinished: rounds
-    that were begun and are not in `epsilon`: noise was spent on each. ledger: None where the server has
-    opened no sum, or nothing is kept of them. pictures: files of the folder. status: "unfinished" is all that
-    a folder tells of a run that has rounds to go: it is under way, or was stopped. why: it has ended, in
-    words.
+    name: of its folder. title: what it is, in words. unsafe_groups: whether it is with such. settings: (name,
+    value) as the page says them. rounds: of the training, in order, from the first on. total: how many there
+    are to be; None of a single sum. protocol: the closed rounds of the session under way, or of the last one;
+    none of a folder, which does not keep them. open: the round under way. lost: who was, in the order of the
+    losses, as far as it was seen. epsilon, delta, against, honest, no_epsilon: of the last round in `rounds`,
+    as there. unfinished: rounds that were begun and are not in `epsilon`: noise was spent on each. ledger:
+    None where the server has opened no sum, or nothing is kept of them. pictures: files of the folder.
+    status: "unfinished" is all that a folder tells of a run that has rounds to go: it is under way, or was
+    stopped. why: it has ended, in words.
     """
 
     name: str
     title: str
+    unsafe_groups: bool = False
     settings: tuple[tuple[str, str], ...] = ()
     rounds: tuple[TrainingRound, ...] = ()
     total: int | None = None
@@ -205,7 +214,13 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of_config(cls, config: RunConfig, name: str) -> Self:
         """A training that begins."""
-        return cls(name=name, title=title(config), settings=settings_of(config), total=config.training.rounds)
+        return cls(
+            name=name,
+            title=title(config),
+            unsafe_groups=config.protection.unsafe_groups,
+            settings=settings_of(config),
+            total=config.training.rounds,
+        )
 
     @classmethod
     def of_folder(cls, path: Path) -> Self:

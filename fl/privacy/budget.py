@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
-from msgspec import UNSET
 
+from fl.marks import in_unsafe_groups
 from fl.privacy.accounting import RenyiFilter, order_for
 from fl.privacy.releases import Release, rdp
 from fl.privacy.spending import comes_apart, discrete_release, failure, in_session
@@ -163,4 +163,4 @@ def of_private(scheme: Scheme) -> tuple[Release, ...]:
 
 def _alone(scheme: Masking) -> bool:
     """Whether no other client's noise is sure to be in the sum."""
-    return comes_apart(scheme) or (scheme.groups is not UNSET and scheme.groups.unsafe)
+    return comes_apart(scheme) or in_unsafe_groups(scheme)

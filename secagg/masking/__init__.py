@@ -308,7 +308,8 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
         # A higher m_g is as good: of each group one client more has to be left.
         if self.sums.least < (due := expected.sums.least):
             raise RemoteProtocolError(
-                f"the server opens groups of {self.sums.least}; by this client's policy it takes {due}"
+                f"the server opens groups of {self.sums.least}; by this client's policy it takes {due}, "
+                f"which the server has to ask for (m_g={due})"
             )
 
     def _check_listed(self, roster: Roster | None) -> Roster:

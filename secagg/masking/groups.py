@@ -51,7 +51,8 @@ class Groups(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             _check(isinstance(getattr(self, flag), bool), f"a flag of groups, {flag}, is a bool")
         _check(
             2 <= self.number <= clients,
-            f"{counted(self.number, 'group')} of {counted(clients, 'client')} cannot be: from 2 to {clients}",
+            f"{counted(self.number, 'group')} of {counted(clients, 'client')} cannot be: from 2 to {clients} "
+            "(groups=)",
         )
         self._check_m_g(clients, corrupt, adversary)
         _check(
@@ -73,11 +74,15 @@ class Groups(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def _check_m_g(self, clients: int, corrupt: int, adversary: Adversary) -> None:
         least, smallest = least_of_group(clients, corrupt, self.number, adversary), clients // self.number
         if not self.unsafe and least > smallest:
-            A_g = corrupt_in_group(clients, corrupt, self.number)
+            A_g, most = (
+                corrupt_in_group(clients, corrupt, self.number),
+                most_groups(clients, corrupt, adversary),
+            )
+            instead = f"{most} at most (groups={most})" if most else "one sum of all (groups=0)"
             raise LocalProtocolError(
                 f"{self.number} groups of {clients} clients have {smallest} each, and {least} of each would "
                 f"have to be left: of the {corrupt} corrupt up to {A_g} may be in one, and the server is "
-                f"{adversary}. Use fewer groups, or for an experiment unsafe_groups=True"
+                f"{adversary}. Use {instead}, or for an experiment unsafe_groups=True"
             )
         lowest = 1 if self.unsafe else least
         _check(
@@ -114,6 +119,12 @@ def least_of_group(clients: int, corrupt: int, number: int, adversary: Adversary
     """
     A_g, g = corrupt_in_group(clients, corrupt, number), largest_group(clients, number)
     return max(A_g + 2, (g + A_g) // 2 + 1 if adversary == "active" else 0)
+
+
+def most_groups(clients: int, corrupt: int, adversary: Adversary) -> int:
+    """The largest number of groups that are not unsafe; 0 where any are."""
+    numbers = range(clients // 2, 1, -1)
+    return next((G for G in numbers if least_of_group(clients, corrupt, G, adversary) <= clients // G), 0)
 
 
 def default_of_group(clients: int, corrupt: int, number: int, adversary: Adversary, *, unsafe: bool) -> int:

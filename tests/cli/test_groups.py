@@ -21,7 +21,6 @@ from fl.cli.rounds import Progress
 from fl.cli.rules import policy_of
 from fl.config.run import RunConfig
 from fl.config.secret import RUN, put
-from fl.page.state import RunState
 from fl.training.checkpoint import Checkpoint, write_checkpoint
 from secagg import Policy
 from transport import RoundReport
@@ -89,40 +88,29 @@ def test_a_demo_shows_who_was_summed_apart(here: Here) -> None:
     assert "the server's sum equals the sum of the words of 6 survivors exactly" in ran.out
 
 
-def test_results_of_unsafe_groups_are_marked(here: Here, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    line = [*SMALL, "--corrupt", "2", "--unsafe-groups", "--rounds", "1", "--execution", "sequential"]
-    ran = here("train", *line, "--meter", "--out", str(folder))
-    assert ran.code == 0
-    assert "unsafe groups: the server's side may be all of a group but one" in ran.err
-    assert "of an unsafe group the server" in ran.out
-    assert "no single vector" not in ran.out
-    assert "\nmasking, 3 unsafe groups" in ran.out.partition("result\n")[2]
-    assert [record["unsafe_groups"] for record in metrics(folder)] == [True]
-    state = RunState.of_folder(folder)
-    assert state.title.startswith("masking, 3 unsafe groups: ")
-    assert ("unsafe_groups", "yes") in state.settings
-    assert state.rounds[0].unsafe_groups
-    assert "of a run with unsafe groups" in here("evaluate", str(folder)).out
-    for name in ("meter.json", "evaluation.json"):
-        assert json.loads((folder / name).read_text())["unsafe_groups"] is True
-    resumed = here("train", "--resume", "--rounds", "2", "--json", "--out", str(folder))
-    (row,) = next(record["summary"]["runs"] for record in resumed.records if "summary" in record)
-    assert (row["scheme"], row["groups"], row["unsafe_groups"]) == ("masking", 3, True)
-
-
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (
             ["--groups", "8", "--clients", "40", "--corrupt", "4"],
-            "Use fewer groups, or for an experiment --unsafe",
+            "Use 6 at most (--groups 6), or for an experiment --unsafe",
         ),
-        (["--groups", "1"], "1 group of 8 clients cannot be: from 2 to 8"),
+        (["--groups", "3", "--clients", "4"], "Use one sum of all (--groups 0), or for"),
+        (["--groups", "1"], "1 group of 8 clients cannot be: from 2 to 8 (--groups)"),
+        (
+            ["--groups", "2", "--group-m-min", "5"],
+            "--group-m-min 5 is impossible: of groups of 4 clients it is",
+        ),
+        (["--groups", "2", "--scheme", "ckks"], "there is one sum of all: leave it out"),
         (["--groups", "2", "--scheme", "plain"], "plain shows every update"),
         (
             ["--groups", "2", "--robust", "krum"],
-            "krum needs 5 groups to withstand 1 of them, and this round has 2: take more groups",
+            "take more groups, or assume fewer attackers (neither would do here: take another rule",
+        ),
+        (
+            ["--groups", "4", "--clients", "100", "--robust", "krum", "--assumed", "0.02"],
+            "krum needs 7 groups to withstand 2 of them, and this round has 4: take more groups, or assume "
+            "fewer attackers (groups = 7 or assumed = 0 would do)",
         ),
         (["--groups", "2", "--sample", "6", "--algorithm", "fedsgd"], "no sample and no cluster with it"),
     ],
@@ -161,7 +149,17 @@ def test_what_groups_give_away_and_what_no_rule_makes_of_them_is_said(
     _, err = said(capsys, groups=20, robust="median", assumed=0.2)
     assert err == ""
     _, err = said(capsys, groups=16, robust="median", assumed=0.2)
-    assert "with 8 attackers assumed of 40 clients, up to 8 of 16 may have one" in err
+    assert (
+        "with 8 attackers assumed of 40 clients, up to 8 of 16 may have one. If no more than 7 attack" in err
+    )
+    assert "say so with --assumed 0.175; else no groups withstand them: 17 it would take, and of 40 cl" in err
+    assert err.endswith("there may be 6\n")
+    _, err = said(capsys, groups=16, robust="median", assumed=0.175)
+    assert err == ""
+    _, err = said(capsys, groups=2, robust="median", assumed=0.05)
+    assert "If nobody attacks, say so with --assumed 0; else take --groups 5" in err
+    _, err = said(capsys, groups=5, robust="median", assumed=0.05)
+    assert err == ""
     _, err = said(capsys, groups=16, robust="fltrust", root=20, assumed=0.2)
     assert err == ""
 

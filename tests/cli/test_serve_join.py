@@ -197,43 +197,63 @@ def test_over_a_network_a_rule_combines_what_the_server_sees(tmp_path: Path, key
     assert (told["updates"], told["left_out"]) == (6, 4)
 
 
+def grouped(tmp_path: Path, here: Here, rules: list[str], **settings: Any) -> tuple[Ran, set[int]]:
+    """Six clients, each by these rules of its own, in a training that is served with these settings: what the
+    server came to, and the clients' codes.
+    """
+    keys, number = tmp_path / "of-six", 6
+    name = f"run-{len([*tmp_path.glob('run-*.json')])}"
+    if not keys.exists():
+        assert here("keys", "cohort", str(number), "--out", str(keys)).code == 0
+    RunConfig.of(clients=number, model="logistic", **settings).write(tmp_path / f"{name}.json")
+    data = load("digits")
+    for u in range(number):
+        some = slice(60 * u, 60 * u + 60)
+        write_shard(tmp_path / f"{u}", data.train_x[some], data.train_y[some], data.classes, data.name)
+    files = ["--config", str(tmp_path / f"{name}.json"), "--out", str(tmp_path / name)]
+    server = Command("serve", *server_options(keys), *files)
+    endpoint = json.loads(server.line_with("listening"))["listening"]
+    with at_once(
+        ["join", *client_options(keys, u, endpoint), "--data", str(tmp_path / f"{u}"), *rules]
+        for u in range(number)
+    ) as joined:
+        codes = {client.result() for client in joined}
+    return server.end(), codes
+
+
 @pytest.mark.slow
 def test_groups_are_for_clients_who_take_them(
     tmp_path: Path, here: Here, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Of six, each by its own option: three each, of whom all have to be left, for one may be corrupt."""
-    keys, number = tmp_path / "of-six", 6
-    assert here("keys", "cohort", str(number), "--out", str(keys)).code == 0
-    config = RunConfig.of(clients=number, rounds=2, model="logistic", groups=2, robust="median")
-    config.write(tmp_path / "run.json")
-    data = load("digits")
-    for u in range(number):
-        some = slice(60 * u, 60 * u + 60)
-        write_shard(tmp_path / f"{u}", data.train_x[some], data.train_y[some], data.classes, data.name)
     june, apart = ["--smallest-group", "3", "--one-cut", "june"], "the server sums groups of 3 clients apart"
     again = "another name (--one-cut)"  # that run is cut anew, as is a server that begins without its folder
-    for i, (rules, words) in enumerate(
-        ((june, ""), (june, again), (["--smallest-group", "4"], apart), ([], apart))
-    ):
-        out, code = tmp_path / f"run-{i}", 4 if words else 0
-        server = Command(
-            "serve", *server_options(keys), "--config", str(tmp_path / "run.json"), "--out", str(out)
-        )
-        endpoint = json.loads(server.line_with("listening"))["listening"]
-        with at_once(
-            ["join", *client_options(keys, u, endpoint), "--data", str(tmp_path / f"{u}"), *rules]
-            for u in range(number)
-        ) as joined:
-            assert {client.result() for client in joined} == {code}
+    for rules, words in ((june, ""), (june, again), (["--smallest-group", "4"], apart), ([], apart)):
+        ran, codes = grouped(tmp_path, here, rules, rounds=2, groups=2, robust="median")
+        code = 4 if words else 0
+        assert codes == {code}
         err = capfd.readouterr().err
-        ran = server.end()
         if code:
-            assert err.count(words) == number
+            assert err.count(words) == 6
             assert words == again or "--smallest-group" in err
             continue
         assert ran.code == 0
         records = [record["training_round"] for record in ran.records if "training_round" in record]
         assert [(each["sums"], each["sums_asked"], each["alive"]) for each in records] == [(2, 2, 6)] * 2
+
+
+@pytest.mark.slow
+def test_of_unsafe_groups_server_and_clients_mark_what_they_say(
+    tmp_path: Path, here: Here, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rules = ["--smallest-group", "2", "--unsafe-groups"]
+    ran, codes = grouped(tmp_path, here, rules, rounds=1, groups=3, unsafe_groups=True)
+    assert codes == {0}
+    assert ran.code == 0
+    said = capfd.readouterr().out.splitlines()
+    assert sum("round 1: in the sum (unsafe groups)" in line for line in said) == 6
+    assert {"wrote", "ledger"} <= set().union(*ran.records)
+    assert all(record["unsafe_groups"] for record in ran.records)
 
 
 def test_a_client_whose_update_gives_its_examples_away_sends_nothing_and_says_why(

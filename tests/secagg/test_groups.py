@@ -214,7 +214,8 @@ def test_two_honest_clients_are_in_every_group_that_is_opened(n: int, data: st.D
 @every_name
 def test_impossible_groups_are_refused_with_the_number_that_fails(name: str) -> None:
     with pytest.raises(
-        LocalProtocolError, match=r"8 groups of 40 clients have 5 each.* up to 4 .*unsafe_groups"
+        LocalProtocolError,
+        match=r"8 groups of 40 clients have 5 each.* up to 4 .*Use 6 at most \(groups=6\).*unsafe_groups",
     ):
         grouped(name, 40, 8, corrupt=4)
     unsafe = grouped(name, 40, 8, corrupt=4, unsafe_groups=True)
@@ -222,6 +223,7 @@ def test_impossible_groups_are_refused_with_the_number_that_fails(name: str) -> 
     assert "of an unsafe group the server" in unsafe.against
     assert "group and no single vector" in grouped(name).against
     assert len(play(unsafe).finish().parts) == 8
+    assert grouped(name, 40, 6, corrupt=4).groups.number == 6
     with pytest.raises(LocalProtocolError, match="m_g 3 is impossible: of groups of 10 clients it is in"):
         grouped(name, 40, 4, corrupt=4, m_g=3)
     for number in (1, 41):
@@ -325,21 +327,25 @@ def test_a_client_takes_no_groups_that_its_policy_does_not_name() -> None:
     scheme = grouped("semi-honest", public_weights=True)
     mine: dict[str, Any] = {"adversary": "semi-honest", "corrupt": 1, "dropout": 2, "graph": "complete"}
     for more, words in (
-        ({}, "this client is summed with all"),
-        ({"smallest_group": 7}, "clients apart; this client takes groups of 7 or more"),
-        ({"smallest_group": 6}, "weights for public"),
+        ({}, "this client is summed with all. If you mean it: smallest_group=6 and public_weights=True"),
+        (
+            {"smallest_group": 7},
+            "this client takes groups of 7 or more. If you mean it: smallest_group=6 and",
+        ),
+        ({"smallest_group": 7, "public_weights": True}, "If you mean it: smallest_group=6$"),
+        ({"smallest_group": 6}, "weights for public.* If you mean it: public_weights=True$"),
     ):
         with pytest.raises(RemoteProtocolError, match=words):
             accept(Policy(**mine, **more), scheme.offer())
     taken = Policy(**mine, smallest_group=6, public_weights=True)
     assert accept(taken, scheme.offer()) == scheme
     unsafe = grouped("semi-honest", 18, 9, unsafe_groups=True)
-    with pytest.raises(RemoteProtocolError, match="unsafe groups"):
+    with pytest.raises(RemoteProtocolError, match=r"unsafe groups.* If you mean it: unsafe_groups=True$"):
         accept(Policy(**mine, smallest_group=2), unsafe.offer())
     experimental = Policy(**mine, smallest_group=2, unsafe_groups=True)
     assert accept(experimental, unsafe.offer()) == unsafe
     fewer = grouped("semi-honest", 18, 9, unsafe_groups=True, m_g=1)
-    with pytest.raises(RemoteProtocolError, match="opens groups of 1; by this client's policy it takes 2"):
+    with pytest.raises(RemoteProtocolError, match=r"by this client's policy it takes 2, .*\(m_g=2\)"):
         accept(experimental, fewer.offer())
 
 

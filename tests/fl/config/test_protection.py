@@ -121,7 +121,10 @@ def test_a_client_of_it_is_summed_in_its_groups(more: dict[str, Any]) -> None:
     assert accept(protection.policy(clients=12), scheme.offer(), roster) == scheme
     for policy, words in (
         (protection.policy(clients=12 + protection.groups), "this client takes groups of"),
-        (Protection(corrupt=protection.corrupt).policy(), "smallest_group, in its policy"),
+        (
+            Protection(corrupt=protection.corrupt).policy(),
+            "is summed with all. If you mean it: smallest_group=",
+        ),
     ):
         with pytest.raises(RemoteProtocolError, match=words):
             accept(policy, scheme.offer(), roster)
