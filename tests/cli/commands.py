@@ -130,9 +130,14 @@ def at_once(lines: Iterable[Sequence[str]]) -> Iterator[list[Future[int]]]:
     They share one pair of streams: Python's print() crashes where another thread puts something else in the
     place of sys.stdout meanwhile, as each command does for itself.
     """
-    with bearing() as streams, pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as threads:
+    typed = [[*line, *WAITS.get(line[0], ())] for line in lines]
+    with (
+        bearing() as streams,
+        pytest.MonkeyPatch.context() as patch,
+        ThreadPoolExecutor(len(typed)) as threads,
+    ):
         patch.setattr("fl.cli.bearing", lambda: nullcontext(streams))
-        yield [threads.submit(main, [*line, *WAITS.get(line[0], ())]) for line in lines]
+        yield [threads.submit(main, line) for line in typed]
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Ran]) -> tuple[Path, Ran]:
