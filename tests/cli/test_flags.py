@@ -87,7 +87,7 @@ def flags_of(command: click.Command) -> set[str]:
 
 def test_every_flag_of_the_table_can_be_typed() -> None:
     flags = {re.findall(r"--[\w-]+", flag)[0] for flag in FLAGS.values()}
-    assert len(flags) == len(FLAGS) - 3  # those of --batch, --groups and --group-m-min are two each
+    assert len(flags) == len(FLAGS) - 4  # --batch, --sample, --groups and --group-m-min are of two each
     assert flags - flags_of(typer.main.get_command(app)) == set()
 
 

@@ -35,7 +35,7 @@ def test_groups_that_are_too_small_are_refused_in_these_words() -> None:
 
 def test_a_client_that_takes_no_groups_is_told_in_these_words() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
-        Policy().check_groups(3, public_weights=False, unsafe=False)
+        Policy().check_groups(3, public_weights=False, unsafe=False, stay=True)
     assert f"error: {in_flags(str(caught.value))}" in LINES
 
 
