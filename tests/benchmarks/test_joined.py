@@ -186,6 +186,18 @@ def test_the_sentences_that_the_readme_begins_with_are_of_the_committed_numbers(
     under = [-number(name, "resilience") for name in hiding]
     assert (round(min(under)), round(max(under))) == (32, 34)
     assert 0.3 < -number("plain", "resilience") < 0.5
-    assert round(-number(noised[0], "resilience")) == 10
+    assert round(-number(noised[0], "resilience")) == 9
+    groups = [f"masking, groups of {of}" for of in ("2, median, unsafe", "5, median")]
+    assert [round(-number(name, "resilience")) for name in groups] == [6, 43]
     said = ("2 % of ten clients'", "for 7 ms", "for 1 ms", "3.6 times", "4, 33 and 82", "32 to 34 points")
-    assert all(each in text for each in (*said, "of ten 12 %", "less than half a point", "leaves them 10"))
+    assert all(
+        each in text
+        for each in (
+            *said,
+            "of ten 12 %",
+            "less than half a point",
+            "leaves them 9",
+            "(6 points)",
+            "worse (43)",
+        )
+    )

@@ -180,15 +180,26 @@ def test_the_committed_rows_show_what_is_claimed() -> None:
     def triggers(protection: str, rule: str = MEAN) -> list[int]:
         return [round(each) for each in lines[protection, rule].percents("backdoor", "success").values()]
 
+    def trigger(protection: str, rule: str = MEAN) -> int:
+        return round(statistics.fmean(lines[protection, rule].percents("backdoor", "success").values()))
+
     hiding = ["plain", "masking", "split", "ckks, release", "ckks, keep", "decoys, keep"]
     assert {accuracy(NOTHING, name) for name in hiding} == {95}
     assert {accuracy("opposite", name) for name in hiding} == {61, 62, 63}
-    assert {round(statistics.fmean(triggers(name))) for name in hiding} == {87, 88}
+    assert {trigger(name) for name in hiding} == {87, 88}
     assert [rule for name, rule in lines if name == "plain"] == [MEAN, "nnm"]
     assert lines["plain", "nnm"].worst == "backdoor"
     assert triggers("plain", "nnm") == [67, 19, 9]
-    masked = ["masking, distributed noise, epsilon 50", "masking, distributed noise, epsilon 8"]
-    assert [lost(name) for name in (*masked, "masking, central noise, epsilon 8")] == [10, 15, 18]
+    fives, twos = "masking, groups of 5, median", "masking, groups of 2, median, unsafe"
+    assert (lost(twos, "median"), triggers(twos, "median")) == (6, [69, 42, 66])
+    assert (lost(fives, "median"), lost(fives)) == (43, 36)
+    assert trigger(fives, "median") == 86
+    noised = [
+        f"masking, {name}" for name in ("distributed noise, epsilon 50", "distributed noise, epsilon 8")
+    ]
+    noised.append("masking, central noise, epsilon 8")
+    assert [(lost(name), accuracy(NOTHING, name)) for name in noised] == [(9, 90), (18, 62), (11, 78)]
+    assert [trigger(name) for name in noised] == [58, 26, 41]
     in_steps = "plain, noise in the steps, epsilon 8"
-    assert (lines[in_steps, MEAN].worst, lost(in_steps), accuracy(NOTHING, in_steps)) == ("min-max", 43, 57)
-    assert (lines[in_steps, "nnm"].worst, lost(in_steps, "nnm")) == ("opposite", 39)
+    assert (lines[in_steps, MEAN].worst, lost(in_steps), accuracy(NOTHING, in_steps)) == ("min-max", 41, 57)
+    assert (lines[in_steps, "nnm"].worst, lost(in_steps, "nnm")) == ("opposite", 38)
