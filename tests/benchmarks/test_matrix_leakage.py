@@ -226,14 +226,14 @@ def test_the_committed_rows_show_whom_which_protection_hides_images_from() -> No
         assert [share[50, round] for round in (1, 20, 200)] == [0, 0, 1]
         for round in of_two:
             of_two[round].append(share[2, round])
-    assert [(min(some), max(some)) for some in of_two.values()] == [(100, 100), (79, 85), (42, 52)]
+    assert [(min(some), max(some)) for some in of_two.values()] == [(100, 100), (79, 85), (46, 52)]
     assert out("ckks, keep", SERVER) == {}
     assert {*out("split", RELAY).values()} == {0}
     for row in PROTECTIONS:
         noised = "noise" in row.name
         found = out(row.name, CLIENT)
         if (2, 1) in found:
-            least, most = (0, 0) if noised else (62, 100)
+            least, most = (0, 0) if noised else (46, 100)
             assert all(least <= found[2, round] <= most for round in (1, 20, 200))
         if noised and row.name != CENTRAL:
             assert not any(out(row.name, SERVER).values())
@@ -241,7 +241,11 @@ def test_the_committed_rows_show_whom_which_protection_hides_images_from() -> No
     chosen = out("decoys, keep", SERVER)
     assert {share for (_, round), share in chosen.items() if round == 1} == {100}
     later = [share for (_, round), share in chosen.items() if round > 1]
-    assert (min(later), max(later)) == (27, 48)
+    assert (min(later), max(later)) == (29, 46)
+    fives, twos = (out(f"masking, groups of {of}", SERVER) for of in ("5, median", "2, median, unsafe"))
+    assert [fives[10, round] for round in of_two] == [9, 16, 16]
+    assert [[twos[n, round] for round in of_two] for n in (10, 50)] == [[91, 74, 35], [78, 78, 27]]
+    assert max(out("masking, groups of 2, median, unsafe", CLIENT).values()) == 1
 
 
 def test_the_committed_rows_show_labels_and_whose_updates_are_whose() -> None:
@@ -252,12 +256,12 @@ def test_the_committed_rows_show_labels_and_whose_updates_are_whose() -> None:
         return round(100 * right / images), round(100 * chance / images)
 
     assert (told("plain"), told("masking")) == ((100, 58), (100, 87))
-    assert told("decoys, keep") == (97, 58)
+    assert told("decoys, keep") == (90, 58)
     for row in PROTECTIONS:
         if row.name != "ckks, keep" and measured(row.name, SERVER):
             right, chance = told(row.name)
             of_their_own = "noise" in row.name and row.name != CENTRAL
-            assert right < chance if of_their_own else right >= 97
+            assert right < chance if of_their_own else right >= 90
     areas = {
         row.name: float(np.mean(some))
         for row in PROTECTIONS
@@ -273,6 +277,6 @@ def test_the_committed_rows_show_labels_and_whose_updates_are_whose() -> None:
     assert {name: f"{area:.2f}" for name, area in areas.items()} == {
         "plain": "0.99",
         "decoys, keep": "1.00",
-        LOCAL: "0.50",
+        LOCAL: "0.47",
         "plain, noise in the steps, epsilon 8": "0.50",
     }
