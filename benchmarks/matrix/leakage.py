@@ -55,13 +55,14 @@ CLAIM = (
     "the sum of the others under every scheme: of one other client 46 to 100 % come out, and of the median "
     "of five sums of two 1 % at most. No image comes out of distributed noise, at an epsilon of 50, 8 or 1, "
     "of local noise, or of noise in the steps, for anybody; the server's own noise hides them from clients, "
-    "and from the server itself only what clipping does. Among three decoys every image comes out in the "
-    "first round, and 29 to 46 % later, when the server has the first weights alone. Labels are told right "
-    "of 90 to 100 % of the images of ten clients in round 1, of a sum as of single updates (58 and 87 % by "
-    "the best guess without), and under noise of the clients' own of less than by that guess. Whose update "
-    "is whose in the next round shows in single updates (AUC .99, among decoys 1.00), by chance alone under "
-    "local noise and noise in the steps, and in a sum there is nothing of it. What nobody reads is no 0: "
-    "who listens, and the server where the sum is kept."
+    "and from the server itself only what clipping does. A tap on a client's own machine has what the "
+    "unprotected server has under every scheme, and only noise in the steps is in it. Among three decoys "
+    "every image comes out in the first round, and 29 to 46 % later, when the server has the first weights "
+    "alone. Labels are told right of 90 to 100 % of the images of ten clients in round 1, of a sum as of "
+    "single updates (58 and 87 % by the best guess without), and under noise of the clients' own of less "
+    "than by that guess. Whose update is whose in the next round shows in single updates (AUC .99, among "
+    "decoys 1.00), by chance alone under local noise and noise in the steps, and in a sum there is nothing "
+    "of it. What nobody reads is no 0: who listens, and the server where the sum is kept."
 )
 CONTROL = Control(
     "plain, whose server reads each client's update: the same clients, the same model, the same attacks",
@@ -69,6 +70,11 @@ CONTROL = Control(
     by=("clients", "round", "seed"),
 )
 ALONE = False
+TAP: Final = "a client's tap"
+BARE: Final = {PLAIN.name: "any other"} | {
+    each.name: each.name for each in PROTECTIONS if dict(each.settings).get("privacy") == "example"
+}
+"""Protections under which the server sees what left training, and of which rows that stands for a tap."""
 OUT: Final = 20.0  # dB, above which an image has come out
 MOST: Final = 10  # clients whose single updates are attacked
 INVERTED: Final = 2  # clients, up to whom there is time for an inversion: 16 images in a sum
@@ -275,16 +281,23 @@ def table(rows: Sequence[Row]) -> Table:
     mean of the seeds; "-" where nothing can be read, "none" where so few clients have no such session.
     labels: of all that are in what the server reads, how many percent are told right, and by the best guess
     without. linked: the AUC by which it tells which updates of the next round are whose; chance is .5. guess:
-    the most of any column that come out of the best guess without an attack.
+    the most of any column that come out of the best guess without an attack. tap: who sees what a client has
+    trained before it is protected, which is what the server has under plain; but for noise in the steps,
+    which is in it.
     """
     columns = list(dict.fromkeys((row["clients"], row["round"]) for row in rows))
     lines = list[tuple[str, ...]]()
-    told = [row | {"protection": "any"} if row["adversary"] == EAVESDROPPER else row for row in rows]
-    told.sort(key=lambda row: row["adversary"] == EAVESDROPPER)
+    told = [row for row in rows if row["adversary"] != EAVESDROPPER]
+    told += [
+        row | {"adversary": TAP} for row in rows if row["adversary"] == SERVER and row["protection"] in BARE
+    ]
+    told += [row | {"protection": "any"} for row in rows if row["adversary"] == EAVESDROPPER]
     for (name, who), some in cells_of(told, "protection", "adversary").items():
         by = cells_of(some, "clients", "round")
         cells = [_cell(by[at]) for at in columns]
         guess = max((row["without"]["share"] for row in some if row["images"]), default=None)
+        if who == TAP:
+            name = BARE[name]
         lines.append((name, who, *cells, *_beside(some), "" if guess is None else f"{100 * guess:.0f}"))
     heads = (f"n {clients}, {round}" for clients, round in columns)
     return Table.of(("protection", "who looks", *heads, "labels", "linked", "guess"), lines)

@@ -64,7 +64,8 @@ def test_every_image_comes_out_of_plain_and_of_a_bare_sum_for_a_client_too_and_n
     assert [row["linkage"] for row in (*by(plain, SERVER), *by(summed, SERVER))] == [None] * 4
     every = [*plain, *summed, *noised]
     shown(leakage, every)
-    server, client, *_, listening = leakage.table(every).rows
+    server, client, *_, tap, listening = leakage.table(every).rows
+    assert tap == ("any other", "a client's tap", *server[2:])
     assert listening == ("any", EAVESDROPPER, "-", "-", "", "", "")
     assert server[:4] == ("plain", SERVER, "100", "100")
     assert client[:4] == ("plain", CLIENT, "100", "100")
