@@ -106,7 +106,8 @@ def _train(
     force: Force = False,
 ) -> int:
     """Train a model in a federation on this machine: a process for each party, or all clients in one."""
-    from fl.cli.train import described, run
+    from fl.cli.described import described
+    from fl.cli.train import run
 
     flags = given(ctx, WHOLE_RUN)
     description = described(ctx.obj, config, preset, out if resume else None, flags)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fl import marks
 from fl.cli import pictures
+from fl.cli.beside import BASELINE
 from fl.cli.display import shown, since
 from fl.cli.learn import TEST
 from fl.cli.output import Output
@@ -20,7 +21,6 @@ from fl.cli.own import found_in
 from fl.cli.parties import PARTIES, keeper
 from fl.cli.results import check_folder, write_result
 from fl.cli.rounds import last_accuracy, read_metrics
-from fl.cli.train import BASELINE
 from fl.cohort.layout import Layout, lay_out
 from fl.config.run import RunConfig
 from fl.config.secret import RUN, SERVER

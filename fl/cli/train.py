@@ -9,30 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from fl.cli import left_out, rounds
+from fl.cli.beside import BASELINE, summary
 from fl.cli.drops import Drop, in_plain, parse
 from fl.cli.output import Output
-from fl.cli.own import loading, taken
+from fl.cli.own import taken
 from fl.cli.parties import PARTIES, Parties, collect, federation, lay_out_parties, taken_from
-from fl.cli.report import draw_accuracy, reckoned, size, warn_of_training
+from fl.cli.report import warn_of_training
 from fl.cli.spent import spending_of
 from fl.cli.watching import bound, dashboard
 from fl.cohort.layout import Layout, lay_out
 from fl.config.preflight import Preflight
-from fl.config.presets import PRESETS
 from fl.config.protection import check_installed
-from fl.config.robust import ON_ROOT, RULES
-from fl.config.run import CHOICES, NOT_WITH_TASK, RunConfig
+from fl.config.run import RunConfig
 from fl.config.secret import RUN, RunSecrets, kept, put
 from fl.config.section import ConfigError
 from fl.data.files import write_atomically
-from fl.mistyped import nearest
 from fl.own import OwnTask
-from fl.page.state import CONFIG, PLOT
-from fl.poisoning.data import DATA, OF_TARGET, OF_VICTIM
-from fl.poisoning.updates import COLLUDING
+from fl.page.state import CONFIG
 from fl.training.checkpoint import Checkpoint
 from secagg import Scheme, throwaway_identities
 from secagg.errors import counted
@@ -43,71 +38,6 @@ if TYPE_CHECKING:
 
     from fl.cli.readings import Readings
     from fl.page.live import Live
-
-BASELINE = "plain"
-COUNTS_WITH = {
-    "alpha": ("partition", ("dirichlet", "quantity")),
-    "classes_per_client": ("partition", ("shards",)),
-    "damage_level": ("damage", CHOICES["damage"]),
-    "damaged": ("damage", CHOICES["damage"]),
-    "server_momentum": ("server", ("momentum", "adam", "yogi")),
-    "server_beta2": ("server", ("adam", "yogi")),
-    "server_tau": ("server", ("adam", "yogi")),
-    "assumed": ("robust", RULES[1:]),
-    "root": ("robust", ON_ROOT),
-    **dict.fromkeys(("local_epochs", "batch_size", "momentum"), ("algorithm", ("fedavg", "fedavg-weights"))),
-    **dict.fromkeys(
-        ("attackers", "availability", "attack_rounds", "attack_level"), ("attack", CHOICES["attack"])
-    ),
-    "attack_boost": ("attack", tuple(DATA)),
-    "attack_victim": ("attack", OF_VICTIM),
-    "attack_target": ("attack", OF_TARGET),
-    "omniscient": ("attack", tuple(sorted(COLLUDING))),
-}
-"""Flags that would do nothing without another."""
-
-
-def described(
-    out: Output, file: Path | None, preset: str | None, resumed: Path | None, flags: Mapping[str, Any]
-) -> RunConfig:
-    """The run that the command line asks for: flags win over a file or a preset. resumed: the folder of a run
-    to go on with, which is as it was.
-
-    Raises: ConfigError, also for what does not go together.
-    """
-    if resumed is not None:
-        if file or preset or flags.keys() - set(rounds.MAY_CHANGE):
-            raise ConfigError(
-                "--resume goes on with the run as it was: with it go --out, --rounds, --device, --data-dir, "
-                "--no-baseline and --meter alone"
-            )
-        return RunConfig.read(resumed / CONFIG, **flags)
-    if preset is not None and file is not None:
-        raise ConfigError("--preset or --config: give one of them")
-    if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"--preset {preset}: there are {', '.join(PRESETS)}{nearest(preset, PRESETS)}")
-    if flags.get("task") is not None and (brought := flags.keys() & set(NOT_WITH_TASK)):
-        raise ConfigError(f"--{_typed(min(brought))} or --task, which brings it: give one of them")
-    if {"local_epochs", "local_steps"} <= flags.keys():
-        raise ConfigError("--local-epochs or --local-steps: give one of them")
-    if "local_epochs" in flags:
-        flags = {**flags, "local_steps": 0}  # a file's or a preset's
-    settings = {} if preset is None else PRESETS[preset].settings
-    config = RunConfig.read(file, tell=out.warn, **flags) if file else RunConfig.of(**settings | dict(flags))
-    has = config.flat()
-    for name in flags:
-        other, words = COUNTS_WITH.get(name, ("", ()))
-        if other and has[other] not in words:
-            raise ConfigError(f"--{_typed(name)} counts with --{_typed(other)} {' or '.join(words)} only")
-    if not config.meter.on and (idle := flags.keys() & set(rounds.METER) - {"meter"}):
-        raise ConfigError(f"--{_typed(min(idle))} counts with --meter only")
-    if flags.get("select") == "quality" and config.data.damage is None:
-        raise ConfigError("--select quality: all declare the same quality: give --damage too")
-    return config
-
-
-def _typed(name: str) -> str:
-    return name.replace("_", "-")
 
 
 def run(
@@ -370,118 +300,3 @@ def simulate(
     if local.rates:
         measured = ", ".join(f"{way} {rate:.0f}" for way, rate in local.rates.items())
         out.say(f"clients were trained {local.way}; client-steps a second, measured: {measured}")
-
-
-def summary(
-    out: Output, config: RunConfig, folder: Path, models: Path, beside: Path | None, own: OwnTask | None
-) -> None:
-    """Accuracy and bytes of both runs side by side, and how far their weights are apart. models: the folder
-    that holds the first one's.
-    """
-    ours, protection = config.protection.title, config.protection
-    runs: dict[str, list[dict[str, Any]]] = {ours: rounds.read_metrics(folder)}
-    if beside is not None:
-        runs[BASELINE] = rounds.read_metrics(beside)
-    what = f"{config.subject}, {counted(config.cohort.clients, 'client')}"
-    draw_accuracy(
-        folder / PLOT,
-        {name: [record["accuracy"] for record in records] for name, records in runs.items()},
-        f"{what}, seed {config.training.seed}",
-        [record.get("epsilon") for record in runs[ours]],
-    )
-    rows = [_row(name, records) for name, records in runs.items()]
-    if protection.groups:
-        of_groups = {"groups": protection.groups, "unsafe_groups": protection.unsafe_groups}
-        rows[0] |= {"scheme": protection.scheme, "title": ours} | of_groups
-    fields: dict[str, Any] = {"folder": str(folder), "runs": rows}
-    noised = config.privacy.mechanism != "none"
-    out.table(
-        [
-            (
-                row.get("title", row["scheme"]),
-                "none" if row["accuracy"] is None else f"{row['accuracy']:.4f}",
-                *(["none" if row["epsilon"] is None else reckoned(row["epsilon"])] if noised else []),
-                size(row["bytes_up_per_client_round"]),
-                size(row["bytes_down_per_client_round"]),
-                f"{row['seconds']:.1f} s",
-            )
-            for row in rows
-        ],
-        (
-            *("scheme", "test accuracy"),
-            *([f"epsilon at delta {config.privacy.delta:g}"] if noised else []),
-            *("up per client and round", "down", "time"),
-        ),
-        "result",
-    )
-    if "relay_seconds" in rows[0]:
-        up, down = (size(rows[0][f"relay_bytes_{way}_per_round"]) for way in ("up", "down"))
-        out.say(
-            f"the {counted(config.protection.relay_count, 'relay')} together sent {up} and were sent {down} "
-            f"a round; rounds of theirs alone took {rows[0]['relay_seconds']:.2f} s"
-        )
-    # No bound of rounding is of noise, or of what a rule makes of groups instead of clients.
-    same = not noised and (not protection.groups or (config.robust.is_mean and protection.public_weights))
-    if beside is not None and same and not any(records[0]["abandoned"] for records in runs.values()):
-        fields |= _difference(out, config, models, beside, runs[ours][0], own)
-    there = [f"{name}/" for name in (PARTIES, BASELINE) if (folder / name).is_dir()]
-    there += [name for name in rounds.OUTPUTS if (folder / name).exists()]
-    whose = "each client the model" if config.protection.kept else "the model"
-    out.say(f"wrote {folder}: {', '.join(sorted(there))}; {whose}: {loading(models, own)}")
-    out.record({"summary": fields})
-
-
-def _row(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
-    each = sum(record["chosen"] for record in records)
-    return {
-        "scheme": name,
-        "accuracy": rounds.last_accuracy(records),
-        "epsilon": records[-1].get("epsilon"),
-        "delta": records[-1].get("delta"),
-        "bytes_up_per_client_round": sum(record["bytes_up"] for record in records) / each,
-        "bytes_down_per_client_round": sum(record["bytes_down"] for record in records) / each,
-        "seconds": sum(record["seconds"] for record in records),
-        **_of_relays(records),
-    }
-
-
-def _of_relays(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Nothing where there are none."""
-    some = [record for record in records if record.get("relay_seconds") is not None]
-    ways = [f"relay_bytes_{way}" for way in ("up", "down")] if some else []
-    means = {f"{name}_per_round": sum(record[name] for record in some) / len(some) for name in ways}
-    return means | ({"relay_seconds": sum(record["relay_seconds"] for record in some)} if some else {})
-
-
-def bound_after_one(config: RunConfig, of_mean: float) -> float | None:
-    """How far the first step can carry the mean's error into a weight; None where the step is not linear."""
-    if config.server.optimiser not in ("average", "momentum"):
-        return None
-    return of_mean * config.server.lr * (config.training.lr if config.training.algorithm == "fedsgd" else 1.0)
-
-
-def _difference(
-    out: Output,
-    config: RunConfig,
-    models: Path,
-    beside: Path,
-    first: Mapping[str, Any],
-    own: OwnTask | None,
-) -> dict[str, Any]:
-    from fl.models.architectures import MODELS
-    from fl.models.weights import load, to_vector
-
-    ours, plain = (np.load(folder / rounds.FIRST_ROUND) for folder in (models, beside))
-    after_one = float(np.abs(ours - plain).max())
-    known = MODELS if own is None else own.models
-    final = float(np.abs(to_vector(load(models, known)) - to_vector(load(beside, known))).max())
-    bound = bound_after_one(config, first["error_bound"])
-    within = "" if bound is None else f" (bound {bound:.2e})"
-    out.say(
-        f"after training round 1 no weight differs from the plain run by more than {after_one:.2e}{within}"
-    )
-    out.say(
-        f"at the end the largest difference of a weight is {final:.2e}: after round 1 the models differ, and "
-        "with them the orders of examples"
-    )
-    return {"difference_after_round_1": after_one, "bound": bound, "difference_at_the_end": final}
