@@ -198,7 +198,7 @@ def test_the_sentences_that_the_readme_begins_with_are_of_the_committed_numbers(
             "of ten 12 %",
             "less than half a point",
             "leaves them 9",
-            "(6 points)",
-            "worse (43)",
+            "leaves them 6 in",
+            "and 43 in",
         )
     )
