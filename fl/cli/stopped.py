@@ -18,7 +18,7 @@ HEARD = 10.0
 """Seconds in which the clients of a sum that was taken up come to hear of its end: they try every two."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stopped:
     """The session of one sum, on disk beside its result while it runs, from the request for vectors on. path:
     of that file; None where it cannot be kept. kept: what another process has left.
@@ -80,7 +80,8 @@ class Stopped:
             cohort.wait_until_heard(HEARD)
 
     def _keep(self, session: bytes) -> None:
-        assert self.path is not None  # noqa: S101 - else nothing is kept
+        if self.path is None:
+            return
         try:
             write_atomically(self.path, session, 0o600)
         except OSError as error:
@@ -89,7 +90,16 @@ class Stopped:
                 "lost"
             )
             self._forget()  # an older one must not be gone on from
+            self.path = None
 
     def _forget(self) -> None:
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        if self.path is None:
+            return
+        try:
+            self.path.unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            self.out.warn(
+                f"{self.path} could not be removed ({error.strerror}): do it by hand, its sum is over"
+            )

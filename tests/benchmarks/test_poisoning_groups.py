@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import backdoored, by_size, harness, published
+from benchmarks import backdoored, by_size, harness, matrices
 from benchmarks.by_size import COST, DECLARED, EQUAL, IID, LEAK, MEDIAN, NOISE, RUN, TRIGGER, UNEVEN, WEIGHTED
 from benchmarks.harness import NoControlError, Row
 from benchmarks.in_groups import Cut, Watching, promised, weakened
@@ -78,9 +78,9 @@ def test_a_small_dial_trains_weighs_and_reads_groups_of_each_size_and_one_sum(
     assert [lines["one sum"][name] for name in by_size.TIMES] == ["1.00"] * 4
     assert (lines["1, unsafe"]["calibrated"], lines["5"]["calibrated"]) == ("-", "4.38")
     assert lines["1, unsafe"]["bad 2, dirty"] == "2.0 of 10"
-    monkeypatch.setattr(published, "_measured", lambda folder, name: rows)
-    monkeypatch.setattr(published, "source", lambda folder, name: None)
-    (on_the_page,) = published.by_group()
+    monkeypatch.setattr(matrices, "measured", lambda folder, name, size="full": rows)
+    monkeypatch.setattr(matrices, "source", lambda folder, name, size="full": None)
+    (on_the_page,) = matrices.by_group()
     assert on_the_page.columns == ("none", "opposite 2")
     whole = {row["attack"]: 100 * row["accuracy"] for row in of(rows, kind=RUN, setting=IID, size=10)}
     told = dict(on_the_page.rows)

@@ -136,6 +136,7 @@ def uploads(which: int, data: bytes) -> str:
         running = transport.exchange.Exchange(Wire(), scheme, session, frozenset({ONE}), id=SESSION)
         running.number[ONE] = scene.number
         running.open_round({ONE: scene.requests[ONE]} if scene.requests else {})
+        running.ask_all()
         for parts in dialogue(data):
             try:
                 frame, payload = frames.decode_from_client(parts)
