@@ -109,10 +109,8 @@ def test_a_sum_whose_place_has_gone_is_kept_in_another(tmp_path: Path, keys: Pat
     kept = Path(ran.records[-1]["wrote"])
     assert kept.is_relative_to(other)
     warned, *error = ran.err.splitlines()
-    assert warned == (
-        f"warning: {out}/mean.npy.session could not be written (Not a directory): if this server is stopped, "
-        "its sum is lost"
-    )
+    assert warned.startswith(f"warning: {out}/mean.npy.session could not be written (")
+    assert warned.endswith("if this server is stopped, its sum is lost")
     said = f"{out}/mean.npy could not be written", f"the result is kept in {kept}"
     is_one_line(replace(ran, err="\n".join(error)), 1, *said)
     mean = sum(vector(u).astype(np.float64) for u in range(CLIENTS)) / CLIENTS
