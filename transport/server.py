@@ -311,7 +311,8 @@ class Cohort:
             for u in running.joined - running.lost.keys() - session.members:
                 running.lose(
                     u,
-                    "not summed, or a part of a batch would be, or a sum too near to an earlier one",
+                    "not summed: too few are left of its group, or not all of its batch, or the sum would be "
+                    "too near to an earlier one",
                 )
 
     def _close(self, running: Exchange) -> dict[ClientId, bytes]:

@@ -53,7 +53,7 @@ def _break_silences(
     while not over.wait(SILENCE_SECONDS):
         if out.said == said and (news is None or news() != told):
             told = None if news is None else news()
-            out.progress_line(status()[1])
+            out.progress_line(out.marked(status()[1]))
         said = out.said
 
 

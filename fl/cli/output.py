@@ -31,7 +31,7 @@ class Output:
     verbose: bool = False
     lines: bool = True  # False for a process that speaks up only to warn
     beside: bool = False  # for a run beside the one that was asked for: how far it is, and no more
-    unsafe_groups: bool = False  # each line, title of a table and record is marked as of a run with such
+    unsafe_groups: bool = False  # each line, title of a table and record is marked as of such a run
     said: int = field(default=0, compare=False)  # lines
 
     @property
@@ -85,7 +85,7 @@ class Output:
     def warn(self, text: str) -> None:
         """A line on stderr, `--quiet` silences it."""
         if not self.quiet and not self.beside:
-            _tell(f"warning: {_one_line(in_flags(text))}\n")
+            _tell(f"warning: {self.marked(_one_line(in_flags(text)))}\n")
 
     def error(self, text: str) -> None:
         """A line on stderr, whatever the flags."""

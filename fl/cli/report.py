@@ -63,7 +63,7 @@ def warn_of_groups(out: Output, config: RunConfig) -> None:
         out.warn(
             "every round is of other clients, and its groups are drawn anew: sums of a client in different "
             f"groups tell more together, and what it sends alike in each{weight} comes out of few of them, "
-            "of 40 clients after 5 to 15 rounds. Without --sample groups stay as they are"
+            "of 40 clients after 5 to 13 rounds. Without --sample groups stay as they are"
         )
     dirty = config.robust.attackers(clients)
     if 2 * dirty >= groups and config.robust.rule not in ("mean", *ON_ROOT, *ON_VALIDATION):

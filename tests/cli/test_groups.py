@@ -140,6 +140,7 @@ def test_what_groups_give_away_and_what_no_rule_makes_of_them_is_said(
     assert err == ""
     _, err = said(capsys, groups=4, sample=20)
     assert "its groups are drawn anew" in err
+    assert "of 40 clients after 5 to 13 rounds" in err  # as `leakage redrawn` measures it
     assert "number of examples" not in err
     _, err = said(capsys, groups=4, sample=20, public_weights=True)
     assert "what it sends alike in each, as its number of examples, comes out of few of them" in err

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 import safetensors
 from commands import Ran
 
+from fl.cli import display
+from fl.cli.output import Output
 from fl.cli.rounds import progress_of
 from fl.marks import FIELD, UNSAFE, fields, marked
 from fl.page.published import Published
@@ -83,8 +86,8 @@ def test_whatever_a_run_leaves_or_says_is_marked_if_its_groups_are_unsafe(
     assert ("of an unsafe group the server" in ran.out) == unsafe
     assert ("no single vector" in ran.out) != unsafe
     if unsafe:
-        progress = ("the meter: ", "the same without protection")
-        assert [each for each in unmarked(ran.out) if not each.startswith(progress)] == []
+        assert [each for each in unmarked(ran.out) if not each.startswith("the same without")] == []
+        assert [each for each in ran.err.splitlines() if UNSAFE not in each] == []
         assert unmarked(evaluated.out) == []
     else:
         assert UNSAFE not in ran.out + ran.err + evaluated.out
@@ -126,6 +129,26 @@ def of_the_page(state: RunState, unsafe: bool) -> None:
     for sheet in (sheet for run in report.runs for sheet in run.sheets):
         for row in [*csv.reader(io.StringIO(sheet.csv))][1:]:
             assert (UNSAFE in row) == unsafe
+
+
+@pytest.mark.parametrize("unsafe", [True, False])
+def test_a_warning_is_marked_and_a_line_that_breaks_a_silence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unsafe: bool
+) -> None:
+    monkeypatch.setattr(display, "SILENCE_SECONDS", 0.001)
+    out, asked = Output(unsafe_groups=unsafe), threading.Event()
+
+    def status() -> tuple[float | None, str]:
+        asked.set()
+        return None, "0 of 40 answered"
+
+    with display.shown(out, status):
+        asked.wait()
+    out.warn("3 coordinates were clipped")
+    told = capsys.readouterr()
+    mark = " (unsafe groups)" if unsafe else ""
+    assert set(told.out.splitlines()) == {f"0 of 40 answered{mark}"}
+    assert told.err == f"warning: 3 coordinates were clipped{mark}\n"
 
 
 @pytest.mark.slow

@@ -222,13 +222,12 @@ def test_who_is_lost_takes_its_batch_out_of_the_sum(tmp_path: Path, threads: Thr
     np.testing.assert_array_equal(total.sum[""], exact_sum(total.survivors, LENGTH))
     assert [clients[u].result().summed for u in (0, 1, 2, 3, 6, 7)] == [True] * 6
     assert not clients[4].result().summed
-    assert (
-        clients[4].result().reason
-        == "not summed, or a part of a batch would be, or a sum too near to an earlier one"
+    why = (
+        "not summed: too few are left of its group, or not all of its batch, or the sum would be too "
+        "near to an earlier one"
     )
-    assert reports["consistency-check"].lost == {
-        4: "not summed, or a part of a batch would be, or a sum too near to an earlier one"
-    }
+    assert clients[4].result().reason == why
+    assert reports["consistency-check"].lost == {4: why}
 
 
 def test_a_client_that_insists_on_batches_refuses_to_be_summed_without(
