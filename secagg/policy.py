@@ -79,7 +79,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unsafe_groups: also groups in which more may be corrupt than they withstand, for experiments. one_cut: a
     name of the client's own for a run, in which it is summed by one cut, whatever the vectors are: the first
     in which one leaves stands on record, and of another the client takes no part; another run takes another
-    name. None: by any, but of vectors that come out alike.
+    name. It is kept in masking, so that such a policy has no other scheme; and one sum is a cut where it is
+    of the whole roster, for of some, each time of others, it would be one of many. None: by any, but of
+    vectors that come out alike.
     """
 
     schemes: frozenset[str] = frozenset({"masking"})
@@ -111,6 +113,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         check_fields(self, "policy")
+        if self.one_cut is not None and (others := sorted(self.schemes - {"masking"})):
+            raise LocalProtocolError(
+                f"one cut is kept in sessions of masking, and in {', '.join(others)} a client is summed by "
+                "another: take masking alone, or leave that out (one_cut, in its policy)"
+            )
         for name, (least, largest) in (self.clips or {}).items():
             if least > largest:
                 raise LocalProtocolError(
@@ -267,6 +274,25 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "ask all clients in every round (cohort=). If rounds are to be of some, leave that out "
                 "(one_cut, in its policy)"
             )
+
+    def check_one_sum(self, clients: int, listed: int | None) -> None:
+        """Raises: RemoteProtocolError if the client is not summed with so many at once, whom nothing names.
+        listed: in its own roster; None without one.
+        """
+        if self.one_cut is None or clients == listed:
+            return
+        # A sum of some is of a group that the server has chosen, and the next may be of another.
+        if listed is None:
+            raise RemoteProtocolError(
+                f"the server sums {clients} clients at once, and without a roster this client, which insists "
+                "on one cut, cannot see whether these are all: give it one (roster=), or leave that out "
+                "(one_cut, in its policy)"
+            )
+        raise RemoteProtocolError(
+            f"the server sums {clients} clients at once, of {listed} in this client's roster, and this "
+            "client insists on one cut: have it ask all clients in every round (cohort=). If sums are to be "
+            "of some, leave that out (one_cut, in its policy)"
+        )
 
     @staticmethod
     def check_number(name: str, offered: int, due: int) -> None:

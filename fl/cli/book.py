@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 
+from fl.cli.asked import Asked
 from fl.cli.output import Output
 from fl.data.files import write_atomically
 from fl.page.state import LEDGER, Sums, Told
@@ -22,7 +23,8 @@ class Book:
     opening, upload: the scheme's rounds of these names, the first None where the server has nothing from its
     sums. apart: clients by which two sets should differ. weighed: whether weights are summed beside the
     updates. unsafe_groups: whether they may be of such. groups: of the clients that a session has asked,
-    those that have a sum by themselves, as far as that is known.
+    those that have a sum by themselves, as far as that is known. rounds: the scheme's, in order. record: of
+    what is asked for, put down before that is.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class Book:
         weighed: bool = True,
         unsafe_groups: bool = False,
         groups: Callable[[frozenset[int]], Iterable[frozenset[int]]] = lambda asked: (asked,),
+        rounds: Sequence[str] = (),
+        record: Asked | None = None,
     ) -> None:
-        self._groups = groups
+        self._groups, self._rounds, self._on_record = groups, rounds, record
         self._ledger, self._opening, self._upload = Ledger(), opening, upload
         self._sums = Sums(apart=apart, weighed=weighed, unsafe_groups=unsafe_groups)
         self._told: Told | None = None
@@ -46,9 +50,28 @@ class Book:
         clients = report.of_clients
         uploaded = clients.alive if report.round == self._upload else self._uploaded
         self._uploaded = uploaded - clients.lost.keys()
+        self._put_down(clients)
         if report.round == self._opening and report.up:  # nobody has answered: no sum
             # Where relays open the sum it is of whoever they still have the vectors of.
             self._asked.append(frozenset(clients.down) or self._uploaded)
+
+    def _put_down(self, clients: RoundReport) -> None:
+        """A round's report comes before the requests of the next one leave: what these ask for is on record
+        by then. Raises: OSError where it cannot be kept.
+        """
+        if self._on_record is None or self._opening is None:
+            return
+        # The vectors are asked for together with their sum, or are there before it.
+        together = self._upload == self._opening
+        asked = frozenset(clients.down) or self._uploaded
+        match self._rounds.index(clients.round) - self._rounds.index(self._opening):
+            case -1:
+                first = clients.alive - clients.lost.keys() if together else self._uploaded
+                self._on_record.begin(self._groups(first))
+            case 0 if together:  # without an answer there is no sum
+                self._on_record.change(self._groups(clients.alive) if clients.alive else ())
+            case after if after >= 0:
+                self._on_record.change(self._groups(asked))
 
     def opened(self, sets: Iterable[frozenset[int]]) -> list[frozenset[int]]:
         """The sums of a training round, a row each. Where nothing was hidden nothing was asked for; a session

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fl.cli.asked import Asked
 from fl.cli.book import Book
 from fl.cli.display import TrainingDisplay
 from fl.cli.output import Output
@@ -30,7 +31,7 @@ from fl.config.secret import RUN, SERVER
 from fl.config.section import ConfigError
 from fl.own import FILE as TASK
 from fl.own import OwnTask
-from fl.page.state import CONFIG, LEDGER, METRICS, PLOT, SPENT
+from fl.page.state import ASKED, CONFIG, LEDGER, METRICS, PLOT, SPENT
 from fl.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from secagg import Scheme, TooFewClients, Weight
 from secagg.errors import counted
@@ -59,6 +60,7 @@ OUTPUTS = (
     SERVER,
     SPENT,
     LEDGER,
+    ASKED,
     "meter.json",
     "meter.png",
     "evaluation.json",
@@ -174,6 +176,7 @@ def conduct(
         server.own.write(folder)
         progress.task = server.own.digest
     weighed = any(isinstance(spec, Weight) for spec in scheme.vectors.values())
+    asked = Asked.on_record(folder / ASKED, 0 if resume is None else resume.round)
     book = Book(
         scheme.opening_round,
         scheme.upload_round,
@@ -181,9 +184,12 @@ def conduct(
         weighed=weighed,
         unsafe_groups=config.protection.unsafe_groups,
         groups=server.groups.of,
+        rounds=scheme.rounds,
+        record=asked,
     )
     if resume is not None:
         progress = progress_of(resume)
+        progress.failed += asked.rows  # of a round that was cut off, which is trained once more
         for sets in (*progress.survivors, progress.failed):
             book.opened_before(sets)
         write_metrics(folder, progress.records)
@@ -195,7 +201,8 @@ def conduct(
     watching = Watching.training(live, server, folder.resolve().name, progress.records, book)
 
     def watch(report: RoundReport) -> None:
-        book.watch(report)
+        with rescued(config, server, progress.records, parameters):
+            book.watch(report)
         watching.protocol_round(report)
         display.protocol_round(report)
         out.record(round_fields(report))
@@ -224,6 +231,7 @@ def conduct(
                 if not config.protection.kept:
                     rest = msgspec.json.encode(progress)
                     write_checkpoint(folder, dataclasses.replace(trained.checkpoint, rest=rest))
+                    asked.end()
             clipped = clipped or tell_clipping(out, scheme, local.clipped)
             looked = looked or tell_looked(out, local.looked)
             display.training_round(record)

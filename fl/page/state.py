@@ -19,6 +19,7 @@ from secagg.ledger import Ledger, LedgerReport
 
 CONFIG, METRICS, SPENT = "config.json", "metrics.jsonl", "privacy.jsonl"
 LEDGER, METER, PLOT = "ledger.json", "meter.json", "accuracy.png"
+ASKED = "asked.jsonl"
 PICTURES = (PLOT, "partition.png", "meter.png", "classes.png", "clients.png")
 
 ALWAYS = ("dataset", "model", "clients", "rounds", "algorithm", "scheme", "privacy", "robust", "seed")

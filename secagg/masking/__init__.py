@@ -292,7 +292,9 @@ class Masking(NoisedParameters, frozen=True, kw_only=True, tag="masking"):
                 "(batch, in its policy)"
             )
         self._check_prg(policy)
-        if self.groups is not msgspec.UNSET:
+        if self.groups is msgspec.UNSET:
+            policy.check_one_sum(self.clients, None if roster is None else len(roster.keys))
+        else:
             policy.check_groups(
                 self.clients // self.groups.number,
                 public_weights=self.groups.public_weights,

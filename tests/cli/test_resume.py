@@ -107,15 +107,17 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path, here: Here, 
 def test_a_run_that_is_killed_twice_ends_as_one_that_is_killed_once(
     tmp_path: Path, here: Here, killed: Killed
 ) -> None:
-    """Other masks, the same sums; what its sums reveal is told of all of them."""
+    """Other masks, the same sums; what its sums reveal is told of all of them, those of the rounds that were
+    cut off, too.
+    """
     once = killed(tmp_path / "once", *ONE, "--rounds", "4", "--execution", "auto", before=2)
     twice = shutil.copytree(once, tmp_path / "twice")
     assert rounds(killed(twice, "--resume", "--no-baseline", before=2)) == [1, 2, 3]
-    for folder in (once, twice):
+    for folder, cut_off in ((once, 1), (twice, 2)):
         ran = here("train", "--resume", "--no-baseline", "--json", "--out", str(folder))
         assert (ran.code, ran.err) == (0, "")
         (ledger,) = [record["ledger"] for record in ran.records if "ledger" in record]
-        assert ledger["sessions"] == 4
+        assert ledger["sessions"] == 4 + cut_off
         assert rounds(folder) == [1, 2, 3, 4]
     assert model(once) == model(twice)
     assert learned(once) == learned(twice)

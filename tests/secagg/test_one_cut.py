@@ -193,8 +193,39 @@ def test_a_cohort_that_is_cut_as_it_comes_is_refused_at_the_offer() -> None:
     named = grouped("semi-honest")
     assert accept(insists, named.offer()) == named
     assert accept(takes, anew.offer()) == anew
-    of_one = of_all(adversary="semi-honest")
-    assert accept(insists, of_one.offer()) == of_one
+
+
+def sum_of(ids: range, adversary: Any) -> Masking:
+    """A single sum of these, of a roster of more."""
+    roster = identities(IDS)[0] if adversary == "active" else None
+    return Masking.for_cohort(len(ids), SPEC, corrupt=1, dropout=0, adversary=adversary, roster=roster)
+
+
+@both
+def test_one_sum_is_a_cut_where_it_is_of_all(adversary: Any) -> None:
+    """Of four each time, with others each time, it would be cut anew by sessions instead of by groups."""
+    roster = identities(IDS)[0]
+    mine = {"adversary": adversary, "corrupt": 1, "dropout": 0}
+    insists, takes = Policy(**mine, one_cut="june"), Policy(**mine)
+    some, everybody = sum_of(range(4), adversary), sum_of(IDS, adversary)
+    assert accept(takes, some.offer(), roster) == some
+    with pytest.raises(RemoteProtocolError, match="sums 4 clients at once, of 12 in this client's"):
+        accept(insists, some.offer(), roster)
+    assert accept(insists, everybody.offer(), roster) == everybody
+
+
+def test_without_a_roster_nobody_sees_whether_a_sum_is_of_all() -> None:
+    insists = Policy(adversary="semi-honest", corrupt=1, dropout=0, one_cut="june")
+    with pytest.raises(RemoteProtocolError, match=r"see whether these are all: give it one \(roster=\)"):
+        accept(insists, sum_of(IDS, "semi-honest").offer())
+
+
+@pytest.mark.parametrize("scheme", ["plain", "split", "ckks", "decoys"])
+def test_it_takes_no_scheme_in_which_a_server_would_have_another_cut(scheme: str) -> None:
+    words = rf"in {scheme} a client is summed by another: take masking alone, or leave that out \(one_cut"
+    with pytest.raises(LocalProtocolError, match=words):
+        Policy(schemes=frozenset({"masking", scheme}), one_cut="june")
+    assert Policy(schemes=frozenset({"masking", scheme})).one_cut is None
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101, 7, True])

@@ -389,6 +389,15 @@ def of_groups() -> Iterator[Json]:
     staying = offer_of(20, groups=2, cohort=range(20))
     words = "cuts whoever comes, each round anew, and this client insists on one cut"
     yield case("groups: of whoever comes", staying, good, words, {**larger, "one_cut": "a run"})
+    insisting = {**TRUSTING, "one_cut": "a run"}
+    words = "without a roster this client, which insists on one cut, cannot see"
+    yield case(
+        "one cut: a sum of nobody knows whom", staying, bare, words, {**insisting, "smallest_group": 10}
+    )
+    some, everybody = (offer_of(n, corrupt=1, dropout=1) for n in (10, 20))
+    words = "the server sums 10 clients at once, of 20 in this client's roster"
+    mine = {**insisting, "corrupt": 1, "dropout": 1}
+    yield case("one cut: a sum of some", everybody, some, words, mine, roster=20)
     experiment = {**TRUSTING, "smallest_group": 2, "unsafe_groups": True}
     usual, fewer = (offer_of(20, groups=10, unsafe_groups=True, m_g=m_g) for m_g in (2, 1))
     words = "opens groups of 1; by this client's policy it takes 2"
