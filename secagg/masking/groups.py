@@ -8,6 +8,7 @@ that a group which loses many is not lost for want of shares.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -21,6 +22,9 @@ from secagg.graph import ln_above, shuffled
 from secagg.policy import Adversary
 from secagg.specs import set_exactly
 from secagg.wire import MAX_ID
+
+_EXACT: Final = 1000
+"""Clients for which every number of groups is tried, in a few hundredths of a second."""
 
 CUT_SIGMA: Final = 128
 """Security in bits of A_g, against every adversary: the cut is a hash of keys, or of a seed and a cohort of
@@ -104,10 +108,9 @@ def largest_group(clients: int, number: int) -> int:
 def corrupt_in_group(clients: int, corrupt: int, number: int) -> int:
     """A_g: that more of A corrupt clients are in any of the groups has a chance below 2^-CUT_SIGMA."""
     size, rarely = largest_group(clients, number), -CUT_SIGMA * math.log(2) - math.log(number)
-    most = 0
-    while most < min(corrupt, size) and ln_above(clients, corrupt, size, most) > rarely:
-        most += 1
-    return most
+    numbers = range(min(corrupt, size))
+    # By halves, as in `most_groups`: both are reckoned of an offer, whose numbers are a stranger's.
+    return bisect_left(numbers, True, key=lambda most: ln_above(clients, corrupt, size, most) <= rarely)
 
 
 def least_of_group(clients: int, corrupt: int, number: int, adversary: Adversary) -> int:
@@ -122,9 +125,18 @@ def least_of_group(clients: int, corrupt: int, number: int, adversary: Adversary
 
 
 def most_groups(clients: int, corrupt: int, adversary: Adversary) -> int:
-    """The largest number of groups that are not unsafe; 0 where any are."""
-    numbers = range(clients // 2, 1, -1)
-    return next((G for G in numbers if least_of_group(clients, corrupt, G, adversary) <= clients // G), 0)
+    """The largest number of groups that are not unsafe; 0 where any are. Of very many clients one that is
+    near it: it is all but sure, and looked for as if it were, that more groups are the less safe.
+    """
+
+    def unsafe(number: int) -> bool:
+        return least_of_group(clients, corrupt, number, adversary) > clients // number
+
+    numbers = range(2, clients // 2 + 1)
+    if clients <= _EXACT:
+        return next((number for number in reversed(numbers) if not unsafe(number)), 0)
+    safe = bisect_left(numbers, True, key=unsafe)
+    return numbers[safe - 1] if safe else 0
 
 
 def default_of_group(clients: int, corrupt: int, number: int, adversary: Adversary, *, unsafe: bool) -> int:

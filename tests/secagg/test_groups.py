@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,7 +27,16 @@ from secagg import (
 )
 from secagg.alike import OWN_INPUT, Alike, in_memory
 from secagg.crypto import SigningKey
-from secagg.masking.groups import CUT_SIGMA, Groups, corrupt_in_group, cut, largest_group, least_of_group
+from secagg.graph import ln_above
+from secagg.masking.groups import (
+    CUT_SIGMA,
+    Groups,
+    corrupt_in_group,
+    cut,
+    largest_group,
+    least_of_group,
+    most_groups,
+)
 from secagg.masking.messages import (
     ConsistencyCheckRequest,
     MaskedInputRequest,
@@ -209,6 +219,36 @@ def test_two_honest_clients_are_in_every_group_that_is_opened(n: int, data: st.D
     assert least >= A_g + 2
     # Any two sets of so many have more than A_g in common: honest ones, who saw both.
     assert 2 * least - g > A_g
+
+
+@pytest.mark.parametrize("adversary", ["active", "semi-honest"])
+@pytest.mark.parametrize(
+    ("n", "A"), [(40, 4), (1000, 100), (1001, 100), (1999, 30), (3000, 999), (1500, 1499)]
+)
+def test_the_number_that_a_refusal_names_is_the_largest_that_is_safe(n: int, A: int, adversary: Any) -> None:
+    safe = [G for G in range(2, n // 2 + 1) if least_of_group(n, A, G, adversary) <= n // G]
+    assert most_groups(n, A, adversary) == max(safe, default=0)
+
+
+@pytest.mark.parametrize("number", [2, 20, 100_000, 400_000])
+def test_an_offer_of_very_many_clients_is_refused_by_few_steps(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers are a stranger's: to try them one by one had kept a client busy for half a minute."""
+    offer = msgspec.msgpack.decode(
+        Masking.for_cohort(10**6, Counts(length=1, maximum=9), adversary="semi-honest").offer()
+    )
+    offer = dict(sorted({**offer, "groups": {"number": number, "m_g": 2}}.items()))
+    steps = []
+
+    def counted(*numbers: int) -> float:
+        steps.append(numbers)
+        return ln_above(*numbers)
+
+    monkeypatch.setattr("secagg.masking.groups.ln_above", counted)
+    with pytest.raises(RemoteProtocolError, match="the server offers an impossible session"):
+        read_offer(msgspec.msgpack.encode(offer))
+    assert len(steps) < 1000
 
 
 @every_name
