@@ -207,16 +207,18 @@ class Class(NeverPickled):
         """Record that this party's vector leaves, whatever set it will be in; to be called before it does.
         cut: as in `sign`.
 
-        Raises: RemoteProtocolError if one has left in a session that is alike, of another frame.
+        Raises: RemoteProtocolError if one has left in a session that is alike, of another frame, or in one
+        beside which there is none (`once`).
         """
         new = _Entry(self.kind, self.sketch, frozenset(), b"", part=self.part, cut=self.named(cut), left=True)
 
         def decide(near: Sequence[_Entry]) -> _Entry | None:
-            # What it once decrypted, or a sum by coins, may be of this very session, if its step is taken
-            # again; beside these it signs nothing anyway.
-            if any(entry.tags or entry.frame != new.frame for entry in near if not entry.once):
+            # A sum by coins may be of this very session, if its step is taken again: then one has left.
+            again = new in near
+            beside = [entry for entry in near if not (again and entry.once)]
+            if any(entry.once or entry.tags or entry.frame != new.frame for entry in beside):
                 refuse_as_too_near()
-            return None if new in near else new
+            return None if again else new
 
         self.keep(decide)
 
@@ -238,7 +240,7 @@ class Class(NeverPickled):
         Raises: RemoteProtocolError if U3 may not be summed beside what was signed.
         """
         if alone:
-            self.once()
+            self.once(left=True)
             return
         members, apart = frozenset(map(self.name, U3)), self.apart(corrupt)
         # How large batches are is the server's to choose; by how much sets differ, this party's.
@@ -247,14 +249,22 @@ class Class(NeverPickled):
         group = self._group(U3, cut)
         self.keep(lambda near: _checked(new, _of_group(near, new.cut, group), apart))
 
-    def once(self) -> None:
+    def once(self, *, left: bool = False) -> None:
         """Record a session beside which there is none: in which this client decides alone what it decrypts,
-        or of which nobody knows whose vectors are in the sum.
+        or of which nobody knows whose vectors are in the sum. left: this party's vector stands on record as
+        having left (`leave`), in this session or in another.
 
         Raises: RemoteProtocolError if there was any like it.
         """
         new = _Entry(self.kind, self.sketch, frozenset(), self.session)
-        self.keep(lambda near: _checked(new, near, 0))
+
+        def decide(near: Sequence[_Entry]) -> _Entry | None:
+            # Others may have signed a sum that it is in, and sign what is left of that but for one of them.
+            if not left and any(entry.left for entry in near):
+                refuse_as_too_near()
+            return _checked(new, near, 0)
+
+        self.keep(decide)
 
     def tags(self, rng: Rng = system_rng) -> tuple[bytes, ...]:
         """What tells relays which sessions this one is alike, and nothing else: random when the first of them

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg import (
+    CKKS,
     Counts,
     LocalProtocolError,
     Masking,
@@ -320,23 +321,27 @@ class Unasked(AroundClient):
 
 
 @pytest.mark.parametrize("leaving", [False, True])
-@pytest.mark.parametrize("apart", ["groups", "a small cohort"])
+@pytest.mark.parametrize("apart", ["groups", "a small cohort", "who decrypt alone"])
 def test_who_has_uploaded_signs_no_sum_of_another_frame_or_three_give_a_client_away(
     apart: str, leaving: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server alone. Of two sums of all, a third is the sum of the difference but for the victim: no client
-    signs more than two, nor two cuts, and all quorums are there. Whoever signs the third uploads to the
-    first. And those whose own group is not opened sign for it, too.
+    signs more than two, nor two cuts, and all quorums are there. Whoever signs the third, or decrypts it,
+    uploads to the first. And those whose own group is not opened sign for it, too.
     """
     if not leaving:  # the control: it is not enough to see to what one signs
         monkeypatch.setattr(Class, "leave", lambda like, cut=(): None)
-    n = 15 if apart == "groups" else 13
+    n, spec = 15 if apart == "groups" else 13, Counts(length=2, maximum=1000)
     roster, known = throwaway_identities(range(n), seeded(1))
-    alike = {u: Alike(lambda task: OWN_INPUT, in_memory(), known[u].key, roster) for u in range(n)}
-    make = partial(Masking.for_cohort, vectors=Counts(length=2, maximum=1000), roster=roster, corrupt=1)
+    alike: dict[int | None, Alike] = {}
+    make = partial(Masking.for_cohort, vectors=spec, roster=roster, corrupt=1)
+
+    def begin() -> None:
+        for u in range(n):
+            alike[u] = Alike(lambda task: OWN_INPUT, in_memory(), known[u].key, roster)
 
     def summed(
-        scheme: Masking, lost: Collection[int] = (), unasked: Collection[int] = (), ids: Collection[int] = ()
+        scheme: Any, lost: Collection[int] = (), unasked: Collection[int] = (), ids: Collection[int] = ()
     ) -> Any:
         there, task = ids or range(n), b"%d" % len(lost)
         return run(
@@ -345,7 +350,7 @@ def test_who_has_uploaded_signs_no_sum_of_another_frame_or_three_give_a_client_a
             task=task,
             identities=known,
             alike={v: alike[v] for v in there},
-            drop={"masked-input": lost, "consistency-check": unasked},
+            drop={"masked-input": lost, "consistency-check": unasked} if lost or unasked else {},
             listen=lambda v, client: Unasked(client) if v in unasked else client,
         ).sum[""]
 
@@ -357,14 +362,20 @@ def test_who_has_uploaded_signs_no_sum_of_another_frame_or_three_give_a_client_a
         third = partial(summed, groups, set(range(n)) - {*others, *too_few})
     else:
         everybody, victim, others = make(n), 3, [0, 1, 2]
-        third = partial(summed, make(3), ids=others)
+        third = partial(
+            summed, make(3) if apart == "a small cohort" else CKKS.for_cohort(3, spec), ids=others
+        )
     less = {victim, *others}
+    first = partial(summed, everybody, unasked=less)
     if leaving:
-        third()
-        with pytest.raises(RemoteProtocolError, match="too near"):
-            summed(everybody, unasked=less)
+        for one, other in ((third, first), (first, third)):
+            begin()
+            one()
+            with pytest.raises(RemoteProtocolError, match="too near"):
+                other()
     else:
-        alone = summed(everybody, unasked=less) - summed(everybody, less) - third()
+        begin()
+        alone = first() - summed(everybody, less) - third()
         assert alone.tolist() == [victim, victim**2]
 
 

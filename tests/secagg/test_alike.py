@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -31,6 +32,7 @@ from secagg import (
 from secagg.alike import (
     OWN_INPUT,
     Alike,
+    Class,
     Likeness,
     Record,
     in_memory,
@@ -228,6 +230,40 @@ def test_where_clients_decrypt_alone_they_contribute_once_to_like_sessions(schem
         run(scheme, inputs, task=b"2", alike=alike)
     with pytest.raises(RemoteProtocolError, match=REFUSED):
         cohort.sum(b"3")  # nor to a masked one, whatever its set
+
+
+def test_what_stands_on_record_of_a_sum_of_coins_is_no_reason_against_its_own_steps() -> None:
+    """Taken again by a server that was set back; of any other session it is one, before a vector leaves."""
+    rule = Cohort().alike(None)
+
+    def like(session: bytes, m_min: int = 7) -> Class:
+        begun = rule.of(b"", (m_min, 1, None))
+        assert begun is not None
+        return replace(begun, session=session)
+
+    for _ in range(2):
+        like(b"one").leave()
+        like(b"one").sign(range(N), 1, (), alone=True)
+    for refused in (
+        lambda: like(b"two").sign(range(N), 1, (), alone=True),
+        lambda: like(b"two", 6).leave(),
+        lambda: like(b"two").once(),
+    ):
+        with pytest.raises(RemoteProtocolError, match=REFUSED):
+            refused()
+
+
+def test_sets_of_two_cuts_are_not_signed_however_far_apart() -> None:
+    """Also where nothing has left before."""
+    rule = Cohort().alike(0)
+    like = rule.of(b"", (7, 1, None))
+    assert like is not None
+    one, other = ([frozenset(range(5)), frozenset(range(5, N))], [frozenset(range(0, N, 2))])
+    like.sign(range(5), 1, (), cut=one)
+    for cut in (other, ()):
+        with pytest.raises(RemoteProtocolError, match=REFUSED):
+            like.sign([0, 6, 8, 4], 1, (), cut=cut)
+    like.sign(range(5, N), 1, (), cut=one)
 
 
 def test_sums_by_whole_batches_of_one_partition_are_signed_whatever_the_sets() -> None:
