@@ -56,7 +56,7 @@ def warn_of_groups(out: Output, config: RunConfig) -> None:
     if config.protection.unsafe_groups:
         out.warn(
             "unsafe groups: the server's side may be all of a group but one, and then it reads that one's "
-            "update: results are marked, and none of them is of a protected run"
+            "update: results are marked, and none of them is of a protected run" + _needless(config)
         )
     if config.redrawn:
         weight = ", as its number of examples," if config.protection.public_weights else ""
@@ -72,6 +72,14 @@ def warn_of_groups(out: Output, config: RunConfig) -> None:
             f"{counted(dirty, 'attacker')} assumed of {counted(clients, 'client')}, up to "
             f"{min(dirty, groups)} of {groups} may have one. {_standing(config)}"
         )
+
+
+def _needless(config: RunConfig) -> str:
+    """Of groups that are called unsafe and are as large as they have to be."""
+    safe = config.protection.groups <= config.with_(unsafe_groups=False, group_m_min=None).most_groups
+    if not safe or config.protection.m_g is not None:
+        return ""
+    return ". Here there is no need: these groups are large enough, so leave --unsafe-groups out"
 
 
 def _standing(config: RunConfig) -> str:

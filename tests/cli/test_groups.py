@@ -147,6 +147,10 @@ def test_what_groups_give_away_and_what_no_rule_makes_of_them_is_said(
     _, err = said(capsys, groups=4, algorithm="fedsgd")
     assert "a client helps to two different sums of them at most" in err
     assert "--batch" not in err
+    needless = "these groups are large enough, so leave --unsafe-groups out"
+    assert needless in said(capsys, groups=4, unsafe_groups=True)[1]
+    assert needless not in said(capsys, groups=20, unsafe_groups=True)[1]
+    assert needless not in said(capsys, groups=4, unsafe_groups=True, group_m_min=2)[1]
     _, err = said(capsys, groups=20, robust="median", assumed=0.2)
     assert err == ""
     _, err = said(capsys, groups=16, robust="median", assumed=0.2)
