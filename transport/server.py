@@ -94,8 +94,7 @@ def serve(
     Raises: TransportError if a file is not right or the address cannot be had, with what to do;
         LocalProtocolError if it is no address.
     """
-    signer = read_public(roster_key if roster_key is not None else f"{roster}.pub", "roster")
-    listed = read_roster(roster, signer)
+    listed = roster_of(roster, roster_key)
     own = read_private(key, "server", readers=readers)
     # Without a folder, no other names of the key are looked for as `join` does: clients are guarded by their
     # own records, and this one spares the server sessions that they would refuse.
@@ -103,6 +102,14 @@ def serve(
     signing = SigningKey(own.signing.private_bytes_raw())
     signed = SignedSets(f"{base}.signed")
     return Cohort(Router(bind, own, listed), listed, signed, signing, lives, finish, tell)
+
+
+def roster_of(roster: str | Path, roster_key: str | Path | None) -> Roster:
+    """The roster in a file. roster, roster_key: as of `serve`.
+
+    Raises: TransportError if it is not signed with this key, or either is not readable.
+    """
+    return read_roster(roster, read_public(roster_key or f"{roster}.pub", "roster"))
 
 
 def usual_deadlines(scheme: Scheme) -> dict[str, float]:

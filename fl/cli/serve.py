@@ -38,6 +38,7 @@ from secagg.errors import counted
 from secagg.schemes import SCHEMES
 from secagg.specs import Spec
 from transport import Cohort, RoundReport
+from transport.server import roster_of
 
 if TYPE_CHECKING:
     from fl.page.live import Live
@@ -105,7 +106,10 @@ def run(
         job = sum_job(out, summing, protection_of(flags), out_path, seconds, force=force, resume=resume)
     else:
         folder = out_path or Path("runs/serve")
-        flags = flags if task is None else {**flags, "task": task}
+        # Whoever is listed takes part: groups and a least number of clients are of as many.
+        flags = {**flags, "clients": len(roster_of(roster, roster_key))}
+        if task is not None:
+            flags["task"] = task
         job = training_job(out, described(out, config, flags), folder, seconds, force=force, resume=resume)
     options: Any = {"state": state, "readers": readers, "finish": finish, "tell": out.warn}
     with (

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import Command, Ran, at_once
+from commands import Command, Ran, at_once, is_one_line
 
 import fl
 from fl.config.run import RunConfig
@@ -283,6 +283,21 @@ def test_a_client_whose_update_gives_its_examples_away_sends_nothing_and_says_wh
     assert "first layer" not in ran.out + ran.err
     for u in range(CLIENTS):
         assert not (keys / f"client{u}.key.journal").exists()
+
+
+def test_groups_and_the_least_number_are_of_all_who_are_listed(tmp_path: Path, here: Here) -> None:
+    """And not of as many clients as `secagg train` has unless told."""
+    assert here("keys", "cohort", "10", "--out", str(tmp_path)).code == 0
+    (tmp_path / "run.toml").write_text(
+        "[protection]\ngroups = 10\nunsafe_groups = true\n[cohort]\nminimum = 10\n"
+    )
+    options = ["--config", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run")]
+    server = Command("serve", *server_options(tmp_path), *options)
+    assert json.loads(server.line_with("listening"))["clients"] == 10
+    server.interrupt()
+    assert server.end().code == 130
+    (tmp_path / "run.toml").write_text("[protection]\ngroups = 11\nunsafe_groups = true\n")
+    is_one_line(here("serve", *server_options(tmp_path), *options), 2, "groups = 11: a round has 10 clients")
 
 
 def test_ctrl_c_ends_a_server_that_waits(tmp_path: Path, keys: Path) -> None:
