@@ -10,14 +10,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 from commands import PATIENCE, Command, Ran, is_one_line
 
 import transport
-from secagg import Policy
+from fl.cli.output import Output
+from fl.cli.stopped import Stopped
+from fl.config.protection import Protection
+from fl.config.section import ConfigError
+from secagg import LocalProtocolError, Policy, TooFewClients
 from transport.frames import Announce
 
 CLIENTS, LENGTH = 3, 50
@@ -119,6 +123,71 @@ def test_there_is_nothing_to_go_on_from_but_while_vectors_are_summed(
     is_one_line(ran, 2, "--resume: mean.npy.session is not readable", "begin the sum anew")
     ran = here("serve", "--length", "5", "--resume", "--scheme", "plain")
     is_one_line(ran, 2, "--resume finishes a sum of --scheme masking alone: begin it anew")
+
+
+def begun(folder: Path, *, resume: bool = False) -> Stopped:
+    return Stopped.of(Output(), Protection(), folder / "mean.npy", force=False, resume=resume)
+
+
+@pytest.mark.parametrize(
+    ("end", "stays", "said"),
+    [
+        (TooFewClients(1, 2, "unmasking"), False, ""),
+        (LocalProtocolError("other options"), True, ""),
+        (KeyboardInterrupt(), True, "vectors had left: --resume, with the same options, goes on"),
+    ],
+    ids=["it failed", "not of these options", "Ctrl-C"],
+)
+def test_a_sum_that_ends_without_a_result_is_kept_where_it_may_be_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], end: BaseException, stays: bool, said: str
+) -> None:
+    """And what could not be kept, or not gone on with, is nothing to speak of."""
+    kept = tmp_path / "mean.npy.session"
+    for leaves in (False, True):
+
+        def aggregate(keep: Callable[[bytes], None], kept: bytes, leaves: bool = leaves) -> NoReturn:
+            assert kept == b""
+            if leaves:
+                keep(b"a session")
+            raise end
+
+        with pytest.raises(type(end)):
+            begun(tmp_path).finished(aggregate)
+        assert kept.exists() is (leaves and stays)
+        err = capsys.readouterr().err
+        assert (said in err) if leaves and said else err == ""
+    if stays:
+        with pytest.raises(ConfigError, match="holds a sum whose server was stopped: finish it with"):
+            begun(tmp_path)
+        assert begun(tmp_path, resume=True).kept == b"a session"
+
+
+def test_a_session_that_cannot_be_kept_is_warned_of_once_and_leaves_no_older_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What could not be removed is named: its sum is over."""
+    total: Any = object()
+    session = tmp_path / "mean.npy.session"
+
+    def aggregate(keep: Callable[[bytes], None], kept: bytes) -> Any:
+        keep(b"a session")
+        assert session.read_bytes() == b"a session"
+        in_the_way = tmp_path / f".mean.npy.session.{os.getpid()}.partial"
+        in_the_way.mkdir()
+        keep(b"it went on")
+        assert not session.exists()
+        in_the_way.rmdir()
+        keep(b"it went on")
+        return total
+
+    assert begun(tmp_path).finished(aggregate) is total
+    assert not session.exists()
+    assert capsys.readouterr().err.count("if this server is stopped, its sum is lost") == 1
+    stopped = begun(tmp_path)
+    session.mkdir()
+    nobody: Any = None  # waits, for nothing was gone on with
+    stopped.done(nobody)
+    assert "could not be removed (Is a directory): do it by hand, its sum is over" in capsys.readouterr().err
 
 
 def test_what_is_given_up_is_gone(tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

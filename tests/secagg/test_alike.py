@@ -234,7 +234,8 @@ def test_where_clients_decrypt_alone_they_contribute_once_to_like_sessions(schem
 
 def test_what_stands_on_record_of_a_sum_of_coins_is_no_reason_against_its_own_steps() -> None:
     """Taken again by a server that was set back; of any other session it is one, before a vector leaves."""
-    rule = Cohort().alike(None)
+    cohort = Cohort()
+    rule = cohort.alike(None)
 
     def like(session: bytes, m_min: int = 7) -> Class:
         begun = rule.of(b"", (m_min, 1, None))
@@ -244,6 +245,7 @@ def test_what_stands_on_record_of_a_sum_of_coins_is_no_reason_against_its_own_st
     for _ in range(2):
         like(b"one").leave()
         like(b"one").sign(range(N), 1, (), alone=True)
+    assert len(kept(cohort.records[None])) == 2  # that vectors left, and the sum
     for refused in (
         lambda: like(b"two").sign(range(N), 1, (), alone=True),
         lambda: like(b"two", 6).leave(),

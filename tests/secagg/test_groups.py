@@ -264,8 +264,10 @@ def test_impossible_groups_are_refused_with_the_number_that_fails(name: str) -> 
     assert "group and no single vector" in grouped(name).against
     assert len(play(unsafe).finish().parts) == 8
     assert grouped(name, 40, 6, corrupt=4).groups.number == 6
-    with pytest.raises(LocalProtocolError, match="m_g 3 is impossible: of groups of 10 clients it is in"):
-        grouped(name, 40, 4, corrupt=4, m_g=3)
+    for m_g in (3, 11):
+        words = f"m_g {m_g} is impossible: of groups of 10 clients it is in"
+        with pytest.raises(LocalProtocolError, match=words):
+            grouped(name, 40, 4, corrupt=4, m_g=m_g)
     for number in (1, 41):
         with pytest.raises(LocalProtocolError, match="cannot be: from 2 to 40"):
             grouped(name, 40, number, unsafe_groups=True)

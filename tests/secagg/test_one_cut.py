@@ -79,6 +79,14 @@ def test_groups_that_are_drawn_anew_are_refused_before_anything_is_trained(adver
     assert session(again, rule, drop={"masked-input": {5}}).finish().survivors == set(IDS) - {5}
 
 
+def test_what_is_yet_to_be_drawn_is_no_cut_that_stands_on_record() -> None:
+    """Whichever it is: one that an empty seed would draw, too."""
+    scheme, rule, trained = grouped("semi-honest"), insisting(), list[bytes]()
+    rule.keep_to(scheme.sums.cut(b"", ()), leaving=True)
+    assert ANEW in died(session(scheme, rule, trained=trained).to("done"))
+    assert trained == []
+
+
 @both
 def test_without_it_a_client_takes_each_cut_of_what_does_not_come_out_alike(adversary: str) -> None:
     """The control: what a server that wants to learns."""
