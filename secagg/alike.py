@@ -376,7 +376,8 @@ def refuse_as_too_near() -> NoReturn:
     # A constant: it tells nothing about the vectors, nor about what was signed.
     raise RemoteProtocolError(
         "the server asks for a sum too near to earlier ones of like vectors, of which a client signs two "
-        "different sets at most. If this input is new, say new=True"
+        "different sets at most. If this input is new, say new=True; a training has to take more steps, of "
+        "fewer examples each (local_steps=), or whole batches (batch=)"
     )
 
 

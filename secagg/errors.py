@@ -60,7 +60,8 @@ class TooFewClients(SecAggError):  # noqa: N818 - the name the interface promise
             ""
             if not too_near
             else f" ({too_near} more left out: with them the sum is too near to an earlier one of like "
-            "vectors; if all inputs are new, say new=True, at the server and at each client)"
+            "vectors; if all inputs are new, say new=True, at the server and at each client; in a training "
+            "take more steps, of fewer examples each (local_steps=))"
         )
         super().__init__(
             f"{counted(alive, 'client')} left in round {round}{who}{fault}{near}, {needed} needed: "

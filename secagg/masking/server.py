@@ -318,9 +318,9 @@ class MaskingServer(RoundServer):
         if chosen is None:
             raise LocalProtocolError(
                 "clients have signed other sums of like vectors, and would sign none that those who are left "
-                "can give. If all inputs are new, say new=True, at the server and at each client; else sum "
-                "by batches (batch=), or where groups are summed apart, by those of the first of these sums "
-                "(cut=)"
+                "can give. If all inputs are new, say new=True, at the server and at each client; in a "
+                "training take more steps, of fewer examples each (local_steps=); else sum by batches "
+                "(batch=), or where groups are summed apart, by those of the first of these sums (cut=)"
             )
         return chosen
 

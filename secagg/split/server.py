@@ -232,7 +232,8 @@ class SplitServer(RoundServer):
         if chosen is None:
             raise LocalProtocolError(
                 "relays have added other sums of like vectors, and would add none that those who are left "
-                "can give. If all inputs are new, say new=True, at the server and at each client"
+                "can give. If all inputs are new, say new=True, at the server and at each client; in a "
+                "training take more steps, of fewer examples each (local_steps=)"
             )
         return chosen
 

@@ -16,7 +16,8 @@ from fl.cli import app, explain
 from fl.cli.flags import FLAGS, in_flags
 from fl.cli.output import Output
 from fl.cli.report import round_fields
-from secagg import Policy, RemoteProtocolError
+from secagg import Policy, RemoteProtocolError, TooFewClients
+from secagg.alike import refuse_as_too_near
 from secagg.wire import FIRST_RELAY
 from transport import RoundReport
 
@@ -131,3 +132,14 @@ def test_what_a_text_names_is_python() -> None:
         if argument.startswith("Policy"):
             made = eval(argument.replace("NAME", "split"), {"Policy": Policy, "frozenset": frozenset})  # noqa: S307
             assert made in (Policy(adversary="semi-honest"), Policy(schemes=frozenset({"split"})))
+
+
+def test_whoever_trains_hears_what_a_training_can_do_about_sums_too_near() -> None:
+    """Where every input is new, and none is anybody's to call so."""
+    said = []
+    with pytest.raises(RemoteProtocolError) as refused:
+        refuse_as_too_near()
+    said.append(in_flags(str(refused.value)))
+    said.append(in_flags(str(TooFewClients(4, 5, "masked-input", too_near=2))))
+    assert all("more steps, of fewer examples each (--local-steps)" in each for each in said)
+    assert said[0].endswith("or whole batches (--batch)")
