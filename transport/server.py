@@ -250,6 +250,8 @@ class Cohort:
             for u in self.connected & running.cohort - running.lost.keys():
                 self._router.send(u, running.offer)
         try:
+            if kept:  # not from the next round on alone: stopped again in this one, it is gone on with, too
+                self._keep_it(running, answered=running.answered)
             while session.result is None:
                 self._round(running, limits[session.round], watch)
         except SecAggError as error:

@@ -21,12 +21,14 @@ HEARD = 10.0
 @dataclass
 class Stopped:
     """The session of one sum, on disk beside its result while it runs, from the request for vectors on. path:
-    of that file; None where it cannot be kept. kept: what another process has left.
+    of that file; None where it cannot be kept. kept: what another process has left. ran: whether it has run
+    here, from there on or from the beginning.
     """
 
     out: Output
     path: Path | None
     kept: bytes
+    ran: bool = False
 
     @classmethod
     def of(
@@ -64,7 +66,10 @@ class Stopped:
         try:
             return aggregate(keep=None if self.path is None else self._keep, kept=self.kept)
         except LocalProtocolError:
-            raise  # other options than it was begun with: it may still be gone on with
+            # Other options than it was begun with: it may still be gone on with, unless it had come to run.
+            if self.ran:
+                self._forget()
+            raise
         except SecAggError:
             self._forget()  # it failed, and is not to be tried again with others
             raise
@@ -80,6 +85,7 @@ class Stopped:
             cohort.wait_until_heard(HEARD)
 
     def _keep(self, session: bytes) -> None:
+        self.ran = True
         if self.path is None:
             return
         try:

@@ -133,10 +133,10 @@ def begun(folder: Path, *, resume: bool = False) -> Stopped:
     ("end", "stays", "said"),
     [
         (TooFewClients(1, 2, "unmasking"), False, ""),
-        (LocalProtocolError("other options"), True, ""),
+        (LocalProtocolError("clients have signed other sums"), False, ""),
         (KeyboardInterrupt(), True, "vectors had left: --resume, with the same options, goes on"),
     ],
-    ids=["it failed", "not of these options", "Ctrl-C"],
+    ids=["it failed", "nobody would sign it", "Ctrl-C"],
 )
 def test_a_sum_that_ends_without_a_result_is_kept_where_it_may_be_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], end: BaseException, stays: bool, said: str
@@ -205,3 +205,20 @@ def test_what_is_given_up_is_gone(tmp_path: Path, here: Here, monkeypatch: pytes
     assert not session.exists()
     server.interrupt()
     assert server.end().code == 130
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_one_that_failed_is_not_gone_on_with(tmp_path: Path, ran: bool) -> None:
+    """Its clients have heard that it is over; but for options that are not its own, by which it never ran."""
+    session = tmp_path / "mean.npy.session"
+    session.write_bytes(b"before")
+    stopped = Stopped(Output(), session, b"before")
+
+    def aggregate(keep: Callable[[bytes], None], kept: bytes) -> Any:
+        if ran:
+            keep(b"later")
+        raise LocalProtocolError("clients have signed other sums")
+
+    with pytest.raises(LocalProtocolError, match="signed other sums"):
+        stopped.finished(aggregate)
+    assert session.exists() != ran

@@ -154,6 +154,26 @@ def test_another_process_finishes_the_session_and_nothing_is_said_twice_otherwis
         assert client.said.keys() == set(range(6))
 
 
+def test_one_that_goes_on_and_is_stopped_again_tells_nobody_that_it_closes(play: Play) -> None:
+    """As the first one did not: clients wait for the third, which finishes the sum."""
+    kept, parts = play.stopped(2)
+
+    def watch(report: RoundReport) -> None:
+        raise StoppedError
+
+    disk = Disk()
+    with pytest.raises(StoppedError):
+        play.finished(kept, watch=watch, keep=disk)
+    assert disk.count == 1
+    play.second.close()
+    play.cable.cut()
+    total = play.finished(disk.kept)
+    assert total.survivors == EVERYBODY
+    play.second.wait_until_heard(PATIENCE)
+    assert all(part.result().summed for part in parts)
+    play.second.close()
+
+
 def test_before_any_vector_has_left_clients_give_it_up_and_nothing_is_revealed(play: Play) -> None:
     """The request for it was kept, and reached nobody."""
     kept, parts = play.stopped(1)
