@@ -125,6 +125,17 @@ def test_of_a_group_that_is_too_small_nobody_gives_a_share(name: str) -> None:
     assert not total.survivors & set(group)
 
 
+@every_name
+def test_nor_is_anybody_of_it_asked_for_a_vector(name: str) -> None:
+    """Where that is known in time: it would refuse."""
+    scheme = grouped(name, 18, 3, threshold=10)
+    it = play(scheme).to("share-keys")
+    group = sorted(it.server._cut[0])
+    it.lost |= set(group[: len(group) - scheme.groups.m_g + 1])
+    assert it.to("masked-input").requests.keys() == set(range(18)) - set(group)
+    assert len(it.finish().parts) == 2
+
+
 def test_a_group_of_which_fewer_than_m_g_sign_is_not_opened() -> None:
     """Who has not signed may have seen another U2, and be masked with others than it seems."""
     scheme = grouped("active", 18, 3)
@@ -162,6 +173,10 @@ def test_noise_is_enough_of_the_honest_of_one_group() -> None:
     assert scheme.sums.corrupt == 4
     assert scheme.calibrations()["x"].honest == scheme.groups.m_g - 4
     assert scheme.calibrations()["x"].clients == 10
+    many = grouped("semi-honest", 1000, 4, corrupt=100, vectors=private)
+    assert many.sums.corrupt == corrupt_in_group(1000, 100, 4) < 100
+    assert many.sums.signed == (many.groups.m_g, many.sums.corrupt, 250)
+    assert many.calibrations()["x"].honest == many.groups.m_g - many.sums.corrupt
     # Of unsafe groups nobody honest is sure to be there; so that there is noise at all, it is as of one.
     unsafe = grouped("semi-honest", 40, 8, corrupt=4, vectors=private, unsafe_groups=True)
     assert unsafe.groups.m_g < unsafe.sums.corrupt

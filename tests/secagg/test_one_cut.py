@@ -27,9 +27,9 @@ of_all = partial(Masking.for_cohort, 12, SPEC, corrupt=1, dropout=2)
 both = pytest.mark.parametrize("adversary", ["active", "semi-honest"])
 
 
-def grouped(adversary: Any, **more: Any) -> Masking:
+def grouped(adversary: Any, groups: int = 2, **more: Any) -> Masking:
     roster = identities(IDS)[0] if adversary == "active" else None
-    return of_all(adversary=adversary, roster=roster, groups=2, cohort=IDS, **more)
+    return of_all(adversary=adversary, roster=roster, groups=groups, cohort=IDS, **more)
 
 
 def insisting(name: str | None = "june", *, record: Any = None, like: bool = False) -> Alike:
@@ -69,8 +69,8 @@ def died(play: Session) -> str:
 @both
 def test_groups_that_are_drawn_anew_are_refused_before_anything_is_trained(adversary: str) -> None:
     rule, trained = insisting(), list[bytes]()
-    first = session(grouped(adversary), rule).finish()
-    for cut in ({}, {"cut": bytes(32)}):
+    first = session(grouped(adversary, cut=bytes(32)), rule).finish()
+    for cut in ({}, {"cut": b"1" * 32}):
         play = session(grouped(adversary, **cut), rule, trained=trained).to("done")
         assert ANEW in died(play)
         assert play.server.result.survivors == set(IDS) - {0}
@@ -115,8 +115,9 @@ def test_another_run_has_another_name_and_the_first_is_kept_beside_it() -> None:
 def test_of_two_sessions_at_once_whose_groups_are_yet_to_be_drawn_one_gets_a_vector() -> None:
     """Both were begun when nothing stood on record, which is looked at again before the vector leaves."""
     rule, contexts = insisting(), list[bytes]()
-    scheme = grouped("active")
-    plays = [session(scheme, rule, once=contexts.append, task=task) for task in (b"1", b"2")]
+    # Two halves of twelve are now and then the same.
+    schemes = [grouped("active", groups) for groups in (2, 3)]
+    plays = [session(scheme, rule, once=contexts.append) for scheme in schemes]
     for play in plays:
         play.to("masked-input")
     assert plays[0].server._cut != plays[1].server._cut
