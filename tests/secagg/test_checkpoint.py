@@ -116,6 +116,13 @@ def test_what_could_not_be_used_is_still_known_and_a_sum_is_still_finished(name:
     assert_sum_of(KEPT[name], INPUTS, one.server.result, set(IDS))
 
 
+def test_a_key_that_another_has_advertised_is_still_in_use() -> None:
+    one = play(KEPT["semi-honest"]).to("advertise-keys").answer()
+    one.server.receive(0, one.answers[0])
+    with pytest.raises(RemoteProtocolError, match="advertised a key that is already in use"):
+        one.server.receive(1, one.answers[0])
+
+
 def test_parts_of_a_plain_sum_are_still_kept_apart() -> None:
     scheme = KEPT["plain"]
     made = Play(scheme, INPUTS)
