@@ -202,9 +202,9 @@ class MaskingServer(RoundServer):
     @property
     def cut_as(self) -> bytes:
         """By which a later session cuts the same cohort alike (`Aggregate.cut`), whatever becomes of this
-        one; empty before U1 is known, and of one sum of all.
+        one; empty where that is not known before U1 is, and of one sum of all.
         """
-        return self._sums.seed(self._sid) if self._sid else b""
+        return self._sums.seed(self._sid)
 
     def _opened(self, there: frozenset[ClientId]) -> list[frozenset[ClientId]]:
         """The groups of which enough are there for their sum to be opened, as each client sees for itself."""
