@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,7 +19,7 @@ from commands import PATIENCE, Command, Ran, is_one_line
 
 import transport
 from fl.cli.output import Output
-from fl.cli.stopped import Stopped
+from fl.cli.stopped import HEARD, Stopped
 from fl.config.protection import Protection
 from fl.config.section import ConfigError
 from secagg import LocalProtocolError, Policy, TooFewClients
@@ -160,6 +161,16 @@ def test_a_sum_that_ends_without_a_result_is_kept_where_it_may_be_gone_on_with(
         with pytest.raises(ConfigError, match="holds a sum whose server was stopped: finish it with"):
             begun(tmp_path)
         assert begun(tmp_path, resume=True).kept == b"a session"
+
+
+def test_after_a_sum_that_was_gone_on_with_the_server_waits_for_who_comes_back(tmp_path: Path) -> None:
+    session, waited = tmp_path / "mean.npy.session", list[float]()
+    cohort: Any = SimpleNamespace(wait_until_heard=waited.append)
+    session.write_bytes(b"a session")
+    begun(tmp_path, resume=True).done(cohort)
+    assert not session.exists()
+    begun(tmp_path).done(cohort)
+    assert waited == [HEARD]
 
 
 def test_a_session_that_cannot_be_kept_is_warned_of_once_and_leaves_no_older_one(
