@@ -526,6 +526,10 @@ def test_a_dealer_whom_more_holders_report_than_can_be_corrupt_is_named() -> Non
     scene = deal(ACTIVE, only("mask", PRIME, set(range(6))))
     assert isinstance(scene.ended, RemoteProtocolError)
     assert scene.ended.culprits == {LIAR}
+    # Where nothing is signed nobody knows what it dealt.
+    unsigned = deal(BOTH["semi-honest"], only("mask", PRIME, set(range(6)))).ended
+    assert isinstance(unsigned, TooFewClients)
+    assert (unsigned.of, unsigned.unusable) == (LIAR, set(range(1, 6)))
 
 
 def test_a_holder_that_returns_nothing_is_no_evidence_against_the_dealers() -> None:

@@ -42,7 +42,7 @@ from secagg.crypto import SigningKey
 from secagg.errors import ClientId
 from secagg.masking.messages import ConsistencyCheckRequest, UnmaskingRequest
 from secagg.planning import Plan
-from secagg.sketch import is_near, sketch
+from secagg.sketch import SKETCH, is_near, sketch
 from secagg.wire import encode
 from tests.play import among
 
@@ -456,6 +456,21 @@ def test_a_sketch_is_of_the_key_and_forgives_what_is_not_finite() -> None:
     assert np.isfinite(a).all()
     assert np.isclose(np.linalg.norm(a), np.sqrt(5))
     assert not np.array_equal(a, b)
+
+
+def test_a_sketch_is_as_long_as_its_model_wherever_that_differs_from_nothing() -> None:
+    """Within some percent: numbers that are added to one another come with either sign."""
+    one, last = np.ones(10**5), np.zeros(10**6)
+    last[-1] = 1
+    assert np.isclose(np.linalg.norm(sketch(one, bytes(32))), np.sqrt(10**5), rtol=0.2)
+    assert np.linalg.norm(sketch(last, bytes(32))) == 1
+
+
+def test_near_is_a_share_of_the_longer_one_whichever_comes_first() -> None:
+    one = np.ones(SKETCH, "<f4")
+    for factor, near in ((1.01005, True), (1.0103, False)):
+        pair = [one.tobytes(), (one * factor).astype("<f4").tobytes()]
+        assert is_near(*pair) is is_near(*pair[::-1]) is near
 
 
 def test_a_model_too_large_for_a_sketch_is_still_like_itself() -> None:

@@ -279,6 +279,9 @@ def test_impossible_groups_are_refused_with_the_number_that_fails(name: str) -> 
     assert "group and no single vector" in grouped(name).against
     assert len(play(unsafe).finish().parts) == 8
     assert grouped(name, 40, 6, corrupt=4).groups.number == 6
+    # Said of groups that are none, it changes no number.
+    needless = grouped(name, 40, 4, corrupt=4, unsafe_groups=True)
+    assert needless.groups.m_g == grouped(name, 40, 4, corrupt=4).groups.m_g
     for m_g in (3, 11):
         words = f"m_g {m_g} is impossible: of groups of 10 clients it is in"
         with pytest.raises(LocalProtocolError, match=words):
@@ -330,6 +333,7 @@ def test_a_cohort_that_is_cut_is_n_ids_in_order(cohort: Any) -> None:
 
 
 def test_numbers_of_groups_are_sent_as_ints_whatever_they_were_given_as() -> None:
+    assert grouped("semi-honest", cohort=IDS[::-1]).offer() == grouped("semi-honest", cohort=IDS).offer()
     assert grouped("semi-honest", m_g=np.int64(5)).offer() == grouped("semi-honest", m_g=5).offer()
     with pytest.raises(LocalProtocolError, match=r"m_g 4\.5"):
         grouped("semi-honest", m_g=4.5)
@@ -396,6 +400,8 @@ def test_a_client_takes_no_groups_that_its_policy_does_not_name() -> None:
             accept(Policy(**mine, **more), scheme.offer())
     taken = Policy(**mine, smallest_group=6, public_weights=True)
     assert accept(taken, scheme.offer()) == scheme
+    weighted = grouped("semi-honest", public_weights=True, vectors=SPEC | {"w": Weight(maximum=3)})
+    assert accept(taken, weighted.offer()) == weighted
     unsafe = grouped("semi-honest", 18, 9, unsafe_groups=True)
     with pytest.raises(RemoteProtocolError, match=r"unsafe groups.* If you mean it: unsafe_groups=True$"):
         accept(Policy(**mine, smallest_group=2), unsafe.offer())
