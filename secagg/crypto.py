@@ -98,7 +98,8 @@ class OwnTag(Enum):
     TICKET_ANSWER = b"ticket-answer"  # digest of what came of it
     CHECKPOINT = b"checkpoint"  # KDF: AE key of one checkpoint of a server, from its operator's key
     CHECKPOINT_DATA = b"checkpoint-data"  # AE: associated data of it
-    KEPT_SESSION = b"kept-session"  # KDF: key of a server for what it keeps of its session
+    KEPT_SESSION = b"kept-session"  # KDF: AE key of a server for the session that it keeps
+    KEPT_CHECKPOINT = b"kept-checkpoint"  # KDF: and of the checkpoint in it, as an operator's
 
 
 def transcript(tag: Tag | OwnTag, *parts: bytes | int | str) -> bytes:

@@ -18,7 +18,7 @@ import msgspec
 
 from secagg import LocalProtocolError, Scheme, checkpoint
 from secagg.alike import Alike
-from secagg.crypto import OwnTag, SigningKey, seal, unseal
+from secagg.crypto import AE_OVERHEAD, OwnTag, SigningKey, seal, unseal
 from secagg.errors import ClientId
 from secagg.identity import Roster
 from secagg.parallel import Executor
@@ -59,7 +59,6 @@ def kept(running: Exchange, key: SigningKey, *, answered: bool = False) -> bytes
             "keep: a session outlives its server where clients wait to finish it, in masking alone: leave it "
             "out"
         )
-    secret = key.derive(OwnTag.KEPT_SESSION)
     state = _Kept(
         VERSION,
         running.id,
@@ -71,9 +70,9 @@ def kept(running: Exchange, key: SigningKey, *, answered: bool = False) -> bytes
         dict(running.requests),
         running.up,
         answered,
-        checkpoint.save(running.session, secret),
+        checkpoint.save(running.session, key.derive(OwnTag.KEPT_CHECKPOINT)),
     )
-    return seal(secret, msgspec.msgpack.encode(state), b"")
+    return seal(key.derive(OwnTag.KEPT_SESSION), msgspec.msgpack.encode(state), b"")
 
 
 def taken_up(
@@ -91,8 +90,8 @@ def taken_up(
 
     Raises: LocalProtocolError for another server's, another version's, or one of other parameters.
     """
-    secret = key.derive(OwnTag.KEPT_SESSION)
-    inside = unseal(secret, content, b"") if len(content) > 28 else None
+    sealed = len(content) > AE_OVERHEAD
+    inside = unseal(key.derive(OwnTag.KEPT_SESSION), content, b"") if sealed else None
     state = None
     if inside is not None:
         try:
@@ -104,6 +103,7 @@ def taken_up(
             "this is no session that this server can go on with: it is another server's, another version's, "
             "or was damaged; begin a new one"
         )
+    secret = key.derive(OwnTag.KEPT_CHECKPOINT)
     session = checkpoint.restore(scheme, state.session, secret, roster=roster, executor=executor, alike=alike)
     return Exchange(
         *(router, scheme, session, frozenset(state.cohort), lives),

@@ -45,15 +45,14 @@ CLAIM = (
     "and .88 of its bytes (16 bits a number in the place of 32), .73 under distributed noise; in groups 2.9 "
     "times, and .82 and .76, since what sums fewer needs fewer bits. Sums split between two relays cost 1.2 "
     "times and .67, and each relay 3 ms. With CKKS it is 11 times, and 6.6 times the bytes where the server "
-    "is told the sum, 3.6 where it is not; among three decoys 31 and 17 times. (SEAL draws what it checks "
-    "and encrypts with from RDSEED, which mostly fails on this processor, and is drawn again.) Noise in the "
-    "steps of training costs 13 times, all of it training. The server takes 11 ms for a masked round, in "
-    "groups as well, 5 for a split one, 8 to 10 with CKKS, 166 with decoys, where it takes 1.9 for an "
-    "unprotected one. No scheme costs accuracy, nor do groups, noise does, of 95 %: distributed noise at an "
-    "epsilon of 50 leaves 91, at 8 60, at 1 10, as a constant answer; the server's noise at 8 leaves 77, "
-    "noise in the steps 57, each client's own on its update 17. These epsilons are of the whole run at "
-    "delta 1e-5, and not one promise: each holds against whom its row says, and that of the server's noise "
-    "not against the server."
+    "is told the sum, 3.6 where it is not; among three decoys 31 and 17 times. Noise in the steps of "
+    "training costs 13 times, all of it training. The server takes 11 ms for a masked round, in groups as "
+    "well, 5 for a split one, 8 to 10 with CKKS, 166 with decoys, where it takes 1.9 for an unprotected "
+    "one. No scheme costs accuracy, nor do groups, noise does, of 95 %: distributed noise at an epsilon of "
+    "50 leaves 91, at 8 60, at 1 10, as a constant answer; the server's noise at 8 leaves 77, noise in the "
+    "steps 57, each client's own on its update 17. These epsilons are of the whole run at delta 1e-5, and "
+    "not one promise: each holds against whom its row says, and that of the server's noise not against the "
+    "server."
 )
 CONTROL = Control(
     "no protection, with the same seeds, in the same process",
